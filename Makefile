@@ -1,0 +1,61 @@
+# Two commands need nothing but Python 3.11 or 3.12 and make: `make demo` and `make test`.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The first interpreter that really starts (a pyenv shim may be there and not run).
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then echo $$p; break; fi; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+WORKERS ?= 4
+
+.PHONY: help demo up test lint types fmt bench soak notebooks docs-check clean install install-demo
+
+help: ## list what can be done
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+$(VENV)/made:
+	@if [ -z "$(PYTHON)" ]; then echo "dtqkit needs Python 3.11 or 3.12 on PATH (or: make PYTHON=/path/to/python)" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -U 'pip>=25.1' -c constraints.txt
+	touch $@
+
+$(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -e '.[cli,local]' -c constraints.txt
+	touch $@
+
+$(VENV)/dev: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -e '.[all]' --group dev -c constraints.txt
+	touch $@ $(VENV)/demo
+
+install-demo: $(VENV)/demo
+install: $(VENV)/dev
+
+demo: install-demo ## thousands of real jobs through the real stack, in about a minute
+	$(BIN)/dtqkit demo
+
+up: install-demo ## local stores, workers and dashboard, until Ctrl-C
+	$(BIN)/dtqkit up
+
+test: install lint types ## everything that CI runs
+	$(BIN)/python -m pytest -n $(WORKERS) tests --ignore=tests/benchmarks
+
+lint: install ## ruff and the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: install ## pyright, strict
+	$(BIN)/pyright
+
+fmt: install ## format and fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## measure, and write bench-out/
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .dtqkit bench-out

@@ -68,6 +68,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["working", "idle", "stopping"] = "idle"
     completed: int = 0
     failed: int = 0
+    #: The lanes as the worker last saw them.
+    depths: Depths | None = None
     #: Seconds since its last beat, as the reader sees it.
     age_s: float = 0.0
 

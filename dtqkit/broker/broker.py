@@ -12,10 +12,9 @@ import redis.asyncio
 from redis.commands.core import AsyncScript
 
 from dtqkit.broker.client import connect, told
-from dtqkit.broker.keys import Keys, member, split_member
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Batch, Depths, Heartbeat, decode_batch
-from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.broker.keys import Keys, member
+from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch, encode_batch
+from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
 
 #: How long a popped id may stay unclaimed before the sweeper puts it back.
@@ -24,11 +23,12 @@ INFLIGHT_S: Final = 30.0
 CANCEL_S: Final = 60.0
 #: The longest blocking pop.
 BLOCK_S: Final = 10.0
+#: How long the progress of a job is kept after it was last shown.
+LIVE_S: Final = 120.0
+#: Quiet seconds after which a subscription is tested.
+ANSWER_POLL_S: Final = 20.0
 #: Ids in one RPUSH.
 _CHUNK: Final = 5000
-
-_PRIORITY_FIELDS: Final = {p: i for i, p in enumerate(PRIORITIES)}
-
 
 @cache
 def script(name: str) -> str:
@@ -185,6 +185,24 @@ class Broker:
             with told(self._url):
                 await cast(Any, self._redis.zadd(self.keys.cancels, ids))
 
+    async def show(self, news: Sequence[ProgressEvent]) -> None:
+        """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
+        pipe = self._redis.pipeline(transaction=False)
+        for event in news:
+            pipe.set(self.keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
+        pipe.publish(self.keys.events, encode_batch(progress=news))
+        with told(self._url):
+            await pipe.execute()
+
+    async def live(self, job_id: str) -> ProgressEvent | None:
+        """What a running job last showed."""
+        with told(self._url):
+            text = cast("str | None", await cast(Any, self._redis.get(self.keys.live(job_id))))
+        try:
+            return msgspec.json.decode(text, type=ProgressEvent) if text else None
+        except msgspec.DecodeError:
+            return None
+
     async def publish(self, events: bytes) -> None:
         with told(self._url):
             await cast(Any, self._redis.publish(self.keys.events, events))
@@ -208,9 +226,6 @@ class Broker:
                         yield None
                     elif message["type"] == "message":
                         yield decode_batch(message["data"].encode())
-
-
-ANSWER_POLL_S: Final = 20.0
 
 
 class Popper:
@@ -248,5 +263,3 @@ class Popper:
         await self._redis.aclose()
         await self._side.aclose()
 
-
-__all__ = ["BLOCK_S", "Broker", "Popper", "StoreUnavailable", "Tick", "member", "script", "split_member"]

@@ -4,11 +4,11 @@
     queue:inflight          zset of `lane:id` popped and not yet claimed; score: when to give up on them (ms)
     queue:scheduled         zset of `lane:id`; score: when it is due (ms)
     workers                 zset of worker ids; score: last beat (ms)
-    worker:<id>             hash: what the worker says of itself; expires
+    worker:<id>             hash; `beat`: what the worker says of itself, as JSON; expires
     leader                  id of the leading process; expires after two beats
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them
-    job:<id>:live           hash: progress and log tail of a running job; expires
+    job:<id>:live           progress and log tail of a running job, as JSON; expires
     cancels                 zset of job ids whose running attempt is to be stopped; score: when to forget it (ms)
 
 and the channels `worker-heartbeats` and `job-events`.

@@ -1,0 +1,278 @@
+"""LocalStores: the two servers of one owner, from their start to their certain end."""
+
+import atexit
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dtqkit.errors import LocalStoreError
+from dtqkit.local.servers import HOST, MONGOD, REDIS, MongoServer, RedisServer, find_server, log_tail
+from dtqkit.local.watcher import Watcher
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.01
+UNLOCK_TIMEOUT_S = 10.0  # longer than the watcher of an owner that was killed takes to end the servers
+
+
+class LocalStores:
+    """A running redis-server and mongod. Made by `start_local_stores`; may be used from any thread.
+
+    A process that this one forks can use the servers, but not stop them.
+    """
+
+    def __init__(self, data_dir: Path | str | None, *, redis: bool, mongo: bool) -> None:
+        redis_program = find_server(REDIS) if redis else None
+        mongo_program = find_server(MONGOD) if mongo else None
+        self._owner_pid = os.getpid()
+        self._mutex = threading.RLock()
+        self._closed = False
+        self._servers: dict[str, RedisServer | MongoServer] = {}
+        self._log_starts: dict[str, int] = {}  # where in its log the server's present run begins
+        self._temporary = data_dir is None
+        self.directory, lock_fd = _take_directory(data_dir)
+        try:
+            if redis_program:
+                place = self._make("redis")
+                password = secrets.token_urlsafe(24)
+                self._add(
+                    RedisServer(redis_program, place, self.directory / "redis.log", _free_port(), password)
+                )
+            if mongo_program:
+                place = self._make("mongod")
+                self._add(MongoServer(mongo_program, place, self.directory / "mongod.log", _free_port()))
+            self._watcher = Watcher(
+                lock_fd=lock_fd,
+                temporary_dir=self.directory if self._temporary else None,
+                log=self.directory / "watcher.log",
+            )
+        except BaseException:
+            if self._temporary:
+                shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        finally:
+            os.close(lock_fd)  # the watcher and the servers hold it now
+        atexit.register(self.close)
+
+    def __repr__(self) -> str:
+        servers = ", ".join(f"{name} on {HOST}:{server.port}" for name, server in self._servers.items())
+        return f"<LocalStores {'closed' if self._closed else servers}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def redis_url(self) -> str:
+        """It carries the password: not for a log."""
+        return self._server("redis").url
+
+    @property
+    def atlas_uri(self) -> str:
+        return self._server("mongod").url
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """`redis` and `mongod`, those that run."""
+        return dict(self._watcher.running)
+
+    def check(self) -> None:
+        """Raise LocalStoreError, with the end of its log, if a server has ended that nobody here asked to."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._watcher.listen(0)
+            for name, status in self._watcher.ended.items():
+                raise LocalStoreError(f"{name} ended unexpectedly ({self._last_words(name, status)}")
+            if self._watcher.gone:
+                raise LocalStoreError("the watcher of the local stores ended unexpectedly")
+
+    def kill_redis(self) -> None:
+        """SIGKILL; returns when it is gone. For tests of what happens then."""
+        self._kill("redis")
+
+    def kill_mongo(self) -> None:
+        """SIGKILL; returns when it is gone. For tests of what happens then."""
+        self._kill("mongod")
+
+    def restart_redis(self, *, empty: bool) -> None:
+        """SIGKILL if it runs, then start it on the same port and password, with its content or `empty`."""
+        with self._mutex:
+            self._kill("redis")
+            if empty:
+                shutil.rmtree(self._server("redis").directory)
+                self._make("redis")
+            self._launch("redis", keep_ports=True)
+
+    def restart_mongo(self) -> None:
+        """SIGKILL if it runs, then start it on the same port and data."""
+        with self._mutex:
+            self._kill("mongod")
+            self._launch("mongod", keep_ports=True)
+
+    def close(self) -> None:
+        """End the servers; without a data directory of the caller's, their data goes too. Returns when all are gone."""
+        if os.getpid() != self._owner_pid:
+            return
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._watcher.stop()
+            if self._temporary:  # gone already, unless the watcher was killed
+                shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    def _add(self, server: RedisServer | MongoServer) -> None:
+        self._servers[server.name] = server
+
+    def _server(self, name: str) -> RedisServer | MongoServer:
+        if name not in self._servers:
+            raise LocalStoreError(f"these local stores were started without {name}")
+        return self._servers[name]
+
+    def _make(self, name: str) -> Path:
+        place = self.directory / name
+        place.mkdir(mode=0o700, exist_ok=True)
+        return place
+
+    def _start(self) -> None:
+        with self._mutex:
+            self._launch(*self._servers, keep_ports=False)
+
+    def _kill(self, name: str) -> None:
+        with self._mutex:
+            self._server(name)
+            self._watcher.kill(name)
+
+    def _launch(self, *names: str, keep_ports: bool) -> None:
+        """Start these servers side by side; return when each of them is ready."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for name in names:
+            self._spawn(name)
+        for name in names:
+            while not self._is_ready(name):
+                self._watcher.listen(POLL_S)
+                if time.monotonic() > deadline or self._watcher.gone:
+                    raise LocalStoreError(f"{name} did not start ({self._last_words(name, None)}")
+                status = self._watcher.ended.get(name)
+                if status is None:
+                    continue
+                if "Address already in use" not in self._log(name):
+                    raise LocalStoreError(f"{name} did not start ({self._last_words(name, status)}")
+                if not keep_ports:
+                    self._servers[name].port = _free_port()
+                self._spawn(name)
+
+    def _spawn(self, name: str) -> None:
+        server = self._servers[name]
+        argv, text = server.command()
+        with contextlib.suppress(FileNotFoundError):
+            self._log_starts[name] = server.log.stat().st_size
+        self._watcher.start(name, argv, text, server.log)
+
+    def _is_ready(self, name: str) -> bool:
+        pid = self._watcher.running.get(name)
+        return pid is not None and self._servers[name].ready(pid)
+
+    def _log(self, name: str) -> str:
+        return log_tail(self._servers[name].log, self._log_starts.get(name, 0))
+
+    def _last_words(self, name: str, status: int | None) -> str:
+        if status is None:
+            how = f"not ready after {START_TIMEOUT_S:.0f} s"
+        elif status < 0:
+            how = f"signal {signal.Signals(-status).name}"
+        else:
+            how = f"exit status {status}"
+        return f"{how}). The end of its log:\n{self._log(name)}"
+
+
+def start_local_stores(
+    data_dir: Path | str | None = None, *, redis: bool = True, mongo: bool = True
+) -> LocalStores:
+    """Start a private redis-server and mongod, and return when both take writes.
+
+    They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their data is
+    kept there and found again by the next start; without, a temporary directory is removed at the end.
+    Raises LocalStoreError: a program is not to be found or does not start, or the directory is in use.
+    """
+    stores = LocalStores(data_dir, redis=redis, mongo=mongo)
+    try:
+        stores._start()  # pyright: ignore[reportPrivateUsage] - the two are one, seen from outside
+    except BaseException:
+        stores.close()
+        raise
+    return stores
+
+
+def _take_directory(data_dir: Path | str | None) -> tuple[Path, int]:
+    """The directory and a descriptor that locks it, for as long as it is open in any process."""
+    if data_dir is None:
+        directory = Path(tempfile.mkdtemp(prefix="dtqkit-"))
+    else:
+        directory = Path(data_dir).expanduser().resolve()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LocalStoreError(f"{directory} cannot be the data directory: {error}") from error
+    deadline = time.monotonic() + UNLOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            owner = os.pread(lock_fd, 20, 0).decode()
+            # The servers of an owner that was killed are about to end: worth waiting for.
+            if _lives(owner) or time.monotonic() > deadline:
+                os.close(lock_fd)
+                raise LocalStoreError(
+                    f"the data directory {directory} is in use by the local stores of process {owner}: "
+                    "stop that one first, or name another directory"
+                ) from None
+            time.sleep(POLL_S)
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, str(os.getpid()).encode(), 0)
+    return directory, lock_fd
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _free_port() -> int:
+    """A free port below those that the system gives to outgoing connections.
+
+    Among those, a client that reconnects while its server is down can come to be connected to itself, and so hold the
+    port that the server needs.
+    """
+    while True:
+        port = random.randrange(28_100, 32_768)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port

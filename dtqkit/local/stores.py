@@ -12,13 +12,14 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from dtqkit.errors import LocalStoreError
-from dtqkit.local.servers import HOST, MONGOD, REDIS, MongoServer, RedisServer, find_server, log_tail
-from dtqkit.local.watcher import Watcher
+from dtqkit.local.servers import HOST, MONGOD, REDIS, MongoServer, RedisServer, Server, find_server, log_tail
+from dtqkit.local.watcher import WATCHER_GONE, Watcher
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.01
@@ -31,38 +32,23 @@ class LocalStores:
     A process that this one forks can use the servers, but not stop them.
     """
 
-    def __init__(self, data_dir: Path | str | None, *, redis: bool, mongo: bool) -> None:
-        redis_program = find_server(REDIS) if redis else None
-        mongo_program = find_server(MONGOD) if mongo else None
+    def __init__(
+        self, servers: Sequence[Server], watcher: Watcher, directory: Path, *, temporary: bool
+    ) -> None:
+        self.directory = directory  #: data and logs
+        self._temporary = temporary
+        self._servers = {server.name: server for server in servers}
+        self._watcher = watcher
+        self._log_starts: dict[str, int] = {}  # where in its log the server's present run begins
         self._owner_pid = os.getpid()
         self._mutex = threading.RLock()
         self._closed = False
-        self._servers: dict[str, RedisServer | MongoServer] = {}
-        self._log_starts: dict[str, int] = {}  # where in its log the server's present run begins
-        self._temporary = data_dir is None
-        self.directory, lock_fd = _take_directory(data_dir)
-        try:
-            if redis_program:
-                place = self._make("redis")
-                password = secrets.token_urlsafe(24)
-                self._add(
-                    RedisServer(redis_program, place, self.directory / "redis.log", _free_port(), password)
-                )
-            if mongo_program:
-                place = self._make("mongod")
-                self._add(MongoServer(mongo_program, place, self.directory / "mongod.log", _free_port()))
-            self._watcher = Watcher(
-                lock_fd=lock_fd,
-                temporary_dir=self.directory if self._temporary else None,
-                log=self.directory / "watcher.log",
-            )
-        except BaseException:
-            if self._temporary:
-                shutil.rmtree(self.directory, ignore_errors=True)
-            raise
-        finally:
-            os.close(lock_fd)  # the watcher and the servers hold it now
         atexit.register(self.close)
+        try:
+            self._launch(*self._servers, keep_ports=False)
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         servers = ", ".join(f"{name} on {HOST}:{server.port}" for name, server in self._servers.items())
@@ -96,10 +82,11 @@ class LocalStores:
             if self._closed:
                 return
             self._watcher.listen(0)
-            for name, status in self._watcher.ended.items():
-                raise LocalStoreError(f"{name} ended unexpectedly ({self._last_words(name, status)}")
             if self._watcher.gone:
-                raise LocalStoreError("the watcher of the local stores ended unexpectedly")
+                raise LocalStoreError(WATCHER_GONE)
+            if self._watcher.ended:
+                name, status = next(iter(self._watcher.ended.items()))
+                raise LocalStoreError(f"{name} ended unexpectedly ({self._last_words(name, status)}")
 
     def kill_redis(self) -> None:
         """SIGKILL; returns when it is gone. For tests of what happens then."""
@@ -115,7 +102,6 @@ class LocalStores:
             self._kill("redis")
             if empty:
                 shutil.rmtree(self._server("redis").directory)
-                self._make("redis")
             self._launch("redis", keep_ports=True)
 
     def restart_mongo(self) -> None:
@@ -125,7 +111,7 @@ class LocalStores:
             self._launch("mongod", keep_ports=True)
 
     def close(self) -> None:
-        """End the servers; without a data directory of the caller's, their data goes too. Returns when all are gone."""
+        """End the servers, and remove their data if the directory is temporary; returns when all is done."""
         if os.getpid() != self._owner_pid:
             return
         with self._mutex:
@@ -133,26 +119,15 @@ class LocalStores:
                 return
             self._closed = True
             self._watcher.stop()
-            if self._temporary:  # gone already, unless the watcher was killed
+            if self._temporary:
+                # Gone already, unless the watcher was killed.
                 shutil.rmtree(self.directory, ignore_errors=True)
         atexit.unregister(self.close)
 
-    def _add(self, server: RedisServer | MongoServer) -> None:
-        self._servers[server.name] = server
-
-    def _server(self, name: str) -> RedisServer | MongoServer:
+    def _server(self, name: str) -> Server:
         if name not in self._servers:
             raise LocalStoreError(f"these local stores were started without {name}")
         return self._servers[name]
-
-    def _make(self, name: str) -> Path:
-        place = self.directory / name
-        place.mkdir(mode=0o700, exist_ok=True)
-        return place
-
-    def _start(self) -> None:
-        with self._mutex:
-            self._launch(*self._servers, keep_ports=False)
 
     def _kill(self, name: str) -> None:
         with self._mutex:
@@ -167,19 +142,21 @@ class LocalStores:
         for name in names:
             while not self._is_ready(name):
                 self._watcher.listen(POLL_S)
-                if time.monotonic() > deadline or self._watcher.gone:
-                    raise LocalStoreError(f"{name} did not start ({self._last_words(name, None)}")
+                if self._watcher.gone:
+                    raise LocalStoreError(WATCHER_GONE)
                 status = self._watcher.ended.get(name)
-                if status is None:
-                    continue
-                if "Address already in use" not in self._log(name):
+                taken = status is not None and "Address already in use" in self._log(name)
+                if (status is not None and not taken) or time.monotonic() > deadline:
                     raise LocalStoreError(f"{name} did not start ({self._last_words(name, status)}")
+                if not taken:
+                    continue
                 if not keep_ports:
                     self._servers[name].port = _free_port()
                 self._spawn(name)
 
     def _spawn(self, name: str) -> None:
         server = self._servers[name]
+        server.directory.mkdir(mode=0o700, exist_ok=True)
         argv, text = server.command()
         with contextlib.suppress(FileNotFoundError):
             self._log_starts[name] = server.log.stat().st_size
@@ -207,30 +184,47 @@ def start_local_stores(
 ) -> LocalStores:
     """Start a private redis-server and mongod, and return when both take writes.
 
-    They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their data is
-    kept there and found again by the next start; without, a temporary directory is removed at the end.
+    They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their
+    data is kept there and found again by the next start; without, a temporary directory is removed at the end.
     Raises LocalStoreError: a program is not to be found or does not start, or the directory is in use.
     """
-    stores = LocalStores(data_dir, redis=redis, mongo=mongo)
+    programs = [find_server(program) for program, wanted in ((REDIS, redis), (MONGOD, mongo)) if wanted]
+    temporary = data_dir is None
+    directory = (
+        Path(tempfile.mkdtemp(prefix="dtqkit-") if data_dir is None else data_dir).expanduser().resolve()
+    )
     try:
-        stores._start()  # pyright: ignore[reportPrivateUsage] - the two are one, seen from outside
+        with _locked(directory) as lock_fd:
+            servers: list[Server] = []
+            if redis:
+                password = secrets.token_urlsafe(24)
+                servers.append(RedisServer(programs[0], directory, _free_port(), password))
+            if mongo:
+                servers.append(MongoServer(programs[-1], directory, _free_port()))
+            watcher = Watcher(directory, lock_fd, temporary=temporary)
     except BaseException:
-        stores.close()
+        if temporary:
+            shutil.rmtree(directory, ignore_errors=True)
         raise
-    return stores
+    return LocalStores(servers, watcher, directory, temporary=temporary)
 
 
-def _take_directory(data_dir: Path | str | None) -> tuple[Path, int]:
-    """The directory and a descriptor that locks it, for as long as it is open in any process."""
-    if data_dir is None:
-        directory = Path(tempfile.mkdtemp(prefix="dtqkit-"))
-    else:
-        directory = Path(data_dir).expanduser().resolve()
+@contextlib.contextmanager
+def _locked(directory: Path) -> Generator[int, None, None]:
+    """The directory, made if need be, and locked for as long as any process has the descriptor open."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise LocalStoreError(f"{directory} cannot be the data directory: {error}") from error
+    try:
+        _lock(lock_fd, directory)
+        yield lock_fd
+    finally:
+        os.close(lock_fd)
+
+
+def _lock(lock_fd: int, directory: Path) -> None:
     deadline = time.monotonic() + UNLOCK_TIMEOUT_S
     while True:
         try:
@@ -240,7 +234,6 @@ def _take_directory(data_dir: Path | str | None) -> tuple[Path, int]:
             owner = os.pread(lock_fd, 20, 0).decode()
             # The servers of an owner that was killed are about to end: worth waiting for.
             if _lives(owner) or time.monotonic() > deadline:
-                os.close(lock_fd)
                 raise LocalStoreError(
                     f"the data directory {directory} is in use by the local stores of process {owner}: "
                     "stop that one first, or name another directory"
@@ -248,7 +241,6 @@ def _take_directory(data_dir: Path | str | None) -> tuple[Path, int]:
             time.sleep(POLL_S)
     os.ftruncate(lock_fd, 0)
     os.pwrite(lock_fd, str(os.getpid()).encode(), 0)
-    return directory, lock_fd
 
 
 def _lives(pid: str) -> bool:
@@ -264,8 +256,8 @@ def _lives(pid: str) -> bool:
 def _free_port() -> int:
     """A free port below those that the system gives to outgoing connections.
 
-    Among those, a client that reconnects while its server is down can come to be connected to itself, and so hold the
-    port that the server needs.
+    Among those, a client that reconnects while its server is down can come to be connected to itself, and so
+    hold the port that the server needs.
     """
     while True:
         port = random.randrange(28_100, 32_768)

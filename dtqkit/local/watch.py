@@ -4,9 +4,9 @@ Run as a script, `python -I -S watch.py OWNER_PID LOCK_FD TEMPORARY_DIR`, so tha
 nothing but the standard library, and nothing of dtqkit. It lives in a session of its own, where neither the
 terminal's Ctrl-C nor a notebook's interrupt reaches it or the servers.
 
-The owner alone holds the write end of the pipe on standard input: end of file means that the owner has ended,
-with or without having said so. (PR_SET_PDEATHSIG would fire when the *thread* that started us ends.) A child that the
-owner forked may hold that end as well; hence the look at the parent's id every few seconds.
+The owner alone holds the write end of the pipe on standard input: end of file means that the owner has
+ended, however that came. (PR_SET_PDEATHSIG would fire when the *thread* that started us ends.) A child that
+the owner forked may hold that end as well; hence the look at the parent's id every few seconds.
 
 One JSON object a line. In: `{"op": "start", "name", "argv", "input", "log"}`, `{"op": "kill", "name"}`,
 `{"op": "stop"}`. Out: `{"started": name, "pid"}`, `{"failed": name, "error"}`, `{"ended": name, "status"}`,
@@ -108,16 +108,20 @@ class Watch:
 def wake_on_signals() -> int:
     """A descriptor that becomes readable when a child ends.
 
-    SIGTERM and its like are survived: the owner, who may have got the same, stops its workers first and then us. Handlers,
-    not SIG_IGN, which the servers would inherit.
+    SIGTERM and its like are survived: the owner, who may have got the same, stops its workers first and then
+    us. Handlers, not SIG_IGN, which the servers would inherit.
     """
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _only_wake)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the starting thread's mask was inherited
     return read_fd
+
+
+def _only_wake(_number: int, _frame: object) -> None:
+    pass
 
 
 def report(event: dict[str, Any]) -> None:

@@ -16,29 +16,23 @@ from dtqkit.errors import LocalStoreError
 
 REPLY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 15.0  # the watcher itself gives the servers 5 s
+WATCHER_GONE = "the process that watches the local redis-server and mongod has ended unexpectedly"
 
 
 class Watcher:
     """Not for several threads at once: LocalStores holds a lock."""
 
-    def __init__(self, *, lock_fd: int, temporary_dir: Path | None, log: Path) -> None:
+    def __init__(self, directory: Path, lock_fd: int, *, temporary: bool) -> None:
         self.running: dict[str, int] = {}  #: server -> its process id
         self.ended: dict[str, int] = {}  #: server -> its exit status, negative for a signal
         self.gone = False
         self._failed: dict[str, str] = {}
         self._received = b""
-        script = Path(__file__).with_name("watch.py")
-        with log.open("ab") as stderr:
+        script = str(Path(__file__).with_name("watch.py"))
+        temporary_dir = str(directory) if temporary else ""  # what the watcher shall remove
+        with (directory / "watcher.log").open("ab") as stderr:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    script,
-                    str(os.getpid()),
-                    str(lock_fd),
-                    str(temporary_dir or ""),
-                ],
+                [sys.executable, "-I", "-S", script, str(os.getpid()), str(lock_fd), temporary_dir],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -80,14 +74,14 @@ class Watcher:
         """End the servers and the watcher, and wait for it."""
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        with contextlib.suppress(OSError):  # it is gone already
+        with contextlib.suppress(LocalStoreError):  # it is gone already
             self._send({"op": "stop"})
         self._process.stdin.close()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while not self.gone and time.monotonic() < deadline:
             self.listen(0.1)
-        # If the watcher was killed, the servers outlived it, in its process group. Its id cannot have been given to
-        # others: it has not been waited for yet.
+        # If the watcher was killed, the servers outlived it, in its process group. Its id cannot have been
+        # given to others: it has not been waited for yet.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -96,13 +90,20 @@ class Watcher:
 
     def _send(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        except BrokenPipeError as error:
+            raise LocalStoreError(WATCHER_GONE) from error
 
     def _wait(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + REPLY_TIMEOUT_S
         while not done():
-            if self.gone or time.monotonic() > deadline:
-                raise LocalStoreError("the watcher of the local stores does not answer")
+            if self.gone:
+                raise LocalStoreError(WATCHER_GONE)
+            if time.monotonic() > deadline:
+                raise LocalStoreError(
+                    f"the watcher of the local stores is silent for {REPLY_TIMEOUT_S:.0f} s"
+                )
             self.listen(0.1)
 
     def _note(self, event: dict[str, Any]) -> None:

@@ -240,7 +240,7 @@ def log_tail(log: Path, start: int, lines: int = 12) -> str:
         return f"({error})"
     entries = [_plain(line) for line in text.splitlines() if line.strip()]
     grave = [entry for is_grave, entry in entries if is_grave]
-    return "\n".join(f"  {entry[:600]}" for entry in (grave or [entry for _, entry in entries])[-lines:])
+    return "\n".join(f"  {entry[:300]}" for entry in (grave or [entry for _, entry in entries])[-lines:])
 
 
 def _plain(line: str) -> tuple[bool, str]:

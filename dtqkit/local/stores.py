@@ -86,7 +86,7 @@ class LocalStores:
                 raise LocalStoreError(WATCHER_GONE)
             if self._watcher.ended:
                 name, status = next(iter(self._watcher.ended.items()))
-                raise LocalStoreError(f"{name} ended unexpectedly ({self._last_words(name, status)}")
+                raise self._error(name, "ended unexpectedly", _how_it_ended(status))
 
     def kill_redis(self) -> None:
         """SIGKILL; returns when it is gone. For tests of what happens then."""
@@ -144,15 +144,14 @@ class LocalStores:
                 self._watcher.listen(POLL_S)
                 if self._watcher.gone:
                     raise LocalStoreError(WATCHER_GONE)
-                status = self._watcher.ended.get(name)
-                taken = status is not None and "Address already in use" in self._log(name)
-                if (status is not None and not taken) or time.monotonic() > deadline:
-                    raise LocalStoreError(f"{name} did not start ({self._last_words(name, status)}")
-                if not taken:
-                    continue
-                if not keep_ports:
-                    self._servers[name].port = _free_port()
-                self._spawn(name)
+                if time.monotonic() > deadline:
+                    raise self._error(name, "did not start", f"not ready after {START_TIMEOUT_S:.0f} s")
+                if name in self._watcher.ended:
+                    if "Address already in use" not in self._log_tail(name):
+                        raise self._error(name, "did not start", _how_it_ended(self._watcher.ended[name]))
+                    if not keep_ports:
+                        self._servers[name].port = _free_port()
+                    self._spawn(name)
 
     def _spawn(self, name: str) -> None:
         server = self._servers[name]
@@ -166,17 +165,14 @@ class LocalStores:
         pid = self._watcher.running.get(name)
         return pid is not None and self._servers[name].ready(pid)
 
-    def _log(self, name: str) -> str:
+    def _log_tail(self, name: str) -> str:
         return log_tail(self._servers[name].log, self._log_starts.get(name, 0))
 
-    def _last_words(self, name: str, status: int | None) -> str:
-        if status is None:
-            how = f"not ready after {START_TIMEOUT_S:.0f} s"
-        elif status < 0:
-            how = f"signal {signal.Signals(-status).name}"
-        else:
-            how = f"exit status {status}"
-        return f"{how}). The end of its log:\n{self._log(name)}"
+    def _error(self, name: str, what: str, why: str) -> LocalStoreError:
+        program = self._servers[name].program
+        return LocalStoreError(
+            f"{name} {what} ({why}; {program}). The end of its log:\n{self._log_tail(name)}"
+        )
 
 
 def start_local_stores(
@@ -185,22 +181,22 @@ def start_local_stores(
     """Start a private redis-server and mongod, and return when both take writes.
 
     They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their
-    data is kept there and found again by the next start; without, a temporary directory is removed at the end.
+    data is kept there and found by the next start; without, a temporary directory is removed at the end.
     Raises LocalStoreError: a program is not to be found or does not start, or the directory is in use.
     """
-    programs = [find_server(program) for program, wanted in ((REDIS, redis), (MONGOD, mongo)) if wanted]
+    redis_server = find_server(REDIS) if redis else None
+    mongod = find_server(MONGOD) if mongo else None
     temporary = data_dir is None
-    directory = (
-        Path(tempfile.mkdtemp(prefix="dtqkit-") if data_dir is None else data_dir).expanduser().resolve()
-    )
+    directory = Path(tempfile.mkdtemp(prefix="dtqkit-") if data_dir is None else data_dir)
+    directory = directory.expanduser().resolve()
     try:
         with _locked(directory) as lock_fd:
             servers: list[Server] = []
-            if redis:
+            if redis_server:
                 password = secrets.token_urlsafe(24)
-                servers.append(RedisServer(programs[0], directory, _free_port(), password))
-            if mongo:
-                servers.append(MongoServer(programs[-1], directory, _free_port()))
+                servers.append(RedisServer(redis_server, directory, _free_port(), password))
+            if mongod:
+                servers.append(MongoServer(mongod, directory, _free_port()))
             watcher = Watcher(directory, lock_fd, temporary=temporary)
     except BaseException:
         if temporary:
@@ -241,6 +237,10 @@ def _lock(lock_fd: int, directory: Path) -> None:
             time.sleep(POLL_S)
     os.ftruncate(lock_fd, 0)
     os.pwrite(lock_fd, str(os.getpid()).encode(), 0)
+
+
+def _how_it_ended(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 def _lives(pid: str) -> bool:

@@ -148,8 +148,7 @@ def test_when_the_owner_is_killed_nothing_is_left(
 
 def test_the_terminals_ctrl_c_reaches_the_owner_and_not_the_servers(owner: Callable[..., Owner]) -> None:
     interrupted = owner(
-        "tell()\n"
-        "try:\n    signal.pause()\n"
+        "try:\n    tell()\n    signal.pause()\n"
         "except KeyboardInterrupt:\n    print('servers answer' if answers(stores) else 'servers are gone')"
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Literal
 
 import msgspec
@@ -68,6 +69,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["working", "idle", "stopping"] = "idle"
     completed: int = 0
     failed: int = 0
+    #: The lanes as the worker last saw them.
+    depths: Depths | None = None
     #: Seconds since its last beat, as the reader sees it.
     age_s: float = 0.0
 
@@ -85,6 +88,15 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
 
     jobs: Sequence[JobEvent] = ()
     progress: Sequence[ProgressEvent] = ()
+
+
+class Line(Enum):
+    """The state of a subscription."""
+
+    #: Newly subscribed: what happened before was not heard.
+    UP = "up"
+    #: Cut off: nothing is heard until it is up again.
+    DOWN = "down"
 
 
 _encoder = msgspec.json.Encoder()

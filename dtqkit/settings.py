@@ -112,6 +112,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return 4.5 * self.heartbeat_s
 
     @property
+    def lock_s(self) -> float:
+        """How long a leader's lock lasts without being renewed."""
+        return 2 * self.heartbeat_s
+
+    @property
     def round_s(self) -> float:
         """Time between two rounds of the law, of reconciliation and of renewal."""
         return self.lease_s / 3

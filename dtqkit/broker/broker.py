@@ -1,0 +1,265 @@
+"""Everything that is asked of Redis, for one namespace, on one event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+import redis.asyncio
+from redis.commands.core import AsyncScript
+
+from dtqkit.broker.client import connect, told
+from dtqkit.broker.keys import Keys, member
+from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch, encode_batch
+from dtqkit.jobs import Priority
+from dtqkit.settings import Settings
+
+#: How long a popped id may stay unclaimed before the sweeper puts it back.
+INFLIGHT_S: Final = 30.0
+#: How long a cancel stays listed; the leader lists it again while it is needed.
+CANCEL_S: Final = 60.0
+#: The longest blocking pop.
+BLOCK_S: Final = 10.0
+#: How long the progress of a job is kept after it was last shown.
+LIVE_S: Final = 120.0
+#: Quiet seconds after which a subscription is tested.
+ANSWER_POLL_S: Final = 20.0
+#: Ids in one RPUSH.
+_CHUNK: Final = 5000
+
+@cache
+def script(name: str) -> str:
+    """The text of one of our Lua scripts."""
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What the leader's tick found: ids put back, ids that were due, and the workers' last beats by id (ms)."""
+
+    leads: bool
+    now_ms: float
+    swept: int
+    moved: int
+    epoch: str
+    scores: dict[str, str]
+
+
+class Broker:
+    """Redis as the queue uses it. Methods raise StoreUnavailable when it is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keys: Final = Keys.of(settings.namespace)
+        self._url = settings.redis_url
+        self._redis = connect(self._url)
+        self._fetch = self._script("fetch")
+        self._lead = self._script("lead")
+        self._forget = self._script("forget")
+        self._resign = self._script("resign")
+
+    def _script(self, name: str) -> AsyncScript:
+        return self._redis.register_script(script(name))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        with told(self._url):
+            await cast(Any, self._redis.ping())
+
+    # -- lanes
+
+    async def push(
+        self,
+        ready: Mapping[Priority, Sequence[str]],
+        scheduled: Mapping[str, float] | None = None,
+        events: bytes | None = None,
+    ) -> None:
+        """Append ids to their lanes, note those due later (member -> ms), and publish, in one round trip."""
+        keys = self.keys
+        pipe = self._redis.pipeline(transaction=False)
+        for priority, ids in ready.items():
+            lane = keys.lane(priority)
+            for start in range(0, len(ids), _CHUNK):
+                pipe.rpush(lane, *ids[start : start + _CHUNK])
+        if scheduled:
+            pipe.zadd(keys.scheduled, dict(scheduled))
+        if events is not None:
+            pipe.publish(keys.events, events)
+        with told(self._url):
+            await pipe.execute()
+
+    async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
+        """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
+        with told(self._url):
+            members = await self._fetch(
+                keys=[self.keys.inflight, *self.keys.lanes(lanes)],
+                args=[limit, int(INFLIGHT_S * 1000), *lanes, *claimed],
+            )
+        return cast(list[str], members)
+
+    async def claimed(self, members: Sequence[str]) -> None:
+        """Forget members that were noted as in flight."""
+        with told(self._url):
+            await cast(Any, self._redis.zrem(self.keys.inflight, *members))
+
+    def popper(self, lanes: Sequence[Priority]) -> Popper:
+        """The blocking pop of an idle worker, on a connection of its own."""
+        return Popper(self._url, self.keys, lanes)
+
+    async def depths(self) -> Depths:
+        """Lengths of lanes and of the schedule; what runs and waits longest is MongoDB's to say."""
+        pipe = self._redis.pipeline(transaction=False)
+        for lane in self.keys.lanes():
+            pipe.llen(lane)
+        pipe.zcard(self.keys.scheduled)
+        with told(self._url):
+            high, medium, low, scheduled = cast(list[int], await pipe.execute())
+        return Depths(high=high, medium=medium, low=low, scheduled=scheduled)
+
+    # -- liveness
+
+    async def lead(self, candidate: str, lock_s: float, move_limit: int = 10_000) -> Tick:
+        """Take or keep the leader's lock; if held, put back what is overdue and move what is due."""
+        keys = self.keys
+        with told(self._url):
+            leads, now, swept, moved, epoch, scores = cast(
+                tuple[int, int, int, int, str, list[str]],
+                await self._lead(
+                    keys=[
+                        keys.leader,
+                        keys.inflight,
+                        keys.scheduled,
+                        keys.workers,
+                        keys.epoch,
+                        *keys.lanes(),
+                    ],
+                    args=[candidate, int(lock_s * 1000), move_limit],
+                ),
+            )
+        return Tick(bool(leads), now, swept, moved, epoch, dict(zip(scores[::2], scores[1::2], strict=True)))
+
+    async def resign(self, candidate: str) -> None:
+        with told(self._url):
+            await self._resign(keys=[self.keys.leader], args=[candidate])
+
+    async def forget(self, worker_id: str, score: str) -> bool:
+        """Drop a worker whose score is still `score`."""
+        with told(self._url):
+            gone = await self._forget(
+                keys=[self.keys.workers, self.keys.worker(worker_id)], args=[worker_id, score]
+            )
+        return bool(gone)
+
+    async def workers(self) -> tuple[Heartbeat, ...]:
+        """What each known worker last said of itself, with the age of its beat."""
+        with told(self._url):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+            (seconds, micros), scored = cast(
+                tuple[tuple[int, int], list[tuple[str, float]]], await pipe.execute()
+            )
+            pipe = self._redis.pipeline(transaction=False)
+            for worker_id, _ in scored:
+                pipe.hget(self.keys.worker(worker_id), "beat")
+            texts = cast(list[str | None], await pipe.execute())
+        now = seconds + micros / 1e6
+        beats: list[Heartbeat] = []
+        for (_, score), text in zip(scored, texts, strict=True):
+            try:
+                beat = msgspec.json.decode(text or "", type=Heartbeat)
+            except msgspec.DecodeError:
+                continue
+            beats.append(msgspec.structs.replace(beat, age_s=max(0.0, now - score / 1000)))
+        return tuple(sorted(beats, key=lambda b: b.name))
+
+    # -- bus
+
+    async def ask_to_stop(self, job_ids: Iterable[str], now_ms: float) -> None:
+        """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
+        ids = dict.fromkeys(job_ids, now_ms + CANCEL_S * 1000)
+        if ids:
+            with told(self._url):
+                await cast(Any, self._redis.zadd(self.keys.cancels, ids))
+
+    async def show(self, news: Sequence[ProgressEvent]) -> None:
+        """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
+        pipe = self._redis.pipeline(transaction=False)
+        for event in news:
+            pipe.set(self.keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
+        pipe.publish(self.keys.events, encode_batch(progress=news))
+        with told(self._url):
+            await pipe.execute()
+
+    async def live(self, job_id: str) -> ProgressEvent | None:
+        """What a running job last showed."""
+        with told(self._url):
+            text = cast("str | None", await cast(Any, self._redis.get(self.keys.live(job_id))))
+        try:
+            return msgspec.json.decode(text, type=ProgressEvent) if text else None
+        except msgspec.DecodeError:
+            return None
+
+    async def publish(self, events: bytes) -> None:
+        with told(self._url):
+            await cast(Any, self._redis.publish(self.keys.events, events))
+
+    async def listen(self) -> AsyncIterator[Batch | None]:
+        """Batches of events, for ever. Yields None first, whenever it has just subscribed: events before that are lost.
+
+        Raises StoreUnavailable when the connection is lost.
+        """
+        with told(self._url):
+            async with self._redis.pubsub() as pubsub:  # pyright: ignore[reportUnknownMemberType]
+                await pubsub.subscribe(self.keys.events)
+                while True:
+                    message = cast(
+                        dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S)
+                    )
+                    if message is None:
+                        # A quiet line is tested, so that a dead one is noticed.
+                        await pubsub.ping()
+                    elif message["type"] == "subscribe":
+                        yield None
+                    elif message["type"] == "message":
+                        yield decode_batch(message["data"].encode())
+
+
+class Popper:
+    """One idle worker's blocking pop; `interrupt()` ends it without losing an id."""
+
+    def __init__(self, url: str, keys: Keys, lanes: Sequence[Priority]) -> None:
+        self._url = url
+        self._lanes = {keys.lane(p): p for p in lanes}
+        self._redis = connect(url, answer_s=BLOCK_S + 3.0, single=True)
+        self._side = connect(url)
+        self._client_id: int | None = None
+
+    async def pop(self, timeout_s: float = BLOCK_S) -> str | None:
+        """The next member by priority, or None after `timeout_s`. A pop that is lost is found by the audit."""
+        with told(self._url):
+            if self._client_id is None:
+                self._client_id = int(cast(int, await cast(Any, self._redis.client_id())))
+            try:
+                answer = cast(
+                    "tuple[str, str] | None",
+                    await cast(Any, self._redis.blpop(list(self._lanes), timeout=timeout_s)),
+                )
+            except BaseException:
+                self._client_id = None  # the connection may be another one next time
+                raise
+        return None if answer is None else member(self._lanes[answer[0]], answer[1])
+
+    async def interrupt(self) -> None:
+        """Make a `pop` that is under way return None (or the id that it has got) now."""
+        if self._client_id is not None:
+            with told(self._url):
+                await cast(Any, self._side.client_unblock(self._client_id))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await self._side.aclose()
+

@@ -187,8 +187,10 @@ def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(
     "bear_and_wait",
     [
         "child = os.fork()\nif child == 0:\n    sys.exit(0)\nos.waitpid(child, 0)",
-        "import multiprocessing as mp\n"
-        + "child = mp.get_context('spawn').Process(target=os.getpid)\nchild.start()\nchild.join()",
+        (
+            "import multiprocessing as mp\n"
+            "child = mp.get_context('spawn').Process(target=os.getpid)\nchild.start()\nchild.join()"
+        ),
     ],
     ids=["forked", "spawned"],
 )

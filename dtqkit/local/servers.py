@@ -20,6 +20,7 @@ from dtqkit.errors import LocalStoreError
 
 HOST = "127.0.0.1"
 REPLICA_SET = "dtqkit"
+LOG_TAIL_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,9 @@ class MongoServer(Server):
 def log_tail(log: Path, start: int, lines: int = 12) -> str:
     """The last lines from byte `start` on; of mongod's, which ends wordily, the errors if there are any."""
     try:
-        text = log.read_bytes()[start:].decode(errors="replace")
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
     except OSError as error:
         return f"({error})"
     entries = [_plain(line) for line in text.splitlines() if line.strip()]

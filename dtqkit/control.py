@@ -110,9 +110,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...]
 
 
-class HistoryQuery(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which attempts: `since` as in JobQuery, by the job's creation."""
 
     since: str | None = None
@@ -397,4 +395,6 @@ def parse_since(text: str, now: datetime) -> datetime:
             pass
         else:
             return when if when.tzinfo else when.replace(tzinfo=UTC)
-    raise InvalidQuery(f"since is {text[:80]!r}; it is an age such as 90s, 15m, 24h or 7d, or a time such as 2026-01-31T08:00")
+    raise InvalidQuery(
+        f"since is {text[:80]!r}; it is an age such as 90s, 15m, 24h or 7d, or a time such as 2026-01-31T08:00"
+    )

@@ -126,9 +126,7 @@ def _failed(job: Job, error: JobError, run_ms: float, rng: SupportsRandom) -> Ch
     if failures >= job.max_attempts:
         return Change(status="failed", ending=ending, run_ms=run_ms, error=error, failures=1)
     delay_s = backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
-    return Change(
-        status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1
-    )
+    return Change(status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1)
 
 
 def _lost(job: Job, rng: SupportsRandom) -> Change:

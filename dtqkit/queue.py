@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -47,7 +47,12 @@ class AsyncJobHandle(Generic[R]):
     @property
     def record(self) -> Job:
         """The job as it was last heard of; `refresh()` asks."""
-        self._follow()
+        self.keep_informed()
+        return self._job
+
+    @property
+    def known(self) -> Job:
+        """The same, without listening for more from now on."""
         return self._job
 
     @property
@@ -62,10 +67,14 @@ class AsyncJobHandle(Generic[R]):
 
         Raises JobFailed, JobCancelled, or TimeoutError. Cancelling the wait leaves the job alone.
         """
+        async with asyncio.timeout(timeout):
+            return result_of(await self.over())
+
+    async def over(self) -> Job:
+        """The job once it is over, however it ended."""
         if not self._job.is_over:
-            async with asyncio.timeout(timeout):
-                self.on_job(await self._queue.wait_for(self.id))
-        return result_of(self._job)
+            self.on_job(await self._queue.wait_for(self.id))
+        return self._job
 
     async def refresh(self) -> Job:
         """Ask for the job as it is now."""
@@ -92,7 +101,8 @@ class AsyncJobHandle(Generic[R]):
 
     # -- follows events
 
-    def _follow(self) -> None:
+    def keep_informed(self) -> None:
+        """Listen for the job's events from now on."""
         if not self._follows and not self._job.is_over:
             self._follows = True
             self._queue.follow(self.id, self)
@@ -271,5 +281,3 @@ def query_of(kind: type[Q], filters: dict[str, Any]) -> Q:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise InvalidQuery(str(error)) from None
-
-

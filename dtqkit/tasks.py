@@ -13,7 +13,18 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    runtime_checkable,
+)
 
 import msgspec
 
@@ -124,6 +135,7 @@ class Task(Generic[P, R]):
         self._keyword_only = frozenset(n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY)
         self._positional = tuple(n for n in self._names if n not in self._keyword_only)
         self._required = frozenset(n for n, p in parameters.items() if p.default is p.empty)
+        self._defaults = {n: _default(name, p) for n, p in parameters.items() if p.default is not p.empty}
         self._model = _model(function, name, parameters)
         self._returns = _return_type(function)
         self._info: TaskInfo | None = None
@@ -149,7 +161,7 @@ class Task(Generic[P, R]):
     def info(self) -> TaskInfo:
         """What others need to know of it."""
         if self._info is None:
-            schema = _schema(self._model, self.name)
+            schema = _schema(self._model, self.name, self._defaults)
             facts = msgspec.json.encode([schema, self.defaults, self.description], order="sorted")
             self._info = TaskInfo(
                 name=self.name,
@@ -248,7 +260,9 @@ def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, insp
     if inspect.isclass(function) or not inspect.isroutine(function) or inspect.isbuiltin(function):
         raise TaskDefinitionError(f"{name}: only a function can be a task, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TaskDefinitionError(f"{name}: a generator cannot be a task: a job has one result; return a list")
+        raise TaskDefinitionError(
+            f"{name}: a generator cannot be a task: a job has one result; return a list"
+        )
     try:
         signature = inspect.signature(function)
     except ValueError:
@@ -300,16 +314,16 @@ def _model(
     for parameter in parameters.values():
         try:
             msgspec.json.schema(parameter.annotation)
-        except Exception as error:  # noqa: BLE001 - a type can refuse in any way
+        except Exception as error:
             raise TaskDefinitionError(
                 f"{name}: parameter {parameter.name} has the type {parameter.annotation!r}, which no JSON value "
                 f"can be checked against ({error}); a plain type, a dataclass or a msgspec.Struct can"
             ) from None
-        if parameter.default is parameter.empty:
-            fields.append((_field(parameter.name), parameter.annotation))
-        else:
-            default = _default(name, parameter)
-            fields.append((_field(parameter.name), parameter.annotation, default))
+        field: Any = (_field(parameter.name), parameter.annotation)
+        if parameter.default is not parameter.empty:
+            # What was left out is left to the function; here the field only must not be required.
+            field = (*field, msgspec.field(default=None))
+        fields.append(field)
     return msgspec.defstruct(
         "Payload",
         fields,
@@ -320,7 +334,8 @@ def _model(
     )
 
 
-def _default(name: str, parameter: inspect.Parameter) -> Any:
+def _default(name: str, parameter: inspect.Parameter) -> Json:
+    """The default as a JSON value, which the schema shows."""
     try:
         plain = to_builtins(parameter.default)
         msgspec.convert(plain, parameter.annotation)
@@ -328,16 +343,19 @@ def _default(name: str, parameter: inspect.Parameter) -> Any:
         raise TaskDefinitionError(
             f"{name}: the default of {parameter.name}, {parameter.default!r}, does not fit its type: {error}"
         ) from None
-    # A struct's field copes with an immutable default or a factory; it only serves the schema.
-    return msgspec.field(default_factory=lambda: parameter.default)
+    return plain
 
 
-def _schema(model: type[msgspec.Struct], title: str) -> dict[str, Any]:
+def _schema(model: type[msgspec.Struct], title: str, defaults: Mapping[str, Json]) -> dict[str, Any]:
     """One self-contained JSON Schema: the payload's own definition on top, others under $defs."""
     (top,), definitions = msgspec.json.schema_components([model], ref_template="#/$defs/{name}")
     own = top["$ref"].rpartition("/")[2]
     schema = dict(definitions.pop(own))
     schema["title"] = title
+    properties: dict[str, Any] = {key: dict(value) for key, value in schema["properties"].items()}
+    for key, default in defaults.items():
+        properties[key]["default"] = default
+    schema["properties"] = properties
     if definitions:
         schema["$defs"] = definitions
     return schema

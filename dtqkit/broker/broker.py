@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-import redis.asyncio
 from redis.commands.core import AsyncScript
 
 from dtqkit.broker.client import connect, told
@@ -29,6 +28,7 @@ LIVE_S: Final = 120.0
 ANSWER_POLL_S: Final = 20.0
 #: Ids in one RPUSH.
 _CHUNK: Final = 5000
+
 
 @cache
 def script(name: str) -> str:
@@ -216,9 +216,7 @@ class Broker:
             async with self._redis.pubsub() as pubsub:  # pyright: ignore[reportUnknownMemberType]
                 await pubsub.subscribe(self.keys.events)
                 while True:
-                    message = cast(
-                        dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S)
-                    )
+                    message = cast(dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S))
                     if message is None:
                         # A quiet line is tested, so that a dead one is noticed.
                         await pubsub.ping()
@@ -262,4 +260,3 @@ class Popper:
     async def close(self) -> None:
         await self._redis.aclose()
         await self._side.aclose()
-

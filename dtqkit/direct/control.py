@@ -298,4 +298,3 @@ async def _up(ping: Callable[[], Any]) -> Any:
     except (StoreUnavailable, TimeoutError):
         return "down"
     return "up"
-

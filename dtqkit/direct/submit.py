@@ -85,7 +85,7 @@ class Submitter:
             accepted: list[Accepted] = []
             for start in range(0, len(docs), MAX_GROUP):
                 accepted += await self._insert(docs[start : start + MAX_GROUP])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is those who wait who must hear of it
+        except Exception as error:
             for entry in group:
                 if not entry.done.done():
                     entry.done.set_exception(error)

@@ -33,9 +33,7 @@ class Reaper:
         """All running jobs whose lease is over, by MongoDB's clock."""
         return await self._lose(await self._store.jobs.overdue(LIMIT), only_overdue=True)
 
-    async def of_silent(
-        self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]
-    ) -> int:
+    async def of_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
         """These running jobs of a silent worker, if it is still silent after they were looked up."""
         return await self._lose(docs, only_overdue=False) if await still_silent() else 0
 

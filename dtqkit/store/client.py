@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from typing import Any, Final
 
 from pymongo import AsyncMongoClient
@@ -37,6 +38,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
         return AsyncMongoClient(
             settings.atlas_uri,
             tz_aware=True,
+            tzinfo=UTC,
             w="majority",
             journal=True,
             readConcernLevel="majority",

@@ -119,9 +119,7 @@ class Jobs:
     async def running_of(self, worker: str) -> list[Document]:
         """Jobs that the record says `worker` runs."""
         with told(self._where):
-            return await self._jobs.find(
-                {"status": "running", "worker": worker}, _NO_HEAVY
-            ).to_list()
+            return await self._jobs.find({"status": "running", "worker": worker}, _NO_HEAVY).to_list()
 
     # -- settle
 
@@ -190,13 +188,13 @@ class Jobs:
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Only what decides where an id belongs: status, losses, max_losses, due_at, priority, cancel_requested."""
-        fields = dict.fromkeys(("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1)
+        fields = dict.fromkeys(
+            ("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1
+        )
         with told(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
 
-    async def page(
-        self, query: Document, limit: int, max_ms: int, *, heavy: bool = False
-    ) -> list[Document]:
+    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document]:
         """Newest first; without logs and earlier attempts unless `heavy`."""
         projection = {"log": 0} if heavy else _NO_HEAVY
         with told(self._where):

@@ -136,7 +136,7 @@ class Child:
                 finally:
                     with self._window:
                         self._running = None
-        except BaseException as raised:  # noqa: BLE001 - SystemExit too is the task's own affair
+        except BaseException as raised:
             error = msgspec.to_builtins(error_of(raised, skip_frames=2))
         run_ms = (time.perf_counter() - started) * 1000
         with contextlib.suppress(OSError):

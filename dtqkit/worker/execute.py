@@ -110,7 +110,7 @@ class Executor:
             if attempt.reason is not None:
                 raise
             return Failure(error_of(error), attempt.run_ms())
-        except BaseException as error:  # noqa: BLE001 - SystemExit too is the task's own affair
+        except BaseException as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 return Failure(_timeout(job), attempt.run_ms())
             return Failure(error_of(error), attempt.run_ms())
@@ -133,7 +133,7 @@ class Executor:
                 outcome: Outcome = Success(
                     checked_result(task.call(attempt.context, arguments), self._max_result), attempt.run_ms()
                 )
-            except BaseException as error:  # noqa: BLE001 - SystemExit too is the task's own affair
+            except BaseException as error:
                 outcome = Failure(error_of(error), attempt.run_ms())
             # The loop may be closed by the time that an abandoned thread ends.
             with contextlib.suppress(RuntimeError):

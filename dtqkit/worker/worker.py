@@ -276,4 +276,3 @@ class Worker:
             self._watch(self._renew(0.0), "renew after a gap")
         if self._heard is not None:
             self._heard(pulse)
-

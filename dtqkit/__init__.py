@@ -11,7 +11,7 @@ def add(a: int, b: int) -> int:
 add.submit(2, 3).result(timeout=30)     # 5
 """
 
-from dtqkit._version import VERSION as __version__
+from dtqkit._version import VERSION
 from dtqkit.errors import (
     AppError,
     DtqError,
@@ -39,6 +39,8 @@ from dtqkit.settings import Settings
 from dtqkit.sync import JobHandle, JobList, TaskQueue, task
 from dtqkit.tasks import Context, Task, TaskOptions
 from dtqkit.worker.context import current_context
+
+__version__ = VERSION
 
 __all__ = [
     "AppError",

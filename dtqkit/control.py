@@ -83,9 +83,7 @@ class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: Refusal | None = None
 
 
-class DeadLetterQuery(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
+class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which dead letters to requeue; `dry_run` only counts them."""
 
     task: str | None = None
@@ -382,7 +380,7 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """The time that `text` means: an age such as `90s`, `15m`, `24h`, `7d`, or a time in ISO 8601 (UTC if it says nothing)."""
+    """The time that `text` means: an age (`90s`, `15m`, `24h`, `7d`) or a time in ISO 8601 (UTC if it says nothing)."""
     if match := _AGE.match(text):
         try:
             return now - timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])

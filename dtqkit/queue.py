@@ -118,9 +118,7 @@ class AsyncJobHandle(Generic[R]):
                     cancel_requested=event.cancel_requested,
                 )
         elif event.progress is not None:
-            self._job = msgspec.structs.replace(
-                self._job, progress=event.progress, progress_message=event.message
-            )
+            self._job = msgspec.structs.replace(self._job, progress=event.progress, progress_message=event.message)
 
     def on_job(self, job: Job) -> None:
         if job.rev >= self._job.rev or job.is_over:
@@ -276,7 +274,7 @@ def query_of(kind: type[Q], filters: dict[str, Any]) -> Q:
     given = {name: value for name, value in filters.items() if value is not None}
     if unknown := set(given) - set(kind.__struct_fields__):
         known = ", ".join(kind.__struct_fields__)
-        raise InvalidQuery(f"there is no filter {sorted(unknown)[0]!r}; there are {known}")
+        raise InvalidQuery(f"there is no filter {min(unknown)!r}; there are {known}")
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:

@@ -263,9 +263,7 @@ class Decorator:
         self._options = options
 
     @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-    ) -> QueuedTask[P, R]: ...
+    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> QueuedTask[P, R]: ...
     @overload
@@ -273,9 +271,7 @@ class Decorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
-        name = check_name(
-            self._name if self._name is not None else getattr(function, "__name__", repr(function))
-        )
+        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
         made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
         if self._queue is not None:
             self._queue.add(made)
@@ -364,9 +360,7 @@ class TaskQueue:
     # -- tasks
 
     @overload
-    def task(
-        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-    ) -> QueuedTask[P, R]: ...
+    def task(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
     @overload
     def task(self, function: Callable[Concatenate[Context, P], R], /) -> QueuedTask[P, R]: ...
     @overload
@@ -386,7 +380,7 @@ class TaskQueue:
         max_losses: int | None = None,
         isolation: Isolation | None = None,
     ) -> Decorator: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Make a function a task of this queue, with or without options; see `dtqkit.task`."""
         decorator = Decorator(self, options.pop("name", None), options)
         return decorator if function is None else decorator(function)
@@ -399,10 +393,12 @@ class TaskQueue:
     def include(self, module: str | ModuleType) -> None:
         """Make all tasks that stand in `module` tasks of this queue."""
         loaded = importlib.import_module(module) if isinstance(module, str) else module
-        found = [value for value in vars(loaded).values() if isinstance(value, QueuedTask)]
+        found = cast(
+            "list[QueuedTask[..., Any]]", [value for value in vars(loaded).values() if isinstance(value, QueuedTask)]
+        )
         if not found:
             raise TaskDefinitionError(f"module {loaded.__name__} has no tasks: decorate functions with @task")
-        for task in cast("list[QueuedTask[..., Any]]", found):
+        for task in found:
             self.add(task)
 
     # -- submit
@@ -554,7 +550,7 @@ def task(
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.
 
-    Defaults: name the function's, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run), backoff_s 1
+    Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run), backoff_s 1
     (first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter), max_losses 3 (lost
     workers until it is dead), isolation auto (a child process; a thread for what cannot be imported). Raises
     TaskDefinitionError when the function cannot be a task.

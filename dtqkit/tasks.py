@@ -148,7 +148,7 @@ class Task(Generic[P, R]):
 
     @property
     def ref(self) -> str | None:
-        """Where another process finds it, `module:qualname`; None when it cannot: a notebook cell, a closure, a script."""
+        """Where another process finds it, `module:qualname`; None when it cannot (a notebook cell, a closure)."""
         module = sys.modules.get(self.__module__)
         if self.__module__ == "__main__" or "<" in self.__qualname__ or module is None:
             return None
@@ -221,9 +221,7 @@ class Task(Generic[P, R]):
         unexpected = sorted(set(payload) - set(self._names))
         if unexpected:
             known = f"it takes {', '.join(self._names)}" if self._names else "it takes none"
-            return InvalidPayload(
-                self.name, f"$.{unexpected[0]}", f"there is no argument {unexpected[0]!r}: {known}"
-            )
+            return InvalidPayload(self.name, f"$.{unexpected[0]}", f"there is no argument {unexpected[0]!r}: {known}")
         missing = [n for n in self._names if n in self._required and n not in payload]
         if missing:
             return InvalidPayload(self.name, f"$.{missing[0]}", f"argument {missing[0]!r} is missing")
@@ -260,9 +258,7 @@ def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, insp
     if inspect.isclass(function) or not inspect.isroutine(function) or inspect.isbuiltin(function):
         raise TaskDefinitionError(f"{name}: only a function can be a task, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TaskDefinitionError(
-            f"{name}: a generator cannot be a task: a job has one result; return a list"
-        )
+        raise TaskDefinitionError(f"{name}: a generator cannot be a task: a job has one result; return a list")
     try:
         signature = inspect.signature(function)
     except ValueError:

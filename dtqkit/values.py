@@ -9,7 +9,7 @@ import msgspec
 
 from dtqkit.errors import InvalidResult
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 #: Lists and objects inside each other.
 MAX_DEPTH: Final = 32
@@ -81,7 +81,7 @@ def _check_text(text: str, path: str, what: str) -> None:
 
 
 def to_builtins(value: object, path: str = "$") -> Json:
-    """`value` as a JSON value: dates, enums, dataclasses, msgspec structs and the like are converted. Raises Unsuitable."""
+    """`value` as a JSON value; dates, enums, dataclasses, structs and the like are converted. Raises Unsuitable."""
     try:
         plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_refuse)
     except Unsuitable as error:

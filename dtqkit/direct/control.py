@@ -71,9 +71,7 @@ class DirectControl:
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise WrongLoop(
-                "this queue lives on the event loop that used it first; make another one for this loop"
-            )
+            raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._store.open())
         opening = self._opening

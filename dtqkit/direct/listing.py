@@ -85,9 +85,7 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
 
 async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
     """All failed jobs that match."""
-    filters = filter_of(
-        store.now(), since=query.since, status="failed", task=query.task, priority=query.priority
-    )
+    filters = filter_of(store.now(), since=query.since, status="failed", task=query.task, priority=query.priority)
     if query.ids is not None:
         if wrong := [i for i in query.ids if not is_job_id(i)]:
             raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")

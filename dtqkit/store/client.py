@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC
 from typing import Any, Final
@@ -55,7 +55,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
 
 
 @contextmanager
-def told(where: str, *, writes: bool = False) -> Iterator[None]:
+def told(where: str, *, writes: bool = False) -> Generator[None]:
     """Turn a failure to reach MongoDB into StoreUnavailable (or, for a write that may be done, OutcomeUnknown).
 
     Errors that mean a mistake of ours (a duplicate key, a bad query) pass through.

@@ -80,9 +80,7 @@ class Jobs:
                 maxTimeMS=CLAIM_MAX_MS,
             )
 
-    async def claim_many(
-        self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float
-    ) -> list[Document]:
+    async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
         """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
         with told(self._where, writes=True):
             await self._jobs.database.command(
@@ -124,7 +122,7 @@ class Jobs:
     # -- settle
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
-        """Record the ends of attempts. Returns the ids whose claim no longer held the job: their end is not recorded."""
+        """Record the ends of attempts. Returns the ids whose claim held the job no more: their end is not recorded."""
         operations = _settle_operations(settlements)
         with told(self._where, writes=True):
             if len(operations) == 1 and len(settlements) == 1:
@@ -149,7 +147,7 @@ class Jobs:
         return set(claims) - recorded
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
-        """Take a job from its worker: by the law (its lease is over) or by the short cut (the lease as it was found)."""
+        """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
         query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
         if only_overdue:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
@@ -188,9 +186,7 @@ class Jobs:
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Only what decides where an id belongs: status, losses, max_losses, due_at, priority, cancel_requested."""
-        fields = dict.fromkeys(
-            ("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1
-        )
+        fields = dict.fromkeys(("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1)
         with told(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
 

@@ -38,9 +38,7 @@ class Store:
             schema = await configuration.find_one({"_id": "schema"})
             if schema is None or schema.get("version", 0) < SCHEMA_VERSION:
                 await self._database["jobs"].create_indexes(list(JOBS))
-                await configuration.update_one(
-                    {"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True
-                )
+                await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
     async def ping(self) -> None:
         with told(self._where):

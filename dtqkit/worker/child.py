@@ -97,9 +97,7 @@ class Child:
     def _time_out(self, job_id: str) -> None:
         with self._window:
             if self._running == job_id:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._main), ctypes.py_object(TaskTimeout)
-                )
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._main), ctypes.py_object(TaskTimeout))
 
     def _send(self, message: wire.FromChild) -> None:
         with self._sending:

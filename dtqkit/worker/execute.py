@@ -90,9 +90,7 @@ class Executor:
         if task.is_async:
             return await self._coroutine(task, attempt)
         if task.ref is not None and task.defaults.isolation != "thread":
-            order = wire.Run(
-                task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result
-            )
+            order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
             return await self._pool.run(order, job.timeout_s, attempt.trail.report)
         return await self._thread(task, attempt)
 
@@ -156,9 +154,7 @@ class Executor:
 def _raise_in(thread: threading.Thread) -> None:
     """Raise TaskTimeout in the thread at its next bytecode; what blocks in C notices when it returns."""
     if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident), ctypes.py_object(TaskTimeout)
-        )
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TaskTimeout))
 
 
 def _timeout(job: Job) -> JobError:

@@ -97,9 +97,7 @@ class Child:
                     await self._process.wait()
             raise ChildDied(self._ending()) from None
         except msgspec.DecodeError:
-            raise ChildDied(
-                "sent something that is no message: a task wrote to its worker's socket"
-            ) from None
+            raise ChildDied("sent something that is no message: a task wrote to its worker's socket") from None
 
     def _ending(self) -> str:
         code = self._process.returncode

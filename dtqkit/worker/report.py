@@ -49,11 +49,7 @@ def error_of(error: BaseException, *, skip_frames: int = 1) -> JobError:
             kind = "unknown_task"
         case _:
             pass
-    text = (
-        ""
-        if kind in ("invalid_result", "invalid_payload", "unknown_task")
-        else _traceback(error, skip_frames)
-    )
+    text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else _traceback(error, skip_frames)
     try:
         message = str(error)
     except Exception as broken:

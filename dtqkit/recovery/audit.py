@@ -67,16 +67,14 @@ class Auditor:
                 continue
             name = member(doc["priority"], str(doc["_id"]))
             waiting.add(name)
-            match _place(doc, name, listed, now_ms):
-                case None:
-                    pass
-                case float(due_ms):
-                    later[name] = due_ms
-                    repairs.rescored += name in listed.scheduled
-                    repairs.listed += name not in listed.scheduled
-                case job_id:
-                    ready.setdefault(doc["priority"], []).append(job_id)
-                    repairs.listed += 1
+            place = _place(doc, name, listed, now_ms)
+            if isinstance(place, float):
+                later[name] = place
+                repairs.rescored += name in listed.scheduled
+                repairs.listed += name not in listed.scheduled
+            elif place is not None:
+                ready.setdefault(doc["priority"], []).append(place)
+                repairs.listed += 1
         if ready or later:
             await self._broker.push(ready, later)
         repairs.pruned = await self._broker.prune(

@@ -2,4 +2,4 @@
 
 from importlib.metadata import version
 
-VERSION = version("dtqkit")
+VERSION: str = version("dtqkit")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from dtqkit.errors import InvalidQuery
-from dtqkit.events import Batch, Depths, Heartbeat, Snapshot
+from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
 from dtqkit.jobs import Ending, Job, Priority, Status, is_job_id
 from dtqkit.tasks import TaskInfo
 
@@ -82,9 +83,7 @@ class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: Refusal | None = None
 
 
-class DeadLetterQuery(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
+class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which dead letters to requeue; `dry_run` only counts them."""
 
     task: str | None = None
@@ -109,9 +108,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...]
 
 
-class HistoryQuery(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which attempts: `since` as in JobQuery, by the job's creation."""
 
     since: str | None = None
@@ -206,8 +203,8 @@ class Control(Protocol):
     async def snapshot(self) -> Snapshot: ...
     def history(self, query: HistoryQuery) -> AsyncIterator[AttemptRow]: ...
 
-    def subscribe(self, callback: Callable[[Batch | None], None]) -> Callable[[], None]:
-        """Call `callback` on the loop with each batch of events, and with None when some may have been missed.
+    def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
+        """Call `callback` on the loop with each batch of events, and with a Line when it is up or down.
 
         Returns a function that ends the subscription.
         """
@@ -376,3 +373,26 @@ def decode_cursor(cursor: str) -> str:
     if not is_job_id(last_id):
         raise InvalidQuery(f"cursor {cursor[:80]!r} is not one that a listing gave")
     return last_id
+
+
+_AGE = re.compile(r"^(\d{1,6}(?:\.\d{1,3})?)([smhd])$")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """The time that `text` means: an age (`90s`, `15m`, `24h`, `7d`) or a time in ISO 8601 (UTC if it says nothing)."""
+    if match := _AGE.match(text):
+        try:
+            return now - timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        except OverflowError:
+            pass
+    else:
+        try:
+            when = datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            return when if when.tzinfo else when.replace(tzinfo=UTC)
+    raise InvalidQuery(
+        f"since is {text[:80]!r}; it is an age such as 90s, 15m, 24h or 7d, or a time such as 2026-01-31T08:00"
+    )

@@ -139,9 +139,7 @@ class JobFailed(DtqError):
 
     code = "job_failed"
 
-    def __init__(
-        self, job_id: str, task: str, error_type: str, error_message: str, traceback: str = ""
-    ) -> None:
+    def __init__(self, job_id: str, task: str, error_type: str, error_message: str, traceback: str = "") -> None:
         text = f"job {job_id} ({task}) failed: {error_type}: {error_message}"
         super().__init__(f"{text}\n\n{traceback.rstrip()}" if traceback else text)
         self.job_id = job_id

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Literal
 
 import msgspec
@@ -87,6 +88,15 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
 
     jobs: Sequence[JobEvent] = ()
     progress: Sequence[ProgressEvent] = ()
+
+
+class Line(Enum):
+    """The state of a subscription."""
+
+    #: Newly subscribed: what happened before was not heard.
+    UP = "up"
+    #: Cut off: nothing is heard until it is up again.
+    DOWN = "down"
 
 
 _encoder = msgspec.json.Encoder()

@@ -25,7 +25,14 @@ TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
 MAX_ATTEMPTS_KEPT: Final = 20
 
 ErrorKind: TypeAlias = Literal[
-    "exception", "timeout", "crash", "worker_lost", "invalid_payload", "invalid_result", "unknown_task", "store"
+    "exception",
+    "timeout",
+    "crash",
+    "worker_lost",
+    "invalid_payload",
+    "invalid_result",
+    "unknown_task",
+    "store",
 ]
 
 

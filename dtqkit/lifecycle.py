@@ -33,9 +33,7 @@ class SupportsRandom(Protocol):
     def random(self) -> float: ...
 
 
-def backoff_ceiling_s(
-    failures: int, *, base_s: float = 1.0, factor: float = 2.0, max_s: float = 600.0
-) -> float:
+def backoff_ceiling_s(failures: int, *, base_s: float = 1.0, factor: float = 2.0, max_s: float = 600.0) -> float:
     """Longest delay in seconds before the attempt that follows failure number `failures` (1 for the first)."""
     # The exponent is bounded so that a thousand failures do not overflow a float.
     return min(max_s, base_s * factor ** min(failures - 1, 64))
@@ -111,9 +109,10 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom) -> Change:
     match outcome:
         case Success(result, run_ms):
             return Change(status="completed", ending="completed", result=result, run_ms=run_ms)
-        case Released(run_ms) | Stopped(run_ms):
-            ending: Ending = "cancelled" if isinstance(outcome, Stopped) else "released"
-            return Change(status="pending", ending=ending, run_ms=run_ms)
+        case Released(run_ms):
+            return Change(status="pending", ending="released", run_ms=run_ms)
+        case Stopped(run_ms):
+            return Change(status="pending", ending="cancelled", run_ms=run_ms)
         case Failure(error, run_ms):
             return _failed(job, error, run_ms, rng)
         case Lost():
@@ -122,13 +121,11 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom) -> Change:
 
 def _failed(job: Job, error: JobError, run_ms: float, rng: SupportsRandom) -> Change:
     failures = job.failures + 1
-    ending = _ENDING_OF_ERROR.get(error.kind, "failed")
+    ending: Ending = _ENDING_OF_ERROR.get(error.kind, "failed")
     if failures >= job.max_attempts:
         return Change(status="failed", ending=ending, run_ms=run_ms, error=error, failures=1)
     delay_s = backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
-    return Change(
-        status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1
-    )
+    return Change(status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1)
 
 
 def _lost(job: Job, rng: SupportsRandom) -> Change:

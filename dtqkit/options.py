@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, TypeAlias, cast, get_args
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -78,6 +79,18 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
             _check_text("a tag", tag, 100)
 
 
+def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
+    """The options that were given to task `name`, None meaning not given. TaskDefinitionError, naming the option."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if unknown := given.keys() - set(TaskOptions.__struct_fields__):
+        known = ", ".join(TaskOptions.__struct_fields__)
+        raise TaskDefinitionError(f"{name}: there is no option {min(unknown)!r}; there are {known}")
+    try:
+        return TaskOptions(**given)
+    except TaskDefinitionError as error:
+        raise TaskDefinitionError(f"{name}: {error}") from None
+
+
 def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InvalidOption(f"{name} is {shown(value)}; it is one of {', '.join(allowed)}")
@@ -92,9 +105,7 @@ def _check_seconds(name: str, value: object, most: float, *, above_zero: bool = 
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not 0 <= cast("float", value) <= most or (above_zero and value == 0):
         least = "more than 0" if above_zero else "0"
-        raise InvalidOption(
-            f"{name} is {shown(value)}; it is a number of seconds, from {least} to {most:,.0f}"
-        )
+        raise InvalidOption(f"{name} is {shown(value)}; it is a number of seconds, from {least} to {most:,.0f}")
 
 
 def _check_text(name: str, value: object, most: int) -> None:

@@ -1,4 +1,4 @@
-"""One worker and its turn at leading, on one event loop: what a worker process runs, or a worker thread of a notebook."""
+"""One worker and its turn at leading, on one event loop: in a process of its own, or in a notebook's."""
 
 from __future__ import annotations
 

@@ -110,11 +110,7 @@ def _at(payload: object, path: str) -> tuple[bool, object]:
         end = step.end()
         if isinstance(value, dict) and step["key"] in value:
             value = cast("dict[str, object]", value)[step["key"]]
-        elif (
-            isinstance(value, list)
-            and step["index"]
-            and int(step["index"]) < len(cast("list[object]", value))
-        ):
+        elif isinstance(value, list) and step["index"] and int(step["index"]) < len(cast("list[object]", value)):
             value = cast("list[object]", value)[int(step["index"])]
         else:
             return False, None
@@ -196,9 +192,7 @@ class _Reader:
             (f"f{i}", self._type(item)) if i < least else (f"f{i}", self._type(item), msgspec.UNSET)
             for i, item in enumerate(schema["prefixItems"])
         ]
-        return self._add(
-            msgspec.defstruct("Row", fields, array_like=True, forbid_unknown_fields="maxItems" in schema)
-        )
+        return self._add(msgspec.defstruct("Row", fields, array_like=True, forbid_unknown_fields="maxItems" in schema))
 
     def _record(self, schema: Schema, tag: str | None) -> Any:
         """A struct that is written as an object: of a dataclass, TypedDict, struct, or a task's arguments."""
@@ -226,9 +220,7 @@ class _Reader:
 
 
 def _is_row(found: Any) -> bool:
-    return (
-        isinstance(found, type) and issubclass(found, msgspec.Struct) and found.__struct_config__.array_like
-    )
+    return isinstance(found, type) and issubclass(found, msgspec.Struct) and found.__struct_config__.array_like
 
 
 def _string(schema: Schema) -> Any:

@@ -74,6 +74,7 @@ class Signature:
         self.schema: Mapping[str, Any] = _schema(name, self.parameters)
         self._names = tuple(p.name for p in self.parameters)
         self._known = frozenset(self._names)
+        self._returns: Any = _returned(fn)
         self._positional = tuple(p.name for p in self.parameters if not p.keyword_only)
         self._struct = msgspec.defstruct(
             "Arguments",
@@ -111,6 +112,15 @@ class Signature:
             raise invalid(task, payload, error, self._known) from None
         return {name: getattr(arguments, name) for name in self._names if name in payload}
 
+    def decode_result(self, result: Any) -> Any:
+        """See Task.decode_result."""
+        if self._returns is Any:
+            return result
+        try:
+            return msgspec.convert(result, self._returns)
+        except msgspec.ValidationError:  # the function did not keep its word: what it returned is what there is
+            return result
+
     def _named(self, task: str, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
         names = self._positional
         if len(args) > len(names):
@@ -129,17 +139,15 @@ def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
-        raise TaskDefinitionError(
-            f"task {name!r}: {shown(fn)} has no signature; wrap it in a function"
-        ) from None
+        raise TaskDefinitionError(f"{name}: {shown(fn)} has no signature; wrap it in a function") from None
     found: list[Parameter] = []
     wants_context = False
     for position, parameter in enumerate(signature.parameters.values()):
-        where = f"task {name!r}, parameter {parameter.name!r}"
-        annotation = _resolved(fn, parameter, where)
+        where = f"{name}: parameter {parameter.name!r}"
+        annotation = _resolved(fn, parameter.name, parameter.annotation, where)
         if _is_context(annotation):
             if position or parameter.kind is parameter.KEYWORD_ONLY:
-                raise TaskDefinitionError(f"{where}: a Context must be the first parameter, and positional")
+                raise TaskDefinitionError(f"{where}: Context must be the first parameter, and positional")
             wants_context = True
             continue
         _check_kind(parameter, where)
@@ -150,18 +158,29 @@ def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...
     return tuple(found), wants_context
 
 
-def _resolved(fn: Callable[..., Any], parameter: inspect.Parameter, where: str) -> Any:
+def _returned(fn: Callable[..., Any]) -> Any:
+    """The return annotation, or Any where results cannot be converted to it."""
+    where = "the result"
+    try:
+        returned = _resolved(fn, "return", inspect.signature(fn).return_annotation, where)
+        _check_type(returned, where)
+    except TaskDefinitionError:  # it may be of use to readers alone
+        return Any
+    return returned
+
+
+def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) -> Any:
     """The annotation, evaluated where the function was defined if it is text."""
-    if parameter.annotation is _NO_DEFAULT:
+    if annotation is inspect.Parameter.empty:
         return Any
     source = inspect.unwrap(fn)
     names = {**getattr(source, "__globals__", {}), **_closure(source)}
-    holder = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    holder = types.SimpleNamespace(__annotations__={name: annotation})
     try:
-        return typing.get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)[name]
     except Exception as error:  # an annotation is an expression: it may raise anything
         raise TaskDefinitionError(
-            f"{where}: its annotation {parameter.annotation!r} cannot be evaluated: {type(error).__name__}: "
+            f"{where}: the annotation {annotation!r} cannot be evaluated: {type(error).__name__}: "
             f"{error}; what it names must be defined at module level, and not under TYPE_CHECKING"
         ) from None
 
@@ -199,10 +218,10 @@ def _check_default(annotation: Any, default: Any, where: str) -> None:
     try:
         msgspec.convert(wire(default), annotation)
     except Unfit as unfit:
-        raise TaskDefinitionError(f"{where}: its default cannot be a JSON value: {unfit.detail}") from None
+        raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {unfit.detail}") from None
     except msgspec.ValidationError as error:
         raise TaskDefinitionError(
-            f"{where}: its default {shown(default)} is not of its type {_spelled(annotation)}: {error}"
+            f"{where}: the default {shown(default)} is not of its type {_spelled(annotation)}: {error}"
         ) from None
 
 
@@ -213,11 +232,11 @@ def _check_type(annotation: Any, where: str) -> None:
         bad = next(_unsupported(info, set()), None)
     except (TypeError, ValueError, NameError) as error:
         raise TaskDefinitionError(
-            f"{where}: its type {_spelled(annotation)} cannot be read from JSON: {error}"
+            f"{where}: the type {_spelled(annotation)} cannot be read from JSON: {error}"
         ) from None
     if bad is not None:
         raise TaskDefinitionError(
-            f"{where}: its type {_spelled(annotation)} cannot be read from JSON: {bad}; {_SUPPORTED}"
+            f"{where}: the type {_spelled(annotation)} cannot be read from JSON: {bad}; {_SUPPORTED}"
         )
 
 
@@ -231,10 +250,7 @@ def _unsupported(info: mi.Type, seen: set[Any]) -> Iterator[str]:
         case mi.DictType(key_type=key) if not isinstance(key, mi.StrType | mi.AnyType):
             yield "a dict's keys must be str"
         case (
-            mi.StructType(cls=cls)
-            | mi.DataclassType(cls=cls)
-            | mi.TypedDictType(cls=cls)
-            | mi.NamedTupleType(cls=cls)
+            mi.StructType(cls=cls) | mi.DataclassType(cls=cls) | mi.TypedDictType(cls=cls) | mi.NamedTupleType(cls=cls)
         ):
             if cls in seen:
                 return

@@ -25,12 +25,21 @@ import msgspec
 from typing_extensions import TypeVar
 
 from dtqkit.errors import TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
-from dtqkit.jobs import Priority
-from dtqkit.options import CallOptions, TaskOptions
+from dtqkit.options import CallOptions, TaskOptions, options_of
 from dtqkit.signature import Context, Signature
-from dtqkit.values import shown
+from dtqkit.values import check_payload, shown
 
-__all__ = ["BoundTask", "Call", "CallOptions", "Context", "Task", "TaskInfo", "TaskOptions", "TaskRegistry"]
+__all__ = [
+    "Call",
+    "CallOptions",
+    "Context",
+    "Task",
+    "TaskInfo",
+    "TaskOptions",
+    "TaskRegistry",
+    "check_name",
+    "options_of",
+]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -40,12 +49,18 @@ _PLAIN: Final = CallOptions()
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
-class Call(msgspec.Struct, Generic[R_co], frozen=True):
-    """A task with its arguments, checked: what `submit_many` takes. Its job's result is an R."""
+class Call(Generic[R_co]):
+    """A task with its arguments, checked: what every queue takes. Its job's result is an R."""
 
-    task: str
-    payload: dict[str, Any]
-    options: CallOptions
+    __slots__ = ("options", "payload", "task")
+
+    def __init__(self, task: Task[..., R_co], payload: dict[str, Any], options: CallOptions = _PLAIN) -> None:
+        self.task: Final = task
+        self.payload: Final = payload
+        self.options: Final = options
+
+    def __repr__(self) -> str:
+        return f"<call of {self.task.name}>"
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,27 +80,30 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Task(Generic[P, R_co, F_co]):
     """A function that a worker can run. Calling it runs it here: it is still a function."""
 
-    def __init__(self, fn: F_co, *, name: str | None = None, options: TaskOptions | None = None) -> None:
-        self.name: Final = _checked_name(fn, name)
-        self.fn: Final = fn
-        self.is_async: Final = inspect.iscoroutinefunction(fn)
+    def __init__(self, function: F_co, name: str, defaults: TaskOptions | None = None) -> None:
+        _check_function(function, name)
+        self.name: Final = check_name(name)
+        self.function: Final = function
+        self.is_async: Final = inspect.iscoroutinefunction(function)
         #: Used where a call does not say otherwise.
-        self.defaults: Final = options or TaskOptions()
+        self.defaults: Final = defaults or TaskOptions()
         if self.is_async and self.defaults.isolation != "auto":
             raise TaskDefinitionError(
-                f"task {self.name!r}: isolation is {self.defaults.isolation!r}, but an async def runs on the "
-                "worker's loop; leave it out, or write a def"
+                f"{name}: isolation is {self.defaults.isolation!r}, but an async def runs on the worker's loop; "
+                "leave it out, or write a def"
             )
-        self._signature: Final = Signature(fn, self.name)
+        self._signature: Final = Signature(function, name)
+        #: JSON Schema (2020-12) of the payload.
         self.schema: Final = self._signature.schema
         #: Whether a Context is passed before the payload's arguments.
         self.wants_context: Final = self._signature.wants_context
-        self.description: Final = inspect.getdoc(fn) or ""
-        functools.update_wrapper(cast("Callable[..., Any]", self), fn, updated=())
+        #: The docstring, without its indentation.
+        self.description: Final = inspect.getdoc(function) or ""
+        functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
     @property
     def __call__(self) -> F_co:
-        return self.fn
+        return self.function
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -93,7 +111,7 @@ class Task(Generic[P, R_co, F_co]):
     @property
     def ref(self) -> str | None:
         """`module:qualname` under which another process finds this task; None when it cannot be imported."""
-        module, qualname = _home(self.fn)
+        module, qualname = _home(self.function)
         found: Any = None if module == "__main__" else sys.modules.get(module)
         if getattr(found, "__spec__", None) is None:
             return None
@@ -105,9 +123,7 @@ class Task(Generic[P, R_co, F_co]):
     def info(self) -> TaskInfo:
         """Its entry in the catalogue."""
         schema, importable = dict(self.schema), self.ref is not None
-        content = msgspec.json.encode(
-            (self.name, self.description, schema, self.defaults, importable), order="sorted"
-        )
+        content = msgspec.json.encode((self.name, self.description, schema, self.defaults, importable), order="sorted")
         return TaskInfo(
             name=self.name,
             description=self.description,
@@ -121,54 +137,27 @@ class Task(Generic[P, R_co, F_co]):
         """The payload for these arguments: a new dict of JSON values. InvalidPayload unless they fit."""
         return self._signature.bind(self.name, args, kwargs)
 
+    def check_payload(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """`payload`, if it may be kept and fits. InvalidPayload unless it does."""
+        check_payload(self.name, payload)
+        self.decode_payload(payload)
+        return dict(payload)
+
     def decode_payload(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a payload in the function's own types. InvalidPayload unless they fit."""
         return self._signature.decode(self.name, payload)
 
+    def decode_result(self, result: Any) -> Any:
+        """A recorded result in the type that the function says it returns; as it is if that is not what it is."""
+        return self._signature.decode_result(result)
+
     def call(self, context: Context, arguments: Mapping[str, Any]) -> Any:
         """Call the function with decoded arguments, and the context if it wants one."""
-        return self.fn(context, **arguments) if self.wants_context else self.fn(**arguments)
+        return self.function(context, **arguments) if self.wants_context else self.function(**arguments)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
-        """A call with these arguments, for `submit_many`."""
-        return Call(self.name, self.bind_payload(*args, **kwargs), _PLAIN)
-
-    def options(
-        self,
-        *,
-        priority: Priority | None = None,
-        delay_s: float = 0.0,
-        idempotency_key: str | None = None,
-        max_attempts: int | None = None,
-        timeout_s: float | None = None,
-        tags: tuple[str, ...] = (),
-    ) -> BoundTask[P, R_co]:
-        """The task with options for the next calls; what is None or left out stays as the task has it."""
-        return BoundTask(
-            self,
-            CallOptions(
-                priority=priority,
-                delay_s=delay_s,
-                idempotency_key=idempotency_key,
-                max_attempts=max_attempts,
-                timeout_s=timeout_s,
-                tags=tags,
-            ),
-        )
-
-
-class BoundTask(Generic[P, R_co]):
-    """A task with the options of its next calls; immutable."""
-
-    __slots__ = ("call_options", "task")
-
-    def __init__(self, task: Task[P, R_co], call_options: CallOptions) -> None:
-        self.task: Final = task
-        self.call_options: Final = call_options
-
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
-        """A call with these arguments and options, for `submit_many`."""
-        return Call(self.task.name, self.task.bind_payload(*args, **kwargs), self.call_options)
+        """A call that can be submitted, alone or with many. InvalidPayload, naming the argument, unless they fit."""
+        return Call(self, self.bind_payload(*args, **kwargs))
 
 
 class TaskRegistry:
@@ -176,6 +165,8 @@ class TaskRegistry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any]] = {}
+        #: Grows with each change.
+        self.version = 0
 
     def add(self, task: Task[..., Any]) -> None:
         """Register; the same function again (a notebook cell run again) takes the place of its older self.
@@ -183,18 +174,28 @@ class TaskRegistry:
         Raises TaskAlreadyRegistered when another function has the name.
         """
         known = self._tasks.get(task.name)
-        if known is not None and (old := _home(known.fn)) != (new := _home(task.fn)):
+        if known is task:
+            return
+        if known is not None and (old := _home(known.function)) != (new := _home(task.function)):
             raise TaskAlreadyRegistered(
                 f"{':'.join(old)} is already registered as {task.name!r}; give {':'.join(new)} another name=…"
             )
         self._tasks[task.name] = task
+        self.version += 1
+
+    def find(self, name: str) -> Task[..., Any] | None:
+        return self._tasks.get(name)
 
     def get(self, name: str) -> Task[..., Any]:
         """UnknownTask, with the nearest names, if there is none."""
         try:
             return self._tasks[name]
         except KeyError:
-            raise UnknownTask(name, difflib.get_close_matches(name, self._tasks)) from None
+            raise UnknownTask(name, self.near(name)) from None
+
+    def near(self, name: str) -> list[str]:
+        """Registered names that look like `name`, at most three."""
+        return difflib.get_close_matches(name, self._tasks, n=3)
 
     def catalogue(self) -> list[TaskInfo]:
         return [task.info for task in self]
@@ -216,22 +217,21 @@ def _home(fn: Callable[..., Any]) -> tuple[str, str]:
     return module, getattr(fn, "__qualname__", type(fn).__qualname__)
 
 
-def _checked_name(fn: Callable[..., Any], name: str | None) -> str:
-    """The task's name, once `fn` is of a kind that can be a task."""
-    if isinstance(fn, Task):
-        raise TaskDefinitionError(f"{fn.name!r} is a task already")
-    if isinstance(fn, type) or not callable(fn):
-        raise TaskDefinitionError(f"a task is a function, not {shown(fn)}: write a def that uses it")
-    given = getattr(fn, "__name__", None) if name is None else name
-    if given is None or given == "<lambda>":
-        raise TaskDefinitionError(f"{shown(fn)} has no name of its own: give it name=…")
-    if not isinstance(given, str) or not _NAME.fullmatch(given):
+def check_name(name: str) -> str:
+    """`name`, if a task may be called so; TaskDefinitionError if not."""
+    if not _NAME.fullmatch(name):
+        hint = ": a lambda needs name=…" if name == "<lambda>" else ""
         raise TaskDefinitionError(
-            f"the name {shown(given)} cannot be a task's: a letter or underscore, then at most 127 letters, "
+            f"{shown(name)} cannot be a task's name{hint}; it is a letter or underscore, then at most 127 letters, "
             "digits, underscores, dots or hyphens (ASCII)"
         )
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise TaskDefinitionError(
-            f"task {given!r} is a generator function: return a list, or submit a job an item"
-        )
-    return given
+    return name
+
+
+def _check_function(function: Callable[..., Any], name: str) -> None:
+    if isinstance(function, Task):
+        raise TaskDefinitionError(f"{name}: {function!r} is a task already")
+    if isinstance(function, type) or not callable(function):
+        raise TaskDefinitionError(f"{name}: a task is a function, not {shown(function)}; write a def that uses it")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TaskDefinitionError(f"{name}: a generator has many results and a job has one: return a list")

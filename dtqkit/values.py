@@ -48,7 +48,7 @@ def check_payload(task: str, payload: Mapping[str, Any]) -> None:
         raise InvalidPayload(task, unfit.path, unfit.detail) from None
 
 
-class Unfit(ValueError):  # noqa: N818 - named like the public errors
+class Unfit(ValueError):
     """A value cannot cross the wire; becomes InvalidPayload or InvalidResult where it is known which."""
 
     def __init__(self, detail: str) -> None:
@@ -64,7 +64,7 @@ class Unfit(ValueError):  # noqa: N818 - named like the public errors
 
 def wire(value: Any) -> Any:
     """As `to_wire`, raising Unfit. An object of scalars, as most payloads are, is checked without a copy."""
-    kind: type = type(value)
+    kind: object = type(value)
     if kind not in _SCALARS and not (kind is dict and _SCALARS.issuperset(map(type, value.values()))):
         try:
             value = msgspec.to_builtins(value)
@@ -96,7 +96,7 @@ def type_name(value: object) -> str:
 
 def _scan(value: Any, depth: int) -> None:
     """Raise Unfit unless `value`, at `depth`, consists of exact JSON types that may cross."""
-    kind: type = type(value)
+    kind: object = type(value)
     if kind is str:
         if not value.isascii() or "\0" in value:
             _check_text(value)
@@ -184,8 +184,11 @@ def _locate(value: Any, error: Exception, depth: int) -> Unfit:
         return unfit
     if not isinstance(error, TypeError):
         return Unfit(f"{type_name(value)} cannot be converted: {error}")
-    bad_keys = [key for key in value if not isinstance(key, str)] if type(value) is dict else []
-    return Unfit(f"the key {shown(bad_keys[0])} is not a string") if bad_keys else _no_json(value)
+    if isinstance(value, dict):
+        for key in cast("dict[Any, Any]", value):
+            if not isinstance(key, str):
+                return Unfit(f"the key {shown(key)} is not a string")
+    return _no_json(cast("object", value))
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:

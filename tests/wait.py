@@ -9,9 +9,7 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 
-def wait_until(
-    predicate: Callable[[], T], timeout_s: float = 10, interval_s: float = 0.02, message: str = ""
-) -> T:
+def wait_until(predicate: Callable[[], T], timeout_s: float = 10, interval_s: float = 0.02, message: str = "") -> T:
     """The predicate's first true value; an AssertionError when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while not (value := predicate()):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-import redis.asyncio
 from redis.commands.core import AsyncScript
 
 from dtqkit.broker.client import connect, told
@@ -29,6 +28,7 @@ LIVE_S: Final = 120.0
 ANSWER_POLL_S: Final = 20.0
 #: Ids in one RPUSH.
 _CHUNK: Final = 5000
+
 
 @cache
 def script(name: str) -> str:
@@ -67,7 +67,7 @@ class Broker:
 
     async def ping(self) -> None:
         with told(self._url):
-            await cast(Any, self._redis.ping())
+            await cast(Any, self._redis).ping()
 
     # -- lanes
 
@@ -79,7 +79,7 @@ class Broker:
     ) -> None:
         """Append ids to their lanes, note those due later (member -> ms), and publish, in one round trip."""
         keys = self.keys
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
         for priority, ids in ready.items():
             lane = keys.lane(priority)
             for start in range(0, len(ids), _CHUNK):
@@ -111,7 +111,7 @@ class Broker:
 
     async def depths(self) -> Depths:
         """Lengths of lanes and of the schedule; what runs and waits longest is MongoDB's to say."""
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
         for lane in self.keys.lanes():
             pipe.llen(lane)
         pipe.zcard(self.keys.scheduled)
@@ -148,21 +148,17 @@ class Broker:
     async def forget(self, worker_id: str, score: str) -> bool:
         """Drop a worker whose score is still `score`."""
         with told(self._url):
-            gone = await self._forget(
-                keys=[self.keys.workers, self.keys.worker(worker_id)], args=[worker_id, score]
-            )
+            gone = await self._forget(keys=[self.keys.workers, self.keys.worker(worker_id)], args=[worker_id, score])
         return bool(gone)
 
     async def workers(self) -> tuple[Heartbeat, ...]:
         """What each known worker last said of itself, with the age of its beat."""
         with told(self._url):
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
             pipe.time()
             pipe.zrange(self.keys.workers, 0, -1, withscores=True)
-            (seconds, micros), scored = cast(
-                tuple[tuple[int, int], list[tuple[str, float]]], await pipe.execute()
-            )
-            pipe = self._redis.pipeline(transaction=False)
+            (seconds, micros), scored = cast(tuple[tuple[int, int], list[tuple[str, float]]], await pipe.execute())
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
             for worker_id, _ in scored:
                 pipe.hget(self.keys.worker(worker_id), "beat")
             texts = cast(list[str | None], await pipe.execute())
@@ -187,7 +183,7 @@ class Broker:
 
     async def show(self, news: Sequence[ProgressEvent]) -> None:
         """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
         for event in news:
             pipe.set(self.keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
         pipe.publish(self.keys.events, encode_batch(progress=news))
@@ -205,7 +201,7 @@ class Broker:
 
     async def publish(self, events: bytes) -> None:
         with told(self._url):
-            await cast(Any, self._redis.publish(self.keys.events, events))
+            await cast(Any, self._redis).publish(self.keys.events, events)
 
     async def listen(self) -> AsyncIterator[Batch | None]:
         """Batches of events, for ever. Yields None first, whenever it has just subscribed: events before that are lost.
@@ -216,12 +212,10 @@ class Broker:
             async with self._redis.pubsub() as pubsub:  # pyright: ignore[reportUnknownMemberType]
                 await pubsub.subscribe(self.keys.events)
                 while True:
-                    message = cast(
-                        dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S)
-                    )
+                    message = cast(dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S))
                     if message is None:
                         # A quiet line is tested, so that a dead one is noticed.
-                        await pubsub.ping()
+                        await cast(Any, pubsub).ping()
                     elif message["type"] == "subscribe":
                         yield None
                     elif message["type"] == "message":
@@ -233,7 +227,7 @@ class Popper:
 
     def __init__(self, url: str, keys: Keys, lanes: Sequence[Priority]) -> None:
         self._url = url
-        self._lanes = {keys.lane(p): p for p in lanes}
+        self._lanes: dict[str, Priority] = {keys.lane(p): p for p in lanes}
         self._redis = connect(url, answer_s=BLOCK_S + 3.0, single=True)
         self._side = connect(url)
         self._client_id: int | None = None
@@ -242,7 +236,7 @@ class Popper:
         """The next member by priority, or None after `timeout_s`. A pop that is lost is found by the audit."""
         with told(self._url):
             if self._client_id is None:
-                self._client_id = int(cast(int, await cast(Any, self._redis.client_id())))
+                self._client_id = int(cast(int, await cast(Any, self._redis).client_id()))
             try:
                 answer = cast(
                     "tuple[str, str] | None",
@@ -257,9 +251,8 @@ class Popper:
         """Make a `pop` that is under way return None (or the id that it has got) now."""
         if self._client_id is not None:
             with told(self._url):
-                await cast(Any, self._side.client_unblock(self._client_id))
+                await cast(Any, self._side).client_unblock(self._client_id)
 
     async def close(self) -> None:
         await self._redis.aclose()
         await self._side.aclose()
-

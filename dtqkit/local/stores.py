@@ -32,9 +32,7 @@ class LocalStores:
     A process that this one forks can use the servers, but not stop them.
     """
 
-    def __init__(
-        self, servers: Sequence[Server], watcher: Watcher, directory: Path, *, temporary: bool
-    ) -> None:
+    def __init__(self, servers: Sequence[Server], watcher: Watcher, directory: Path, *, temporary: bool) -> None:
         self.directory = directory  #: data and logs
         self._temporary = temporary
         self._servers = {server.name: server for server in servers}
@@ -170,14 +168,10 @@ class LocalStores:
 
     def _error(self, name: str, what: str, why: str) -> LocalStoreError:
         program = self._servers[name].program
-        return LocalStoreError(
-            f"{name} {what} ({why}; {program}). The end of its log:\n{self._log_tail(name)}"
-        )
+        return LocalStoreError(f"{name} {what} ({why}; {program}). The end of its log:\n{self._log_tail(name)}")
 
 
-def start_local_stores(
-    data_dir: Path | str | None = None, *, redis: bool = True, mongo: bool = True
-) -> LocalStores:
+def start_local_stores(data_dir: Path | str | None = None, *, redis: bool = True, mongo: bool = True) -> LocalStores:
     """Start a private redis-server and mongod, and return when both take writes.
 
     They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their

@@ -30,9 +30,7 @@ PARENT_CHECK_S = 2.0
 class Watch:
     def __init__(self, owner_pid: int, lock_fd: int, temporary_dir: str) -> None:
         self.owner_pid = owner_pid
-        self.lock_fd = (
-            lock_fd  # servers inherit it: the data directory is locked for as long as one of them lives
-        )
+        self.lock_fd = lock_fd  # the servers inherit it: their directory is locked while one of them lives
         self.temporary_dir = temporary_dir
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.received = b""

@@ -101,9 +101,7 @@ class Watcher:
             if self.gone:
                 raise LocalStoreError(WATCHER_GONE)
             if time.monotonic() > deadline:
-                raise LocalStoreError(
-                    f"the watcher of the local stores is silent for {REPLY_TIMEOUT_S:.0f} s"
-                )
+                raise LocalStoreError(f"the watcher of the local stores is silent for {REPLY_TIMEOUT_S:.0f} s")
             self.listen(0.1)
 
     def _note(self, event: dict[str, Any]) -> None:

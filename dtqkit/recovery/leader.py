@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 from typing import Final
 
 from dtqkit.broker import Broker
@@ -24,12 +25,11 @@ _GAP_BEATS: Final = 1.5
 class Leader:
     """A candidate until the lock is free, then the leader until it stops or loses the lock."""
 
-    def __init__(
-        self, settings: Settings, broker: Broker, store: Store, *, candidate: str, rng: random.Random
-    ) -> None:
+    def __init__(self, settings: Settings, broker: Broker, store: Store, *, candidate: str, rng: random.Random) -> None:
         self._settings = settings
         self._broker = broker
-        self._candidate = candidate
+        self._store = store
+        self._candidate = f"{candidate}-{secrets.token_hex(4)}"
         self._reaper = Reaper(broker, store, rng)
         self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._vacant = asyncio.Event()
@@ -101,5 +101,8 @@ class Leader:
             tick = await self._lead()
             return tick.leads and self._silence.still(worker, score)
 
-        if not await self._reaper.short_cut(worker, still_silent):
+        docs = await self._store.jobs.running_of(worker)
+        if docs:
+            await self._reaper.of_silent(docs, still_silent)
+        else:
             await self._broker.forget(worker, score)

@@ -33,12 +33,9 @@ class Reaper:
         """All running jobs whose lease is over, by MongoDB's clock."""
         return await self._lose(await self._store.jobs.overdue(LIMIT), only_overdue=True)
 
-    async def short_cut(self, worker: str, still_silent: Callable[[], Awaitable[bool]]) -> int:
-        """The running jobs of a silent worker, if it is still silent after they were looked up."""
-        docs = await self._store.jobs.running_of(worker)
-        if not docs or not await still_silent():
-            return 0
-        return await self._lose(docs, only_overdue=False)
+    async def of_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
+        """These running jobs of a silent worker, if it is still silent after they were looked up."""
+        return await self._lose(docs, only_overdue=False) if await still_silent() else 0
 
     async def _lose(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
         taken: list[tuple[Document, Change]] = []

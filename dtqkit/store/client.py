@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC
 from typing import Any, Final
 
 from pymongo import AsyncMongoClient
@@ -37,6 +38,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
         return AsyncMongoClient(
             settings.atlas_uri,
             tz_aware=True,
+            tzinfo=UTC,
             w="majority",
             journal=True,
             readConcernLevel="majority",
@@ -53,7 +55,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
 
 
 @contextmanager
-def told(where: str, *, writes: bool = False) -> Iterator[None]:
+def told(where: str, *, writes: bool = False) -> Generator[None]:
     """Turn a failure to reach MongoDB into StoreUnavailable (or, for a write that may be done, OutcomeUnknown).
 
     Errors that mean a mistake of ours (a duplicate key, a bad query) pass through.

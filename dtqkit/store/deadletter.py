@@ -1,4 +1,4 @@
-"""The collection `deadletter`: a projection of the failed jobs, for whoever looks there. `status = failed` is the truth."""
+"""The collection `deadletter`: a projection of the failed jobs. `status = failed` is the truth."""
 
 from __future__ import annotations
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from bson import ObjectId
-from pymongo import DESCENDING, ReturnDocument, UpdateMany, UpdateOne
+from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from dtqkit.jobs import TERMINAL, Status
+from dtqkit.jobs import TERMINAL
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
 from dtqkit.store.client import told
@@ -79,9 +80,7 @@ class Jobs:
                 maxTimeMS=CLAIM_MAX_MS,
             )
 
-    async def claim_many(
-        self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float
-    ) -> list[Document]:
+    async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
         """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
         with told(self._where, writes=True):
             await self._jobs.database.command(
@@ -118,14 +117,12 @@ class Jobs:
     async def running_of(self, worker: str) -> list[Document]:
         """Jobs that the record says `worker` runs."""
         with told(self._where):
-            return await self._jobs.find(
-                {"status": "running", "worker": worker}, _NO_HEAVY
-            ).to_list()
+            return await self._jobs.find({"status": "running", "worker": worker}, _NO_HEAVY).to_list()
 
     # -- settle
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
-        """Record the ends of attempts. Returns the ids whose claim no longer held the job: their end is not recorded."""
+        """Record the ends of attempts. Returns the ids whose claim held the job no more: their end is not recorded."""
         operations = _settle_operations(settlements)
         with told(self._where, writes=True):
             if len(operations) == 1 and len(settlements) == 1:
@@ -150,7 +147,7 @@ class Jobs:
         return set(claims) - recorded
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
-        """Take a job from its worker: by the law (its lease is over) or by the short cut (the lease as it was found)."""
+        """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
         query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
         if only_overdue:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
@@ -193,21 +190,26 @@ class Jobs:
         with told(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
 
-    async def page(self, query: Document, limit: int, max_ms: int) -> list[Document]:
-        """Newest first, without logs and earlier attempts."""
+    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document]:
+        """Newest first; without logs and earlier attempts unless `heavy`."""
+        projection = {"log": 0} if heavy else _NO_HEAVY
         with told(self._where):
-            cursor = self._jobs.find(query, _NO_HEAVY).sort("_id", DESCENDING).limit(limit).max_time_ms(max_ms)
-            return await cursor.to_list()
+            cursor = self._jobs.find(query, projection).sort("_id", DESCENDING).limit(limit)
+            return await cursor.max_time_ms(max_ms).to_list()
+
+    async def load(self) -> tuple[int, datetime | None]:
+        """How many jobs run, and since when the oldest pending job waits."""
+        with told(self._where):
+            running = await self._jobs.count_documents({"status": "running"})
+            fields = {"queued_at": 1, "created_at": 1}
+            oldest = await self._jobs.find_one({"status": "pending"}, fields, sort=[("_id", ASCENDING)])
+        return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
     async def overdue(self, limit: int) -> list[Document]:
         """Running jobs whose lease is over, by MongoDB's clock."""
         query: Document = {"status": "running", "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
         with told(self._where):
             return await self._jobs.find(query, _NO_HEAVY).limit(limit).to_list()
-
-    async def count(self, status: Status) -> int:
-        with told(self._where):
-            return await self._jobs.count_documents({"status": status})
 
 
 def _update(settlement: Settlement) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
@@ -32,14 +32,13 @@ class Store:
         with told(self._where):
             before = datetime.now(UTC)
             hello: dict[str, Any] = await self._client.admin.command("hello")
-            self.clock_offset = hello["localTime"] - (before + (datetime.now(UTC) - before) / 2)
+            theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
+            self.clock_offset = theirs - (before + (datetime.now(UTC) - before) / 2)
             configuration = self._database["configuration"]
             schema = await configuration.find_one({"_id": "schema"})
             if schema is None or schema.get("version", 0) < SCHEMA_VERSION:
                 await self._database["jobs"].create_indexes(list(JOBS))
-                await configuration.update_one(
-                    {"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True
-                )
+                await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
     async def ping(self) -> None:
         with told(self._where):

@@ -33,7 +33,7 @@ class Pulse(msgspec.Struct, frozen=True):
 
 
 class Beat:
-    """Owns its thread and its connection. `heard` is called on that thread, with the pulse and whether there was a gap."""
+    """Owns its thread and its connection. On that thread, `heard` gets the pulse and whether there was a gap."""
 
     def __init__(
         self,

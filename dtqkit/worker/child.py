@@ -97,9 +97,7 @@ class Child:
     def _time_out(self, job_id: str) -> None:
         with self._window:
             if self._running == job_id:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._main), ctypes.py_object(TaskTimeout)
-                )
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._main), ctypes.py_object(TaskTimeout))
 
     def _send(self, message: wire.FromChild) -> None:
         with self._sending:
@@ -136,7 +134,7 @@ class Child:
                 finally:
                     with self._window:
                         self._running = None
-        except BaseException as raised:  # noqa: BLE001 - SystemExit too is the task's own affair
+        except BaseException as raised:
             error = msgspec.to_builtins(error_of(raised, skip_frames=2))
         run_ms = (time.perf_counter() - started) * 1000
         with contextlib.suppress(OSError):

@@ -90,9 +90,7 @@ class Executor:
         if task.is_async:
             return await self._coroutine(task, attempt)
         if task.ref is not None and task.defaults.isolation != "thread":
-            order = wire.Run(
-                task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result
-            )
+            order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
             return await self._pool.run(order, job.timeout_s, attempt.trail.report)
         return await self._thread(task, attempt)
 
@@ -110,7 +108,7 @@ class Executor:
             if attempt.reason is not None:
                 raise
             return Failure(error_of(error), attempt.run_ms())
-        except BaseException as error:  # noqa: BLE001 - SystemExit too is the task's own affair
+        except BaseException as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 return Failure(_timeout(job), attempt.run_ms())
             return Failure(error_of(error), attempt.run_ms())
@@ -133,7 +131,7 @@ class Executor:
                 outcome: Outcome = Success(
                     checked_result(task.call(attempt.context, arguments), self._max_result), attempt.run_ms()
                 )
-            except BaseException as error:  # noqa: BLE001 - SystemExit too is the task's own affair
+            except BaseException as error:
                 outcome = Failure(error_of(error), attempt.run_ms())
             # The loop may be closed by the time that an abandoned thread ends.
             with contextlib.suppress(RuntimeError):
@@ -156,9 +154,7 @@ class Executor:
 def _raise_in(thread: threading.Thread) -> None:
     """Raise TaskTimeout in the thread at its next bytecode; what blocks in C notices when it returns."""
     if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident), ctypes.py_object(TaskTimeout)
-        )
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TaskTimeout))
 
 
 def _timeout(job: Job) -> JobError:

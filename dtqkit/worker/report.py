@@ -52,7 +52,7 @@ def error_of(error: BaseException, *, skip_frames: int = 1) -> JobError:
     text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else _traceback(error, skip_frames)
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may do anything
+    except Exception as broken:
         message = f"(its message cannot be shown: {type(broken).__name__})"
     return JobError(kind, type(error).__name__, shortened(message), text)
 
@@ -63,7 +63,7 @@ def _traceback(error: BaseException, skip_frames: int) -> str:
         frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
     try:
         text = "".join(traceback.format_exception(type(error), error, frames))
-    except Exception:  # noqa: BLE001 - the same broken __str__
+    except Exception:
         text = "".join(traceback.format_tb(frames))
     if len(text) > MAX_TRACEBACK:
         text = f"… ({len(text) - MAX_TRACEBACK} characters before)\n{text[-MAX_TRACEBACK:]}"

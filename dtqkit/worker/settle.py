@@ -145,7 +145,7 @@ class Settler:
 
 
 def event_of_end(job: Job, change: Change) -> JobEvent:
-    """What to tell of `job` after `change`. If it was cancelled in between, the record says so, and so does the next look."""
+    """What to tell of `job` after `change`. If it was cancelled in between, the next look at the record says so."""
     status: Status = "cancelled" if change.ending == "cancelled" else change.status
     error = change.error
     return JobEvent(

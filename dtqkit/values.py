@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -25,6 +25,7 @@ INT_MAX: Final = 2**63 - 1
 #: Characters of an offending value that an error shows.
 MAX_SHOWN: Final = 60
 
+_type_of: Callable[[Any], type[Any]] = type  # of Any, the builtin gives a type that is not known
 _SCALARS: Final = frozenset({type(None), bool, int, float, str})
 
 
@@ -64,7 +65,7 @@ class Unfit(ValueError):
 
 def wire(value: Any) -> Any:
     """As `to_wire`, raising Unfit. An object of scalars, as most payloads are, is checked without a copy."""
-    kind: object = type(value)
+    kind = _type_of(value)
     if kind not in _SCALARS and not (kind is dict and _SCALARS.issuperset(map(type, value.values()))):
         try:
             value = msgspec.to_builtins(value)
@@ -96,7 +97,7 @@ def type_name(value: object) -> str:
 
 def _scan(value: Any, depth: int) -> None:
     """Raise Unfit unless `value`, at `depth`, consists of exact JSON types that may cross."""
-    kind: object = type(value)
+    kind = _type_of(value)
     if kind is str:
         if not value.isascii() or "\0" in value:
             _check_text(value)

@@ -9,8 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
@@ -53,8 +52,8 @@ def demo(
         print(f"{len(paths):,} files of the standard library, three jobs each", flush=True)
         stores = owned.enter_context(start_local_stores())
         settings = _settings(stores.redis_url, stores.atlas_uri)
-        with _quiet_workers():
-            supervisor = owned.enter_context(Supervisor(settings, "dtqkit.demo:queue", WORKERS))
+        os.environ["DTQ_LOG_LEVEL"] = "error"  # of the workers: their lines would tear the progress bars
+        supervisor = owned.enter_context(Supervisor(settings, "dtqkit.demo:queue", WORKERS))
         queue = owned.enter_context(TaskQueue(settings))
         supervisor.start_watching()
         print(f"redis-server, mongod and {WORKERS} worker processes started", flush=True)
@@ -90,16 +89,6 @@ def batch(paths: list[str], bad_file: Path) -> list[Call[Any]]:
 def _settings(redis_url: str, atlas_uri: str) -> Settings:
     """One child a worker, and one more job at hand: what three workers need on a small machine."""
     return Settings.from_env().replace(redis_url=redis_url, atlas_uri=atlas_uri, children=1, concurrency=4)
-
-
-@contextmanager
-def _quiet_workers() -> Iterator[None]:
-    """Workers that are started in here log errors only: their lines would tear the progress bars."""
-    before = os.environ.get("DTQ_LOG_LEVEL")
-    os.environ["DTQ_LOG_LEVEL"] = "error"
-    yield
-    if before is None:
-        del os.environ["DTQ_LOG_LEVEL"]
 
 
 def _follow(jobs: JobList[Any], supervisor: Supervisor) -> None:

@@ -125,5 +125,5 @@ def _unused_imports(tree: ast.Module, *, is_package: bool) -> Iterator[Finding]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             used.add(node.value)
     for name, line in imported.items():
-        if name not in used:
+        if name not in used and not name.startswith("__"):
             yield Finding(line=line, rule="unused import", detail=name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import sysconfig
 import tempfile
 import time
@@ -20,7 +19,6 @@ from dtqkit import demo as tasks
 from dtqkit.cli.progress import LaneProgress
 from dtqkit.cli.report import Report, print_report
 from dtqkit.control import AttemptRow
-from dtqkit.errors import DtqError
 from dtqkit.local import start_local_stores
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor

@@ -12,7 +12,6 @@ from dtqkit.events import Batch, JobEvent, Line, event_of
 from dtqkit.queue import AsyncTaskQueue
 
 
-
 async def follow_events(filters: Mapping[str, str | None], since: str | None, limit: int, *, json: bool) -> None:
     """Print the newest jobs, oldest first, then every event that fits, until a signal comes."""
     news: asyncio.Queue[Batch | Line] = asyncio.Queue()

@@ -71,7 +71,7 @@ def _list(page: Page[Job]) -> None:
 
 def _row(job: Job) -> tuple[str, ...]:
     last = job.attempts[-1] if job.attempts else None
-    error = f"{job.error.type}: {first_line(job.error.message, 60)}" if job.error and not job.status == "completed" else ""
+    error = f"{job.error.type}: {first_line(job.error.message, 60)}" if job.error and job.status != "completed" else ""
     return (
         job.id,
         job.task,
@@ -142,7 +142,7 @@ def _fact(name: str, value: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    shown = Text.assemble((f"{name:<10}", "dim"), (value, STYLES.get(value, "")))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    shown = Text.assemble((f"{name:<10}", "dim"), (value, STYLES.get(value, "")))
     Console(highlight=False).print(shown, soft_wrap=True)
 
 

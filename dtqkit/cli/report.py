@@ -129,7 +129,8 @@ def _after_loss(report: Report) -> str:
     held = {row.job for row in report.lost}
     completed = sum(job.status == "completed" for job in report.jobs if job.id in held)
     again = max(_gaps(report), default=0.0)
-    return f"{completed} of these {_count(len(held), 'job')} completed; run again at most {duration(again)} after their first start"
+    jobs = _count(len(held), "job")
+    return f"{completed} of these {jobs} completed; run again at most {duration(again)} after their first start"
 
 
 def _gaps(report: Report) -> Iterator[float]:
@@ -142,7 +143,8 @@ def _gaps(report: Report) -> Iterator[float]:
 
 def _totals(report: Report) -> None:
     completed = sum(job.status == "completed" for job in report.jobs)
-    print(f"workers         {_count(len(report.workers), 'process', 'es')} in the records: {', '.join(sorted(report.workers))}")
+    processes = _count(len(report.workers), "process", "es")
+    print(f"workers         {processes} in the records: {', '.join(sorted(report.workers))}")
     print(
         f"batch           {completed:,} of {len(report.jobs):,} jobs completed, {len(report.attempts):,} attempts, "
         f"{report.batch_s:.1f} s, {len(report.jobs) / report.batch_s:,.0f} jobs/s"
@@ -152,7 +154,7 @@ def _totals(report: Report) -> None:
 
 def forecast(report: Report, times: int) -> str:
     """How many workers `times` the batch's load needs, by the offered load λ·E[S] (Erlang) alone."""
-    runs = [row.run_s for row in report.attempts if row.run_s is not None]
+    runs = [row.run_s for row in report.attempts if row.run_s is not None and row.ending != "lost"]
     mean_s = sum(runs) / len(runs)
     rate = times * len(report.jobs) / report.batch_s
     load = rate * mean_s

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.jobs import Job, Status
+from dtqkit.jobs import Job
 
 #: Styles of a terminal; plain text goes without.
-STYLES: Final[dict[Status, str]] = {
+STYLES: Final[dict[str, str]] = {
     "pending": "cyan",
     "scheduled": "blue",
     "running": "yellow",
@@ -40,9 +40,7 @@ def job_record(job: Job) -> dict[str, Any]:
     return {
         **fields,
         "error": msgspec.structs.asdict(job.error) if job.error else None,
-        "attempts": [
-            {**msgspec.structs.asdict(a), "wait_s": a.wait_s, "run_s": a.run_s} for a in job.attempts
-        ],
+        "attempts": [{**msgspec.structs.asdict(a), "wait_s": a.wait_s, "run_s": a.run_s} for a in job.attempts],
     }
 
 
@@ -61,15 +59,23 @@ def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     from rich.text import Text
 
     shown = Table(
-        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
     )
     for i, column in enumerate(columns):
         last = i == len(columns) - 1
         shown.add_column(
-            column, justify="right" if column in right else "left", no_wrap=True, overflow="ellipsis" if last else "fold"
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=True,
+            overflow="ellipsis" if last else "fold",
         )
     for row in rows:
-        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     Console(highlight=False).print(shown)
 
 
@@ -114,5 +120,3 @@ def first_line(text: str, limit: int = 200) -> str:
     """The first line of `text`, cut at `limit` characters."""
     line = text.strip().partition("\n")[0]
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
-
-

@@ -100,5 +100,3 @@ def _value(task: Task[..., Any], key: str, text: str) -> Any:
 def _why(job: Job) -> str:
     what = f": {job.error.type}: {first_line(job.error.message)}" if job.error and job.status == "failed" else ""
     return f"job {job.id} ({job.task}) is {job.status}{what}"
-
-

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import sys
 import tempfile
 import time
 from collections.abc import Callable

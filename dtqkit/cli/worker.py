@@ -12,7 +12,7 @@ import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.stop import StopSignal
-from dtqkit.errors import DtqError, StoreUnavailable
+from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.process import default_lanes, work
 from dtqkit.settings import Settings
@@ -129,7 +129,7 @@ async def _work_when_stores_answer(
 
 async def _outlive_not(owner: int, stop: asyncio.Event) -> None:
     """Stop when the process `owner`, our parent, is gone: nobody would stop us any more."""
-    while os.getppid() == owner:
+    while os.getppid() == owner:  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(1.0)
     log.warning("the supervisor is gone: stopping")
     stop.set()

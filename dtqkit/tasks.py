@@ -133,7 +133,7 @@ class Task(Generic[P, R_co, F_co]):
             importable=importable,
         )
 
-    def bind_payload(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def bind_payload(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The payload for these arguments: a new dict of JSON values. InvalidPayload unless they fit."""
         return self._signature.bind(self.name, args, kwargs)
 
@@ -155,7 +155,7 @@ class Task(Generic[P, R_co, F_co]):
         """Call the function with decoded arguments, and the context if it wants one."""
         return self.function(context, **arguments) if self.wants_context else self.function(**arguments)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """A call that can be submitted, alone or with many. InvalidPayload, naming the argument, unless they fit."""
         return Call(self, self.bind_payload(*args, **kwargs))
 

@@ -19,7 +19,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Generic, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
 
 import msgspec
 from typing_extensions import TypeVar
@@ -101,9 +101,13 @@ class Task(Generic[P, R_co, F_co]):
         self.description: Final = inspect.getdoc(function) or ""
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
-    @property
-    def __call__(self) -> F_co:
-        return self.function
+    if TYPE_CHECKING:
+        # An attribute, since a method could not have F's parameters, and a property is not taken for a Callable.
+        __call__: F_co
+    else:
+
+        def __call__(self, /, *args, **kwargs):
+            return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

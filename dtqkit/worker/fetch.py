@@ -181,6 +181,7 @@ class Fetcher:
     async def _leftovers(self, ids: list[ObjectId]) -> None:
         """Not yet due: back to the schedule. Lost before: by itself. Anything else: not ours to run, dropped."""
         again: dict[str, float] = {}
+        soon: dict[str, float] = {}
         now_ms = self._store.now().timestamp() * 1000
         for doc in await self._store.jobs.status_of(ids):
             if doc["status"] not in ("pending", "scheduled") or doc.get("cancel_requested"):
@@ -191,9 +192,11 @@ class Fetcher:
                 again[name] = due.timestamp() * 1000
             elif not doc["losses"] or not await self._suspect(doc):
                 # Seen as not due by the claim and as due now, or another suspect runs here: soon again.
-                again[name] = now_ms + 1000
+                soon[name] = now_ms + 1000
         if again:
             await self._broker.push({}, again)
+        if soon:
+            await self._broker.put_back(soon)
 
     async def _suspect(self, doc: Document) -> bool:
         """Claim a job that has lost a worker: one at a time, and alone if one more loss would be its last.

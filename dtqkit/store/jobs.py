@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
@@ -20,6 +21,10 @@ from dtqkit.store.documents import Document
 
 #: A claim that the server has not carried out by then, it never will (ms).
 CLAIM_MAX_MS: Final = 5_000
+#: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
+#: outcome is not known, which is better than a caller that hangs with a server that does.
+SUBMIT_S: Final = 2.0
+SUBMITS_A_SECOND: Final = 1_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions()
@@ -65,7 +70,7 @@ class Jobs:
     async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
         """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
         try:
-            with told(self._where, writes=True):
+            with told(self._where, writes=True), pymongo.timeout(SUBMIT_S + len(docs) / SUBMITS_A_SECOND):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:

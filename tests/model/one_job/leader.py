@@ -10,6 +10,8 @@ from tests.model.one_job.state import (
     Job,
     Leader,
     Rules,
+    Score,
+    Worker,
     World,
     WorldStep,
     ended,
@@ -34,8 +36,6 @@ class LeaderSteps:
             ("9a law: finds a lease that is over", self.find_overdue),
             ("9a law: lost", self.lose_overdue),
             ("9a law: refused", self.overdue_refused),
-            ("9b first sees this score", self.watch),
-            ("9b the score has changed", self.watch_broken),
             ("9b the same score for 9 s", self.same_score),
             ("9b finds its running job", self.find_running),
             ("9b finds no running job of it", self.find_none),
@@ -79,39 +79,28 @@ class LeaderSteps:
 
     # -- 9b the short cut
 
-    def watch(self, world: World) -> Worlds:
-        """Only who is listed can be watched: absent means unknown, never dead."""
+    def same_score(self, world: World) -> Worlds:
+        """The whole watch as one step: what counts is only that the score is the same at its end.
+
+        It cannot be while the worker is awake and reaches Redis, since that beats. Only who is listed is watched.
+        """
         redis, without = world.redis, self.rules.without
         if world.leaders[self.n].looking or not redis.up or without("short cut"):
             return ()
-        seen: list[World] = []
-        for i, score in enumerate(redis.scores):
-            if score == "old" and without("short cut: 9 s by the leader's own clock"):
-                seen.append(self.now(world, Leader("silent", i)))
-            elif score != "absent":
-                seen.append(self.now(world, Leader("watching", i)))
-            elif without("short cut: absent is unknown"):
-                seen.append(self.now(world, Leader("silent", i)))
+        silent = [i for i, score in enumerate(redis.scores) if self.seems_silent(world.workers[i], score)]
         if redis.earlier_listed:
-            seen.append(self.now(world, Leader("watching", GONE)))
-        return seen
+            silent.append(GONE)
+        return tuple(self.now(world, Leader("silent", at)) for at in silent)
 
-    def watch_broken(self, world: World) -> Worlds:
-        leader = world.leaders[self.n]
-        if leader.looking != "watching" or not leader.changed:
-            return ()
-        return (self.now(world, Leader()),)
-
-    def same_score(self, world: World) -> Worlds:
-        """Not while the worker is awake and reaches Redis: it would have beaten."""
-        leader = world.leaders[self.n]
-        if leader.looking != "watching" or leader.changed or not world.redis.up:
-            return ()
-        if leader.at != GONE:
-            worker = world.workers[leader.at]
-            if worker.mode == "up" and worker.cut_from != "redis" and not leader.missed:
-                return ()
-        return (self.now(world, Leader("silent", leader.at)),)
+    def seems_silent(self, worker: Worker, score: Score) -> bool:
+        without = self.rules.without
+        if score == "absent":
+            return without("short cut: absent is unknown")
+        if score == "missed" and without("short cut: a gap starts the watch anew"):
+            return True
+        if score in ("missed", "old") and without("short cut: 9 s by the leader's own clock"):
+            return True
+        return worker.mode != "up" or worker.cut_from == "redis"
 
     def find_running(self, world: World) -> Worlds:
         leader, job = world.leaders[self.n], world.job

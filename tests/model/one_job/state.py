@@ -15,9 +15,10 @@ from tests.model.explore import Step
 Status = Literal["none", "pending", "scheduled", "running", "completed", "failed", "cancelled"]
 Doing = Literal["idle", "popped", "running", "succeeded", "failing", "releasing", "stopping"]
 Cut = Literal["", "redis", "mongo", "wedged"]
-Score = Literal["absent", "fresh", "old"]
+Score = Literal["absent", "fresh", "missed", "old"]
 Listed = Literal["no", "yes", "never due"]
-Looking = Literal["", "watching", "silent", "found", "sure", "none runs", "overdue"]
+Excuse = Literal["", "silent", "beats"]
+Looking = Literal["", "silent", "found", "sure", "none runs", "overdue"]
 
 WAITING: Final = ("pending", "scheduled")
 FINAL: Final = ("completed", "failed", "cancelled")
@@ -62,9 +63,9 @@ class Worker(NamedTuple):
     cut_from: Cut = ""
     #: A beat that was composed and not yet applied.
     beat_under_way: bool = False
-    #: Ghost, read by the invariants only: paused, wedged or cut from Redis at some time since its claim or its last
-    #: renewal, so that it may be taken for dead. Not set when it is Redis that is away: that excuses nobody.
-    suspect: bool = False
+    #: Ghost, read by the invariants only: may it be taken for dead? `silent` since it was paused or cut from Redis;
+    #: `beats` again, but has not renewed since (or its loop is wedged). That Redis is away excuses nobody.
+    excuse: Excuse = ""
     #: What it asked for first, as a worker that reads before it writes has it (used when that guard is removed).
     cancel_seen: bool = False
 
@@ -76,8 +77,9 @@ class Redis(NamedTuple):
     lane: bool = False
     inflight: Listed = "no"
     scheduled: Listed = "no"
-    #: The score of each worker in `workers`: the leader cannot know why it is old.
-    scores: tuple[Score, ...] = ("absent", "absent")
+    #: The score of each worker in `workers`. `missed`: not beaten since Redis was away; `old`: an old copy's, or one
+    #: that looks old since a clock has jumped. A leader that relied on Redis's clock could not tell these from silence.
+    scores: tuple[Score, ...] = ("fresh", "fresh")
     #: An earlier incarnation is still listed there.
     earlier_listed: bool = False
 
@@ -88,10 +90,8 @@ class Leader(NamedTuple):
     looking: Looking = ""
     #: The worker that it looks at.
     at: int = NOBODY
-    #: The score has changed, or more than 3 s went by without an answer, since the first look.
+    #: The score has changed since the watch.
     changed: bool = False
-    #: Redis was away in between and the leader has not noticed (only when that guard is removed).
-    missed: bool = False
     claim: int = 0
     #: lease_until is what it was at the find: no claim and no renewal since.
     lease_as_found: bool = False
@@ -130,7 +130,7 @@ WorldStep = Step[World]
 
 
 def start(workers: int, leaders: int, faults: int) -> World:
-    redis = Redis(scores=("absent",) * workers)
+    redis = Redis(scores=("fresh",) * workers)
     return World((Worker(),) * workers, (Leader(),) * leaders, redis=redis, faults=faults)
 
 
@@ -168,7 +168,7 @@ def lease_changed(world: World) -> World:
 
 
 def score_changed(world: World, at: int | None = None) -> World:
-    """Leaders that watch `at`, or all, start their watch anew at their next look."""
+    """Leaders that took `at`, or anybody, for silent will see at their next look that it is not."""
     leaders = tuple(
         leader._replace(changed=True) if leader.at != NOBODY and at in (None, leader.at) else leader
         for leader in world.leaders
@@ -243,7 +243,7 @@ def _taken_wrongly(world: World) -> str | None:
     if job.worker in (NOBODY, GONE):
         return None
     worker = world.workers[job.worker]
-    if worker.mode == "dead" or worker.suspect or not holds(worker, job):
+    if worker.mode == "dead" or worker.excuse or not holds(worker, job):
         return None
     if job.leased:
         return "J0: taken from a worker that was never silent and held a lease"

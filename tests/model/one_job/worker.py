@@ -10,6 +10,7 @@ from tests.model.one_job.state import (
     SENT,
     SETTLING,
     WAITING,
+    Excuse,
     Job,
     Rules,
     Worker,
@@ -28,7 +29,7 @@ from tests.model.one_job.state import (
 
 Worlds = Iterable[World]
 
-IDLE: Final = {"doing": "idle", "claim": 0, "suspect": False, "cancel_seen": False}
+IDLE: Final = {"doing": "idle", "claim": 0, "cancel_seen": False}
 
 
 class WorkerSteps:
@@ -153,8 +154,8 @@ class WorkerSteps:
             return ()
         renewed = job if self.rules.without("find by claim: renew before start") else job._replace(leased=True)
         found = lease_changed(world._replace(job=renewed))
-        suspect = worker.suspect and renewed is job
-        return (self.now(found, doing="running", claim=worker.unknown, unknown=0, suspect=suspect),)
+        excuse = worker.excuse if renewed is job else self.excuse_after_renewal(worker)
+        return (self.now(found, doing="running", claim=worker.unknown, unknown=0, excuse=excuse),)
 
     def resolve_not_held(self, world: World) -> Worlds:
         worker, job = world.workers[self.i], world.job
@@ -187,13 +188,16 @@ class WorkerSteps:
         matches = job.status == "running" or self.rules.without("renew: status")
         if not matches or (worker.claim != job.claim and not self.rules.without("renew: claim")):
             return ()
-        if job.leased and not worker.suspect:
+        excuse = self.excuse_after_renewal(worker)
+        if job.leased and excuse == worker.excuse:
             return ()
         renewed = lease_changed(world._replace(job=job._replace(leased=True)))
-        suspect = worker.suspect and worker.cut_from == "redis"
-        if renewed.job == job and suspect == worker.suspect and renewed is world:
-            return ()
-        return (self.now(renewed, suspect=suspect),)
+        return (self.now(renewed, excuse=excuse),)
+
+    def excuse_after_renewal(self, worker: Worker) -> Excuse:
+        """The renewal after a gap comes after the beat: before it, the leader still reads the old score."""
+        in_order = worker.excuse == "beats" or self.rules.without("renew: after the beat")
+        return "" if in_order and worker.cut_from != "redis" else worker.excuse
 
     def renew_refused(self, world: World) -> Worlds:
         worker, job = world.workers[self.i], world.job
@@ -299,7 +303,7 @@ class WorkerSteps:
     # -- 8 beat
 
     def beat_composed(self, world: World) -> Worlds:
-        """Shown only where it can change something: the score is not fresh, or a leader watches it."""
+        """Shown only where it can change something: the score is not fresh, or a leader takes it for silent."""
         worker = world.workers[self.i]
         if worker.mode != "up" or worker.cut_from == "redis" or worker.beat_under_way or not world.redis.up:
             return ()
@@ -315,7 +319,10 @@ class WorkerSteps:
             return ()
         scores = (*redis.scores[: self.i], "fresh", *redis.scores[self.i + 1 :])
         beaten = world._replace(redis=redis._replace(scores=scores))
-        return (score_changed(self.now(beaten, beat_under_way=False), self.i),)
+        excuse = worker.excuse
+        if excuse == "silent" and worker.mode == "up" and worker.cut_from != "redis":
+            excuse = "beats" if worker.claim or worker.unknown else ""
+        return (score_changed(self.now(beaten, beat_under_way=False, excuse=excuse), self.i),)
 
     # -- after a fault
 
@@ -370,12 +377,12 @@ def worker_faults(rules: Rules, i: int) -> list[WorldStep]:
         return (of.now(faulty(of.settled(world)), **Worker("dead")._asdict()),)
 
     def pause(world: World) -> Worlds:
-        return (of.now(faulty(world), mode="paused", suspect=True),) if up(world) else ()
+        return (of.now(faulty(world), mode="paused", excuse="silent"),) if up(world) else ()
 
     def cut_from_redis(world: World) -> Worlds:
         if not up(world) or world.workers[i].cut_from:
             return ()
-        return (of.now(faulty(world), cut_from="redis", suspect=True),)
+        return (of.now(faulty(world), cut_from="redis", excuse="silent"),)
 
     def cut_from_mongo(world: World) -> Worlds:
         return (of.now(faulty(world), cut_from="mongo"),) if up(world) and not world.workers[i].cut_from else ()
@@ -383,7 +390,7 @@ def worker_faults(rules: Rules, i: int) -> list[WorldStep]:
     def wedge(world: World) -> Worlds:
         if not up(world) or world.workers[i].cut_from or world.workers[i].doing != "running":
             return ()
-        return (of.now(faulty(world), cut_from="wedged", suspect=True),)
+        return (of.now(faulty(world), cut_from="wedged", excuse=world.workers[i].excuse or "beats"),)
 
     def lose_pop(world: World) -> Worlds:
         if not world.faults or not of.can_pop(world):

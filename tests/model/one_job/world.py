@@ -14,7 +14,10 @@ from tests.model.one_job.state import (
     SETTLING,
     WAITING,
     Job,
+    Leader,
+    Redis,
     Rules,
+    Score,
     World,
     WorldStep,
     broken,
@@ -132,20 +135,17 @@ def stores(rules: Rules) -> list[WorldStep]:
     """Redis away, or with any content; MongoDB away; and the lease of a worker that is no more."""
 
     def redis_away(world: World) -> Worlds:
-        """A leader that gets no answer for more than 3 s starts its watch anew."""
         if not world.faults or not world.redis.up:
             return ()
         away = faulty(world)._replace(redis=world.redis._replace(up=False))
-        if rules.without("short cut: a gap starts the watch anew"):
-            return (away._replace(leaders=tuple(leader._replace(missed=True) for leader in away.leaders)),)
-        return (score_changed(away),)
+        return (away,)
 
     def redis_back(world: World) -> Worlds:
         """With its data: the scores are old, and not by the workers' fault."""
         redis = world.redis
         if redis.up:
             return ()
-        scores = tuple("old" if score == "fresh" else score for score in redis.scores)
+        scores = tuple("missed" if score == "fresh" else score for score in redis.scores)
         return (world._replace(redis=redis._replace(up=True, scores=scores)),)
 
     def any_content(world: World) -> Worlds:
@@ -155,14 +155,17 @@ def stores(rules: Rules) -> list[WorldStep]:
             return
         base = score_changed(faulty(world))
         hints = (("no", "no"), ("never due", "no"), ("no", "never due"))
-        scores = (("absent",) * len(redis.scores), ("old",) * len(redis.scores))
-        for lane, (inflight, scheduled), old, earlier in product((False, True), hints, scores, (False, True)):
-            yield base._replace(redis=redis._replace(
-                lane=lane, inflight=inflight, scheduled=scheduled, scores=old, earlier_listed=earlier
-            ))  # fmt: skip
+        scores: tuple[tuple[Score, bool], ...] = (("absent", False), ("old", True))
+        for lane, (inflight, scheduled), (score, earlier) in product((False, True), hints, scores):
+            all_scores = (score,) * len(redis.scores)
+            yield base._replace(redis=Redis(True, lane, inflight, scheduled, all_scores, earlier))
 
     def mongo_away(world: World) -> Worlds:
-        return (faulty(world)._replace(mongo="away"),) if world.faults and world.mongo == "up" else ()
+        """A leader's round that meets an error is over; the next one looks anew."""
+        if not world.faults or world.mongo != "up":
+            return ()
+        leaders = tuple(Leader() if leader.looking == "overdue" else leader for leader in world.leaders)
+        return (faulty(world)._replace(mongo="away", leaders=leaders),)
 
     def mongo_back(world: World) -> Worlds:
         return (world._replace(mongo="back"),) if world.mongo == "away" else ()

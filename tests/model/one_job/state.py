@@ -258,7 +258,7 @@ def _told_wrongly(world: World, step: WorldStep, after: World) -> str | None:
     """A cancel or a settle must not be answered with what is not so."""
     if step.label.startswith("13 cancel: conflict") and world.job.status not in FINAL:
         return "I3: a cancel was answered 'over' for a job that still waits to run"
-    if step.label == "6 settle: read back, recorded" and step.actor is not None:
+    if step.label.startswith("6 settle: read back, recorded") and step.actor is not None:
         if world.workers[step.actor].doing == "succeeded" and world.job.status != "completed":
             return "I3: a worker took its success for recorded, and it was not"
     return None

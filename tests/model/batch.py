@@ -128,7 +128,7 @@ class WorkerSteps:
             ("6 settle: completed", self.settle),
             ("time: a lease runs out", self.lease_runs_out),
             ("wakes up", self.resume),
-            ("restarts with a new id", self.restart),
+            ("is started again, with a new id", self.restart),
         ]
         faults = {
             "crash": ("CRASH", self.crash),
@@ -163,7 +163,11 @@ class WorkerSteps:
         if not self.idle(world):
             return
         any_losses = self.rules.without("batch: losses 0 in the filter")
-        fresh = [n for n, job in enumerate(world.jobs) if job.status == "waiting" and (any_losses or not job.losses)]
+        fresh = [
+            n
+            for n, job in enumerate(world.jobs)
+            if job.status == "waiting" and (any_losses or not job.losses)
+        ]
         for size in range(1, min(self.free_slots(world), len(fresh)) + 1):
             for some in combinations(fresh, size):
                 yield self.now(world, ask=Ask(some, False, self.i))
@@ -233,7 +237,9 @@ class WorkerSteps:
             return
         for k, held in enumerate(worker.held):
             if not held.started:
-                yield self.now(world, held=(*worker.held[:k], held._replace(started=True), *worker.held[k + 1 :]))
+                yield self.now(
+                    world, held=(*worker.held[:k], held._replace(started=True), *worker.held[k + 1 :])
+                )
 
     def running(self, world: World) -> Iterator[tuple[Held, tuple[Held, ...]]]:
         worker = world.workers[self.i]

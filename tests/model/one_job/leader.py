@@ -54,11 +54,14 @@ class LeaderSteps:
 
     def find_overdue(self, world: World) -> Worlds:
         job, leader = world.job, world.leaders[self.n]
+        if self.rules.without("law"):
+            return ()
         if leader.looking or world.mongo == "away" or job.status != "running" or job.leased:
             return ()
         if world.mongo == "back" and not self.rules.without("law: grace after MongoDB was away"):
             return ()
-        return (self.now(world, Leader("overdue", claim=job.claim, cancel_seen=job.cancel)),)
+        over = job.losses + 1 >= self.rules.max_losses
+        return (self.now(world, Leader("overdue", claim=job.claim, over=over, cancel_seen=job.cancel)),)
 
     def lose_overdue(self, world: World) -> Worlds:
         leader, job = world.leaders[self.n], world.job
@@ -108,14 +111,19 @@ class LeaderSteps:
             return ()
         if job.status != "running" or job.worker != leader.at:
             return ()
-        found = leader._replace(looking="found", claim=job.claim, lease_as_found=True, cancel_seen=job.cancel)
+        over = job.losses + 1 >= self.rules.max_losses
+        found = Leader("found", leader.at, leader.changed, job.claim, True, over, job.cancel)
         return (self.now(world, found),)
 
     def find_none(self, world: World) -> Worlds:
         leader, job = world.leaders[self.n], world.job
         if leader.looking != "silent" or world.mongo == "away":
             return ()
-        if job.status == "running" and job.worker == leader.at and not self.rules.without("forget: none runs"):
+        if (
+            job.status == "running"
+            and job.worker == leader.at
+            and not self.rules.without("forget: none runs")
+        ):
             return ()
         return (self.now(world, leader._replace(looking="none runs")),)
 
@@ -166,18 +174,15 @@ class LeaderSteps:
         return running and (job.claim == leader.claim or self.rules.without("reap: claim"))
 
     def lost(self, world: World) -> World:
-        """One write, with the push after it."""
+        """One write, decided from the document as found; with the push after it."""
         job = self.lost_job(world)
         after = world._replace(job=job)
         return listed(after, later=True) if job.status == "scheduled" else after
 
     def lost_job(self, world: World) -> Job:
-        job = world.job
-        cancel = job.cancel
-        if self.rules.without("reap: cancel inside the write"):
-            cancel = world.leaders[self.n].cancel_seen
-        over = job.losses + 1 >= self.rules.max_losses
-        status = "cancelled" if cancel else "failed" if over else "scheduled"
+        job, leader = world.job, world.leaders[self.n]
+        cancel = leader.cancel_seen if self.rules.without("reap: cancel inside the write") else job.cancel
+        status = "cancelled" if cancel else "failed" if leader.over else "scheduled"
         return ended(job, status)._replace(losses=job.losses + 1, due=job.losses == 0)
 
     def lose_and_die(self, world: World) -> Worlds:

@@ -95,6 +95,8 @@ class Leader(NamedTuple):
     claim: int = 0
     #: lease_until is what it was at the find: no claim and no renewal since.
     lease_as_found: bool = False
+    #: What it has decided from the document that it found: with this loss the job is over.
+    over: bool = False
     cancel_seen: bool = False
 
 
@@ -197,11 +199,13 @@ def reaches_redis(world: World, worker: Worker) -> bool:
 # -- what must never happen
 
 
-def broken(world: World, step: WorldStep, after: World) -> str | None:
+def broken(rules: Rules, world: World, step: WorldStep, after: World) -> str | None:
     """The invariant that this transition breaks, in words."""
     job, now = world.job, after.job
+    if problem := _told_wrongly(world, step, after):
+        return problem
     if job == now:
-        return _told_wrongly(world, step, after)
+        return None
     if job.status in ("completed", "cancelled"):
         return f"I2: a {job.status} job was changed"
     if job.status == "failed" and not step.label.startswith("12 requeue"):
@@ -209,7 +213,7 @@ def broken(world: World, step: WorldStep, after: World) -> str | None:
     if now.claim != job.claim:
         return _claimed_wrongly(job)
     if job.status == "running" and now.status != "running":
-        return _ended_wrongly(world, step, after)
+        return _ended_wrongly(rules, world, step, after)
     return None
 
 
@@ -223,13 +227,15 @@ def _claimed_wrongly(job: Job) -> str | None:
     return None
 
 
-def _ended_wrongly(world: World, step: WorldStep, after: World) -> str | None:
+def _ended_wrongly(rules: Rules, world: World, step: WorldStep, after: World) -> str | None:
     job, now = world.job, after.job
     counted = (now.failures - job.failures) + (now.losses - job.losses)
     if counted > 1 or (counted == 0 and now.status in ("scheduled", "failed")):
         return "I4: an attempt's end was not counted once"
+    if now.status in WAITING and (now.losses >= rules.max_losses or now.failures >= rules.max_attempts):
+        return "I4: it lives on after its last attempt"
     if step.label.startswith("6 settle") and step.actor is not None:
-        if world.workers[step.actor].claim != job.claim:
+        if world.workers[step.actor].claim != job.claim or job.worker != step.actor:
             return "I3: a stale attempt was recorded on a newer claim"
         return None
     if step.label.startswith("9"):
@@ -255,12 +261,14 @@ def _taken_wrongly(world: World) -> str | None:
 
 
 def _told_wrongly(world: World, step: WorldStep, after: World) -> str | None:
-    """A cancel or a settle must not be answered with what is not so."""
+    """What a client or a worker concludes from an answer must be so."""
     if step.label.startswith("13 cancel: conflict") and world.job.status not in FINAL:
         return "I3: a cancel was answered 'over' for a job that still waits to run"
     if step.label.startswith("6 settle: read back, recorded") and step.actor is not None:
         if world.workers[step.actor].doing == "succeeded" and world.job.status != "completed":
             return "I3: a worker took its success for recorded, and it was not"
+    if step.label.startswith("3 find by claim: held") and after.job.status != "running":
+        return "I3: an attempt was started whose claim does not hold the job any more"
     return None
 
 

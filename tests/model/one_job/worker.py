@@ -62,8 +62,8 @@ class WorkerSteps:
             ("8 beat applied", self.beat_applied),
             ("13 sees the cancel, stops the job", self.stop_for_cancel),
             ("wakes up", self.resume),
-            ("restarts with a new id", self.restart),
-            ("is connected again", self.reconnect),
+            ("is started again", self.restart),
+            ("is connected (or unwedged) again", self.reconnect),
             ("time: its lease runs out", self.lease_runs_out),
         ]
         return [WorldStep(label + at, run, actor=self.i) for label, run in protocol]
@@ -152,7 +152,9 @@ class WorkerSteps:
         running = job.status == "running" or self.rules.without("find by claim: status")
         if worker.unknown != job.claim or not running:
             return ()
-        renewed = job if self.rules.without("find by claim: renew before start") else job._replace(leased=True)
+        renewed = job
+        if job.status == "running" and not self.rules.without("find by claim: renew before start"):
+            renewed = job._replace(leased=True)
         found = lease_changed(world._replace(job=renewed))
         excuse = worker.excuse if renewed is job else self.excuse_after_renewal(worker)
         return (self.now(found, doing="running", claim=worker.unknown, unknown=0, excuse=excuse),)
@@ -201,7 +203,11 @@ class WorkerSteps:
 
     def renew_refused(self, world: World) -> Worlds:
         worker, job = world.workers[self.i], world.job
-        if worker.doing != "running" or not reaches_mongo(world, worker) or self.rules.without("renew: no match"):
+        if (
+            worker.doing != "running"
+            or not reaches_mongo(world, worker)
+            or self.rules.without("renew: no match")
+        ):
             return ()
         if job.status == "running" and worker.claim == job.claim:
             return ()
@@ -385,7 +391,9 @@ def worker_faults(rules: Rules, i: int) -> list[WorldStep]:
         return (of.now(faulty(world), cut_from="redis", excuse="silent"),)
 
     def cut_from_mongo(world: World) -> Worlds:
-        return (of.now(faulty(world), cut_from="mongo"),) if up(world) and not world.workers[i].cut_from else ()
+        return (
+            (of.now(faulty(world), cut_from="mongo"),) if up(world) and not world.workers[i].cut_from else ()
+        )
 
     def wedge(world: World) -> Worlds:
         if not up(world) or world.workers[i].cut_from or world.workers[i].doing != "running":
@@ -400,7 +408,9 @@ def worker_faults(rules: Rules, i: int) -> list[WorldStep]:
     def lose_claim_reply(world: World) -> Worlds:
         # claim() has moved the worker on: it is put back to idle, and does not know.
         return tuple(
-            of.now(faulty(after), **IDLE | {"unknown": after.job.claim}) for after in of.claim(world) if up(world)
+            of.now(faulty(after), **IDLE | {"unknown": after.job.claim})
+            for after in of.claim(world)
+            if up(world)
         )
 
     def delay_claim(world: World) -> Worlds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import product
 from typing import Final
 
@@ -49,7 +50,7 @@ def model(rules: Rules, *, workers: int = 1, leaders: int = 1, faults: int = 1) 
         steps += WorkerSteps(rules, i).steps() + worker_faults(rules, i)
     for n in range(leaders):
         steps += LeaderSteps(rules, n).steps()
-    return Model(start(workers, leaders, faults), steps, broken, good)
+    return Model(start(workers, leaders, faults), steps, partial(broken, rules), good)
 
 
 def clients(rules: Rules) -> list[WorldStep]:

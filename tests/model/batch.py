@@ -99,8 +99,7 @@ def model(rules: Rules, *, workers: int = 1, faults: int = 0) -> Model[World]:
 
     def good(world: World) -> bool:
         return all(
-            job.status == ("failed" if number in rules.poison else "completed")
-            for number, job in enumerate(world.jobs)
+            job.status == ("failed" if number in rules.poison else "completed") for number, job in enumerate(world.jobs)
         )
 
     return Model(start, steps, broken, good)
@@ -148,9 +147,9 @@ class WorkerSteps:
     def free_slots(self, world: World) -> int:
         """None beside a job that runs alone."""
         worker = world.workers[self.i]
-        if any(self.last_chance(world.jobs[held.job]) for held in worker.held):
-            if not self.rules.without("last chance: takes nothing else meanwhile"):
-                return 0
+        alone = any(self.last_chance(world.jobs[held.job]) for held in worker.held)
+        if alone and not self.rules.without("last chance: takes nothing else meanwhile"):
+            return 0
         slots = self.rules.slots * (2 if self.rules.without("claim: no more than the free slots") else 1)
         return slots - len(worker.held)
 
@@ -163,11 +162,7 @@ class WorkerSteps:
         if not self.idle(world):
             return
         any_losses = self.rules.without("batch: losses 0 in the filter")
-        fresh = [
-            n
-            for n, job in enumerate(world.jobs)
-            if job.status == "waiting" and (any_losses or not job.losses)
-        ]
+        fresh = [n for n, job in enumerate(world.jobs) if job.status == "waiting" and (any_losses or not job.losses)]
         for size in range(1, min(self.free_slots(world), len(fresh)) + 1):
             for some in combinations(fresh, size):
                 yield self.now(world, ask=Ask(some, False, self.i))
@@ -237,9 +232,7 @@ class WorkerSteps:
             return
         for k, held in enumerate(worker.held):
             if not held.started:
-                yield self.now(
-                    world, held=(*worker.held[:k], held._replace(started=True), *worker.held[k + 1 :])
-                )
+                yield self.now(world, held=(*worker.held[:k], held._replace(started=True), *worker.held[k + 1 :]))
 
     def running(self, world: World) -> Iterator[tuple[Held, tuple[Held, ...]]]:
         worker = world.workers[self.i]

@@ -27,7 +27,7 @@ class Rebuild(NamedTuple):
 
 class World(NamedTuple):
     leaders: tuple[Rebuild, Rebuild] = (Rebuild(), Rebuild())
-    #: `epoch` is there, with this server's run_id. (An old snapshot brings back an old one: that is as if it were gone.)
+    #: `epoch` is there, with this server's run_id. (An old snapshot brings back an old one: as if it were gone.)
     epoch: bool = False
     #: Whose nonce `epoch:building` holds: a leader's number + 1, or 0.
     mark: int = 0

@@ -74,6 +74,7 @@ class Result(NamedTuple):
     states: int
     transitions: int
     good_states: int
+    #: Of one core.
     seconds: float
     complete: bool
     violation: Trace | None
@@ -94,7 +95,7 @@ def explore(model: Model[S], limit: int = 3_000_000) -> Result:
 
 
 def _explore(model: Model[S], limit: int) -> Result:
-    began = time.monotonic()
+    began = time.process_time()
     seen: dict[S, int] = {model.start: 0}
     order: list[S] = [model.start]
     parents = array("l", [-1])
@@ -106,7 +107,7 @@ def _explore(model: Model[S], limit: int) -> Result:
                 transitions += 1
                 if problem := model.broken(state, step, after):
                     events = (*_events(model, order, parents, number), _event(step, state, after))
-                    seconds = time.monotonic() - began
+                    seconds = time.process_time() - began
                     return Result(len(order), transitions, 0, seconds, False, Trace(problem, events), None)
                 target = seen.get(after)
                 if target is None:
@@ -121,7 +122,7 @@ def _explore(model: Model[S], limit: int) -> Result:
     good = [number for number, state in enumerate(order) if model.good(state)]
     stuck = _first_that_cannot_reach(good, sources, targets, len(order))
     trace = None if stuck is None else Trace(STUCK, _events(model, order, parents, stuck))
-    return Result(len(order), transitions, len(good), time.monotonic() - began, True, None, trace)
+    return Result(len(order), transitions, len(good), time.process_time() - began, True, None, trace)
 
 
 def _first_that_cannot_reach(

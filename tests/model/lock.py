@@ -10,9 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from tests.model.explore import Model, Step
 
-Lock = Literal[
-    "free", "held by 0", "held by 1", "a stranger's", "with a long TTL", "without a TTL", "of a wrong type"
-]
+Lock = Literal["free", "held by 0", "held by 1", "a stranger's", "with a long TTL", "without a TTL", "of a wrong type"]
 ANYTHING: Final[tuple[Lock, ...]] = (
     "free",
     "a stranger's",
@@ -60,9 +58,7 @@ def model(rules: Rules) -> Model[World]:
 
     def runs_out(world: World) -> Iterable[World]:
         """Nobody renews it. A long TTL is longer than anybody waits."""
-        return (
-            (world._replace(lock="free"),) if world.lock in ("held by 0", "held by 1", "a stranger's") else ()
-        )
+        return (world._replace(lock="free"),) if world.lock in ("held by 0", "held by 1", "a stranger's") else ()
 
     def meddle(world: World) -> Iterable[World]:
         if not world.faults:

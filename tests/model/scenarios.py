@@ -72,6 +72,9 @@ def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
 
+#: A life is short here, so that a job is failed, requeued and claimed again within two faults.
+REQUEUED: Final = one_job("pause", "requeue", workers=2, at_most=2, max_losses=1)
+
 EVERY_RUN: Final = (
     Scenario("one job, one worker, any two faults", one_job(at_most=2)),
     Scenario("one job, two workers, any fault", one_job(workers=2)),
@@ -100,6 +103,7 @@ DEEP: Final = (
     Scenario("one job, two workers, any two of: crash, pause, late or lost claim", one_job(
         "crash", "pause", "claim late", "claim lost", workers=2, at_most=2
     )),
+    Scenario("one job, two workers, paused and requeued", REQUEUED),
     Scenario("one job, any three of: pause, cancel, failure, requeue, MongoDB", one_job(
         "pause", "cancel", "task fails", "requeue", "mongo away", at_most=3, max_attempts=2
     )),

@@ -119,11 +119,7 @@ class LeaderSteps:
         leader, job = world.leaders[self.n], world.job
         if leader.looking != "silent" or world.mongo == "away":
             return ()
-        if (
-            job.status == "running"
-            and job.worker == leader.at
-            and not self.rules.without("forget: none runs")
-        ):
+        if job.status == "running" and job.worker == leader.at and not self.rules.without("forget: none runs"):
             return ()
         return (self.now(world, leader._replace(looking="none runs")),)
 

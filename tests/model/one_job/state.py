@@ -77,8 +77,9 @@ class Redis(NamedTuple):
     lane: bool = False
     inflight: Listed = "no"
     scheduled: Listed = "no"
-    #: The score of each worker in `workers`. `missed`: not beaten since Redis was away; `old`: an old copy's, or one
-    #: that looks old since a clock has jumped. A leader that relied on Redis's clock could not tell these from silence.
+    #: The score of each worker in `workers`. A leader never reads how old one is, only whether it changes; so `missed`
+    #: (not beaten since Redis was away) and `old` (an old copy's, or a clock has jumped) are told from `fresh` only
+    #: when a guard is removed and the leader does read it.
     scores: tuple[Score, ...] = ("fresh", "fresh")
     #: An earlier incarnation is still listed there.
     earlier_listed: bool = False
@@ -124,6 +125,13 @@ class Rules(NamedTuple):
     max_attempts: int = 1
     max_losses: int = 2
 
+    @property
+    def reads_ages(self) -> bool:
+        """A leader judges a score by its age, which is wrong."""
+        return bool(
+            self.removed & {"short cut: 9 s by the leader's own clock", "short cut: a gap starts the watch anew"}
+        )
+
     def without(self, guard: str) -> bool:
         return guard in self.removed
 
@@ -153,7 +161,7 @@ def faulty(world: World) -> World:
 
 
 def listed(world: World, *, later: bool = False) -> World:
-    """Push the id, when Redis is there: to its lane, or to `scheduled`. A push that fails is the reconciler's to mend."""
+    """Push the id, when Redis is there: to its lane, or to `scheduled`. Else the reconciler will."""
     redis = world.redis
     if not redis.up:
         return world
@@ -179,7 +187,7 @@ def score_changed(world: World, at: int | None = None) -> World:
 
 
 def ended(job: Job, status: Status) -> Job:
-    """The attempt is over: nobody holds the job. (The document keeps `worker`; it only means something while it runs.)"""
+    """The attempt is over: nobody holds the job. (The document keeps `worker`, which then means nothing.)"""
     return job._replace(status=status, worker=NOBODY, leased=False)
 
 
@@ -265,7 +273,8 @@ def _told_wrongly(world: World, step: WorldStep, after: World) -> str | None:
     if step.label.startswith("13 cancel: conflict") and world.job.status not in FINAL:
         return "I3: a cancel was answered 'over' for a job that still waits to run"
     if step.label.startswith("6 settle: read back, recorded") and step.actor is not None:
-        if world.workers[step.actor].doing == "succeeded" and world.job.status != "completed":
+        succeeded = world.workers[step.actor].doing == "succeeded"
+        if succeeded and world.job.status != "completed":
             return "I3: a worker took its success for recorded, and it was not"
     if step.label.startswith("3 find by claim: held") and after.job.status != "running":
         return "I3: an attempt was started whose claim does not hold the job any more"

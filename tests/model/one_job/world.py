@@ -8,6 +8,7 @@ from itertools import product
 from typing import Final
 
 from tests.model.explore import Model
+from tests.model.one_job.faults import worker_faults
 from tests.model.one_job.leader import LeaderSteps, rounds
 from tests.model.one_job.state import (
     FINAL,
@@ -16,6 +17,7 @@ from tests.model.one_job.state import (
     WAITING,
     Job,
     Leader,
+    Listed,
     Redis,
     Rules,
     Score,
@@ -28,7 +30,7 @@ from tests.model.one_job.state import (
     score_changed,
     start,
 )
-from tests.model.one_job.worker import WorkerSteps, worker_faults
+from tests.model.one_job.worker import WorkerSteps
 
 Worlds = Iterable[World]
 
@@ -142,11 +144,13 @@ def stores(rules: Rules) -> list[WorldStep]:
         return (away,)
 
     def redis_back(world: World) -> Worlds:
-        """With its data: the scores are old, and not by the workers' fault."""
+        """With its data: the scores are old, through no fault of the workers."""
         redis = world.redis
         if redis.up:
             return ()
-        scores = tuple("missed" if score == "fresh" else score for score in redis.scores)
+        scores = redis.scores
+        if rules.reads_ages:
+            scores = tuple("missed" if score == "fresh" else score for score in scores)
         return (world._replace(redis=redis._replace(up=True, scores=scores)),)
 
     def any_content(world: World) -> Worlds:
@@ -155,8 +159,8 @@ def stores(rules: Rules) -> list[WorldStep]:
         if not world.faults or not redis.up:
             return
         base = score_changed(faulty(world))
-        hints = (("no", "no"), ("never due", "no"), ("no", "never due"))
-        scores: tuple[tuple[Score, bool], ...] = (("absent", False), ("old", True))
+        hints: tuple[tuple[Listed, Listed], ...] = (("no", "no"), ("never due", "no"), ("no", "never due"))
+        scores: tuple[tuple[Score, bool], ...] = (("absent", False), ("old" if rules.reads_ages else "fresh", True))
         for lane, (inflight, scheduled), (score, earlier) in product((False, True), hints, scores):
             all_scores = (score,) * len(redis.scores)
             yield base._replace(redis=Redis(True, lane, inflight, scheduled, all_scores, earlier))

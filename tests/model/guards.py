@@ -39,7 +39,8 @@ def verdict(result: Result) -> Verdict:
 
 
 _ANY: Final = one_job()
-_CANCELS: Final = one_job("cancel", "release", "pause", at_most=2)
+_CANCELS: Final = one_job("cancel", "release", "task fails", at_most=2)
+_REAPED: Final = one_job("cancel", "crash", at_most=2)
 _LATE: Final = one_job("claim late", "claim lost", "crash", at_most=2)
 _SILENT: Final = one_job("pause", "crash", "wedge", at_most=2)
 _TWO_WORKERS: Final = one_job("pause", workers=2)
@@ -96,8 +97,8 @@ TABLE: Final = (
     Row(("reap: claim",), _TWO_LEADERS, "caught",
         "two leaders: the later attempt is taken by what was decided about the earlier one"),
     Row(("reap: status",), _ANY, "caught", "a completed job is taken for lost"),
-    Row(("reap: cancel inside the write",), _CANCELS, "heals", "as for settle: the reconciler cancels what waits"),
-    Row(("reap: cancel inside the write", "reconcile: cancels"), _CANCELS, "caught", "it waits for ever, as above"),
+    Row(("reap: cancel inside the write",), _REAPED, "heals", "as for settle: the reconciler cancels what waits"),
+    Row(("reap: cancel inside the write", "reconcile: cancels"), _REAPED, "caught", "it waits for ever, as above"),
     # -- 9b the short cut
     Row(("short cut",), _SILENT, "heals", "the law takes it when its lease is over: 3 minutes instead of 15 s"),
     Row(("short cut: absent is unknown",), _ANY, "caught", "trap 1: a flush makes everybody dead"),
@@ -112,7 +113,7 @@ TABLE: Final = (
     Row(("move",), _ANY, "caught", "a retry is never due"),
     Row(("reconcile",), _ANY, "caught", "the push of a submit was lost"),
     Row(("reconcile: scores",), _ANY, "caught", "trap 11: listed, with a score that never comes"),
-    Row(("reconcile: cancels",), _CANCELS, "heals",
+    Row(("reconcile: cancels",), _REAPED, "heals",
         "nothing waits with a cancel asked for: settle and reap test it inside their writes"),
     Row(("reconcile: counts",), lanes, "heals", "the full audit sees it too: 5 minutes instead of one"),
     Row(("reconcile: full audit",), lanes, "caught", "trap 11: one id too many and one too few, the counts are equal"),
@@ -124,7 +125,7 @@ TABLE: Final = (
     Row(("lock: without a TTL is taken",), leader_lock, "caught", "nobody leads, ever"),
     Row(("lock: with a longer TTL is taken",), leader_lock, "caught", "nobody leads for as long as it says"),
     Row(("lock: of a wrong type is taken",), leader_lock, "caught", "nobody leads, ever"),
-    Row(("lock: only one's own is given up",), leader_lock, "heals", "the other takes it again; two leaders harm nobody"),
+    Row(("lock: only one's own is given up",), leader_lock, "heals", "the other takes it again; two harm nobody"),
     # -- 12 dead letters
     Row(("requeue: death_seq inside the write",), dead_letters, "caught", "it revives a death that nobody was shown"),
     Row(("requeue: claims never used twice",), REQUEUED, "caught",
@@ -144,5 +145,5 @@ TABLE: Final = (
 CONTROLS: Final = tuple(
     build
     for build in dict.fromkeys(row.build for row in TABLE if row.verdict == "caught")
-    if build not in (_ANY, _CANCELS, _TWO_POISON, REQUEUED, rebuild, leader_lock, dead_letters, lanes)
+    if build not in (_ANY, _CANCELS, _REAPED, _TWO_POISON, REQUEUED, rebuild, leader_lock, dead_letters, lanes)
 )

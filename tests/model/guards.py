@@ -40,6 +40,8 @@ def verdict(result: Result) -> Verdict:
 
 _ANY: Final = one_job()
 _CANCELS: Final = one_job("cancel", "release", "task fails", at_most=2)
+_OTHER_WORKER: Final = one_job(workers=2)
+_KILLED_AND_FLUSHED: Final = one_job("redis content", "crash", at_most=2)
 _REAPED: Final = one_job("cancel", "crash", at_most=2)
 _LATE: Final = one_job("claim late", "claim lost", "crash", at_most=2)
 _SILENT: Final = one_job("pause", "crash", "wedge", at_most=2)
@@ -79,7 +81,7 @@ TABLE: Final = (
     Row(("stop itself",), _ANY, "caught", "cut off from MongoDB, it runs on while the law gives its job away"),
     Row(("release what is not held",), _LATE, "heals", "the lease runs out, and the law takes it: 3 minutes lost"),
     # -- 6 settle
-    Row(("settle: claim",), one_job(workers=2), "caught", "a late result is recorded on a newer attempt"),
+    Row(("settle: claim",), _OTHER_WORKER, "caught", "a late result is recorded on a newer attempt"),
     Row(("settle: status",), _ANY, "caught", "a job that was failed meanwhile is changed by a late result"),
     Row(("settle: cancel inside the write",), _CANCELS, "heals",
         "the reconciler cancels what waits with a cancel asked for, and the claim refuses it"),
@@ -90,7 +92,7 @@ TABLE: Final = (
     # -- 8 beat
     Row(("worker id: new in each incarnation",), _ANY, "caught", "the new worker pays for the old one's silence"),
     # -- 9a the law
-    Row(("law",), one_job("redis content", "crash", at_most=2), "caught",
+    Row(("law",), _KILLED_AND_FLUSHED, "caught",
         "killed and flushed at once: nobody knows of the worker, the job runs for ever"),
     Row(("law: lease inside the write",), _ANY, "caught", "the lease was renewed since the find"),
     Row(("law: grace after MongoDB was away",), _ANY, "caught", "a kept outcome is not waited for"),
@@ -140,10 +142,12 @@ TABLE: Final = (
     Row(("cancel: one update",), _CANCELS, "caught", "told 'it is over' of a job that waits to run"),
 )  # fmt: skip
 
-#: The scenarios of the rows that are caught, which must hold while the guards are there. Left out are those that a
-#: scenario of every run contains, and the one that is too large for that.
+#: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
+_CONTAINED: Final = (
+    *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
+    *(rebuild, leader_lock, dead_letters, lanes),
+)
+#: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(
-    build
-    for build in dict.fromkeys(row.build for row in TABLE if row.verdict == "caught")
-    if build not in (_ANY, _CANCELS, _REAPED, _TWO_POISON, REQUEUED, rebuild, leader_lock, dead_letters, lanes)
+    build for build in dict.fromkeys(row.build for row in TABLE if row.verdict == "caught") if build not in _CONTAINED
 )

@@ -39,6 +39,8 @@ class Settlement(msgspec.Struct, frozen=True):
 
     id: ObjectId
     claim: ObjectId
+    #: The claim's number, by which its attempt is filed.
+    token: int
     change: Change
     #: What the attempt leaves behind besides: progress, progress_message, log.
     trail: Document | None = None
@@ -161,14 +163,11 @@ class Jobs:
 
     async def _refused(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
         """Which were refused, by a look at the record: a write that was sent twice matches only once."""
-        claims = {s.id: s.claim for s in settlements}
+        by_id = {s.id: s for s in settlements}
+        fields = {"claim": 1, "status": 1, "earlier.number": 1, "earlier.ending": 1}
         with told(self._where):
-            recorded = {
-                doc["_id"]
-                async for doc in self._jobs.find({"_id": {"$in": list(claims)}}, {"claim": 1, "status": 1})
-                if doc.get("claim") == claims[doc["_id"]] and doc["status"] != "running"
-            }
-        return set(claims) - recorded
+            docs = await self._jobs.find({"_id": {"$in": list(by_id)}}, fields).to_list()
+        return set(by_id) - {doc["_id"] for doc in docs if _recorded(doc, by_id[doc["_id"]])}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
         """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
@@ -285,6 +284,14 @@ class Jobs:
         }
         with told(self._where, writes=True):
             return (await self._jobs.delete_many(query)).deleted_count
+
+
+def _recorded(doc: Document, settlement: Settlement) -> bool:
+    """Whether this very end stands in the document; that the claim's job runs no more is not enough: it may be lost."""
+    if settlement.change.status == "completed":
+        return doc["status"] == "completed" and doc["claim"] == settlement.claim
+    mine = {"number": settlement.token, "ending": settlement.change.ending}
+    return mine in doc.get("earlier", ())
 
 
 def _update(settlement: Settlement) -> Any:

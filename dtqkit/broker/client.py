@@ -52,7 +52,7 @@ def connect_blocking(url: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
 
 @contextmanager
 def told(url: str, point: str | None = None) -> Generator[None]:
-    """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the write's failpoint."""
+    """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the failpoint."""
     try:
         if point is not None:
             hit(point, "before")

@@ -1,24 +1,16 @@
-"""One replication's inputs and its log: what goes into an engine and what comes out.
+"""One replication's inputs: all that is random, drawn before it is needed.
 
 Both engines get the same draws, by job and by attempt, whatever order they ask in. So they can be compared
 job for job, and two systems under the same seed see the same jobs (common random numbers).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
 from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import Floats
 from dtqkit.capacity.workload import DAY_S, Workload, uniform_index
-
-Ints = npt.NDArray[np.int32]
-
-OK, FAILED, LOST = 0, 1, 2
-"""How an attempt ended."""
 
 ARRIVALS, LANES, SERVICE, FAILURE, JITTER, LOSS_JITTER, CRASH = range(7)
 """Streams, one a purpose."""
@@ -123,56 +115,3 @@ class Draws:
         rng = self._rng(CRASH, worker)
         while True:
             yield float(rng.exponential(mtbf_s)), float(rng.exponential(mttr_s))
-
-
-@dataclass(frozen=True, eq=False)
-class Log:
-    """What happened, an entry a job and an entry an attempt (in the order in which attempts ended)."""
-
-    arrival: Floats
-    lane: npt.NDArray[np.int8]
-    finished: Floats  #: when the job's outcome was recorded
-    dead: npt.NDArray[np.bool_]  #: a dead letter
-    job: Ints  #: of each attempt
-    ready: Floats  #: when it entered its lane
-    start: Floats
-    end: Floats
-    worker: Ints
-    outcome: npt.NDArray[np.int8]
-    workers: list[tuple[float, int]]  #: how many workers are switched on, from when
-
-    @property
-    def wait(self) -> Floats:
-        """Of each attempt, from its lane to its first line (s)."""
-        return self.start - self.ready
-
-    def worker_seconds(self, horizon_s: float) -> float:
-        """Switched-on workers times seconds, up to the horizon."""
-        steps = [*[(min(at, horizon_s), n) for at, n in self.workers], (horizon_s, 0)]
-        return sum(n * (later - at) for (at, n), (later, _) in pairwise(steps))
-
-
-def replication_log(
-    draws: Draws,
-    finished: list[float],
-    dead: list[int],
-    attempts: tuple[list[int], list[float], list[float], list[float], list[int], list[int]],
-    workers: list[tuple[float, int]],
-) -> Log:
-    """An engine's lists as arrays. `attempts` is (job, ready, start, end, worker, outcome)."""
-    job, ready, start, end, worker, outcome = attempts
-    died = np.zeros(draws.n, dtype=np.bool_)
-    died[dead] = True
-    return Log(
-        arrival=draws.arrivals,
-        lane=draws.lanes,
-        finished=np.array(finished),
-        dead=died,
-        job=np.array(job, dtype=np.int32),
-        ready=np.array(ready),
-        start=np.array(start),
-        end=np.array(end),
-        worker=np.array(worker, dtype=np.int32),
-        outcome=np.array(outcome, dtype=np.int8),
-        workers=workers,
-    )

@@ -9,15 +9,17 @@ from collections import deque
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 
-from dtqkit.capacity.draws import FAILED, JITTER, LOSS_JITTER, LOST, OK, Draws, Log, replication_log
+import numpy as np
+
+from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
+from dtqkit.capacity.log import FAILED, LOST, Log, Row, build, columns, completed
 from dtqkit.capacity.order import BITS, DETECTED, DOWN, DUE, END, LOOK, MASK, STARTED, UP, place
 from dtqkit.capacity.system import System
 from dtqkit.lifecycle import backoff_s
 
 LOSS_BACKOFF_MAX_S = 5.0
 
-ENDS_BELOW = place(END + 1, 0)
-END_AT, DUE_AT = place(END, 0), place(DUE, 0)
+END_AT, DUE_AT, DETECTED_AT = place(END, 0), place(DUE, 0), place(DETECTED, 0)
 
 
 class Engine:
@@ -39,19 +41,17 @@ class Engine:
         self.ordered = 0
         self.ready = [0.0] * n
         self.start = [0.0] * n
-        self.ends = [-1.0] * n  #: when the running attempt ends; an END event at another time is stale
         self.runs_on = [0] * n
         self.attempts = [0] * n
         self.failures = [0] * n
         self.losses = [0] * n
         self.finished = [0.0] * n
         self.dead: list[int] = []
-        self.rows: tuple[list[int], list[float], list[float], list[float], list[int], list[int]]
-        self.rows = ([], [], [], [], [], [])
+        self.lost_or_failed: list[Row] = []  #: the others' last attempts follow from the lists above
         self.counts = [(0.0, system.workers)]
         self.claim_s, self.settle_s = system.latency.claim_s, system.latency.settle_s
         self.overhead_s = self.claim_s + self.settle_s
-        self.service = [draws.service(0)]
+        self.service_of = draws.service
 
     def run(self) -> Log:
         system, draws = self.system, self.draws
@@ -66,48 +66,74 @@ class Engine:
             for _ in range(system.slots_per_worker if on else 0):
                 self.free(worker, 0.0)
         self.loop()
-        return replication_log(draws, self.finished, self.dead, self.rows, self.counts)
+        finished = np.array(self.finished)
+        completing = completed(self.ready, self.start, finished - self.settle_s, self.runs_on)
+        completing = np.delete(completing, self.dead, axis=1)
+        attempts = np.concatenate([completing, columns(self.lost_or_failed)], axis=1)
+        return build(draws, attempts, self.dead, self.counts, finished=finished)
 
     def loop(self) -> None:
-        """Arrivals and ends, the two that make up nearly all of a day."""
-        heap, enter, free, ends, finished = self.heap, self.enter, self.free, self.ends, self.finished
-        ready, start, runs_on, settle_s = self.ready, self.start, self.runs_on, self.settle_s
-        submit_s, fails_at = self.system.latency.submit_s, self.draws.fails
-        job_row, ready_row, start_row, end_row, worker_row, outcome_row = (rows.append for rows in self.rows)
-        arrivals = iter(enumerate(self.draws.arrivals.tolist()))
-        nothing = (-1, math.inf)
-        arriving, arrival = next(arrivals, nothing)
+        """Arrivals and ends make up nearly all of a day, so `enter`, `free` and `begin` are written out here."""
+        heap, lane_of, lanes, serves, idle, idle_for = (
+            self.heap, self.lane_of, self.lanes, self.serves, self.idle, self.idle_for,
+        )  # fmt: skip
+        ready, start, runs_on, finished, attempts = (
+            self.ready, self.start, self.runs_on, self.finished, self.attempts,
+        )  # fmt: skip
+        submit_s, claim_s, overhead_s = self.system.latency.submit_s, self.claim_s, self.overhead_s
+        may_fail, fails_at = self.draws.work.failure_probability > 0, self.draws.fails
+        service, first_service, turns = self.service_of, self.draws.service(0), self.turns
+        arrivals = [*self.draws.arrivals.tolist(), math.inf]
+        arriving, arrival = 0, arrivals[0]
+        heappush(heap, (math.inf, 0))
         remaining = self.draws.n
         while remaining:
-            if not heap or heap[0][0] > arrival:
+            worker = -1
+            if heap[0][0] > arrival:
+                job, now = arriving, arrival
+                arriving += 1
+                arrival = arrivals[arriving]
                 if submit_s:
-                    heappush(heap, (arrival + submit_s, DUE_AT + arriving))
-                else:
-                    enter(arriving, arrival)
-                arriving, arrival = next(arrivals, nothing)
-                continue
-            now, event = heappop(heap)
-            if event >= ENDS_BELOW:
-                remaining -= self.other(now, event >> BITS, event & MASK)
-                continue
-            job = event - END_AT
-            if ends[job] != now:
-                continue
-            ends[job] = -1.0
-            worker = runs_on[job]
-            failed = fails_at(self.attempts[job] - 1)[job]
-            job_row(job)
-            ready_row(ready[job])
-            start_row(start[job])
-            end_row(now - settle_s)
-            worker_row(worker)
-            outcome_row(FAILED if failed else OK)
-            if failed:
-                remaining -= self.failed(job, now)
+                    heappush(heap, (now + submit_s, DUE_AT + job))
+                    continue
             else:
-                finished[job] = now
-                remaining -= 1
-            free(worker, now)
+                now, event = heappop(heap)
+                if event < DUE_AT:
+                    job = event - END_AT
+                    worker = runs_on[job]
+                    if may_fail and fails_at(attempts[job] - 1)[job]:
+                        remaining -= self.failed(job, now)
+                    else:
+                        finished[job] = now
+                        remaining -= 1
+                    for lane in serves[worker]:
+                        if lane:
+                            job = lane.popleft()
+                            break
+                    else:
+                        idle[worker].append((next(turns), worker))
+                        continue
+                elif event < DETECTED_AT:
+                    job = event - DUE_AT
+                else:
+                    remaining -= self.other(now, event >> BITS, event & MASK)
+                    continue
+            if worker < 0:
+                ready[job] = now
+                longest = None
+                for slots in idle_for[lane_of[job]]:
+                    if slots and (longest is None or slots[0] < longest[0]):
+                        longest = slots
+                if longest is None:
+                    lanes[lane_of[job]].append(job)
+                    continue
+                worker = longest.popleft()[1]
+            attempt = attempts[job]
+            attempts[job] = attempt + 1
+            start[job] = now + claim_s
+            runs_on[job] = worker
+            run_s = service(attempt)[job] if attempt else first_service[job]
+            heappush(heap, (now + (overhead_s + run_s), END_AT + job))
 
     def enter(self, job: int, now: float) -> None:
         """Into its lane, or straight to the slot that has been idle longest."""
@@ -133,20 +159,14 @@ class Engine:
     def begin(self, job: int, worker: int, now: float) -> None:
         attempt = self.attempts[job]
         self.attempts[job] = attempt + 1
-        if attempt == len(self.service):
-            self.service.append(self.draws.service(attempt))
         self.start[job] = now + self.claim_s
         self.runs_on[job] = worker
-        end = now + (self.overhead_s + self.service[attempt][job])
-        self.ends[job] = end
-        heappush(self.heap, (end, END_AT + job))
+        heappush(self.heap, (now + (self.overhead_s + self.draws.service(attempt)[job]), END_AT + job))
 
     # what is rare; each says how many jobs it finished
 
     def other(self, now: float, kind: int, number: int) -> int:
-        if kind == DUE:
-            self.enter(number, now)
-        elif kind == DETECTED:
+        if kind == DETECTED:
             return self.lost(number, now)
         elif kind == DOWN:
             self.down(number, now)
@@ -163,6 +183,7 @@ class Engine:
         return 0
 
     def failed(self, job: int, now: float) -> int:
+        self.log(job, now - self.settle_s, FAILED)
         failures = self.failures[job] = self.failures[job] + 1
         retry = self.system.retry
         if failures >= retry.max_attempts:
@@ -200,15 +221,16 @@ class Engine:
         self.up[worker] = False
         heappush(self.heap, (now + next(self.clocks[worker]), place(UP, worker)))
         self.forget_idle(worker)
-        for job in sorted(event - END_AT for at, event in self.heap if self._runs(event, at, worker)):
-            self.ends[job] = -1.0
-            outcome = (job, self.ready[job], min(self.start[job], now), now, worker, LOST)
-            for column, value in zip(self.rows, outcome, strict=True):
-                column.append(value)  # pyright: ignore[reportArgumentType] - six columns of two types
-            heappush(self.heap, (now + self.system.crashes.detection_s, place(DETECTED, job)))
+        running = [event for _, event in self.heap if END_AT <= event < DUE_AT and self.runs_on[event - END_AT] == worker]
+        self.heap[:] = [entry for entry in self.heap if entry[1] not in running]
+        heapify(self.heap)
+        for event in running:
+            self.start[event - END_AT] = min(self.start[event - END_AT], now)
+            self.log(event - END_AT, now, LOST)
+            heappush(self.heap, (now + self.system.crashes.detection_s, place(DETECTED, event - END_AT)))
 
-    def _runs(self, event: int, at: float, worker: int) -> bool:
-        return event < ENDS_BELOW and self.runs_on[event - END_AT] == worker and self.ends[event - END_AT] == at
+    def log(self, job: int, end: float, outcome: int) -> None:
+        self.lost_or_failed.append((job, self.ready[job], self.start[job], end, self.runs_on[job], outcome))
 
     def forget_idle(self, worker: int) -> None:
         idle = self.idle[worker]
@@ -253,10 +275,19 @@ def is_plain(system: System, draws: Draws) -> bool:
 
 def run_plain(system: System, draws: Draws) -> Log:
     """First come, first served: each job goes to the slot that is free first (Kiefer and Wolfowitz)."""
-    slots = [(0.0, -1 - i) for i in reversed(range(system.servers))]
-    heapify(slots)
-    workers = [slot // system.slots_per_worker for slot in range(system.servers)]
-    raise NotImplementedError(slots, workers, heapreplace)
+    free_at = [(0.0, slot - system.servers, slot // system.slots_per_worker) for slot in range(system.servers)]
+    starts: list[float] = []
+    on: list[int] = []
+    arrivals = draws.arrivals.tolist()
+    for job, (arrival, run_s) in enumerate(zip(arrivals, draws.service(0), strict=True)):
+        at, _, worker = free_at[0]
+        start = at if at > arrival else arrival
+        heapreplace(free_at, (start + run_s, job, worker))
+        starts.append(start)
+        on.append(worker)
+    end = np.array(starts) + np.array(draws.service(0))
+    attempts = completed(draws.arrivals, starts, end, on)
+    return build(draws, attempts, [], [(0.0, system.workers)], finished=end)
 
 
 def run(system: System, draws: Draws) -> Log:

@@ -13,16 +13,21 @@ It is what the fast engine is held against. Rules:
 from collections import deque
 from collections.abc import Generator
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import simpy
 
-from dtqkit.capacity.draws import FAILED, JITTER, LOSS_JITTER, LOST, OK, Draws, Log, replication_log
+from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
+from dtqkit.capacity.log import FAILED, LOST, OK, Log, Row, build, columns
 from dtqkit.capacity.order import ARRIVAL, DETECTED, DOWN, DUE, END, LOOK, STARTED, UP, place
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.lifecycle import backoff_s
 
 LOSS_BACKOFF_MAX_S = 5.0
+
+NONE = -1
+END_AT, ARRIVAL_AT = place(END, 0), place(ARRIVAL, 0)
 
 Steps = Generator[simpy.Event, Any, None]
 
@@ -31,9 +36,10 @@ class Moment(simpy.Event):
     """A timeout with a place in the order of its instant."""
 
     def __init__(self, env: simpy.Environment, delay_s: float, order: int) -> None:
-        super().__init__(env)
+        self.env = env
+        self.callbacks: simpy.events.EventCallbacks = []
         self._ok, self._value = True, None
-        env.schedule(self, simpy.events.EventPriority(order), delay_s)
+        env.schedule(self, cast(simpy.events.EventPriority, order), delay_s)
 
 
 class Worker:
@@ -83,8 +89,7 @@ class Model:
         self.dead: list[int] = []
         self.remaining = draws.n
         self.all_done = self.env.event()
-        self.rows: tuple[list[int], list[float], list[float], list[float], list[int], list[int]]
-        self.rows = ([], [], [], [], [], [])
+        self.rows: list[Row] = []
         self.counts = [(0.0, system.workers)]
         self.workers = [self._worker(number, home) for number, home in enumerate(system.homes)]
 
@@ -105,14 +110,15 @@ class Model:
             self.env.process(self.autoscale())
         if self.remaining:
             self.env.run(until=self.all_done)
-        return replication_log(self.draws, self.finished, self.dead, self.rows, self.counts)
+        finished = np.array(self.finished)
+        return build(self.draws, columns(self.rows), self.dead, self.counts, finished=finished)
 
     # jobs
 
     def arrivals(self) -> Steps:
         submit_s = self.system.latency.submit_s
         for job, gap_s in enumerate(self.draws.gaps):
-            yield Moment(self.env, gap_s, place(ARRIVAL, job))
+            yield Moment(self.env, gap_s, ARRIVAL_AT + job)
             if submit_s:
                 self.env.process(self.enter_later(job, submit_s))
             else:
@@ -147,7 +153,10 @@ class Model:
         )
         self.env.process(self.enter_later(job, delay_s))
 
-    def lost(self, job: int, crashes: Crashes) -> Steps:
+    def noticed(self, job: int) -> Steps:
+        """Its worker was lost: back to the lane, or a dead letter."""
+        crashes = self.system.crashes
+        assert crashes is not None
         yield Moment(self.env, crashes.detection_s, place(DETECTED, job))
         self.losses[job] += 1
         if self.losses[job] >= crashes.max_losses:
@@ -167,48 +176,47 @@ class Model:
         if not self.remaining:
             self.all_done.succeed()
 
-    def record(self, job: int, start: float, end: float, worker: Worker, outcome: int) -> None:
-        for column, value in zip(
-            self.rows, (job, self.ready[job], start, end, worker.number, outcome), strict=True
-        ):
-            column.append(value)  # pyright: ignore[reportArgumentType] - six columns of two types
-
     # workers
 
     def slot(self, slot: Slot) -> Steps:
         """Take a job, run it, for ever; after an interrupt, wait until the worker serves again."""
-        worker = slot.worker
+        worker, env, claim_s = slot.worker, self.env, self.system.latency.claim_s
+        job, start = NONE, 0.0
         while True:
             try:
                 while not worker.serving:
                     yield worker.opened
-                job = next((lane.popleft() for lane in worker.lanes if lane), None)
-                if job is None:
-                    slot.given, slot.idle_since = self.env.event(), next(self.turns)
+                job = NONE
+                for lane in worker.lanes:
+                    if lane:
+                        job = lane.popleft()
+                        break
+                else:
+                    slot.given, slot.idle_since = simpy.Event(env), next(self.turns)
                     self.idle[worker.home].append(slot)
                     job = yield slot.given
-                yield from self.attempt(worker, job)
+                start = env.now + claim_s
+                self.attempts[job] += 1
+                run_s = self.draws.service(self.attempts[job] - 1)[job]
+                yield Moment(env, self.overhead_s + run_s, END_AT + job)
+                self.ended(job, start, worker)
             except simpy.Interrupt:
-                pass
+                if job != NONE:
+                    self.lost(job, start, worker)
 
-    def attempt(self, worker: Worker, job: int) -> Steps:
-        number = self.attempts[job]
-        self.attempts[job] += 1
-        start = self.env.now + self.system.latency.claim_s
-        try:
-            yield Moment(self.env, self.overhead_s + self.draws.service(number)[job], place(END, job))
-        except simpy.Interrupt:
-            assert self.system.crashes is not None
-            self.record(job, min(start, self.env.now), self.env.now, worker, LOST)
-            self.env.process(self.lost(job, self.system.crashes))
-            raise
+    def ended(self, job: int, start: float, worker: Worker) -> None:
+        fails = self.draws.fails(self.attempts[job] - 1)[job]
         end = self.env.now - self.system.latency.settle_s
-        fails = self.draws.fails(number)[job]
-        self.record(job, start, end, worker, FAILED if fails else OK)
+        self.rows.append((job, self.ready[job], start, end, worker.number, FAILED if fails else OK))
         if fails:
             self.failed(job)
         else:
             self.finish(job)
+
+    def lost(self, job: int, start: float, worker: Worker) -> None:
+        now = self.env.now
+        self.rows.append((job, self.ready[job], min(start, now), now, worker.number, LOST))
+        self.env.process(self.noticed(job))
 
     def stop(self, worker: Worker) -> None:
         """Take its slots out of service, and with them what they run."""

@@ -140,6 +140,28 @@ class Uniform:
         return rng.uniform(self.low, self.high, n)
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """Another distribution, every draw times a factor: "what if each job took 20 % longer?"."""
+
+    base: Distribution
+    factor: float
+
+    def __post_init__(self) -> None:
+        checks.positive("Scaled factor", self.factor)
+
+    @property
+    def mean(self) -> float:
+        return self.base.mean * self.factor
+
+    @property
+    def scv(self) -> float:
+        return self.base.scv
+
+    def sample(self, rng: np.random.Generator, n: int) -> Floats:
+        return self.base.sample(rng, n) * self.factor
+
+
 class Empirical:
     """Measured times, drawn again with replacement (a bootstrap)."""
 

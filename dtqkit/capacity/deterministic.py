@@ -9,20 +9,6 @@ from scipy.special import gammainc, gammaln
 from dtqkit.capacity.distributions import Floats
 
 
-def md_mean(load: float, servers: int) -> float:
-    """Mean wait (Crommelin 1932): sum over i of P(N >= ic) - c/a P(N >= ic + 1), N Poisson with mean i a."""
-    ratio = load / servers
-    decay = servers * (ratio - 1 - math.log(ratio))  # terms fall at least as fast as exp(-decay i)
-    total, first = 0.0, 1
-    while True:
-        i = np.arange(first, first + 10_000, dtype=np.float64)
-        terms = gammainc(i * servers, i * load) - gammainc(i * servers + 1, i * load) / ratio
-        total += float(terms.sum())
-        first += 10_000
-        if decay * first > 40:
-            return total
-
-
 def _poisson(mean: float, n: int) -> Floats:
     """P(N = 0), …, P(N = n - 1)."""
     j = np.arange(n, dtype=np.float64)
@@ -59,8 +45,7 @@ def md_states(load: float, servers: int) -> tuple[Floats, float]:
     for i in range(last + 1):
         least = max(0, i - servers)
         matrix[least:, i] += come[: last + 1 - least]
-    beyond = np.arange(last + 1, last + servers + 1)
-    for i in beyond:
+    for i in range(last + 1, last + servers + 1):
         least = i - servers
         matrix[least:, last] += sigma ** (i - last) * come[: last + 1 - least]
     matrix -= np.eye(last + 1)
@@ -71,9 +56,17 @@ def md_states(load: float, servers: int) -> tuple[Floats, float]:
     return np.linalg.solve(matrix, right), sigma
 
 
-def md_tail(load: float, servers: int) -> Callable[[float], float]:
+def md_mean(load: float, servers: int, states: Floats, sigma: float) -> float:
+    """Mean wait: Little's law over the queue's length."""
+    last = len(states) - 1
+    queued = float(np.arange(1, last - servers + 1) @ states[servers + 1 :])
+    beyond = states[last] * sigma / (1 - sigma)
+    queued += beyond * (last - servers + 1 / (1 - sigma))
+    return float(queued / load)
+
+
+def md_tail(load: float, servers: int, states: Floats, sigma: float) -> Callable[[float], float]:
     """x -> P(W > x service times), after Franx (2001): all terms positive, so nothing cancels."""
-    states, sigma = md_states(load, servers)
     last = len(states) - 1
     more = np.append(np.cumsum(states[::-1])[::-1][1:], 0.0) + states[last] * sigma / (1 - sigma)  # P(N > n)
 

@@ -97,16 +97,26 @@ class Plan:
         n = self.recommended_workers
         system, found = self.layout(n), next((s for s in self.scenarios if s.workers == n), None)
         mean, peak = (load.utilisation(system, self.work, peak=p) for p in (False, True))
-        expects = f"; p95 wait of {self.slo.priority} jobs {found.wait_p95:.3g} s" if found else ""
-        text = f"{n} workers: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour{expects}."
+        text = f"{n} workers: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
+        if found:
+            waits = ", ".join(f"{p} {advice.duration(wait.value)}" for p, wait in found.waits_p95.items())
+            text += f" 95 % of the jobs wait at most: {waits}."
         fit = self.fitting(n)
         if not fit:
             return f"Take {text} The quotas of no tier hold: see what breaks first."
         tier, price = fit[0], fit[0].price(n)
         return (
             f"Take {text} With MongoDB {tier.mongodb} and Redis {tier.redis} (as tier '{tier.name}'): "
-            f"${price:,.0f} a month, ${self.per_thousand(price):.3f} per 1,000 jobs."
+            f"${price:,.0f} a month, ${self.per_thousand(price):.3f} per 1,000 jobs. {self._if_it_doubles()}"
         )
+
+    def _if_it_doubles(self) -> str:
+        twice = self.work.scaled(jobs_per_day=2 * self.work.jobs_per_day)
+        n = fewest(twice, self.layout, self.max_utilisation, peak=True)
+        system = self.layout(n)
+        fit = [c.tier.price(n) for c in self.checks if all(q.holds for q in quotas(c.tier, twice, system, self.footprint))]
+        cost = f"${min(fit):,.0f} a month" if fit else "the quotas of no tier would hold"
+        return f"If the jobs double: {n} workers, {cost}."
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -115,7 +125,7 @@ class Plan:
         found += advice.general(self.layout(self.recommended_workers), self.work)
         if self.recommended_workers > FEW_AT_FIRST:
             found.append(
-                f"start with no more than {FEW_AT_FIRST} workers, add as the measured wait asks for it, and pause what is not used"
+                f"rent no more than {FEW_AT_FIRST} workers until the traffic is there, add as the measured wait asks for it, pause what is not used"
             )
         if self.footprint.document_bytes > LARGE_DOCUMENT_BYTES:
             found.append("no large files in MongoDB: store them elsewhere and keep a link in the job")

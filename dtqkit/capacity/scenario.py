@@ -1,7 +1,7 @@
 """So many workers under a workload: what they would make of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -42,6 +42,7 @@ class Scenario:
     utilisation: float  #: in the mean
     peak_utilisation: float  #: in the busiest hour
     wait_p95: Estimate  #: s, of the SLO's priority; infinite if unstable
+    waits_p95: Mapping[str, Estimate]  #: s, of each priority of the mix
 
     def meets(self, slo: SLO) -> bool:
         """The whole interval is within the objective."""
@@ -54,14 +55,16 @@ def examine(
     """Simulates a day, unless the workers cannot keep up in the mean: then the wait has no end."""
     system = layout(workers)
     mean, peak = load.utilisation(system, work), load.utilisation(system, work, peak=True)
+    used = [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
     if mean >= 1:
-        wait = Estimate(math.inf, math.inf, math.inf, "s")
-    else:
-        result = simulate(
-            system, work, replications=replications, seed=seed, executor=executor, progress=lambda done, total: None
-        )
-        wait = result.estimate("wait", q=0.95, priority=slo.priority)
-    return Scenario(workers, mean, peak, wait)
+        endless = Estimate(math.inf, math.inf, math.inf, "s")
+        return Scenario(workers, mean, peak, endless, dict.fromkeys(used, endless))
+    result = simulate(
+        system, work, replications=replications, seed=seed, executor=executor, progress=lambda done, total: None
+    )
+    waits = {p: result.estimate("wait", q=0.95, priority=p) for p in used}
+    asked = waits.get(slo.priority) or result.estimate("wait", q=0.95, priority=slo.priority)
+    return Scenario(workers, mean, peak, asked, waits)
 
 
 def fewest(work: Workload, layout: Layout, max_utilisation: float, *, peak: bool) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dtqkit.capacity import checks
-from dtqkit.capacity.deterministic import md_mean, md_tail
+from dtqkit.capacity.deterministic import md_mean, md_states, md_tail
 from dtqkit.capacity.inversion import Transform, quantile_of, tail_of
 
 
@@ -114,8 +114,9 @@ def mdc(arrival_rate: float, mean_service_s: float, servers: int) -> Queue:
     load = arrival_rate * mean_service_s
     if load >= servers:
         return _unstable(load / servers)
-    wait = md_mean(load, servers) * mean_service_s
-    unit_tail = md_tail(load, servers)
+    states, decay = md_states(load, servers)
+    wait = md_mean(load, servers, states, decay) * mean_service_s
+    unit_tail = md_tail(load, servers, states, decay)
 
     def tail(t: float) -> float:
         return unit_tail(t / mean_service_s)
@@ -154,8 +155,8 @@ def mg1(arrival_rate: float, mean_service_s: float, scv: float) -> Queue:
 
 
 def mgc(arrival_rate: float, mean_service_s: float, scv: float, servers: int) -> Queue:
-    """M/G/c by Allen and Cunneen: the M/M/c wait times (1 + scv)/2. **Approximate**: -14 % to +17 % off in the
-    cases it was held against here; exact for c = 1 (mean) and scv = 1."""
+    """M/G/c by Allen and Cunneen: the M/M/c wait times (1 + scv)/2. **Approximate**: up to 18 % off in the
+    cases it was held against here (20 servers, constant service, ρ = 0.7); exact for c = 1 (mean) and scv = 1."""
     checks.not_negative("scv", scv)
     like = mmc(arrival_rate, mean_service_s, servers)
     if not like.stable:

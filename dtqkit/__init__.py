@@ -1,1 +1,82 @@
-"""A distributed task queue for notebooks and production."""
+"""A distributed task queue for notebooks and production.
+
+from dtqkit import TaskQueue
+
+queue = TaskQueue.local(workers=3)
+
+@queue.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+add.submit(2, 3).result(timeout=30)     # 5
+"""
+
+from dtqkit._version import VERSION
+from dtqkit.errors import (
+    AppError,
+    DtqError,
+    IdempotencyConflict,
+    InvalidPayload,
+    InvalidQuery,
+    InvalidResult,
+    JobCancelled,
+    JobConflict,
+    JobFailed,
+    JobNotFound,
+    LocalStoreError,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    SettingsError,
+    StoreUnavailable,
+    TaskAlreadyRegistered,
+    TaskDefinitionError,
+    UnknownTask,
+    WrongLoop,
+)
+from dtqkit.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.settings import Settings
+from dtqkit.sync import JobHandle, JobList, TaskQueue, task
+from dtqkit.tasks import Context, Task, TaskOptions
+from dtqkit.worker.context import current_context
+
+__version__ = VERSION
+
+__all__ = [
+    "AppError",
+    "AsyncJobHandle",
+    "AsyncTaskQueue",
+    "Attempt",
+    "Context",
+    "DtqError",
+    "IdempotencyConflict",
+    "InvalidPayload",
+    "InvalidQuery",
+    "InvalidResult",
+    "Job",
+    "JobCancelled",
+    "JobConflict",
+    "JobError",
+    "JobFailed",
+    "JobHandle",
+    "JobList",
+    "JobNotFound",
+    "LocalStoreError",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "Priority",
+    "Settings",
+    "SettingsError",
+    "Status",
+    "StoreUnavailable",
+    "Task",
+    "TaskAlreadyRegistered",
+    "TaskDefinitionError",
+    "TaskOptions",
+    "TaskQueue",
+    "UnknownTask",
+    "WrongLoop",
+    "__version__",
+    "current_context",
+    "task",
+]

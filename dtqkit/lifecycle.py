@@ -1,22 +1,42 @@
-"""The rules of a job's life that both the queue and the capacity model follow."""
+"""What may become of a job: the legal transitions, and the decision at the end of an attempt. Pure.
 
-from typing import Protocol
+A decision never looks at a cancel request: that is tested inside the write that carries the decision out, so that
+a request which arrives in between is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from dtqkit.jobs import Ending, Job, JobError, Status
+
+#: From each status, where a job may go. A completed or cancelled job never changes; a failed one only by requeue.
+TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
+    "pending": frozenset({"running", "cancelled"}),
+    "scheduled": frozenset({"running", "cancelled"}),
+    "running": frozenset({"completed", "scheduled", "pending", "failed", "cancelled"}),
+    "failed": frozenset({"pending"}),
+    "completed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+#: A second loss waits, but never long: the next worker is probably well.
+MAX_LOSS_BACKOFF_S: Final = 5.0
 
 
 class SupportsRandom(Protocol):
-    """Both random.Random and numpy.random.Generator."""
+    """`random.Random`, `numpy.random.Generator`: anything that draws from [0, 1)."""
 
     def random(self) -> float: ...
 
 
-def backoff_ceiling_s(
-    failures: int, *, base_s: float = 1.0, factor: float = 2.0, max_s: float = 600.0
-) -> float:
-    """The longest wait before the next attempt, after `failures` (>= 1) failed ones."""
-    try:
-        return min(max_s, base_s * factor ** (failures - 1))
-    except OverflowError:
-        return max_s
+def backoff_ceiling_s(failures: int, *, base_s: float = 1.0, factor: float = 2.0, max_s: float = 600.0) -> float:
+    """Longest delay in seconds before the attempt that follows failure number `failures` (1 for the first)."""
+    # The exponent is bounded so that a thousand failures do not overflow a float.
+    return min(max_s, base_s * factor ** min(failures - 1, 64))
 
 
 def backoff_s(
@@ -27,5 +47,94 @@ def backoff_s(
     factor: float = 2.0,
     max_s: float = 600.0,
 ) -> float:
-    """A wait drawn evenly between zero and the ceiling (full jitter)."""
+    """A delay in seconds with full jitter: uniform between 0 and the ceiling.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
     return rng.random() * backoff_ceiling_s(failures, base_s=base_s, factor=factor, max_s=max_s)
+
+
+class Success(msgspec.Struct, frozen=True):
+    """The task returned; `result` is a checked JSON value."""
+
+    result: Any
+    run_ms: float
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The task raised, ran out of time, or took its process with it."""
+
+    error: JobError
+    run_ms: float
+
+
+class Released(msgspec.Struct, frozen=True):
+    """The worker gives the job back unfinished, through no fault of the job's."""
+
+    run_ms: float
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """The attempt was stopped because the job's cancellation was asked for."""
+
+    run_ms: float
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The worker is gone: its lease ran out, or it fell silent."""
+
+
+Outcome = Success | Failure | Released | Stopped | Lost
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What to write at the end of an attempt. With a cancel request, any status but completed becomes cancelled."""
+
+    status: Status
+    ending: Ending
+    run_ms: float | None = None
+    result: Any = None
+    error: JobError | None = None
+    #: For `scheduled`: seconds from now until it is due.
+    delay_s: float = 0.0
+    failures: int = 0
+    losses: int = 0
+
+
+_ENDING_OF_ERROR: Final[Mapping[str, Ending]] = {"timeout": "timeout", "crash": "crashed"}
+
+
+def decide(job: Job, outcome: Outcome, rng: SupportsRandom) -> Change:
+    """The change that `outcome` brings to `job`, which is running."""
+    match outcome:
+        case Success(result, run_ms):
+            return Change(status="completed", ending="completed", result=result, run_ms=run_ms)
+        case Released(run_ms):
+            return Change(status="pending", ending="released", run_ms=run_ms)
+        case Stopped(run_ms):
+            return Change(status="pending", ending="cancelled", run_ms=run_ms)
+        case Failure(error, run_ms):
+            return _failed(job, error, run_ms, rng)
+        case Lost():
+            return _lost(job, rng)
+
+
+def _failed(job: Job, error: JobError, run_ms: float, rng: SupportsRandom) -> Change:
+    failures = job.failures + 1
+    ending: Ending = _ENDING_OF_ERROR.get(error.kind, "failed")
+    if failures >= job.max_attempts:
+        return Change(status="failed", ending=ending, run_ms=run_ms, error=error, failures=1)
+    delay_s = backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
+    return Change(status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1)
+
+
+def _lost(job: Job, rng: SupportsRandom) -> Change:
+    losses = job.losses + 1
+    worker = job.worker or "the worker"
+    error = JobError("worker_lost", "WorkerLost", f"{worker} was lost while it ran this job")
+    if losses >= job.max_losses:
+        return Change(status="failed", ending="lost", error=error, losses=1)
+    delay_s = 0.0
+    if losses > 1:
+        delay_s = backoff_s(losses - 1, rng, base_s=1.0, max_s=MAX_LOSS_BACKOFF_S)
+    return Change(status="scheduled", ending="lost", error=error, delay_s=delay_s, losses=1)

@@ -15,9 +15,7 @@ from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.log import FAILED, LOST, Log, Row, build, columns, completed
 from dtqkit.capacity.order import BITS, DETECTED, DOWN, DUE, END, LOOK, MASK, STARTED, UP, place
 from dtqkit.capacity.system import System
-from dtqkit.lifecycle import backoff_s
-
-LOSS_BACKOFF_MAX_S = 5.0
+from dtqkit.lifecycle import MAX_LOSS_BACKOFF_S, backoff_s
 
 END_AT, DUE_AT, DETECTED_AT = place(END, 0), place(DUE, 0), place(DETECTED, 0)
 
@@ -212,7 +210,7 @@ class Engine:
             self.enter(job, now)
         else:
             jitter = self.draws.jitter(LOSS_JITTER, losses, job)
-            delay_s = backoff_s(losses - 1, jitter, max_s=LOSS_BACKOFF_MAX_S)
+            delay_s = backoff_s(losses - 1, jitter, max_s=MAX_LOSS_BACKOFF_S)
             heappush(self.heap, (now + delay_s, DUE_AT + job))
         return 0
 

@@ -22,9 +22,7 @@ from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.log import FAILED, LOST, OK, Log, Row, build, columns
 from dtqkit.capacity.order import ARRIVAL, DETECTED, DOWN, DUE, END, LOOK, STARTED, UP, place
 from dtqkit.capacity.system import Crashes, System
-from dtqkit.lifecycle import backoff_s
-
-LOSS_BACKOFF_MAX_S = 5.0
+from dtqkit.lifecycle import MAX_LOSS_BACKOFF_S, backoff_s
 
 NONE = -1
 END_AT, ARRIVAL_AT = place(END, 0), place(ARRIVAL, 0)
@@ -164,7 +162,7 @@ class Model:
             return
         if self.losses[job] > 1:
             jitter = self.draws.jitter(LOSS_JITTER, self.losses[job], job)
-            delay_s = backoff_s(self.losses[job] - 1, jitter, max_s=LOSS_BACKOFF_MAX_S)
+            delay_s = backoff_s(self.losses[job] - 1, jitter, max_s=MAX_LOSS_BACKOFF_S)
             yield Moment(self.env, delay_s, place(DUE, job))
         self.enter(job)
 

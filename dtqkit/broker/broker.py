@@ -1,0 +1,333 @@
+"""Everything that is asked of Redis, for one namespace, on one event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+from redis.commands.core import AsyncScript
+
+from dtqkit.broker.client import connect, told
+from dtqkit.broker.keys import Keys, member
+from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch, encode_batch
+from dtqkit.jobs import Priority
+from dtqkit.settings import Settings
+
+#: How long a popped id may stay unclaimed before the sweeper puts it back.
+INFLIGHT_S: Final = 30.0
+#: How long a cancel stays listed; the leader lists it again while it is needed.
+CANCEL_S: Final = 60.0
+#: The longest blocking pop.
+BLOCK_S: Final = 10.0
+#: How long the progress of a job is kept after it was last shown.
+LIVE_S: Final = 120.0
+#: Quiet seconds after which a subscription is tested.
+ANSWER_POLL_S: Final = 20.0
+#: Ids in one RPUSH.
+_CHUNK: Final = 5000
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of our Lua scripts."""
+    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What the leader's tick found: ids put back, ids that were due, and the workers' last beats by id (ms)."""
+
+    leads: bool
+    now_ms: float
+    swept: int
+    moved: int
+    #: Keys of a wrong type that were removed.
+    mended: int
+    #: Redis's run_id when the lanes were last known to be complete, and now.
+    epoch: str
+    run_id: str
+    scores: dict[str, str]
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
+
+    lanes: set[str]
+    inflight: dict[str, float]
+    scheduled: dict[str, float]
+
+
+class Broker:
+    """Redis as the queue uses it. Methods raise StoreUnavailable when it is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keys: Final = Keys.of(settings.namespace)
+        self._url = settings.redis_url
+        self._redis = connect(self._url)
+        self._fetch = self._script("fetch")
+        self._lead = self._script("lead")
+        self._forget = self._script("forget")
+        self._prune = self._script("prune")
+        self._epoch = self._script("epoch")
+        self._resign = self._script("resign")
+
+    def _script(self, name: str) -> AsyncScript:
+        return self._redis.register_script(script(name))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        with told(self._url):
+            await cast(Any, self._redis).ping()
+
+    # -- lanes
+
+    async def push(
+        self,
+        ready: Mapping[Priority, Sequence[str]],
+        scheduled: Mapping[str, float] | None = None,
+        events: bytes | None = None,
+    ) -> None:
+        """Append ids to their lanes, note those due later (member -> ms), and publish, in one round trip."""
+        keys = self.keys
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for priority, ids in ready.items():
+            lane = keys.lane(priority)
+            for start in range(0, len(ids), _CHUNK):
+                pipe.rpush(lane, *ids[start : start + _CHUNK])
+        if scheduled:
+            pipe.zadd(keys.scheduled, dict(scheduled))
+        if events is not None:
+            pipe.publish(keys.events, events)
+        with told(self._url):
+            await pipe.execute()
+
+    async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
+        """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
+        with told(self._url):
+            members = await self._fetch(
+                keys=[self.keys.inflight, *self.keys.lanes(lanes)],
+                args=[limit, int(INFLIGHT_S * 1000), *lanes, *claimed],
+            )
+        return cast(list[str], members)
+
+    async def claimed(self, members: Sequence[str]) -> None:
+        """Forget members that were noted as in flight."""
+        with told(self._url):
+            await cast(Any, self._redis.zrem(self.keys.inflight, *members))
+
+    def popper(self, lanes: Sequence[Priority]) -> Popper:
+        """The blocking pop of an idle worker, on a connection of its own."""
+        return Popper(self._url, self.keys, lanes)
+
+    async def depths(self) -> Depths:
+        """Lengths of lanes and of the schedule; what runs and waits longest is MongoDB's to say."""
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for lane in self.keys.lanes():
+            pipe.llen(lane)
+        pipe.zcard(self.keys.scheduled)
+        with told(self._url):
+            high, medium, low, scheduled = cast(list[int], await pipe.execute())
+        return Depths(high=high, medium=medium, low=low, scheduled=scheduled)
+
+    # -- liveness
+
+    async def lead(self, candidate: str, lock_s: float, move_limit: int = 10_000) -> Tick:
+        """Take or keep the leader's lock; if held, put back what is overdue and move what is due."""
+        keys = self.keys
+        with told(self._url):
+            leads, now, swept, moved, mended, epoch, run_id, scores = cast(
+                tuple[int, int, int, int, int, str, str, list[str]],
+                await self._lead(
+                    keys=[
+                        keys.leader,
+                        keys.inflight,
+                        keys.scheduled,
+                        keys.workers,
+                        keys.cancels,
+                        keys.epoch,
+                        *keys.lanes(),
+                    ],
+                    args=[candidate, int(lock_s * 1000), move_limit],
+                ),
+            )
+        by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker)
+
+    async def resign(self, candidate: str) -> None:
+        with told(self._url):
+            await self._resign(keys=[self.keys.leader], args=[candidate])
+
+    async def forget(self, worker_id: str, score: str) -> bool:
+        """Drop a worker whose score is still `score`."""
+        with told(self._url):
+            gone = await self._forget(keys=[self.keys.workers, self.keys.worker(worker_id)], args=[worker_id, score])
+        return bool(gone)
+
+    async def workers(self) -> tuple[Heartbeat, ...]:
+        """What each known worker last said of itself, with the age of its beat."""
+        with told(self._url):
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
+            pipe.time()
+            pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+            (seconds, micros), scored = cast(tuple[tuple[int, int], list[tuple[str, float]]], await pipe.execute())
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
+            for worker_id, _ in scored:
+                pipe.hget(self.keys.worker(worker_id), "beat")
+            texts = cast(list[str | None], await pipe.execute())
+        now = seconds + micros / 1e6
+        beats: list[Heartbeat] = []
+        for (_, score), text in zip(scored, texts, strict=True):
+            try:
+                beat = msgspec.json.decode(text or "", type=Heartbeat)
+            except msgspec.DecodeError:
+                continue
+            beats.append(msgspec.structs.replace(beat, age_s=max(0.0, now - score / 1000)))
+        return tuple(sorted(beats, key=lambda b: b.name))
+
+    # -- audit
+
+    async def listed(self) -> Listed:
+        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twic."""
+        keys = self.keys
+        lanes: set[str] = set()
+        with told(self._url):
+            for lane in keys.lanes():
+                for start in range(0, int(await cast(Any, self._redis.llen(lane))), _CHUNK):
+                    lanes.update(await cast(Any, self._redis.lrange(lane, start, start + _CHUNK - 1)))
+            inflight = cast(
+                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.inflight, 0, -1, withscores=True)
+            )
+            scheduled = cast(
+                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.scheduled, 0, -1, withscores=True)
+            )
+        return Listed(lanes, dict(inflight), dict(scheduled))
+
+    async def listed_count(self) -> int:
+        """How many ids there are in the lanes and in the sets."""
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for lane in self.keys.lanes():
+            pipe.llen(lane)
+        pipe.zcard(self.keys.inflight)
+        pipe.zcard(self.keys.scheduled)
+        with told(self._url):
+            return sum(cast(list[int], await pipe.execute()))
+
+    async def prune(self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float]) -> int:
+        """Drop members whose score is still as given; returns how many."""
+        dropped = 0
+        with told(self._url):
+            for key, members in ((self.keys.inflight, inflight), (self.keys.scheduled, scheduled)):
+                flat = [str(x) for m, score in members.items() for x in (m, f"{score:.17g}")]
+                for start in range(0, len(flat), 2 * _CHUNK):
+                    part = flat[start : start + 2 * _CHUNK]
+                    dropped += cast(int, await self._prune(keys=[key], args=part))
+        return dropped
+
+    async def begin_epoch(self, nonce: str) -> None:
+        with told(self._url):
+            await cast(Any, self._redis.set(self.keys.epoch_building, nonce, ex=3600))
+
+    async def finish_epoch(self, nonce: str, run_id: str) -> bool:
+        """Say that the lanes are complete; False when Redis was emptied, or another leader began, in between."""
+        with told(self._url):
+            done = await self._epoch(keys=[self.keys.epoch, self.keys.epoch_building], args=[nonce, run_id])
+        return bool(done)
+
+    async def note_rounds(self, rounds: bytes) -> None:
+        """Keep what the leader's rounds did, for whoever asks how recovery fares."""
+        with told(self._url):
+            await cast(Any, self._redis.set(self.keys.rounds, rounds, ex=3600))
+
+    async def rounds(self) -> str | None:
+        """What `note_rounds` kept."""
+        with told(self._url):
+            return cast("str | None", await cast(Any, self._redis.get(self.keys.rounds)))
+
+    # -- bus
+
+    async def ask_to_stop(self, job_ids: Iterable[str], now_ms: float) -> None:
+        """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
+        ids = dict.fromkeys(job_ids, now_ms + CANCEL_S * 1000)
+        if ids:
+            with told(self._url):
+                await cast(Any, self._redis.zadd(self.keys.cancels, ids))
+
+    async def show(self, news: Sequence[ProgressEvent]) -> None:
+        """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for event in news:
+            pipe.set(self.keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
+        pipe.publish(self.keys.events, encode_batch(progress=news))
+        with told(self._url):
+            await pipe.execute()
+
+    async def live(self, job_id: str) -> ProgressEvent | None:
+        """What a running job last showed."""
+        with told(self._url):
+            text = cast("str | None", await cast(Any, self._redis.get(self.keys.live(job_id))))
+        try:
+            return msgspec.json.decode(text, type=ProgressEvent) if text else None
+        except msgspec.DecodeError:
+            return None
+
+    async def publish(self, events: bytes) -> None:
+        with told(self._url):
+            await cast(Any, self._redis).publish(self.keys.events, events)
+
+    async def listen(self) -> AsyncIterator[Batch | None]:
+        """Batches of events, for ever. Yields None first, whenever it has just subscribed: events before that are lost.
+
+        Raises StoreUnavailable when the connection is lost.
+        """
+        with told(self._url):
+            async with self._redis.pubsub() as pubsub:  # pyright: ignore[reportUnknownMemberType]
+                await pubsub.subscribe(self.keys.events)
+                while True:
+                    message = cast(dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S))
+                    if message is None:
+                        # A quiet line is tested, so that a dead one is noticed.
+                        await cast(Any, pubsub).ping()
+                    elif message["type"] == "subscribe":
+                        yield None
+                    elif message["type"] == "message":
+                        yield decode_batch(message["data"].encode())
+
+
+class Popper:
+    """One idle worker's blocking pop; `interrupt()` ends it without losing an id."""
+
+    def __init__(self, url: str, keys: Keys, lanes: Sequence[Priority]) -> None:
+        self._url = url
+        self._lanes: dict[str, Priority] = {keys.lane(p): p for p in lanes}
+        self._redis = connect(url, answer_s=BLOCK_S + 3.0, single=True)
+        self._side = connect(url)
+        self._client_id: int | None = None
+
+    async def pop(self, timeout_s: float = BLOCK_S) -> str | None:
+        """The next member by priority, or None after `timeout_s`. A pop that is lost is found by the audit."""
+        with told(self._url):
+            if self._client_id is None:
+                self._client_id = int(cast(int, await cast(Any, self._redis).client_id()))
+            try:
+                answer = cast(
+                    "tuple[str, str] | None",
+                    await cast(Any, self._redis.blpop(list(self._lanes), timeout=timeout_s)),
+                )
+            except BaseException:
+                self._client_id = None  # the connection may be another one next time
+                raise
+        return None if answer is None else member(self._lanes[answer[0]], answer[1])
+
+    async def interrupt(self) -> None:
+        """Make a `pop` that is under way return None (or the id that it has got) now."""
+        if self._client_id is not None:
+            with told(self._url):
+                await cast(Any, self._side).client_unblock(self._client_id)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await self._side.aclose()

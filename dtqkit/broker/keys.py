@@ -1,0 +1,104 @@
+"""The whole key map. Nothing else in the code spells a Redis key.
+
+    queue:high|medium|low   list of 24-hex ids: RPUSH, popped from the left
+    queue:inflight          zset of `lane:id` popped and not yet claimed; score: when to give up on them (ms)
+    queue:scheduled         zset of `lane:id`; score: when it is due (ms)
+    workers                 zset of worker ids; score: last beat (ms)
+    worker:<id>             hash; `beat`: what the worker says of itself, as JSON; expires
+    leader                  id of the leading process; expires after two beats
+    epoch                   Redis's run_id, once the lanes are known to be complete
+    epoch:building          nonce of the leader that is completing them
+    rounds                  what the leader's rounds last did, as JSON; expires
+    job:<id>:live           progress and log tail of a running job, as JSON; expires
+    cancels                 zset of job ids whose running attempt is to be stopped; score: when to forget it (ms)
+
+and the channels `worker-heartbeats` and `job-events`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from dtqkit.jobs import PRIORITIES, Priority
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The keys of one namespace."""
+
+    prefix: str
+
+    @classmethod
+    def of(cls, namespace: str) -> Keys:
+        return cls(f"{namespace}:" if namespace else "")
+
+    def lane(self, priority: Priority) -> str:
+        return f"{self.prefix}queue:{priority}"
+
+    def lanes(self, priorities: Iterable[Priority] = PRIORITIES) -> list[str]:
+        return [self.lane(p) for p in priorities]
+
+    @property
+    def inflight(self) -> str:
+        return f"{self.prefix}queue:inflight"
+
+    @property
+    def scheduled(self) -> str:
+        return f"{self.prefix}queue:scheduled"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}workers"
+
+    def worker(self, worker_id: str) -> str:
+        return f"{self.prefix}worker:{worker_id}"
+
+    @property
+    def leader(self) -> str:
+        return f"{self.prefix}leader"
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.prefix}epoch"
+
+    @property
+    def epoch_building(self) -> str:
+        return f"{self.prefix}epoch:building"
+
+    @property
+    def rounds(self) -> str:
+        return f"{self.prefix}rounds"
+
+    def live(self, job_id: str) -> str:
+        return f"{self.prefix}job:{job_id}:live"
+
+    @property
+    def cancels(self) -> str:
+        return f"{self.prefix}cancels"
+
+    @property
+    def heartbeats(self) -> str:
+        return f"{self.prefix}worker-heartbeats"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}job-events"
+
+
+_SEPARATOR: Final = ":"
+
+
+def member(priority: Priority, job_id: str) -> str:
+    """How `inflight` and `scheduled` name a job."""
+    return f"{priority}{_SEPARATOR}{job_id}"
+
+
+def split_member(text: str) -> tuple[Priority, str]:
+    """The lane and the id of a `member`; ValueError when it is not one."""
+    lane, _, job_id = text.partition(_SEPARATOR)
+    for priority in PRIORITIES:
+        if lane == priority:
+            return priority, job_id
+    raise ValueError(f"{text!r} names no lane")

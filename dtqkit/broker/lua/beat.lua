@@ -1,0 +1,25 @@
+-- A worker's beat: it is alive; and what it needs to know, in the same round trip.
+-- KEYS: 1 workers; 2 worker:<id>; 3 leader; 4 cancels; 5.. lanes
+-- ARGV: 1 worker id; 2 ms until the hash expires; 3 channel; 4 message; 5 ms that a leader's lock lasts at most;
+--       then field, value, field, value ...
+-- Returns {now ms, 1 when there is a leader, depths of the lanes, ids to stop, {worker, score, ...}}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+if redis.call('TYPE', KEYS[2]).ok ~= 'hash' then redis.call('DEL', KEYS[2]) end
+redis.call('HSET', KEYS[2], unpack(ARGV, 6))
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+local depths = {}
+for i = 5, #KEYS do depths[#depths + 1] = redis.call('LLEN', KEYS[i]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+-- A lock that would never end, or only long after a leader's would, leads nobody.
+local ttl = redis.call('PTTL', KEYS[3])
+local led = redis.call('TYPE', KEYS[3]).ok == 'string' and ttl >= 0 and ttl <= tonumber(ARGV[5])
+return {
+  now,
+  led and 1 or 0,
+  depths,
+  redis.call('ZRANGE', KEYS[4], 0, 999),
+  redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'),
+}

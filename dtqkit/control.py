@@ -1,0 +1,398 @@
+"""The one table of operations that a face may ask of a queue: their records, and the Protocol of whoever answers.
+
+Routes, the OpenAPI document, the remote client and the board are all made from `OPERATIONS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+
+from dtqkit.errors import InvalidQuery
+from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
+from dtqkit.jobs import Ending, Job, Priority, Status, is_job_id
+from dtqkit.tasks import TaskInfo
+
+T = TypeVar("T")
+
+MAX_PAGE: Final = 200
+MAX_BATCH: Final = 1000
+
+Attempts = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Timeout = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Delay = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=20)]
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One job to be: what is None falls back to the task's own options."""
+
+    task: str
+    payload: dict[str, Any] = {}
+    priority: Priority | None = None
+    #: Seconds before it may start.
+    delay_s: Delay = 0.0
+    max_attempts: Attempts | None = None
+    #: Seconds that one attempt may run.
+    timeout_s: Timeout | None = None
+    #: The same key with the same payload gives the first job again.
+    idempotency_key: Key | None = None
+    tags: Tags = ()
+
+
+class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Filters of a listing; newest first. `since` is a time, or an age such as `90s`, `15m`, `24h`, `7d`."""
+
+    status: Status | None = None
+    task: str | None = None
+    priority: Priority | None = None
+    worker: str | None = None
+    since: str | None = None
+    #: An id, an idempotency key or a tag, exact or its beginning.
+    q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 50
+    cursor: str | None = None
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A piece of a listing; `cursor` asks for the next one, None at the end."""
+
+    items: tuple[T, ...]
+    cursor: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one job of a batch was not accepted."""
+
+    code: str
+    detail: str
+
+
+class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one submission of a batch: a job, or a refusal."""
+
+    job: Job | None = None
+    refused: Refusal | None = None
+
+
+class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which dead letters to requeue; `dry_run` only counts them."""
+
+    task: str | None = None
+    priority: Priority | None = None
+    since: str | None = None
+    #: Exactly these jobs.
+    ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BATCH)] | None = None
+    dry_run: bool = False
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """How many dead letters matched, and how many were put back."""
+
+    matched: int
+    requeued: int
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines that a job has logged, oldest first, as far as they were kept."""
+
+    id: str
+    lines: tuple[str, ...]
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which attempts: `since` as in JobQuery, by the job's creation."""
+
+    since: str | None = None
+    task: str | None = None
+    status: Status | None = None
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one job, flat, as history and NDJSON have it."""
+
+    job: str
+    task: str
+    priority: Priority
+    status: Status
+    number: int
+    worker: str
+    queued_at: datetime
+    started_at: datetime
+    ended_at: datetime | None
+    #: Seconds in the queue; seconds that it ran (None while it runs).
+    wait_s: float
+    run_s: float | None
+    ending: Ending | None
+    error: str | None
+
+
+class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one task in the window: jobs that ended, failures, and percentiles in seconds."""
+
+    task: str
+    completed: int
+    failed: int
+    wait_p50_s: float | None
+    wait_p95_s: float | None
+    run_p50_s: float | None
+    run_p95_s: float | None
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """When a lane will be empty, in seconds from now: an estimate and its 90 % interval; None: not foreseeable."""
+
+    lane: Priority
+    waiting: int
+    drain_s: float | None
+    low_s: float | None
+    high_s: float | None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last `window_s` seconds looked like, and what they mean for what waits."""
+
+    window_s: float
+    completed: int
+    failed: int
+    throughput_per_s: float
+    tasks: tuple[TaskStats, ...]
+    forecast: tuple[Forecast, ...]
+
+
+class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The window, in seconds."""
+
+    window_s: Annotated[float, msgspec.Meta(ge=10, le=7 * 86_400)] = 300.0
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """`ok`; `degraded` without Redis (jobs are still accepted); `down` when submits would be refused."""
+
+    status: Literal["ok", "degraded", "down"]
+    redis: Literal["up", "down"]
+    mongodb: Literal["up", "down"]
+
+
+class Control(Protocol):
+    """What a queue can be asked, whether it is here or behind HTTP."""
+
+    async def submit(self, submission: Submission) -> Job: ...
+    async def submit_many(self, submissions: Sequence[Submission]) -> Sequence[BatchItem]: ...
+    async def get(self, job_id: str) -> Job: ...
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]: ...
+    async def jobs(self, query: JobQuery) -> Page[Job]: ...
+    async def log(self, job_id: str) -> Log: ...
+    async def cancel(self, job_id: str) -> Job: ...
+    async def requeue(self, job_id: str) -> Job: ...
+    async def dead_letters(self, query: JobQuery) -> Page[Job]: ...
+    async def requeue_dead(self, query: DeadLetterQuery) -> Requeued: ...
+    async def depths(self) -> Depths: ...
+    async def workers(self) -> Sequence[Heartbeat]: ...
+    async def tasks(self) -> Sequence[TaskInfo]: ...
+    async def stats(self, query: StatsQuery) -> Stats: ...
+    async def health(self) -> Health: ...
+    async def snapshot(self) -> Snapshot: ...
+    def history(self, query: HistoryQuery) -> AsyncIterator[AttemptRow]: ...
+
+    def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
+        """Call `callback` on the loop with each batch of events, and with a Line when it is up or down.
+
+        Returns a function that ends the subscription.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One row: the Control method of this name, reached by `method path`, needing `scope`."""
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    scope: Literal["open", "read", "write"]
+    summary: str
+    #: The record of the query string (GET) or of the body (POST); None: nothing is taken.
+    request: Any = None
+    response: Any = None
+    status: int = 200
+
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    Operation(
+        name="submit",
+        method="POST",
+        path="/jobs",
+        scope="write",
+        summary="Submit a job.",
+        request=Submission,
+        response=Job,
+        status=201,
+    ),
+    Operation(
+        name="submit_many",
+        method="POST",
+        path="/jobs/batch",
+        scope="write",
+        summary="Submit up to 1,000 jobs; each is accepted or refused by itself.",
+        request=Annotated[tuple[Submission, ...], msgspec.Meta(min_length=1, max_length=MAX_BATCH)],
+        response=tuple[BatchItem, ...],
+    ),
+    Operation(
+        name="jobs",
+        method="GET",
+        path="/jobs",
+        scope="read",
+        summary="Jobs, newest first.",
+        request=JobQuery,
+        response=Page[Job],
+    ),
+    Operation(
+        name="depths",
+        method="GET",
+        path="/jobs/queue-depths",
+        scope="read",
+        summary="How many jobs wait in each lane.",
+        response=Depths,
+    ),
+    Operation(
+        name="dead_letters",
+        method="GET",
+        path="/jobs/dead-letter/list",
+        scope="read",
+        summary="Jobs that failed for good.",
+        request=JobQuery,
+        response=Page[Job],
+    ),
+    Operation(
+        name="requeue_dead",
+        method="POST",
+        path="/jobs/dead-letter/requeue",
+        scope="write",
+        summary="Give dead letters another life.",
+        request=DeadLetterQuery,
+        response=Requeued,
+    ),
+    Operation(
+        name="get",
+        method="GET",
+        path="/jobs/{id}",
+        scope="read",
+        summary="One job with its attempts, progress, log's tail, result or error.",
+        response=Job,
+    ),
+    Operation(
+        name="log",
+        method="GET",
+        path="/jobs/{id}/logs",
+        scope="read",
+        summary="All kept log lines of a job.",
+        response=Log,
+    ),
+    Operation(
+        name="requeue",
+        method="POST",
+        path="/jobs/{id}/requeue",
+        scope="write",
+        summary="Give a failed job another life.",
+        response=Job,
+    ),
+    Operation(
+        name="cancel",
+        method="POST",
+        path="/jobs/{id}/cancel",
+        scope="write",
+        summary="Cancel a waiting job, or ask a running one to stop.",
+        response=Job,
+    ),
+    Operation(
+        name="tasks",
+        method="GET",
+        path="/tasks",
+        scope="read",
+        summary="Registered tasks with the JSON Schema of their payload.",
+        response=tuple[TaskInfo, ...],
+    ),
+    Operation(
+        name="history",
+        method="GET",
+        path="/attempts",
+        scope="read",
+        summary="History as NDJSON, a line an attempt.",
+        request=HistoryQuery,
+        response=AttemptRow,
+    ),
+    Operation(
+        name="workers",
+        method="GET",
+        path="/workers",
+        scope="read",
+        summary="Live workers.",
+        response=tuple[Heartbeat, ...],
+    ),
+    Operation(
+        name="stats",
+        method="GET",
+        path="/stats",
+        scope="read",
+        summary="Throughput, waits, runs and a forecast to drain.",
+        request=StatsQuery,
+        response=Stats,
+    ),
+    Operation(
+        name="health",
+        method="GET",
+        path="/health",
+        scope="open",
+        summary="Whether jobs can be accepted and run.",
+        response=Health,
+    ),
+)
+
+
+def encode_cursor(last_id: str) -> str:
+    """A cursor that continues after the job `last_id`."""
+    return base64.urlsafe_b64encode(bytes.fromhex(last_id)).decode()
+
+
+def decode_cursor(cursor: str) -> str:
+    """The id that `cursor` continues after; InvalidQuery when it is not one of ours."""
+    try:
+        last_id = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).hex()
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        last_id = ""
+    if not is_job_id(last_id):
+        raise InvalidQuery(f"cursor {cursor[:80]!r} is not one that a listing gave")
+    return last_id
+
+
+_AGE = re.compile(r"^(\d{1,6}(?:\.\d{1,3})?)([smhd])$")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """The time that `text` means: an age (`90s`, `15m`, `24h`, `7d`) or a time in ISO 8601 (UTC if it says nothing)."""
+    if match := _AGE.match(text):
+        try:
+            return now - timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        except OverflowError:
+            pass
+    else:
+        try:
+            when = datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            return when if when.tzinfo else when.replace(tzinfo=UTC)
+    raise InvalidQuery(
+        f"since is {text[:80]!r}; it is an age such as 90s, 15m, 24h or 7d, or a time such as 2026-01-31T08:00"
+    )

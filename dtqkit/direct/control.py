@@ -1,0 +1,298 @@
+"""A queue on its two stores, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit import control
+from dtqkit.broker import Broker
+from dtqkit.control import (
+    BatchItem,
+    DeadLetterQuery,
+    HistoryQuery,
+    JobQuery,
+    Page,
+    Refusal,
+    Requeued,
+    Submission,
+)
+from dtqkit.direct import listing
+from dtqkit.direct.follow import Follower
+from dtqkit.direct.submit import Submitter
+from dtqkit.errors import (
+    DtqError,
+    JobConflict,
+    JobNotFound,
+    PayloadTooLarge,
+    StoreUnavailable,
+    UnknownTask,
+    WrongLoop,
+)
+from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot, encode_batch, event_of
+from dtqkit.jobs import Job, is_job_id
+from dtqkit.settings import Settings
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.tasks import Task, TaskInfo, TaskOptions, TaskRegistry
+
+#: Jobs that a snapshot shows.
+RECENT: Final = 50
+#: How long a look at the stores' health is good for, in seconds.
+_HEALTH_S: Final = 2.0
+
+_OPTION_DEFAULTS: Final = TaskOptions()
+#: Options of a task that a document keeps where they are not the default.
+_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
+
+
+class DirectControl:
+    """Implements `Control`. Opens its connections at the first use, on the loop that uses it first."""
+
+    def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._store = Store(settings)
+        self._broker = Broker(settings)
+        self._submitter = Submitter(self._broker, self._store)
+        self._follower = Follower(self._broker)
+        self._opening: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._health: tuple[float, control.Health] | None = None
+
+    async def _open(self) -> None:
+        """Connect once; a failure is told to everybody who waited for it, and tried again by the next."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._store.open())
+        opening = self._opening
+        try:
+            await asyncio.shield(opening)
+        except BaseException:
+            if opening.done():
+                self._opening = None
+            raise
+
+    async def close(self) -> None:
+        await self._submitter.close()
+        await self._follower.close()
+        await self._broker.close()
+        await self._store.close()
+
+    # -- submit
+
+    async def submit(self, submission: Submission) -> Job:
+        await self._open()
+        (accepted,) = await self._submitter.submit([await self._document(submission)])
+        if isinstance(accepted, DtqError):
+            raise accepted
+        return accepted
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
+        await self._open()
+        items: list[BatchItem | None] = [None] * len(submissions)
+        docs: list[Document] = []
+        places: list[int] = []
+        for place, submission in enumerate(submissions):
+            try:
+                docs.append(await self._document(submission))
+                places.append(place)
+            except DtqError as error:
+                items[place] = _refused(error)
+        accepted = await self._submitter.submit(docs) if docs else []
+        for place, job in zip(places, accepted, strict=True):
+            items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
+        return [item for item in items if item is not None]
+
+    async def _document(self, submission: Submission) -> Document:
+        """The document of a new job, checked in every respect."""
+        task = self._registry.find(submission.task)
+        if task is None:
+            raise UnknownTask(submission.task, self._registry.near(submission.task))
+        return self._new(submission, task)
+
+    def _new(self, submission: Submission, task: Task[..., Any]) -> Document:
+        options = task.defaults
+        payload = task.check_payload(submission.payload)
+        size = len(msgspec.json.encode(payload))
+        if size > self._settings.max_payload:
+            raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
+        now = self._store.now()
+        doc: Document = {
+            "_id": ObjectId(),
+            "task": submission.task,
+            "payload": payload,
+            "priority": submission.priority or options.priority,
+            "status": "pending",
+            "max_attempts": submission.max_attempts or options.max_attempts,
+            "timeout_s": submission.timeout_s or options.timeout_s,
+            "created_at": now,
+            "token": 0,
+            "losses": 0,
+            "rev": 1,
+        }
+        if submission.delay_s:
+            due = now + timedelta(seconds=submission.delay_s)
+            doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
+        if submission.idempotency_key is not None:
+            doc["idempotency_key"] = submission.idempotency_key
+        if submission.tags:
+            doc["tags"] = list(submission.tags)
+        if options is not _OPTION_DEFAULTS:
+            for name in _KEPT_OPTIONS:
+                value = getattr(options, name)
+                if value != getattr(_OPTION_DEFAULTS, name):
+                    doc[name] = value
+        return doc
+
+    # -- look
+
+    async def get(self, job_id: str) -> Job:
+        found = await self.get_many([job_id])
+        if not found:
+            raise JobNotFound(job_id)
+        return found[0]
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """Those that exist, in no particular order."""
+        await self._open()
+        ids = [object_id(i) for i in job_ids if is_job_id(i)]
+        return [to_job(doc) for doc in await self._store.jobs.find(ids)]
+
+    async def jobs(self, query: JobQuery) -> Page[Job]:
+        await self._open()
+        return await listing.page(self._store, query)
+
+    async def dead_letters(self, query: JobQuery) -> Page[Job]:
+        return await self.jobs(msgspec.structs.replace(query, status="failed"))
+
+    async def log(self, job_id: str) -> control.Log:
+        """The kept lines; of a running job, its last ones as it shows them now."""
+        job = await self.get(job_id)
+        lines = job.log
+        if job.status == "running":
+            try:
+                live = await self._broker.live(job_id)
+            except StoreUnavailable:
+                live = None
+            if live is not None and live.token == job.token:
+                lines = live.log
+        return control.Log(id=job.id, lines=lines)
+
+    async def depths(self) -> Depths:
+        await self._open()
+        running, oldest = await self._store.jobs.load()
+        waiting = await self._broker.depths()
+        age = (self._store.now() - oldest).total_seconds() if oldest else None
+        return msgspec.structs.replace(
+            waiting, running=running, oldest_wait_s=max(0.0, age) if age is not None else None
+        )
+
+    async def workers(self) -> Sequence[Heartbeat]:
+        await self._open()
+        return await self._broker.workers()
+
+    async def tasks(self) -> Sequence[TaskInfo]:
+        await self._open()
+        return await self._store.catalogue.all()
+
+    async def health(self) -> control.Health:
+        """Looked up at most every two seconds, however often it is asked for."""
+        loop = asyncio.get_running_loop()
+        if self._health is None or loop.time() - self._health[0] > _HEALTH_S:
+            redis, mongodb = await asyncio.gather(_up(self._broker.ping), _up(self._ping_store))
+            status = "down" if mongodb == "down" else "ok" if redis == "up" else "degraded"
+            self._health = (loop.time(), control.Health(status=status, redis=redis, mongodb=mongodb))
+        return self._health[1]
+
+    async def _ping_store(self) -> None:
+        await self._open()
+        await self._store.ping()
+
+    async def snapshot(self) -> Snapshot:
+        recent = await self.jobs(JobQuery(limit=RECENT))
+        return Snapshot(depths=await self.depths(), workers=tuple(await self.workers()), jobs=recent.items)
+
+    def history(self, query: HistoryQuery) -> AsyncIterator[control.AttemptRow]:
+        return listing.history(self._store, self._open, query)
+
+    async def stats(self, query: control.StatsQuery) -> control.Stats:
+        raise NotImplementedError
+
+    def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
+        return self._follower.subscribe(callback)
+
+    # -- change
+
+    async def cancel(self, job_id: str) -> Job:
+        """A waiting job is cancelled at once; a running one is marked, and stopped within two beats.
+
+        Raises JobConflict when it is over already.
+        """
+        await self._open()
+        doc = await self._store.jobs.cancel(object_id(job_id)) if is_job_id(job_id) else None
+        if doc is None:
+            job = await self.get(job_id)
+            raise JobConflict(f"job {job_id} is {job.status}: it cannot be cancelled any more")
+        job = to_job(doc)
+        try:
+            if job.status == "running":
+                await self._broker.ask_to_stop([job.id], self._store.now().timestamp() * 1000)
+            await self._broker.publish(encode_batch([event_of(job)]))
+        except StoreUnavailable:
+            pass  # the leader asks again every 10 s
+        return job
+
+    async def requeue(self, job_id: str) -> Job:
+        """Give a failed job another life. Raises JobConflict when it is not failed, or somebody else just did."""
+        job = await self.get(job_id)
+        if job.status != "failed":
+            raise JobConflict(f"job {job_id} is {job.status}: only a failed job can be requeued")
+        again = await self._requeue(job)
+        if again is None:
+            raise JobConflict(f"job {job_id} was requeued by somebody else")
+        return again
+
+    async def _requeue(self, job: Job) -> Job | None:
+        doc = await self._store.jobs.requeue(object_id(job.id), job.death_seq)
+        if doc is None:
+            return None
+        await self._store.dead.delete(doc["_id"], job.death_seq)
+        again = to_job(doc)
+        try:
+            await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
+        except StoreUnavailable:
+            pass  # recovery lists it
+        return again
+
+    async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:
+        await self._open()
+        matched = await listing.dead_matching(self._store, query)
+        if query.dry_run:
+            return Requeued(matched=len(matched), requeued=0)
+        requeued = 0
+        for job in matched:
+            requeued += await self._requeue(job) is not None
+        return Requeued(matched=len(matched), requeued=requeued)
+
+
+def _refused(error: DtqError) -> BatchItem:
+    return BatchItem(refused=Refusal(code=error.code, detail=str(error)))
+
+
+async def _up(ping: Callable[[], Any]) -> Any:
+    try:
+        async with asyncio.timeout(2.0):
+            await ping()
+    except (StoreUnavailable, TimeoutError):
+        return "down"
+    return "up"

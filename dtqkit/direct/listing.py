@@ -1,0 +1,131 @@
+"""Listings: filters to MongoDB queries, keyset pages, and history as rows of attempts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import Any, Final
+
+from bson import ObjectId
+
+from dtqkit.control import (
+    AttemptRow,
+    DeadLetterQuery,
+    HistoryQuery,
+    JobQuery,
+    Page,
+    decode_cursor,
+    encode_cursor,
+    parse_since,
+)
+from dtqkit.errors import InvalidQuery
+from dtqkit.jobs import Job, is_job_id
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, id_at, to_job
+
+#: How long MongoDB may look for a page, in ms.
+_PAGE_MS: Final = 5_000
+#: Jobs fetched at a time while a history or a set of dead letters is read.
+_CHUNK: Final = 500
+
+
+def filter_of(
+    now: datetime,
+    *,
+    since: str | None = None,
+    cursor: str | None = None,
+    q: str | None = None,
+    **fields: str | None,
+) -> Document:
+    """The MongoDB query of a listing."""
+    query: Document = {name: value for name, value in fields.items() if value is not None}
+    bounds: dict[str, Any] = {}
+    if since is not None:
+        bounds["$gte"] = id_at(parse_since(since, now))
+    if cursor is not None:
+        bounds["$lt"] = ObjectId(decode_cursor(cursor))
+    if bounds:
+        query["_id"] = bounds
+    if q is not None:
+        query["$and"] = [{"$or": _search(q)}]
+    return query
+
+
+def _search(q: str) -> list[Document]:
+    """By id, idempotency key or tag: exact, or its beginning."""
+    begins = {"$gte": q, "$lt": q + "\U0010ffff"}
+    ways: list[Document] = [{"tags": begins}, {"idempotency_key": begins}]
+    if is_job_id(q):
+        ways.append({"_id": ObjectId(q)})
+    elif re.fullmatch("[0-9a-fA-F]{4,23}", q):
+        ways.append({"_id": {"$gte": ObjectId(q.ljust(24, "0")), "$lte": ObjectId(q.ljust(24, "f"))}})
+    return ways
+
+
+async def page(store: Store, query: JobQuery) -> Page[Job]:
+    """A page of jobs, newest first."""
+    found = await store.jobs.page(
+        filter_of(
+            store.now(),
+            since=query.since,
+            cursor=query.cursor,
+            q=query.q,
+            status=query.status,
+            task=query.task,
+            priority=query.priority,
+            worker=query.worker,
+        ),
+        query.limit + 1,
+        _PAGE_MS,
+    )
+    jobs = tuple(to_job(doc) for doc in found[: query.limit])
+    return Page(items=jobs, cursor=encode_cursor(jobs[-1].id) if len(found) > query.limit else None)
+
+
+async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
+    """All failed jobs that match."""
+    filters = filter_of(store.now(), since=query.since, status="failed", task=query.task, priority=query.priority)
+    if query.ids is not None:
+        if wrong := [i for i in query.ids if not is_job_id(i)]:
+            raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")
+        filters["$and"] = [{"_id": {"$in": [ObjectId(i) for i in query.ids]}}]
+    return [to_job(doc) async for doc in _all(store, filters, heavy=False)]
+
+
+async def history(
+    store: Store, opened: Callable[[], Awaitable[None]], query: HistoryQuery
+) -> AsyncIterator[AttemptRow]:
+    """A row for each kept attempt of each job that matches, jobs newest first, attempts oldest first."""
+    await opened()
+    filters = filter_of(store.now(), since=query.since, status=query.status, task=query.task)
+    async for doc in _all(store, filters, heavy=True):
+        job = to_job(doc)
+        for attempt in job.attempts:
+            yield AttemptRow(
+                job=job.id,
+                task=job.task,
+                priority=job.priority,
+                status=job.status,
+                number=attempt.number,
+                worker=attempt.worker,
+                queued_at=attempt.queued_at,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                wait_s=attempt.wait_s,
+                run_s=attempt.run_s,
+                ending=attempt.ending,
+                error=f"{attempt.error.type}: {attempt.error.message}" if attempt.error else None,
+            )
+
+
+async def _all(store: Store, filters: Document, *, heavy: bool) -> AsyncIterator[Document]:
+    """Everything that matches, newest first, a chunk at a time: no cursor is held open in between."""
+    bounds = dict(filters.get("_id", {}))
+    while True:
+        found = await store.jobs.page(filters, _CHUNK, 12 * _PAGE_MS, heavy=heavy)
+        for doc in found:
+            yield doc
+        if len(found) < _CHUNK:
+            return
+        filters = {**filters, "_id": {**bounds, "$lt": found[-1]["_id"]}}

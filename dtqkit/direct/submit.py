@@ -1,0 +1,144 @@
+"""Group commit: submits that come while one is being written share the next insert and the next push."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from dtqkit.broker import Broker
+from dtqkit.broker.keys import member
+from dtqkit.errors import DtqError, IdempotencyConflict, StoreUnavailable
+from dtqkit.events import encode_batch, event_of
+from dtqkit.jobs import Job, Priority
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+
+log = logging.getLogger("dtqkit.queue")
+
+#: Jobs in one insert.
+MAX_GROUP: Final = 5_000
+#: Jobs of one group that are announced; a board learns of more from its next look.
+MAX_ANNOUNCED: Final = 100
+#: A push that takes longer than this is left to the audit; and Redis is not tried again for as long.
+PUSH_S: Final = 2.0
+#: Tries to insert a job whose idempotency key is taken by a job that then is gone.
+_TRIES: Final = 3
+
+Accepted = Job | DtqError
+
+
+class _Entry:
+    __slots__ = ("docs", "done")
+
+    def __init__(self, docs: Sequence[Document], done: asyncio.Future[list[Accepted]]) -> None:
+        self.docs = docs
+        self.done = done
+
+
+class Submitter:
+    """Writes documents of new jobs. One instance a queue, on the queue's loop."""
+
+    def __init__(self, broker: Broker, store: Store) -> None:
+        self._broker = broker
+        self._store = store
+        self._waiting: list[_Entry] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._redis_back_at = float("-inf")
+
+    async def submit(self, docs: Sequence[Document]) -> list[Accepted]:
+        """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
+
+        Raises StoreUnavailable when MongoDB does not take them; OutcomeUnknown when it may have.
+        """
+        done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Entry(docs, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="submit")
+        return await done
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        if self._flushing is not None:
+            await self._flushing
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit(self._next_group())
+        finally:
+            self._flushing = None
+
+    def _next_group(self) -> list[_Entry]:
+        group: list[_Entry] = []
+        size = 0
+        while self._waiting and (not group or size + len(self._waiting[0].docs) <= MAX_GROUP):
+            entry = self._waiting.pop(0)
+            size += len(entry.docs)
+            group.append(entry)
+        return group
+
+    async def _commit(self, group: list[_Entry]) -> None:
+        docs = [doc for entry in group for doc in entry.docs]
+        try:
+            accepted: list[Accepted] = []
+            for start in range(0, len(docs), MAX_GROUP):
+                accepted += await self._insert(docs[start : start + MAX_GROUP])
+        except Exception as error:
+            for entry in group:
+                if not entry.done.done():
+                    entry.done.set_exception(error)
+            return
+        at = 0
+        for entry in group:
+            if not entry.done.done():  # its submitter may have been cancelled
+                entry.done.set_result(accepted[at : at + len(entry.docs)])
+            at += len(entry.docs)
+
+    async def _insert(self, docs: list[Document]) -> list[Accepted]:
+        taken = await self._store.jobs.insert(docs)
+        accepted: list[Accepted] = [to_job(doc) for doc in docs]
+        fresh = [job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)]
+        await self._push(fresh)
+        for i in taken:
+            accepted[i] = await self._first(docs[i])
+        return accepted
+
+    async def _first(self, doc: Document) -> Accepted:
+        """The job that already has this idempotency key, if it was asked for the same thing."""
+        key = doc["idempotency_key"]
+        for _ in range(_TRIES):
+            first = await self._store.jobs.by_key(doc["task"], key)
+            if first is not None:
+                if first["payload"] == doc["payload"]:
+                    return to_job(first)
+                return IdempotencyConflict(
+                    f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
+                    "which has another payload"
+                )
+            if not await self._store.jobs.insert([doc]):
+                job = to_job(doc)
+                await self._push([job])
+                return job
+        return IdempotencyConflict(f"idempotency key {key!r} is taken and given up again and again")
+
+    async def _push(self, jobs: Sequence[Job]) -> None:
+        """Best effort: what is not pushed is in the record, and recovery lists it."""
+        loop = asyncio.get_running_loop()
+        if not jobs or loop.time() < self._redis_back_at:
+            return
+        ready: dict[Priority, list[str]] = {}
+        later: dict[str, float] = {}
+        for job in jobs:
+            if job.due_at is None:
+                ready.setdefault(job.priority, []).append(job.id)
+            else:
+                later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
+        events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
+        try:
+            async with asyncio.timeout(PUSH_S):
+                await self._broker.push(ready, later, events)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("%d jobs are accepted and not listed yet: %s", len(jobs), error)
+            self._redis_back_at = loop.time() + PUSH_S

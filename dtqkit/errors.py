@@ -1,0 +1,209 @@
+"""Every error that dtqkit raises on purpose.
+
+    DtqError
+    ├── SettingsError            an environment variable or an argument of Settings
+    ├── TaskDefinitionError      a function that cannot be a task
+    ├── TaskAlreadyRegistered    two functions under one name
+    ├── AppError                 an APP (`package.module:queue`) that cannot be loaded
+    ├── UnknownTask              a name that no worker has published
+    ├── InvalidOption            an option of a call: priority, delay, tags …
+    ├── InvalidPayload           arguments that do not fit the task
+    │   └── PayloadTooLarge
+    ├── InvalidResult            a return value that cannot be recorded
+    ├── InvalidQuery             a filter, limit or cursor of a listing
+    ├── JobNotFound
+    ├── JobFailed                raised by `result()`: the job is dead
+    ├── JobCancelled             raised by `result()`
+    ├── JobConflict              the job's state does not allow what was asked
+    │   └── IdempotencyConflict
+    ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
+    │   └── OutcomeUnknown       it may or may not have been written
+    ├── WrongLoop                an asynchronous object used from a loop that is not its own
+    └── LocalStoreError          a private redis-server or mongod that cannot be had
+
+`code` is the stable, machine-readable name: the same over HTTP and in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class DtqError(Exception):
+    """Something that dtqkit was asked to do cannot be done."""
+
+    code: ClassVar[str] = "error"
+
+
+class SettingsError(DtqError, ValueError):
+    """A setting has a value that it cannot have; names the variable, the value and what is allowed."""
+
+    code = "invalid_setting"
+
+
+class TaskDefinitionError(DtqError, TypeError):
+    """A function cannot be a task as it is written."""
+
+    code = "invalid_task"
+
+
+class TaskAlreadyRegistered(DtqError, ValueError):
+    """Another function is registered under this name."""
+
+    code = "task_exists"
+
+
+class AppError(DtqError, ImportError):
+    """An APP, `package.module:queue`, cannot be loaded."""
+
+    code = "invalid_app"
+
+
+class UnknownTask(DtqError, LookupError):
+    """No task of this name is registered."""
+
+    code = "unknown_task"
+
+    def __init__(self, task: str, near: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+        super().__init__(f"no task is registered as {task!r}{hint}")
+        self.task = task
+        self.near = tuple(near)
+
+
+class InvalidOption(DtqError, ValueError):
+    """An option of a call has a value that it cannot have; names the option, the value and what is allowed."""
+
+    code = "invalid_option"
+
+
+class InvalidPayload(DtqError, ValueError):
+    """The arguments do not fit the task; `path` says where, as in `$.pages[3].width`."""
+
+    code = "invalid_payload"
+
+    def __init__(self, task: str, path: str, detail: str) -> None:
+        super().__init__(f"{task}: {detail} (at {path})")
+        self.task = task
+        self.path = path
+        self.detail = detail
+
+
+class PayloadTooLarge(InvalidPayload):
+    """The payload is larger than DTQ_MAX_PAYLOAD."""
+
+    code = "payload_too_large"
+
+    def __init__(self, task: str, size_bytes: int, allowed_bytes: int) -> None:
+        super().__init__(
+            task,
+            "$",
+            f"the payload has {size_bytes:,} bytes as JSON, and {allowed_bytes:,} are allowed "
+            "(DTQ_MAX_PAYLOAD): keep large data in a file or a database and pass its address",
+        )
+        self.size_bytes = size_bytes
+        self.allowed_bytes = allowed_bytes
+
+
+class InvalidResult(DtqError, ValueError):
+    """A task's return value cannot be recorded; `path` says which part of it."""
+
+    code = "invalid_result"
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"the result cannot be recorded: {detail} (at {path})")
+        self.path = path
+        self.detail = detail
+
+
+class InvalidQuery(DtqError, ValueError):
+    """A filter, a limit or a cursor that a listing does not know."""
+
+    code = "invalid_query"
+
+
+class JobNotFound(DtqError, LookupError):
+    """No job has this id."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id!r}")
+        self.job_id = job_id
+
+
+class JobFailed(DtqError):
+    """The job failed for good; `error_type`, `error_message` and `traceback` are its last attempt's."""
+
+    code = "job_failed"
+
+    def __init__(self, job_id: str, task: str, error_type: str, error_message: str, traceback: str = "") -> None:
+        text = f"job {job_id} ({task}) failed: {error_type}: {error_message}"
+        super().__init__(f"{text}\n\n{traceback.rstrip()}" if traceback else text)
+        self.job_id = job_id
+        self.task = task
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+
+
+class JobCancelled(DtqError):
+    """The job was cancelled, so it has no result."""
+
+    code = "job_cancelled"
+
+    def __init__(self, job_id: str, task: str) -> None:
+        super().__init__(f"job {job_id} ({task}) was cancelled")
+        self.job_id = job_id
+        self.task = task
+
+
+class JobConflict(DtqError):
+    """The job is in a state that does not allow this."""
+
+    code = "conflict"
+
+
+class IdempotencyConflict(JobConflict):
+    """The idempotency key belongs to a job with another payload."""
+
+    code = "idempotency_conflict"
+
+
+class StoreUnavailable(DtqError, ConnectionError):
+    """A store cannot be reached or refuses us; says which, where and why, never a password."""
+
+    code = "store_unavailable"
+
+    def __init__(self, store: str, where: str, detail: str) -> None:
+        super().__init__(f"{store} at {redact(where)}: {redact(detail)}")
+        self.store = store
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection was lost during a write: it may or may not be done; safe to repeat with an idempotency key."""
+
+    code = "outcome_unknown"
+
+
+class WrongLoop(DtqError, RuntimeError):
+    """An asynchronous object was used from an event loop that is not its own."""
+
+    code = "wrong_loop"
+
+
+class LocalStoreError(DtqError):
+    """A private redis-server or mongod cannot be found or started."""
+
+    code = "local_store"
+
+
+_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"(?i)\b(password|passwd|token|secret)=[^&\s]+")
+
+
+def redact(text: str) -> str:
+    """`text` without the user and password of any address in it, and without secret query parameters."""
+    return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub(r"\g<scheme>***@", text))

@@ -1,0 +1,151 @@
+"""The records of a job: frozen, without a connection, the same in every part of the kit.
+
+A job's *current* attempt (or its last, when it completed) stands in the job's own fields `worker`, `started_at`,
+`ended_at` and `run_ms`; attempts that ended otherwise have been moved into `earlier`. `Job.attempts` is both.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+Priority: TypeAlias = Literal["high", "medium", "low"]
+Status: TypeAlias = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
+Ending: TypeAlias = Literal["completed", "failed", "timeout", "crashed", "lost", "released", "cancelled"]
+
+#: From the most urgent lane down.
+PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+WAITING: Final[tuple[Status, ...]] = ("pending", "scheduled")
+TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
+
+#: Attempts kept in a document; older ones are dropped first.
+MAX_ATTEMPTS_KEPT: Final = 20
+
+ErrorKind: TypeAlias = Literal[
+    "exception",
+    "timeout",
+    "crash",
+    "worker_lost",
+    "invalid_payload",
+    "invalid_result",
+    "unknown_task",
+    "store",
+]
+
+
+class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt ended badly. `type` is the exception's class name."""
+
+    kind: ErrorKind
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of a job. Times are MongoDB's; `run_ms` is the worker's own monotonic measurement."""
+
+    #: The claim's number: 1 for the first; never reset.
+    number: int
+    worker: str
+    #: When the job could have started: its submission, its due time or its requeue.
+    queued_at: datetime
+    started_at: datetime
+    ended_at: datetime | None = None
+    run_ms: float | None = None
+    #: None while it runs.
+    ending: Ending | None = None
+    error: JobError | None = None
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds in the queue before this attempt, never negative."""
+        return max(0.0, (self.started_at - self.queued_at).total_seconds())
+
+    @property
+    def run_s(self) -> float | None:
+        """Seconds that it ran; None while it runs."""
+        if self.run_ms is not None:
+            return self.run_ms / 1000
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request to run a task, and everything that has become of it."""
+
+    id: str
+    task: str
+    payload: dict[str, Any]
+    priority: Priority = "medium"
+    status: Status = "pending"
+
+    max_attempts: int = 3
+    max_losses: int = 3
+    #: Seconds that one attempt may run.
+    timeout_s: float = 300.0
+    #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
+    backoff_s: float = 1.0
+    backoff_max_s: float = 600.0
+    tags: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+
+    created_at: datetime
+    #: When it last became ready to run; None: at creation.
+    queued_at: datetime | None = None
+    #: Not before this (MongoDB's clock); None: at once.
+    due_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    run_ms: float | None = None
+    worker: str | None = None
+    #: Claims so far: a fencing token, never reset, never lowered.
+    token: int = 0
+    lease_until: datetime | None = None
+    #: Attempts that failed, and attempts whose worker was lost, in this life.
+    failures: int = 0
+    losses: int = 0
+    cancel_requested: bool = False
+    #: How often it has died; guards the requeue.
+    death_seq: int = 0
+    #: Lives given by the automatic recovery.
+    recoveries: int = 0
+    #: Grows with each change. A settle adds 2, all else 1, so that the settle's event, whose writer may not have
+    #: seen a cancel request in between, still outranks that request's event.
+    rev: int = 1
+
+    earlier: tuple[Attempt, ...] = ()
+    #: 0 to 1, as the task last reported it.
+    progress: float | None = None
+    progress_message: str = ""
+    log: tuple[str, ...] = ()
+    result: Any = None
+    error: JobError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the status is completed, failed or cancelled."""
+        return self.status in TERMINAL
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """All kept attempts, oldest first, the running or completed one last."""
+        if self.started_at is None or self.status not in ("running", "completed"):
+            return self.earlier
+        current = Attempt(
+            number=self.token,
+            worker=self.worker or "",
+            queued_at=self.queued_at or self.created_at,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            run_ms=self.run_ms,
+            ending="completed" if self.status == "completed" else None,
+        )
+        return (*self.earlier, current)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` has the form of a job id: 24 hexadecimal digits."""
+    return len(text) == 24 and all(c in "0123456789abcdefABCDEF" for c in text)

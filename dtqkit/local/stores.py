@@ -1,0 +1,264 @@
+"""LocalStores: the two servers of one owner, from their start to their certain end."""
+
+import atexit
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dtqkit.errors import LocalStoreError
+from dtqkit.local.servers import HOST, MONGOD, REDIS, MongoServer, RedisServer, Server, find_server, log_tail
+from dtqkit.local.watcher import WATCHER_GONE, Watcher
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.01
+UNLOCK_TIMEOUT_S = 10.0  # longer than the watcher of an owner that was killed takes to end the servers
+
+
+class LocalStores:
+    """A running redis-server and mongod. Made by `start_local_stores`; may be used from any thread.
+
+    A process that this one forks can use the servers, but not stop them.
+    """
+
+    def __init__(self, servers: Sequence[Server], watcher: Watcher, directory: Path, *, temporary: bool) -> None:
+        self.directory = directory  #: data and logs
+        self._temporary = temporary
+        self._servers = {server.name: server for server in servers}
+        self._watcher = watcher
+        self._log_starts: dict[str, int] = {}  # where in its log the server's present run begins
+        self._owner_pid = os.getpid()
+        self._mutex = threading.RLock()
+        self._closed = False
+        atexit.register(self.close)
+        try:
+            self._launch(*self._servers, keep_ports=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        servers = ", ".join(f"{name} on {HOST}:{server.port}" for name, server in self._servers.items())
+        return f"<LocalStores {'closed' if self._closed else servers}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def redis_url(self) -> str:
+        """It carries the password: not for a log."""
+        return self._server("redis").url
+
+    @property
+    def atlas_uri(self) -> str:
+        return self._server("mongod").url
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """`redis` and `mongod`, those that run."""
+        return dict(self._watcher.running)
+
+    def check(self) -> None:
+        """Raise LocalStoreError, with the end of its log, if a server has ended that nobody here asked to."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._watcher.listen(0)
+            if self._watcher.gone:
+                raise LocalStoreError(WATCHER_GONE)
+            if self._watcher.ended:
+                name, status = next(iter(self._watcher.ended.items()))
+                raise self._error(name, "ended unexpectedly", _how_it_ended(status))
+
+    def kill_redis(self) -> None:
+        """SIGKILL; returns when it is gone. For tests of what happens then."""
+        self._kill("redis")
+
+    def kill_mongo(self) -> None:
+        """SIGKILL; returns when it is gone. For tests of what happens then."""
+        self._kill("mongod")
+
+    def restart_redis(self, *, empty: bool) -> None:
+        """SIGKILL if it runs, then start it on the same port and password, with its content or `empty`."""
+        with self._mutex:
+            self._kill("redis")
+            if empty:
+                shutil.rmtree(self._server("redis").directory)
+            self._launch("redis", keep_ports=True)
+
+    def restart_mongo(self) -> None:
+        """SIGKILL if it runs, then start it on the same port and data."""
+        with self._mutex:
+            self._kill("mongod")
+            self._launch("mongod", keep_ports=True)
+
+    def close(self) -> None:
+        """End the servers, and remove their data if the directory is temporary; returns when all is done."""
+        if os.getpid() != self._owner_pid:
+            return
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._watcher.stop()
+            if self._temporary:
+                # Gone already, unless the watcher was killed.
+                shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    def _server(self, name: str) -> Server:
+        if name not in self._servers:
+            raise LocalStoreError(f"these local stores were started without {name}")
+        return self._servers[name]
+
+    def _kill(self, name: str) -> None:
+        with self._mutex:
+            self._server(name)
+            self._watcher.kill(name)
+
+    def _launch(self, *names: str, keep_ports: bool) -> None:
+        """Start these servers side by side; return when each of them is ready."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for name in names:
+            self._spawn(name)
+        for name in names:
+            while not self._is_ready(name):
+                self._watcher.listen(POLL_S)
+                if self._watcher.gone:
+                    raise LocalStoreError(WATCHER_GONE)
+                if time.monotonic() > deadline:
+                    raise self._error(name, "did not start", f"not ready after {START_TIMEOUT_S:.0f} s")
+                if name in self._watcher.ended:
+                    if "Address already in use" not in self._log_tail(name):
+                        raise self._error(name, "did not start", _how_it_ended(self._watcher.ended[name]))
+                    if not keep_ports:
+                        self._servers[name].port = _free_port()
+                    self._spawn(name)
+
+    def _spawn(self, name: str) -> None:
+        server = self._servers[name]
+        server.directory.mkdir(mode=0o700, exist_ok=True)
+        argv, text = server.command()
+        with contextlib.suppress(FileNotFoundError):
+            self._log_starts[name] = server.log.stat().st_size
+        self._watcher.start(name, argv, text, server.log)
+
+    def _is_ready(self, name: str) -> bool:
+        pid = self._watcher.running.get(name)
+        return pid is not None and self._servers[name].ready(pid)
+
+    def _log_tail(self, name: str) -> str:
+        return log_tail(self._servers[name].log, self._log_starts.get(name, 0))
+
+    def _error(self, name: str, what: str, why: str) -> LocalStoreError:
+        program = self._servers[name].program
+        return LocalStoreError(f"{name} {what} ({why}; {program}). The end of its log:\n{self._log_tail(name)}")
+
+
+def start_local_stores(data_dir: Path | str | None = None, *, redis: bool = True, mongo: bool = True) -> LocalStores:
+    """Start a private redis-server and mongod, and return when both take writes.
+
+    They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their
+    data is kept there and found by the next start; without, a temporary directory is removed at the end.
+    Raises LocalStoreError: a program is not to be found or does not start, or the directory is in use.
+    """
+    redis_server = find_server(REDIS) if redis else None
+    mongod = find_server(MONGOD) if mongo else None
+    temporary = data_dir is None
+    directory = Path(tempfile.mkdtemp(prefix="dtqkit-") if data_dir is None else data_dir)
+    directory = directory.expanduser().resolve()
+    try:
+        with _locked(directory) as lock_fd:
+            servers: list[Server] = []
+            if redis_server:
+                password = secrets.token_urlsafe(24)
+                servers.append(RedisServer(redis_server, directory, _free_port(), password))
+            if mongod:
+                servers.append(MongoServer(mongod, directory, _free_port()))
+            watcher = Watcher(directory, lock_fd, temporary=temporary)
+    except BaseException:
+        if temporary:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return LocalStores(servers, watcher, directory, temporary=temporary)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Generator[int, None, None]:
+    """The directory, made if need be, and locked for as long as any process has the descriptor open."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LocalStoreError(f"{directory} cannot be the data directory: {error}") from error
+    try:
+        _lock(lock_fd, directory)
+        yield lock_fd
+    finally:
+        os.close(lock_fd)
+
+
+def _lock(lock_fd: int, directory: Path) -> None:
+    deadline = time.monotonic() + UNLOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            owner = os.pread(lock_fd, 20, 0).decode()
+            # The servers of an owner that was killed are about to end: worth waiting for.
+            if _lives(owner) or time.monotonic() > deadline:
+                raise LocalStoreError(
+                    f"the data directory {directory} is in use by the local stores of process {owner}: "
+                    "stop that one first, or name another directory"
+                ) from None
+            time.sleep(POLL_S)
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, str(os.getpid()).encode(), 0)
+
+
+def _how_it_ended(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _free_port() -> int:
+    """A free port below those that the system gives to outgoing connections.
+
+    Among those, a client that reconnects while its server is down can come to be connected to itself, and so
+    hold the port that the server needs.
+    """
+    while True:
+        port = random.randrange(28_100, 32_768)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port

@@ -1,0 +1,133 @@
+"""The watcher: parent of the local servers, which ends them when their owner is gone.
+
+Run as a script, `python -I -S watch.py OWNER_PID LOCK_FD TEMPORARY_DIR`, so that it stays small: it imports
+nothing but the standard library, and nothing of dtqkit. It lives in a session of its own, where neither the
+terminal's Ctrl-C nor a notebook's interrupt reaches it or the servers.
+
+The owner alone holds the write end of the pipe on standard input: end of file means that the owner has
+ended, however that came. (PR_SET_PDEATHSIG would fire when the *thread* that started us ends.) A child that
+the owner forked may hold that end as well; hence the look at the parent's id every few seconds.
+
+One JSON object a line. In: `{"op": "start", "name", "argv", "input", "log"}`, `{"op": "kill", "name"}`,
+`{"op": "stop"}`. Out: `{"started": name, "pid"}`, `{"failed": name, "error"}`, `{"ended": name, "status"}`,
+where a negative status is the signal's number.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+GRACE_S = 5.0  # from SIGTERM to SIGKILL, for servers whose data is kept
+PARENT_CHECK_S = 2.0
+
+
+class Watch:
+    def __init__(self, owner_pid: int, lock_fd: int, temporary_dir: str) -> None:
+        self.owner_pid = owner_pid
+        self.lock_fd = lock_fd  # the servers inherit it: their directory is locked while one of them lives
+        self.temporary_dir = temporary_dir
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.received = b""
+
+    def run(self) -> None:
+        child_ended = wake_on_signals()
+        while True:
+            ready, _, _ = select.select([0, child_ended], [], [], PARENT_CHECK_S)
+            if child_ended in ready:
+                os.read(child_ended, 4096)
+            self.report_ended()
+            if 0 in ready:
+                data = os.read(0, 65536)
+                if not data or not all(self.obey(order) for order in self.orders(data)):
+                    break
+            if os.getppid() != self.owner_pid:
+                break
+        self.end_all()
+
+    def orders(self, data: bytes) -> Iterator[dict[str, Any]]:
+        *lines, self.received = (self.received + data).split(b"\n")
+        return map(json.loads, lines)
+
+    def obey(self, order: dict[str, Any]) -> bool:
+        """Do what the owner asks; False when it asks to stop."""
+        if order["op"] == "start":
+            self.start(order["name"], order["argv"], order["input"], order["log"])
+        elif order["op"] == "kill" and order["name"] in self.children:
+            self.children[order["name"]].kill()
+        return order["op"] != "stop"
+
+    def start(self, name: str, argv: list[str], text: str, log: str) -> None:
+        try:
+            with open(log, "ab") as log_file:  # noqa: PTH123 - pathlib costs this process memory and time
+                child = subprocess.Popen(
+                    argv, stdin=subprocess.PIPE, stdout=log_file, stderr=log_file, pass_fds=[self.lock_fd]
+                )
+        except OSError as error:
+            report({"failed": name, "error": str(error)})
+            return
+        self.children[name] = child
+        report({"started": name, "pid": child.pid})
+        assert child.stdin is not None  # noqa: S101 - for the type checker
+        try:
+            child.stdin.write(text.encode())
+            child.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended before it read: its end is reported like any other
+
+    def report_ended(self) -> None:
+        for name, child in list(self.children.items()):
+            if child.poll() is not None:
+                del self.children[name]
+                report({"ended": name, "status": child.returncode})
+
+    def end_all(self) -> None:
+        """Data that is thrown away needs no orderly end: SIGKILL at once."""
+        deadline = time.monotonic() + (0 if self.temporary_dir else GRACE_S)
+        for child in self.children.values():
+            child.send_signal(signal.SIGKILL if self.temporary_dir else signal.SIGTERM)
+        for child in self.children.values():
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        if self.temporary_dir:
+            import shutil  # only now: it would cost memory all the while
+
+            shutil.rmtree(self.temporary_dir, ignore_errors=True)
+
+
+def wake_on_signals() -> int:
+    """A descriptor that becomes readable when a child ends.
+
+    SIGTERM and its like are survived: the owner, who may have got the same, stops its workers first and then
+    us. Handlers, not SIG_IGN, which the servers would inherit.
+    """
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _only_wake)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the starting thread's mask was inherited
+    return read_fd
+
+
+def _only_wake(_number: int, _frame: object) -> None:
+    pass
+
+
+def report(event: dict[str, Any]) -> None:
+    try:
+        os.write(1, json.dumps(event).encode() + b"\n")
+    except BrokenPipeError:
+        pass  # nobody listens any more: end of file on standard input follows
+
+
+if __name__ == "__main__":
+    Watch(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).run()

@@ -1,0 +1,67 @@
+"""One worker and its turn at leading, on one event loop: in a process of its own, or in a notebook's."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from dtqkit.broker import Broker
+from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.recovery import Leader
+from dtqkit.settings import Settings
+from dtqkit.store import Store
+from dtqkit.tasks import TaskRegistry
+from dtqkit.worker.beat import Pulse
+from dtqkit.worker.worker import Worker
+
+
+def default_lanes(number: int, *, strict: bool = False) -> tuple[Priority, ...]:
+    """The lanes of worker `number` (from 1): its own first, then, unless `strict`, the others by priority."""
+    own = PRIORITIES[(number - 1) % len(PRIORITIES)]
+    return (own,) if strict else (own, *(p for p in PRIORITIES if p != own))
+
+
+async def work(
+    settings: Settings,
+    registry: TaskRegistry,
+    *,
+    name: str,
+    lanes: Sequence[Priority],
+    stop: asyncio.Event,
+    started: Callable[[], None] | None = None,
+) -> None:
+    """Work until `stop` is set; `started` is called once both stores have answered.
+
+    Raises StoreUnavailable when a store does not answer at the start, and whatever breaks a part of the worker.
+    """
+    store = Store(settings)
+    broker = Broker(settings)
+    try:
+        await store.open()
+        await broker.ping()
+        rng = random.Random()
+        leader = Leader(settings, broker, store, candidate=name, rng=rng)
+
+        def heard(pulse: Pulse) -> None:
+            leader.heard(pulse.led, pulse.scores)
+
+        worker = Worker(settings, broker, store, registry, name=name, lanes=lanes, rng=rng, heard=heard)
+        working = asyncio.create_task(worker.run(), name=f"worker {name}")
+        leading = asyncio.create_task(leader.run(), name=f"leader {name}")
+        stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")
+        if started is not None:
+            started()
+        try:
+            await asyncio.wait({working, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            worker.stop()
+            leading.cancel()
+            stopping.cancel()
+            await asyncio.gather(leading, stopping, return_exceptions=True)
+            await working
+        if not leading.cancelled() and (error := leading.exception()) is not None:
+            raise error
+    finally:
+        await broker.close()
+        await store.close()

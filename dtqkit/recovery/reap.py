@@ -1,0 +1,81 @@
+"""Take jobs from workers that are gone: by the law (the lease is over) or by the short cut (the worker is silent)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from dtqkit.broker import Broker
+from dtqkit.broker.keys import member
+from dtqkit.errors import StoreUnavailable
+from dtqkit.events import JobEvent, encode_batch
+from dtqkit.jobs import Priority
+from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+
+log = logging.getLogger("dtqkit.recovery")
+
+#: Jobs taken in one go.
+LIMIT: Final = 1000
+
+
+class Reaper:
+    """Each method returns how many jobs it took."""
+
+    def __init__(self, broker: Broker, store: Store, rng: SupportsRandom) -> None:
+        self._broker = broker
+        self._store = store
+        self._rng = rng
+
+    async def overdue(self, docs: Sequence[Document]) -> int:
+        """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
+        return await self._lose(docs, only_overdue=True)
+
+    async def of_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
+        """These running jobs of a silent worker, if it is still silent after they were looked up."""
+        return await self._lose(docs, only_overdue=False) if await still_silent() else 0
+
+    async def _lose(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
+        taken: list[tuple[Document, Change]] = []
+        for doc in docs:
+            change = decide(to_job(doc), Lost(), self._rng)
+            if await self._store.jobs.lose(doc, change, only_overdue=only_overdue):
+                taken.append((doc, change))
+                log.warning("job %s was lost with %s", doc["_id"], doc["worker"])
+        if taken:
+            await self._list_again(taken)
+            dead = [doc["_id"] for doc, change in taken if change.status == "failed"]
+            if dead:
+                died = await self._store.jobs.find(dead, heavy=False)
+                await self._store.dead.project([doc for doc in died if doc["status"] == "failed"])
+        return len(taken)
+
+    async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
+        ready: dict[Priority, list[str]] = {}
+        later: dict[str, float] = {}
+        events: list[JobEvent] = []
+        now_ms = self._store.now().timestamp() * 1000
+        for doc, change in taken:
+            job = to_job(doc)
+            if change.status == "scheduled":
+                if change.delay_s:
+                    later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
+                else:
+                    ready.setdefault(job.priority, []).append(job.id)
+            events.append(
+                JobEvent(
+                    id=job.id,
+                    rev=job.rev + 2,
+                    status=change.status,
+                    task=job.task,
+                    priority=job.priority,
+                    worker=job.worker,
+                    error=change.error.message if change.error else None,
+                )
+            )
+        try:
+            await self._broker.push(ready, later, encode_batch(events))
+        except StoreUnavailable:
+            log.warning("%d lost jobs are left for the audit to list: Redis is away", len(taken))

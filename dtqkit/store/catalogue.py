@@ -1,0 +1,53 @@
+"""The collection `tasks`: what the workers can run, so that a server can check a job without having the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+
+from dtqkit.store.client import told
+from dtqkit.store.documents import Document
+from dtqkit.tasks import TaskInfo
+
+
+class Catalogue:
+    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+        self._tasks = collection
+        self._where = where
+
+    async def publish(self, tasks: Iterable[TaskInfo]) -> None:
+        """Write those whose hash has changed."""
+        wanted = {task.name: task for task in tasks}
+        with told(self._where, writes=True):
+            known = {
+                doc["_id"]: doc.get("schema_hash")
+                async for doc in self._tasks.find({"_id": {"$in": list(wanted)}}, {"schema_hash": 1})
+            }
+            changed = [t for name, t in wanted.items() if known.get(name) != t.schema_hash]
+            if changed:
+                await self._tasks.bulk_write(
+                    [UpdateOne({"_id": t.name}, {"$set": _document(t)}, upsert=True) for t in changed],
+                    ordered=False,
+                )
+
+    async def all(self) -> list[TaskInfo]:
+        """By name; entries of another version that cannot be read are left out."""
+        with told(self._where):
+            docs = await self._tasks.find().sort("_id").to_list()
+        found: list[TaskInfo] = []
+        for doc in docs:
+            try:
+                schema = msgspec.json.decode(doc["schema"])
+                found.append(msgspec.convert({**doc, "name": doc["_id"], "schema": schema}, TaskInfo))
+            except (msgspec.ValidationError, msgspec.DecodeError, KeyError):
+                continue
+        return found
+
+
+def _document(task: TaskInfo) -> dict[str, Any]:
+    # A JSON Schema has keys that begin with $, so it is kept as text.
+    return {**msgspec.to_builtins(task), "schema": msgspec.json.encode(task.schema).decode()}

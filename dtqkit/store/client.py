@@ -1,0 +1,82 @@
+"""How a connection to MongoDB is made, and how its errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ExecutionTimeout,
+    InvalidURI,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+
+from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.settings import Settings
+
+#: How long to look for a primary, and how long to wait for an answer, in seconds.
+SELECT_S: Final = 1.5
+ANSWER_S: Final = 20.0
+
+#: MongoDB's codes for a user or a password that it refuses.
+_AUTH_CODES: Final = frozenset({13, 18, 8000})
+
+
+def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
+    """A client for ATLAS_URI, not connected yet: journaled majority writes, majority reads on the primary."""
+    try:
+        return AsyncMongoClient(
+            settings.atlas_uri,
+            tz_aware=True,
+            tzinfo=UTC,
+            w="majority",
+            journal=True,
+            readConcernLevel="majority",
+            retryWrites=True,
+            retryReads=True,
+            serverMonitoringMode="poll",
+            serverSelectionTimeoutMS=int(SELECT_S * 1000),
+            connectTimeoutMS=int(SELECT_S * 1000),
+            socketTimeoutMS=int(ANSWER_S * 1000),
+            appname="dtqkit",
+        )
+    except (ConfigurationError, InvalidURI, ValueError) as error:
+        raise SettingsError(f"ATLAS_URI cannot be used: {redact(str(error))}") from None
+
+
+@contextmanager
+def told(where: str, *, writes: bool = False) -> Generator[None]:
+    """Turn a failure to reach MongoDB into StoreUnavailable (or, for a write that may be done, OutcomeUnknown).
+
+    Errors that mean a mistake of ours (a duplicate key, a bad query) pass through.
+    """
+    try:
+        yield
+    except ServerSelectionTimeoutError:
+        detail = "no server that takes writes answers"
+        raise StoreUnavailable("MongoDB", where, detail) from None
+    except WaitQueueTimeoutError as error:
+        raise StoreUnavailable("MongoDB", where, str(error)) from None
+    except (NetworkTimeout, AutoReconnect, WTimeoutError, ExecutionTimeout) as error:
+        kind = OutcomeUnknown if writes else StoreUnavailable
+        raise kind("MongoDB", where, _first_line(error)) from None
+    except OperationFailure as error:
+        if error.code in _AUTH_CODES:
+            raise StoreUnavailable("MongoDB", where, f"refuses the user ({_first_line(error)})") from None
+        raise
+    except (ConfigurationError, InvalidURI) as error:  # an SRV name that does not resolve, say
+        raise StoreUnavailable("MongoDB", where, _first_line(error)) from None
+
+
+def _first_line(error: PyMongoError) -> str:
+    return (str(error).partition(", full error")[0].splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,57 @@
+"""The collection `deadletter`: a projection of the failed jobs. `status = failed` is the truth."""
+
+from __future__ import annotations
+
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError
+
+from dtqkit.store.client import told
+from dtqkit.store.documents import Document
+
+_DUPLICATE_KEY = 11_000
+
+
+class DeadLetters:
+    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+        self._dead = collection
+        self._where = where
+
+    async def project(self, failed: list[Document]) -> None:
+        """Write the letters of these failed jobs; a letter of a later death is left as it is."""
+        operations = [
+            UpdateOne(
+                {"_id": doc["_id"], "death_seq": {"$lt": doc["death_seq"]}},
+                {
+                    "$set": {
+                        "death_seq": doc["death_seq"],
+                        "task": doc["task"],
+                        "priority": doc.get("priority", "medium"),
+                        "error": doc.get("error"),
+                        "died_at": doc.get("ended_at"),
+                    }
+                },
+                upsert=True,
+            )
+            for doc in failed
+        ]
+        if not operations:
+            return
+        try:
+            with told(self._where, writes=True):
+                await self._dead.bulk_write(operations, ordered=False)
+        except BulkWriteError as error:
+            # An upsert that meets its own _id met a letter of the same death or a later one.
+            if any(e["code"] != _DUPLICATE_KEY for e in error.details["writeErrors"]):
+                raise
+
+    async def all(self) -> dict[ObjectId, int]:
+        """The death that each letter tells of."""
+        with told(self._where):
+            return {doc["_id"]: doc["death_seq"] async for doc in self._dead.find({}, {"death_seq": 1})}
+
+    async def delete(self, job: ObjectId, death_seq: int) -> None:
+        """Take away the letter of this death, never of a later one."""
+        with told(self._where, writes=True):
+            await self._dead.delete_one({"_id": job, "death_seq": {"$lte": death_seq}})

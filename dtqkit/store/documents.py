@@ -1,0 +1,195 @@
+"""A job as a MongoDB document, and the pipelines that change one.
+
+A field that is absent has the default of `dtqkit.jobs.Job`; `token`, `losses` and `rev` are always there, since
+filters and pipelines use them. All changes of one document are single compare-and-set updates.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
+from dtqkit.lifecycle import Change
+
+Document: TypeAlias = dict[str, Any]
+Pipeline: TypeAlias = list[dict[str, Any]]
+
+#: What a listing or a claim does not need to carry.
+HEAVY: Final = ("log", "earlier")
+
+_JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
+
+
+def to_job(doc: Document) -> Job:
+    """The record of a document; fields that it does not know (a newer version's) are left out."""
+    fields = {k: v for k, v in doc.items() if k in _JOB_FIELDS}
+    fields["id"] = str(doc["_id"])
+    if tags := doc.get("tags"):
+        fields["tags"] = tuple(tags)
+    if log := doc.get("log"):
+        fields["log"] = tuple(log)
+    if error := doc.get("error"):
+        fields["error"] = msgspec.convert(error, JobError)
+    if earlier := doc.get("earlier"):
+        fields["earlier"] = tuple(msgspec.convert(a, Attempt) for a in earlier)
+    return Job(**fields)
+
+
+def object_id(job_id: str) -> ObjectId:
+    return ObjectId(job_id)
+
+
+def id_at(when: datetime) -> ObjectId:
+    """The smallest id of a job that was created at `when`."""
+    return ObjectId.from_datetime(when)
+
+
+def utcnow(offset: timedelta) -> datetime:
+    """MongoDB's time as well as this machine knows it, in whole milliseconds as BSON keeps it."""
+    now = datetime.now(UTC) + offset
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+# -- filters
+
+
+def runnable(ids: list[ObjectId]) -> Document:
+    """Those of `ids` that may be claimed now."""
+    return {
+        "_id": {"$in": ids},
+        "cancel_requested": None,
+        "$or": [
+            {"status": "pending"},
+            {"status": "scheduled", "$expr": {"$lte": ["$due_at", "$$NOW"]}},
+        ],
+    }
+
+
+def held(ids: list[ObjectId], claim: ObjectId) -> Document:
+    """Those of `ids` that run under `claim`."""
+    return {"_id": {"$in": ids}, "claim": claim, "status": "running"}
+
+
+# -- changes
+
+_CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _plus(field: str, n: int) -> Document:
+    return {"$add": [{"$ifNull": [f"${field}", 0]}, n]}
+
+
+def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
+    """Take the job: a new claim, the next token, a lease by MongoDB's clock."""
+    return [
+        {
+            "$set": {
+                "status": "running",
+                "claim": claim,
+                "worker": worker,
+                "token": {"$add": ["$token", 1]},
+                "rev": {"$add": ["$rev", 1]},
+                "started_at": "$$NOW",
+                "lease_until": {"$add": ["$$NOW", _ms(lease_s)]},
+            }
+        },
+        {"$unset": ["progress", "progress_message", "log"]},
+    ]
+
+
+def renewing(lease_s: float) -> Pipeline:
+    return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
+
+
+def completing(change: Change) -> Document:
+    """The settle of a success. It needs nothing of the document, so that equal ones can share a write."""
+    return {
+        "$set": {"status": "completed", "result": change.result, "run_ms": change.run_ms},
+        "$inc": {"rev": 2},
+        "$currentDate": {"ended_at": True},
+        "$unset": {"lease_until": "", "error": ""},
+    }
+
+
+def ending(change: Change, trail: Document | None = None) -> Pipeline:
+    """The settle of anything but a success: the attempt is filed, and a cancel request decides inside the write."""
+    attempt: Document = {
+        "number": "$token",
+        "worker": "$worker",
+        "queued_at": {"$ifNull": ["$queued_at", "$created_at"]},
+        "started_at": "$started_at",
+        "ended_at": "$$NOW",
+        "run_ms": change.run_ms,
+        "ending": change.ending,
+    }
+    # Whatever a task has said is a literal: a message that begins with $ is no field path.
+    error = {"$literal": msgspec.to_builtins(change.error)} if change.error else None
+    if error:
+        attempt["error"] = error
+    over = change.status == "failed"
+    due = {"$add": ["$$NOW", _ms(change.delay_s)]}
+    fields: Document = {
+        "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
+        "earlier": {
+            "$slice": [
+                {"$concatArrays": [{"$ifNull": ["$earlier", []]}, [attempt]]},
+                -MAX_ATTEMPTS_KEPT,
+            ]
+        },
+        "rev": {"$add": ["$rev", 2]},
+        "queued_at": due,
+        "run_ms": change.run_ms,
+    }
+    if error:
+        fields["error"] = error
+    if change.failures:
+        fields["failures"] = _plus("failures", change.failures)
+    if change.losses:
+        fields["losses"] = _plus("losses", change.losses)
+    if change.status == "scheduled":
+        fields["due_at"] = due
+    if over:
+        fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
+    fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
+    if trail:
+        fields.update({k: {"$literal": v} for k, v in trail.items()})
+    return [{"$set": fields}, {"$unset": ["lease_until"]}]
+
+
+def cancelling() -> Pipeline:
+    """A waiting job is cancelled; a running one is marked, and its worker stops it."""
+    running = {"$eq": ["$status", "running"]}
+    return [
+        {
+            "$set": {
+                "status": {"$cond": [running, "running", "cancelled"]},
+                "cancel_requested": True,
+                "rev": {"$cond": [_CANCELLED, "$rev", {"$add": ["$rev", 1]}]},
+                "ended_at": {"$cond": [running, "$$REMOVE", "$$NOW"]},
+            }
+        }
+    ]
+
+
+def requeueing(*, by_hand: bool) -> Pipeline:
+    """Another life for a failed job: by a person (all counts start anew) or by the recovery (it runs alone)."""
+    fields: Document = {
+        "status": "pending",
+        "failures": 0,
+        "losses": 0 if by_hand else {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]},
+        "recoveries": 0 if by_hand else _plus("recoveries", 1),
+        "queued_at": "$$NOW",
+        "rev": {"$add": ["$rev", 1]},
+    }
+    return [
+        {"$set": fields},
+        {"$unset": ["cancel_requested", "due_at", "ended_at", "run_ms", "progress", "progress_message"]},
+    ]

@@ -1,0 +1,311 @@
+"""Every write and every deciding read of the collection `jobs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from bson import ObjectId
+from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from dtqkit.jobs import TERMINAL, WAITING
+from dtqkit.lifecycle import Change
+from dtqkit.store import documents
+from dtqkit.store.client import told
+from dtqkit.store.documents import Document
+
+#: A claim that the server has not carried out by then, it never will (ms).
+CLAIM_MAX_MS: Final = 5_000
+_DUPLICATE_KEY: Final = 11_000
+_NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """The end of one attempt, to be recorded while `claim` still holds the job."""
+
+    id: ObjectId
+    claim: ObjectId
+    change: Change
+    #: What the attempt leaves behind besides: progress, progress_message, log.
+    trail: Document | None = None
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a round of recovery looks at first."""
+
+    waiting: int
+    failed: int
+    letters: int
+    #: Running jobs whose lease is over, by MongoDB's clock.
+    overdue: list[Document]
+    #: Ids of running jobs whose cancellation was asked for.
+    to_stop: list[str]
+
+
+class Jobs:
+    """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
+
+    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+        self._jobs = collection
+        self._where = where
+
+    # -- submit
+
+    async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
+        """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
+        try:
+            with told(self._where, writes=True):
+                if len(docs) == 1:
+                    await self._jobs.insert_one(docs[0])
+                else:
+                    await self._jobs.insert_many(docs, ordered=False)
+        except DuplicateKeyError as error:
+            details: Mapping[str, Any] = error.details or {}
+            return _taken([{**details, "index": 0}])
+        except BulkWriteError as error:
+            if error.details.get("writeConcernErrors"):
+                raise
+            return _taken(error.details["writeErrors"])
+        return {}
+
+    async def by_key(self, task: str, key: str) -> Document | None:
+        """The job that holds an idempotency key."""
+        with told(self._where):
+            return await self._jobs.find_one({"task": task, "idempotency_key": key}, _NO_HEAVY)
+
+    # -- claim
+
+    async def claim_one(
+        self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, max_losses: int = 0
+    ) -> Document | None:
+        """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
+        with told(self._where, writes=True):
+            return await self._jobs.find_one_and_update(
+                {**documents.runnable([job]), "losses": {"$lte": max_losses}},
+                documents.claiming(claim, worker, lease_s),
+                projection=_NO_HEAVY,
+                return_document=ReturnDocument.AFTER,
+                maxTimeMS=CLAIM_MAX_MS,
+            )
+
+    async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
+        """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
+        with told(self._where, writes=True):
+            await self._jobs.database.command(
+                {
+                    "update": self._jobs.name,
+                    "updates": [
+                        {
+                            "q": {**documents.runnable(ids), "losses": 0},
+                            "u": documents.claiming(claim, worker, lease_s),
+                            "multi": True,
+                        }
+                    ],
+                    "ordered": False,
+                    "maxTimeMS": CLAIM_MAX_MS,
+                    "writeConcern": {"w": "majority", "j": True},
+                }
+            )
+            return await self.held(ids, claim)
+
+    async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
+        """What runs under `claim`."""
+        with told(self._where):
+            return await self._jobs.find(documents.held(ids, claim), _NO_HEAVY).to_list()
+
+    async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
+        """Extend the leases of what runs under `claims`; returns the ids that still do."""
+        query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
+        with told(self._where, writes=True):
+            answer = await self._jobs.update_many(query, documents.renewing(lease_s))
+            if answer.matched_count == len(ids):
+                return set(ids)
+            return {doc["_id"] async for doc in self._jobs.find(query, {"_id": 1})}
+
+    async def running_of(self, worker: str) -> list[Document]:
+        """Jobs that the record says `worker` runs."""
+        with told(self._where):
+            return await self._jobs.find({"status": "running", "worker": worker}, _NO_HEAVY).to_list()
+
+    # -- settle
+
+    async def settle(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
+        """Record the ends of attempts. Returns the ids whose claim held the job no more: their end is not recorded."""
+        operations = _settle_operations(settlements)
+        with told(self._where, writes=True):
+            if len(operations) == 1 and len(settlements) == 1:
+                one = settlements[0]
+                done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))
+                matched = done.matched_count
+            else:
+                matched = (await self._jobs.bulk_write(operations, ordered=False)).matched_count
+        if matched == len(settlements):
+            return set()
+        return await self._refused(settlements)
+
+    async def _refused(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
+        """Which were refused, by a look at the record: a write that was sent twice matches only once."""
+        claims = {s.id: s.claim for s in settlements}
+        with told(self._where):
+            recorded = {
+                doc["_id"]
+                async for doc in self._jobs.find({"_id": {"$in": list(claims)}}, {"claim": 1, "status": 1})
+                if doc.get("claim") == claims[doc["_id"]] and doc["status"] != "running"
+            }
+        return set(claims) - recorded
+
+    async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
+        """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
+        query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
+        if only_overdue:
+            query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
+        else:
+            query["lease_until"] = doc["lease_until"]
+        with told(self._where, writes=True):
+            answer = await self._jobs.update_one(query, documents.ending(change))
+        return answer.matched_count == 1
+
+    # -- cancel and requeue
+
+    async def cancel(self, job: ObjectId) -> Document | None:
+        """Cancel what waits, mark what runs; None when it is over or does not exist."""
+        with told(self._where, writes=True):
+            return await self._jobs.find_one_and_update(
+                {"_id": job, "status": {"$nin": list(TERMINAL)}},
+                documents.cancelling(),
+                return_document=ReturnDocument.AFTER,
+            )
+
+    async def requeue(self, job: ObjectId, death_seq: int, *, by_hand: bool = True) -> Document | None:
+        """Give the job that died its `death_seq`-th death another life; None when somebody else has."""
+        with told(self._where, writes=True):
+            return await self._jobs.find_one_and_update(
+                {"_id": job, "status": "failed", "death_seq": death_seq},
+                documents.requeueing(by_hand=by_hand),
+                return_document=ReturnDocument.AFTER,
+            )
+
+    # -- look
+
+    async def find(self, ids: Iterable[ObjectId], *, heavy: bool = True) -> list[Document]:
+        with told(self._where):
+            projection = None if heavy else _NO_HEAVY
+            return await self._jobs.find({"_id": {"$in": list(ids)}}, projection).to_list()
+
+    async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
+        """Only what decides where an id belongs: status, losses, max_losses, due_at, priority, cancel_requested."""
+        fields = dict.fromkeys(("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1)
+        with told(self._where):
+            return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
+
+    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document]:
+        """Newest first; without logs and earlier attempts unless `heavy`."""
+        projection = {"log": 0} if heavy else _NO_HEAVY
+        with told(self._where):
+            cursor = self._jobs.find(query, projection).sort("_id", DESCENDING).limit(limit)
+            return await cursor.max_time_ms(max_ms).to_list()
+
+    async def load(self) -> tuple[int, datetime | None]:
+        """How many jobs run, and since when the oldest pending job waits."""
+        with told(self._where):
+            running = await self._jobs.count_documents({"status": "running"})
+            fields = {"queued_at": 1, "created_at": 1}
+            oldest = await self._jobs.find_one({"status": "pending"}, fields, sort=[("_id", ASCENDING)])
+        return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
+
+    # -- rounds of recovery
+
+    async def survey(self, limit: int) -> Survey:
+        """One operation: counts of what waits and of the dead, and the running jobs that want attention."""
+        failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
+        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
+        attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
+        running = [
+            {"$match": {"status": "running", **attention}},
+            {"$limit": limit},
+            {"$project": _NO_HEAVY},
+            {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
+        ]
+        # Counted from the index alone.
+        pipeline = [
+            {"$match": {"status": {"$in": list(WAITING)}}},
+            {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
+            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
+        ]
+        with told(self._where):
+            found = await (await self._jobs.aggregate(pipeline)).to_list()
+        counts = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
+        attention_docs = [doc for doc in found if "n" not in doc]
+        return Survey(
+            waiting=counts.get("waiting", 0),
+            failed=counts.get("failed", 0),
+            letters=counts.get("letters", 0),
+            overdue=[doc for doc in attention_docs if doc["overdue"]],
+            to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
+        )
+
+    async def waiting(self) -> AsyncIterator[Document]:
+        """All that waits: _id, status, priority, due_at, cancel_requested."""
+        fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
+        with told(self._where):
+            async for doc in self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=10_000):
+                yield doc
+
+    async def failed(self) -> AsyncIterator[Document]:
+        """All that failed, as far as a dead letter and its recovery need it."""
+        fields = dict.fromkeys(("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status"), 1)
+        with told(self._where):
+            async for doc in self._jobs.find({"status": "failed"}, fields, batch_size=1_000):
+                yield doc
+
+    async def expire(self, before: datetime) -> int:
+        """Delete the jobs that were over by then; returns how many."""
+        query = {
+            "_id": {"$lt": documents.id_at(before)},
+            "status": {"$in": list(TERMINAL)},
+            "ended_at": {"$lt": before},
+        }
+        with told(self._where, writes=True):
+            return (await self._jobs.delete_many(query)).deleted_count
+
+
+def _update(settlement: Settlement) -> Any:
+    change = settlement.change
+    if change.status == "completed":
+        update = documents.completing(change)
+        if settlement.trail:
+            update["$set"] |= settlement.trail
+        return update
+    return documents.ending(change, settlement.trail)
+
+
+def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:
+    """One write for each distinct end: successes of one claim with the same result and run time share theirs."""
+    operations: list[UpdateOne | UpdateMany] = []
+    shared: dict[tuple[ObjectId, bytes, float | None], list[Settlement]] = {}
+    for s in settlements:
+        if s.change.status == "completed" and not s.trail:
+            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms)
+            shared.setdefault(key, []).append(s)
+        else:
+            operations.append(UpdateOne(documents.held([s.id], s.claim), _update(s)))
+    for (claim, _, _), same in shared.items():
+        operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0])))
+    return operations
+
+
+def _taken(errors: Sequence[Mapping[str, Any]]) -> dict[int, Document]:
+    """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
+    taken: dict[int, Document] = {}
+    for error in errors:
+        if error.get("code") != _DUPLICATE_KEY:
+            raise BulkWriteError({"writeErrors": [dict(error)]})
+        if "_id" not in error.get("keyPattern", {}):
+            taken[error["index"]] = error.get("keyValue", {})
+    return taken

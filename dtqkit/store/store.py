@@ -1,0 +1,52 @@
+"""The record: its collections, on one event loop."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+
+from dtqkit.settings import Settings
+from dtqkit.store.catalogue import Catalogue
+from dtqkit.store.client import connect, told
+from dtqkit.store.deadletter import DeadLetters
+from dtqkit.store.documents import utcnow
+from dtqkit.store.indexes import JOBS, SCHEMA_VERSION
+from dtqkit.store.jobs import Jobs
+
+
+class Store:
+    """MongoDB as the queue uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = settings.atlas_uri
+        self._client = connect(settings)
+        self._database = self._client[settings.database_name]
+        self.jobs: Final = Jobs(self._database["jobs"], self._where)
+        self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
+        self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
+        #: MongoDB's clock minus ours, as `open` measured it.
+        self.clock_offset: timedelta = timedelta(0)
+
+    async def open(self) -> None:
+        """Connect, compare clocks, and make the indexes when they are not there yet."""
+        with told(self._where):
+            before = datetime.now(UTC)
+            hello: dict[str, Any] = await self._client.admin.command("hello")
+            theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
+            self.clock_offset = theirs - (before + (datetime.now(UTC) - before) / 2)
+            configuration = self._database["configuration"]
+            schema = await configuration.find_one({"_id": "schema"})
+            if schema is None or schema.get("version", 0) < SCHEMA_VERSION:
+                await self._database["jobs"].create_indexes(list(JOBS))
+                await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
+
+    async def ping(self) -> None:
+        with told(self._where):
+            await self._client.admin.command("ping")
+
+    def now(self) -> datetime:
+        """MongoDB's time, as well as this machine knows it."""
+        return utcnow(self.clock_offset)
+
+    async def close(self) -> None:
+        await self._client.close()

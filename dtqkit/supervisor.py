@@ -1,0 +1,163 @@
+"""Worker processes: started in the default layout, started again when they die, stopped together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self, cast
+
+from dtqkit.errors import DtqError
+from dtqkit.jobs import Priority
+from dtqkit.process import default_lanes
+from dtqkit.settings import SECRET, Settings, variables
+
+log = logging.getLogger("dtqkit.supervisor")
+
+#: Pause before a worker is started again, in seconds: doubled with each early death, up to the maximum.
+MIN_PAUSE_S: Final = 0.2
+MAX_PAUSE_S: Final = 30.0
+#: A worker that lived for so long has worked: its next death counts as its first.
+WELL_S: Final = 30.0
+#: Early deaths in a row of every worker after which nothing can work.
+HOPELESS: Final = 5
+#: Exit status of a worker that was used wrongly (an APP that cannot be loaded): it is not started again.
+WRONG_USE: Final = 2
+
+
+class Hopeless(DtqError):
+    """No worker can work."""
+
+    code = "no_worker"
+
+
+class _Slot:
+    """One worker's place: its process, and how it has fared."""
+
+    def __init__(self, number: int, lanes: tuple[Priority, ...]) -> None:
+        self.number = number
+        self.lanes = lanes
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+        self.early_deaths = 0
+        self.start_at = 0.0
+
+
+class Supervisor:
+    """Owns `workers` processes that serve the tasks of `app`. Starts them at once; `close()` stops them.
+
+    `watch()` must be called again and again, by whoever has the loop or the thread for it; or `start_watching()`
+    gives it a thread.
+    """
+
+    def __init__(self, settings: Settings, app: str, workers: int, *, strict: bool = False) -> None:
+        self._settings = settings
+        self._app = app
+        self._slots = [_Slot(n, default_lanes(n, strict=strict)) for n in range(1, workers + 1)]
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        #: Why nothing can work, once that is so.
+        self.failure: Hopeless | None = None
+        for slot in self._slots:
+            self._start(slot)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the worker processes that live."""
+        with self._lock:
+            return [s.process.pid for s in self._slots if s.process is not None and s.process.poll() is None]
+
+    def watch(self) -> None:
+        """Start again what has died. Raises Hopeless when that cannot help."""
+        with self._lock:
+            if self._closing.is_set():
+                return
+            now = time.monotonic()
+            for slot in self._slots:
+                if slot.process is not None and (status := slot.process.poll()) is not None:
+                    self._died(slot, status, now)
+                if slot.process is None and now >= slot.start_at:
+                    self._start(slot)
+
+    def _died(self, slot: _Slot, status: int, now: float) -> None:
+        slot.process = None
+        early = now - slot.started_at < WELL_S
+        slot.early_deaths = slot.early_deaths + 1 if early else 0
+        why = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if status == WRONG_USE:
+            self.failure = Hopeless(f"worker {slot.number} cannot be started with {self._app!r} (see its message)")
+        elif all(s.early_deaths >= HOPELESS for s in self._slots):
+            self.failure = Hopeless(f"every worker has died {HOPELESS} times in a row, the last with {why}")
+        if self.failure is not None:
+            log.error("giving up: %s", self.failure)
+            raise self.failure
+        pause_s = min(MAX_PAUSE_S, MIN_PAUSE_S * 2 ** max(0, slot.early_deaths - 1)) if early else 0.0
+        slot.start_at = now + pause_s
+        log.warning("worker-%d died (%s) and is started again in %.1f s", slot.number, why, pause_s)
+
+    def _start(self, slot: _Slot) -> None:
+        arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
+        slot.process = subprocess.Popen(
+            [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
+            env={**os.environ, **environment_of(self._settings)},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: we stop them in order
+        )
+        slot.started_at = time.monotonic()
+
+    def start_watching(self) -> None:
+        """Watch from a thread of its own until `close()`, or until nothing can work (`failure`)."""
+
+        def run() -> None:
+            while not self._closing.wait(MIN_PAUSE_S):
+                try:
+                    self.watch()
+                except Hopeless:
+                    return
+
+        self._thread = threading.Thread(target=run, name="dtqkit-supervisor", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask all workers to stop, wait for their grace, and kill those that do not."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            processes = [s.process for s in self._slots if s.process is not None]
+            for process in processes:
+                process.terminate()
+            deadline = time.monotonic() + self._settings.grace_s + 15.0
+            for process in processes:
+                try:
+                    process.wait(timeout=max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    log.warning("worker %d did not stop in time and is killed", process.pid)
+                    process.kill()
+                    process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def environment_of(settings: Settings) -> Mapping[str, str]:
+    """The environment variables that give another process the same settings."""
+    values: dict[str, str] = {}
+    for field in settings.__struct_fields__:
+        value = getattr(settings, field)
+        text = ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
+        if text or field in SECRET:
+            values[variables(field)[0]] = text
+    return values

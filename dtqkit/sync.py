@@ -1,0 +1,590 @@
+"""TaskQueue: the queue for a script, a thread or a notebook. An asynchronous queue, driven on a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from queue import SimpleQueue
+from types import ModuleType, TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
+
+import msgspec
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing_extensions import TypeVar as DefaultTypeVar
+
+from dtqkit.control import AttemptRow, Control, Page, Requeued
+from dtqkit.errors import TaskDefinitionError, WrongLoop, redact
+from dtqkit.events import Depths, Heartbeat
+from dtqkit.jobs import Job, Priority, Status
+from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.process import default_lanes, work
+from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.settings import Settings
+from dtqkit.tasks import (
+    Call,
+    CallOptions,
+    Context,
+    Task,
+    TaskInfo,
+    TaskRegistry,
+    check_name,
+    options_of,
+)
+from dtqkit.worker.context import current_context
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Isolation: TypeAlias = Literal["auto", "process", "thread"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
+
+
+class _Anything:
+    """Nobody has one: only a first parameter that takes anything, or says nothing, takes this."""
+
+
+#: What the decorator tells apart. Untyped comes first, since a first parameter that takes anything takes a Context too.
+Untyped: TypeAlias = Callable[Concatenate[_Anything, ...], R]
+ContextCoroutine: TypeAlias = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+ContextFunction: TypeAlias = Callable[Concatenate[Context, P], R]
+CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
+
+
+class JobHandle(Generic[R]):
+    """A job, to be waited for (`result()`) or awaited. Attributes never do I/O: they tell what was last heard."""
+
+    def __init__(self, queue: TaskQueue, handle: AsyncJobHandle[R]) -> None:
+        self._queue = queue
+        #: The asynchronous handle, which lives on the queue's private loop.
+        self.asynchronous = handle
+
+    @property
+    def id(self) -> str:
+        return self.asynchronous.id
+
+    @property
+    def record(self) -> Job:
+        """The job as it was last heard of; `refresh()` asks."""
+        self._queue.soon(self.asynchronous.keep_informed)
+        return self.asynchronous.known
+
+    @property
+    def status(self) -> Status:
+        return self.record.status
+
+    def result(self, timeout: float | None = None) -> R:
+        """The task's result; waits for it, at most `timeout` seconds.
+
+        Raises JobFailed with the attempt's traceback, JobCancelled, or TimeoutError.
+        """
+        return self._queue.run(self.asynchronous.result(timeout))
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return asyncio.wrap_future(self._queue.start(self.asynchronous.result())).__await__()
+
+    def refresh(self) -> Self:
+        """Ask for the job as it is now."""
+        self._queue.run(self.asynchronous.refresh())
+        return self
+
+    def cancel(self) -> Self:
+        """Cancel it while it waits; ask it to stop while it runs. Raises JobConflict when it is over."""
+        self._queue.run(self.asynchronous.cancel())
+        return self
+
+    def requeue(self) -> Self:
+        """Give the failed job another life. Raises JobConflict when it is not failed."""
+        self._queue.run(self.asynchronous.requeue())
+        return self
+
+    def log(self) -> tuple[str, ...]:
+        """The lines that it has logged so far."""
+        return self._queue.run(self.asynchronous.log())
+
+    def __repr__(self) -> str:
+        return repr(self.asynchronous)
+
+
+class JobList(Sequence[JobHandle[R]], Generic[R]):
+    """The jobs of one `map` or `submit_many`, in the order of submission."""
+
+    def __init__(self, queue: TaskQueue, handles: Sequence[JobHandle[R]]) -> None:
+        self._queue = queue
+        self._handles = tuple(handles)
+
+    @overload
+    def __getitem__(self, index: int) -> JobHandle[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> JobList[R]: ...
+    def __getitem__(self, index: int | slice) -> JobHandle[R] | JobList[R]:
+        if isinstance(index, slice):
+            return JobList(self._queue, self._handles[index])
+        return self._handles[index]
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def results(self, timeout: float | None = None) -> list[R]:
+        """All results, in the order of submission; waits for them, at most `timeout` seconds.
+
+        Raises what the first job that has no result raises.
+        """
+
+        async def gather() -> list[R]:
+            async with asyncio.timeout(timeout):
+                await asyncio.gather(*(handle.asynchronous.over() for handle in self._handles))
+                return [await handle.asynchronous.result() for handle in self._handles]
+
+        return self._queue.run(gather())
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[JobHandle[R]]:
+        """Each job as soon as it is over, however it ended. Raises TimeoutError after `timeout` seconds."""
+        over: SimpleQueue[JobHandle[R] | None] = SimpleQueue()
+
+        async def watch(handle: JobHandle[R]) -> None:
+            await handle.asynchronous.over()
+            over.put(handle)
+
+        async def watch_all() -> None:
+            try:
+                async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
+                    for handle in self._handles:
+                        group.create_task(watch(handle))
+            finally:
+                over.put(None)
+
+        watching = self._queue.start(watch_all())
+        try:
+            while (handle := over.get()) is not None:
+                yield handle
+            watching.result()
+        finally:
+            watching.cancel()
+
+    def __repr__(self) -> str:
+        counts = Counter(handle.asynchronous.known.status for handle in self._handles)
+        shown = ", ".join(f"{n} {status}" for status, n in counts.items())
+        return f"<{len(self)} jobs: {shown}>"
+
+
+class QueuedTask(Task[P, R, F_co]):
+    """A task that can submit itself, once it belongs to a queue."""
+
+    _queue: TaskQueue | None = None
+
+    def attach(self, queue: TaskQueue) -> None:
+        """Make `submit` and `map` go to `queue`."""
+        self._queue = queue
+
+    @property
+    def queue(self) -> TaskQueue:
+        if self._queue is None:
+            raise TaskDefinitionError(
+                f"task {self.name!r} belongs to no queue yet: call queue.include({self.__module__!r}), "
+                "or decorate it with @queue.task"
+            )
+        return self._queue
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Submit a job: accepted, and journaled by MongoDB, when this returns.
+
+        Raises InvalidPayload when the arguments do not fit, StoreUnavailable when MongoDB does not take it, and
+        OutcomeUnknown when it may have.
+        """
+        return self.queue.submit_call(self.bind(*args, **kwargs))
+
+    delay = submit
+
+    def map(self, values: Iterable[Any]) -> JobList[R]:
+        """A job for each value of the first parameter, submitted in bulk."""
+        bind = cast(Callable[[Any], Call[R]], self.bind)
+        return self.queue.submit_many(bind(value) for value in values)
+
+    def options(
+        self,
+        *,
+        priority: Priority | None = None,
+        delay_s: float = 0.0,
+        max_attempts: int | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> Configured[P, R]:
+        """The same task with other options for the jobs that are submitted through what this returns."""
+        return Configured(
+            self,
+            CallOptions(
+                priority=priority,
+                delay_s=delay_s,
+                max_attempts=max_attempts,
+                timeout_s=timeout_s,
+                idempotency_key=idempotency_key,
+                tags=tuple(tags),
+            ),
+        )
+
+
+class Configured(Generic[P, R]):
+    """A task with other options: submits as the task does."""
+
+    def __init__(self, task: QueuedTask[P, R], options: CallOptions) -> None:
+        self._task = task
+        self._options = options
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        call = self._task.bind(*args, **kwargs)
+        return Call(self._task, call.payload, self._options)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        return self._task.queue.submit_call(self.bind(*args, **kwargs))
+
+    delay = submit
+
+    def map(self, values: Iterable[Any]) -> JobList[R]:
+        """A job for each value of the first parameter, submitted in bulk."""
+        bind = cast(Callable[[Any], Call[R]], self.bind)
+        return self._task.queue.submit_many(bind(value) for value in values)
+
+
+class Decorator:
+    """What `@task(...)` and `@queue.task(...)` return when they are given options: the decorator itself."""
+
+    def __init__(self, queue: TaskQueue | None, name: str | None, options: dict[str, Any]) -> None:
+        self._queue = queue
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
+    @overload
+    def __call__(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
+    @overload
+    def __call__(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
+    @overload
+    def __call__(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
+    def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
+        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
+        made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
+        if self._queue is not None:
+            self._queue.add(made)
+        return made
+
+
+class TaskQueue:
+    """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
+
+        queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process
+
+        @queue.task(priority="high")
+        def render(page: int, dpi: int = 150) -> str: ...
+
+        job = render.submit(3, dpi=200)
+        job.result(timeout=30)
+
+    Its methods may be called from any thread, also while an event loop runs there; not from a coroutine that runs on a
+    worker's loop, which they would block: there, use AsyncTaskQueue.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, control: Control | None = None) -> None:
+        self.registry = TaskRegistry()
+        self._settings = settings
+        self._control = control
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._core: AsyncTaskQueue | None = None
+        self._owned = ExitStack()
+        self._closed = False
+
+    @classmethod
+    def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
+        """A queue with stores and workers of its own, which stop with it or with this process; ready in seconds.
+
+        The workers live in this process, so functions from a notebook's cells run too. Raises LocalStoreError when
+        there is no redis-server or mongod to be found.
+        """
+        base = Settings.from_env() if settings is None else settings
+        stores: LocalStores = start_local_stores()
+        queue = cls(base.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri))
+        queue._owned.callback(stores.close)
+        try:
+            queue._work_here(workers)
+        except BaseException:
+            queue.close()
+            raise
+        return queue
+
+    def _work_here(self, workers: int) -> None:
+        """Workers on an event loop in a thread of this process."""
+        settings = self.settings
+        portal = self._owned.enter_context(start_blocking_portal(name="dtqkit-workers"))
+        stop = portal.call(_event)
+
+        ready: Future[None] = Future()
+        started: list[None] = []
+
+        def one_more() -> None:
+            started.append(None)
+            if len(started) == workers:
+                ready.set_result(None)
+
+        async def run() -> None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number in range(1, workers + 1):
+                        name, lanes = f"worker-{number}", default_lanes(number)
+                        group.create_task(
+                            work(settings, self.registry, name=name, lanes=lanes, stop=stop, started=one_more)
+                        )
+            except BaseException as error:
+                if not ready.done():
+                    ready.set_exception(error)
+                raise
+
+        running = portal.start_task_soon(run)
+
+        def finish() -> None:
+            portal.call(stop.set)
+            running.result()
+
+        self._owned.callback(finish)
+        ready.result()
+
+    # -- tasks
+
+    @overload
+    def task(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
+    @overload
+    def task(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
+    @overload
+    def task(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
+    @overload
+    def task(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        priority: Priority | None = None,
+        max_attempts: int | None = None,
+        timeout_s: float | None = None,
+        backoff_s: float | None = None,
+        backoff_max_s: float | None = None,
+        max_losses: int | None = None,
+        isolation: Isolation | None = None,
+    ) -> Decorator: ...
+    def task(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Make a function a task of this queue, with or without options; see `dtqkit.task`."""
+        decorator = Decorator(self, options.pop("name", None), options)
+        return decorator if function is None else decorator(function)
+
+    def add(self, task: QueuedTask[..., Any]) -> None:
+        """Make a task that stands alone (`@dtqkit.task`) one of this queue's. Raises TaskAlreadyRegistered."""
+        self.registry.add(task)
+        task.attach(self)
+
+    def include(self, module: str | ModuleType) -> None:
+        """Make all tasks that stand in `module` tasks of this queue."""
+        loaded = importlib.import_module(module) if isinstance(module, str) else module
+        found = cast(
+            "list[QueuedTask[..., Any]]", [value for value in vars(loaded).values() if isinstance(value, QueuedTask)]
+        )
+        if not found:
+            raise TaskDefinitionError(f"module {loaded.__name__} has no tasks: decorate functions with @task")
+        for task in found:
+            self.add(task)
+
+    # -- submit
+
+    def submit_call(self, call: Call[R]) -> JobHandle[R]:
+        """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
+        return JobHandle(self, self.run(self.core.submit_call(call)))
+
+    def submit_many(self, calls: Iterable[Call[R]]) -> JobList[R]:
+        """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`."""
+        handles = self.run(self.core.submit_many(list(calls)))
+        return JobList(self, [JobHandle(self, handle) for handle in handles])
+
+    # -- look and change
+
+    def get(self, job_id: str) -> JobHandle[Any]:
+        """A handle on an existing job. Raises JobNotFound."""
+        return JobHandle(self, self.run(self.core.get(job_id)))
+
+    def jobs(self, **filters: Any) -> Page[Job]:
+        """Jobs, newest first: filters status, task, priority, worker, since (`7d`, `15m`, a time), q; limit; cursor."""
+        return self.run(self.core.jobs(**filters))
+
+    def dead_letters(self, **filters: Any) -> Page[Job]:
+        """Jobs that failed for good, with the same filters."""
+        return self.run(self.core.dead_letters(**filters))
+
+    def requeue_dead(self, **filters: Any) -> Requeued:
+        """Give dead letters another life: filters task, priority, since, ids; `dry_run=True` only counts."""
+        return self.run(self.core.requeue_dead(**filters))
+
+    def depths(self) -> Depths:
+        """How many jobs wait in each lane, and run."""
+        return self.run(self.core.depths())
+
+    def workers(self) -> Sequence[Heartbeat]:
+        """Live workers."""
+        return self.run(self.core.workers())
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        """What the workers have published."""
+        return self.run(self.core.tasks())
+
+    def history(self, **filters: Any) -> DataFrame:
+        """A row an attempt, as a pandas DataFrame: filters since, task, status. Times in UTC; wait_s and run_s in s."""
+        from pandas import DataFrame
+
+        async def rows() -> list[AttemptRow]:
+            return [row async for row in self.core.history(**filters)]
+
+        found = self.run(rows())
+        return DataFrame([msgspec.structs.asdict(row) for row in found], columns=AttemptRow.__struct_fields__)
+
+    # -- life
+
+    @property
+    def settings(self) -> Settings:
+        """Read from the environment at the first use, unless they were given."""
+        if self._settings is None:
+            self._settings = Settings.from_env()
+        return self._settings
+
+    @property
+    def core(self) -> AsyncTaskQueue:
+        """The asynchronous queue that this one drives; it lives on the private loop."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this queue is closed")
+            if self._core is None:
+                settings = None if self._control is not None else self.settings
+                self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control)
+            return self._core
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the private loop."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise RuntimeError("this queue is closed")
+            if self._portal is None:
+                self._portal = self._owned.enter_context(start_blocking_portal(name="dtqkit-queue"))
+                self._owned.callback(self._close_core)
+        return self._portal.start_task_soon(lambda: work)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same, and wait for it."""
+        if (current_context() is not None or self._on_own_loop()) and _in_loop():
+            work.close()
+            raise WrongLoop(
+                "a TaskQueue would block the event loop that it is called from: use AsyncTaskQueue and await it"
+            )
+        future = self.start(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Let the private loop do something; nobody waits for it."""
+        if self._portal is not None and not self._closed:
+            self._portal.start_task_soon(call)
+
+    def _on_own_loop(self) -> bool:
+        return threading.current_thread().name == "dtqkit-queue"
+
+    def _close_core(self) -> None:
+        if self._portal is not None and self._core is not None:
+            self._portal.call(self._core.close)
+
+    def close(self) -> None:
+        """Close the connections; stop workers and stores that were started here. Jobs of other workers go on."""
+        with self._lock:
+            self._closed = True
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<TaskQueue {redact(self._settings.redis_url) if self._settings else 'from the environment'}>"
+
+
+@overload
+def task(function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
+@overload
+def task(function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
+@overload
+def task(function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
+@overload
+def task(function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+@overload
+def task(function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    priority: Priority | None = None,
+    max_attempts: int | None = None,
+    timeout_s: float | None = None,
+    backoff_s: float | None = None,
+    backoff_max_s: float | None = None,
+    max_losses: int | None = None,
+    isolation: Isolation | None = None,
+) -> Decorator: ...
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.
+
+    Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
+    backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
+    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what cannot be
+    imported). Raises TaskDefinitionError when the function cannot be a task.
+    """
+    decorator = Decorator(None, options.pop("name", None), options)
+    return decorator if function is None else decorator(function)
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _event() -> asyncio.Event:
+    return asyncio.Event()

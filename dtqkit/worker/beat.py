@@ -1,0 +1,108 @@
+"""The beat: a thread of its own says every `heartbeat_s` that the worker lives, whatever its tasks do to its loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from dtqkit.broker.broker import script
+from dtqkit.broker.client import connect_blocking, told
+from dtqkit.broker.keys import Keys
+from dtqkit.errors import StoreUnavailable
+from dtqkit.events import Depths, Heartbeat, encode_heartbeat
+from dtqkit.settings import Settings
+
+log = logging.getLogger("dtqkit.worker")
+
+#: Beats after which the hash of a silent worker expires.
+_HASH_BEATS: Final = 30
+
+
+class Pulse(msgspec.Struct, frozen=True):
+    """What a beat brought back: whether somebody leads, jobs to stop, and all workers' last beats by id (ms)."""
+
+    led: bool
+    stop: frozenset[str]
+    scores: dict[str, str]
+    depths: Depths
+
+
+class Beat:
+    """Owns its thread and its connection. On that thread, `heard` gets the pulse and whether there was a gap."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        compose: Callable[[], Heartbeat],
+        heard: Callable[[Pulse, bool], None],
+    ) -> None:
+        self._settings = settings
+        self._keys = Keys.of(settings.namespace)
+        self._compose = compose
+        self._heard = heard
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, name: str) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"dtqkit-beat-{name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more. The thread ends by itself, within one answer of Redis."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        interval_s = self._settings.heartbeat_s
+        client = connect_blocking(self._settings.redis_url, answer_s=max(0.2, min(5.0, interval_s)))
+        beat = client.register_script(script("beat"))
+        depths: Depths | None = None
+        last: float | None = None
+        down = False
+        try:
+            while not self._stop.is_set():
+                started = time.monotonic()
+                try:
+                    with told(self._settings.redis_url):
+                        pulse = self._once(cast(Any, beat), depths)
+                except StoreUnavailable as error:
+                    if not down:
+                        log.warning("cannot beat: %s", error)
+                    down = True
+                else:
+                    down = False
+                    gap = last is not None and started - last > self._settings.silence_s
+                    last = started
+                    depths = pulse.depths
+                    self._heard(pulse, gap)
+                self._stop.wait(max(0.0, started + interval_s - time.monotonic()))
+        finally:
+            client.close()
+
+    def _once(self, beat: Callable[..., Sequence[Any]], depths: Depths | None) -> Pulse:
+        mine = msgspec.structs.replace(self._compose(), depths=depths)
+        text = encode_heartbeat(mine)
+        keys = self._keys
+        _, led, lanes, stop, scores = beat(
+            keys=[keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, *keys.lanes()],
+            args=[
+                mine.id,
+                int(_HASH_BEATS * self._settings.heartbeat_s * 1000),
+                keys.heartbeats,
+                text,
+                int(self._settings.lock_s * 1000),
+                "beat",
+                text,
+            ],
+        )
+        high, medium, low = lanes
+        return Pulse(
+            bool(led),
+            frozenset(stop),
+            dict(zip(scores[::2], scores[1::2], strict=True)),
+            Depths(high=high, medium=medium, low=low),
+        )

@@ -1,0 +1,161 @@
+"""Run one job: as a coroutine on the worker's loop, in a child process, or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import threading
+import time
+from typing import Any, Literal
+
+from dtqkit.errors import DtqError
+from dtqkit.jobs import Job, JobError
+from dtqkit.lifecycle import Failure, Outcome, Released, Stopped, Success
+from dtqkit.tasks import Task, TaskRegistry
+from dtqkit.worker import wire
+from dtqkit.worker.context import JobContext, enter
+from dtqkit.worker.pool import Pool, hard_limit_s
+from dtqkit.worker.report import TaskTimeout, checked_result, error_of
+from dtqkit.worker.trail import Trail
+
+#: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
+#: not ours any more.
+StopReason = Literal["cancel", "release", "gone"]
+
+
+class Attempt:
+    """One attempt under way."""
+
+    __slots__ = ("_task", "context", "job", "reason", "started", "trail")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.trail = Trail()
+        self.context = JobContext(job.id, job.task, job.token, job.worker or "", self.trail.report)
+        self.reason: StopReason | None = None
+        self.started = time.perf_counter()
+        self._task: asyncio.Task[Any] | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Stop it: a coroutine is cancelled, a child killed, a thread told."""
+        if self.reason is None:
+            self.reason = reason
+            self.context.cancel()
+            if self._task is not None:
+                self._task.cancel()
+
+    def run_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
+
+    def attach(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        if self.reason is not None:
+            task.cancel()
+
+
+class Executor:
+    """Runs attempts; every way of ending becomes an Outcome."""
+
+    def __init__(self, registry: TaskRegistry, pool: Pool, max_result: int) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._max_result = max_result
+
+    async def run(self, attempt: Attempt) -> Outcome | None:
+        """The outcome; None when the job is not ours any more."""
+        try:
+            outcome = await self._dispatch(attempt)
+        except asyncio.CancelledError:
+            if attempt.reason is None:
+                raise
+            outcome = None
+        except DtqError as error:  # an unknown task, a payload that does not fit
+            outcome = Failure(error_of(error), attempt.run_ms())
+        match attempt.reason:
+            case None:
+                return outcome
+            case "gone":
+                return None
+            case _ if isinstance(outcome, Success):
+                return outcome
+            case "cancel":
+                return Stopped(attempt.run_ms())
+            case "release":
+                return Released(attempt.run_ms())
+
+    async def _dispatch(self, attempt: Attempt) -> Outcome:
+        job = attempt.job
+        task = self._registry.get(job.task)
+        if task.is_async:
+            return await self._coroutine(task, attempt)
+        if task.ref is not None and task.defaults.isolation != "thread":
+            order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
+            return await self._pool.run(order, job.timeout_s, attempt.trail.report)
+        return await self._thread(task, attempt)
+
+    async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
+        job = attempt.job
+        arguments = task.decode_payload(job.payload)
+        enter(attempt.context)
+        attempt.started = time.perf_counter()
+        limit = asyncio.timeout(job.timeout_s)
+        try:
+            async with limit:
+                value = await task.call(attempt.context, arguments)
+            result = checked_result(value, self._max_result)
+        except asyncio.CancelledError as error:
+            if attempt.reason is not None:
+                raise
+            return Failure(error_of(error), attempt.run_ms())
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                return Failure(_timeout(job), attempt.run_ms())
+            return Failure(error_of(error), attempt.run_ms())
+        return Success(result, attempt.run_ms())
+
+    async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
+        """A thread cannot be killed: one that does not end in time is left to itself, and its result ignored."""
+        job = attempt.job
+        arguments = task.decode_payload(job.payload)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+
+        def tell(outcome: Outcome) -> None:
+            if not ended.done():
+                ended.set_result(outcome)
+
+        def run() -> None:
+            enter(attempt.context)
+            try:
+                outcome: Outcome = Success(
+                    checked_result(task.call(attempt.context, arguments), self._max_result), attempt.run_ms()
+                )
+            except BaseException as error:
+                outcome = Failure(error_of(error), attempt.run_ms())
+            # The loop may be closed by the time that an abandoned thread ends.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(tell, outcome)
+
+        attempt.started = time.perf_counter()
+        thread = threading.Thread(target=run, name=f"dtqkit-{job.task}", daemon=True)
+        thread.start()
+        soft = loop.call_later(job.timeout_s, _raise_in, thread)
+        try:
+            async with asyncio.timeout(hard_limit_s(job.timeout_s)):
+                return await ended
+        except TimeoutError:
+            attempt.context.cancel()
+            return Failure(_timeout(job), attempt.run_ms())
+        finally:
+            soft.cancel()
+
+
+def _raise_in(thread: threading.Thread) -> None:
+    """Raise TaskTimeout in the thread at its next bytecode; what blocks in C notices when it returns."""
+    if thread.ident is not None and thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TaskTimeout))
+
+
+def _timeout(job: Job) -> JobError:
+    return JobError("timeout", "TaskTimeout", f"ran longer than timeout_s={job.timeout_s:g}")

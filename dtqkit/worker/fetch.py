@@ -1,0 +1,213 @@
+"""From a lane to a held claim. What a claim's outcome was is never guessed: the record is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit.broker import Broker
+from dtqkit.broker.broker import Popper
+from dtqkit.broker.keys import member, split_member
+from dtqkit.errors import StoreUnavailable
+from dtqkit.jobs import Job, Priority, is_job_id
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.jobs import CLAIM_MAX_MS
+from dtqkit.worker.slots import Slots
+
+log = logging.getLogger("dtqkit.worker")
+
+#: Longest pause in seconds between two tries when a store is away.
+MAX_PAUSE_S: Final = 1.0
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A job that is ours, since `sent` on the monotonic clock at the earliest."""
+
+    id: ObjectId
+    claim: ObjectId
+    job: Job
+    sent: float
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A claim whose outcome is not known yet."""
+
+    ids: list[ObjectId]
+    claim: ObjectId
+    sent: float
+
+
+class Fetcher:
+    """Fills the free slots of one worker: `start` is called with each job that is held."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        slots: Slots,
+        *,
+        worker: str,
+        lanes: Sequence[Priority],
+        lease_s: float,
+        start: Callable[[Claimed], None],
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._slots = slots
+        self._worker = worker
+        self._lanes = tuple(lanes)
+        self._lease_s = lease_s
+        self._start = start
+        self._popper: Popper = broker.popper(lanes)
+        self._claimed: list[str] = []
+        self._unresolved: Unresolved | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `stop`. A store that is away is waited for."""
+        pause_s = 0.0
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._round()
+                    pause_s = 0.0
+                except StoreUnavailable as error:
+                    if not pause_s:
+                        log.warning("cannot fetch: %s", error)
+                    pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
+                    await self._pause(pause_s)
+        finally:
+            await self._popper.close()
+
+    async def stop(self, done: asyncio.Task[None]) -> None:
+        """End `run`, which is the task `done`, without losing an id that a blocking pop is about to bring."""
+        self._stopping.set()
+        self._slots.wake()
+        while not done.done():
+            # Again and again: the first may come just before the pop begins to block.
+            try:
+                await self._popper.interrupt()
+            except StoreUnavailable:
+                pass  # then the pop fails by itself
+            await asyncio.wait([done], timeout=0.1)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    async def _round(self) -> None:
+        if self._unresolved is not None:
+            await self._resolve(self._unresolved)
+            return
+        free = await self._slots.free()
+        if self._stopping.is_set():
+            return
+        claimed, self._claimed = self._claimed, []
+        members = await self._broker.fetch(self._lanes, free, claimed)
+        if not members:
+            popped = await self._popper.pop()
+            if popped is None:
+                return
+            await self._claim([popped])
+        else:
+            await self._claim(members)
+            self._claimed = members
+
+    async def _claim(self, members: Sequence[str]) -> None:
+        wanted: dict[ObjectId, str] = {}
+        for text in members:
+            _, job_id = split_member(text)
+            if is_job_id(job_id):  # Redis may hold anything
+                wanted[ObjectId(job_id)] = text
+        if not wanted:
+            return
+        ids = list(wanted)
+        claim = ObjectId()
+        sent = asyncio.get_running_loop().time()
+        try:
+            if len(ids) == 1:
+                doc = await self._store.jobs.claim_one(ids[0], claim, self._worker, self._lease_s)
+                docs = [doc] if doc else []
+            else:
+                docs = await self._store.jobs.claim_many(ids, claim, self._worker, self._lease_s)
+        except StoreUnavailable:
+            self._unresolved = Unresolved(ids, claim, sent)
+            raise
+        self._take(docs, claim, sent)
+        rest = [i for i in ids if i not in {doc["_id"] for doc in docs}] if len(docs) < len(ids) else []
+        if rest:
+            await self._leftovers(rest)
+
+    def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float) -> None:
+        order = {"high": 0, "medium": 1, "low": 2}
+        for doc in sorted(docs, key=lambda d: (order[d["priority"]], d["_id"])) if len(docs) > 1 else docs:
+            self._start(Claimed(doc["_id"], claim, to_job(doc), sent))
+
+    async def _resolve(self, claim: Unresolved) -> None:
+        """Find out what a claim took, once the server cannot carry it out any more."""
+        loop = asyncio.get_running_loop()
+        wait_s = claim.sent + CLAIM_MAX_MS / 1000 + 1.0 - loop.time()
+        if wait_s > 0:
+            await self._pause(wait_s)
+        docs = await self._store.jobs.held(claim.ids, claim.claim)
+        sent = claim.sent
+        if docs and loop.time() - sent > self._lease_s / 3:
+            sent = loop.time()
+            still = await self._store.jobs.renew([d["_id"] for d in docs], [claim.claim], self._lease_s)
+            docs = [doc for doc in docs if doc["_id"] in still]
+        self._unresolved = None
+        self._take(docs, claim.claim, sent)
+
+    # -- what a claim did not take
+
+    async def _leftovers(self, ids: list[ObjectId]) -> None:
+        """Not yet due: back to the schedule. Lost before: by itself. Anything else: not ours to run, dropped."""
+        again: dict[str, float] = {}
+        now_ms = self._store.now().timestamp() * 1000
+        for doc in await self._store.jobs.status_of(ids):
+            if doc["status"] not in ("pending", "scheduled") or doc.get("cancel_requested"):
+                continue
+            name = member(doc["priority"], str(doc["_id"]))
+            due = doc.get("due_at") if doc["status"] == "scheduled" else None
+            if due is not None and due.timestamp() * 1000 > now_ms:
+                again[name] = due.timestamp() * 1000
+            elif not doc["losses"] or not await self._suspect(doc):
+                # Seen as not due by the claim and as due now, or another suspect runs here: soon again.
+                again[name] = now_ms + 1000
+        if again:
+            await self._broker.push({}, again)
+
+    async def _suspect(self, doc: Document) -> bool:
+        """Claim a job that has lost a worker: one at a time, and alone if one more loss would be its last.
+
+        Returns False when it cannot be taken here now.
+        """
+        last_chance = doc.get("max_losses", 3) - 1
+        alone = doc["losses"] >= last_chance >= 1
+        if not self._slots.may_take_suspect():
+            return False
+        if alone and not await self._slots.empty(self._stopping):
+            return False
+        claim = ObjectId()
+        sent = asyncio.get_running_loop().time()
+        try:
+            found = await self._store.jobs.claim_one(
+                doc["_id"], claim, self._worker, self._lease_s, max_losses=doc["losses"]
+            )
+        except StoreUnavailable:
+            self._unresolved = Unresolved([doc["_id"]], claim, sent)
+            raise
+        if found is not None:
+            self._slots.suspect = found["_id"]
+            self._slots.alone = alone
+            self._take([found], claim, sent)
+        return True

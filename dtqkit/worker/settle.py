@@ -1,0 +1,160 @@
+"""Record how attempts ended: together when many end at once, again and again while MongoDB is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit.broker import Broker
+from dtqkit.broker.keys import member
+from dtqkit.errors import StoreUnavailable
+from dtqkit.events import JobEvent, encode_batch
+from dtqkit.jobs import Job, JobError, Priority, Status
+from dtqkit.lifecycle import Change, Failure, Outcome, decide
+from dtqkit.store import Store
+from dtqkit.store.jobs import Settlement
+from dtqkit.worker.fetch import Claimed
+from dtqkit.worker.trail import Trail
+
+log = logging.getLogger("dtqkit.worker")
+
+#: Ends that one write may carry.
+MAX_BATCH: Final = 1000
+MAX_PAUSE_S: Final = 2.0
+
+
+class End(msgspec.Struct, frozen=True):
+    """What became of a claimed job."""
+
+    claimed: Claimed
+    change: Change
+    trail: Trail
+
+    def settlement(self) -> Settlement:
+        return Settlement(self.claimed.id, self.claimed.claim, self.change, self.trail.document())
+
+
+class Settler:
+    """Settles in the order of arrival; `settled` is called with the ids whose end is known."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        *,
+        settled: Callable[[list[ObjectId]], None],
+        rng: random.Random,
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._settled = settled
+        self._rng = rng
+        self._ends: list[End] = []
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self.completed = 0
+        self.failed = 0
+
+    def put(self, claimed: Claimed, outcome: Outcome, trail: Trail) -> None:
+        self._ends.append(End(claimed, decide(claimed.job, outcome, self._rng), trail))
+        self._arrived.set()
+
+    def finish(self) -> None:
+        """Let `run` return once everything is recorded."""
+        self._closing = True
+        self._arrived.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._ends:
+                batch, self._ends = self._ends[:MAX_BATCH], self._ends[MAX_BATCH:]
+                await self._settle(batch)
+            if self._closing:
+                return
+
+    async def _settle(self, batch: list[End]) -> None:
+        refused = await self._write(batch)
+        self._settled([end.claimed.id for end in batch])
+        done = [end for end in batch if end.claimed.id not in refused]
+        for end in done:
+            self.completed += end.change.status == "completed"
+            self.failed += end.change.ending in ("failed", "timeout", "crashed")
+        if refused:
+            log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(refused))
+        await self._tell(done)
+        if dead := [end.claimed.id for end in done if end.change.status == "failed"]:
+            await self._bury(dead)
+
+    async def _write(self, batch: list[End]) -> set[ObjectId]:
+        """Until the record has it, or has refused it."""
+        pause_s = 0.0
+        while True:
+            try:
+                return await self._store.jobs.settle([end.settlement() for end in batch])
+            except StoreUnavailable as error:
+                if not pause_s:
+                    log.warning("keeping %d ends until MongoDB is back: %s", len(batch), error)
+                pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
+                await asyncio.sleep(pause_s)
+            except Exception as error:
+                if len(batch) > 1:  # one of them cannot be written: find out which
+                    refused: set[ObjectId] = set()
+                    for end in batch:
+                        refused |= await self._write([end])
+                    return refused
+                log.exception("the end of job %s cannot be recorded as it is", batch[0].claimed.job.id)
+                batch = [self._unwritable(batch[0], error)]
+
+    def _unwritable(self, end: End, error: Exception) -> End:
+        reason = JobError("store", type(error).__name__, f"MongoDB does not take this result: {error}"[:500])
+        change = decide(end.claimed.job, Failure(reason, end.change.run_ms or 0.0), self._rng)
+        return End(end.claimed, change, Trail())
+
+    async def _tell(self, done: list[End]) -> None:
+        """What waits again goes to its lane, and everybody hears of it. Redis away: recovery lists it again."""
+        ready: dict[Priority, list[str]] = {}
+        later: dict[str, float] = {}
+        now_ms = self._store.now().timestamp() * 1000
+        for end in done:
+            job, change = end.claimed.job, end.change
+            if change.status == "pending" and change.ending != "cancelled":
+                ready.setdefault(job.priority, []).append(job.id)
+            elif change.status == "scheduled":
+                later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
+        events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])
+        try:
+            await self._broker.push(ready, later, events)
+        except StoreUnavailable:
+            log.debug("nobody heard of %d ends: Redis is away", len(done))
+
+    async def _bury(self, ids: list[ObjectId]) -> None:
+        """The dead letters of what has just died; recovery writes what this misses."""
+        try:
+            docs = await self._store.jobs.find(ids, heavy=False)
+            await self._store.dead.project([doc for doc in docs if doc["status"] == "failed"])
+        except StoreUnavailable as error:
+            log.warning("%d dead letters are left to the recovery: %s", len(ids), error)
+
+
+def event_of_end(job: Job, change: Change) -> JobEvent:
+    """What to tell of `job` after `change`. If it was cancelled in between, the next look at the record says so."""
+    status: Status = "cancelled" if change.ending == "cancelled" else change.status
+    error = change.error
+    return JobEvent(
+        id=job.id,
+        rev=job.rev + 2,
+        status=status,
+        task=job.task,
+        priority=job.priority,
+        worker=job.worker,
+        run_ms=change.run_ms,
+        error=f"{error.type}: {error.message}"[:200] if error else None,
+    )

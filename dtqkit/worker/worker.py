@@ -1,0 +1,277 @@
+"""One worker: it fetches, runs and settles jobs until it is asked to stop. It lives on its creator's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bson import ObjectId
+
+from dtqkit._version import VERSION
+from dtqkit.broker import Broker
+from dtqkit.errors import StoreUnavailable
+from dtqkit.events import Heartbeat
+from dtqkit.jobs import Priority
+from dtqkit.lifecycle import Released
+from dtqkit.settings import Settings
+from dtqkit.store import Store
+from dtqkit.tasks import TaskRegistry
+from dtqkit.worker.beat import Beat, Pulse
+from dtqkit.worker.execute import Attempt, Executor
+from dtqkit.worker.fetch import Claimed, Fetcher
+from dtqkit.worker.live import Live
+from dtqkit.worker.pool import Pool
+from dtqkit.worker.settle import Settler
+from dtqkit.worker.slots import Slots
+
+log = logging.getLogger("dtqkit.worker")
+
+#: How long a stopping worker waits for its last ends to be recorded, in seconds.
+SETTLE_S: Final = 10.0
+
+
+class Held:
+    """A job that this worker holds: its claim, its lease by our monotonic clock, and its attempt."""
+
+    __slots__ = ("attempt", "claimed", "lease_from")
+
+    def __init__(self, claimed: Claimed) -> None:
+        self.claimed = claimed
+        self.lease_from = claimed.sent
+        self.attempt = Attempt(claimed.job)
+
+
+class Worker:
+    """`run()` works until `stop()`; both are called on the same loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        store: Store,
+        registry: TaskRegistry,
+        *,
+        name: str,
+        lanes: Sequence[Priority],
+        rng: random.Random | None = None,
+        heard: Callable[[Pulse], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._registry = registry
+        #: New in each incarnation, so that a restarted worker is never taken for its predecessor.
+        self.id: Final = f"{name}-{secrets.token_hex(4)}"
+        self.name: Final = name
+        self._lanes = tuple(lanes)
+        self._heard = heard
+        self._held: dict[ObjectId, Held] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._started_at = datetime.now(UTC)
+        self._slots = Slots(settings.concurrency)
+        self._fetcher = Fetcher(
+            broker,
+            store,
+            self._slots,
+            worker=self.id,
+            lanes=lanes,
+            lease_s=settings.lease_s,
+            start=self._start,
+        )
+        self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
+        self._executor = Executor(registry, self._pool, settings.max_result)
+        self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
+        self._live = Live(broker, self._trails)
+        self._beat = Beat(settings, self._compose, self._on_beat)
+
+    # -- life
+
+    async def run(self) -> None:
+        """Work until `stop`; then finish, or after the grace give back, what runs. Raises if a part of it breaks."""
+        self._loop = asyncio.get_running_loop()
+        settling = asyncio.create_task(self._settler.run(), name="settle")
+        fetching = asyncio.create_task(self._fetcher.run(), name="fetch")
+        parts = [
+            settling,
+            fetching,
+            asyncio.create_task(self._renew_for_ever(), name="renew"),
+            asyncio.create_task(self._live.run(), name="live"),
+            asyncio.create_task(self._publish_tasks(), name="publish tasks"),
+        ]
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        if self._refs():
+            self._watch(self._pool.warm_up(), "warm up")
+        self._beat.start(self.id)
+        try:
+            await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._wind_down(fetching, settling)
+            for part in parts:
+                part.cancel()
+            stopped.cancel()
+            await asyncio.wait([*parts, stopped])
+            self._beat.stop()
+            await self._pool.close()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=SETTLE_S)
+        for part in parts:
+            if not part.cancelled() and (error := part.exception()) is not None:
+                raise error
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Take no more jobs, finish what runs within the grace, give the rest back."""
+        self._stopping.set()
+
+    async def _wind_down(self, fetching: asyncio.Task[None], settling: asyncio.Task[None]) -> None:
+        await self._fetcher.stop(fetching)
+        running = {task for task in self._tasks if task.get_name().startswith("job ")}
+        if running:
+            _, late = await asyncio.wait(running, timeout=self._settings.grace_s)
+            for held in list(self._held.values()):
+                held.attempt.stop("release")
+            if late:
+                await asyncio.wait(late, timeout=SETTLE_S)
+        self._settler.finish()
+        await asyncio.wait([settling], timeout=SETTLE_S)
+
+    def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A background task with a name and an owner: if it breaks, the worker stops, loudly."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._watched)
+        return task
+
+    def _watched(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s broke: %r", task.get_name(), error, exc_info=error)
+            self._failure = self._failure or error
+            self._stopping.set()
+
+    # -- jobs
+
+    def _start(self, claimed: Claimed) -> None:
+        held = Held(claimed)
+        self._held[claimed.id] = held
+        self._slots.take()
+        task = self._watch(self._work(held), f"job {claimed.job.id}")
+        held.attempt.attach(task)
+
+    async def _work(self, held: Held) -> None:
+        claimed, attempt = held.claimed, held.attempt
+        try:
+            outcome = await self._executor.run(attempt)
+        except asyncio.CancelledError:
+            # Stopped before its first step.
+            outcome = None if attempt.reason == "gone" else Released(0.0)
+        self._slots.ran(claimed.id)
+        if outcome is None:
+            self._settled([claimed.id])
+        else:
+            self._settler.put(claimed, outcome, attempt.trail)
+
+    def _settled(self, ids: list[ObjectId]) -> None:
+        for job in ids:
+            self._held.pop(job, None)
+        self._slots.settled(len(ids))
+
+    def _refs(self) -> list[str]:
+        """Where children find the tasks that they will run."""
+        return [
+            task.ref
+            for task in self._registry
+            if task.ref is not None and not task.is_async and task.defaults.isolation != "thread"
+        ]
+
+    def _trails(self) -> list[Attempt]:
+        return [held.attempt for held in self._held.values() if held.attempt.trail.dirty]
+
+    async def _publish_tasks(self) -> None:
+        """Let servers know what this worker can run; tried until MongoDB takes it."""
+        pause_s = 0.1
+        while True:
+            try:
+                await self._store.catalogue.publish(task.info for task in self._registry)
+            except StoreUnavailable:
+                await asyncio.sleep(pause_s)
+                pause_s = min(5.0, pause_s * 2)
+            else:
+                break
+        await self._stopping.wait()
+
+    # -- leases
+
+    async def _renew_for_ever(self) -> None:
+        """Each third of a lease: renew what is older than that; give up what could not be renewed for a whole one."""
+        step_s = self._settings.lease_s / 6
+        while True:
+            await asyncio.sleep(step_s)
+            await self._renew(self._settings.lease_s / 3)
+
+    async def _renew(self, older_than_s: float) -> None:
+        now = self._loop.time()
+        due = [h for h in self._held.values() if now - h.lease_from >= older_than_s]
+        if not due:
+            return
+        try:
+            still = await self._store.jobs.renew(
+                [h.claimed.id for h in due], [h.claimed.claim for h in due], self._settings.lease_s
+            )
+        except StoreUnavailable as error:
+            log.warning("cannot renew %d leases: %s", len(due), error)
+            for held in due:
+                if now - held.lease_from >= self._settings.lease_s:
+                    held.attempt.stop("release")
+            return
+        for held in due:
+            if held.claimed.id in still:
+                held.lease_from = now
+            elif self._held.get(held.claimed.id) is held:
+                log.warning("job %s is not ours any more", held.claimed.job.id)
+                held.attempt.stop("gone")
+
+    # -- the beat (its own thread)
+
+    def _compose(self) -> Heartbeat:
+        load = self._slots.running
+        return Heartbeat(
+            id=self.id,
+            name=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            lanes=self._lanes,
+            concurrency=self._settings.concurrency,
+            load=load,
+            started_at=self._started_at,
+            version=VERSION,
+            status="stopping" if self._stopping.is_set() else "working" if load else "idle",
+            completed=self._settler.completed,
+            failed=self._settler.failed,
+        )
+
+    def _on_beat(self, pulse: Pulse, gap: bool) -> None:
+        # The loop may be closed by the time that the last beat is answered.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._apply, pulse, gap)
+
+    def _apply(self, pulse: Pulse, gap: bool) -> None:
+        if pulse.stop:
+            for held in list(self._held.values()):
+                if held.claimed.job.id in pulse.stop:
+                    held.attempt.stop("cancel")
+        if gap:
+            # Silent for so long, this worker may be taken for dead: what it still holds, it says so now.
+            self._watch(self._renew(0.0), "renew after a gap")
+        if self._heard is not None:
+            self._heard(pulse)

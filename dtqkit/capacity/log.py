@@ -57,7 +57,8 @@ def build(
     """The log of attempts that are given in any order: six columns, as in Row."""
     died = np.zeros(draws.n, dtype=np.bool_)
     died[list(dead)] = True
-    job, ready, start, end, worker, outcome = attempts[:, np.lexsort((attempts[0], attempts[3]))]
+    in_order = np.lexsort((attempts[5] == OK, attempts[0], attempts[3]))  # the one that completes it is a job's last
+    job, ready, start, end, worker, outcome = attempts[:, in_order]
     return Log(
         arrival=draws.arrivals,
         lane=draws.lanes,

@@ -177,7 +177,8 @@ class Result:
         rows.append(("dead letters", f"{self.dead_letter_rate:.3g}", "of jobs"))
         return rows
 
-    def _title(self) -> str:
+    @property
+    def title(self) -> str:
         n = len(self.replications)
         return (
             f"{self.work.jobs_per_day:,.0f} jobs a day on {self.system.workers} workers, "
@@ -186,13 +187,13 @@ class Result:
 
     def __str__(self) -> str:
         lines = [f"{name:<20} {value:>28} {unit}".rstrip() for name, value, unit in self.rows()]
-        return "\n".join([self._title(), *lines, *(f"! {warning}" for warning in self.warnings)])
+        return "\n".join([self.title, *lines, *(f"! {warning}" for warning in self.warnings)])
 
     def __repr__(self) -> str:
-        return f"<Result: {self._title()}>"
+        return f"<Result: {self.title}>"
 
     def _repr_html_(self) -> str:
-        return table_html(("", "estimate [low, high]", "unit"), self.rows(), title=self._title(), notes=self.warnings)
+        return table_html(("", "estimate [low, high]", "unit"), self.rows(), title=self.title, notes=self.warnings)
 
 
 def _measure(

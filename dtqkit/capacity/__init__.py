@@ -106,7 +106,7 @@ def __getattr__(name: str) -> Any:
     if name == "TIERS":
         return default_tiers()
     if name == "explore":
-        from dtqkit.capacity.explore import explore  # noqa: PLC0415 - needs ipywidgets and matplotlib
+        from dtqkit.capacity.explore import explore
 
         return explore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -78,7 +78,9 @@ def of_result(result: "Result") -> tuple[str, ...]:
         return tuple(found)
     if peak_hour(system, work):
         formula = mgc(work.arrival_rate, work.mean_service_s, work.scv, system.servers).wait_mean
-        found.append(f"mean wait simulated {duration(result.wait.value)}; for the mean rate a formula says {duration(formula)}")
+        found.append(
+            f"mean wait simulated {duration(result.wait.value)}; for the mean rate a formula says {duration(formula)}"
+        )
     elif not work.is_terminating and result.wait.relative_half_width > 0.1:
         found.append(
             f"the mean wait is known to ±{result.wait.relative_half_width:.0%} only: more replications or a longer horizon"

@@ -1,5 +1,8 @@
 """What every parameter is checked with: a ValueError says which input, what was given and what is allowed."""
 
+# pyright: reportUnnecessaryIsInstance=false
+# (types are only promised: a person may pass anything)
+
 import math
 from collections.abc import Iterable
 

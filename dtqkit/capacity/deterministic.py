@@ -53,7 +53,8 @@ def md_states(load: float, servers: int) -> tuple[Floats, float]:
     matrix[last, last] += sigma / (1 - sigma)
     right = np.zeros(last + 1)
     right[last] = 1.0
-    return np.linalg.solve(matrix, right), sigma
+    states: Floats = np.linalg.solve(matrix, right).astype(np.float64)
+    return states, sigma
 
 
 def md_mean(load: float, servers: int, states: Floats, sigma: float) -> float:
@@ -74,7 +75,8 @@ def md_tail(load: float, servers: int, states: Floats, sigma: float) -> Callable
         """P(queue > 0), …, P(queue > m)."""
         n = servers + np.arange(m + 1)
         within = more[np.minimum(n, last)]
-        return np.where(n <= last, within, more[last] * sigma ** np.maximum(0, n - last))
+        beyond = more[last] * np.power(sigma, np.maximum(0, n - last), dtype=np.float64)
+        return np.where(n <= last, within, beyond).astype(np.float64)
 
     def tail(x: float) -> float:
         k = math.floor(x) + 1

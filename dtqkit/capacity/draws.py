@@ -5,6 +5,7 @@ job for job, and two systems under the same seed see the same jobs (common rando
 """
 
 from collections.abc import Iterator, Mapping
+
 import numpy as np
 import numpy.typing as npt
 

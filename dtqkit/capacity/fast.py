@@ -14,7 +14,7 @@ import numpy as np
 from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.log import FAILED, LOST, Log, Row, build, columns, completed
 from dtqkit.capacity.order import BITS, DETECTED, DOWN, DUE, END, LOOK, MASK, STARTED, UP, place
-from dtqkit.capacity.system import System
+from dtqkit.capacity.system import Autoscale, Crashes, System
 from dtqkit.lifecycle import MAX_LOSS_BACKOFF_S, backoff_s
 
 END_AT, DUE_AT, DETECTED_AT = place(END, 0), place(DUE, 0), place(DETECTED, 0)
@@ -164,16 +164,17 @@ class Engine:
     # what is rare; each says how many jobs it finished
 
     def other(self, now: float, kind: int, number: int) -> int:
-        if kind == DETECTED:
-            return self.lost(number, now)
-        elif kind == DOWN:
-            self.down(number, now)
+        crashes, autoscale = self.system.crashes, self.system.autoscale
+        if kind == DETECTED and crashes:
+            return self.lost(number, now, crashes)
+        if kind == DOWN and crashes:
+            self.down(number, now, crashes)
         elif kind == UP:
             self.up[number] = True
             heappush(self.heap, (now + next(self.clocks[number]), place(DOWN, number)))
             self.open(number, now)
-        elif kind == LOOK:
-            self.look(now)
+        elif kind == LOOK and autoscale:
+            self.look(now, autoscale)
         elif kind == STARTED:
             self.on[number] = True
             self.counts.append((now, sum(self.on)))
@@ -201,10 +202,9 @@ class Engine:
         self.dead.append(job)
         return 1
 
-    def lost(self, job: int, now: float) -> int:
+    def lost(self, job: int, now: float, crashes: Crashes) -> int:
         losses = self.losses[job] = self.losses[job] + 1
-        assert self.system.crashes is not None
-        if losses >= self.system.crashes.max_losses:
+        if losses >= crashes.max_losses:
             return self.bury(job, now)
         if losses == 1:
             self.enter(job, now)
@@ -214,18 +214,19 @@ class Engine:
             heappush(self.heap, (now + delay_s, DUE_AT + job))
         return 0
 
-    def down(self, worker: int, now: float) -> None:
-        assert self.system.crashes is not None
+    def down(self, worker: int, now: float, crashes: Crashes) -> None:
         self.up[worker] = False
         heappush(self.heap, (now + next(self.clocks[worker]), place(UP, worker)))
         self.forget_idle(worker)
-        running = [event for _, event in self.heap if END_AT <= event < DUE_AT and self.runs_on[event - END_AT] == worker]
+        running = [
+            event for _, event in self.heap if END_AT <= event < DUE_AT and self.runs_on[event - END_AT] == worker
+        ]
         self.heap[:] = [entry for entry in self.heap if entry[1] not in running]
         heapify(self.heap)
         for event in running:
             self.start[event - END_AT] = min(self.start[event - END_AT], now)
             self.log(event - END_AT, now, LOST)
-            heappush(self.heap, (now + self.system.crashes.detection_s, place(DETECTED, event - END_AT)))
+            heappush(self.heap, (now + crashes.detection_s, place(DETECTED, event - END_AT)))
 
     def log(self, job: int, end: float, outcome: int) -> None:
         self.lost_or_failed.append((job, self.ready[job], self.start[job], end, self.runs_on[job], outcome))
@@ -241,20 +242,20 @@ class Engine:
             for _ in range(self.system.slots_per_worker):
                 self.free(worker, now)
 
-    def look(self, now: float) -> None:
-        rule = self.system.autoscale
-        assert rule is not None
+    def look(self, now: float, rule: Autoscale) -> None:
         heappush(self.heap, (now + rule.interval_s, place(LOOK, 0)))
         waiting, last = sum(map(len, self.lanes)), self.system.workers + self.ordered - 1
         if waiting > rule.threshold and last + 1 < len(self.on):
             heappush(self.heap, (now + rule.start_s, place(STARTED, last + 1)))
             self.ordered += 1
-        elif not waiting and self.ordered and self.up[last] and self.on[last]:
-            if sum(worker == last for _, worker in self.idle[last]) == self.system.slots_per_worker:
-                self.forget_idle(last)
-                self.on[last] = False
-                self.ordered -= 1
-                self.counts.append((now, sum(self.on)))
+        elif not waiting and self.ordered and self.up[last] and self.on[last] and self.is_idle(last):
+            self.forget_idle(last)
+            self.on[last] = False
+            self.ordered -= 1
+            self.counts.append((now, sum(self.on)))
+
+    def is_idle(self, worker: int) -> bool:
+        return sum(other == worker for _, other in self.idle[worker]) == self.system.slots_per_worker
 
 
 def is_plain(system: System, draws: Draws) -> bool:
@@ -279,7 +280,7 @@ def run_plain(system: System, draws: Draws) -> Log:
     arrivals = draws.arrivals.tolist()
     for job, (arrival, run_s) in enumerate(zip(arrivals, draws.service(0), strict=True)):
         at, _, worker = free_at[0]
-        start = at if at > arrival else arrival
+        start = max(arrival, at)
         heapreplace(free_at, (start + run_s, job, worker))
         starts.append(start)
         on.append(worker)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 from scipy.optimize import brentq
@@ -46,4 +45,4 @@ def quantile_of(tail: Callable[[float], float], q: float, scale: float) -> float
         low /= 2
         if low < 1e-12 * scale:
             return 0.0
-    return cast(float, brentq(lambda t: tail(t) - (1 - q), low, high, xtol=1e-12 * scale, rtol=1e-10))
+    return float(brentq(lambda t: tail(t) - (1 - q), low, high, xtol=1e-12 * scale, rtol=1e-10))

@@ -53,4 +53,3 @@ def slope(system: System, work: Workload, *, peak: bool = False) -> float:
     rho = utilisation(system, work, peak=peak)
     rate = work.arrival_rate * (work.peak if peak else 1.0)
     return max(0.0, rate * (1 - 1 / rho)) if rho > 0 else 0.0
-

@@ -79,9 +79,7 @@ def columns(rows: Sequence[Row]) -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 6).T
 
 
-def completed(
-    ready: Sequence[float] | Floats, start: Sequence[float], end: Floats, worker: Sequence[int]
-) -> Floats:
+def completed(ready: Sequence[float] | Floats, start: Sequence[float], end: Floats, worker: Sequence[int]) -> Floats:
     """Six columns of attempts that completed, one for each job in turn."""
     rows = np.empty((6, len(ready)))
     rows[0] = np.arange(len(ready))

@@ -114,7 +114,9 @@ class Plan:
         twice = self.work.scaled(jobs_per_day=2 * self.work.jobs_per_day)
         n = fewest(twice, self.layout, self.max_utilisation, peak=True)
         system = self.layout(n)
-        fit = [c.tier.price(n) for c in self.checks if all(q.holds for q in quotas(c.tier, twice, system, self.footprint))]
+        fit = [
+            c.tier.price(n) for c in self.checks if all(q.holds for q in quotas(c.tier, twice, system, self.footprint))
+        ]
         cost = f"${min(fit):,.0f} a month" if fit else "the quotas of no tier would hold"
         return f"If the jobs double: {n} workers, {cost}."
 
@@ -204,7 +206,7 @@ class Plan:
 
     @property
     def plot(self) -> "PlanPlots":
-        from dtqkit.capacity.plots import PlanPlots  # noqa: PLC0415 - only plots need matplotlib
+        from dtqkit.capacity.plots import PlanPlots
 
         return PlanPlots(self)
 
@@ -273,10 +275,14 @@ def plan(
     numbers = sorted(chosen | of_tiers)
     found: dict[int, Scenario] = {}
     for done, number in enumerate(numbers, start=1):
-        found[number] = examine(work, layout, number, objective, replications=replications, seed=seed, executor=executor)
+        found[number] = examine(
+            work, layout, number, objective, replications=replications, seed=seed, executor=executor
+        )
         if progress:
             progress(done, len(numbers))
     tier_checks = tuple(
         check(tier, found[tier.workers], work, layout, objective, max_utilisation, print_) for tier in offers
     )
-    return Plan(work, objective, max_utilisation, tier_checks, tuple(found.values()), print_, replications, seed, layout)
+    return Plan(
+        work, objective, max_utilisation, tier_checks, tuple(found.values()), print_, replications, seed, layout
+    )

@@ -1,7 +1,7 @@
 """Pictures of results and plans. Every function returns matplotlib axes; text follows the style in force, so that
 `plt.style.context("dark_background")` works, and the colours are legible on light and on dark."""
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
-# (matplotlib's own annotations leave most keyword arguments open)
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# (matplotlib leaves most keyword arguments open, and a table's cells have no types)
 
 import math
 from collections.abc import Sequence
@@ -40,11 +40,15 @@ def _axes(ax: Axes | None, title: str, x: str, y: str) -> Axes:
     return chosen
 
 
+def _plain(value: float, _position: int | None) -> str:
+    return f"{value:,.4g}"
+
+
 def _wait_scale(axes: Axes) -> None:
     """Even up to 1 s, by powers of ten beyond: waits of idle and of overloaded workers in one picture."""
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
 
 
 def _bars(ax: Axes, x: Sequence[float], table: pd.DataFrame, label: str, color: str) -> None:
@@ -53,20 +57,29 @@ def _bars(ax: Axes, x: Sequence[float], table: pd.DataFrame, label: str, color: 
     ax.errorbar(x, middle, yerr=[middle - low, high - middle], fmt="o", ms=4, capsize=3, color=color, label=label)
 
 
-def wait_curve(work: Workload, servers: int, simulated: Sequence[float] = (), *, replications: int = 10, ax: Axes | None = None) -> Axes:
+def wait_curve(
+    work: Workload, servers: int, simulated: Sequence[float] = (), *, replications: int = 10, ax: Axes | None = None
+) -> Axes:
     """Mean wait against utilisation, by Allen and Cunneen's formula; simulated points, with their intervals, at the
     utilisations of `simulated`, first come first served at a constant rate."""
     axes = _axes(ax, f"Mean wait on {servers} servers", "utilisation ρ", "mean wait (s)")
     rho = np.linspace(0.02, 0.97, 200)
     mean_s, scv = work.mean_service_s, work.scv
-    axes.plot(rho, [mgc(r * servers / mean_s, mean_s, scv, servers).wait_mean for r in rho], color=BLUE, label=f"formula (M/G/{servers}, approximate)")
+    axes.plot(
+        rho,
+        [mgc(r * servers / mean_s, mean_s, scv, servers).wait_mean for r in rho],
+        color=BLUE,
+        label=f"formula (M/G/{servers}, approximate)",
+    )
     rows: list[tuple[float, float, float]] = []
     for r in simulated:
         steady = Workload(r * servers / mean_s * 86_400, work.service, mix=work.mix)
         found = simulate(System(lanes={"shared": servers}), steady, replications=replications).wait
         rows.append((found.value, found.low, found.high))
     if rows:
-        _bars(axes, simulated, pd.DataFrame(rows, columns=["estimate", "low", "high"]), "simulated, 95 % interval", ORANGE)
+        _bars(
+            axes, simulated, pd.DataFrame(rows, columns=["estimate", "low", "high"]), "simulated, 95 % interval", ORANGE
+        )
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -89,7 +102,16 @@ def dedicated_shared(work: Workload, workers: int, *, replications: int = 10, ax
         _bars(axes, x[~endless].tolist(), table[~endless], name, color)
         axes.set_xticks(range(len(table)), [str(p) for p in table.index])
         for at in x[endless]:
-            axes.text(float(at), 0.97, "∞", color=color, ha="center", va="top", fontsize=14, transform=axes.get_xaxis_transform())
+            axes.text(
+                float(at),
+                0.97,
+                "∞",
+                color=color,
+                ha="center",
+                va="top",
+                fontsize=14,
+                transform=axes.get_xaxis_transform(),
+            )
     _wait_scale(axes)
     axes.margins(x=0.2)
     axes.legend(frameon=False)
@@ -107,7 +129,10 @@ class ResultPlots:
         axes = _axes(ax, "Waiting jobs over time", "time (h)", "waiting jobs")
         table = self._result.depth_over_time()
         hours = table.index.to_numpy(dtype=np.float64) / 3600
-        for low, high, alpha, label in (("p5", "p95", 0.2, "90 % of the days"), ("p25", "p75", 0.35, "50 % of the days")):
+        for low, high, alpha, label in (
+            ("p5", "p95", 0.2, "90 % of the days"),
+            ("p25", "p75", 0.35, "50 % of the days"),
+        ):
             axes.fill_between(hours, table[low], table[high], color=BLUE, alpha=alpha, linewidth=0, label=label)
         axes.plot(hours, table["p50"], color=BLUE, label="median")
         axes.plot(hours, table["mean"], color=ORANGE, linewidth=1, label="mean")
@@ -118,11 +143,15 @@ class ResultPlots:
         axes.legend(frameon=False)
         return axes
 
-    def tail(self, real: Floats | Sequence[float] | None = None, theory: Queue | None = None, ax: Axes | None = None) -> Axes:
+    def tail(
+        self, real: Floats | Sequence[float] | None = None, theory: Queue | None = None, ax: Axes | None = None
+    ) -> Axes:
         """P(wait > t): simulated, and beside it measured waits (s) and a formula's if they are given."""
         axes = _axes(ax, "Tail of the wait", "t (s)", "share of jobs that wait longer than t")
         result = self._result
-        pooled = np.concatenate([rep.wait[np.searchsorted(rep.ready, result.warm_up_s) :] for rep in result.replications])
+        pooled = np.concatenate(
+            [rep.wait[np.searchsorted(rep.ready, result.warm_up_s) :] for rep in result.replications]
+        )
         self._step(axes, pooled.astype(np.float64), "simulated", BLUE)
         most = float(np.quantile(pooled, 0.9995)) or 1.0
         if theory is not None:
@@ -150,7 +179,9 @@ class ResultPlots:
             finite = np.isfinite(table["estimate"].to_numpy(dtype=np.float64))
             places = (np.arange(len(table)) + shift)[finite]
             _bars(axes, places.tolist(), table[finite], name, color)
-            axes.set_xticks(range(len(table)), [p if ok else f"{p}: without end" for p, ok in zip(table.index, finite, strict=True)])
+            axes.set_xticks(
+                range(len(table)), [p if ok else f"{p}: without end" for p, ok in zip(table.index, finite, strict=True)]
+            )
         axes.margins(x=0.3)
         _wait_scale(axes)
         axes.legend(frameon=False)
@@ -174,7 +205,9 @@ class PlanPlots:
 
     def _finite(self) -> pd.DataFrame:
         table = self._plan.frontier()
-        return table[np.isfinite(table["wait_p95_s"].to_numpy(dtype=np.float64))].rename(columns={"wait_p95_s": "estimate"})
+        return table[np.isfinite(table["wait_p95_s"].to_numpy(dtype=np.float64))].rename(
+            columns={"wait_p95_s": "estimate"}
+        )
 
     def _objective(self, axes: Axes) -> None:
         slo = self._plan.slo
@@ -202,7 +235,13 @@ class PlanPlots:
         priced = table[np.isfinite(table["usd_per_month"].to_numpy(dtype=np.float64))]
         _bars(axes, priced["usd_per_month"].tolist(), priced, "numbers of workers", BLUE)
         for count, row in priced.iloc[:: max(1, len(priced) // 6)].iterrows():
-            axes.annotate(f"{count}", (row["usd_per_month"], row["estimate"]), textcoords="offset points", xytext=(5, 5), fontsize=8)
+            axes.annotate(
+                f"{count}",
+                (row["usd_per_month"], row["estimate"]),
+                textcoords="offset points",
+                xytext=(5, 5),
+                fontsize=8,
+            )
         self._objective(axes)
         _wait_scale(axes)
         top = max([1.0, slo.wait_p95_s * 2, *table["high"].tolist()]) * 3
@@ -211,7 +250,15 @@ class PlanPlots:
             wait = c.scenario.wait_p95.value
             endless = math.isinf(wait)
             label = f"{c.tier.name}: {'without end' if endless else 'holds' if c.holds else 'does not hold'}"
-            axes.plot(c.tier.price(), top * 0.8 if endless else wait, "^" if endless else "D", ms=8, color=color, label=label, clip_on=False)
+            axes.plot(
+                c.tier.price(),
+                top * 0.8 if endless else wait,
+                "^" if endless else "D",
+                ms=8,
+                color=color,
+                label=label,
+                clip_on=False,
+            )
         axes.legend(frameon=False, fontsize=8)
         return axes
 
@@ -222,13 +269,23 @@ class PlanPlots:
         table = self._plan.runway(first)
         edge = max([35.0, *((day - first).days * 1.15 for day in table["runs_out"] if day is not None)])
         labels: list[str] = []
-        for place, row in enumerate(table.itertuples()):
-            ends = row.runs_out is not None
-            days = max((row.runs_out - first).days, 0.25) if ends else edge
-            axes.barh(place, days, left=float(dates.date2num(first)), color=RED if ends else GREEN, alpha=0.75, height=0.7)
-            text = f"{row.share:.0%} used" + (f", runs out {row.runs_out:%d %b}" if ends else "")
-            axes.annotate(text, (float(dates.date2num(first)) + days, place), xytext=(4 if ends else -4, 0), textcoords="offset points", va="center", ha="left" if ends else "right", fontsize=8)
-            labels.append(f"{row.tier}: {row.quota}")
+        for place, row in enumerate(table.to_dict(orient="records")):
+            ends = row["runs_out"] is not None
+            days = max((row["runs_out"] - first).days, 0.25) if ends else edge
+            axes.barh(
+                place, days, left=float(dates.date2num(first)), color=RED if ends else GREEN, alpha=0.75, height=0.7
+            )
+            text = f"{row['share']:.0%} used" + (f", runs out {row['runs_out']:%d %b}" if ends else "")
+            axes.annotate(
+                text,
+                (float(dates.date2num(first)) + days, place),
+                xytext=(4 if ends else -4, 0),
+                textcoords="offset points",
+                va="center",
+                ha="left" if ends else "right",
+                fontsize=8,
+            )
+            labels.append(f"{row['tier']}: {row['quota']}")
         axes.set_yticks(range(len(labels)), labels, fontsize=8)
         axes.invert_yaxis()
         axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=7))
@@ -247,12 +304,20 @@ class PlanPlots:
         base = float(found["base"].iloc[0])
         ends = found[["low", "high"]].to_numpy(dtype=np.float64)
         edge = 1.15 * max(base, slo.wait_p95_s, float(ends[np.isfinite(ends)].max(initial=0.0)))
-        for place, row in enumerate(found.itertuples()):
-            for value, color in ((float(row.low), BLUE), (float(row.high), ORANGE)):
+        for place, row in enumerate(found.to_dict(orient="records")):
+            for value, color in ((float(row["low"]), BLUE), (float(row["high"]), ORANGE)):
                 shown = min(value, edge)
                 axes.barh(place, shown - base, left=base, color=color, alpha=0.8, height=0.6)
                 if math.isinf(value):
-                    axes.annotate("without end", (edge, place), xytext=(-4, 0), textcoords="offset points", ha="right", va="center", fontsize=8)
+                    axes.annotate(
+                        "without end",
+                        (edge, place),
+                        xytext=(-4, 0),
+                        textcoords="offset points",
+                        ha="right",
+                        va="center",
+                        fontsize=8,
+                    )
         axes.axvline(base, color=rcParams["text.color"], linewidth=1, label=f"as planned: {base:.3g} s")
         axes.axvline(slo.wait_p95_s, color=RED, linestyle="--", linewidth=1, label=f"objective: {slo.wait_p95_s:g} s")
         axes.set_yticks(range(len(found)), [str(name) for name in found.index], fontsize=9)

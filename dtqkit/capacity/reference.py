@@ -17,11 +17,12 @@ from typing import Any, cast
 
 import numpy as np
 import simpy
+from simpy.events import EventCallbacks, EventPriority
 
 from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.log import FAILED, LOST, OK, Log, Row, build, columns
 from dtqkit.capacity.order import ARRIVAL, DETECTED, DOWN, DUE, END, LOOK, STARTED, UP, place
-from dtqkit.capacity.system import Crashes, System
+from dtqkit.capacity.system import Autoscale, Crashes, System
 from dtqkit.lifecycle import MAX_LOSS_BACKOFF_S, backoff_s
 
 NONE = -1
@@ -35,9 +36,9 @@ class Moment(simpy.Event):
 
     def __init__(self, env: simpy.Environment, delay_s: float, order: int) -> None:
         self.env = env
-        self.callbacks: simpy.events.EventCallbacks = []
+        self.callbacks: EventCallbacks = []
         self._ok, self._value = True, None
-        env.schedule(self, cast(simpy.events.EventPriority, order), delay_s)
+        env.schedule(self, cast(EventPriority, order), delay_s)
 
 
 class Worker:
@@ -75,9 +76,9 @@ class Model:
         self.system, self.draws = system, draws
         self.overhead_s = system.latency.claim_s + system.latency.settle_s
         self.lanes: list[deque[int]] = [deque(), deque(), deque()]
-        self.lane_of = draws.lanes.tolist()
+        self.lane_of: list[int] = draws.lanes.tolist()
         self.idle: dict[str, deque[Slot]] = {home: deque() for home in dict.fromkeys(system.homes)}
-        self.idle_for = [[self.idle[home] for home in self.idle if lane in system.serves(home)] for lane in range(3)]
+        self.idle_for: list[list[deque[Slot]]] = [[self.idle[home] for home in self.idle if lane in system.serves(home)] for lane in range(3)]
         self.turns = count()
         self.ready = [0.0] * draws.n
         self.attempts = [0] * draws.n
@@ -105,7 +106,7 @@ class Model:
     def run(self) -> Log:
         self.env.process(self.arrivals())
         if self.system.autoscale:
-            self.env.process(self.autoscale())
+            self.env.process(self.autoscale(self.system.autoscale))
         if self.remaining:
             self.env.run(until=self.all_done)
         finished = np.array(self.finished)
@@ -151,10 +152,8 @@ class Model:
         )
         self.env.process(self.enter_later(job, delay_s))
 
-    def noticed(self, job: int) -> Steps:
+    def noticed(self, job: int, crashes: Crashes) -> Steps:
         """Its worker was lost: back to the lane, or a dead letter."""
-        crashes = self.system.crashes
-        assert crashes is not None
         yield Moment(self.env, crashes.detection_s, place(DETECTED, job))
         self.losses[job] += 1
         if self.losses[job] >= crashes.max_losses:
@@ -199,8 +198,8 @@ class Model:
                 yield Moment(env, self.overhead_s + run_s, END_AT + job)
                 self.ended(job, start, worker)
             except simpy.Interrupt:
-                if job != NONE:
-                    self.lost(job, start, worker)
+                if job != NONE and self.system.crashes:
+                    self.lost(job, start, worker, self.system.crashes)
 
     def ended(self, job: int, start: float, worker: Worker) -> None:
         fails = self.draws.fails(self.attempts[job] - 1)[job]
@@ -211,10 +210,10 @@ class Model:
         else:
             self.finish(job)
 
-    def lost(self, job: int, start: float, worker: Worker) -> None:
+    def lost(self, job: int, start: float, worker: Worker, crashes: Crashes) -> None:
         now = self.env.now
         self.rows.append((job, self.ready[job], min(start, now), now, worker.number, LOST))
-        self.env.process(self.noticed(job))
+        self.env.process(self.noticed(job, crashes))
 
     def stop(self, worker: Worker) -> None:
         """Take its slots out of service, and with them what they run."""
@@ -233,9 +232,7 @@ class Model:
             worker.up = True
             worker.open_if_serving(self.env)
 
-    def autoscale(self) -> Steps:
-        rule = self.system.autoscale
-        assert rule is not None
+    def autoscale(self, rule: Autoscale) -> Steps:
         extra, ordered = self.workers[self.system.workers :], 0
         while True:
             yield Moment(self.env, rule.interval_s, place(LOOK, 0))

@@ -52,7 +52,9 @@ def replication_of(log: Log, system: System, horizon_s: float, index: int) -> Re
         sojourn=(log.finished - log.arrival).astype(np.float32),
         lane=log.lane,
         dead=log.dead,
-        depth=np.array([_waiting(log.ready[lanes == k], claimed[lanes == k], grid) for k in range(3)], dtype=np.float32),
+        depth=np.array(
+            [_waiting(log.ready[lanes == k], claimed[lanes == k], grid) for k in range(3)], dtype=np.float32
+        ),
         waited_s=np.array([_spent(log.ready[lanes == k], grid) - _spent(claimed[lanes == k], grid) for k in range(3)]),
         busy_s=_spent(claimed, grid) - _spent(released, grid),
         slots_s=present @ counts * system.slots_per_worker,

@@ -70,7 +70,7 @@ class Result:
         n = min(len(rep.wait) for rep in self.replications)
         if not n:
             return 0.0
-        course = np.mean([rep.wait[:n] for rep in self.replications], axis=0, dtype=np.float64)
+        course = np.array([rep.wait[:n] for rep in self.replications], dtype=np.float64).mean(axis=0)
         cut = mser5(course)
         return float(np.mean([rep.ready[cut] for rep in self.replications])) if cut else 0.0
 
@@ -103,13 +103,11 @@ class Result:
 
     @property
     def plot(self) -> "ResultPlots":
-        from dtqkit.capacity.plots import ResultPlots  # noqa: PLC0415 - only plots need matplotlib
+        from dtqkit.capacity.plots import ResultPlots
 
         return ResultPlots(self)
 
-    def estimate(
-        self, measure: str, *, q: float | None = None, priority: str = ALL, level: float = 0.95
-    ) -> Estimate:
+    def estimate(self, measure: str, *, q: float | None = None, priority: str = ALL, level: float = 0.95) -> Estimate:
         """The mean over replications of the measure's mean, or its q-quantile (wait and sojourn)."""
         values = self.by_replication(measure, q=q, lane=priority)
         return interval(values, level=level, unit=UNITS[measure])
@@ -127,9 +125,7 @@ class Result:
             columns=["estimate", "low", "high"],
             index=pd.Index(used if by else [ALL], name="priority"),
         )
-        table.attrs.update(
-            unit=UNITS[measure], level=level, seed=self.seed, replications=len(self.replications)
-        )
+        table.attrs.update(unit=UNITS[measure], level=level, seed=self.seed, replications=len(self.replications))
         return table
 
     def by_replication(

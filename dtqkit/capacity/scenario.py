@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dtqkit.capacity import advice, checks, load
 from dtqkit.capacity.checks import PRIORITIES
-from dtqkit.capacity.simulate import simulate
+from dtqkit.capacity.simulate import quiet, simulate
 from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
@@ -60,7 +60,7 @@ def examine(
         endless = Estimate(math.inf, math.inf, math.inf, "s")
         return Scenario(workers, mean, peak, endless, dict.fromkeys(used, endless))
     result = simulate(
-        system, work, replications=replications, seed=seed, executor=executor, progress=lambda done, total: None
+        system, work, replications=replications, seed=seed, executor=executor, progress=quiet
     )
     waits = {p: result.estimate("wait", q=0.95, priority=p) for p in used}
     asked = waits.get(slo.priority) or result.estimate("wait", q=0.95, priority=slo.priority)

@@ -51,7 +51,10 @@ def sensitivity(
     less, more, n = 1 - change, 1 + change, workers
     rate, fails = work.jobs_per_day, work.failure_probability
     cases = {
-        f"jobs a day ±{change:.0%}": ((work.scaled(jobs_per_day=rate * less), n), (work.scaled(jobs_per_day=rate * more), n)),
+        f"jobs a day ±{change:.0%}": (
+            (work.scaled(jobs_per_day=rate * less), n),
+            (work.scaled(jobs_per_day=rate * more), n),
+        ),
         f"service time ±{change:.0%}": ((_slower(work, less), n), (_slower(work, more), n)),
         "scv halved, doubled": ((_more_varied(work, 0.5), n), (_more_varied(work, 2.0), n)),
         "failures: none, +5 points": (

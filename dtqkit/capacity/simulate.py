@@ -12,8 +12,8 @@ import pandas as pd
 from dtqkit.capacity import checks, fast, load, reference
 from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.draws import Draws
-from dtqkit.capacity.results import Result
 from dtqkit.capacity.replication import Replication, replication_of
+from dtqkit.capacity.results import Result
 from dtqkit.capacity.statistics import interval
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
@@ -93,10 +93,14 @@ def _run(task: Callable[[int], Replication], indexes: range, executor: Executor 
         yield from (future.result() for future in as_completed([executor.submit(task, i) for i in indexes]))
 
 
+def quiet(_done: int, _total: int) -> None:
+    """Shows nothing."""
+
+
 def _terminal_bar() -> Progress:
     """A bar on a terminal's stderr; nothing anywhere else."""
     if not sys.stderr.isatty():
-        return lambda done, total: None
+        return quiet
 
     def show(done: int, total: int) -> None:
         filled = 30 * done // total

@@ -24,7 +24,7 @@ class Queue:
     wait_probability: float  #: that a job waits at all
     sojourn_mean: float  #: s, wait and service
     approximate: bool = False
-    _tail: Callable[[float], float] = field(default=lambda t: 1.0, repr=False)
+    _tail: Callable[[float], float] = field(default=lambda _: 1.0, repr=False)
 
     def wait_tail(self, t: float) -> float:
         """P(W > t)."""
@@ -246,7 +246,7 @@ def priority_mg1(
         if upto >= 1:
             classes.append(_unstable(total))
             continue
-        residual = _residual(rates, mean_services_s, second_moments, k, total)
+        residual = _residual(rates, mean_services_s, second_moments, total)
         wait = residual / ((1 - above) * (1 - upto))
         probability = min(1.0, total)
         tail = tail_of(_priority_transform(rates, mean_services_s, services, k, total))
@@ -254,9 +254,7 @@ def priority_mg1(
     return Classes(tuple(classes), total)
 
 
-def _residual(
-    rates: Sequence[float], means: Sequence[float], seconds: Sequence[float], k: int, total: float
-) -> float:
+def _residual(rates: Sequence[float], means: Sequence[float], seconds: Sequence[float], total: float) -> float:
     """Work left of the job in service; where lower classes are without end they fill all that is left over."""
     if total < 1:
         return sum(rate * second for rate, second in zip(rates, seconds, strict=True)) / 2
@@ -325,7 +323,7 @@ def mm1_with_crashes(arrival_rate: float, mean_service_s: float, mtbf_s: float, 
     present /= (crash + repair) * (rate * repair - arrival_rate * (crash + repair))
     sojourn = present / arrival_rate
     unknown = math.nan
-    return Queue(load, True, sojourn - mean_service_s, unknown, sojourn, _tail=lambda t: unknown)
+    return Queue(load, True, sojourn - mean_service_s, unknown, sojourn, _tail=lambda _: unknown)
 
 
 def required_servers(

@@ -41,7 +41,13 @@ class TierCheck:
 
 
 def check(
-    tier: Tier, scenario: Scenario, work: Workload, layout: Layout, slo: SLO, max_utilisation: float, footprint: Footprint
+    tier: Tier,
+    scenario: Scenario,
+    work: Workload,
+    layout: Layout,
+    slo: SLO,
+    max_utilisation: float,
+    footprint: Footprint,
 ) -> TierCheck:
     system = layout(tier.workers)
     found = quotas(tier, work, system, footprint)
@@ -52,7 +58,9 @@ def check(
                 f"utilisation reaches {scenario.peak_utilisation:.0%} (asked for: at most {max_utilisation:.0%})"
             )
         if not scenario.meets(slo):
-            reasons.append(f"p95 wait of {slo.priority} jobs is {scenario.wait_p95:.3g} s (asked for: {slo.wait_p95_s:g} s)")
+            reasons.append(
+                f"p95 wait of {slo.priority} jobs is {scenario.wait_p95:.3g} s (asked for: {slo.wait_p95_s:g} s)"
+            )
     reasons += [str(quota) for quota in found if not quota.holds]
     carried = work.mean_service_s * max_utilisation / load.utilisation(system, work)
     return TierCheck(tier, scenario, found, tuple(reasons), carried if math.isfinite(carried) else 0.0)

@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dtqkit.capacity import checks
 
 
@@ -73,6 +75,6 @@ def _parse(text: str, source: str) -> tuple[Tier, ...]:
                 f"known are {', '.join(sorted(known))}"
             )
     try:
-        return tuple(Tier(**{**table, "stated_price": tuple(table["stated_price"])}) for table in tables)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{source}: a tier is incomplete: {error}") from error
+        return msgspec.convert(tables, tuple[Tier, ...])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{source}: a tier is wrong or incomplete: {error}") from error

@@ -19,7 +19,7 @@ from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
 
 
-def plan(  # noqa: PLR0913 - one parameter an option
+def plan(
     jobs_per_day: given.JobsPerDay,
     mean_service: given.MeanService = 15.0,
     scv: given.Scv = 1.0,

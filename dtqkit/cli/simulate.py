@@ -16,9 +16,11 @@ from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
 
 
-def simulate(  # noqa: PLR0913 - one parameter an option
+def simulate(
     jobs_per_day: given.JobsPerDay,
-    workers: Annotated[int, typer.Option(help="In the queue's layout: worker 1 serves high first, 2 medium, 3 low, …")] = 3,
+    workers: Annotated[
+        int, typer.Option(help="In the queue's layout: worker 1 serves high first, 2 medium, 3 low, …")
+    ] = 3,
     strict: Annotated[bool, typer.Option("--strict", help="Workers keep to their own lane.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="All workers serve all lanes by priority.")] = False,
     slots: Annotated[int, typer.Option(help="Jobs that a worker runs at a time.")] = 1,
@@ -94,7 +96,12 @@ def as_json(result: Result) -> dict[str, object]:
 
 def _estimate(result: Result, measure: str, q: float | None, priority: str) -> dict[str, object]:
     found = result.estimate(measure, q=q, priority=priority)
-    return {"value": given.finite(found.value), "low": given.finite(found.low), "high": given.finite(found.high), "unit": found.unit}
+    return {
+        "value": given.finite(found.value),
+        "low": given.finite(found.low),
+        "high": given.finite(found.high),
+        "unit": found.unit,
+    }
 
 
 def show(result: Result, console: Console) -> None:
@@ -104,7 +111,9 @@ def show(result: Result, console: Console) -> None:
     points = [(f"{float(at) / 3600:.0f} h", float(depth)) for at, depth in course.items()]  # pyright: ignore[reportArgumentType] - the index is of times
     console.print(bars("waiting jobs over time, mean", points))
     if not result.stable:
-        console.print(f"unstable: the backlog of this horizon is worked off {duration(result.drain_s)} after it", style="bold red")
+        console.print(
+            f"unstable: the backlog of this horizon is worked off {duration(result.drain_s)} after it", style="bold red"
+        )
     elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in PRIORITIES if result.work.mix.get(p)):
         console.print(f"95 % of all jobs wait at most {duration(result.estimate('wait', q=0.95).value)}", style="bold")
     for warning in result.warnings:

@@ -3,7 +3,7 @@
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +65,7 @@ def number(name: str, text: str) -> float:
 
 
 @contextmanager
-def wrong_use() -> Iterator[None]:
+def wrong_use() -> Generator[None]:
     """A bad value is said in one line, with exit status 2."""
     try:
         yield
@@ -75,7 +75,7 @@ def wrong_use() -> Iterator[None]:
 
 
 @contextmanager
-def processes() -> Iterator[ProcessPoolExecutor]:
+def processes() -> Generator[ProcessPoolExecutor]:
     """A process a core; spawned, so that nothing of this one is copied into them."""
     executor = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
     try:
@@ -85,7 +85,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str) -> Generator[Callable[[int, int], None]]:
     """A bar on a terminal, a line at each quarter elsewhere; on stderr, so that --json stays clean."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -122,5 +122,5 @@ def finite(value: object) -> object:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120)  # pyright: ignore[reportUnknownMemberType] - open keyword arguments
     typer.echo(f"wrote {path}", err=True)

@@ -35,7 +35,9 @@ class Case:
     """Of one replication, all classes together."""
 
 
-def at_rate(rate: float, service: cap.Distribution, mix: dict[str, float] | None = None, fails: float = 0.0) -> cap.Workload:
+def at_rate(
+    rate: float, service: cap.Distribution, mix: dict[str, float] | None = None, fails: float = 0.0
+) -> cap.Workload:
     """A rate a second, of jobs of one lane unless told otherwise."""
     return cap.Workload(rate * DAY, service, mix=mix or ONE, failure_probability=fails)
 
@@ -62,7 +64,9 @@ def each_class(queue: cap.Classes) -> Callable[[cap.Result], list[Measured]]:
     ]
 
 
-def sojourn_with_retries(p: float, attempts: int, queue: cap.Queue, backoff_s: float) -> Callable[[cap.Result], list[Measured]]:
+def sojourn_with_retries(
+    p: float, attempts: int, queue: cap.Queue, backoff_s: float
+) -> Callable[[cap.Result], list[Measured]]:
     """A Jackson network: before its servers each attempt waits as in M/M/c at the rate of all attempts."""
     runs = (1 - p**attempts) / (1 - p)
     delays = sum(p**k * backoff_s / 2 for k in range(1, attempts))
@@ -125,5 +129,7 @@ def test_the_exact_value_lies_within_the_simulated_interval(seed: int) -> None:
     for said in first.values():
         print("asked again:", *said)
     assert len(first) <= 3, first
-    again = [said for case in CASES if case.name in first for said in misses(case, own[case.name] + 500, 4 * REPLICATIONS)]
+    again = [
+        said for case in CASES if case.name in first for said in misses(case, own[case.name] + 500, 4 * REPLICATIONS)
+    ]
     assert not again, (first, again)

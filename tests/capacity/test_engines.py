@@ -1,6 +1,5 @@
 """Both engines: job for job the same, and the same as recursions that know nothing of either."""
 
-
 from collections.abc import Callable
 
 import numpy as np
@@ -91,9 +90,7 @@ def test_the_fast_engine_logs_what_the_reference_logs_on_any_system(
 
 
 def test_a_whole_day_with_everything_on_is_the_same_job_for_job() -> None:
-    work = cap.Workload(
-        20_000, cap.Lognormal(20, 2), profile=cap.HourOfDay.swing(0.8), failure_probability=0.05
-    )
+    work = cap.Workload(20_000, cap.Lognormal(20, 2), profile=cap.HourOfDay.swing(0.8), failure_probability=0.05)
     system = cap.System(
         lanes={"high": 2, "medium": 1, "low": 1, "shared": 1},
         slots_per_worker=1,
@@ -154,7 +151,9 @@ def test_a_strict_worker_leaves_the_other_lanes_alone(run: Run) -> None:
 
 @BOTH
 def test_a_failed_job_returns_to_the_end_of_its_lane_and_dies_after_its_attempts(run: Run) -> None:
-    work = cap.Workload(10, cap.Deterministic(5), mix={"low": 1.0}, failure_probability=0.999_999, trace=cap.Trace(np.zeros(3)))
+    work = cap.Workload(
+        10, cap.Deterministic(5), mix={"low": 1.0}, failure_probability=0.999_999, trace=cap.Trace(np.zeros(3))
+    )
     log = run(cap.System(lanes={"shared": 1}, retry=cap.Retry(max_attempts=2, backoff_s=0)), Draws(work))
     assert log.job.tolist() == [0, 1, 2, 0, 1, 2]
     assert log.dead.all()
@@ -220,4 +219,3 @@ def test_the_heap_of_the_plain_path_is_what_the_full_engine_does() -> None:
     draws = Draws(work, horizon_s=HOUR, seed=2)
     assert fast.is_plain(system, draws)
     assert_same(fast.run_plain(system, draws), fast.Engine(system, draws).run())
-

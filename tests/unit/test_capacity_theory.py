@@ -1,6 +1,7 @@
 """The formulas, against printed tables, against each other, and against integrals and chains solved by brute force."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,9 @@ def test_constant_service_has_the_mean_of_crommelins_series(servers: int, rho: f
 
 
 def test_the_quantiles_of_mdc_and_of_mg1_near_it_agree() -> None:
-    assert cap.mg1(0.8, 1, 1e-7).wait_quantile(0.95) == pytest.approx(cap.mdc(0.8, 1, 1).wait_quantile(0.95), rel=INVERTED)
+    assert cap.mg1(0.8, 1, 1e-7).wait_quantile(0.95) == pytest.approx(
+        cap.mdc(0.8, 1, 1).wait_quantile(0.95), rel=INVERTED
+    )
 
 
 def test_a_server_that_crashes_agrees_with_the_chain_solved_by_brute_force() -> None:
@@ -135,7 +138,8 @@ def test_required_servers_are_the_fewest_that_meet_the_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    "queue", [cap.mmc(2, 1, 2), cap.mdc(3, 1, 2), cap.mg1(1.2, 1, 2), cap.mgc(2, 1, 2, 2), cap.mm1_with_crashes(0.95, 1, 10, 1)]
+    "queue",
+    [cap.mmc(2, 1, 2), cap.mdc(3, 1, 2), cap.mg1(1.2, 1, 2), cap.mgc(2, 1, 2, 2), cap.mm1_with_crashes(0.95, 1, 10, 1)],
 )
 def test_an_unstable_queue_has_infinite_waits_and_never_a_negative_one(queue: cap.Queue) -> None:
     assert not queue.stable
@@ -168,4 +172,4 @@ def test_constant_service_waits_less_than_exponential_and_its_tail_falls(rho: fl
     constant, exponential = cap.mdc(rho * servers, 1.0, servers), cap.mmc(rho * servers, 1.0, servers)
     assert constant.wait_mean <= exponential.wait_mean
     tail = [constant.wait_tail(x) for x in np.linspace(0.01, 5, 40)]
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(tail, tail[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(tail))

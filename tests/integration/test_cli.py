@@ -189,7 +189,7 @@ def test_lanes_that_do_not_exist_are_wrong_use(lanes: str) -> None:
 
 def test_an_idle_worker_process_stays_below_60_mb(settings: Settings, queue: TaskQueue, tmp_path: Path) -> None:
     with running("worker", "dtqkit.demo:queue", log=tmp_path / "log", settings=settings) as worker:
-        wait_until(lambda: queue.workers(), timeout_s=20)
+        wait_until(queue.workers, timeout_s=20)
         status = Path(f"/proc/{worker.pid}/status").read_text()
         worker.terminate()
         assert worker.wait(15) == 0
@@ -298,7 +298,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
     before = queue.submit_call(queue.registry.get("add").bind(1))
     before.result(timeout=10)
     with running("jobs", "--follow", "--json", "--task", "add", log=log, settings=settings) as follower:
-        wait_until(lambda: log.read_text(), timeout_s=20)
+        wait_until(log.read_text, timeout_s=20)
         other = queue.submit_call(queue.registry.get("where").bind())
         after = queue.submit_call(queue.registry.get("add").bind(2))
         wait_until(lambda: f'"{after.id}"' in log.read_text() and '"completed"' in log.read_text().rsplit(after.id)[-1])

@@ -17,6 +17,10 @@
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
     │   └── OutcomeUnknown       it may or may not have been written
+    ├── AccessDenied             a server does not know the token
+    │   ├── Forbidden            it does, and the token does not reach so far
+    │   └── TooManyAttempts      too many wrong tokens from one address
+    ├── InvalidRequest           a server cannot read what it was sent
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
     └── LocalStoreError          a private redis-server or mongod that cannot be had
 
@@ -179,6 +183,30 @@ class OutcomeUnknown(StoreUnavailable):
     """The connection was lost during a write: it may or may not be done; safe to repeat with an idempotency key."""
 
     code = "outcome_unknown"
+
+
+class AccessDenied(DtqError, PermissionError):
+    """A server does not know the token, or the token does not reach so far."""
+
+    code = "unauthorized"
+
+
+class Forbidden(AccessDenied):
+    """The token is known and may not do this, or the request came by a way that is not allowed."""
+
+    code = "forbidden"
+
+
+class TooManyAttempts(AccessDenied):
+    """Too many wrong tokens came from this address; it is heard again after a while."""
+
+    code = "too_many_attempts"
+
+
+class InvalidRequest(DtqError, ValueError):
+    """A server cannot read what it was sent."""
+
+    code = "invalid_request"
 
 
 class WrongLoop(DtqError, RuntimeError):

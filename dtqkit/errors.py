@@ -30,8 +30,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 
 class DtqError(Exception):
@@ -228,3 +228,23 @@ _SECRET_PARAMETER = re.compile(r"(?i)\b(password|passwd|token|secret)=[^&\s]+")
 def redact(text: str) -> str:
     """`text` without the user and password of any address in it, and without secret query parameters."""
     return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub(r"\g<scheme>***@", text))
+
+
+def facts_of(error: DtqError) -> dict[str, Any]:
+    """What `error` carries besides its message, for the wire."""
+    return dict(vars(error))
+
+
+def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
+    """The error of this code again, as it was where it was raised; a plain DtqError for a code that is not known."""
+    kind = next((kind for kind in _kinds(DtqError) if kind.code == code), DtqError)
+    error = kind.__new__(kind)
+    error.args = (message,)
+    vars(error).update({name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+    return error
+
+
+def _kinds(kind: type[DtqError]) -> Iterator[type[DtqError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)

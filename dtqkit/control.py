@@ -58,6 +58,8 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     since: str | None = None
     #: An id, an idempotency key or a tag, exact or its beginning.
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    #: Exactly these jobs, with their attempts and logs.
+    ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_PAGE)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 50
     cursor: str | None = None
 

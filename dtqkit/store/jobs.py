@@ -198,7 +198,7 @@ class Jobs:
             return await cursor.max_time_ms(max_ms).to_list()
 
     async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
-        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from `since`), waits, runs.
+        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.
 
         A failed job's wait is not among them: its record has the next attempt's.
         """

@@ -6,6 +6,7 @@
     ├── TaskAlreadyRegistered    two functions under one name
     ├── AppError                 an APP (`package.module:queue`) that cannot be loaded
     ├── UnknownTask              a name that no worker has published
+    ├── InvalidOption            an option of a call: priority, delay, tags …
     ├── InvalidPayload           arguments that do not fit the task
     │   └── PayloadTooLarge
     ├── InvalidResult            a return value that cannot be recorded
@@ -74,6 +75,12 @@ class UnknownTask(DtqError, LookupError):
         super().__init__(f"no task is registered as {task!r}{hint}")
         self.task = task
         self.near = tuple(near)
+
+
+class InvalidOption(DtqError, ValueError):
+    """An option of a call has a value that it cannot have; names the option, the value and what is allowed."""
+
+    code = "invalid_option"
 
 
 class InvalidPayload(DtqError, ValueError):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, Union, cast
 import msgspec
 
 from dtqkit.errors import InvalidPayload
-from dtqkit.values import Json, Unsuitable, check, shown
+from dtqkit.values import check_payload, shown
 
 Schema = Mapping[str, Any]
 
@@ -58,17 +58,13 @@ class PayloadValidator:
         self._known = frozenset(schema.get("properties", {}))
         self._type: Any = _Reader(schema).read(schema)
 
-    def check(self, payload: Mapping[str, Any]) -> dict[str, Json]:
-        """`payload`, if the task would accept it. Raises InvalidPayload, with the path of what is wrong."""
+    def check(self, payload: Mapping[str, Any]) -> None:
+        """InvalidPayload, with the path of what is wrong, unless the task would accept `payload`."""
+        check_payload(self.task, payload)
         try:
-            checked = cast("dict[str, Json]", check(payload))
-        except Unsuitable as error:
-            raise InvalidPayload(self.task, error.path, error.detail) from None
-        try:
-            msgspec.convert(checked, self._type)
+            msgspec.convert(payload, self._type)
         except msgspec.ValidationError as error:
-            raise invalid(self.task, checked, error, self._known) from None
-        return checked
+            raise invalid(self.task, payload, error, self._known) from None
 
 
 def invalid(

@@ -215,7 +215,7 @@ class DirectControl:
         )
 
     async def _missed_depths(self) -> Depths:
-        found = await self._store.jobs.waiting()
+        found = await self._store.jobs.count_waiting()
         lanes = {lane: found.get(("pending", lane), 0) for lane in PRIORITIES}
         return Depths(**lanes, scheduled=sum(n for (status, _), n in found.items() if status == "scheduled"))
 

@@ -49,7 +49,8 @@ class KnownTasks:
         entry = self._entries.get(name)
         if entry is None:
             raise UnknownTask(name, difflib.get_close_matches(name, self._entries, n=3))
-        return entry.validator.check(payload), entry.defaults
+        entry.validator.check(payload)
+        return dict(payload), entry.defaults
 
     async def _ensure(self, age_s: float) -> None:
         """Have the catalogue as of `age_s` ago; an older one will do while MongoDB is away."""

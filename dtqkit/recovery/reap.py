@@ -29,9 +29,9 @@ class Reaper:
         self._store = store
         self._rng = rng
 
-    async def law(self) -> int:
-        """All running jobs whose lease is over, by MongoDB's clock."""
-        return await self._lose(await self._store.jobs.overdue(LIMIT), only_overdue=True)
+    async def overdue(self, docs: Sequence[Document]) -> int:
+        """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
+        return await self._lose(docs, only_overdue=True)
 
     async def of_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
         """These running jobs of a silent worker, if it is still silent after they were looked up."""

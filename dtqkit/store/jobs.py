@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -32,6 +32,18 @@ class Settlement(msgspec.Struct, frozen=True):
     change: Change
     #: What the attempt leaves behind besides: progress, progress_message, log.
     trail: Document | None = None
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a round of recovery looks at first."""
+
+    waiting: int
+    failed: int
+    letters: int
+    #: Running jobs whose lease is over, by MongoDB's clock.
+    overdue: list[Document]
+    #: Ids of running jobs whose cancellation was asked for.
+    to_stop: list[str]
 
 
 class Jobs:
@@ -221,7 +233,7 @@ class Jobs:
         with told(self._where):
             return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
 
-    async def waiting(self) -> dict[tuple[str, str], int]:
+    async def count_waiting(self) -> dict[tuple[str, str], int]:
         """How many wait, by status and priority: what the lanes should hold."""
         pipeline: list[Document] = [
             {"$match": {"status": {"$in": list(WAITING)}}},
@@ -241,11 +253,62 @@ class Jobs:
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)])
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
-    async def overdue(self, limit: int) -> list[Document]:
-        """Running jobs whose lease is over, by MongoDB's clock."""
-        query: Document = {"status": "running", "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
+    # -- rounds of recovery
+
+    async def survey(self, limit: int) -> Survey:
+        """One operation: counts of what waits and of the dead, and the running jobs that want attention."""
+        failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
+        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
+        attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
+        running = [
+            {"$match": {"status": "running", **attention}},
+            {"$limit": limit},
+            {"$project": _NO_HEAVY},
+            {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
+        ]
+        # Counted from the index alone.
+        pipeline = [
+            {"$match": {"status": {"$in": list(WAITING)}}},
+            {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
+            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
+        ]
         with told(self._where):
-            return await self._jobs.find(query, _NO_HEAVY).limit(limit).to_list()
+            found = await (await self._jobs.aggregate(pipeline)).to_list()
+        counts = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
+        attention_docs = [doc for doc in found if "n" not in doc]
+        return Survey(
+            waiting=counts.get("waiting", 0),
+            failed=counts.get("failed", 0),
+            letters=counts.get("letters", 0),
+            overdue=[doc for doc in attention_docs if doc["overdue"]],
+            to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
+        )
+
+    async def waiting(self) -> AsyncIterator[Document]:
+        """All that waits: _id, status, priority, due_at, cancel_requested."""
+        fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
+        with told(self._where):
+            async for doc in self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=10_000):
+                yield doc
+
+    async def failed(self) -> AsyncIterator[Document]:
+        """All that failed, as far as a dead letter and its recovery need it."""
+        fields = dict.fromkeys(("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status"), 1)
+        with told(self._where):
+            async for doc in self._jobs.find({"status": "failed"}, fields, batch_size=1_000):
+                yield doc
+
+    async def expire(self, before: datetime) -> int:
+        """Delete the jobs that were over by then; returns how many."""
+        query = {
+            "_id": {"$lt": documents.id_at(before)},
+            "status": {"$in": list(TERMINAL)},
+            "ended_at": {"$lt": before},
+        }
+        with told(self._where, writes=True):
+            return (await self._jobs.delete_many(query)).deleted_count
 
 
 def _update(settlement: Settlement) -> Any:

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 
 class DtqError(Exception):
@@ -247,7 +247,8 @@ def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
     kind = next((kind for kind in _kinds(DtqError) if kind.code == code), DtqError)
     error = kind.__new__(kind)
     error.args = (message,)
-    vars(error).update({name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+    for name, value in facts.items():
+        setattr(error, name, tuple(cast("list[Any]", value)) if isinstance(value, list) else value)
     return error
 
 

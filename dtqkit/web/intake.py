@@ -13,7 +13,7 @@ import msgspec
 
 from dtqkit.control import Operation, Submission
 from dtqkit.errors import InvalidRequest
-from dtqkit.values import MAX_DEPTH, Unsuitable, check
+from dtqkit.values import MAX_DEPTH, Unfit, wire
 from dtqkit.web.problem import Refused
 
 #: Bytes of a body.
@@ -92,9 +92,9 @@ def _submission(value: object) -> object:
 
 def _check(value: object) -> None:
     try:
-        check(value)
-    except Unsuitable as error:
-        raise Refused("invalid_value", str(error)) from None
+        wire(value)
+    except Unfit as error:
+        raise Refused("invalid_value", f"{error.detail} (at {error.path})") from None
 
 
 def _convert(value: object, kind: Any) -> Any:

@@ -37,7 +37,7 @@ _AUTH_CODES: Final = frozenset({13, 18, 8000})
 class _PlainInts(TypeDecoder):
     """Integers of 64 bits as int: bson's own Int64 is no JSON value for whoever encodes it."""
 
-    bson_type = Int64
+    bson_type: Any = Int64  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def transform_bson(self, value: Int64) -> int:
         return int(value)

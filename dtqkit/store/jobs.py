@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from bson import ObjectId
+from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -22,6 +22,11 @@ from dtqkit.store.documents import Document
 CLAIM_MAX_MS: Final = 5_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+_NAIVE: Final[CodecOptions[Document]] = CodecOptions()
+#: What a worker does not need of the job that it claims.
+_NOT_CLAIMED: Final = dict.fromkeys(
+    (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
+)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -51,6 +56,8 @@ class Jobs:
 
     def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
         self._jobs = collection
+        # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
+        self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
 
     # -- submit
@@ -84,10 +91,10 @@ class Jobs:
     ) -> Document | None:
         """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
         with told(self._where, writes=True):
-            return await self._jobs.find_one_and_update(
+            return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
-                projection=_NO_HEAVY,
+                projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
                 maxTimeMS=CLAIM_MAX_MS,
             )
@@ -115,7 +122,7 @@ class Jobs:
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""
         with told(self._where):
-            return await self._jobs.find(documents.held(ids, claim), _NO_HEAVY).to_list()
+            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of what runs under `claims`; returns the ids that still do."""

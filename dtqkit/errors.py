@@ -6,6 +6,7 @@
     ├── TaskAlreadyRegistered    two functions under one name
     ├── AppError                 an APP (`package.module:queue`) that cannot be loaded
     ├── UnknownTask              a name that no worker has published
+    ├── InvalidOption            an option of a call: priority, delay, tags …
     ├── InvalidPayload           arguments that do not fit the task
     │   └── PayloadTooLarge
     ├── InvalidResult            a return value that cannot be recorded
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 
 class DtqError(Exception):
@@ -74,6 +75,12 @@ class UnknownTask(DtqError, LookupError):
         super().__init__(f"no task is registered as {task!r}{hint}")
         self.task = task
         self.near = tuple(near)
+
+
+class InvalidOption(DtqError, ValueError):
+    """An option of a call has a value that it cannot have; names the option, the value and what is allowed."""
+
+    code = "invalid_option"
 
 
 class InvalidPayload(DtqError, ValueError):
@@ -240,7 +247,8 @@ def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
     kind = next((kind for kind in _kinds(DtqError) if kind.code == code), DtqError)
     error = kind.__new__(kind)
     error.args = (message,)
-    vars(error).update({name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+    for name, value in facts.items():
+        setattr(error, name, tuple(cast("list[Any]", value)) if isinstance(value, list) else value)
     return error
 
 

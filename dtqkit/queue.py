@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -35,9 +35,10 @@ R = TypeVar("R")
 class AsyncJobHandle(Generic[R]):
     """A job that can be awaited. Attributes never do I/O: they tell what was last heard."""
 
-    def __init__(self, queue: AsyncTaskQueue, job: Job) -> None:
+    def __init__(self, queue: AsyncTaskQueue, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
         self._queue = queue
         self._job = job
+        self._decode = decode
         self._follows = False
 
     @property
@@ -68,7 +69,8 @@ class AsyncJobHandle(Generic[R]):
         Raises JobFailed, JobCancelled, or TimeoutError. Cancelling the wait leaves the job alone.
         """
         async with asyncio.timeout(timeout):
-            return result_of(await self.over())
+            result = result_of(await self.over())
+        return result if self._decode is None else self._decode(result)
 
     async def over(self) -> Job:
         """The job once it is over, however it ended."""
@@ -185,7 +187,7 @@ class AsyncTaskQueue:
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        return AsyncJobHandle(self, await self.control.submit(submission_of(call)))
+        return AsyncJobHandle(self, await self.control.submit(submission_of(call)), call.task.decode_result)
 
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[AsyncJobHandle[R]]:
         """Submit many at once, in bulk. Raises at the first that is refused, after the others were accepted."""
@@ -193,7 +195,8 @@ class AsyncTaskQueue:
         for call in wanted:
             self._register(call)
         items = await self.control.submit_many([submission_of(call) for call in wanted])
-        return [AsyncJobHandle(self, job) for job in jobs_of(items)]
+        jobs = jobs_of(items)
+        return [AsyncJobHandle(self, job, c.task.decode_result) for job, c in zip(jobs, wanted, strict=True)]
 
     def _register(self, call: Call[Any]) -> None:
         self.registry.add(call.task)

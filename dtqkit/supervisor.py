@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from dtqkit.errors import DtqError
 from dtqkit.jobs import Priority
@@ -104,6 +104,8 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
+        # It stops by itself when we are gone.
+        arguments += ["--owner", str(os.getpid())]
         slot.process = subprocess.Popen(
             [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
             env={**os.environ, **environment_of(self._settings)},
@@ -157,7 +159,7 @@ def environment_of(settings: Settings) -> Mapping[str, str]:
     values: dict[str, str] = {}
     for field in settings.__struct_fields__:
         value = getattr(settings, field)
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        text = ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
         if text or field in SECRET:
             values[variables(field)[0]] = text
     return values

@@ -27,6 +27,7 @@ from typing import (
 
 import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing_extensions import TypeVar as DefaultTypeVar
 
 from dtqkit.control import AttemptRow, Control, Page, Requeued
 from dtqkit.errors import TaskDefinitionError, WrongLoop, redact
@@ -56,6 +57,18 @@ Isolation: TypeAlias = Literal["auto", "process", "thread"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
+
+
+class _Anything:
+    """Nobody has one: only a first parameter that takes anything, or says nothing, takes this."""
+
+
+#: What the decorator tells apart. Untyped comes first, since a first parameter that takes anything takes a Context too.
+Untyped: TypeAlias = Callable[Concatenate[_Anything, ...], R]
+ContextCoroutine: TypeAlias = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+ContextFunction: TypeAlias = Callable[Concatenate[Context, P], R]
+CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 
 
 class JobHandle(Generic[R]):
@@ -175,7 +188,7 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
         return f"<{len(self)} jobs: {shown}>"
 
 
-class QueuedTask(Task[P, R]):
+class QueuedTask(Task[P, R, F_co]):
     """A task that can submit itself, once it belongs to a queue."""
 
     _queue: TaskQueue | None = None
@@ -193,7 +206,7 @@ class QueuedTask(Task[P, R]):
             )
         return self._queue
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Submit a job: accepted, and journaled by MongoDB, when this returns.
 
         Raises InvalidPayload when the arguments do not fit, StoreUnavailable when MongoDB does not take it, and
@@ -239,11 +252,11 @@ class Configured(Generic[P, R]):
         self._task = task
         self._options = options
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         call = self._task.bind(*args, **kwargs)
         return Call(self._task, call.payload, self._options)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         return self._task.queue.submit_call(self.bind(*args, **kwargs))
 
     delay = submit
@@ -263,13 +276,15 @@ class Decorator:
         self._options = options
 
     @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
+    def __call__(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
     @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> QueuedTask[P, R]: ...
+    def __call__(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
+    def __call__(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R]: ...
+    def __call__(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
         name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
         made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
@@ -360,13 +375,15 @@ class TaskQueue:
     # -- tasks
 
     @overload
-    def task(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
+    def task(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
     @overload
-    def task(self, function: Callable[Concatenate[Context, P], R], /) -> QueuedTask[P, R]: ...
+    def task(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
+    def task(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
     @overload
-    def task(self, function: Callable[P, R], /) -> QueuedTask[P, R]: ...
+    def task(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     @overload
     def task(
         self,
@@ -528,13 +545,15 @@ class TaskQueue:
 
 
 @overload
-def task(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
+def task(function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
 @overload
-def task(function: Callable[Concatenate[Context, P], R], /) -> QueuedTask[P, R]: ...
+def task(function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
 @overload
-def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> QueuedTask[P, R]: ...
+def task(function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
 @overload
-def task(function: Callable[P, R], /) -> QueuedTask[P, R]: ...
+def task(function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+@overload
+def task(function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
 @overload
 def task(
     *,

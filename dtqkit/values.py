@@ -1,135 +1,223 @@
-"""What may cross the wire: JSON values that BSON can hold, and nothing else. Nothing is ever pickled."""
+"""What may cross the wire: JSON values that MongoDB can hold, and how Python values become such.
+
+A value is None, a bool, an int of 64 bits, a finite float, a str, a list, or a dict with str keys. Text holds
+no NUL and no lone surrogate; a key is not empty, does not start with `$` and has no `.`; containers nest at
+most MAX_DEPTH deep.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Final, TypeAlias, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
-from dtqkit.errors import InvalidResult
+from dtqkit.errors import InvalidPayload, InvalidResult
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-#: Lists and objects inside each other.
+#: Containers inside each other, the outermost (the payload itself) counted.
 MAX_DEPTH: Final = 32
-_MAX_INT: Final = 2**63 - 1
-_MIN_INT: Final = -(2**63)
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+#: Characters of an offending value that an error shows.
+MAX_SHOWN: Final = 60
 
-
-class Unsuitable(ValueError):
-    """A value that cannot be stored: `path` says where it is, as in `$.pages[3].width`."""
-
-    def __init__(self, path: str, detail: str) -> None:
-        super().__init__(f"{detail} (at {path})")
-        self.path = path
-        self.detail = detail
-
-
-def check(value: object, path: str = "$") -> Json:
-    """`value` itself if it is made of None, bool, 64-bit int, finite float, str, list and dict; tuples become lists.
-
-    Raises Unsuitable.
-    """
-    return _check(value, path, 0)
-
-
-def _check(value: object, path: str, depth: int) -> Json:
-    kind = type(value)
-    if kind is str:
-        _check_text(cast(str, value), path, "a string")
-    elif kind is int:
-        if not _MIN_INT <= cast(int, value) <= _MAX_INT:
-            raise Unsuitable(path, f"the integer {shown(value)} does not fit in 64 bits")
-    elif kind is float:
-        if not math.isfinite(cast(float, value)):
-            raise Unsuitable(path, f"{value} is not a JSON number")
-    elif value is None or kind is bool:
-        pass
-    elif kind is dict or kind is list or kind is tuple:
-        if depth >= MAX_DEPTH:
-            raise Unsuitable(path, f"lists and objects are nested more than {MAX_DEPTH} deep")
-        if kind is dict:
-            return _check_object(cast(dict[object, object], value), path, depth + 1)
-        items = cast("list[object] | tuple[object, ...]", value)
-        return [_check(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(items)]
-    else:
-        raise Unsuitable(path, f"a {_name(kind)} is not a JSON value: {shown(value)}")
-    return cast(Json, value)
-
-
-def _check_object(value: dict[object, object], path: str, depth: int) -> Json:
-    checked: dict[str, Json] = {}
-    for key, item in value.items():
-        if type(key) is not str:
-            raise Unsuitable(path, f"a key of an object is a string, not the {_name(type(key))} {shown(key)}")
-        _check_text(key, path, "a key")
-        if key.startswith("$") or "." in key:
-            raise Unsuitable(path, f"the key {shown(key)} begins with $ or has a dot in it")
-        checked[key] = _check(item, f"{path}.{key}", depth)
-    return checked
-
-
-def _check_text(text: str, path: str, what: str) -> None:
-    if "\0" in text:
-        raise Unsuitable(path, f"{what} has a NUL character in it")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Unsuitable(path, f"{what} has half of a surrogate pair in it") from None
-
-
-def to_builtins(value: object, path: str = "$") -> Json:
-    """`value` as a JSON value; dates, enums, dataclasses, structs and the like are converted. Raises Unsuitable."""
-    try:
-        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_refuse)
-    except Unsuitable as error:
-        raise Unsuitable(_find(value, path), error.detail) from None
-    except RecursionError:
-        raise Unsuitable(path, "lists and objects are nested too deep, or contain themselves") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Unsuitable(path, str(error)) from None
-    return check(plain, path)
+_type_of: Callable[[Any], type[Any]] = type  # of Any, the builtin gives a type that is not known
+_SCALARS: Final = frozenset({type(None), bool, int, float, str})
 
 
 def to_wire(value: object) -> Json:
-    """A task's return value as it is recorded. Raises InvalidResult, which names the part that cannot be."""
+    """A task's return value as a JSON value; InvalidResult names the part that has none.
+
+    Enums become their value; dates, times and durations ISO 8601 text; UUID and Decimal text; bytes base64;
+    dataclasses and structs objects; tuples and sets arrays.
+    """
     try:
-        return to_builtins(value)
-    except Unsuitable as error:
-        raise InvalidResult(error.path, error.detail) from None
+        return wire(value)
+    except Unfit as unfit:
+        raise InvalidResult(unfit.path, unfit.detail) from None
 
 
-def _refuse(value: object) -> object:
-    raise Unsuitable("$", f"a {_name(type(value))} cannot be recorded: {shown(value)}")
+def check_payload(task: str, payload: Mapping[str, Any]) -> None:
+    """Refuse, with InvalidPayload, what came as JSON from elsewhere and cannot be kept."""
+    try:
+        _scan(payload, 1)
+    except Unfit as unfit:
+        raise InvalidPayload(task, unfit.path, unfit.detail) from None
 
 
-def _find(value: object, path: str) -> str:
-    """Where in plain lists and dicts the value stands that a conversion refused."""
-    children: list[tuple[str, object]] = []
-    if isinstance(value, dict):
-        children = [(f"{path}.{key}", item) for key, item in cast(dict[object, object], value).items()]
-    elif isinstance(value, list | tuple):
-        children = [(f"{path}[{i}]", item) for i, item in enumerate(cast(list[object], value))]
-    for child_path, child in children:
+class Unfit(ValueError):
+    """A value cannot cross the wire; becomes InvalidPayload or InvalidResult where it is known which."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        #: Keys and indexes from the innermost out: filled while the error rises.
+        self.steps: list[object] = []
+
+    @property
+    def path(self) -> str:
+        return "$" + "".join(map(_step, reversed(self.steps)))
+
+
+def wire(value: Any) -> Any:
+    """As `to_wire`, raising Unfit. An object of scalars, as most payloads are, is checked without a copy."""
+    kind = _type_of(value)
+    if kind not in _SCALARS and not (kind is dict and _SCALARS.issuperset(map(type, value.values()))):
         try:
-            msgspec.to_builtins(child, str_keys=True, enc_hook=_refuse)
-        except Unsuitable:
-            return _find(child, child_path)
-        except Exception:  # noqa: S112 - another part is wrong as well; this one is looked for
-            continue
-    return path
+            value = _lists(msgspec.to_builtins(value))
+        except RecursionError:
+            raise _too_deep() from None
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise _locate(value, error, 1) from None
+    _scan(value, 1)
+    return value
 
 
-def _name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _lists(value: Any) -> Any:
+    """`value` with lists for the tuples that msgspec leaves."""
+    kind = _type_of(value)
+    if kind is dict:
+        return {key: _lists(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_lists(item) for item in value]
+    return value
 
 
 def shown(value: object) -> str:
-    """A short text of `value` for an error; never raises."""
+    """`value` as an error may show it: short, and never raising."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 1] + "…")
+    if type(value) is int and not INT_MIN <= value <= INT_MAX:
+        return f"an integer of {value.bit_length()} bits"
+    if type(value) in _SCALARS:
+        return repr(value)
+    return type_name(value)
+
+
+def type_name(value: object) -> str:
+    """The name of its type, with the module unless it is a builtin: `a decimal.Decimal`."""
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _scan(value: Any, depth: int) -> None:
+    """Raise Unfit unless `value`, at `depth`, consists of exact JSON types that may cross."""
+    kind = _type_of(value)
+    if kind is str:
+        if not value.isascii() or "\0" in value:
+            _check_text(value)
+    elif kind is int:
+        if not INT_MIN <= value <= INT_MAX:
+            raise Unfit(f"{shown(value)} is beyond the 64 bits of an integer")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise Unfit(f"{value!r} is not a JSON number")
+    elif kind is dict or kind is list:
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        (_scan_object if kind is dict else _scan_array)(value, depth + 1)
+    elif value is not None and kind is not bool:
+        raise _no_json(value)
+
+
+def _scan_object(value: dict[Any, Any], depth: int) -> None:
+    key: Any = None
     try:
-        text = repr(value)
-    except Exception:
-        return f"<{_name(type(value))}>"
-    return text if len(text) <= 60 else f"{text[:57]}…"
+        for key, item in value.items():
+            if type(key) is not str or not key.isidentifier():
+                _check_key(key)
+            if type(item) is not int or not INT_MIN <= item <= INT_MAX:  # the commonest value, without a call
+                _scan(item, depth)
+    except Unfit as unfit:
+        unfit.steps.append(key)
+        raise
+
+
+def _scan_array(value: list[Any], depth: int) -> None:
+    index = 0
+    try:
+        for index, item in enumerate(value):  # noqa: B007 - for the path
+            _scan(item, depth)
+    except Unfit as unfit:
+        unfit.steps.append(index)
+        raise
+
+
+def _check_key(key: object) -> None:
+    if type(key) is not str:
+        raise Unfit(f"the key {shown(key)} is not a string")
+    if not key:
+        raise Unfit("a key is empty")
+    if key[0] == "$":
+        raise Unfit(f"the key {shown(key)} starts with $")
+    if "." in key:
+        raise Unfit(f"the key {shown(key)} has a dot in it")
+    _check_text(key)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise Unfit(f"the text {shown(text)} has a NUL character in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Unfit(f"the text {shown(text)} has a lone surrogate at {error.start}") from None
+
+
+def _too_deep() -> Unfit:
+    return Unfit(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
+def _no_json(value: object) -> Unfit:
+    hint = ": use its .tolist()" if hasattr(value, "tolist") else ""
+    return Unfit(f"{type_name(value)} has no JSON form{hint}")
+
+
+def _locate(value: Any, error: Exception, depth: int) -> Unfit:
+    """The Unfit that names the part of `value` whose conversion raised `error`."""
+    if depth > MAX_DEPTH:
+        return _too_deep()
+    for step, part in _parts(value):
+        try:
+            msgspec.to_builtins(part)
+        except RecursionError:
+            unfit = _too_deep()
+        except (TypeError, ValueError, AttributeError, OverflowError) as inner:
+            unfit = _locate(part, inner, depth + 1)
+        else:
+            continue
+        unfit.steps.append(step)
+        return unfit
+    if not isinstance(error, TypeError):
+        return Unfit(f"{type_name(value)} cannot be converted: {error}")
+    if isinstance(value, dict):
+        for key in cast("dict[Any, Any]", value):
+            if not isinstance(key, str):
+                return Unfit(f"the key {shown(key)} is not a string")
+    return _no_json(cast("object", value))
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from cast("dict[Any, Any]", value).items()
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from enumerate(cast("Iterable[Any]", value))
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield name, getattr(value, name, None)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield field.name, getattr(value, field.name, None)
+
+
+def _step(step: object) -> str:
+    if type(step) is int:
+        return f"[{step}]"
+    if isinstance(step, str) and step.isidentifier():
+        return f".{step}"
+    return f"[{shown(step)}]"

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from dtqkit import Settings, TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
+from tests.leaks import leaked_keys
+from tests.workers import Workers
 
 Mongo = MongoClient[dict[str, Any]]
 
@@ -34,3 +37,35 @@ def namespace(mongo: Mongo) -> Iterator[str]:
     for database in mongo.list_database_names():
         if database.endswith(namespace):
             mongo.drop_database(database)
+
+
+@pytest.fixture
+def settings(stores: LocalStores, namespace: str) -> Settings:
+    """The shared servers, the test's namespace, and times that are a tenth of the real ones."""
+    return Settings(
+        redis_url=stores.redis_url,
+        atlas_uri=stores.atlas_uri,
+        namespace=namespace,
+        heartbeat_s=0.2,
+        lease_s=6.0,
+        grace_s=2.0,
+        children=1,
+    )
+
+
+@pytest.fixture
+def queue(settings: Settings, stores: LocalStores) -> Iterator[TaskQueue]:
+    """A queue with the tasks of tests/sample.py and no workers; afterwards, nothing of it may be left in Redis."""
+    with TaskQueue(settings) as queue:
+        queue.include("tests.sample")
+        yield queue
+    left = leaked_keys(stores.redis_url, settings.namespace)
+    known = ("epoch", "workers", "queue:high", "queue:medium", "queue:low", "queue:scheduled", "queue:inflight")
+    assert [key for key in left if key.partition(":")[2] not in known] == []
+
+
+@pytest.fixture
+def worker(queue: TaskQueue) -> Iterator[Workers]:
+    """One worker for `queue`, in a thread of this process."""
+    with Workers(queue) as workers:
+        yield workers

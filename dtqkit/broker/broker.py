@@ -43,8 +43,20 @@ class Tick(msgspec.Struct, frozen=True):
     now_ms: float
     swept: int
     moved: int
+    #: Keys of a wrong type that were removed.
+    mended: int
+    #: Redis's run_id when the lanes were last known to be complete, and now.
     epoch: str
+    run_id: str
     scores: dict[str, str]
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
+
+    lanes: set[str]
+    inflight: dict[str, float]
+    scheduled: dict[str, float]
 
 
 class Broker:
@@ -57,6 +69,8 @@ class Broker:
         self._fetch = self._script("fetch")
         self._lead = self._script("lead")
         self._forget = self._script("forget")
+        self._prune = self._script("prune")
+        self._epoch = self._script("epoch")
         self._resign = self._script("resign")
 
     def _script(self, name: str) -> AsyncScript:
@@ -91,6 +105,11 @@ class Broker:
         with told(self._url):
             await pipe.execute()
 
+    async def put_back(self, members: Mapping[str, float]) -> None:
+        """List jobs that have had their turn already: at the front of their lanes from the given time (ms) on."""
+        with told(self._url):
+            await cast(Any, self._redis.zadd(self.keys.inflight, dict(members)))
+
     async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
         """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
         with told(self._url):
@@ -99,11 +118,6 @@ class Broker:
                 args=[limit, int(INFLIGHT_S * 1000), *lanes, *claimed],
             )
         return cast(list[str], members)
-
-    async def claimed(self, members: Sequence[str]) -> None:
-        """Forget members that were noted as in flight."""
-        with told(self._url):
-            await cast(Any, self._redis.zrem(self.keys.inflight, *members))
 
     def popper(self, lanes: Sequence[Priority]) -> Popper:
         """The blocking pop of an idle worker, on a connection of its own."""
@@ -125,21 +139,23 @@ class Broker:
         """Take or keep the leader's lock; if held, put back what is overdue and move what is due."""
         keys = self.keys
         with told(self._url):
-            leads, now, swept, moved, epoch, scores = cast(
-                tuple[int, int, int, int, str, list[str]],
+            leads, now, swept, moved, mended, epoch, run_id, scores = cast(
+                tuple[int, int, int, int, int, str, str, list[str]],
                 await self._lead(
                     keys=[
                         keys.leader,
                         keys.inflight,
                         keys.scheduled,
                         keys.workers,
+                        keys.cancels,
                         keys.epoch,
                         *keys.lanes(),
                     ],
                     args=[candidate, int(lock_s * 1000), move_limit],
                 ),
             )
-        return Tick(bool(leads), now, swept, moved, epoch, dict(zip(scores[::2], scores[1::2], strict=True)))
+        by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker)
 
     async def resign(self, candidate: str) -> None:
         with told(self._url):
@@ -172,14 +188,76 @@ class Broker:
             beats.append(msgspec.structs.replace(beat, age_s=max(0.0, now - score / 1000)))
         return tuple(sorted(beats, key=lambda b: b.name))
 
+    # -- audit
+
+    async def listed(self) -> Listed:
+        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twic."""
+        keys = self.keys
+        lanes: set[str] = set()
+        with told(self._url):
+            for lane in keys.lanes():
+                for start in range(0, int(await cast(Any, self._redis.llen(lane))), _CHUNK):
+                    lanes.update(await cast(Any, self._redis.lrange(lane, start, start + _CHUNK - 1)))
+            inflight = cast(
+                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.inflight, 0, -1, withscores=True)
+            )
+            scheduled = cast(
+                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.scheduled, 0, -1, withscores=True)
+            )
+        return Listed(lanes, dict(inflight), dict(scheduled))
+
+    async def listed_count(self) -> int:
+        """How many ids there are in the lanes and in the sets."""
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for lane in self.keys.lanes():
+            pipe.llen(lane)
+        pipe.zcard(self.keys.inflight)
+        pipe.zcard(self.keys.scheduled)
+        with told(self._url):
+            return sum(cast(list[int], await pipe.execute()))
+
+    async def prune(self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float]) -> int:
+        """Drop members whose score is still as given; returns how many."""
+        dropped = 0
+        with told(self._url):
+            for key, members in ((self.keys.inflight, inflight), (self.keys.scheduled, scheduled)):
+                flat = [str(x) for m, score in members.items() for x in (m, f"{score:.17g}")]
+                for start in range(0, len(flat), 2 * _CHUNK):
+                    part = flat[start : start + 2 * _CHUNK]
+                    dropped += cast(int, await self._prune(keys=[key], args=part))
+        return dropped
+
+    async def begin_epoch(self, nonce: str) -> None:
+        with told(self._url):
+            await cast(Any, self._redis.set(self.keys.epoch_building, nonce, ex=3600))
+
+    async def finish_epoch(self, nonce: str, run_id: str) -> bool:
+        """Say that the lanes are complete; False when Redis was emptied, or another leader began, in between."""
+        with told(self._url):
+            done = await self._epoch(keys=[self.keys.epoch, self.keys.epoch_building], args=[nonce, run_id])
+        return bool(done)
+
+    async def note_rounds(self, rounds: bytes) -> None:
+        """Keep what the leader's rounds did, for whoever asks how recovery fares."""
+        with told(self._url):
+            await cast(Any, self._redis.set(self.keys.rounds, rounds, ex=3600))
+
+    async def rounds(self) -> str | None:
+        """What `note_rounds` kept."""
+        with told(self._url):
+            return cast("str | None", await cast(Any, self._redis.get(self.keys.rounds)))
+
     # -- bus
 
     async def ask_to_stop(self, job_ids: Iterable[str], now_ms: float) -> None:
         """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
         ids = dict.fromkeys(job_ids, now_ms + CANCEL_S * 1000)
         if ids:
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
+            pipe.zadd(self.keys.cancels, ids)
+            pipe.pexpire(self.keys.cancels, int(2 * CANCEL_S * 1000))
             with told(self._url):
-                await cast(Any, self._redis.zadd(self.keys.cancels, ids))
+                await pipe.execute()
 
     async def show(self, news: Sequence[ProgressEvent]) -> None:
         """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""

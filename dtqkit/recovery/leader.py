@@ -6,12 +6,16 @@ import asyncio
 import logging
 import random
 import secrets
+from datetime import timedelta
 from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.broker import Tick
 from dtqkit.errors import StoreUnavailable
-from dtqkit.recovery.reap import Reaper
+from dtqkit.recovery.audit import Auditor
+from dtqkit.recovery.deadletters import DeadLetterRounds
+from dtqkit.recovery.reap import LIMIT, Reaper
+from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
 from dtqkit.settings import Settings
 from dtqkit.store import Store
@@ -20,6 +24,12 @@ log = logging.getLogger("dtqkit.recovery")
 
 #: Beats between two answers after which silence is judged anew.
 _GAP_BEATS: Final = 1.5
+#: Rounds between two audits by id, of lanes and of dead letters.
+_AUDIT_ROUNDS: Final = 5
+#: Part of a round after which a count that differed is compared again: what is on its way has arrived by then.
+_AGAIN: Final = 1 / 6
+#: How often old jobs are deleted, in seconds.
+_EXPIRE_S: Final = 3600.0
 
 
 class Leader:
@@ -31,11 +41,21 @@ class Leader:
         self._store = store
         self._candidate = f"{candidate}-{secrets.token_hex(4)}"
         self._reaper = Reaper(broker, store, rng)
+        self._auditor = Auditor(broker, store)
+        self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
+        self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
-        self._mongodb_back_at = float("-inf")
-        self._next_round = 0.0
         self.leads = False
+        self._begin(0.0)
+
+    def _begin(self, now: float) -> None:
+        """A new leader looks at everything at once, but takes running jobs only when their workers have had time."""
+        self._next_survey = 0.0
+        self._next_audit = 0.0
+        self._next_expiry = 0.0
+        self._recount_at: float | None = None
+        self._law_from = now + self._settings.round_s
 
     def heard(self, led: bool, scores: dict[str, str]) -> None:
         """What a beat of a worker in this process brought back: even a candidate watches, so as to be ready."""
@@ -55,13 +75,10 @@ class Leader:
                     await asyncio.sleep(self._settings.heartbeat_s / 2)
         finally:
             if self.leads:
-                await self._resign()
-
-    async def _resign(self) -> None:
-        try:
-            await self._broker.resign(self._candidate)
-        except StoreUnavailable:
-            pass  # the lock ends by itself
+                try:
+                    await self._broker.resign(self._candidate)
+                except StoreUnavailable:
+                    pass  # the lock ends by itself
 
     async def _lead(self) -> Tick:
         tick = await self._broker.lead(self._candidate, self._settings.lock_s)
@@ -77,32 +94,84 @@ class Leader:
                 log.warning("cannot lead: %s", error)
             self.leads = False
             return
-        if tick.leads != self.leads:
-            log.info("%s %s", self._candidate, "leads" if tick.leads else "does not lead any more")
+        if tick.leads and not self.leads:
+            log.info("%s leads", self._candidate)
+            self._begin(asyncio.get_running_loop().time())
         self.leads = tick.leads
-        if self.leads:
-            await self._rounds()
-
-    async def _rounds(self) -> None:
-        now = asyncio.get_running_loop().time()
+        if not tick.leads:
+            return
+        self._rounds.did("sweep", tick.swept)
+        self._rounds.did("mend", tick.mended)
         try:
-            for worker, score in self._silence.silent(now).items():
-                await self._bury(worker, score)
-            if now >= self._next_round and now >= self._mongodb_back_at:
-                await self._reaper.law()
-                self._next_round = now + self._settings.round_s
+            await self._recover(tick)
         except StoreUnavailable as error:
             log.warning("a round of recovery is put off: %s", error)
-            # Workers could not renew either: they get the time to do so first.
-            self._mongodb_back_at = asyncio.get_running_loop().time() + self._settings.round_s
+            # Workers could not renew either: once MongoDB is back, they get the time to do so first.
+            self._law_from = asyncio.get_running_loop().time() + self._settings.round_s
+        except Exception:
+            log.exception("a round of recovery broke; the next one tries again")
+
+    async def _recover(self, tick: Tick) -> None:
+        now = asyncio.get_running_loop().time()
+        if tick.epoch != tick.run_id:
+            self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
+            self._next_survey = 0.0
+        if tick.mended:
+            self._next_audit = 0.0
+        for worker, score in self._silence.silent(now).items():
+            await self._bury(worker, score)
+        if now >= self._next_survey or (self._recount_at is not None and now >= self._recount_at):
+            await self._survey(now)
+        if now >= self._next_audit:
+            self._next_audit = now + _AUDIT_ROUNDS * self._settings.round_s
+            await self._audit()
+        if now >= self._next_expiry:
+            self._next_expiry = now + _EXPIRE_S
+            before = self._store.now() - timedelta(days=self._settings.retention_days)
+            self._rounds.did("expire", await self._store.jobs.expire(before))
+        if self._rounds.changed:
+            await self._broker.note_rounds(self._rounds.encode())
 
     async def _bury(self, worker: str, score: str) -> None:
+        """A silent worker: its jobs are taken; once it has none, it is forgotten."""
+
         async def still_silent() -> bool:
             tick = await self._lead()
             return tick.leads and self._silence.still(worker, score)
 
         docs = await self._store.jobs.running_of(worker)
         if docs:
-            await self._reaper.of_silent(docs, still_silent)
-        else:
-            await self._broker.forget(worker, score)
+            self._rounds.did("short cut", await self._reaper.of_silent(docs, still_silent))
+        elif await self._broker.forget(worker, score):
+            log.warning("worker %s is gone", worker)
+            # It may have popped ids that it never claimed.
+            self._rounds.did("audit", (await self._auditor.audit()).listed)
+
+    async def _survey(self, now: float) -> None:
+        """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
+        recount = self._recount_at is not None and now >= self._recount_at
+        self._recount_at = None
+        if now >= self._next_survey:
+            self._next_survey = now + self._settings.round_s
+        survey = await self._store.jobs.survey(LIMIT)
+        if survey.overdue and now >= self._law_from:
+            self._rounds.did("law", await self._reaper.overdue(survey.overdue))
+        await self._broker.ask_to_stop(survey.to_stop, self._store.now().timestamp() * 1000)
+        self._rounds.did("survey", 0)
+        if await self._auditor.missing(survey.waiting):
+            if recount:
+                await self._audit()
+            else:
+                self._recount_at = now + self._settings.round_s * _AGAIN
+        if survey.failed != survey.letters:
+            await self._audit_dead_letters()
+
+    async def _audit(self) -> None:
+        repairs = await self._auditor.audit()
+        self._rounds.did("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
+        await self._audit_dead_letters()
+
+    async def _audit_dead_letters(self) -> None:
+        repaired, recovered = await self._dead_letters.run()
+        self._rounds.did("dead letters", repaired)
+        self._rounds.did("another life", recovered)

@@ -10,7 +10,6 @@ from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch
-from dtqkit.jobs import Priority
 from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
@@ -29,9 +28,9 @@ class Reaper:
         self._store = store
         self._rng = rng
 
-    async def law(self) -> int:
-        """All running jobs whose lease is over, by MongoDB's clock."""
-        return await self._lose(await self._store.jobs.overdue(LIMIT), only_overdue=True)
+    async def overdue(self, docs: Sequence[Document]) -> int:
+        """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
+        return await self._lose(docs, only_overdue=True)
 
     async def of_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
         """These running jobs of a silent worker, if it is still silent after they were looked up."""
@@ -53,17 +52,13 @@ class Reaper:
         return len(taken)
 
     async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
-        ready: dict[Priority, list[str]] = {}
-        later: dict[str, float] = {}
+        again: dict[str, float] = {}
         events: list[JobEvent] = []
         now_ms = self._store.now().timestamp() * 1000
         for doc, change in taken:
             job = to_job(doc)
             if change.status == "scheduled":
-                if change.delay_s:
-                    later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
-                else:
-                    ready.setdefault(job.priority, []).append(job.id)
+                again[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
             events.append(
                 JobEvent(
                     id=job.id,
@@ -76,6 +71,8 @@ class Reaper:
                 )
             )
         try:
-            await self._broker.push(ready, later, encode_batch(events))
+            if again:
+                await self._broker.put_back(again)
+            await self._broker.publish(encode_batch(events))
         except StoreUnavailable:
             log.warning("%d lost jobs are left for the audit to list: Redis is away", len(taken))

@@ -46,6 +46,11 @@ class DeadLetters:
             if any(e["code"] != _DUPLICATE_KEY for e in error.details["writeErrors"]):
                 raise
 
+    async def all(self) -> dict[ObjectId, int]:
+        """The death that each letter tells of."""
+        with told(self._where):
+            return {doc["_id"]: doc["death_seq"] async for doc in self._dead.find({}, {"death_seq": 1})}
+
     async def delete(self, job: ObjectId, death_seq: int) -> None:
         """Take away the letter of this death, never of a later one."""
         with told(self._where, writes=True):

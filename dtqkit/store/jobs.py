@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from bson import ObjectId
+from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -22,6 +22,11 @@ from dtqkit.store.documents import Document
 CLAIM_MAX_MS: Final = 5_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+_NAIVE: Final[CodecOptions[Document]] = CodecOptions()
+#: What a worker does not need of the job that it claims.
+_NOT_CLAIMED: Final = dict.fromkeys(
+    (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
+)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -34,11 +39,25 @@ class Settlement(msgspec.Struct, frozen=True):
     trail: Document | None = None
 
 
+class Survey(msgspec.Struct, frozen=True):
+    """What a round of recovery looks at first."""
+
+    waiting: int
+    failed: int
+    letters: int
+    #: Running jobs whose lease is over, by MongoDB's clock.
+    overdue: list[Document]
+    #: Ids of running jobs whose cancellation was asked for.
+    to_stop: list[str]
+
+
 class Jobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
     def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
         self._jobs = collection
+        # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
+        self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
 
     # -- submit
@@ -72,10 +91,10 @@ class Jobs:
     ) -> Document | None:
         """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
         with told(self._where, writes=True):
-            return await self._jobs.find_one_and_update(
+            return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
-                projection=_NO_HEAVY,
+                projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
                 maxTimeMS=CLAIM_MAX_MS,
             )
@@ -103,7 +122,7 @@ class Jobs:
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""
         with told(self._where):
-            return await self._jobs.find(documents.held(ids, claim), _NO_HEAVY).to_list()
+            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of what runs under `claims`; returns the ids that still do."""
@@ -198,7 +217,7 @@ class Jobs:
             return await cursor.max_time_ms(max_ms).to_list()
 
     async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
-        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from `since`), waits, runs.
+        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.
 
         A failed job's wait is not among them: its record has the next attempt's.
         """
@@ -221,7 +240,7 @@ class Jobs:
         with told(self._where):
             return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
 
-    async def waiting(self) -> dict[tuple[str, str], int]:
+    async def count_waiting(self) -> dict[tuple[str, str], int]:
         """How many wait, by status and priority: what the lanes should hold."""
         pipeline: list[Document] = [
             {"$match": {"status": {"$in": list(WAITING)}}},
@@ -241,11 +260,62 @@ class Jobs:
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)])
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
-    async def overdue(self, limit: int) -> list[Document]:
-        """Running jobs whose lease is over, by MongoDB's clock."""
-        query: Document = {"status": "running", "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
+    # -- rounds of recovery
+
+    async def survey(self, limit: int) -> Survey:
+        """One operation: counts of what waits and of the dead, and the running jobs that want attention."""
+        failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
+        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
+        attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
+        running = [
+            {"$match": {"status": "running", **attention}},
+            {"$limit": limit},
+            {"$project": _NO_HEAVY},
+            {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
+        ]
+        # Counted from the index alone.
+        pipeline = [
+            {"$match": {"status": {"$in": list(WAITING)}}},
+            {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
+            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
+        ]
         with told(self._where):
-            return await self._jobs.find(query, _NO_HEAVY).limit(limit).to_list()
+            found = await (await self._jobs.aggregate(pipeline)).to_list()
+        counts = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
+        attention_docs = [doc for doc in found if "n" not in doc]
+        return Survey(
+            waiting=counts.get("waiting", 0),
+            failed=counts.get("failed", 0),
+            letters=counts.get("letters", 0),
+            overdue=[doc for doc in attention_docs if doc["overdue"]],
+            to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
+        )
+
+    async def waiting(self) -> AsyncIterator[Document]:
+        """All that waits: _id, status, priority, due_at, cancel_requested."""
+        fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
+        with told(self._where):
+            async for doc in self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=10_000):
+                yield doc
+
+    async def failed(self) -> AsyncIterator[Document]:
+        """All that failed, as far as a dead letter and its recovery need it."""
+        fields = dict.fromkeys(("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status"), 1)
+        with told(self._where):
+            async for doc in self._jobs.find({"status": "failed"}, fields, batch_size=1_000):
+                yield doc
+
+    async def expire(self, before: datetime) -> int:
+        """Delete the jobs that were over by then; returns how many."""
+        query = {
+            "_id": {"$lt": documents.id_at(before)},
+            "status": {"$in": list(TERMINAL)},
+            "ended_at": {"$lt": before},
+        }
+        with told(self._where, writes=True):
+            return (await self._jobs.delete_many(query)).deleted_count
 
 
 def _update(settlement: Settlement) -> Any:

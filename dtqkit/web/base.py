@@ -31,6 +31,9 @@ _EXPOSED: Final = "Location, Retry-After, X-Request-Id"
 _PREFLIGHT_S: Final = 600
 
 
+_NOT_JSON: Final = Refused("unsupported_media_type", "the body must be application/json")
+
+
 class Services(msgspec.Struct, frozen=True):
     """What the handlers of one server share."""
 
@@ -85,8 +88,11 @@ class Base(RequestHandler):
         self.services.doorkeeper.check(request.headers.get("Authorization"), request.remote_ip or "", scope)
         if len(request.body) > MAX_BODY:
             raise Refused("too_large", f"the body has {len(request.body):,} bytes, and {MAX_BODY:,} are allowed")
-        if request.body and request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
-            raise Refused("unsupported_media_type", "the body must be application/json")
+        if request.body and not self._is_json():
+            raise _NOT_JSON
+
+    def _is_json(self) -> bool:
+        return self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
 
     def options(self, *_: str, **__: str) -> None:
         """The preflight of a page of another origin; a page that we do not share with learns nothing."""
@@ -129,6 +135,8 @@ class Base(RequestHandler):
         match error:
             case DtqError():
                 problem = problem_of(error, self.request_id)
+            case HTTPError() if status_code == 400 and not self._is_json():  # a form that Tornado could not read
+                problem = problem_of(_NOT_JSON, self.request_id)
             case HTTPError() if status_code < 500:
                 title = HTTPStatus(status_code).phrase
                 problem = Problem(

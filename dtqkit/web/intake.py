@@ -13,7 +13,7 @@ import msgspec
 
 from dtqkit.control import Operation, Submission
 from dtqkit.errors import InvalidRequest
-from dtqkit.values import MAX_DEPTH, Unsuitable, check
+from dtqkit.values import MAX_DEPTH, Unfit, wire
 from dtqkit.web.problem import Refused
 
 #: Bytes of a body.
@@ -72,17 +72,17 @@ def read_body(operation: Operation, body: bytes) -> Any:
         value = _submission(value)
     elif operation.name == "submit_many" and isinstance(value, list):
         value = [_submission(item) for item in cast(list[object], value)]
-    else:
-        _check(value)
-    return _convert(value, operation.request)
+    record: Any = _convert(value, operation.request)
+    for part in record if operation.name == "submit_many" else (record,):
+        _check_text(part)
+    return record
 
 
 def _submission(value: object) -> object:
-    """Checked but for the payload, which its task checks. `type` is taken for `task`, as others call it."""
+    """`type` is taken for `task`, as others call it."""
     if not isinstance(value, dict):
         return value
     given = cast(dict[str, Any], value)
-    _check({key: item for key, item in given.items() if key != "payload"})
     if "type" in given:
         if "task" in given:
             raise InvalidRequest("give `task` or `type`, not both")
@@ -90,11 +90,12 @@ def _submission(value: object) -> object:
     return given
 
 
-def _check(value: object) -> None:
+def _check_text(record: msgspec.Struct) -> None:
+    """Text that MongoDB cannot hold is refused, but in a payload, which its task checks."""
     try:
-        check(value)
-    except Unsuitable as error:
-        raise Refused("invalid_value", str(error)) from None
+        wire({name: getattr(record, name) for name in record.__struct_fields__ if name != "payload"})
+    except Unfit as error:
+        raise Refused("invalid_value", f"{error.detail} (at {error.path})") from None
 
 
 def _convert(value: object, kind: Any) -> Any:

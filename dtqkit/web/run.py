@@ -45,6 +45,8 @@ def run(
         )
     if not settings.token and not settings.read_token:
         raise SettingsError(f"DTQ_TOKEN is not set: without one, a server that listens on {host} would serve anybody")
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)  # of a server that was killed
     sockets = bind(settings, host)
 
     def ready(address: Address) -> None:

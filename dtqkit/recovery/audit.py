@@ -1,0 +1,102 @@
+"""Put right what Redis lists: compared with the record by count, and, where that differs or now and then, by id."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Final
+
+import msgspec
+
+from dtqkit.broker import Broker
+from dtqkit.broker.broker import INFLIGHT_S, Listed
+from dtqkit.broker.keys import member, split_member
+from dtqkit.jobs import Priority
+from dtqkit.store import Store
+from dtqkit.store.documents import Document
+
+log = logging.getLogger("dtqkit.recovery")
+
+#: How far a score may be from a job's due time, in ms: clocks differ a little.
+_TOLERANCE_MS: Final = 2_000.0
+#: A waiting id whose score lies further ahead than this will not be seen again in time (ms).
+_FAR_MS: Final = 2_000.0 + INFLIGHT_S * 1000
+
+
+class Repairs(msgspec.Struct):
+    """What an audit did."""
+
+    listed: int = 0
+    rescored: int = 0
+    pruned: int = 0
+    cancelled: int = 0
+
+
+class Auditor:
+    """Every method may be run at any time, by two leaders at once: an id that is listed twice is claimed once."""
+
+    def __init__(self, broker: Broker, store: Store) -> None:
+        self._broker = broker
+        self._store = store
+
+    async def missing(self, waiting: int) -> bool:
+        """Whether Redis lists fewer ids than wait."""
+        return await self._broker.listed_count() < waiting
+
+    async def rebuild(self, run_id: str) -> Repairs:
+        """After Redis was emptied or restarted: list what is missing, then say that the lanes are complete."""
+        nonce = secrets.token_hex(8)
+        await self._broker.begin_epoch(nonce)
+        repairs = await self.audit()
+        if not await self._broker.finish_epoch(nonce, run_id):
+            log.warning("Redis changed while the lanes were rebuilt: once more")
+        return repairs
+
+    async def audit(self) -> Repairs:
+        """By id. Redis is read before the record, so that what it lists and the record does not know is no new job."""
+        listed = await self._broker.listed()
+        now_ms = self._store.now().timestamp() * 1000
+        repairs = Repairs()
+        ready: dict[Priority, list[str]] = {}
+        later: dict[str, float] = {}
+        waiting: set[str] = set()
+        async for doc in self._store.jobs.waiting():
+            if doc.get("cancel_requested"):
+                await self._store.jobs.cancel(doc["_id"])
+                repairs.cancelled += 1
+                continue
+            name = member(doc["priority"], str(doc["_id"]))
+            waiting.add(name)
+            place = _place(doc, name, listed, now_ms)
+            if isinstance(place, float):
+                later[name] = place
+                repairs.rescored += name in listed.scheduled
+                repairs.listed += name not in listed.scheduled
+            elif isinstance(place, str):
+                ready.setdefault(doc["priority"], []).append(place)
+                repairs.listed += 1
+        if ready or later:
+            await self._broker.push(ready, later)
+        repairs.pruned = await self._broker.prune(
+            inflight={m: s for m, s in listed.inflight.items() if m not in waiting},
+            scheduled={m: s for m, s in listed.scheduled.items() if m not in waiting},
+        )
+        if repairs != Repairs():
+            log.warning("the lanes were put right: %s", repairs)
+        return repairs
+
+
+def _place(doc: Document, name: str, listed: Listed, now_ms: float) -> str | float | None:
+    """Where a waiting job must be put: in its lane (its id), in the schedule (a score), or nowhere: it is listed."""
+    _, job_id = split_member(name)
+    if job_id in listed.lanes:
+        return None
+    soon_ms = now_ms + _FAR_MS
+    if listed.inflight.get(name, soon_ms + 1) <= soon_ms:
+        return None
+    due = doc.get("due_at") if doc["status"] == "scheduled" else None
+    due_ms = due.timestamp() * 1000 if due is not None else now_ms
+    score = listed.scheduled.get(name)
+    if score is not None and score <= max(due_ms, now_ms) + _TOLERANCE_MS:
+        return None
+    return due_ms if due_ms > now_ms else job_id

@@ -13,11 +13,14 @@ add.submit(2, 3).result(timeout=30)     # 5
 
 from dtqkit._version import VERSION
 from dtqkit.errors import (
+    AccessDenied,
     AppError,
     DtqError,
+    Forbidden,
     IdempotencyConflict,
     InvalidPayload,
     InvalidQuery,
+    InvalidRequest,
     InvalidResult,
     JobCancelled,
     JobConflict,
@@ -30,6 +33,7 @@ from dtqkit.errors import (
     StoreUnavailable,
     TaskAlreadyRegistered,
     TaskDefinitionError,
+    TooManyAttempts,
     UnknownTask,
     WrongLoop,
 )
@@ -43,15 +47,18 @@ from dtqkit.worker.context import current_context
 __version__ = VERSION
 
 __all__ = [
+    "AccessDenied",
     "AppError",
     "AsyncJobHandle",
     "AsyncTaskQueue",
     "Attempt",
     "Context",
     "DtqError",
+    "Forbidden",
     "IdempotencyConflict",
     "InvalidPayload",
     "InvalidQuery",
+    "InvalidRequest",
     "InvalidResult",
     "Job",
     "JobCancelled",
@@ -74,6 +81,7 @@ __all__ = [
     "TaskDefinitionError",
     "TaskOptions",
     "TaskQueue",
+    "TooManyAttempts",
     "UnknownTask",
     "WrongLoop",
     "__version__",

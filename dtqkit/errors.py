@@ -19,7 +19,8 @@
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
     │   └── OutcomeUnknown       it may or may not have been written
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
-    └── LocalStoreError          a private redis-server or mongod that cannot be had
+    ├── LocalStoreError          a private redis-server or mongod that cannot be had
+    └── MissingExtra             an optional part that is not installed
 
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
@@ -198,6 +199,15 @@ class LocalStoreError(DtqError):
     """A private redis-server or mongod cannot be found or started."""
 
     code = "local_store"
+
+
+class MissingExtra(DtqError, ImportError):
+    """Something needs a package that is not installed; names the extra that brings it."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, package: str | None, extra: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: pip install 'dtqkit[{extra}]'")
 
 
 _USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Final,
     Generic,
     Literal,
     ParamSpec,
@@ -30,9 +32,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from dtqkit.control import AttemptRow, Control, Page, Requeued
-from dtqkit.errors import TaskDefinitionError, WrongLoop, redact
+from dtqkit.errors import DtqError, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
-from dtqkit.jobs import Job, Priority, Status
+from dtqkit.jobs import STATUSES, Job, Priority, Status
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.process import default_lanes, work
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
@@ -51,6 +53,16 @@ from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from dtqkit.notebook.bars import Progress
+    from dtqkit.notebook.boards import Board
+    from dtqkit.notebook.forms import Form
+    from dtqkit.notebook.plots import Plots
+
+log = logging.getLogger("dtqkit.queue")
+
+#: How long a repr may look at the stores, in seconds.
+LOOK_S: Final = 0.5
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 
@@ -125,6 +137,21 @@ class JobHandle(Generic[R]):
     def __repr__(self) -> str:
         return repr(self.asynchronous)
 
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import job_card
+
+        self._queue.catch_up([self.asynchronous])
+        return job_card(self.asynchronous.known)
+
+
+class JobPage(Page[Job], frozen=True, kw_only=True):
+    """A page of jobs that shows itself as a table in a notebook."""
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import jobs_table
+
+        return jobs_table(self.items, self.cursor is not None)
+
 
 class JobList(Sequence[JobHandle[R]], Generic[R]):
     """The jobs of one `map` or `submit_many`, in the order of submission."""
@@ -184,8 +211,15 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
 
     def __repr__(self) -> str:
         counts = Counter(handle.asynchronous.known.status for handle in self._handles)
-        shown = ", ".join(f"{n} {status}" for status, n in counts.items())
+        shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
         return f"<{len(self)} jobs: {shown}>"
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import jobs_bar
+
+        handles = [handle.asynchronous for handle in self._handles]
+        self._queue.catch_up(handles)
+        return jobs_bar([handle.known.status for handle in handles])
 
 
 class QueuedTask(Task[P, R, F_co]):
@@ -435,13 +469,15 @@ class TaskQueue:
         """A handle on an existing job. Raises JobNotFound."""
         return JobHandle(self, self.run(self.core.get(job_id)))
 
-    def jobs(self, **filters: Any) -> Page[Job]:
+    def jobs(self, **filters: Any) -> JobPage:
         """Jobs, newest first: filters status, task, priority, worker, since (`7d`, `15m`, a time), q; limit; cursor."""
-        return self.run(self.core.jobs(**filters))
+        page = self.run(self.core.jobs(**filters))
+        return JobPage(items=page.items, cursor=page.cursor)
 
-    def dead_letters(self, **filters: Any) -> Page[Job]:
+    def dead_letters(self, **filters: Any) -> JobPage:
         """Jobs that failed for good, with the same filters."""
-        return self.run(self.core.dead_letters(**filters))
+        page = self.run(self.core.dead_letters(**filters))
+        return JobPage(items=page.items, cursor=page.cursor)
 
     def requeue_dead(self, **filters: Any) -> Requeued:
         """Give dead letters another life: filters task, priority, since, ids; `dry_run=True` only counts."""
@@ -468,6 +504,33 @@ class TaskQueue:
 
         found = self.run(rows())
         return DataFrame([msgspec.structs.asdict(row) for row in found], columns=AttemptRow.__struct_fields__)
+
+    # -- in a notebook
+
+    def board(self) -> Board:
+        """The dashboard's board, live, in the cell. Raises MissingExtra without `dtqkit[notebook]`."""
+        from dtqkit import notebook
+
+        return notebook.board(self)
+
+    def form(self, task: QueuedTask[..., Any, Any] | str) -> Form:
+        """A form that submits jobs of a task: one of this queue's, or the name of one that workers have published."""
+        from dtqkit import notebook
+
+        return notebook.form(self, task)
+
+    def progress(self, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> Progress:
+        """A bar that fills as the jobs end, also while a cell waits for them."""
+        from dtqkit import notebook
+
+        return notebook.progress(self, jobs)
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of the history: `queue.plot.waits()`, `.throughput()`, `.depths()`."""
+        from dtqkit import notebook
+
+        return notebook.plots(self)
 
     # -- life
 
@@ -502,7 +565,7 @@ class TaskQueue:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The same, and wait for it."""
-        if (current_context() is not None or self._on_own_loop()) and _in_loop():
+        if self._would_block():
             work.close()
             raise WrongLoop(
                 "a TaskQueue would block the event loop that it is called from: use AsyncTaskQueue and await it"
@@ -519,8 +582,43 @@ class TaskQueue:
         if self._portal is not None and not self._closed:
             self._portal.start_task_soon(call)
 
-    def _on_own_loop(self) -> bool:
-        return threading.current_thread().name == "dtqkit-queue"
+    def catch_up(self, handles: Sequence[AsyncJobHandle[Any]]) -> None:
+        """Ask once for what these handles have not heard, waiting at most LOOK_S; from now on they hear by themselves.
+
+        For showing them: never raises, and what cannot be had in time is shown as it was last known.
+        """
+        behind = [handle for handle in handles if not handle.follows and not handle.known.is_over]
+        if not behind or self._would_block():
+            return
+
+        async def look() -> None:
+            for handle in behind:
+                handle.keep_informed()
+            found = await self.core.control.get_many([handle.id for handle in behind])
+            by_id = {job.id: job for job in found}
+            for handle in behind:
+                if handle.id in by_id:
+                    handle.on_job(by_id[handle.id])
+
+        self._look(look())
+
+    def _look(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` brings within LOOK_S; None, with a line in the log, when it does not."""
+        try:
+            looking = self.start(work)
+        except RuntimeError:
+            return None  # closed
+        try:
+            return looking.result(LOOK_S)
+        except (DtqError, TimeoutError) as error:
+            looking.cancel()
+            log.info("shown without a look at the stores: %s", error or "no answer in time")
+            return None
+
+    def _would_block(self) -> bool:
+        """Whether the caller is a coroutine on a worker's loop or on the queue's own."""
+        on_ours = current_context() is not None or threading.current_thread().name == "dtqkit-queue"
+        return on_ours and _in_loop()
 
     def _close_core(self) -> None:
         if self._portal is not None and self._core is not None:
@@ -542,6 +640,15 @@ class TaskQueue:
 
     def __repr__(self) -> str:
         return f"<TaskQueue {redact(self._settings.redis_url) if self._settings else 'from the environment'}>"
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import queue_card
+
+        async def look() -> tuple[Depths, Sequence[Heartbeat]]:
+            return await self.core.depths(), await self.core.workers()
+
+        found = None if self._would_block() else self._look(look())
+        return None if found is None else queue_card(*found)
 
 
 @overload

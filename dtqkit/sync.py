@@ -39,6 +39,7 @@ from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.process import default_lanes, work
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.settings import Settings
+from dtqkit.supervisor import Supervisor
 from dtqkit.tasks import (
     Call,
     CallOptions,
@@ -369,6 +370,16 @@ class TaskQueue:
             queue.close()
             raise
         return queue
+
+    def start_workers(self, workers: int = 3, *, app: str) -> Supervisor:
+        """Worker processes for this queue's stores that serve `app`, such as "shop.tasks:queue"; stopped with it.
+
+        They are started again when they die; `.pids` are those that live.
+        """
+        supervisor = Supervisor(self.settings, app, workers)
+        supervisor.start_watching()
+        self._owned.callback(supervisor.close)
+        return supervisor
 
     def _work_here(self, workers: int) -> None:
         """Workers on an event loop in a thread of this process."""

@@ -352,6 +352,7 @@ class TaskQueue:
         self._core: AsyncTaskQueue | None = None
         self._owned = ExitStack()
         self._closed = False
+        self._works_here = False
 
     @classmethod
     def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
@@ -416,6 +417,7 @@ class TaskQueue:
 
         self._owned.callback(finish)
         ready.result()
+        self._works_here = True
 
     # -- tasks
 
@@ -467,12 +469,33 @@ class TaskQueue:
 
     def submit_call(self, call: Call[R]) -> JobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
+        self.require_workers_for([call.task])
         return JobHandle(self, self.run(self.core.submit_call(call)))
 
     def submit_many(self, calls: Iterable[Call[R]]) -> JobList[R]:
         """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`."""
-        handles = self.run(self.core.submit_many(list(calls)))
+        wanted = list(calls)
+        self.require_workers_for({call.task for call in wanted})
+        handles = self.run(self.core.submit_many(wanted))
         return JobList(self, [JobHandle(self, handle) for handle in handles])
+
+    def require_workers_for(self, tasks: Iterable[Task[..., Any, Any]]) -> None:
+        """TaskDefinitionError, which says what to do, for a task of a cell or script that only this process knows,
+        while no worker lives in it."""
+        if self._works_here:
+            return
+        local = [task.name for task in tasks if task.function.__module__ == "__main__"]
+        if not local:
+            return
+        published = {info.name for info in self.tasks() if info.importable}
+        for name in local:
+            if name not in published:
+                raise TaskDefinitionError(
+                    f"task {name!r} is defined in a cell or script, which no worker process can import, and no worker "
+                    "lives in this process. Either put the function in a module, such as shop/tasks.py, start workers "
+                    "that have it, and queue.include('shop.tasks') here; or use TaskQueue.local(), whose workers live "
+                    "in this process"
+                )
 
     # -- look and change
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from dtqkit.broker import Broker
+from dtqkit.ending import end
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.recovery import Leader
 from dtqkit.settings import Settings
@@ -56,9 +57,7 @@ async def work(
             await asyncio.wait({working, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             worker.stop()
-            leading.cancel()
-            stopping.cancel()
-            await asyncio.gather(leading, stopping, return_exceptions=True)
+            await end(leading, stopping)
             await working
         if not leading.cancelled() and (error := leading.exception()) is not None:
             raise error

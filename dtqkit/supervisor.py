@@ -104,6 +104,8 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
+        # It stops by itself when we are gone.
+        arguments += ["--owner", str(os.getpid())]
         slot.process = subprocess.Popen(
             [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
             env={**os.environ, **environment_of(self._settings)},

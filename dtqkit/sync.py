@@ -241,7 +241,7 @@ class QueuedTask(Task[P, R, F_co]):
             )
         return self._queue
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Submit a job: accepted, and journaled by MongoDB, when this returns.
 
         Raises InvalidPayload when the arguments do not fit, StoreUnavailable when MongoDB does not take it, and
@@ -287,11 +287,11 @@ class Configured(Generic[P, R]):
         self._task = task
         self._options = options
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         call = self._task.bind(*args, **kwargs)
         return Call(self._task, call.payload, self._options)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         return self._task.queue.submit_call(self.bind(*args, **kwargs))
 
     delay = submit

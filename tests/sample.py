@@ -194,8 +194,26 @@ def directory() -> str:
 
 @task
 def child_of_child(seconds: float) -> None:
-    """Starts a process of its own and waits for it."""
-    subprocess.run([sys.executable, "-c", f"import time; time.sleep({seconds})"], check=True)
+    """Starts a process of its own, says its id, and waits for it."""
+    process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+    print(process.pid)
+    process.wait()
+
+
+@task(max_attempts=1)
+def sleep_in_steps(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        print("cleaned up")
+
+
+@task(max_attempts=3, backoff_s=0.01)
+async def fail_slowly(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    raise RuntimeError("in the end")
 
 
 @dataclass

@@ -253,8 +253,11 @@ class Broker:
         """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
         ids = dict.fromkeys(job_ids, now_ms + CANCEL_S * 1000)
         if ids:
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
+            pipe.zadd(self.keys.cancels, ids)
+            pipe.pexpire(self.keys.cancels, int(2 * CANCEL_S * 1000))
             with told(self._url):
-                await cast(Any, self._redis.zadd(self.keys.cancels, ids))
+                await pipe.execute()
 
     async def show(self, news: Sequence[ProgressEvent]) -> None:
         """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""

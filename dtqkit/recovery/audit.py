@@ -72,7 +72,7 @@ class Auditor:
                 later[name] = place
                 repairs.rescored += name in listed.scheduled
                 repairs.listed += name not in listed.scheduled
-            elif place is not None:
+            elif isinstance(place, str):
                 ready.setdefault(doc["priority"], []).append(place)
                 repairs.listed += 1
         if ready or later:

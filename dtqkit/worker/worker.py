@@ -17,6 +17,7 @@ from bson import ObjectId
 
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
+from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import Priority
@@ -109,16 +110,13 @@ class Worker:
         ]
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         if self._refs():
-            self._watch(self._pool.warm_up(), "warm up")
+            parts.append(asyncio.create_task(self._warm_up(), name="warm up"))
         self._beat.start(self.id)
         try:
             await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._wind_down(fetching, settling)
-            for part in parts:
-                part.cancel()
-            stopped.cancel()
-            await asyncio.wait([*parts, stopped])
+            await end(*parts, stopped)
             self._beat.stop()
             await self._pool.close()
             if self._tasks:
@@ -196,6 +194,11 @@ class Worker:
 
     def _trails(self) -> list[Attempt]:
         return [held.attempt for held in self._held.values() if held.attempt.trail.dirty]
+
+    async def _warm_up(self) -> None:
+        """Have a child ready before its first job comes."""
+        await self._pool.warm_up()
+        await self._stopping.wait()
 
     async def _publish_tasks(self) -> None:
         """Let servers know what this worker can run; tried until MongoDB takes it."""

@@ -1,0 +1,109 @@
+"""`dtqkit up`: private stores, workers and their addresses, until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from dtqkit.cli.app import load_app
+from dtqkit.cli.stop import StopSignal
+from dtqkit.errors import DtqError, redact
+from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.settings import Settings
+from dtqkit.supervisor import Supervisor
+from dtqkit.sync import TaskQueue
+
+DEMO_APP: Final = "dtqkit.demo:queue"
+
+#: How long workers may take to their first beat, in seconds.
+START_S: Final = 60.0
+#: How often everything is looked at, in seconds.
+LOOK_S: Final = 0.2
+
+
+def up(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Worker processes.  [default: NUM_WORKERS, else 3]")
+    ] = None,
+    app: Annotated[str, typer.Option(metavar="APP", help="The queue and its tasks.")] = DEMO_APP,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the stores' data here.  [default: thrown away]")
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Written, as JSON that only you can read, once everything answers."),
+    ] = None,
+) -> None:
+    """Start a private redis-server and mongod, and workers for APP; Ctrl-C stops all of it."""
+    logging.basicConfig(level="INFO", format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    load_app(app)  # what is wrong with it is better said once, here, than by each worker
+    settings = Settings.from_env()
+    stop = StopSignal()
+    with ExitStack() as owned:
+        stores = owned.enter_context(start_local_stores(data))
+        settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
+        supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers))
+
+        def look() -> bool:
+            """Whether to stop; starts again what can be. Raises when something has ended for good."""
+            stores.check()
+            supervisor.watch()
+            return stop.wait(LOOK_S)
+
+        if _wait_for_beats(settings, supervisor, look):
+            _say(stores, supervisor, app)
+            if ready_file is not None:
+                _write_private(ready_file, _facts(settings, stores, supervisor))
+                owned.callback(ready_file.unlink, missing_ok=True)
+            while not look():
+                pass
+        print("stopping", flush=True)
+
+
+def _wait_for_beats(settings: Settings, supervisor: Supervisor, look: Callable[[], bool]) -> bool:
+    """Until every worker has beaten; False when we are asked to stop before. Raises DtqError when one does not."""
+    deadline = time.monotonic() + START_S
+    with TaskQueue(settings) as queue:
+        while not set(supervisor.pids) <= {beat.pid for beat in queue.workers()}:
+            if look():
+                return False
+            if time.monotonic() > deadline:
+                raise DtqError(f"the workers have not come to life within {START_S:.0f} s; their log says why")
+    return True
+
+
+def _say(stores: LocalStores, supervisor: Supervisor, app: str) -> None:
+    print(f"redis-server  {redact(stores.redis_url)}  (process {stores.pids['redis']})")
+    print(f"mongod        {redact(stores.atlas_uri)}  (process {stores.pids['mongod']})")
+    print(f"workers       {app}  (processes {', '.join(map(str, supervisor.pids))})")
+    print(f"data          {stores.directory}")
+    print("Ctrl-C stops everything.", flush=True)
+
+
+def _facts(settings: Settings, stores: LocalStores, supervisor: Supervisor) -> dict[str, Any]:
+    return {
+        "redis_url": settings.redis_url,
+        "atlas_uri": settings.atlas_uri,
+        "pids": {"up": os.getpid(), **stores.pids, "workers": supervisor.pids},
+    }
+
+
+def _write_private(path: Path, facts: dict[str, Any]) -> None:
+    """All of it or nothing, and readable by nobody else at any time."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(facts) + b"\n")
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from dtqkit.notebook.bars import Progress
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.forms import Form
-    from dtqkit.notebook.plots import Plots
+    from dtqkit.notebook.charts import Plots
 
 log = logging.getLogger("dtqkit.queue")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dtqkit.notebook.bars import Progress
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.forms import Form
-    from dtqkit.notebook.plots import Plots
+    from dtqkit.notebook.charts import Plots
     from dtqkit.sync import JobHandle, QueuedTask, TaskQueue
 
 __all__ = ["board", "form", "load_ipython_extension", "plots", "progress"]
@@ -59,7 +59,7 @@ def progress(queue: TaskQueue, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) 
 def plots(queue: TaskQueue) -> Plots:
     """Plots of the queue's history. Raises MissingExtra."""
     try:
-        from dtqkit.notebook.plots import Plots
+        from dtqkit.notebook.charts import Plots
     except ModuleNotFoundError as error:
         raise MissingExtra("queue.plot", error.name, "notebook") from None
     return Plots(queue)

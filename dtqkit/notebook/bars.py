@@ -54,6 +54,9 @@ class Progress(HBox):
         self.label.value = said(counts, len(self._handles), elapsed, done)
         return ended
 
+    def __repr__(self) -> str:
+        return f"<Progress {self.label.value}>"
+
 
 def tally(handles: Sequence[AsyncJobHandle[Any]]) -> tuple[Counter[str], float]:
     """How many jobs are in which status, and how many are done, counting running ones by their progress."""

@@ -53,6 +53,9 @@ class Board(AnyWidget):
         self._feed.cancel()
         super().close()
 
+    def __repr__(self) -> str:
+        return "<Board>"
+
 
 def hand_over(start: Callable[[Coroutine[Any, Any, None]], Future[None]], work: Coroutine[Any, Any, None]) -> None:
     """Start `work` on the queue's loop; a queue that is closed does nothing any more, and its widgets stand still."""

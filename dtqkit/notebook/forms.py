@@ -109,6 +109,9 @@ class Form(VBox):
         rest = [text for name, text in wrong.items() if name not in self.fields]
         self.complaint.value = el("span", "; ".join(rest), style="color:#d4351c", role="alert") if rest else ""
 
+    def __repr__(self) -> str:
+        return f"<Form {self._task}>"
+
 
 def _find(queue: TaskQueue, name: str) -> TaskInfo:
     """The task of this name: the queue's own, or one that workers have published."""

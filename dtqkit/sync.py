@@ -148,6 +148,9 @@ class JobHandle(Generic[R]):
 class JobPage(Page[Job], frozen=True, kw_only=True):
     """A page of jobs that shows itself as a table in a notebook."""
 
+    def __repr__(self) -> str:
+        return f"<{_counted([job.status for job in self.items])}{', and more' if self.cursor else ''}>"
+
     def _repr_html_(self) -> str | None:
         from dtqkit.notebook.reprs import jobs_table
 
@@ -211,9 +214,7 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
             watching.cancel()
 
     def __repr__(self) -> str:
-        counts = Counter(handle.asynchronous.known.status for handle in self._handles)
-        shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-        return f"<{len(self)} jobs: {shown}>"
+        return f"<{_counted([handle.asynchronous.known.status for handle in self._handles])}>"
 
     def _repr_html_(self) -> str | None:
         from dtqkit.notebook.reprs import jobs_bar
@@ -717,6 +718,13 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     decorator = Decorator(None, options.pop("name", None), options)
     return decorator if function is None else decorator(function)
+
+
+def _counted(statuses: Sequence[Status]) -> str:
+    """`4 jobs: 1 running, 3 completed`."""
+    counts = Counter(statuses)
+    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{len(statuses)} jobs: {shown}" if shown else "no jobs"
 
 
 def _in_loop() -> bool:

@@ -81,6 +81,7 @@ class Plots:
             change = np.concatenate([np.ones(len(came)), -np.ones(len(started))])
             steps = pd.Series(change, index=pd.DatetimeIndex(times)).groupby(level=0).sum().sort_index().cumsum()
             ax.step(cast("Any", steps.index), steps, where="post", color=COLOURS[priority], label=priority)
+        ax.set_ylim(bottom=0)
         if not nothing:
             _dates(ax)
         return _finished(ax, nothing)

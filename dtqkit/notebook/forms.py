@@ -47,7 +47,7 @@ class Form(VBox):
         self.button.on_click(lambda _: self.submit())
         self.complaint = HTML()
         self.card = HTML()
-        help_text = HTML(el("div", info.description, style="white-space:pre-line;opacity:.8"))
+        help_text = HTML(el("div", info.description, style="white-space:pre-line;line-height:1.4;opacity:.8"))
         boxes = [field.box for field in self.fields.values()]
         super().__init__([help_text, *boxes, self.button, self.complaint, self.card])
 

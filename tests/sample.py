@@ -25,6 +25,11 @@ async def add_async(a: int, b: int = 1) -> int:
     return a + b
 
 
+@task
+async def noop() -> None:
+    """The least that a job can do."""
+
+
 @task(isolation="thread")
 def add_in_thread(a: int, b: int = 1) -> int:
     return a + b

@@ -105,6 +105,11 @@ class Broker:
         with told(self._url):
             await pipe.execute()
 
+    async def put_back(self, members: Mapping[str, float]) -> None:
+        """List jobs that have had their turn already: at the front of their lanes from the given time (ms) on."""
+        with told(self._url):
+            await cast(Any, self._redis.zadd(self.keys.inflight, dict(members)))
+
     async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
         """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
         with told(self._url):
@@ -113,11 +118,6 @@ class Broker:
                 args=[limit, int(INFLIGHT_S * 1000), *lanes, *claimed],
             )
         return cast(list[str], members)
-
-    async def claimed(self, members: Sequence[str]) -> None:
-        """Forget members that were noted as in flight."""
-        with told(self._url):
-            await cast(Any, self._redis.zrem(self.keys.inflight, *members))
 
     def popper(self, lanes: Sequence[Priority]) -> Popper:
         """The blocking pop of an idle worker, on a connection of its own."""

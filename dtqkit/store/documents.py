@@ -22,12 +22,17 @@ Pipeline: TypeAlias = list[dict[str, Any]]
 HEAVY: Final = ("log", "earlier")
 
 _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
+_NOT_IN_A_JOB: Final = ("claim",)
 
 
 def to_job(doc: Document) -> Job:
     """The record of a document; fields that it does not know (a newer version's) are left out."""
-    fields = {k: v for k, v in doc.items() if k in _JOB_FIELDS}
-    fields["id"] = str(doc["_id"])
+    fields = doc.copy()
+    fields["id"] = str(fields.pop("_id"))
+    for name in _NOT_IN_A_JOB:
+        fields.pop(name, None)
+    if not fields.keys() <= _JOB_FIELDS:
+        fields = {k: v for k, v in fields.items() if k in _JOB_FIELDS}
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
     if log := doc.get("log"):

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from bson import ObjectId
+import pymongo
+from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -20,8 +21,17 @@ from dtqkit.store.documents import Document
 
 #: A claim that the server has not carried out by then, it never will (ms).
 CLAIM_MAX_MS: Final = 5_000
+#: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
+#: outcome is not known, which is better than a caller that hangs with a server that does.
+SUBMIT_S: Final = 2.0
+SUBMITS_A_SECOND: Final = 1_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+_NAIVE: Final[CodecOptions[Document]] = CodecOptions()
+#: What a worker does not need of the job that it claims.
+_NOT_CLAIMED: Final = dict.fromkeys(
+    (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
+)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -29,6 +39,8 @@ class Settlement(msgspec.Struct, frozen=True):
 
     id: ObjectId
     claim: ObjectId
+    #: The claim's number, by which its attempt is filed.
+    token: int
     change: Change
     #: What the attempt leaves behind besides: progress, progress_message, log.
     trail: Document | None = None
@@ -51,6 +63,8 @@ class Jobs:
 
     def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
         self._jobs = collection
+        # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
+        self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
 
     # -- submit
@@ -58,7 +72,7 @@ class Jobs:
     async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
         """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
         try:
-            with told(self._where, writes=True):
+            with told(self._where, writes=True), pymongo.timeout(SUBMIT_S + len(docs) / SUBMITS_A_SECOND):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
@@ -84,10 +98,10 @@ class Jobs:
     ) -> Document | None:
         """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
         with told(self._where, writes=True):
-            return await self._jobs.find_one_and_update(
+            return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
-                projection=_NO_HEAVY,
+                projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
                 maxTimeMS=CLAIM_MAX_MS,
             )
@@ -115,7 +129,7 @@ class Jobs:
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""
         with told(self._where):
-            return await self._jobs.find(documents.held(ids, claim), _NO_HEAVY).to_list()
+            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of what runs under `claims`; returns the ids that still do."""
@@ -149,14 +163,11 @@ class Jobs:
 
     async def _refused(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
         """Which were refused, by a look at the record: a write that was sent twice matches only once."""
-        claims = {s.id: s.claim for s in settlements}
+        by_id = {s.id: s for s in settlements}
+        fields = {"claim": 1, "status": 1, "earlier.number": 1, "earlier.ending": 1}
         with told(self._where):
-            recorded = {
-                doc["_id"]
-                async for doc in self._jobs.find({"_id": {"$in": list(claims)}}, {"claim": 1, "status": 1})
-                if doc.get("claim") == claims[doc["_id"]] and doc["status"] != "running"
-            }
-        return set(claims) - recorded
+            docs = await self._jobs.find({"_id": {"$in": list(by_id)}}, fields).to_list()
+        return set(by_id) - {doc["_id"] for doc in docs if _recorded(doc, by_id[doc["_id"]])}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
         """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
@@ -273,6 +284,14 @@ class Jobs:
         }
         with told(self._where, writes=True):
             return (await self._jobs.delete_many(query)).deleted_count
+
+
+def _recorded(doc: Document, settlement: Settlement) -> bool:
+    """Whether this very end stands in the document; that the claim's job runs no more is not enough: it may be lost."""
+    if settlement.change.status == "completed":
+        return doc["status"] == "completed" and doc["claim"] == settlement.claim
+    mine = {"number": settlement.token, "ending": settlement.change.ending}
+    return mine in doc.get("earlier", ())
 
 
 def _update(settlement: Settlement) -> Any:

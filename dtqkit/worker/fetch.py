@@ -9,12 +9,13 @@ from typing import Final
 
 import msgspec
 from bson import ObjectId
+from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.broker import Popper
-from dtqkit.broker.keys import member, split_member
+from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job, Priority, is_job_id
+from dtqkit.jobs import Job, Priority
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import CLAIM_MAX_MS
@@ -41,6 +42,17 @@ class Unresolved(msgspec.Struct, frozen=True):
     ids: list[ObjectId]
     claim: ObjectId
     sent: float
+
+
+def _ids(members: Sequence[str]) -> list[ObjectId]:
+    """The ids of members, each once; what is none is dropped, since Redis may hold anything."""
+    ids: dict[ObjectId, None] = {}
+    for text in members:
+        try:
+            ids[ObjectId(text.partition(":")[2])] = None
+        except InvalidId:
+            log.warning("%r is no job id: dropped", text[:80])
+    return list(ids)
 
 
 class Fetcher:
@@ -123,14 +135,9 @@ class Fetcher:
             self._claimed = members
 
     async def _claim(self, members: Sequence[str]) -> None:
-        wanted: dict[ObjectId, str] = {}
-        for text in members:
-            _, job_id = split_member(text)
-            if is_job_id(job_id):  # Redis may hold anything
-                wanted[ObjectId(job_id)] = text
-        if not wanted:
+        ids = _ids(members)
+        if not ids:
             return
-        ids = list(wanted)
         claim = ObjectId()
         sent = asyncio.get_running_loop().time()
         try:
@@ -142,14 +149,16 @@ class Fetcher:
         except StoreUnavailable:
             self._unresolved = Unresolved(ids, claim, sent)
             raise
+        if len(docs) > 1:  # in the order in which they stood in their lanes
+            place = {job: i for i, job in enumerate(ids)}
+            docs.sort(key=lambda doc: place[doc["_id"]])
         self._take(docs, claim, sent)
-        rest = [i for i in ids if i not in {doc["_id"] for doc in docs}] if len(docs) < len(ids) else []
-        if rest:
-            await self._leftovers(rest)
+        if len(docs) < len(ids):
+            taken = {doc["_id"] for doc in docs}
+            await self._leftovers([job for job in ids if job not in taken])
 
     def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float) -> None:
-        order = {"high": 0, "medium": 1, "low": 2}
-        for doc in sorted(docs, key=lambda d: (order[d["priority"]], d["_id"])) if len(docs) > 1 else docs:
+        for doc in docs:
             self._start(Claimed(doc["_id"], claim, to_job(doc), sent))
 
     async def _resolve(self, claim: Unresolved) -> None:
@@ -172,6 +181,7 @@ class Fetcher:
     async def _leftovers(self, ids: list[ObjectId]) -> None:
         """Not yet due: back to the schedule. Lost before: by itself. Anything else: not ours to run, dropped."""
         again: dict[str, float] = {}
+        soon: dict[str, float] = {}
         now_ms = self._store.now().timestamp() * 1000
         for doc in await self._store.jobs.status_of(ids):
             if doc["status"] not in ("pending", "scheduled") or doc.get("cancel_requested"):
@@ -182,9 +192,11 @@ class Fetcher:
                 again[name] = due.timestamp() * 1000
             elif not doc["losses"] or not await self._suspect(doc):
                 # Seen as not due by the claim and as due now, or another suspect runs here: soon again.
-                again[name] = now_ms + 1000
+                soon[name] = now_ms + 1000
         if again:
             await self._broker.push({}, again)
+        if soon:
+            await self._broker.put_back(soon)
 
     async def _suspect(self, doc: Document) -> bool:
         """Claim a job that has lost a worker: one at a time, and alone if one more loss would be its last.

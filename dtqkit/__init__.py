@@ -15,11 +15,14 @@ import logging
 
 from dtqkit._version import VERSION
 from dtqkit.errors import (
+    AccessDenied,
     AppError,
     DtqError,
+    Forbidden,
     IdempotencyConflict,
     InvalidPayload,
     InvalidQuery,
+    InvalidRequest,
     InvalidResult,
     JobCancelled,
     JobConflict,
@@ -32,6 +35,7 @@ from dtqkit.errors import (
     StoreUnavailable,
     TaskAlreadyRegistered,
     TaskDefinitionError,
+    TooManyAttempts,
     UnknownTask,
     WrongLoop,
 )
@@ -48,15 +52,18 @@ __version__ = VERSION
 logging.getLogger("dtqkit").addHandler(logging.NullHandler())
 
 __all__ = [
+    "AccessDenied",
     "AppError",
     "AsyncJobHandle",
     "AsyncTaskQueue",
     "Attempt",
     "Context",
     "DtqError",
+    "Forbidden",
     "IdempotencyConflict",
     "InvalidPayload",
     "InvalidQuery",
+    "InvalidRequest",
     "InvalidResult",
     "Job",
     "JobCancelled",
@@ -79,6 +86,7 @@ __all__ = [
     "TaskDefinitionError",
     "TaskOptions",
     "TaskQueue",
+    "TooManyAttempts",
     "UnknownTask",
     "WrongLoop",
     "__version__",

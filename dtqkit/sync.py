@@ -356,6 +356,17 @@ class TaskQueue:
         self._works_here = False
 
     @classmethod
+    def connect(cls, url: str, *, token: str = "") -> Self:
+        """The queue behind the server at `url`, such as `https://queue.example`: over HTTP and WebSocket.
+
+        Its tasks are those that the server's workers have published; functions that are defined here are checked
+        against them, and do not run here.
+        """
+        from dtqkit.remote import RemoteControl
+
+        return cls(control=RemoteControl(url, token))
+
+    @classmethod
     def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
         """A queue with stores and workers of its own, which stop with it or with this process; ready in seconds.
 

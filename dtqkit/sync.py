@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType, TracebackType
 from typing import (
@@ -57,8 +59,8 @@ if TYPE_CHECKING:
 
     from dtqkit.notebook.bars import Progress
     from dtqkit.notebook.boards import Board
-    from dtqkit.notebook.forms import Form
     from dtqkit.notebook.charts import Plots
+    from dtqkit.notebook.forms import Form
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -370,26 +372,28 @@ class TaskQueue:
     def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
         """A queue with stores and workers of its own, which stop with it or with this process; ready in seconds.
 
-        The workers live in this process, so functions from a notebook's cells run too. Raises LocalStoreError when
-        there is no redis-server or mongod to be found.
+        The workers live in this process, so functions from a notebook's cells run too; with `workers=0` there are
+        none until `start_workers`. Raises LocalStoreError when there is no redis-server or mongod to be found.
         """
         base = Settings.from_env() if settings is None else settings
         stores: LocalStores = start_local_stores()
         queue = cls(base.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri))
         queue._owned.callback(stores.close)
         try:
-            queue._work_here(workers)
+            if workers:
+                queue._work_here(workers)
         except BaseException:
             queue.close()
             raise
         return queue
 
-    def start_workers(self, workers: int = 3, *, app: str) -> Supervisor:
+    def start_workers(self, workers: int = 3, *, app: str, log: Path | None = None) -> Supervisor:
         """Worker processes for this queue's stores that serve `app`, such as "shop.tasks:queue"; stopped with it.
 
-        They are started again when they die; `.pids` are those that live.
+        They are started again when they die; `.pids` are those that live. What they log goes to the file `log`, or
+        nowhere: a notebook would have it in its cells.
         """
-        supervisor = Supervisor(self.settings, app, workers)
+        supervisor = Supervisor(self.settings, app, workers, log_to=log or Path(os.devnull))
         supervisor.start_watching()
         self._owned.callback(supervisor.close)
         return supervisor

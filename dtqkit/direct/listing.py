@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from dtqkit.control import (
     parse_since,
 )
 from dtqkit.errors import InvalidQuery
-from dtqkit.jobs import Job, is_job_id
+from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
 
@@ -36,10 +36,16 @@ def filter_of(
     since: str | None = None,
     cursor: str | None = None,
     q: str | None = None,
+    ids: Sequence[str] | None = None,
     **fields: str | None,
 ) -> Document:
     """The MongoDB query of a listing."""
     query: Document = {name: value for name, value in fields.items() if value is not None}
+    # By the index `lane` newest first: what is not asked for is every one of them, merged.
+    if "status" in query and "task" not in query:
+        query.setdefault("priority", {"$in": list(PRIORITIES)})
+    elif set(query) == {"priority"}:
+        query["status"] = {"$in": list(STATUSES)}
     bounds: dict[str, Any] = {}
     if since is not None:
         bounds["$gte"] = id_at(parse_since(since, now))
@@ -47,8 +53,15 @@ def filter_of(
         bounds["$lt"] = ObjectId(decode_cursor(cursor))
     if bounds:
         query["_id"] = bounds
+    conditions: list[Document] = []
     if q is not None:
-        query["$and"] = [{"$or": _search(q)}]
+        conditions.append({"$or": _search(q)})
+    if ids is not None:
+        if wrong := [i for i in ids if not is_job_id(i)]:
+            raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")
+        conditions.append({"_id": {"$in": [ObjectId(i) for i in ids]}})
+    if conditions:
+        query["$and"] = conditions
     return query
 
 
@@ -71,6 +84,7 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
             since=query.since,
             cursor=query.cursor,
             q=query.q,
+            ids=query.ids,
             status=query.status,
             task=query.task,
             priority=query.priority,
@@ -78,6 +92,7 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
         ),
         query.limit + 1,
         _PAGE_MS,
+        heavy=query.ids is not None,
     )
     jobs = tuple(to_job(doc) for doc in found[: query.limit])
     return Page(items=jobs, cursor=encode_cursor(jobs[-1].id) if len(found) > query.limit else None)
@@ -85,11 +100,9 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
 
 async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
     """All failed jobs that match."""
-    filters = filter_of(store.now(), since=query.since, status="failed", task=query.task, priority=query.priority)
-    if query.ids is not None:
-        if wrong := [i for i in query.ids if not is_job_id(i)]:
-            raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")
-        filters["$and"] = [{"_id": {"$in": [ObjectId(i) for i in query.ids]}}]
+    filters = filter_of(
+        store.now(), since=query.since, ids=query.ids, status="failed", task=query.task, priority=query.priority
+    )
     return [to_job(doc) async for doc in _all(store, filters, heavy=False)]
 
 

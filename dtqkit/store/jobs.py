@@ -13,7 +13,7 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from dtqkit.jobs import TERMINAL, WAITING
+from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
 from dtqkit.store.client import told
@@ -223,12 +223,48 @@ class Jobs:
             cursor = self._jobs.find(query, projection).sort("_id", DESCENDING).limit(limit)
             return await cursor.max_time_ms(max_ms).to_list()
 
+    async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
+        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.
+
+        A failed job's wait is not among them: its record has the next attempt's.
+        """
+        wait: Any = {"$subtract": ["$started_at", {"$ifNull": ["$queued_at", "$created_at"]}]}
+        pipeline: list[Document] = [
+            {"$match": {"status": status, "priority": priority}},
+            {"$sort": {"_id": -1}},
+            {"$limit": limit},
+            {"$match": {"ended_at": {"$gte": since}}},
+            {
+                "$group": {
+                    "_id": "$task",
+                    "ends": {"$push": {"$subtract": ["$ended_at", since]}},
+                    "waits": {"$push": wait if status == "completed" else None},
+                    "runs": {"$push": "$run_ms"},
+                    "first_start": {"$min": {"$subtract": ["$started_at", since]}},
+                }
+            },
+        ]
+        with told(self._where):
+            return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
+
+    async def count_waiting(self) -> dict[tuple[str, str], int]:
+        """How many wait, by status and priority: what the lanes should hold."""
+        pipeline: list[Document] = [
+            {"$match": {"status": {"$in": list(WAITING)}}},
+            {"$group": {"_id": {"status": "$status", "priority": "$priority"}, "n": {"$sum": 1}}},
+        ]
+        with told(self._where):
+            found = await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
+        return {(group["_id"]["status"], group["_id"]["priority"]): group["n"] for group in found}
+
     async def load(self) -> tuple[int, datetime | None]:
         """How many jobs run, and since when the oldest pending job waits."""
         with told(self._where):
             running = await self._jobs.count_documents({"status": "running"})
             fields = {"queued_at": 1, "created_at": 1}
-            oldest = await self._jobs.find_one({"status": "pending"}, fields, sort=[("_id", ASCENDING)])
+            # By lane, so that the index gives them in order: the first of each, merged.
+            lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
+            oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)])
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
     # -- rounds of recovery

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dtqkit.local import LocalStores, start_local_stores
+from tests.faults.work import Nursery
 from tests.faults.world import World
 
 
@@ -25,7 +26,13 @@ def own_stores(breakable: LocalStores) -> LocalStores:
     return breakable
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
 @pytest.fixture
-def world(own_stores: LocalStores, tmp_path: Path) -> Iterator[World]:
-    with World(own_stores, tmp_path) as world:
+def world(own_stores: LocalStores, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
+    with World(own_stores, nursery, tmp_path) as world:
         yield world

@@ -23,19 +23,20 @@ async def note(ctx: Context, n: int, ledger: str, seconds: float = 0.0, failures
     return ctx.attempt
 
 
-@task(backoff_s=0.1)
-def note_in_child(ctx: Context, n: int, ledger: str, seconds: float = 0.0) -> int:
-    write(ledger, "start", ctx)
-    time.sleep(seconds)
-    write(ledger, "end", ctx)
-    return ctx.attempt
-
-
 @task(max_attempts=1, isolation="thread")
 def poison(ctx: Context, n: int, ledger: str) -> None:
     """Takes its worker with it."""
     write(ledger, "start", ctx)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(max_attempts=1, max_losses=1)
+async def note_once(ctx: Context, n: int, ledger: str, seconds: float) -> int:
+    """May lose no worker."""
+    write(ledger, "start", ctx)
+    await asyncio.sleep(seconds)
+    write(ledger, "end", ctx)
+    return ctx.attempt
 
 
 @task(max_attempts=1)

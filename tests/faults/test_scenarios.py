@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.faults import jobs
-from tests.faults.world import World, alive, state_of
+from tests.faults.world import World, state_of
 from tests.wait import wait_until
 
 
@@ -19,9 +19,8 @@ def test_a_killed_worker_loses_nothing_and_its_jobs_start_elsewhere(world: World
     victim = world.start("w1")
     world.submit_many(lambda n: jobs.note.bind(n, world.ledger, 3.0), 8)
     running(world, 8)
-    world.start("w2")
     victim.kill()
-    assert not alive(victim.pid)
+    world.start("w2")
     world.come_to_rest()
     assert world.endings() == ["lost"] * 8
     assert world.starts() == 16
@@ -54,7 +53,7 @@ def test_a_short_pause_costs_nothing(world: World) -> None:
         world.workers[name].resume()
     world.come_to_rest()
     assert world.endings() == []
-    assert paused.process.poll() is None
+    assert paused.alive
 
 
 def test_a_long_pause_moves_the_jobs_and_late_results_are_refused(world: World) -> None:
@@ -142,9 +141,9 @@ def test_a_killed_worker_and_a_flush_at_once_are_healed_by_the_law(world: World)
     victim = world.start("w1")
     world.submit_many(lambda n: jobs.note.bind(n, world.ledger, 2.0), 4)
     running(world, 4)
-    world.start("w2")
     victim.kill()
     world.redis.flushall()
+    world.start("w2")
     world.come_to_rest(world.settings.lease_s + 25)
     assert world.endings() == ["lost"] * 4
 
@@ -163,7 +162,7 @@ def test_a_worker_cut_off_from_mongodb_for_a_whole_lease_gives_its_jobs_up(world
     world.submit(lambda n: jobs.note.bind(n, world.ledger, 20.0))
     running(world, 1)
     world.mongo_proxy.set("stall")
-    log = world.directory / "w1.log"
+    log = world.log("w1")
     wait_until(lambda: "no renewal for a whole lease" in log.read_text(), timeout_s=2 * world.settings.lease_s)
     assert world.mongo_proxy.held_up
     world.mongo_proxy.set("pass")
@@ -174,7 +173,7 @@ def test_a_worker_that_is_asked_to_stop_gives_its_jobs_back(world: World) -> Non
     world.start("w1", settings={"grace_s": 0.2})
     world.submit_many(lambda n: jobs.note.bind(n, world.ledger, 1.5), 4)
     running(world, 4)
-    assert world.workers["w1"].end() == 0
+    world.workers["w1"].end()
     assert world.endings() == ["released"] * 4
     assert [doc["losses"] for doc in world.documents()] == [0] * 4
     world.start("w2")

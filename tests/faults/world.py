@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -31,9 +28,9 @@ from dtqkit.tasks import Call
 from tests.faults.check import Evidence, violations
 from tests.faults.ledger import Entry, read
 from tests.faults.proxy import Proxy
+from tests.faults.work import Nursery
 from tests.wait import wait_until
 
-ROOT = Path(__file__).parents[2]
 Mongo = MongoClient[dict[str, Any]]
 
 #: A tenth of the real times, or less. Silence is 0.9 s, a round 2 s.
@@ -67,31 +64,32 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-@dataclass
 class WorkerProcess:
-    name: str
-    process: subprocess.Popen[bytes]
-    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    def __init__(self, name: str, pid: int) -> None:
+        self.name = name
+        self.pid = pid
 
     @property
-    def pid(self) -> int:
-        return self.process.pid
+    def alive(self) -> bool:
+        return alive(self.pid)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(timeout=10)
+        """SIGKILL; returns when it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        wait_until(lambda: not self.alive)
 
     def pause(self) -> None:
+        """SIGSTOP; returns when it stands."""
         os.kill(self.pid, signal.SIGSTOP)
         wait_until(lambda: state_of(self.pid) == "T")
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def end(self, timeout_s: float = 30) -> int:
-        """Stop gracefully; its exit status."""
-        self.process.terminate()
-        return self.process.wait(timeout=timeout_s)
+    def end(self, timeout_s: float = 30) -> None:
+        """Ask it to stop; returns when it has."""
+        os.kill(self.pid, signal.SIGTERM)
+        wait_until(lambda: not self.alive, timeout_s)
 
 
 class World:
@@ -100,8 +98,9 @@ class World:
     `look` and `redis` reach the stores directly, to see what is there.
     """
 
-    def __init__(self, stores: LocalStores, directory: Path, **settings: Any) -> None:
+    def __init__(self, stores: LocalStores, nursery: Nursery, directory: Path, **settings: Any) -> None:
         self.stores = stores
+        self._nursery = nursery
         self.directory = directory
         self.namespace = f"f{secrets.token_hex(5)}"
         self.ledger_path = directory / f"{self.namespace}.ledger"
@@ -135,6 +134,7 @@ class World:
         self._stack.callback(self.redis.close)
         self.queue = self._stack.enter_context(TaskQueue(self.settings))
         self.queue.include("tests.faults.jobs")
+        self.queue.include("tests.faults.child_jobs")
         self.observer = self._stack.enter_context(Observer(self))
         self._stack.callback(self._end_workers)
         return self
@@ -158,6 +158,7 @@ class World:
         naive: str = "",
         lanes: Iterable[Priority] = ("high", "medium", "low"),
         settings: Mapping[str, Any] | None = None,
+        children: bool = False,
         wait: bool = True,
     ) -> WorkerProcess:
         """A worker process, which beats by the time that this returns; `fail` are failpoints, `naive` a mutation."""
@@ -165,21 +166,19 @@ class World:
         environment = {
             **os.environ,
             **environment_of(own),
-            "PYTHONPATH": str(ROOT),
             LOG_VARIABLE: str(self.fired_path),
             VARIABLE: fail,
         }
-        log = (self.directory / f"{name}.log").open("ab")
-        arguments = [sys.executable, "-m", "tests.faults.work", "--name", name, "--lanes", ",".join(lanes)]
-        if naive:
-            arguments += ["--naive", naive]
-        with log:
-            process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stderr=log, cwd=ROOT)
-        worker = WorkerProcess(name, process)
+        tasks = "tests.faults.jobs,tests.faults.child_jobs" if children else "tests.faults.jobs"
+        arguments = ["--name", name, "--lanes", ",".join(lanes), "--naive", naive, "--tasks", tasks]
+        worker = WorkerProcess(name, self._nursery.start(arguments, environment, self.log(name)))
         self.workers[name] = worker
         if wait:
-            wait_until(lambda: self.beating(name) or process.poll() is not None, timeout_s=30)
+            wait_until(lambda: self.beating(name) or not worker.alive, timeout_s=30)
         return worker
+
+    def log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
 
     def beating(self, name: str) -> bool:
         """Whether this incarnation has beaten: its last beat tells its pid."""
@@ -208,7 +207,7 @@ class World:
 
     def _end_workers(self) -> None:
         for worker in self.workers.values():
-            if worker.process.poll() is None:
+            if worker.alive:
                 worker.kill()
 
     # -- the client and its record

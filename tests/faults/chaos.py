@@ -81,7 +81,7 @@ class Chaos:
             self._meddle()
             if turn < self._faults:
                 name = order[turn % len(order)]
-                time.sleep(rng.uniform(0.5, 4) * self._beat_s)
+                time.sleep(rng.uniform(0.1, 3) * self._beat_s)
                 hit = menu[name]()
                 report.faults.append(Fault(name, time.monotonic() - self._started, hit))
             self._note_rounds()
@@ -104,7 +104,7 @@ class Chaos:
             options["delay_s"] = rng.uniform(0.5, 10) * self._beat_s
         failures = 1 if rng.random() < 0.1 else 0
         # Lost attempts count as attempts of the body, which then fails no more; three failures cannot come together.
-        seconds = 0.0 if rng.random() < 0.3 else rng.uniform(0.1, 2.5) * self._beat_s
+        seconds = 0.0 if rng.random() < 0.3 else rng.uniform(0.1, 10) * self._beat_s
         return jobs.note.options(**options).bind(n, self._world.ledger, seconds, failures=failures)
 
     def _meddle(self) -> None:

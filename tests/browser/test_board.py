@@ -126,7 +126,7 @@ def test_a_job_opens_with_its_payload_its_attempts_and_its_error(
     panel = board.job(job.id)
     expect(panel.get_by_role("heading", name="explode")).to_be_focused()
     expect(panel.locator(".error")).to_have_text("ValueErrorno fuse")
-    expect(panel.get_by_role("region", name="Traceback", exact=True)).to_contain_text('raise ValueError(message)')
+    expect(panel.get_by_role("region", name="Traceback", exact=True)).to_contain_text("raise ValueError(message)")
     expect(panel.get_by_role("region", name="Payload")).to_contain_text('"message": "no fuse"')
     expect(panel.locator(".attempts li")).to_have_count(2)
     board.page.keyboard.press("Escape")
@@ -203,9 +203,7 @@ def test_a_killed_server_leaves_the_last_data_and_is_found_again(
     expect(board.row(meanwhile.id).locator("td.status")).to_have_text("Completed")
 
 
-def test_a_wrong_token_is_refused_and_the_right_one_is_kept_for_the_tab(
-    new_board: Boards, server: Server
-) -> None:
+def test_a_wrong_token_is_refused_and_the_right_one_is_kept_for_the_tab(new_board: Boards, server: Server) -> None:
     board = new_board()
     board.page.goto(server.http)
     expect(board.page.get_by_label("Token")).to_be_focused()

@@ -130,7 +130,7 @@ class World:
         self.keys = Keys.of(self.namespace)
         self.mongo = self._stack.enter_context(Mongo(self.stores.atlas_uri, serverSelectionTimeoutMS=20_000))
         # A call after the server's restart must not meet a connection from before.
-        self.redis = redis.Redis.from_url(self.stores.redis_url, decode_responses=True)
+        self.redis = redis.Redis.from_url(self.stores.redis_url, decode_responses=True, encoding_errors="replace")
         self._stack.callback(self.redis.close)
         self.queue = self._stack.enter_context(TaskQueue(self.settings))
         self.queue.include("tests.faults.jobs")
@@ -320,6 +320,8 @@ class Observer:
         self._scores: dict[str, list[float]] = {}
         self.seen: list[tuple[str, str, int]] = []
         self._known: set[tuple[str, int]] = set()
+        #: How often it has looked into MongoDB.
+        self.looks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
@@ -329,7 +331,9 @@ class Observer:
     def _run(self) -> None:
         world = self._world
         with (
-            redis.Redis.from_url(world.stores.redis_url, decode_responses=True, socket_timeout=1) as client,
+            redis.Redis.from_url(
+                world.stores.redis_url, decode_responses=True, encoding_errors="replace", socket_timeout=1
+            ) as client,
             Mongo(world.stores.atlas_uri, timeoutMS=1000) as mongo,
         ):
             jobs = mongo[world.settings.database_name]["jobs"]
@@ -353,6 +357,7 @@ class Observer:
 
     def _look(self, docs: Iterable[dict[str, Any]]) -> None:
         """Ends are kept once; the checker compares them with the record as it is in the end."""
+        self.looks += 1
         for doc in docs:
             job = str(doc["_id"])
             if doc["status"] in ("completed", "cancelled", "failed") and (job, doc["rev"]) not in self._known:

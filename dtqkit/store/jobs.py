@@ -23,7 +23,7 @@ from dtqkit.store.documents import Document
 CLAIM_MAX_S: Final = 5.0
 #: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
 #: outcome is not known, which is better than a caller that hangs with a server that does.
-SUBMIT_S: Final = 2.0
+SUBMIT_S: Final = 1.75
 SUBMITS_A_SECOND: Final = 1_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000

@@ -68,7 +68,7 @@ class Chaos:
         self._seen_rounds: dict[tuple[str, str], int] = {}
 
     def run(self) -> Report:
-        world, report, rng = self._world, self.report, self._rng
+        report, rng = self.report, self._rng
         self._revive(wait=True)
         menu = self._menu()
         # Every kind comes in turn, in an order that the seed decides.

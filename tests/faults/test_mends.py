@@ -138,6 +138,36 @@ def test_what_failed_while_mongodb_was_away_is_done_when_it_is_back(
     asyncio.run(story())
 
 
+def test_a_leader_whose_round_hangs_ends_loudly(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would recover anything while it leads."""
+
+    async def story() -> None:
+        broker, store = Broker(local), Store(local)
+        await store.open()
+        settings = local.replace(lease_s=0.5)
+        leader = Leader(settings, broker, store, candidate="stuck", rng=random.Random(1))
+
+        async def never(_: Auditor) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Auditor, "audit", never)
+        leader.heard(False, {})
+        with pytest.raises(RuntimeError, match="has hung"):
+            async with asyncio.timeout(20):
+                await leader.run()
+        assert (await broker.lead("another", local.lock_s)).leads
+        await broker.close()
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_leases_are_watched_although_a_renewal_hangs(world: World) -> None:
+    world.start("w1", naive="renewals_hang")
+    world.submit(lambda n: jobs.note.bind(n, world.ledger, 60.0), ends={"running", "pending", "scheduled"})
+    wait_until(lambda: "no renewal for a whole lease" in world.log("w1").read_text(), timeout_s=20)
+
+
 def test_a_requeue_is_done_although_its_letter_cannot_be_taken_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

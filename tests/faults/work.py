@@ -1,4 +1,4 @@
-"""Workers and clients of the fault tests, processes forked from one process that has imported everything: a start costs little.
+"""Workers and clients of the fault tests, forked from one process that has imported everything: a start costs little.
 
 It reads an order a line (JSON: arguments, environ, log), forks, and answers with the pid. When its input ends, all
 that it started ends.

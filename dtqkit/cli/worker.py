@@ -56,10 +56,10 @@ def worker(
     if not len(queue.registry):
         raise typer.BadParameter(f"{app} has no tasks: decorate functions with @queue.task, or call queue.include(…)")
     logging.basicConfig(
-        level=log_level.upper(),
-        format=f"%(asctime)s {'supervisor' if workers > 1 else name} %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
+        format=f"%(asctime)s {'supervisor' if workers > 1 else name} %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
+    # Ours only: what the driver of MongoDB logs for debugging shows payloads.
+    logging.getLogger("dtqkit").setLevel(log_level.upper())
     if workers == 1:
         _run(_work(queue, name, _lanes(lanes, strict=strict), owner))
     elif lanes is not None:

@@ -14,6 +14,7 @@ from dtqkit import control
 from dtqkit.broker import Broker
 from dtqkit.control import (
     BatchItem,
+    Bound,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
@@ -122,7 +123,7 @@ class DirectControl:
 
     def _new(self, submission: Submission, task: Task[..., Any]) -> Document:
         options = task.defaults
-        payload = task.check_payload(submission.payload)
+        payload = submission.payload if isinstance(submission, Bound) else task.check_payload(submission.payload)
         size = len(msgspec.json.encode(payload))
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)

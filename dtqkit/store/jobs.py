@@ -72,7 +72,10 @@ class Jobs:
     async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
         """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
         try:
-            with told(self._where, writes=True), pymongo.timeout(SUBMIT_S + len(docs) / SUBMITS_A_SECOND):
+            with (
+                told(self._where, writes=True, point="insert"),
+                pymongo.timeout(SUBMIT_S + len(docs) / SUBMITS_A_SECOND),
+            ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
@@ -97,7 +100,7 @@ class Jobs:
         self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, max_losses: int = 0
     ) -> Document | None:
         """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="claim"):
             return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
@@ -108,7 +111,7 @@ class Jobs:
 
     async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
         """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="claim"):
             await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
@@ -134,7 +137,7 @@ class Jobs:
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of what runs under `claims`; returns the ids that still do."""
         query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="renew"):
             answer = await self._jobs.update_many(query, documents.renewing(lease_s))
             if answer.matched_count == len(ids):
                 return set(ids)
@@ -150,7 +153,7 @@ class Jobs:
     async def settle(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
         """Record the ends of attempts. Returns the ids whose claim held the job no more: their end is not recorded."""
         operations = _settle_operations(settlements)
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="settle"):
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
                 done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))
@@ -176,7 +179,7 @@ class Jobs:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
         else:
             query["lease_until"] = doc["lease_until"]
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="lose"):
             answer = await self._jobs.update_one(query, documents.ending(change))
         return answer.matched_count == 1
 
@@ -184,7 +187,7 @@ class Jobs:
 
     async def cancel(self, job: ObjectId) -> Document | None:
         """Cancel what waits, mark what runs; None when it is over or does not exist."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="cancel"):
             return await self._jobs.find_one_and_update(
                 {"_id": job, "status": {"$nin": list(TERMINAL)}},
                 documents.cancelling(),
@@ -193,7 +196,7 @@ class Jobs:
 
     async def requeue(self, job: ObjectId, death_seq: int, *, by_hand: bool = True) -> Document | None:
         """Give the job that died its `death_seq`-th death another life; None when somebody else has."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
                 {"_id": job, "status": "failed", "death_seq": death_seq},
                 documents.requeueing(by_hand=by_hand),

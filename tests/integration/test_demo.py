@@ -17,7 +17,7 @@ from dtqkit.supervisor import Supervisor
 from tests.command import dtqkit
 from tests.wait import wait_until
 
-SOURCE = '''\
+SOURCE = """\
 import os
 import sys as system
 from json import dumps, loads
@@ -30,7 +30,7 @@ def f(x=[], *, y={}):
 
 class C:
     def g(self): ...
-'''
+"""
 
 
 @pytest.fixture

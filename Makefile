@@ -23,7 +23,7 @@ $(VENV)/made:
 	touch $@
 
 $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
-	$(PIP) install -e '.[cli,local]' -c constraints.txt
+	$(PIP) install -e '.[cli,local,server]' -c constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/made pyproject.toml constraints.txt

@@ -26,7 +26,7 @@ def assert_same(ours: Log, theirs: Log) -> None:
 @st.composite
 def systems(draw: st.DrawFn) -> cap.System:
     counts = draw(st.tuples(*[st.integers(0, 3)] * 3, st.integers(0, 3)))
-    lanes = dict(zip(("high", "medium", "low", "shared"), counts, strict=True))
+    lanes: dict[str, int] = dict(zip(("high", "medium", "low", "shared"), counts, strict=True))
     if not sum(counts):
         lanes["shared"] = 1
     helping = draw(st.booleans()) or not (lanes["shared"] or all(counts[:3]))

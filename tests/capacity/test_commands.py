@@ -31,7 +31,7 @@ def test_plan_says_what_to_rent_and_draws_it(tmp_path: Path) -> None:
 
 
 def test_plan_as_json_is_json_alone_and_an_endless_wait_is_null() -> None:
-    done = runner.invoke(app, ["plan", "--jobs-per-day", "100000", "--mean-service", "30.5", "--replications", "1", "--json"])
+    done = runner.invoke(app, ["plan", "--jobs-per-day", "100000", "--mean-service", "30.5", "--replications", "1", "--service", "deterministic", "--json"])
     found = json.loads(done.stdout)
     assert found["required_workers"]["mean"] == 45
     assert [tier["wait_p95_s"] for tier in found["tiers"]] == [None] * 3

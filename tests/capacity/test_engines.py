@@ -79,7 +79,7 @@ def workloads(draw: st.DrawFn) -> cap.Workload:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(systems(), workloads(), st.integers(0, 10_000), st.booleans())
 def test_the_fast_engine_logs_what_the_reference_logs_on_any_system(
     system: cap.System, work: cap.Workload, seed: int, waiting: bool

@@ -35,9 +35,9 @@ def test_mser5_cuts_off_a_start_that_is_not_like_the_rest() -> None:
 
 def test_intervals_cover_the_truth_and_pooled_jobs_do_not() -> None:
     seed = base_seed()
-    found = experiment(30, seed)
+    found = experiment(20, seed, horizon="1h")
     print(f"seed {seed}: {found}")
-    assert found.mean >= 0.75  # binomial(30, .95): less once in 20,000 runs; `make soak` asks 200 times
+    assert found.mean >= 0.7  # binomial(20, .95): fewer once in 30,000 runs; `make soak` asks 200 times, and for longer
     assert found.naive <= 0.6
 
 

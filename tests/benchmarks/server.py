@@ -26,8 +26,6 @@ import psutil
 from bson import ObjectId
 from pymongo import MongoClient
 from redis import Redis
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
 
 from dtqkit.broker.keys import Keys
 from dtqkit.events import JobEvent, encode_batch
@@ -38,6 +36,10 @@ from tests.web.tasks import ALL
 from tests.web.test_stream import handshake
 
 AT_ONCE = 64
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 BARE = """
 import asyncio, socket
 from tornado.httpserver import HTTPServer
@@ -256,27 +258,61 @@ def measure_listings(server: Server) -> dict[str, Any]:
 # -- the stream
 
 
-def follow(url: str, token: str, clients: int, seconds: float) -> list[float]:
-    """Delays in s, from the publishing of an event (its run_ms is when) to each client that hears of it."""
+#: One client in so many takes the time; the others only read, as the client's own work must not be what is measured.
+TIMED = 10
+
+
+class Ear(asyncio.Protocol):
+    """A client of the stream that does as little as can be."""
+
+    def __init__(self, delays: list[float] | None) -> None:
+        self._delays = delays
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        hello = json.dumps({"type": "hello", "token": TOKEN}).encode()
+        transport.write(UPGRADE + bytes([0x81, 0x80 | len(hello), 0, 0, 0, 0]) + hello)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    def data_received(self, data: bytes) -> None:
+        if self._delays is None:
+            return
+        self._buffer += data
+        if self._buffer.startswith(b"HTTP/"):
+            _, gap, rest = self._buffer.partition(b"\r\n\r\n")
+            if not gap:
+                return
+            self._buffer = rest
+        now = time.time()
+        while (frame := self._frame()) is not None:
+            if frame.startswith(b'{"type":"events","jobs"'):
+                self._delays.extend(now - event["run_ms"] for event in json.loads(frame)["jobs"])
+
+    def _frame(self) -> bytes | None:
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        size, start = buffer[1] & 127, 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(buffer[2:start], "big")
+        if len(buffer) < start + size:
+            return None
+        self._buffer = buffer[start + size :]
+        return buffer[start : start + size]
+
+
+def follow(port: int, clients: int, seconds: float) -> list[float]:
+    """Delays in s, from the publishing of an event (its run_ms is when) to a client that hears of it."""
     delays: list[float] = []
 
-    async def one() -> None:
-        line = await websocket_connect(HTTPRequest(url, connect_timeout=60))
-        await line.write_message(json.dumps({"type": "hello", "token": token}))
-        while (text := await line.read_message()) is not None:
-            now = time.time()
-            if text.startswith('{"type":"events","jobs"'):  # pyright: ignore[reportArgumentType]
-                delays.extend(now - event["run_ms"] for event in json.loads(text)["jobs"])
-
     async def main() -> None:
-        tasks = []
-        for _ in range(clients):
-            tasks.append(asyncio.create_task(one()))
-            if len(tasks) % 50 == 0:
-                await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        for number in range(clients):
+            ear = Ear(delays if number % TIMED == 0 else None)
+            await loop.create_connection(lambda ear=ear: ear, "127.0.0.1", port)
+        await asyncio.sleep(2)
+        delays.clear()
         await asyncio.sleep(seconds)
-        for task in tasks:
-            task.cancel()
 
     asyncio.run(main())
     return delays
@@ -291,8 +327,7 @@ def measure_stream(server: Server, clients: int, seconds: float) -> dict[str, An
     stalled = [handshake(server) for _ in range(10)]
     peak = before
     with multiprocessing.get_context("spawn").Pool(1) as pool, Redis.from_url(settings.redis_url) as redis:
-        hearing = pool.apply_async(follow, (server.ws, TOKEN, clients, seconds + clients / 300))
-        time.sleep(clients / 300)
+        hearing = pool.apply_async(follow, (port_of(server.ws), clients, seconds))
         channel = Keys.of(settings.namespace).events
         number = 0
         cpu = sum(process.cpu_times()[:2])

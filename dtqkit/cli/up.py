@@ -44,7 +44,7 @@ def up(
     ] = None,
 ) -> None:
     """Start a private redis-server and mongod, and workers for APP; Ctrl-C stops all of it."""
-    logging.basicConfig(level="INFO", format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
     load_app(app)  # what is wrong with it is better said once, here, than by each worker
     settings = Settings.from_env()
     stop = StopSignal()

@@ -58,13 +58,7 @@ class Plots:
             ax.bar(cast("Any", every), completed, width=width, align="edge", color="#3a9d6b", label="completed")
             if others.any():
                 ax.bar(
-                    cast("Any", every),
-                    others,
-                    width=width,
-                    align="edge",
-                    bottom=completed,
-                    color="#d4351c",
-                    label="failed or lost",
+                    cast("Any", every), others, width=width, align="edge", bottom=completed, color="#d4351c", label="failed or lost"
                 )
             _dates(ax)
         return _finished(ax, rows.empty)

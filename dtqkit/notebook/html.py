@@ -26,9 +26,7 @@ def text(value: object) -> Markup:
 def el(name: str, *children: object, **attributes: object) -> Markup:
     """An element; `class_` is the attribute class, and one whose value is None is left out."""
     shown = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items() if value is not None
     )
     if name in _VOID:
         return Markup(f"<{name}{shown}>")

@@ -246,8 +246,10 @@ def test_curl_is_a_client(server: Server) -> None:
         pytest.skip("NO CURL ON THIS MACHINE: a client that is not ours was not tried")
     body = '{"task": "add", "payload": {"a": 20, "b": 22}}'
     done = subprocess.run(
-        [curl, "-sS", "-w", "\n%{http_code}", "-H", f"Authorization: Bearer {TOKEN}"]
-        + ["-H", "Content-Type: application/json", "-d", body, f"{server.http}/api/jobs"],
+        [
+            *(curl, "-sS", "-w", "\n%{http_code}", "-H", f"Authorization: Bearer {TOKEN}"),
+            *("-H", "Content-Type: application/json", "-d", body, f"{server.http}/api/jobs"),
+        ],
         capture_output=True,
         text=True,
         timeout=30,

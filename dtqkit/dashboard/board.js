@@ -340,6 +340,13 @@ function after(job, event) {
   return next;
 }
 
+/** The job after a report of its running attempt; that it runs at all is not told otherwise. */
+function progressed(job, { token, progress = null, message = "" }) {
+  const begun = WAITING.includes(job.status) && token > job.token;
+  if (!begun && (job.status !== "running" || token < job.token)) return job;
+  return { ...(begun ? after(job, { status: "running" }) : job), token, progress, progress_message: message };
+}
+
 /** An id begins with the second of its creation. */
 const createdAt = (job) => (job.created_at ? Date.parse(job.created_at) : parseInt(job.id.slice(0, 8), 16) * 1000);
 const between = (from, to) => (from && to ? Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000) : null);
@@ -754,7 +761,7 @@ class JobTable {
 // == Listings: a table, its filters and its pages =====================================================================
 
 const TYPING_MS = 250;
-const REFRESH_S = 5;
+const REFRESH_MS = 1_900;
 
 class Listing {
   table;
@@ -868,8 +875,8 @@ class Listing {
     return this.first && this.#matches(job) && (this.table.rows.size < Number(this.size.value) || job.id > this.table.lowest);
   }
 
-  heardProgress({ id, token, progress = null, message = "" }) {
-    this.table.patch(id, (job) => (job.status === "running" && job.token <= token ? { ...job, token, progress, progress_message: message } : job));
+  heardProgress(news) {
+    this.table.patch(news.id, (job) => progressed(job, news));
   }
 
   /** A job that somebody here has made or changed: shown at once. */
@@ -902,10 +909,11 @@ class Listing {
     this.note.replaceChildren(h("strong", null, title), detail);
   }
 
-  /** Events say little of a job: the records follow, at most every few seconds. */
+  /** Events say little of a job, and none says that it has begun: the records follow, every few seconds. */
   tick() {
     this.table.tick();
-    if (this.stale && Date.now() - this.#refreshed > REFRESH_S * 1000) this.load();
+    const waiting = [...this.table.rows.values()].some(({ job }) => job.status === "pending" || job.status === "running");
+    if ((this.stale || waiting) && Date.now() - this.#refreshed > REFRESH_MS) this.load();
   }
 }
 
@@ -1060,9 +1068,9 @@ class JobPanel {
     this.#loadSoon();
   }
 
-  heardProgress({ id, token, progress = null, message = "" }) {
-    if (id !== this.id || this.job?.status !== "running" || token < this.job.token) return;
-    this.take({ ...this.job, progress, progress_message: message });
+  heardProgress(news) {
+    if (news.id !== this.id || !this.job) return;
+    this.take(progressed(this.job, news));
     this.#loadSoon();
   }
 
@@ -1126,6 +1134,7 @@ class JobPanel {
 
   tick() {
     if (this.job?.status === "running") this.#sayFacts();
+    if (this.job?.status === "pending") this.#loadSoon();
   }
 
   close() {
@@ -1379,7 +1388,7 @@ class Board {
     this.side = h("aside.side", { "aria-labelledby": "panel-title", hidden: true });
     this.main = h("main", null, this.scroller, this.side);
     this.toast = h(".toast", { role: "status" });
-    this.element = h(".board", null, h("header.bar", null, h("h1", null, icon("mark"), "dtqkit"), this.light, help, this.submit), this.banner, this.main, this.#buildPrompt(), this.keys, this.toast);
+    this.element = h(".board", { tabindex: "-1" }, h("header.bar", null, h("h1", null, icon("mark"), "dtqkit"), this.light, help, this.submit), this.banner, this.main, this.#buildPrompt(), this.keys, this.toast);
     // Whether what stands above a listing has left the view, without asking for a layout.
     this.observer = new IntersectionObserver(([{ isIntersecting, boundingClientRect, rootBounds }]) => (this.scrolled = !isIntersecting && boundingClientRect.top < rootBounds.top), { root: this.scroller });
     this.observer.observe(this.edge);
@@ -1631,7 +1640,9 @@ export function mountPage({ apiBase, wsUrl }) {
   const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
   if (token) history.replaceState(null, "", location.pathname + location.search);
   const { cssRules } = document.querySelector("link[rel=stylesheet]").sheet;
-  return mount(document.getElementById("board"), webSource({ apiBase, wsUrl, token }), { css: Array.from(cssRules, (rule) => rule.cssText).join("\n") });
+  const el = document.getElementById("board");
+  mount(el, webSource({ apiBase, wsUrl, token }), { css: Array.from(cssRules, (rule) => rule.cssText).join("\n") });
+  el.shadowRoot.firstElementChild.focus();
 }
 
 /** The widget: anywidget calls `render` for each view; the model's trait `css` is the text of board.css. */

@@ -15,6 +15,7 @@ _FILES: Final = {
     "board.js": ("board.js", "text/javascript; charset=utf-8"),
     "board.css": ("board.css", "text/css; charset=utf-8"),
     "config.js": ("config.js", "text/javascript; charset=utf-8"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 
@@ -30,8 +31,8 @@ class PageHandler(Base):
 
     scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
 
-    def get(self, name: str = "") -> None:
-        file, kind = _FILES[name]
+    def get(self, name: str | None) -> None:
+        file, kind = _FILES[name or ""]
         content = _read(file)
         if content is None:
             raise Refused("not_found", "there is nothing at this address")

@@ -120,6 +120,7 @@ class Executor:
             return Failure(error_of(error), attempt.run_ms())
         finally:
             timer.cancel()
+            attempt.context.finish()
 
     async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         """A thread cannot be killed: one that does not end in time is left to itself, and its result ignored."""
@@ -140,6 +141,7 @@ class Executor:
                 )
             except BaseException as error:
                 outcome = Failure(error_of(error), attempt.run_ms())
+            attempt.context.finish()
             # The loop may be closed by the time that an abandoned thread ends.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import redis as redis_py
@@ -155,7 +155,7 @@ def round_trips(bench: Bench, settings: Settings, seconds: float) -> float:
         while (left := until_time - time.monotonic()) > 0:
             if not monitor.connection.can_read(timeout=left):
                 break
-            seen: dict[str, Any] = monitor.next_command()
+            seen = cast("dict[str, Any]", monitor.next_command())
             counted += seen["client_type"] != "lua" and settings.namespace in seen["command"]
     return counted / seconds
 

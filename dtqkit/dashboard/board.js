@@ -675,6 +675,10 @@ class JobTable {
     if (this.#tabbable === row) this.#makeTabbable(this.rows.values().next().value);
   }
 
+  clear() {
+    for (const id of [...this.rows.keys()]) this.remove(id);
+  }
+
   /** These jobs and no others; the row that has the focus stays. */
   replace(jobs) {
     const wanted = new Set(jobs.map((job) => job.id));
@@ -767,6 +771,7 @@ class Listing {
   table;
   stale = false;
   #asked = 0;
+  #loading = 0;
   #cursors = [];
   #next = null;
   #typing = 0;
@@ -815,7 +820,7 @@ class Listing {
 
   #turn(step) {
     step();
-    this.table.replace([]);
+    this.table.clear();
     this.board.toTop();
     this.load();
   }
@@ -823,13 +828,13 @@ class Listing {
   /** From the first page, with the filters as they are. */
   reload() {
     this.#cursors = [];
-    this.table.replace([]);
+    this.table.clear();
     return this.load();
   }
 
   /** The present page. A later request makes the answer of an earlier one void. */
   async load() {
-    const asked = ++this.#asked;
+    const asked = (this.#loading = ++this.#asked);
     const cursor = this.#cursors.at(-1);
     this.stale = false;
     this.#refreshed = Date.now();
@@ -838,6 +843,7 @@ class Listing {
       const page = await this.board.source.request(this.operation, { ...this.filters, limit: Number(this.size.value), ...(cursor && { cursor }) });
       if (asked !== this.#asked) return;
       this.#next = page.cursor;
+      this.#loading = 0;
       this.#take(page.items.map(whole));
     } catch (error) {
       if (asked === this.#asked && !this.table.rows.size) this.#tell("The jobs cannot be listed.", error.message, "failed");
@@ -898,7 +904,7 @@ class Listing {
     say(this.pill, plural(this.#fresh.size, "new job"));
     table.flush();
     if (table.rows.size) this.note.hidden = true;
-    else if (this.note.said !== "Loading…" || !this.board.live) this.#tell(...(Object.keys(this.filters).length ? ["No job matches these filters."] : this.empty));
+    else if (!this.#loading) this.#tell(...(Object.keys(this.filters).length ? ["No job matches these filters."] : this.empty));
   }
 
   #tell(title, detail = "", kind = "") {
@@ -956,7 +962,7 @@ class DeadLetters extends Listing {
     const counted = await this.board.act("requeue_dead", { ...query, dry_run: true });
     if (!counted) return;
     const go = button("primary", `Requeue ${count(counted.matched)}`, () => this.#requeue(query), { disabled: !counted.matched });
-    this.bulk.replaceChildren(h("span", { role: "status" }, `${plural(counted.matched, "dead letter")} will run again.`), go, button("plain", "Keep", () => this.#offer()));
+    this.bulk.replaceChildren(h("span", { role: "status" }, `${plural(counted.matched, "dead letter")} will run again.`), go, button("plain", "Not now", () => this.#offer()));
     go.focus();
   }
 
@@ -1228,7 +1234,7 @@ class Field {
 
   complain(text) {
     say(this.problem, text);
-    set(this.node, "aria-invalid", text && "true");
+    set(this.node, "aria-invalid", text ? "true" : null);
   }
 }
 
@@ -1598,7 +1604,7 @@ class Board {
     if (event.key === "Escape") return this.closePanel();
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
     const tab = this.tabs.children[Number(event.key) - 1];
-    const act = { "/": () => this.current.text?.focus(), n: () => this.openForm(), "?": () => this.keys.showModal() }[event.key] ?? (tab && (() => tab.click()));
+    const act = { "/": () => this.current.text?.focus(), n: () => this.openForm(), "?": () => this.keys.showModal() }[event.key] ?? (tab && (() => tab.click() ?? tab.focus()));
     if (!act) return;
     event.preventDefault();
     act();

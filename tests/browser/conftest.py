@@ -148,7 +148,8 @@ class Boards:
 
 
 @pytest.fixture
-def new_board(browser: Browser) -> Iterator[Boards]:
+def new_board(browser: Browser, server: Server) -> Iterator[Boards]:
+    """Depends on the server, so that no board sees it go when the test is over."""
     boards = Boards(browser)
     yield boards
     boards.close()

@@ -329,8 +329,8 @@ def test_everything_is_reached_by_the_keyboard(board: Board, server: Server, tas
     expect(board.row(jobs[1].id).get_by_role("button")).to_be_focused()
     keys.press("2")
     expect(board.page.get_by_text("No dead letters.")).to_be_visible()
-    keys.press("?")
-    expect(board.page.get_by_role("dialog", name="Keys")).to_be_visible()
+    keys.press("n")
+    expect(board.side.get_by_role("heading", name="Submit a job")).to_be_visible()
 
 
 def test_the_first_row_tells_depths_rates_and_workers(

@@ -2,151 +2,18 @@
 //
 //   mount(el, source)  draws it into a shadow root of `el`; returns what takes it away again
 //   source             {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}:
-//                      webSource (fetch and /ws), modelSource (messages of an anywidget model)
+//                      modelSource here (messages of an anywidget model), webSource in page.js (fetch and /ws)
 //
-// source -> Board.receive -> Known and listings -> views, which touch only what has changed, at most five times a
-// second. Text from the queue reaches the page as text nodes only, never as markup.
-
-/** Those operations of dtqkit/control.py that a board asks for. */
-export const ROUTES = {
-	submit: ["POST", "/jobs"],
-	jobs: ["GET", "/jobs"],
-	dead_letters: ["GET", "/jobs/dead-letter/list"],
-	requeue_dead: ["POST", "/jobs/dead-letter/requeue"],
-	get: ["GET", "/jobs/{id}"],
-	log: ["GET", "/jobs/{id}/logs"],
-	requeue: ["POST", "/jobs/{id}/requeue"],
-	cancel: ["POST", "/jobs/{id}/cancel"],
-	tasks: ["GET", "/tasks"],
-	stats: ["GET", "/stats"],
-	health: ["GET", "/health"],
-};
+// Views touch only what has changed, at most five times a second. Text from the queue reaches the page as text nodes only, never as markup.
 
 const STATUSES = ["pending", "scheduled", "running", "completed", "failed", "cancelled"];
 const WAITING = ["pending", "scheduled"];
 const LANES = ["high", "medium", "low"];
 
-// == Sources
+// == The source of a notebook
 
-/** A request that was refused, or not answered; `errors` are [{path, detail}] of a payload. */
-const refused = ({ code, detail, title, errors }) => Object.assign(new Error(detail || title || code), { code, errors });
-
-const BACKOFF_MS = [500, 15_000];
-const SETTLED_MS = 10_000;
-const REQUEST_MS = 15_000;
-
-/**
- * A queue behind HTTP and a WebSocket. Messages to a subscriber: those of the server, and {type: "state", state:
- * "connecting" | "live" | "reconnecting" | "unauthorised", retryAt, refused}. The token is kept for the tab only.
- */
-export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
-	const base = new URL(apiBase ? apiBase.replace(/\/*$/, "/") : "./", document.baseURI);
-	const socketUrl = new URL(wsUrl || "ws", base);
-	socketUrl.protocol = socketUrl.protocol.replace("http", "ws");
-	const memory = `dtqkit.token ${base.href}`;
-	const listeners = new Set();
-	let secret = token ?? recall(memory) ?? "";
-	let state = { type: "state", state: "connecting" };
-	let socket = null;
-	let timer = 0;
-	let failures = 0;
-
-	const tell = (message) => listeners.forEach((listener) => listener(message));
-	const become = (name, more) => tell((state = { type: "state", state: name, ...more }));
-
-	function connect() {
-		clearTimeout(timer);
-		if (socket) return;
-		const opened = (socket = new WebSocket(socketUrl));
-		let liveAt = 0;
-		opened.onopen = () => opened.send(JSON.stringify({ type: "hello", token: secret }));
-		opened.onmessage = ({ data }) => {
-			if (socket !== opened) return;
-			const message = JSON.parse(data);
-			if (message.type === "snapshot" && !liveAt) {
-				liveAt = Date.now();
-				remember(memory, secret);
-				become("live");
-			}
-			tell(message);
-		};
-		opened.onclose = ({ code }) => {
-			if (socket !== opened) return;
-			socket = null;
-			if (code === 4401) return unauthorised();
-			// A server that lets us in and throws us out again is not well either: only a lasting success counts.
-			if (liveAt && Date.now() - liveAt > SETTLED_MS) failures = 0;
-			const [least, most] = BACKOFF_MS;
-			const pause = Math.max(least, Math.min(most, least * 2 ** failures++) * (0.75 + Math.random() / 4));
-			timer = setTimeout(connect, pause);
-			become("reconnecting", { retryAt: Date.now() + pause });
-		};
-	}
-
-	function disconnect() {
-		clearTimeout(timer);
-		const open = socket;
-		socket = null;
-		open?.close();
-	}
-
-	function unauthorised() {
-		const refused = secret !== "";
-		disconnect();
-		remember(memory, (secret = ""));
-		become("unauthorised", { refused });
-	}
-
-	async function request(operation, { id = "", ...rest } = {}) {
-		const [method, path] = ROUTES[operation];
-		const url = new URL(path.slice(1).replace("{id}", encodeURIComponent(id)), base);
-		const init = { method, headers: secret ? { Authorization: `Bearer ${secret}` } : {}, signal: AbortSignal.timeout(REQUEST_MS) };
-		if (method === "POST") {
-			init.headers["Content-Type"] = "application/json";
-			init.body = JSON.stringify(rest);
-		} else for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
-		let answer;
-		try {
-			answer = await fetch(url, init);
-		} catch (error) {
-			throw refused({ detail: `The server ${error.name === "TimeoutError" ? "does not answer" : "cannot be reached"}.` });
-		}
-		const body = await answer.json().catch(() => ({}));
-		if (answer.status === 401) unauthorised();
-		// /health answers 503 with its record when a store is away: that is its answer, not a failure.
-		if (!answer.ok && operation !== "health") throw refused({ title: answer.statusText, ...body });
-		return body;
-	}
-
-	return {
-		request,
-		subscribe(listener) {
-			listeners.add(listener);
-			listener(state);
-			connect();
-			return () => {
-				listeners.delete(listener);
-				if (!listeners.size) disconnect();
-			};
-		},
-		retry: connect,
-		signIn(given) {
-			secret = given;
-			failures = 0;
-			disconnect();
-			become("connecting");
-			connect();
-		},
-	};
-}
-
-// A tab may be forbidden to remember anything; then the token is asked for again.
-function recall(key) {
-	try { return sessionStorage.getItem(key); } catch { return null; }
-}
-function remember(key, value) {
-	try { sessionStorage.setItem(key, value); } catch { /* as above */ }
-}
+/** The error of a request that was refused, or not answered; `errors` are [{path, detail}] of a payload. */
+export const refused = ({ code, detail, title, errors }) => Object.assign(new Error(detail || title || code), { code, errors });
 
 const ANSWER_MS = 5_000;
 
@@ -852,7 +719,6 @@ class Listing {
 		this.table.patch(news.id, (job) => progressed(job, news));
 	}
 
-	/** A job that somebody here has made or changed: shown at once. */
 	show(job) {
 		if (this.table.rows.has(job.id) || this.#belongs(job)) this.table.put(job);
 		this.update();
@@ -1153,8 +1019,7 @@ function control(schema) {
 function numberOf(text, whole) {
 	if (!text) return undefined;
 	const value = Number(text);
-	if (whole && Number.isInteger(value) && !Number.isSafeInteger(value)) throw new FieldError("This is too large for a browser; submit it from Python.");
-	if (!Number.isFinite(value) || (whole && !Number.isInteger(value))) throw new FieldError(`${text} is not a ${whole ? "whole " : ""}number.`);
+	if (!Number.isFinite(value) || (whole && !Number.isSafeInteger(value))) throw new FieldError(`${text} is not a ${whole ? "whole " : ""}number.`);
 	return value;
 }
 
@@ -1321,6 +1186,7 @@ class Board {
 		this.listings = [jobsView(this), new DeadLetters(this)];
 		this.views = { Jobs: this.listings[0], "Dead letters": this.listings[1], Workers: new Workers(this.known), Capacity: capacity() };
 		this.#build();
+		this.overview.tick();
 		this.open("Jobs");
 		// Keys pressed in the board are the board's: a notebook around it would take them for its own.
 		this.element.addEventListener("keydown", (event) => this.#key(event));
@@ -1341,9 +1207,9 @@ class Board {
 		this.light = h("p.light", { role: "status" }, h("i"), h("span"));
 		this.submit = button("primary", "Submit job", () => this.openForm(), { title: "n", "aria-keyshortcuts": "n" });
 		this.banner = h(".banner", { role: "status", hidden: true }, h("strong"), h("span", { "aria-live": "off" }), button("plain", "Try now", () => this.source.retry()));
-		const tabs = Object.keys(this.views).map((name) => h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "view", onclick: () => this.open(name) }, name));
-		this.tabs = h(".tabs", { role: "tablist", "aria-label": "Views", onkeydown: (event) => this.#turn(event) }, tabs);
-		this.view = h("div", { id: "view", role: "tabpanel" });
+		const tabs = Object.keys(this.views).map((name) => button("tab", name, () => this.open(name)));
+		this.tabs = h("nav.tabs", { "aria-label": "Views" }, tabs);
+		this.view = h(".view");
 		this.edge = h(".edge");
 		this.scroller = h(".scroller", this.overview.element, this.edge, this.tabs, this.view);
 		this.side = h("aside.side", { "aria-labelledby": "panel-title", hidden: true });
@@ -1364,7 +1230,7 @@ class Board {
 			this.token.value = "";
 		};
 		return (this.prompt = h("form.prompt", { hidden: true, onsubmit: signIn }, icon("mark"), h("h2", "Sign in to this queue"),
-			h("p", { id: "token-help" }, "The server asks for its token: the value of DTQ_TOKEN, or of DTQ_READ_TOKEN to look only. It is kept until this tab is closed."),
+			h("p", { id: "token-help" }, "The server asks for its DTQ_TOKEN, or for DTQ_READ_TOKEN to look only. It is kept until this tab is closed."),
 			h("label", { for: "token" }, "Token"), this.token, this.refused, h("button.primary", { type: "submit" }, "Sign in")));
 	}
 
@@ -1377,28 +1243,17 @@ class Board {
 	}
 
 	get tab() {
-		return this.tabs.querySelector("[aria-selected=true]");
+		return this.tabs.querySelector("[aria-current]");
 	}
 
 	open(name) {
 		this.current = this.views[name];
 		for (const tab of this.tabs.children) {
-			const selected = tab.textContent === name;
-			set(tab, "aria-selected", `${selected}`);
-			tab.tabIndex = selected ? 0 : -1;
+			set(tab, "aria-current", tab.textContent === name ? "page" : null);
 		}
-		set(this.view, "aria-labelledby", this.tab.id);
 		this.view.replaceChildren(this.current.element);
 		this.current.update?.();
 		if (this.live) this.current.load?.();
-	}
-
-	#turn(event) {
-		const step = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
-		if (!step || !this.tab[step]) return;
-		event.preventDefault();
-		this.tab[step].click();
-		this.tab.focus();
 	}
 
 	toTop() {
@@ -1493,7 +1348,6 @@ class Board {
 		this.#reflect();
 	}
 
-	/** What no event tells: rates and forecast, the stores' health, the tasks that there are. */
 	async #ask() {
 		const ask = (operation) => this.source.request(operation).catch(() => this.known[operation]);
 		const [stats, health] = await Promise.all([ask("stats"), ask("health"), this.known.tasks.length || this.loadTasks()]);
@@ -1596,16 +1450,6 @@ export function mount(el, source, { css = "" } = {}) {
 		unfollow();
 		board.close();
 	};
-}
-
-/** The page: takes a token from the address (#token=…) and out of it, and the styles from the page's own sheet. */
-export function mountPage({ apiBase, wsUrl }) {
-	const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
-	if (token) history.replaceState(null, "", location.pathname + location.search);
-	const { cssRules } = document.querySelector("link[rel=stylesheet]").sheet;
-	const el = document.getElementById("board");
-	mount(el, webSource({ apiBase, wsUrl, token }), { css: Array.from(cssRules, (rule) => rule.cssText).join("\n") });
-	el.shadowRoot.firstElementChild.focus();
 }
 
 /** The widget: anywidget calls `render` for each view; the model's trait `css` is the text of board.css. */

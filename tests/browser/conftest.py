@@ -113,7 +113,7 @@ class Board:
         return self.page.locator(f"tr[data-id='{job_id}']")
 
     def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        self.page.get_by_role("navigation", name="Views").get_by_role("button", name=name).click()
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

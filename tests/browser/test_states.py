@@ -92,7 +92,7 @@ def test_every_view_is_readable_by_all(new_board: Boards, busy: Server, scheme: 
 
 
 def test_every_view_fits_a_phone(new_board: Boards, busy: Server) -> None:
-    board = new_board(width=360, height=740).open(busy)
+    board = new_board(width=360, height=740, reduced_motion="reduce").open(busy)
     assert faults(board.page) == []
     shown = tour(board, overflow)
     assert shown == dict.fromkeys(shown, [])
@@ -188,7 +188,7 @@ def test_a_notebooks_theme_goes_before_the_systems(board: Board, server: Server)
 
 def test_the_boards_routes_are_those_of_the_table_of_operations(board: Board, server: Server) -> None:
     board.page.goto(server.http)
-    routes = board.page.evaluate("async () => (await import('./board.js')).ROUTES")
+    routes = board.page.evaluate("async () => (await import('./page.js')).ROUTES")
     table = {operation.name: [operation.method, operation.path] for operation in OPERATIONS}
     assert routes == {name: table[name] for name in routes}
 

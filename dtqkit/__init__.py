@@ -11,6 +11,8 @@ def add(a: int, b: int) -> int:
 add.submit(2, 3).result(timeout=30)     # 5
 """
 
+import logging
+
 from dtqkit._version import VERSION
 from dtqkit.errors import (
     AccessDenied,
@@ -45,6 +47,9 @@ from dtqkit.tasks import Context, Task, TaskOptions
 from dtqkit.worker.context import current_context
 
 __version__ = VERSION
+
+# A library is silent until somebody configures logging: what workers of a notebook's kernel say stays out of its cells.
+logging.getLogger("dtqkit").addHandler(logging.NullHandler())
 
 __all__ = [
     "AccessDenied",

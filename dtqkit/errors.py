@@ -23,7 +23,8 @@
     │   └── TooManyAttempts      too many wrong tokens from one address
     ├── InvalidRequest           a server cannot read what it was sent
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
-    └── LocalStoreError          a private redis-server or mongod that cannot be had
+    ├── LocalStoreError          a private redis-server or mongod that cannot be had
+    └── MissingExtra             an optional part that is not installed
 
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
@@ -226,6 +227,15 @@ class LocalStoreError(DtqError):
     """A private redis-server or mongod cannot be found or started."""
 
     code = "local_store"
+
+
+class MissingExtra(DtqError, ImportError):
+    """Something needs a package that is not installed; names the extra that brings it."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, package: str | None, extra: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: pip install 'dtqkit[{extra}]'")
 
 
 _USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
-from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -28,7 +28,7 @@ from dtqkit.control import (
     Requeued,
     Submission,
 )
-from dtqkit.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable, WrongLoop, rebuild
+from dtqkit.errors import DtqError, JobNotFound, OutcomeUnknown, SettingsError, StoreUnavailable, WrongLoop, rebuild
 from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
 from dtqkit.jobs import Job, is_job_id
 from dtqkit.messages import (
@@ -71,10 +71,12 @@ class RemoteControl:
     def __init__(self, url: str, token: str = "") -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise SettingsError("the address of a server is http://host:port or https://host/path; the token goes apart")
+            raise SettingsError(
+                "a server has an address as http://host:port or https://host/path; the token goes apart"
+            )
         self._url = url.partition("#")[0].rstrip("/")
         self._token = token
-        self._http: SimpleAsyncHTTPClient | None = None
+        self._http: AsyncHTTPClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callbacks: list[Callable[[Batch | Line], None]] = []
         self._following: asyncio.Task[None] | None = None
@@ -82,7 +84,7 @@ class RemoteControl:
     def __repr__(self) -> str:
         return f"<RemoteControl {self._url}>"
 
-    def _client(self) -> SimpleAsyncHTTPClient:
+    def _client(self) -> AsyncHTTPClient:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -148,7 +150,7 @@ class RemoteControl:
         return items
 
     async def get(self, job_id: str) -> Job:
-        return await self._ask("get", id=job_id if is_job_id(job_id) else "-")
+        return await self._ask("get", id=_checked(job_id))
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Those that exist, in no particular order."""
@@ -161,13 +163,13 @@ class RemoteControl:
         return await self._ask("jobs", query)
 
     async def log(self, job_id: str) -> control.Log:
-        return await self._ask("log", id=job_id if is_job_id(job_id) else "-")
+        return await self._ask("log", id=_checked(job_id))
 
     async def cancel(self, job_id: str) -> Job:
-        return await self._ask("cancel", id=job_id if is_job_id(job_id) else "-")
+        return await self._ask("cancel", id=_checked(job_id))
 
     async def requeue(self, job_id: str) -> Job:
-        return await self._ask("requeue", id=job_id if is_job_id(job_id) else "-")
+        return await self._ask("requeue", id=_checked(job_id))
 
     async def dead_letters(self, query: JobQuery) -> Page[Job]:
         return await self._ask("dead_letters", query)
@@ -203,15 +205,11 @@ class RemoteControl:
         chunks: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
         request = self._request("history", query, {}, request_timeout=0.0, streaming_callback=chunks.put)
         fetching = asyncio.create_task(self._fetch(request, writes=False), name="read history")
-        rest = b""
-        rows = 0
+        rest = b""  # at the end: of a refusal, all of it; it has no line's end
         try:
             async for chunk in _until_done(chunks, fetching):
                 *lines, rest = (rest + chunk).split(b"\n")
-                if not rows and lines and lines[0].startswith(b'{"type":"about:blank"'):
-                    break
                 for line in lines:
-                    rows += 1
                     yield msgspec.json.decode(line, type=AttemptRow)
             response = await fetching
             if response.code >= 400:
@@ -270,7 +268,7 @@ class RemoteControl:
     def _hear(self, text: str | bytes) -> bool:
         """Whether it was a message of ours."""
         try:
-            message = _decoder.decode(text)
+            message: SnapshotMessage | EventsMessage | LineMessage = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("a message of %s is left out: %s", self._url, error)
             return False
@@ -290,6 +288,13 @@ class RemoteControl:
                 callback(news)
             except Exception:
                 log.exception("a listener broke on an event")
+
+
+def _checked(job_id: str) -> str:
+    """`job_id`, if a job can have it."""
+    if not is_job_id(job_id):
+        raise JobNotFound(job_id)
+    return job_id
 
 
 def _complain(line: WebSocketClientConnection) -> None:

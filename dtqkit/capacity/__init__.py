@@ -1,0 +1,114 @@
+"""How many workers, which tier, what wait, what cost, what breaks first, and how sure are we.
+
+    import dtqkit.capacity as cap
+
+    work = cap.Workload(jobs_per_day=10_000, service=cap.Lognormal(mean=15, scv=1))
+    cap.simulate(cap.System.default(5), work).ci("wait", q=.95, by="priority")
+    cap.plan(work, slo=cap.SLO("high", wait_p95_s=5)).table()
+
+Rates are in jobs/s or jobs/day, times in seconds. Only plots and `explore` need matplotlib and ipywidgets.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from dtqkit.capacity.distributions import (
+    Deterministic,
+    Distribution,
+    Empirical,
+    Exponential,
+    Gamma,
+    HyperExponential,
+    Lognormal,
+    Scaled,
+    Uniform,
+    distribution,
+)
+from dtqkit.capacity.plan import Plan, plan
+from dtqkit.capacity.profiles import HourOfDay, HourOfWeek
+from dtqkit.capacity.quotas import Footprint, Quota, quotas
+from dtqkit.capacity.results import Result
+from dtqkit.capacity.scenario import SLO
+from dtqkit.capacity.simulate import compare, simulate
+from dtqkit.capacity.statistics import Estimate, interval, mser5
+from dtqkit.capacity.system import Autoscale, Crashes, Latency, Retry, System
+from dtqkit.capacity.theory import (
+    Classes,
+    Queue,
+    dedicated_mmc,
+    mdc,
+    mg1,
+    mgc,
+    mm1_with_crashes,
+    mmc,
+    priority_mg1,
+    priority_mmc,
+    required_servers,
+)
+from dtqkit.capacity.tiers import Tier, default_tiers, load_tiers
+from dtqkit.capacity.workload import Trace, Workload
+
+if TYPE_CHECKING:
+    from dtqkit.capacity.explore import explore
+
+    TIERS: tuple[Tier, ...]
+
+__all__ = [
+    "SLO",
+    "TIERS",
+    "Autoscale",
+    "Classes",
+    "Crashes",
+    "Deterministic",
+    "Distribution",
+    "Empirical",
+    "Estimate",
+    "Exponential",
+    "Footprint",
+    "Gamma",
+    "HourOfDay",
+    "HourOfWeek",
+    "HyperExponential",
+    "Latency",
+    "Lognormal",
+    "Plan",
+    "Queue",
+    "Quota",
+    "Result",
+    "Retry",
+    "Scaled",
+    "System",
+    "Tier",
+    "Trace",
+    "Uniform",
+    "Workload",
+    "compare",
+    "default_tiers",
+    "dedicated_mmc",
+    "distribution",
+    "explore",
+    "interval",
+    "load_tiers",
+    "mdc",
+    "mg1",
+    "mgc",
+    "mm1_with_crashes",
+    "mmc",
+    "mser5",
+    "plan",
+    "priority_mg1",
+    "priority_mmc",
+    "quotas",
+    "required_servers",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`TIERS` is read and `explore` imported when they are first asked for."""
+    if name == "TIERS":
+        return default_tiers()
+    if name == "explore":
+        from dtqkit.capacity.explore import explore
+
+        return explore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

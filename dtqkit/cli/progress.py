@@ -64,7 +64,7 @@ def _bars() -> Progress:
 
     console = Console(highlight=False)
     # What is logged meanwhile stands above the bars.
-    logging.getLogger().handlers[:] = [RichHandler(console=console, show_path=False, show_level=False)]
+    logging.getLogger().handlers[:] = [RichHandler(console=console, show_time=False, show_level=False, show_path=False)]
     return Progress(
         TextColumn("{task.description:<7}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )

@@ -24,6 +24,7 @@ from pymongo.errors import (
 )
 
 from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.failpoints import hit
 from dtqkit.settings import Settings
 
 #: How long to look for a primary, and how long to wait for an answer, in seconds.
@@ -67,13 +68,17 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
 
 
 @contextmanager
-def told(where: str, *, writes: bool = False) -> Generator[None]:
+def told(where: str, *, writes: bool = False, point: str | None = None) -> Generator[None]:
     """Turn a failure to reach MongoDB into StoreUnavailable (or, for a write that may be done, OutcomeUnknown).
 
-    Errors that mean a mistake of ours (a duplicate key, a bad query) pass through.
+    Errors that mean a mistake of ours (a duplicate key, a bad query) pass through. `point` names the write's failpoint.
     """
     try:
+        if point is not None:
+            hit(point, "before")
         yield
+        if point is not None:
+            hit(point, "after")
     except ServerSelectionTimeoutError:
         detail = "no server that takes writes answers"
         raise StoreUnavailable("MongoDB", where, detail) from None

@@ -7,7 +7,7 @@ from typing import Any, Final
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from dtqkit.web import health, operations, pages, stream
+from dtqkit.web import health, openapi, operations, pages, stream
 from dtqkit.web.base import Base, NotFound, Services
 
 #: What Tornado itself refuses; what we refuse, with a better answer, is smaller.
@@ -23,7 +23,13 @@ LIMITS: Final[dict[str, Any]] = {
 MAX_MESSAGE: Final = 64 * 1024
 PING_S: Final = 20.0
 
-ROUTES: Final[list[tuple[str, type[Base]]]] = [*health.routes, *operations.routes, *pages.routes, *stream.routes]
+ROUTES: Final[list[tuple[str, type[Base]]]] = [
+    *health.routes,
+    *operations.routes,
+    *openapi.routes,
+    *pages.routes,
+    *stream.routes,
+]
 
 
 def make_app(services: Services) -> Application:

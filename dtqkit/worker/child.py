@@ -24,7 +24,7 @@ from dtqkit.errors import UnknownTask
 from dtqkit.tasks import Task
 from dtqkit.worker import wire
 from dtqkit.worker.context import JobContext, enter
-from dtqkit.worker.report import TaskTimeout, checked_result, error_of
+from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
 
 #: Characters of a printed line without an end that are held back before they are logged.
 _MAX_HELD: Final = 4000
@@ -136,7 +136,7 @@ class Child:
                         self._running = None
         except BaseException as raised:
             error = msgspec.to_builtins(error_of(raised, skip_frames=2))
-        run_ms = (time.perf_counter() - started) * 1000
+        run_ms = elapsed_ms(started)
         with contextlib.suppress(OSError):
             os.chdir(directory)
         lines.finish()

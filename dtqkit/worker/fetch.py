@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -131,13 +131,15 @@ class Fetcher:
                 return
             await self._claim([popped])
         else:
-            await self._claim(members)
-            self._claimed = members
+            put_back = await self._claim(members)
+            # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
+            self._claimed = [name for name in members if name not in put_back]
 
-    async def _claim(self, members: Sequence[str]) -> None:
+    async def _claim(self, members: Sequence[str]) -> Collection[str]:
+        """Claim what these stand for; returns those that were put back, to be popped again soon."""
         ids = _ids(members)
         if not ids:
-            return
+            return ()
         claim = ObjectId()
         sent = asyncio.get_running_loop().time()
         try:
@@ -155,7 +157,8 @@ class Fetcher:
         self._take(docs, claim, sent)
         if len(docs) < len(ids):
             taken = {doc["_id"] for doc in docs}
-            await self._leftovers([job for job in ids if job not in taken])
+            return await self._leftovers([job for job in ids if job not in taken])
+        return ()
 
     def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float) -> None:
         for doc in docs:
@@ -178,8 +181,11 @@ class Fetcher:
 
     # -- what a claim did not take
 
-    async def _leftovers(self, ids: list[ObjectId]) -> None:
-        """Not yet due: back to the schedule. Lost before: by itself. Anything else: not ours to run, dropped."""
+    async def _leftovers(self, ids: list[ObjectId]) -> Collection[str]:
+        """Not yet due: back to the schedule. Lost before: by itself. Anything else: not ours to run, dropped.
+
+        Returns the members that are put back in flight, to be popped again soon.
+        """
         again: dict[str, float] = {}
         soon: dict[str, float] = {}
         now_ms = self._store.now().timestamp() * 1000
@@ -197,6 +203,7 @@ class Fetcher:
             await self._broker.push({}, again)
         if soon:
             await self._broker.put_back(soon)
+        return soon
 
     async def _suspect(self, doc: Document) -> bool:
         """Claim a job that has lost a worker: one at a time, and alone if one more loss would be its last.

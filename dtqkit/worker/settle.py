@@ -37,7 +37,8 @@ class End(msgspec.Struct, frozen=True):
     trail: Trail
 
     def settlement(self) -> Settlement:
-        return Settlement(self.claimed.id, self.claimed.claim, self.change, self.trail.document())
+        claimed = self.claimed
+        return Settlement(claimed.id, claimed.claim, claimed.job.token, self.change, self.trail.document())
 
 
 class Settler:

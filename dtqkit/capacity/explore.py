@@ -1,0 +1,86 @@
+"""Sliders for workers, arrival rate and service time; waits and utilisation answer."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+# (ipywidgets has no types, and matplotlib leaves most keyword arguments open)
+
+from dataclasses import replace
+from io import BytesIO
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from dtqkit.capacity import load
+from dtqkit.capacity.advice import general
+from dtqkit.capacity.checks import PRIORITIES
+from dtqkit.capacity.distributions import Scaled
+from dtqkit.capacity.html import table_html
+from dtqkit.capacity.plots import wait_curve
+from dtqkit.capacity.simulate import quiet, simulate
+from dtqkit.capacity.system import System
+from dtqkit.capacity.workload import Workload
+
+REPLICATIONS = 5
+
+
+class Explorer(widgets.VBox):
+    """`workers`, `jobs_per_day` and `mean_service_s` are sliders; `report` and `picture` show what follows
+    from them. It simulates `REPLICATIONS` short days when a slider is let go."""
+
+    def __init__(self, work: Workload) -> None:
+        self._work = work
+        mean_s, rate = work.mean_service_s, work.jobs_per_day
+        needed = max(3, round(work.offered_load * work.peak / 0.8))
+        self.workers = widgets.IntSlider(
+            value=needed, min=1, max=4 * needed, description="workers", continuous_update=False
+        )
+        self.jobs_per_day = widgets.FloatLogSlider(
+            value=rate,
+            base=10,
+            min=1,
+            max=6,
+            step=0.02,
+            readout_format=",.0f",
+            description="jobs a day",
+            continuous_update=False,
+        )
+        self.mean_service_s = widgets.FloatSlider(
+            value=mean_s,
+            min=mean_s / 10,
+            max=mean_s * 5,
+            step=mean_s / 50,
+            description="service (s)",
+            continuous_update=False,
+        )
+        self.report, self.picture = widgets.HTML(), widgets.Image(format="png")
+        sliders = [self.workers, self.jobs_per_day, self.mean_service_s]
+        super().__init__([*sliders, self.report, self.picture])
+        for slider in sliders:
+            slider.observe(lambda _: self.update(), names="value")
+        self.update()
+
+    def update(self) -> None:
+        """Simulates what the sliders say."""
+        factor = float(self.mean_service_s.value) / self._work.mean_service_s
+        services = {p: Scaled(self._work.service_of(p), factor) for p in PRIORITIES if self._work.mix.get(p)}
+        work = replace(self._work, jobs_per_day=float(self.jobs_per_day.value), service=services)
+        system = System.default(int(self.workers.value))
+        rows = [
+            ("utilisation, mean", f"{load.utilisation(system, work):.0%}"),
+            ("utilisation, busiest hour", f"{load.utilisation(system, work, peak=True):.0%}"),
+        ]
+        if load.utilisation(system, work) < 1:
+            horizon_s = min(86_400.0, 20_000 / work.arrival_rate) if work.profile is None else 86_400.0
+            result = simulate(system, work, horizon_s, REPLICATIONS, progress=quiet)
+            rows += [(f"wait {p}, p95", str(result.estimate("wait", q=0.95, priority=p))) for p in services]
+        self.report.value = table_html(("", ""), rows, notes=general(system, work))
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = wait_curve(work, system.servers, ax=figure.add_subplot())
+        axes.axvline(min(load.utilisation(system, work), 1.0), linestyle=":", color="#2fa36b")
+        buffer = BytesIO()
+        figure.savefig(buffer, dpi=90)
+        self.picture.value = buffer.getvalue()
+
+
+def explore(work: Workload) -> Explorer:
+    """Sliders around this workload, on the queue's own layout."""
+    return Explorer(work)

@@ -1,0 +1,160 @@
+"""Replications, in this process or on an executor, and two systems under the same jobs."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, as_completed
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from dtqkit.capacity import checks, fast, load, reference
+from dtqkit.capacity.checks import PRIORITIES
+from dtqkit.capacity.draws import Draws
+from dtqkit.capacity.replication import Replication, replication_of
+from dtqkit.capacity.results import Result
+from dtqkit.capacity.statistics import interval
+from dtqkit.capacity.system import System
+from dtqkit.capacity.workload import Workload
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+ENGINES = {"fast": fast.run, "reference": reference.run}
+BATCH = 10
+
+
+def simulate(
+    system: System,
+    work: Workload,
+    horizon: float | str = "1d",
+    replications: int = 30,
+    seed: int = 1,
+    *,
+    backlog: Mapping[str, int] | None = None,
+    relative_half_width: float | None = None,
+    max_replications: int = 300,
+    engine: str = "fast",
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Independent replications of `horizon` (seconds, or "8h", "1d", "1w"); all jobs that came by then are run to
+    their end.
+
+    A workload with a profile or trace is simulated as it is, from `backlog` (waiting jobs by priority); any other
+    is asked for its steady state, and a warm-up is left out. With `relative_half_width`, more replications
+    are added until the mean wait's 95 % interval is that narrow or `max_replications` is reached.
+    Raises ValueError if a priority of the mix has no worker.
+    """
+    checks.whole("replications", replications)
+    checks.whole("max_replications", max_replications)
+    checks.whole("seed", seed, least=0)
+    run_engine = checks.one_of("engine", engine, ENGINES)
+    horizon_s = checks.seconds("horizon", horizon)
+    for priority, waiting in (backlog or {}).items():
+        checks.one_of("backlog", priority, PRIORITIES)
+        checks.whole(f"backlog[{priority!r}]", waiting, least=0)
+    load.utilisation(system, work)
+    task = partial(replicate, system, work, horizon_s, seed, backlog, run_engine)
+    report = progress or _terminal_bar()
+    done: list[Replication] = []
+    wanted = replications
+    while True:
+        for replication in _run(task, range(len(done), wanted), executor):
+            done.append(replication)
+            report(len(done), wanted)
+        done.sort(key=lambda replication: replication.index)
+        result = Result(system, work, horizon_s, seed, tuple(done))
+        if relative_half_width is None or len(done) >= max_replications or not result.stable:
+            return result
+        if result.wait.relative_half_width <= checks.positive("relative_half_width", relative_half_width):
+            return result
+        wanted = min(max_replications, len(done) + BATCH)
+
+
+def replicate(
+    system: System,
+    work: Workload,
+    horizon_s: float,
+    seed: int,
+    backlog: Mapping[str, int] | None,
+    engine: str,
+    index: int,
+) -> Replication:
+    """One replication; what an executor is given."""
+    draws = Draws(work, horizon_s=horizon_s, seed=seed, replication=index, backlog=backlog)
+    return replication_of(ENGINES[engine](system, draws), system, horizon_s, index)
+
+
+def _run(task: Callable[[int], Replication], indexes: range, executor: Executor | None) -> Iterator[Replication]:
+    if executor is None:
+        yield from map(task, indexes)
+    else:
+        yield from (future.result() for future in as_completed([executor.submit(task, i) for i in indexes]))
+
+
+def quiet(_done: int, _total: int) -> None:
+    """Shows nothing."""
+
+
+def _terminal_bar() -> Progress:
+    """A bar on a terminal's stderr; nothing anywhere else."""
+    if not sys.stderr.isatty():
+        return quiet
+
+    def show(done: int, total: int) -> None:
+        filled = 30 * done // total
+        end = "\r" if done < total else "\r\033[K"
+        sys.stderr.write(f"simulating [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}{end}")
+        sys.stderr.flush()
+
+    return show
+
+
+def compare(
+    first: System,
+    second: System,
+    work: Workload,
+    horizon: float | str = "1d",
+    replications: int = 30,
+    seed: int = 1,
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Two systems under the same jobs (common random numbers): a row a measure with both means and the 95 %
+    interval of the paired difference, second less first. An interval without 0 is a difference."""
+    a, b = (
+        simulate(system, work, horizon, replications, seed, executor=executor, progress=progress)
+        for system in (first, second)
+    )
+    warm_up_s = max(a.warm_up_s, b.warm_up_s)
+    used = [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
+    rows: dict[str, dict[str, float]] = {}
+    for measure, q in (("wait", None), ("wait", 0.95), ("sojourn", None)):
+        for lane in ["all", *used]:
+            name = f"{measure} {'mean' if q is None else f'p{100 * q:g}'} {lane} (s)"
+            rows[name] = _paired(a, b, measure, q, lane, warm_up_s)
+    rows["utilisation"] = _paired(a, b, "utilisation", None, "all", warm_up_s)
+    rows["dead letter rate"] = _paired(a, b, "dead_letter_rate", None, "all", warm_up_s)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.attrs.update(replications=replications, seed=seed, level=0.95)
+    return table
+
+
+def _paired(a: Result, b: Result, measure: str, q: float | None, lane: str, warm_up_s: float) -> dict[str, float]:
+    ours, theirs = (r.by_replication(measure, q=q, lane=lane, warm_up_s=warm_up_s) for r in (a, b))
+    if math.inf in (ours.max(), theirs.max()):
+        return dict.fromkeys(("first", "second", "difference", "low", "high"), math.nan) | {
+            "first": float(ours.mean()),
+            "second": float(theirs.mean()),
+        }
+    difference = interval(theirs - ours)
+    return {
+        "first": float(np.nanmean(ours)),
+        "second": float(np.nanmean(theirs)),
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+    }

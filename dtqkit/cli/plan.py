@@ -1,0 +1,107 @@
+"""`dtqkit plan`: how many workers, which tier, what wait, what cost."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dtqkit.capacity.plan import HEADER, Plan
+from dtqkit.capacity.plan import plan as make_plan
+from dtqkit.capacity.scenario import SCENARIOS, SLO
+from dtqkit.capacity.system import Crashes, System
+from dtqkit.capacity.tiers import default_tiers, load_tiers
+from dtqkit.cli import workload_options as given
+from dtqkit.cli.textplot import bars
+
+
+def plan(
+    jobs_per_day: given.JobsPerDay,
+    mean_service: given.MeanService = 15.0,
+    scv: given.Scv = 1.0,
+    service: given.Service = "lognormal",
+    mix: given.Mix = "high=.1,medium=.3,low=.6",
+    swing: given.Swing = 0.0,
+    peak_hour: given.PeakHour = 12,
+    failures: given.Failures = 0.0,
+    mtbf_h: given.MtbfHours = None,
+    slo: Annotated[str, typer.Option(help="PRIORITY=SECONDS: what 95 % of these jobs wait at most.")] = "high=5",
+    max_utilisation: Annotated[float, typer.Option(help="Of the workers, in the busiest hour.")] = 0.8,
+    tiers: Annotated[Path | None, typer.Option(help="A TOML file of offers, as dtqkit/capacity/tiers.toml.")] = None,
+    replications: given.Replications = 10,
+    seed: given.Seed = 1,
+    json_: given.Json = False,
+    png: given.Png = None,
+) -> None:
+    """How many workers, which tier, what wait, what cost, what breaks first."""
+    with given.wrong_use():
+        work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
+        priority, _, seconds = slo.partition("=")
+        objective = SLO(priority, given.number("slo", seconds))
+        offers = load_tiers(tiers) if tiers else default_tiers()
+        crashes = Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None
+
+        def layout(workers: int) -> System:
+            return replace(System.default(workers), crashes=crashes)
+
+        with given.processes(SCENARIOS * replications * jobs_per_day) as executor, given.progress("scenarios") as progress:
+            found = make_plan(
+                work,
+                offers,
+                objective,
+                max_utilisation,
+                layout=layout,
+                replications=replications,
+                seed=seed,
+                executor=executor,
+                progress=progress,
+            )
+    if png:
+        given.save(found.plot.overview(), png)
+    if json_:
+        typer.echo(json.dumps(as_json(found), indent=2))
+    else:
+        show(found, Console())
+
+
+def as_json(found: Plan) -> dict[str, object]:
+    """What the tables say, for a program. An endless wait is null."""
+    tiers = found.table().reset_index().to_dict(orient="records")
+    frontier = found.frontier().reset_index().to_dict(orient="records")
+    return {
+        "advice": found.advice,
+        "recommended_workers": found.recommended_workers,
+        "required_workers": {by: found.required_workers(by) for by in ("mean", "peak-hour", "simulated")},
+        "usd_per_month": given.finite(found.price(found.recommended_workers)),
+        "slo": str(found.slo),
+        "replications": found.replications,
+        "seed": found.seed,
+        "tiers": [{str(key): given.finite(value) for key, value in row.items()} for row in tiers],
+        "frontier": [{str(key): given.finite(value) for key, value in row.items()} for row in frontier],
+        "warnings": list(found.warnings),
+    }
+
+
+def show(found: Plan, console: Console) -> None:
+    console.print(f"[bold]{found.title}[/]")
+    console.print(given.table(HEADER, found.rows()))
+    by_workers = Table("workers", "busiest hour", *[f"p95 wait {p} (s)" for p in given.used(found.work)], "$ a month")
+    for scenario in found.scenarios:
+        waits = [
+            "without end" if math.isinf(wait.value) else f"{wait.value:.3g}" for wait in scenario.waits_p95.values()
+        ]
+        price = found.price(scenario.workers)
+        mark = " <" if scenario.workers == found.recommended_workers else ""
+        cost = "no tier's quotas hold" if math.isinf(price) else f"{price:,.0f}"
+        by_workers.add_row(f"{scenario.workers}{mark}", f"{scenario.peak_utilisation:.0%}", *waits, cost)
+    console.print(by_workers)
+    points = [(str(s.workers), s.wait_p95.value) for s in found.scenarios if math.isfinite(s.wait_p95.value)]
+    console.print(bars(f"p95 wait of {found.slo.priority} jobs (s) by workers", points, limit=found.slo.wait_p95_s))
+    console.print(f"[bold]{found.advice}[/]")
+    for warning in found.warnings:
+        console.print(f"! {warning}", style="yellow", highlight=False)
+    console.print(f"{found.replications} replications of a day each, seed {found.seed}", style="dim")

@@ -1,0 +1,120 @@
+"""`dtqkit simulate`: waits, depth and utilisation of one number of workers."""
+
+import json
+import math
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dtqkit.capacity.advice import duration
+from dtqkit.capacity.checks import PRIORITIES
+from dtqkit.capacity.results import Result
+from dtqkit.capacity.simulate import simulate as run
+from dtqkit.capacity.system import Autoscale, Crashes, Retry, System
+from dtqkit.cli import workload_options as given
+from dtqkit.cli.textplot import bars
+
+
+def simulate(
+    jobs_per_day: given.JobsPerDay,
+    workers: Annotated[
+        int, typer.Option(help="In the queue's layout: worker 1 serves high first, 2 medium, 3 low, …")
+    ] = 3,
+    strict: Annotated[bool, typer.Option("--strict", help="Workers keep to their own lane.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="All workers serve all lanes by priority.")] = False,
+    slots: Annotated[int, typer.Option(help="Jobs that a worker runs at a time.")] = 1,
+    mean_service: given.MeanService = 15.0,
+    scv: given.Scv = 1.0,
+    service: given.Service = "lognormal",
+    mix: given.Mix = "high=.1,medium=.3,low=.6",
+    swing: given.Swing = 0.0,
+    peak_hour: given.PeakHour = 12,
+    failures: given.Failures = 0.0,
+    max_attempts: Annotated[int, typer.Option(help="Of a job, before it is a dead letter.")] = 3,
+    mtbf_h: given.MtbfHours = None,
+    max_workers: Annotated[int | None, typer.Option(help="Autoscale up to so many.")] = None,
+    threshold: Annotated[int, typer.Option(help="Waiting jobs beyond which one more worker is started.")] = 20,
+    backlog: Annotated[int, typer.Option(help="Low jobs that wait already at the start.")] = 0,
+    horizon: Annotated[str, typer.Option(help="Such as 8h, 1d, 1w.")] = "1d",
+    replications: given.Replications = 10,
+    seed: given.Seed = 1,
+    json_: given.Json = False,
+    png: given.Png = None,
+) -> None:
+    """What jobs wait on so many workers, with a 95 % interval on every number."""
+    with given.wrong_use():
+        work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
+        fixed = System.default(workers)
+        system = System(
+            lanes={"shared": workers} if shared else fixed.lanes,
+            slots_per_worker=slots,
+            helping=not strict,
+            retry=Retry(max_attempts),
+            crashes=Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None,
+            autoscale=Autoscale(max_workers, threshold) if max_workers is not None else None,
+        )
+        with given.processes(replications * jobs_per_day) as executor, given.progress("replications") as progress:
+            result = run(
+                system,
+                work,
+                horizon,
+                replications,
+                seed,
+                backlog={"low": backlog} if backlog else None,
+                executor=executor,
+                progress=progress,
+            )
+    if png:
+        given.save(result.plot.overview(), png)
+    if json_:
+        typer.echo(json.dumps(as_json(result), indent=2))
+    else:
+        show(result, Console())
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """Estimates with their intervals; an endless wait is null."""
+    measures: dict[str, object] = {}
+    for name in ("utilisation", "depth", "sojourn", "dead_letter_rate"):
+        measures[name] = _estimate(result, name, None, "all")
+    for priority in given.used(result.work):
+        waits = {"mean": None, "p50": 0.5, "p95": 0.95, "p99": 0.99}
+        measures[f"wait_{priority}"] = {name: _estimate(result, "wait", q, priority) for name, q in waits.items()}
+    return {
+        "stable": result.stable,
+        "load": result.load,
+        "backlog_slope_per_s": result.backlog_slope,
+        "drain_s": result.drain_s,
+        "warm_up_s": result.warm_up_s,
+        "replications": len(result.replications),
+        "seed": result.seed,
+        "measures": measures,
+        "warnings": list(result.warnings),
+    }
+
+
+def _estimate(result: Result, measure: str, q: float | None, priority: str) -> dict[str, object]:
+    found = result.estimate(measure, q=q, priority=priority)
+    return {
+        "value": given.finite(found.value),
+        "low": given.finite(found.low),
+        "high": given.finite(found.high),
+        "unit": found.unit,
+    }
+
+
+def show(result: Result, console: Console) -> None:
+    console.print(f"[bold]{result.title}[/]")
+    console.print(given.table(("", "estimate [low, high]", "unit"), result.rows()))
+    course = result.depth_over_time()["mean"].iloc[::12]
+    points = [(f"{float(at) / 3600:.0f} h", float(depth)) for at, depth in course.items()]  # pyright: ignore[reportArgumentType] - the index is of times
+    console.print(bars("waiting jobs over time, mean", points))
+    if not result.stable:
+        console.print(
+            f"unstable: the backlog of this horizon is worked off {duration(result.drain_s)} after it", style="bold red"
+        )
+    elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in PRIORITIES if result.work.mix.get(p)):
+        console.print(f"95 % of all jobs wait at most {duration(result.estimate('wait', q=0.95).value)}", style="bold")
+    for warning in result.warnings:
+        console.print(f"! {warning}", style="yellow", highlight=False)

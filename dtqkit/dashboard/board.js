@@ -474,7 +474,7 @@ class JobTable {
 		heads.splice(1, 0, h("th.task", { scope: "col" }, "Task"));
 		this.all = h("input", { type: "checkbox", "aria-label": "Select all on this page", onchange: () => this.chooseAll(this.all.checked) });
 		if (choose) heads.unshift(h("th.choose", { scope: "col" }, this.all));
-		this.element = h("table", { "aria-label": label }, h("thead", h("tr", heads)), this.body);
+		this.element = h("table.jobs", { "aria-label": label }, h("thead", h("tr", heads)), this.body);
 	}
 
 	get focused() {

@@ -400,7 +400,7 @@ class Overview {
 		this.#say("throughput", stats ? `${rate(stats.throughput_per_s)}/s` : "–", stats ? `${count(stats.completed)} in ${duration(stats.window_s)}` : "");
 		this.#say("failures", stats ? count(stats.failed) : "–", ended ? `${((100 * stats.failed) / ended).toFixed(1)} % of ${count(ended)} ended` : "none have ended", { bad: stats?.failed > 0 });
 		this.#say("oldest", depths.oldest_wait_s === null ? "none" : duration(depths.oldest_wait_s), `${count(depths.running)} running, ${count(depths.scheduled)} scheduled`);
-		this.#say("workers", count(workers.length), workers.length ? `${sum(workers, "load")} of ${sum(workers, "concurrency")} slots busy` : "nothing will run", { bad: !workers.length });
+		this.#say("workers", count(workers.length), workers.length ? `${sum(workers, "load")} of ${sum(workers, "concurrency")} busy` : "nothing will run", { bad: !workers.length });
 		this.#tellBeats();
 	}
 
@@ -474,7 +474,7 @@ class JobTable {
 		heads.splice(1, 0, h("th.task", { scope: "col" }, "Task"));
 		this.all = h("input", { type: "checkbox", "aria-label": "Select all on this page", onchange: () => this.chooseAll(this.all.checked) });
 		if (choose) heads.unshift(h("th.choose", { scope: "col" }, this.all));
-		this.element = h("table", { "aria-label": label }, h("thead", h("tr", heads)), this.body);
+		this.element = h("table.jobs", { "aria-label": label }, h("thead", h("tr", heads)), this.body);
 	}
 
 	get focused() {

@@ -3,6 +3,7 @@
 import re
 from datetime import date
 
+from bson import ObjectId
 from playwright.sync_api import expect
 
 from dtqkit import TaskQueue
@@ -126,7 +127,7 @@ def test_a_job_opens_with_its_payload_its_attempts_and_its_error(
     panel = board.job(job.id)
     expect(panel.get_by_role("heading", name="explode")).to_be_focused()
     expect(panel.locator(".error")).to_have_text("ValueErrorno fuse")
-    expect(panel.get_by_role("region", name="Traceback", exact=True)).to_contain_text('raise ValueError(message)')
+    expect(panel.get_by_role("region", name="Traceback", exact=True)).to_contain_text("raise ValueError(message)")
     expect(panel.get_by_role("region", name="Payload")).to_contain_text('"message": "no fuse"')
     expect(panel.locator(".attempts li")).to_have_count(2)
     board.page.keyboard.press("Escape")
@@ -203,9 +204,7 @@ def test_a_killed_server_leaves_the_last_data_and_is_found_again(
     expect(board.row(meanwhile.id).locator("td.status")).to_have_text("Completed")
 
 
-def test_a_wrong_token_is_refused_and_the_right_one_is_kept_for_the_tab(
-    new_board: Boards, server: Server
-) -> None:
+def test_a_wrong_token_is_refused_and_the_right_one_is_kept_for_the_tab(new_board: Boards, server: Server) -> None:
     board = new_board()
     board.page.goto(server.http)
     expect(board.page.get_by_label("Token")).to_be_focused()
@@ -245,8 +244,6 @@ def test_markup_in_names_errors_and_payloads_stays_text(board: Board, server: Se
     evil = '<img src="x" onerror="document.title=1"><b>bold</b>'
     job = tasks.submit_many([explode.bind(evil)])[0]
     row = job.record
-    from bson import ObjectId
-
     name = f"{evil}<script>document.title=1</script>"
     document = {
         "_id": ObjectId(),

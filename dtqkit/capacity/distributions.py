@@ -215,5 +215,6 @@ def checked(service: object) -> Distribution:
     if not isinstance(service, Distribution) or isinstance(service, type):
         known = "Exponential, Deterministic, Lognormal, Gamma, HyperExponential, Uniform, Empirical"
         raise ValueError(  # noqa: TRY004 - one kind of error for every bad parameter
-            f"service must be a distribution ({known}) or one per priority, got {service!r}")
+            f"service must be a distribution ({known}) or one per priority, got {service!r}"
+        )
     return service

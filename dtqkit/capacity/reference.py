@@ -78,7 +78,9 @@ class Model:
         self.lanes: list[deque[int]] = [deque(), deque(), deque()]
         self.lane_of: list[int] = draws.lanes.tolist()
         self.idle: dict[str, deque[Slot]] = {home: deque() for home in dict.fromkeys(system.homes)}
-        self.idle_for: list[list[deque[Slot]]] = [[self.idle[home] for home in self.idle if lane in system.serves(home)] for lane in range(3)]
+        self.idle_for: list[list[deque[Slot]]] = [
+            [self.idle[home] for home in self.idle if lane in system.serves(home)] for lane in range(3)
+        ]
         self.turns = count()
         self.ready = [0.0] * draws.n
         self.attempts = [0] * draws.n

@@ -59,9 +59,7 @@ def examine(
     if mean >= 1:
         endless = Estimate(math.inf, math.inf, math.inf, "s")
         return Scenario(workers, mean, peak, endless, dict.fromkeys(used, endless))
-    result = simulate(
-        system, work, replications=replications, seed=seed, executor=executor, progress=quiet
-    )
+    result = simulate(system, work, replications=replications, seed=seed, executor=executor, progress=quiet)
     waits = {p: result.estimate("wait", q=0.95, priority=p) for p in used}
     asked = waits.get(slo.priority) or result.estimate("wait", q=0.95, priority=slo.priority)
     return Scenario(workers, mean, peak, asked, waits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dtqkit.cli import demo, jobs, submit, up, worker
+from dtqkit.cli import demo, jobs, server, submit, up, worker
 
 app = typer.Typer(
     help="A distributed task queue: durable jobs on Redis and MongoDB.",
@@ -17,6 +17,7 @@ app = typer.Typer(
 for command in (
     demo.demo,
     up.up,
+    server.server,
     worker.worker,
     submit.submit,
     jobs.jobs,

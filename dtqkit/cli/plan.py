@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dtqkit.capacity.plan import HEADER, Plan
 from dtqkit.capacity.plan import plan as make_plan
-from dtqkit.capacity.scenario import SLO
+from dtqkit.capacity.scenario import SCENARIOS, SLO
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.tiers import default_tiers, load_tiers
 from dtqkit.cli import workload_options as given
@@ -48,7 +48,7 @@ def plan(
         def layout(workers: int) -> System:
             return replace(System.default(workers), crashes=crashes)
 
-        with given.processes() as executor, given.progress("scenarios") as progress:
+        with given.processes(SCENARIOS * replications * jobs_per_day) as executor, given.progress("scenarios") as progress:
             found = make_plan(
                 work,
                 offers,

@@ -158,6 +158,13 @@ def event_of_end(job: Job, change: Change) -> JobEvent:
         task=job.task,
         priority=job.priority,
         worker=job.worker,
+        wait_ms=_wait_ms(job),
         run_ms=change.run_ms,
         error=f"{error.type}: {error.message}"[:200] if error else None,
     )
+
+
+def _wait_ms(job: Job) -> float | None:
+    if job.started_at is None:
+        return None
+    return max(0.0, (job.started_at - (job.queued_at or job.created_at)).total_seconds() * 1000)

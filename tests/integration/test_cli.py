@@ -13,7 +13,7 @@ import pytest
 
 from dtqkit import Settings, StoreUnavailable, TaskQueue
 from dtqkit.cli import worker as worker_command
-from tests.command import answer, dtqkit, environment, running, seconds_of
+from tests.command import answer, dtqkit, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -108,8 +108,9 @@ def test_a_worker_without_a_store_says_so_within_5_s_and_goes_on_trying(
     store: str, broken: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
+    limit_s = 5 + start_up_s()
     with running("worker", APP, log=log, settings=settings.replace(**broken)) as worker:
-        wait_until(lambda: f"WARNING {store} at" in log.read_text(), timeout_s=5)
+        wait_until(lambda: f"WARNING {store} at" in log.read_text(), timeout_s=limit_s)
 
         assert worker.poll() is None
         worker.terminate()
@@ -189,7 +190,7 @@ def test_lanes_that_do_not_exist_are_wrong_use(lanes: str) -> None:
 
 def test_an_idle_worker_process_stays_below_60_mb(settings: Settings, queue: TaskQueue, tmp_path: Path) -> None:
     with running("worker", "dtqkit.demo:queue", log=tmp_path / "log", settings=settings) as worker:
-        wait_until(lambda: queue.workers(), timeout_s=20)
+        wait_until(queue.workers, timeout_s=20)
         status = Path(f"/proc/{worker.pid}/status").read_text()
         worker.terminate()
         assert worker.wait(15) == 0
@@ -298,7 +299,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
     before = queue.submit_call(queue.registry.get("add").bind(1))
     before.result(timeout=10)
     with running("jobs", "--follow", "--json", "--task", "add", log=log, settings=settings) as follower:
-        wait_until(lambda: log.read_text(), timeout_s=20)
+        wait_until(log.read_text, timeout_s=20)
         other = queue.submit_call(queue.registry.get("where").bind())
         after = queue.submit_call(queue.registry.get("add").bind(2))
         wait_until(lambda: f'"{after.id}"' in log.read_text() and '"completed"' in log.read_text().rsplit(after.id)[-1])

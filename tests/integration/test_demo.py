@@ -17,7 +17,7 @@ from dtqkit.supervisor import Supervisor
 from tests.command import dtqkit
 from tests.wait import wait_until
 
-SOURCE = '''\
+SOURCE = """\
 import os
 import sys as system
 from json import dumps, loads
@@ -30,7 +30,7 @@ def f(x=[], *, y={}):
 
 class C:
     def g(self): ...
-'''
+"""
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def test_the_demo_finds_its_planted_bad_file_and_survives_its_planted_crash() ->
 
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stdout + done.stderr
     out = done.stdout
-    assert re.search(r"^dead letter +parse after \d attempts: SyntaxError: .*planted_bad_file", out, re.M), out
-    assert re.search(r"^lost +\d+ attempts? of worker-\d-", out, re.M), out
-    assert int(re.search(r"^workers +(\d+) processes", out, re.M)[1]) >= 3  # pyright: ignore[reportOptionalSubscript]
+    assert re.search(r"^dead letter +parse after \d attempts: SyntaxError: .*planted_bad_file", out, re.MULTILINE), out
+    assert re.search(r"^lost +\d+ attempts? of worker-\d-", out, re.MULTILINE), out
+    assert int(re.search(r"^workers +(\d+) processes", out, re.MULTILINE)[1]) >= 3  # pyright: ignore[reportOptionalSubscript]
     assert "121 of 122 jobs completed" in out
-    assert re.search(r"^high +lose_worker, parse +42 ", out, re.M), out
+    assert re.search(r"^high +lose_worker, parse +42 ", out, re.MULTILINE), out
     assert "Largest modules" in out
     assert "Most imported modules" in out
-    assert re.search(r"^ten times more .* workers at 80%", out, re.M), out
+    assert re.search(r"^ten times more .* workers at 80%", out, re.MULTILINE), out
 
 
 def test_jobs_of_a_worker_process_that_is_killed_run_again_within_15_s_and_the_batch_completes(

@@ -97,9 +97,10 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def cpu_s(self) -> float:
-        """CPU seconds of its own, without its children's."""
-        return cpu_s(self._seen)
+    def cpu_s(self, *, with_children: bool = False) -> float:
+        """CPU seconds of its own, or of all processes that it has started and that live, too."""
+        children = self._seen.children(recursive=True) if with_children else []
+        return sum(cpu_s(process) for process in (self._seen, *children))
 
     def rss_mb(self) -> float:
         """Resident memory of its own, without its children's."""
@@ -108,11 +109,11 @@ class WorkerProcess:
     @contextmanager
     def held(self) -> Generator[None]:
         """It stands still meanwhile."""
-        os.kill(self.pid, signal.SIGSTOP)
+        os.killpg(self.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self.pid, signal.SIGCONT)
+            os.killpg(self.pid, signal.SIGCONT)
 
 
 @contextmanager

@@ -184,9 +184,7 @@ class Fetcher:
         for doc in docs:
             self._start(Claimed(doc["_id"], claim, to_job(doc), sent))
 
-    async def _still_held(
-        self, docs: list[Document], claim: ObjectId, sent: float
-    ) -> tuple[list[Document], float]:
+    async def _still_held(self, docs: list[Document], claim: ObjectId, sent: float) -> tuple[list[Document], float]:
         """What was claimed, and since when at the earliest. A late reply is no proof: the job may have been taken."""
         now = asyncio.get_running_loop().time()
         if not docs or now - sent <= self._lease_s / 3:

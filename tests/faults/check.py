@@ -5,6 +5,7 @@ Pure: evidence in, violations out, each as a line that begins with the name of w
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -182,7 +183,7 @@ def longest_silence(beats: list[float], until: float, silence_s: float) -> float
     within = [*beats[max(0, start - 1) : end], until]
     if len(within) < 2:
         return float("inf") if not beats else until - beats[0]
-    return max(later - earlier for earlier, later in zip(within, within[1:], strict=False))
+    return max(later - earlier for earlier, later in itertools.pairwise(within))
 
 
 def _seconds(when: datetime) -> float:

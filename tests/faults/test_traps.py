@@ -146,9 +146,7 @@ def no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("naive", [False, True], ids=["real", "naive"])
-def test_trap_7_two_requeues_at_once_give_one_life(
-    world: World, monkeypatch: pytest.MonkeyPatch, naive: bool
-) -> None:
+def test_trap_7_two_requeues_at_once_give_one_life(world: World, monkeypatch: pytest.MonkeyPatch, naive: bool) -> None:
     world.start("w1")
     n = world.submit(lambda n: jobs.note.options(max_attempts=1).bind(n, world.ledger, failures=1), ends={"failed"})
     wait_until(lambda: world.statuses()[n] == "failed")
@@ -167,6 +165,7 @@ def test_trap_7_two_requeues_at_once_give_one_life(
         return True
 
     # Who comes second must have found it failed, too: only then is it the write that decides.
+    won = 0
     for _ in range(20):
         with ThreadPoolExecutor(2) as pool:
             won = sum(pool.map(lambda _: requeue(), range(2)))
@@ -284,9 +283,7 @@ def test_trap_11_equal_counts_do_not_hide_what_is_wrong(world: World, naive: str
         world.redis.zadd(world.keys.scheduled, {f"medium:{job}": 4e15})
     else:
         world.redis.rpush(world.keys.lane("medium"), "0" * 24)
-    listed = in_time(
-        lambda: world.redis.lpos(world.keys.lane("medium"), job) is not None, 6 * world.settings.round_s
-    )
+    listed = in_time(lambda: world.redis.lpos(world.keys.lane("medium"), job) is not None, 6 * world.settings.round_s)
     assert listed != bool(naive)
 
 
@@ -295,7 +292,7 @@ def test_trap_12_a_submit_does_not_wait_for_a_redis_that_is_down(
     world: World, monkeypatch: pytest.MonkeyPatch, naive: bool
 ) -> None:
     if naive:
-        monkeypatch.setattr(broker, "connect", lambda url: redis.asyncio.Redis.from_url(url))
+        monkeypatch.setattr(broker, "connect", redis.asyncio.Redis.from_url)
     with TaskQueue(world.settings.replace(redis_url=world.stores.redis_url)) as client:
         client.include("tests.faults.jobs")
         client.jobs(limit=1)  # connects to MongoDB

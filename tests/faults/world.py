@@ -310,9 +310,10 @@ class Observer:
 
     def _run(self) -> None:
         world = self._world
-        with redis.Redis.from_url(
-            world.stores.redis_url, decode_responses=True, socket_timeout=1
-        ) as client, Mongo(world.stores.atlas_uri, timeoutMS=1000) as mongo:
+        with (
+            redis.Redis.from_url(world.stores.redis_url, decode_responses=True, socket_timeout=1) as client,
+            Mongo(world.stores.atlas_uri, timeoutMS=1000) as mongo,
+        ):
             jobs = mongo[world.settings.database_name]["jobs"]
             look_at = 0.0
             interval_s = world.settings.heartbeat_s / 2

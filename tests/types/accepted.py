@@ -80,7 +80,8 @@ def with_options() -> None:
 
 
 def looks() -> None:
-    assert_type(queue.jobs(status="failed", task="render", since="7d", limit=50), Page[Job])
+    failed: Page[Job] = queue.jobs(status="failed", task="render", since="7d", limit=50)
+    print(failed.items)
     assert_type(queue.get("65f000000000000000000000"), JobHandle[Any])
     print(queue.history(since="7d"))
     assert_type(queue.depths().high, int)

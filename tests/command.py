@@ -41,9 +41,9 @@ def dtqkit(*arguments: str, settings: Settings | None = None, cwd: Path = ROOT, 
     )
 
 
-def answer(*arguments: str, settings: Settings) -> Any:
+def answer(*arguments: str, settings: Settings, **env: str) -> Any:
     """The JSON that a command prints, which must succeed."""
-    done = dtqkit(*arguments, "--json", settings=settings)
+    done = dtqkit(*arguments, "--json", settings=settings, cwd=ROOT, **env)
     assert done.returncode == 0, done.stderr
     return msgspec.json.decode(done.stdout)
 

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
-from dtqkit.store.client import told
+from dtqkit.store.client import PLAIN_INTS, told
 from dtqkit.store.documents import Document
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
@@ -27,7 +27,7 @@ SUBMIT_S: Final = 2.0
 SUBMITS_A_SECOND: Final = 1_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
-_NAIVE: Final[CodecOptions[Document]] = CodecOptions()
+_NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
 _NOT_CLAIMED: Final = dict.fromkeys(
     (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0

@@ -49,6 +49,10 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     tags: Tags = ()
 
 
+class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True):
+    """A submission of this process, whose payload its own task has just checked: it is not checked again."""
+
+
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Filters of a listing; newest first. `since` is a time, or an age such as `90s`, `15m`, `24h`, `7d`."""
 

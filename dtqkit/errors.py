@@ -239,7 +239,7 @@ class MissingExtra(DtqError, ImportError):
 
 
 _USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(r"(?i)\b(password|passwd|token|secret)=[^&\s]+")
+_SECRET_PARAMETER = re.compile(r"(?i)(\w*(?:password|passwd|token|secret)|authMechanismProperties)=[^&\s]+")
 
 
 def redact(text: str) -> str:

@@ -12,13 +12,13 @@ import msgspec
 from dtqkit.control import (
     AttemptRow,
     BatchItem,
+    Bound,
     Control,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
     Page,
     Requeued,
-    Submission,
 )
 from dtqkit.direct import DirectControl
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobFailed
@@ -245,9 +245,9 @@ class AsyncTaskQueue:
         self._waiter.follow(job_id, follower)
 
 
-def submission_of(call: Call[Any]) -> Submission:
+def submission_of(call: Call[Any]) -> Bound:
     options = call.options
-    return Submission(
+    return Bound(
         task=call.task.name,
         payload=call.payload,
         priority=options.priority,

@@ -18,7 +18,7 @@ from typing import Final, Self, cast
 from dtqkit.errors import DtqError
 from dtqkit.jobs import Priority
 from dtqkit.process import default_lanes
-from dtqkit.settings import SECRET, Settings, variables
+from dtqkit.settings import Settings, variables
 
 log = logging.getLogger("dtqkit.supervisor")
 
@@ -169,6 +169,6 @@ def environment_of(settings: Settings) -> Mapping[str, str]:
     for field in settings.__struct_fields__:
         value = getattr(settings, field)
         text = ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
-        if text or field in SECRET:
-            values[variables(field)[0]] = text
+        # An empty one too: it hides what our own environment says.
+        values[variables(field)[0]] = text
     return values

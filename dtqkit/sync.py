@@ -356,6 +356,8 @@ class TaskQueue:
         self._owned = ExitStack()
         self._closed = False
         self._works_here = False
+        #: For people, while there are no settings to tell.
+        self._where = "from the environment"
 
     @classmethod
     def connect(cls, url: str, *, token: str = "") -> Self:
@@ -366,7 +368,9 @@ class TaskQueue:
         """
         from dtqkit.remote import RemoteControl
 
-        return cls(control=RemoteControl(url, token))
+        queue = cls(control=RemoteControl(url, token))
+        queue._where = redact(url)
+        return queue
 
     @classmethod
     def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
@@ -689,7 +693,8 @@ class TaskQueue:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<TaskQueue {redact(self._settings.redis_url) if self._settings else 'from the environment'}>"
+        where = redact(self._settings.redis_url) if self._settings else self._where
+        return f"<TaskQueue {where}>"
 
     def _repr_html_(self) -> str | None:
         from dtqkit.notebook.reprs import queue_card

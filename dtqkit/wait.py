@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -12,6 +13,8 @@ from dtqkit.ending import end
 from dtqkit.errors import JobNotFound, StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, ProgressEvent
 from dtqkit.jobs import TERMINAL, Job
+
+log = logging.getLogger("dtqkit.queue")
 
 #: How often the record is asked anyway, in seconds: while events come, and while they do not.
 POLL_S: Final = 5.0
@@ -110,6 +113,16 @@ class Waiter:
             except StoreUnavailable:
                 self._look.update(look)
                 self._deaf = True  # so as to look again soon
+            except Exception as error:
+                self._fail(look, error)
+
+    def _fail(self, job_ids: list[str], error: Exception) -> None:
+        """Whoever waits is told: one who is not would wait for ever."""
+        log.warning("jobs that are waited for cannot be looked at: %r", error)
+        for job_id in job_ids:
+            for future in self._waiting.pop(job_id, ()):
+                if not future.done():
+                    future.set_exception(error)
 
     async def _see(self, job_ids: list[str]) -> None:
         found = await self._control.get_many(job_ids)

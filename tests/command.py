@@ -16,6 +16,8 @@ import msgspec
 from dtqkit import Settings
 from dtqkit.supervisor import environment_of
 
+CompletedProcess = subprocess.CompletedProcess[str]
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,9 +28,7 @@ def environment(settings: Settings | None = None, **more: str) -> Mapping[str, s
     return {**ours, "PYTHONPATH": path, **(environment_of(settings) if settings else {}), **more}
 
 
-def dtqkit(
-    *arguments: str, settings: Settings | None = None, cwd: Path = ROOT, **env: str
-) -> subprocess.CompletedProcess[str]:
+def dtqkit(*arguments: str, settings: Settings | None = None, cwd: Path = ROOT, **env: str) -> CompletedProcess:
     """`dtqkit …` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "dtqkit", *arguments],
@@ -41,9 +41,9 @@ def dtqkit(
     )
 
 
-def answer(*arguments: str, settings: Settings) -> Any:
+def answer(*arguments: str, settings: Settings, **env: str) -> Any:
     """The JSON that a command prints, which must succeed."""
-    done = dtqkit(*arguments, "--json", settings=settings)
+    done = dtqkit(*arguments, "--json", settings=settings, cwd=ROOT, **env)
     assert done.returncode == 0, done.stderr
     return msgspec.json.decode(done.stdout)
 
@@ -99,8 +99,16 @@ def _state(pid: int) -> str:
         return ""
 
 
-def seconds_of(*arguments: str, **env: str) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """How long a command took, and how it ended."""
+def start_up_s() -> float:
+    """Seconds that a process of the command line needs to start, on this machine, now."""
     started = time.monotonic()
-    done = dtqkit(*arguments, **env)
-    return time.monotonic() - started, done
+    dtqkit("worker", "--help")
+    return time.monotonic() - started
+
+
+def seconds_of(*arguments: str, **env: str) -> tuple[float, CompletedProcess]:
+    """How long a command took beyond its start-up, and how it ended."""
+    start_s = start_up_s()
+    started = time.monotonic()
+    done = dtqkit(*arguments, settings=None, cwd=ROOT, **env)
+    return time.monotonic() - started - start_s, done

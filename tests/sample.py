@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -118,6 +119,44 @@ def tell(ctx: Context, steps: int) -> str:
     print("printed")
     print("to stderr", file=sys.stderr)
     return "told"
+
+
+def _speak() -> str:
+    """Prints and logs in all the ways that there are."""
+    print("printed")
+    print("to stderr", file=sys.stderr)
+    shop = logging.getLogger("shop")
+    shop.warning("%d left", 3)
+    shop.debug("not at this level")
+    try:
+        {}["lost"]
+    except KeyError:
+        shop.exception("not found")
+    print("without an end", end="")
+    return "spoken"
+
+
+@task
+def speak() -> str:
+    return _speak()
+
+
+@task(isolation="thread")
+def speak_in_thread() -> str:
+    return _speak()
+
+
+@task
+async def speak_async() -> str:
+    return _speak()
+
+
+@task
+async def count_aloud(name: str, numbers: int) -> None:
+    """Takes turns with others of its kind."""
+    for number in range(numbers):
+        print(name, number)
+        await asyncio.sleep(0)
 
 
 @task

@@ -25,7 +25,7 @@ from dtqkit.capacity.distributions import (
 )
 from dtqkit.capacity.plan import Plan, plan
 from dtqkit.capacity.profiles import HourOfDay, HourOfWeek
-from dtqkit.capacity.quotas import Footprint, Quota
+from dtqkit.capacity.quotas import Footprint, Quota, quotas
 from dtqkit.capacity.results import Result
 from dtqkit.capacity.scenario import SLO
 from dtqkit.capacity.simulate import compare, simulate
@@ -83,6 +83,7 @@ __all__ = [
     "Workload",
     "compare",
     "dedicated_mmc",
+    "default_tiers",
     "distribution",
     "explore",
     "interval",
@@ -96,6 +97,7 @@ __all__ = [
     "plan",
     "priority_mg1",
     "priority_mmc",
+    "quotas",
     "required_servers",
     "simulate",
 ]

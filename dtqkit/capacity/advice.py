@@ -29,8 +29,8 @@ def instability(system: System, work: Workload) -> str | None:
     drained = backlog / (work.arrival_rate / rho)
     return (
         f"unstable: the workload is {rho:.2f} times what {system.workers} workers can do. The backlog grows by "
-        f"{slope * 3600:,.0f} jobs an hour; after one day {backlog:,.0f} jobs wait, and need {duration(drained)} to drain "
-        "with nothing new coming in. Waits grow without end"
+        f"{slope * 3600:,.0f} jobs an hour; after one day {backlog:,.0f} jobs wait, and need {duration(drained)} "
+        "to drain with nothing new coming in. Waits grow without end"
     )
 
 
@@ -42,8 +42,8 @@ def peak_hour(system: System, work: Workload) -> str | None:
     hour = work.profile.peak_hour % 24
     growth = load.slope(system, work, peak=True) * 3600
     return (
-        f"the busiest hour ({hour}:00) asks for {peak:.0%} of the workers, though the mean is {mean:.0%}: the backlog then "
-        f"grows by {growth:,.0f} jobs an hour, and a formula for the mean rate does not see it"
+        f"the busiest hour ({hour}:00) asks for {peak:.0%} of the workers, though the mean is {mean:.0%}: "
+        f"the backlog then grows by {growth:,.0f} jobs an hour, and a formula for the mean rate does not see it"
     )
 
 
@@ -59,8 +59,8 @@ def general(system: System, work: Workload) -> list[str]:
     if system.crashes:
         away = 1 - system.crashes.availability
         found.append(
-            f"crashes take {away:.2%} of the workers' time; a job hit by one waits {duration(system.crashes.detection_s)} "
-            "more until it is noticed, and runs again from its start"
+            f"crashes take {away:.2%} of the workers' time; a job hit by one waits "
+            f"{duration(system.crashes.detection_s)} more until it is noticed, and runs again from its start"
         )
     rho = load.utilisation(system, work)
     if 0.8 < rho < 1:
@@ -83,6 +83,7 @@ def of_result(result: "Result") -> tuple[str, ...]:
         )
     elif not work.is_terminating and result.wait.relative_half_width > 0.1:
         found.append(
-            f"the mean wait is known to ±{result.wait.relative_half_width:.0%} only: more replications or a longer horizon"
+            f"the mean wait is known to ±{result.wait.relative_half_width:.0%} only: "
+            "take more replications or a longer horizon"
         )
     return tuple(found)

@@ -74,9 +74,8 @@ def md_tail(load: float, servers: int, states: Floats, sigma: float) -> Callable
     def queued_more_than(m: int) -> Floats:
         """P(queue > 0), …, P(queue > m)."""
         n = servers + np.arange(m + 1)
-        within = more[np.minimum(n, last)]
-        beyond = more[last] * np.power(sigma, np.maximum(0, n - last), dtype=np.float64)
-        return np.where(n <= last, within, beyond).astype(np.float64)
+        values: Floats = more[np.minimum(n, last)]
+        return values * np.power(sigma, np.maximum(0, n - last), dtype=np.float64)
 
     def tail(x: float) -> float:
         k = math.floor(x) + 1

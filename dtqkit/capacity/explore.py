@@ -23,8 +23,8 @@ REPLICATIONS = 5
 
 
 class Explorer(widgets.VBox):
-    """`workers`, `jobs_per_day` and `mean_service_s` are sliders; `report` and `picture` show what follows from them. It
-    simulates `REPLICATIONS` short days when a slider is let go."""
+    """`workers`, `jobs_per_day` and `mean_service_s` are sliders; `report` and `picture` show what follows
+    from them. It simulates `REPLICATIONS` short days when a slider is let go."""
 
     def __init__(self, work: Workload) -> None:
         self._work = work

@@ -125,9 +125,15 @@ class Plan:
         found = [f"tier '{c.tier.name}' does not hold: {reason}" for c in self.checks for reason in c.reasons]
         found += self.work.summary().warnings
         found += advice.general(self.layout(self.recommended_workers), self.work)
+        by_mean = fewest(self.work, self.layout, self.max_utilisation, peak=False)
+        if by_mean <= self.recommended_workers * 2 / 3:
+            found.append(
+                f"the mean rate alone needs {by_mean} workers: autoscaling saves the rest outside the busiest hours"
+            )
         if self.recommended_workers > FEW_AT_FIRST:
             found.append(
-                f"rent no more than {FEW_AT_FIRST} workers until the traffic is there, add as the measured wait asks for it, pause what is not used"
+                f"rent no more than {FEW_AT_FIRST} workers until the traffic is there, "
+                "add as the measured wait asks for it, pause what is not used"
             )
         if self.footprint.document_bytes > LARGE_DOCUMENT_BYTES:
             found.append("no large files in MongoDB: store them elsewhere and keep a link in the job")
@@ -259,8 +265,8 @@ def plan(
     """Simulates a day for each tier and for other numbers of workers: `workers`, or what is needed and some around it,
     15 in all.
 
-    `layout(n)` is the system with n workers; the default is the queue's own. Numbers that cannot keep up in the mean are not
-    simulated, their wait is without end. `progress` is called with (scenarios done, scenarios).
+    `layout(n)` is the system with n workers; the default is the queue's own. Numbers that cannot keep up in
+    the mean are not simulated, their wait is without end. `progress` is called with (scenarios done, scenarios).
     """
     if not 0 < max_utilisation <= 1:
         raise ValueError(f"max_utilisation must be above 0 and at most 1, got {max_utilisation!r}")

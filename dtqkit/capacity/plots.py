@@ -295,8 +295,8 @@ class PlanPlots:
         return axes
 
     def sensitivity(self, table: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes:
-        """A tornado: the objective's p95 when one input is lower (blue) or higher (orange). Simulates, unless `plan.sensitivity()`
-        is given."""
+        """A tornado: the objective's p95 when one input is lower (blue) or higher (orange). Simulates, unless
+        `plan.sensitivity()` is given."""
         slo, n = self._plan.slo, self._plan.recommended_workers
         axes = _axes(ax, f"What the wait hangs on ({n} workers)", f"p95 wait of {slo.priority} jobs (s)", "")
         found = self._plan.sensitivity() if table is None else table

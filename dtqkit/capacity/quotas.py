@@ -74,7 +74,8 @@ class Quota:
 
     def __str__(self) -> str:
         state = "holds" if self.holds else f"is used up after {self.days:.1f} days" if self.days else "is exceeded"
-        return f"{self.name}: {self.used:,.0f} of {self.limit:,.0f} {self.unit} ({self.share:.0%}), {state}. {self.note}".rstrip()
+        use = f"{self.used:,.0f} of {self.limit:,.0f} {self.unit} ({self.share:.0%})"
+        return f"{self.name}: {use}, {state}. {self.note}".rstrip()
 
 
 def quotas(tier: Tier, work: Workload, system: System, footprint: Footprint | None = None) -> tuple[Quota, ...]:

@@ -64,7 +64,7 @@ class Result:
 
     @cached_property
     def warm_up_s(self) -> float:
-        """What is left out at the start: by MSER-5 over the replications' mean course, if a steady state is asked for."""
+        """Left out at the start, by MSER-5 over the replications' mean course, if a steady state is asked for."""
         if self.work.is_terminating or not self.stable:
             return 0.0
         n = min(len(rep.wait) for rep in self.replications)

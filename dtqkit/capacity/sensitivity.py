@@ -39,8 +39,8 @@ def sensitivity(
     seed: int = 1,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """p95 of the wait (s) of the objective's priority: a row an input, `low` and `high` for its two ends, `base` as it is.
-    Infinite where the workers cannot keep up in the mean."""
+    """p95 of the wait (s) of the objective's priority: a row an input, `low` and `high` for its two ends, `base`
+    as it is. Infinite where the workers cannot keep up in the mean."""
 
     def p95(changed: Workload, count: int) -> float:
         if load.utilisation(layout(count), changed) >= 1:

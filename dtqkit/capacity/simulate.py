@@ -39,7 +39,8 @@ def simulate(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Independent replications of `horizon` (seconds, or "8h", "1d", "1w"); jobs that came by then are all run to their end.
+    """Independent replications of `horizon` (seconds, or "8h", "1d", "1w"); all jobs that came by then are run to
+    their end.
 
     A workload with a profile or trace is simulated as it is, from `backlog` (waiting jobs by priority); any other
     is asked for its steady state, and a warm-up is left out. With `relative_half_width`, more replications

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +31,7 @@ def server(
         Path | None,
         typer.Option(metavar="PATH", help="Written, as JSON that only you can read, once jobs are accepted."),
     ] = None,
+    owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
 ) -> None:
     """Serve the HTTP API, the WebSocket stream and the dashboard until SIGTERM or Ctrl-C.
 
@@ -39,6 +44,8 @@ def server(
         if error.name is None or error.name.startswith("dtqkit"):
             raise
         raise DtqError(f"the server needs {error.name}: pip install 'dtqkit[server]'") from None
+    if owner is not None:
+        threading.Thread(target=_outlive_not, args=(owner,), name="owner", daemon=True).start()
     settings = Settings.from_env()
     if port is not None:
         settings = settings.replace(port=port)
@@ -50,3 +57,10 @@ def server(
         raise DtqError(
             f"cannot listen on {host} ({settings.port} and {settings.ws_port}): {error.strerror or error}"
         ) from None
+
+
+def _outlive_not(owner: int) -> None:
+    """Stop when the process `owner`, our parent, is gone: nobody would stop us any more."""
+    while os.getppid() == owner:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)

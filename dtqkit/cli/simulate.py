@@ -54,7 +54,7 @@ def simulate(
             crashes=Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None,
             autoscale=Autoscale(max_workers, threshold) if max_workers is not None else None,
         )
-        with given.processes() as executor, given.progress("replications") as progress:
+        with given.processes(replications * jobs_per_day) as executor, given.progress("replications") as progress:
             result = run(
                 system,
                 work,

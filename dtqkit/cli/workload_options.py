@@ -22,6 +22,8 @@ from dtqkit.capacity.workload import Workload
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WORTH_PROCESSES = 500_000
+
 JobsPerDay = Annotated[float, typer.Option(help="Jobs that come in a day.")]
 MeanService = Annotated[float, typer.Option(help="Mean run time of one attempt, in seconds.")]
 Scv = Annotated[float, typer.Option(help="Squared coefficient of variation of the run time; 1 as the exponential.")]
@@ -75,8 +77,12 @@ def wrong_use() -> Generator[None]:
 
 
 @contextmanager
-def processes() -> Generator[ProcessPoolExecutor]:
-    """A process a core; spawned, so that nothing of this one is copied into them."""
+def processes(jobs: float) -> Generator[ProcessPoolExecutor | None]:
+    """A process a core, spawned, so that nothing of this one is copied into them; none for so few simulated jobs
+    that starting them would take longer."""
+    if jobs < WORTH_PROCESSES:
+        yield None
+        return
     executor = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
     try:
         yield executor
@@ -114,6 +120,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def short(value: float) -> str:
+    """Three digits, or all of a whole number."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def finite(value: object) -> object:

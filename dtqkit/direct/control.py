@@ -14,6 +14,7 @@ from dtqkit import control
 from dtqkit.broker import Broker
 from dtqkit.control import (
     BatchItem,
+    Bound,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
@@ -126,7 +127,9 @@ class DirectControl:
         """The document of a new job, checked in every respect."""
         task = self._registry.find(submission.task)
         if task is not None:
-            return self._new(submission, task.check_payload(submission.payload), task.defaults)
+            checked = isinstance(submission, Bound)
+            payload = submission.payload if checked else task.check_payload(submission.payload)
+            return self._new(submission, payload, task.defaults)
         return self._new(submission, *await self._known.check(submission.task, submission.payload))
 
     def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
@@ -19,13 +20,18 @@ from dtqkit.control import (
     encode_cursor,
     parse_since,
 )
-from dtqkit.errors import InvalidQuery
+from dtqkit.errors import InvalidQuery, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
 
-#: How long MongoDB may look for a page, in ms.
-_PAGE_MS: Final = 5_000
+#: How long MongoDB may look for a page, in ms; then it is looked for piece by piece, for so many seconds.
+_PAGE_MS: Final = 1_000
+_SCAN_S: Final = 2.0
+#: Jobs in one piece.
+_PIECE: Final = 20_000
+#: How long MongoDB may look for a chunk of a history, in ms.
+_CHUNK_MS: Final = 60_000
 #: Jobs fetched at a time while a history or a set of dead letters is read.
 _CHUNK: Final = 500
 
@@ -78,24 +84,54 @@ def _search(q: str) -> list[Document]:
 
 async def page(store: Store, query: JobQuery) -> Page[Job]:
     """A page of jobs, newest first."""
-    found = await store.jobs.page(
-        filter_of(
-            store.now(),
-            since=query.since,
-            cursor=query.cursor,
-            q=query.q,
-            ids=query.ids,
-            status=query.status,
-            task=query.task,
-            priority=query.priority,
-            worker=query.worker,
-        ),
-        query.limit + 1,
-        _PAGE_MS,
-        heavy=query.ids is not None,
+    filters = filter_of(
+        store.now(),
+        since=query.since,
+        cursor=query.cursor,
+        q=query.q,
+        ids=query.ids,
+        status=query.status,
+        task=query.task,
+        priority=query.priority,
+        worker=query.worker,
     )
+    edge: ObjectId | None = None
+    found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, heavy=query.ids is not None)
+    if found is None:
+        found, edge = await _scan(store, filters, query.limit + 1)
     jobs = tuple(to_job(doc) for doc in found[: query.limit])
-    return Page(items=jobs, cursor=encode_cursor(jobs[-1].id) if len(found) > query.limit else None)
+    if len(found) > query.limit:
+        edge = ObjectId(jobs[-1].id)
+    return Page(items=jobs, cursor=encode_cursor(str(edge)) if edge is not None else None)
+
+
+async def _scan(store: Store, filters: Document, limit: int) -> tuple[list[Document], ObjectId | None]:
+    """What no index finds: looked for piece by piece, newest first, for a bounded time.
+
+    Returns what was found, and the id down to which everything was looked at; None for that at the end.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _SCAN_S
+    bounds: dict[str, ObjectId] = dict(filters.get("_id", {}))
+    oldest = bounds.pop("$gte", None)
+    below = bounds.get("$lt")
+    found: list[Document] = []
+    while len(found) < limit and loop.time() < deadline:
+        edge = await store.jobs.nth_below(below, _PIECE)
+        last = edge is None or (oldest is not None and edge <= oldest)
+        piece: Document = {}
+        if below is not None:
+            piece["$lt"] = below
+        if (least := oldest if last else edge) is not None:
+            piece["$gte"] = least
+        docs = await store.jobs.page({**filters, "_id": piece}, limit - len(found), _PAGE_MS)
+        if docs is None:
+            break
+        found += docs
+        if last:
+            return found, None
+        below = edge
+    return found, below
 
 
 async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
@@ -136,7 +172,9 @@ async def _all(store: Store, filters: Document, *, heavy: bool) -> AsyncIterator
     """Everything that matches, newest first, a chunk at a time: no cursor is held open in between."""
     bounds = dict(filters.get("_id", {}))
     while True:
-        found = await store.jobs.page(filters, _CHUNK, 12 * _PAGE_MS, heavy=heavy)
+        found = await store.jobs.page(filters, _CHUNK, _CHUNK_MS, heavy=heavy)
+        if found is None:
+            raise StoreUnavailable("MongoDB", "", f"a look at {_CHUNK} jobs took longer than {_CHUNK_MS // 1000} s")
         for doc in found:
             yield doc
         if len(found) < _CHUNK:

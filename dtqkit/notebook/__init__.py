@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from dtqkit.notebook.bars import Progress
     from dtqkit.notebook.boards import Board
-    from dtqkit.notebook.forms import Form
     from dtqkit.notebook.charts import Plots
+    from dtqkit.notebook.forms import Form
     from dtqkit.sync import JobHandle, QueuedTask, TaskQueue
 
 __all__ = ["board", "form", "load_ipython_extension", "plots", "progress"]

@@ -44,6 +44,9 @@ class _PlainInts(TypeDecoder):
         return int(value)
 
 
+PLAIN_INTS: Final = TypeRegistry([_PlainInts()])
+
+
 def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
     """A client for ATLAS_URI, not connected yet: journaled majority writes, majority reads on the primary."""
     try:
@@ -51,7 +54,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
             settings.atlas_uri,
             tz_aware=True,
             tzinfo=UTC,
-            type_registry=TypeRegistry([_PlainInts()]),
+            type_registry=PLAIN_INTS,
             w="majority",
             journal=True,
             readConcernLevel="majority",

@@ -22,17 +22,13 @@ Pipeline: TypeAlias = list[dict[str, Any]]
 HEAVY: Final = ("log", "earlier")
 
 _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
-_NOT_IN_A_JOB: Final = ("claim",)
 
 
 def to_job(doc: Document) -> Job:
     """The record of a document; fields that it does not know (a newer version's) are left out."""
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
-    for name in _NOT_IN_A_JOB:
-        fields.pop(name, None)
-    if not fields.keys() <= _JOB_FIELDS:
-        fields = {k: v for k, v in fields.items() if k in _JOB_FIELDS}
+    fields.pop("claim", None)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
     if log := doc.get("log"):
@@ -41,7 +37,10 @@ def to_job(doc: Document) -> Job:
         fields["error"] = msgspec.convert(error, JobError)
     if earlier := doc.get("earlier"):
         fields["earlier"] = tuple(msgspec.convert(a, Attempt) for a in earlier)
-    return Job(**fields)
+    try:
+        return Job(**fields)
+    except TypeError:
+        return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
 
 
 def object_id(job_id: str) -> ObjectId:

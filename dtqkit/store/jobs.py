@@ -11,12 +11,12 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
-from dtqkit.store.client import told
+from dtqkit.store.client import PLAIN_INTS, told
 from dtqkit.store.documents import Document
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
@@ -29,7 +29,7 @@ SUBMITS_A_SECOND: Final = 1_000
 _BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
-_NAIVE: Final[CodecOptions[Document]] = CodecOptions()
+_NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
 _NOT_CLAIMED: Final = dict.fromkeys(
     (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
@@ -226,12 +226,22 @@ class Jobs:
         with told(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
 
-    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document]:
-        """Newest first; without logs and earlier attempts unless `heavy`."""
+    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document] | None:
+        """Newest first; without logs and earlier attempts unless `heavy`. None when it would take longer."""
         projection = {"log": 0} if heavy else _NO_HEAVY
         with told(self._where):
             cursor = self._jobs.find(query, projection).sort("_id", DESCENDING).limit(limit)
-            return await cursor.max_time_ms(max_ms).to_list()
+            try:
+                return await cursor.max_time_ms(max_ms).to_list()
+            except ExecutionTimeout:
+                return None
+
+    async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
+        """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
+        query: Document = {} if below is None else {"_id": {"$lt": below}}
+        with told(self._where):
+            found = await self._jobs.find(query, {"_id": 1}).sort("_id", DESCENDING).skip(n).limit(1).to_list()
+        return found[0]["_id"] if found else None
 
     async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
         """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.

@@ -75,9 +75,7 @@ class Base(RequestHandler):
         if not self.any_host and not origins.knows_host(request.host):
             raise Forbidden("this server is not known by that Host (DTQ_ALLOWED_HOSTS)")
         origin = request.headers.get("Origin")
-        if origin is not None and origins.shares_with(origin):
-            self.set_header("Access-Control-Allow-Origin", origin)
-            self.set_header("Access-Control-Expose-Headers", _EXPOSED)
+        self._share()
         if method == "OPTIONS":
             return
         if method not in self.scopes:
@@ -90,6 +88,13 @@ class Base(RequestHandler):
             raise Refused("too_large", f"the body has {len(request.body):,} bytes, and {MAX_BODY:,} are allowed")
         if request.body and not self._is_json():
             raise _NOT_JSON
+
+    def _share(self) -> None:
+        """Let a page of an origin that we share with read this answer."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None and self.services.origins.shares_with(origin):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Expose-Headers", _EXPOSED)
 
     def _is_json(self) -> bool:
         return self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
@@ -147,6 +152,7 @@ class Base(RequestHandler):
         self.refuse(problem)
 
     def refuse(self, problem: Problem) -> None:
+        self._share()  # the headers were cleared for the error
         self.set_status(problem.status)
         self.set_header("Content-Type", MEDIA_TYPE)
         if problem.status == 401:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -147,14 +148,13 @@ class Hub:
             unsubscribe()
 
     async def _send_events(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._news.wait()
             self._news.clear()
-            started = loop.time()
+            started = time.process_time()
             self._flush()
-            # A fan-out that takes long is done less often: half of the time stays for everything else.
-            await asyncio.sleep(max(EVENTS_S, 2 * (loop.time() - started)))
+            # A fan-out that takes much work is done less often, so that most of the time stays for everything else.
+            await asyncio.sleep(max(EVENTS_S, 2 * (time.process_time() - started)))
 
     def _flush(self) -> None:
         jobs, self._jobs = self._jobs, {}

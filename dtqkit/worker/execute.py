@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import threading
 import time
+from collections.abc import Awaitable
 from typing import Any, Literal
 
 from dtqkit.errors import DtqError
@@ -16,7 +17,7 @@ from dtqkit.tasks import Task, TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.pool import Pool, hard_limit_s
-from dtqkit.worker.report import TaskTimeout, checked_result, error_of
+from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
 from dtqkit.worker.trail import Trail
 
 #: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
@@ -53,7 +54,7 @@ class Attempt:
             self._task.cancel()
 
     def run_ms(self) -> float:
-        return (time.perf_counter() - self.started) * 1000
+        return elapsed_ms(self.started)
 
     def attach(self, task: asyncio.Task[Any]) -> None:
         self._task = task
@@ -91,15 +92,15 @@ class Executor:
             case "release":
                 return Released(attempt.run_ms())
 
-    async def _dispatch(self, attempt: Attempt) -> Outcome:
+    def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
         job = attempt.job
         task = self._registry.get(job.task)
         if task.is_async:
-            return await self._coroutine(task, attempt)
+            return self._coroutine(task, attempt)
         if task.ref is not None and task.defaults.isolation != "thread":
             order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
-            return await self._pool.run(order, job.timeout_s, attempt.trail.report)
-        return await self._thread(task, attempt)
+            return self._pool.run(order, job.timeout_s, attempt.trail.report)
+        return self._thread(task, attempt)
 
     async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         job = attempt.job
@@ -119,6 +120,7 @@ class Executor:
             return Failure(error_of(error), attempt.run_ms())
         finally:
             timer.cancel()
+            attempt.context.finish()
 
     async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         """A thread cannot be killed: one that does not end in time is left to itself, and its result ignored."""
@@ -139,6 +141,7 @@ class Executor:
                 )
             except BaseException as error:
                 outcome = Failure(error_of(error), attempt.run_ms())
+            attempt.context.finish()
             # The loop may be closed by the time that an abandoned thread ends.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, outcome)

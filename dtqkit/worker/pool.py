@@ -82,6 +82,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has closed its side: killed while it was idle, for want of memory, say."""
+        return self._reader.at_eof() or self._process.returncode is not None
+
     def send(self, message: wire.ToChild) -> None:
         self._writer.write(wire.frame(message))
 
@@ -148,7 +153,7 @@ class Pool:
             loop = asyncio.get_running_loop()
             started = loop.time()
             try:
-                child = self._idle.pop() if self._idle else await Child.start(self._refs())
+                child = self._take_idle() or await Child.start(self._refs())
             except (ChildDied, OSError) as error:
                 return Failure(JobError("crash", "ChildDied", f"a child process {error}"), 0.0)
             self._busy.add(child)
@@ -170,6 +175,15 @@ class Pool:
         if done.error is not None:
             return Failure(msgspec.convert(done.error, JobError), done.run_ms)
         return Success(done.result, done.run_ms)
+
+    def _take_idle(self) -> Child | None:
+        """An idle child that lives: a job must not fail for one that died before it."""
+        while self._idle:
+            child = self._idle.pop()
+            if not child.ended:
+                return child
+            self._watch(child.close(), "close a child")
+        return None
 
     async def _converse(self, child: Child, order: wire.Run, timeout_s: float, report: Report) -> wire.Done:
         loop = asyncio.get_running_loop()

@@ -30,13 +30,13 @@ class Coverage:
         )
 
 
-def experiment(experiments: int, seed: int) -> Coverage:
+def experiment(experiments: int, seed: int, horizon: str = HORIZON) -> Coverage:
     exact = cap.mmc(RATE, SERVICE_S, SERVERS)
     truth, truth_p95 = exact.wait_mean, exact.wait_quantile(0.95)
     work = cap.Workload(RATE * 86_400, cap.Exponential(SERVICE_S), mix={"low": 1.0})
     mean = p95 = naive = 0
     for number in range(experiments):
-        result = cap.simulate(cap.System(lanes={"shared": SERVERS}), work, HORIZON, REPLICATIONS, seed + number)
+        result = cap.simulate(cap.System(lanes={"shared": SERVERS}), work, horizon, REPLICATIONS, seed + number)
         mean += truth in result.wait
         p95 += truth_p95 in result.estimate("wait", q=0.95)
         pooled = np.concatenate([rep.wait for rep in result.replications]).astype(np.float64)

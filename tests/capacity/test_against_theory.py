@@ -1,9 +1,9 @@
 """Simulation against closed forms, at seeds that the test does not choose.
 
-A 99.9 % interval misses the truth once in a thousand, and there are some 80 of them here, so a plain test would cry wolf in
-8 % of its runs. A miss is therefore not a failure but a question: it is asked again with another seed and four times the
-replications, where a real bias shows more clearly and an unlucky draw does not come back. Both must miss to fail (about
-1e-6 a case), and no more than three first misses are taken for luck (more: 1e-6 in 84).
+A 99.9 % interval misses the truth once in a thousand, and there are some 80 of them here: a plain test would cry wolf
+in 8 % of its runs. A miss is therefore not a failure but a question: it is asked again with another seed and four times
+the replications, where a real bias shows more clearly and an unlucky draw does not come back. Both must miss to fail
+(about 1e-6 a case), and no more than two cases of a seed are taken for luck (three: 1 seed in 100,000).
 """
 
 from collections.abc import Callable
@@ -85,42 +85,59 @@ CASES = [
     Case("M/M/1 at 0.8", shared(1), at_rate(0.8, cap.Exponential(1)), mean_of(cap.mmc(0.8, 1, 1)), jobs=70_000),
     Case("M/M/3", shared(3), at_rate(2.0, cap.Exponential(1)), mean_and_tail(cap.mmc(2.0, 1, 3)), jobs=34_000),
     Case("M/M/8 as two workers of four slots", shared(2, slots_per_worker=4),
-         at_rate(6.0, cap.Exponential(1)), mean_of(cap.mmc(6.0, 1, 8)), jobs=90_000),
+         at_rate(6.0, cap.Exponential(1)), mean_of(cap.mmc(6.0, 1, 8)), jobs=70_000),
     Case("M/D/1", shared(1), at_rate(0.7, cap.Deterministic(1)), mean_and_tail(cap.mdc(0.7, 1, 1)), jobs=18_000),
     Case("M/D/4", shared(4), at_rate(3.0, cap.Deterministic(1)), mean_and_tail(cap.mdc(3.0, 1, 4)), jobs=28_000),
-    Case("M/G/1, lognormal", shared(1), at_rate(0.5, cap.Lognormal(1, 1.5)), mean_of(cap.mg1(0.5, 1, 1.5)), jobs=36_000),
-    Case("M/G/1, gamma, with its tail", shared(1), at_rate(0.6, cap.Gamma(1, 0.5)), mean_and_tail(cap.mg1(0.6, 1, 0.5))),
-    Case("M/G/1, hyperexponential", shared(1), at_rate(0.5, cap.HyperExponential(1, 2)), mean_of(cap.mg1(0.5, 1, 2)), jobs=32_000),
-    Case("M/G/1, uniform 1 to 60 s", shared(1), at_rate(0.02, cap.Uniform(1, 60)), mean_of(cap.mg1(0.02, 30.5, cap.Uniform(1, 60).scv))),
+    Case("M/G/1, lognormal", shared(1), at_rate(0.5, cap.Lognormal(1, 1.5)),
+         mean_of(cap.mg1(0.5, 1, 1.5)), jobs=36_000),
+    Case("M/G/1, gamma, with its tail", shared(1), at_rate(0.6, cap.Gamma(1, 0.5)),
+         mean_and_tail(cap.mg1(0.6, 1, 0.5))),
+    Case("M/G/1, hyperexponential", shared(1), at_rate(0.5, cap.HyperExponential(1, 2)),
+         mean_of(cap.mg1(0.5, 1, 2)), jobs=32_000),
+    Case("M/G/1, uniform 1 to 60 s", shared(1), at_rate(0.02, cap.Uniform(1, 60)),
+         mean_of(cap.mg1(0.02, 30.5, cap.Uniform(1, 60).scv))),
     Case("priority M/M/1", shared(1), at_rate(0.6, cap.Exponential(1), THREE),
          each_class(cap.priority_mmc([0.15, 0.225, 0.225], 1, 1)), jobs=20_000),
     Case("priority M/M/3", shared(3), at_rate(1.9, cap.Exponential(1), THREE),
          each_class(cap.priority_mmc([0.475, 0.7125, 0.7125], 1, 3)), jobs=40_000),
     Case("priority M/G/1 with a service time for each", shared(1),
-         cap.Workload(0.4 * DAY, {"high": cap.Deterministic(0.5), "medium": cap.Exponential(1), "low": cap.Gamma(2, 0.5)}, mix=THREE),
+         cap.Workload(0.4 * DAY,
+                      {"high": cap.Deterministic(0.5), "medium": cap.Exponential(1), "low": cap.Gamma(2, 0.5)},
+                      mix=THREE),
          each_class(cap.priority_mg1([0.1, 0.15, 0.15], [0.5, 1, 2], [0.25, 2, 6])), jobs=20_000),
     Case("dedicated lanes that do not help", cap.System(lanes={"high": 1, "medium": 2, "low": 1}, helping=False),
          at_rate(1.8, cap.Exponential(1), {"high": 0.3, "medium": 0.4, "low": 0.3}),
-         each_class(cap.dedicated_mmc([0.54, 0.72, 0.54], 1, [1, 2, 1])), jobs=60_000),
+         each_class(cap.dedicated_mmc([0.54, 0.72, 0.54], 1, [1, 2, 1])), jobs=50_000),
     Case("retries, three attempts with backoff", shared(2, retry=cap.Retry(3, backoff_s=10, factor=1)),
-         at_rate(1.0, cap.Exponential(1), fails=0.2), sojourn_with_retries(0.2, 3, cap.mmc(1.24, 1, 2), 10), jobs=22_000),
+         at_rate(1.0, cap.Exponential(1), fails=0.2),
+         sojourn_with_retries(0.2, 3, cap.mmc(1.24, 1, 2), 10), jobs=22_000),
     Case("crashes", shared(1, crashes=cap.Crashes(20, 1, detection_s=0, max_losses=10_000)),
          at_rate(0.5, cap.Exponential(1)), with_crashes(cap.mm1_with_crashes(0.5, 1, 20, 1))),
 ]  # fmt: skip
 
 
+def study(case: Case, seed: int, replications: int) -> list[Measured]:
+    """A study that is not narrow enough is thrown away for one of twice the length, as a person would. (The decision
+    rests on its width alone, so it does not favour agreement.)"""
+    found: list[Measured] = []
+    for attempt in range(3):
+        horizon_s = 2**attempt * case.jobs / case.work.arrival_rate
+        found = case.exact(cap.simulate(case.system, case.work, horizon_s, replications, seed + 100 * attempt))
+        if all(estimate.relative_half_width <= HALF_WIDTH for _, estimate, _ in found):
+            return found
+    pytest.fail(f"{case.name} is known no better than {found}")
+
+
 def misses(case: Case, seed: int, replications: int) -> list[str]:
-    result = cap.simulate(case.system, case.work, case.jobs / case.work.arrival_rate, replications, seed)
-    found = case.exact(result)
-    for name, estimate, _ in found:
-        assert estimate.relative_half_width <= HALF_WIDTH, f"{case.name}: {name} known to {estimate} only"
+    """What lies outside its interval."""
     return [
         f"{case.name}, seed {seed}: {name} {estimate} and exactly {exact:.6g}"
-        for name, estimate, exact in found
+        for name, estimate, exact in study(case, seed, replications)
         if exact not in estimate
     ]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed{SEEDS.index(seed)}")
 def test_the_exact_value_lies_within_the_simulated_interval(seed: int) -> None:
     print(f"seed {seed} (DTQ_TEST_SEED={SEEDS[0]} repeats all three)")
@@ -128,7 +145,7 @@ def test_the_exact_value_lies_within_the_simulated_interval(seed: int) -> None:
     first = {case.name: said for case in CASES if (said := misses(case, own[case.name], REPLICATIONS))}
     for said in first.values():
         print("asked again:", *said)
-    assert len(first) <= 3, first
+    assert len(first) <= 2, first
     again = [
         said for case in CASES if case.name in first for said in misses(case, own[case.name] + 500, 4 * REPLICATIONS)
     ]

@@ -26,7 +26,7 @@ def assert_same(ours: Log, theirs: Log) -> None:
 @st.composite
 def systems(draw: st.DrawFn) -> cap.System:
     counts = draw(st.tuples(*[st.integers(0, 3)] * 3, st.integers(0, 3)))
-    lanes = dict(zip(("high", "medium", "low", "shared"), counts, strict=True))
+    lanes: dict[str, int] = dict(zip(("high", "medium", "low", "shared"), counts, strict=True))
     if not sum(counts):
         lanes["shared"] = 1
     helping = draw(st.booleans()) or not (lanes["shared"] or all(counts[:3]))
@@ -79,7 +79,7 @@ def workloads(draw: st.DrawFn) -> cap.Workload:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(systems(), workloads(), st.integers(0, 10_000), st.booleans())
 def test_the_fast_engine_logs_what_the_reference_logs_on_any_system(
     system: cap.System, work: cap.Workload, seed: int, waiting: bool

@@ -165,8 +165,8 @@ def test_trap_7_two_requeues_at_once_give_one_life(world: World, monkeypatch: py
             return False
         return True
 
-    won = 0
     # Who comes second must have found it failed, too: only then is it the write that decides.
+    won = 0
     for _ in range(20):
         with ThreadPoolExecutor(2) as pool:
             won = sum(pool.map(lambda _: requeue(), range(2)))

@@ -13,7 +13,7 @@ import pytest
 
 from dtqkit import Settings, StoreUnavailable, TaskQueue
 from dtqkit.cli import worker as worker_command
-from tests.command import answer, dtqkit, environment, running, seconds_of
+from tests.command import answer, dtqkit, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -108,8 +108,9 @@ def test_a_worker_without_a_store_says_so_within_5_s_and_goes_on_trying(
     store: str, broken: dict[str, str], settings: Settings, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
+    limit_s = 5 + start_up_s()
     with running("worker", APP, log=log, settings=settings.replace(**broken)) as worker:
-        wait_until(lambda: f"WARNING {store} at" in log.read_text(), timeout_s=5)
+        wait_until(lambda: f"WARNING {store} at" in log.read_text(), timeout_s=limit_s)
 
         assert worker.poll() is None
         worker.terminate()

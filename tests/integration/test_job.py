@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from datetime import date
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def test_coroutines_children_and_threads_all_run(queue: TaskQueue, worker: Worke
 
 def test_a_def_task_runs_in_a_child_of_the_worker(queue: TaskQueue, worker: Workers) -> None:
     assert sample.where.submit().result(timeout=20)["parent"] == os.getpid()
+
+
+@pytest.mark.parametrize("task", [sample.add, sample.add_async, sample.add_in_thread], ids=str)
+def test_integers_beyond_32_bits_reach_the_task(queue: TaskQueue, worker: Workers, task: sample.add.__class__) -> None:
+    assert task.submit(2**40, 1).result(timeout=20) == 2**40 + 1
+
+
+def test_a_child_that_dies_while_it_is_idle_fails_no_job(queue: TaskQueue, worker: Workers) -> None:
+    child = sample.where.submit().result(timeout=20)["pid"]
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), timeout_s=10)
+
+    again = sample.where.submit()
+
+    assert again.result(timeout=20)["pid"] != child
+    assert again.refresh().record.failures == 0
 
 
 def test_arguments_and_results_keep_their_types(queue: TaskQueue, worker: Workers) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -39,7 +40,20 @@ class Up:
 @contextmanager
 def stack(tmp_path: Path, *arguments: str) -> Iterator[Up]:
     log, ready_file = tmp_path / "log", tmp_path / "ready.json"
-    command = ("up", "--app", APP, "--workers", "2", "--ready-file", str(ready_file), *arguments)
+    command = (
+        "up",
+        "--app",
+        APP,
+        "--workers",
+        "2",
+        "--port",
+        "0",
+        "--ws-port",
+        "0",
+        "--ready-file",
+        str(ready_file),
+        *arguments,
+    )
     with running(*command, log=log, DTQ_GRACE_S="2") as process:
         wait_until(lambda: ready_file.exists() or process.poll() is not None, timeout_s=60)
         assert process.poll() is None, log.read_text()
@@ -58,6 +72,10 @@ def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Pa
         assert stat.S_IMODE(up.ready_file.stat().st_mode) == 0o600
         pids = {facts["pids"]["redis"], facts["pids"]["mongod"], *facts["pids"]["workers"]}
         assert len(pids) == 4
+        pids.add(facts["pids"]["server"])
+        asked = httpx.get(f"{facts['http']}/jobs", headers={"Authorization": f"Bearer {facts['token']}"})
+        assert (asked.status_code, asked.json()["items"]) == (200, [])
+        assert facts["token"] not in up.log.read_text()
         assert pids <= living(up.pids)
         assert answer("submit", APP, "add", "a=1", "--wait", settings=up.settings)["result"] == 2
 

@@ -76,6 +76,11 @@ def test_another_process_can_be_given_the_same_settings() -> None:
     assert Settings.from_env(environment_of(settings)) == settings
 
 
+def test_another_process_does_not_take_what_is_empty_from_the_environment() -> None:
+    inherited = {"DTQ_NAMESPACE": "another", "DTQ_ALLOWED_HOSTS": "a", "DTQ_TOKEN": "t"}
+    assert Settings.from_env({**inherited, **environment_of(Settings())}) == Settings()
+
+
 def test_every_setting_has_a_variable_of_its_own() -> None:
     names = [name for field in Settings.__struct_fields__ for name in variables(field)]
     assert len(names) == len(set(names))
@@ -88,6 +93,9 @@ def test_every_setting_has_a_variable_of_its_own() -> None:
         "mongodb+srv://u:canary@a.example,b.example/?x=1 refused",
         "mongodb://u:p@canary@host/db failed",
         "https://host/path?token=canary&x=1",
+        "mongodb://host/?tls=true&tlsCertificateKeyFilePassword=canary&w=1",
+        "mongodb://host/?authMechanismProperties=AWS_SESSION_TOKEN:canary",
+        "rediss://host:1/0?ssl_password=canary",
     ],
 )
 def test_an_error_text_loses_its_secrets(text: str) -> None:

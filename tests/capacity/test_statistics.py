@@ -1,0 +1,125 @@
+"""Intervals, warm-up, and what a result says of a system that does not hold."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import dtqkit.capacity as cap
+from tests.capacity.coverage import experiment
+from tests.capacity.seeds import base_seed
+
+SHARED = cap.System(lanes={"shared": 5})
+TENK = cap.Workload(10_000, cap.Exponential(30.5), mix={"low": 1.0})
+
+
+def test_an_interval_is_students_t_over_one_number_a_replication() -> None:
+    estimate = cap.interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.0, 3.0 - half, 3.0 + half), rel=1e-6)
+    assert 3.0 + 0.99 * half in estimate
+    assert 3.0 + 1.01 * half not in estimate
+
+
+def test_one_replication_has_an_interval_without_bounds() -> None:
+    assert (cap.interval([4.0]).low, cap.interval([4.0]).high) == (-math.inf, math.inf)
+
+
+def test_mser5_cuts_off_a_start_that_is_not_like_the_rest() -> None:
+    rng = np.random.default_rng(base_seed())
+    settled = rng.normal(10, 1, 2000)
+    assert 180 <= cap.mser5(np.concatenate([np.linspace(-60, 9, 200), settled])) <= 300
+    assert cap.mser5(np.ones(20)) == 0
+
+
+def test_intervals_cover_the_truth_and_pooled_jobs_do_not() -> None:
+    seed = base_seed()
+    found = experiment(20, seed, horizon="1h")
+    print(f"seed {seed}: {found}")
+    assert found.mean >= 0.7  # binomial(20, .95): fewer once in 30,000 runs; `make soak` asks 200 times, and for longer
+    assert found.naive <= 0.6
+
+
+def test_the_stop_rule_adds_replications_until_the_interval_is_narrow() -> None:
+    loose = cap.simulate(SHARED, TENK, "4h", 10, relative_half_width=0.9)
+    tight = cap.simulate(SHARED, TENK, "4h", 10, relative_half_width=0.2)
+    assert len(loose.replications) == 10
+    assert len(tight.replications) > 10
+    assert tight.wait.relative_half_width <= 0.2
+
+
+def test_an_executor_and_the_number_of_its_threads_change_nothing() -> None:
+    here = cap.simulate(SHARED, TENK, "2h", 6, seed=3)
+    with ThreadPoolExecutor(2) as executor:
+        there = cap.simulate(SHARED, TENK, "2h", 6, seed=3, executor=executor)
+    assert here.ci("wait", q=0.95).equals(there.ci("wait", q=0.95))
+
+
+def test_both_engines_give_the_same_result() -> None:
+    fast, reference = (cap.simulate(SHARED, TENK, "2h", 4, engine=engine) for engine in ("fast", "reference"))
+    assert fast.ci("sojourn").equals(reference.ci("sojourn"))
+    assert fast.utilisation == reference.utilisation
+
+
+def test_little_holds_between_depth_and_wait() -> None:
+    result = cap.simulate(SHARED, TENK, "1d", 20)
+    by_little = (
+        result.by_replication("wait", warm_up_s=0) * np.array([len(r.wait) for r in result.replications]) / 86_400
+    )
+    assert result.by_replication("depth", warm_up_s=0) == pytest.approx(by_little, rel=0.02)
+
+
+def test_an_unstable_system_has_an_infinite_wait_a_slope_and_a_time_to_drain() -> None:
+    work = cap.Workload(10_000, cap.Exponential(30.5))
+    result = cap.simulate(cap.System(lanes={"shared": 3}), work, "1d", 4)
+    assert not result.stable
+    assert result.wait.value == result.sojourn.value == result.ci("wait", q=0.95).loc["all", "high"] == math.inf
+    grown = np.mean([rep.depth[:, -1].sum() for rep in result.replications]) / 86_400
+    assert result.backlog_slope == pytest.approx(grown, rel=0.15)
+    assert result.drain_s == pytest.approx(grown * 86_400 * 30.5 / 3, rel=0.15)
+    by_priority = result.ci("wait", by="priority")["estimate"]
+    assert math.isfinite(by_priority["high"])
+    assert by_priority["low"] == math.inf
+    assert result.warnings[0].startswith("unstable")
+
+
+def test_a_peak_hour_that_does_not_fit_is_said_though_the_mean_looks_fine() -> None:
+    work = cap.Workload(10_000, cap.Exponential(30.5), mix={"low": 1.0}, profile=cap.HourOfDay.swing(0.6))
+    result = cap.simulate(SHARED, work, "1d", 30, seed=base_seed())
+    assert result.stable
+    assert result.warm_up_s == 0
+    assert 500 < result.wait.value < 950  # 702 s, where the formula for the mean rate says 8 s
+    assert any("busiest hour (12:00) asks for 113%" in warning for warning in result.warnings)
+    assert any("a formula says 8.04 s" in warning for warning in result.warnings)
+
+
+def test_a_backlog_is_where_a_day_with_a_profile_starts() -> None:
+    work = cap.Workload(1000, cap.Deterministic(10), profile=cap.HourOfDay.swing(0.5))
+    result = cap.simulate(cap.System(lanes={"shared": 1}), work, "1d", 3, backlog={"low": 200})
+    assert result.depth_over_time()["mean"].iloc[0] == pytest.approx(199)
+    assert result.depth_over_time()["p50"].iloc[24] < 40
+
+
+def test_retries_and_crashes_are_said_with_what_they_take() -> None:
+    work = cap.Workload(5000, cap.Exponential(30), failure_probability=0.2)
+    result = cap.simulate(cap.System.default(5), work, "6h", 3)
+    assert any("retries multiply the load by 1.240" in warning for warning in result.warnings)
+    crashing = cap.System(lanes={"shared": 5}, crashes=cap.Crashes(mtbf_s=900, mttr_s=100))
+    assert any("crashes take 10.00%" in warning for warning in cap.simulate(crashing, work, "6h", 3).warnings)
+
+
+def test_a_comparison_under_common_random_numbers_sees_what_two_intervals_cannot() -> None:
+    table = cap.compare(SHARED, SHARED.with_workers(shared=6), TENK, "6h", 10)
+    row = table.to_dict(orient="index")["wait mean all (s)"]
+    assert row["high"] < 0
+    assert row["difference"] == pytest.approx(row["second"] - row["first"])
+    own = cap.simulate(SHARED, TENK, "6h", 10).wait
+    assert row["high"] - row["low"] < 2 * (own.high - own.low)
+
+
+def test_results_show_themselves_in_text_and_html_without_a_picture() -> None:
+    result = cap.simulate(cap.System.default(3), cap.Workload(2000, cap.Lognormal(20)), "3h", 3)
+    assert "wait high, p95" in str(result)
+    assert "<table>" in result._repr_html_()
+    assert result.ci("wait", q=0.5, by="priority").attrs["unit"] == "s"

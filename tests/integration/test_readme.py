@@ -1,0 +1,44 @@
+"""The README's examples run as they stand, each in a directory and a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from dtqkit import Settings, TaskQueue
+from tests.command import answer, running
+from tests.wait import wait_until
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def test_the_first_job_gives_what_is_said(tmp_path: Path) -> None:
+    script = tmp_path / "first.py"
+    script.write_text(BLOCKS[0])
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "page 3 at 200 dpi\n"), done.stderr
+
+
+def test_the_app_is_served_by_workers_of_its_own(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "shop.py").write_text(BLOCKS[1])
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    with (
+        running("worker", "shop:queue", log=tmp_path / "log", settings=settings, PYTHONPATH=path),
+        TaskQueue(settings) as queue,
+    ):
+        wait_until(queue.workers, timeout_s=60)
+        done = answer("submit", "shop:queue", "render", "page=3", "--wait", settings=settings, PYTHONPATH=path)
+    assert done["result"] == "page 3 at 150 dpi"

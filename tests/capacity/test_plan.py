@@ -67,7 +67,9 @@ def test_the_simulated_number_meets_the_objective_with_its_whole_interval(small:
     table, n = small.frontier(), small.required_workers("simulated")
     assert n is not None
     assert table["high"][n] <= 30
-    assert all(high > 30 for workers, high in table["high"].items() if workers < n)
+    assert all(
+        high > 30 for workers, high in zip(table.index.tolist(), table["high"].tolist(), strict=True) if workers < n
+    )
 
 
 def test_prices_follow_the_cheapest_tier_whose_quotas_hold(small: cap.Plan, big: cap.Plan) -> None:

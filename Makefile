@@ -23,7 +23,7 @@ $(VENV)/made:
 	touch $@
 
 $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
-	$(PIP) install -e '.[cli,local]' -c constraints.txt
+	$(PIP) install -e '.[cli,local,server]' -c constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/made pyproject.toml constraints.txt
@@ -41,6 +41,11 @@ up: install-demo ## local stores, workers and dashboard, until Ctrl-C
 
 test: install lint types ## everything that CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) tests --ignore=tests/benchmarks
+	$(MAKE) notebooks
+
+notebooks: install ## run every notebook and compare its outputs
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 300 \
+		--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/notebooks/sanitize.cfg notebooks/
 
 lint: install ## ruff and the floors
 	$(BIN)/ruff check .

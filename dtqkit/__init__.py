@@ -11,13 +11,18 @@ def add(a: int, b: int) -> int:
 add.submit(2, 3).result(timeout=30)     # 5
 """
 
+import logging
+
 from dtqkit._version import VERSION
 from dtqkit.errors import (
+    AccessDenied,
     AppError,
     DtqError,
+    Forbidden,
     IdempotencyConflict,
     InvalidPayload,
     InvalidQuery,
+    InvalidRequest,
     InvalidResult,
     JobCancelled,
     JobConflict,
@@ -30,6 +35,7 @@ from dtqkit.errors import (
     StoreUnavailable,
     TaskAlreadyRegistered,
     TaskDefinitionError,
+    TooManyAttempts,
     UnknownTask,
     WrongLoop,
 )
@@ -42,16 +48,22 @@ from dtqkit.worker.context import current_context
 
 __version__ = VERSION
 
+# A library is silent until somebody configures logging: what workers of a notebook's kernel say stays out of its cells.
+logging.getLogger("dtqkit").addHandler(logging.NullHandler())
+
 __all__ = [
+    "AccessDenied",
     "AppError",
     "AsyncJobHandle",
     "AsyncTaskQueue",
     "Attempt",
     "Context",
     "DtqError",
+    "Forbidden",
     "IdempotencyConflict",
     "InvalidPayload",
     "InvalidQuery",
+    "InvalidRequest",
     "InvalidResult",
     "Job",
     "JobCancelled",
@@ -74,6 +86,7 @@ __all__ = [
     "TaskDefinitionError",
     "TaskOptions",
     "TaskQueue",
+    "TooManyAttempts",
     "UnknownTask",
     "WrongLoop",
     "__version__",

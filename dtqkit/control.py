@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import msgspec
 
 from dtqkit.errors import InvalidQuery
 from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
-from dtqkit.jobs import Ending, Job, Priority, Status, is_job_id
+from dtqkit.jobs import Ending, Job, Priority, Status
 from dtqkit.tasks import TaskInfo
 
 T = TypeVar("T")
@@ -48,6 +49,10 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     tags: Tags = ()
 
 
+class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True):
+    """A submission of this process, whose payload its own task has just checked: it is not checked again."""
+
+
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Filters of a listing; newest first. `since` is a time, or an age such as `90s`, `15m`, `24h`, `7d`."""
 
@@ -58,6 +63,8 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     since: str | None = None
     #: An id, an idempotency key or a tag, exact or its beginning.
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    #: Exactly these jobs, with their attempts and logs.
+    ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_PAGE)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 50
     cursor: str | None = None
 
@@ -361,18 +368,25 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 
 def encode_cursor(last_id: str) -> str:
     """A cursor that continues after the job `last_id`."""
-    return base64.urlsafe_b64encode(bytes.fromhex(last_id)).decode()
+    place = bytes.fromhex(last_id)
+    return base64.urlsafe_b64encode(place + _mark(place)).decode()
 
 
 def decode_cursor(cursor: str) -> str:
     """The id that `cursor` continues after; InvalidQuery when it is not one of ours."""
     try:
-        last_id = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).hex()
+        decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError, ValueError):
-        last_id = ""
-    if not is_job_id(last_id):
+        decoded = b""
+    place = decoded[:12]
+    if decoded != place + _mark(place) or encode_cursor(place.hex()) != cursor:
         raise InvalidQuery(f"cursor {cursor[:80]!r} is not one that a listing gave")
-    return last_id
+    return place.hex()
+
+
+def _mark(place: bytes) -> bytes:
+    """What a cursor that was cut or changed does not have. No secret: an id of one's own making does no harm."""
+    return hashlib.sha256(b"dtqkit cursor" + place).digest()[:3]
 
 
 _AGE = re.compile(r"^(\d{1,6}(?:\.\d{1,3})?)([smhd])$")

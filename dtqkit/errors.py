@@ -18,8 +18,13 @@
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
     │   └── OutcomeUnknown       it may or may not have been written
+    ├── AccessDenied             a server does not know the token
+    │   ├── Forbidden            it does, and the token does not reach so far
+    │   └── TooManyAttempts      too many wrong tokens from one address
+    ├── InvalidRequest           a server cannot read what it was sent
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
-    └── LocalStoreError          a private redis-server or mongod that cannot be had
+    ├── LocalStoreError          a private redis-server or mongod that cannot be had
+    └── MissingExtra             an optional part that is not installed
 
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
@@ -27,8 +32,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 
 class DtqError(Exception):
@@ -188,6 +193,30 @@ class OutcomeUnknown(StoreUnavailable):
     code = "outcome_unknown"
 
 
+class AccessDenied(DtqError, PermissionError):
+    """A server does not know the token, or the token does not reach so far."""
+
+    code = "unauthorized"
+
+
+class Forbidden(AccessDenied):
+    """The token is known and may not do this, or the request came by a way that is not allowed."""
+
+    code = "forbidden"
+
+
+class TooManyAttempts(AccessDenied):
+    """Too many wrong tokens came from this address; it is heard again after a while."""
+
+    code = "too_many_attempts"
+
+
+class InvalidRequest(DtqError, ValueError):
+    """A server cannot read what it was sent."""
+
+    code = "invalid_request"
+
+
 class WrongLoop(DtqError, RuntimeError):
     """An asynchronous object was used from an event loop that is not its own."""
 
@@ -200,6 +229,15 @@ class LocalStoreError(DtqError):
     code = "local_store"
 
 
+class MissingExtra(DtqError, ImportError):
+    """Something needs a package that is not installed; names the extra that brings it."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, package: str | None, extra: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: pip install 'dtqkit[{extra}]'")
+
+
 _USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(r"(?i)\b(password|passwd|token|secret)=[^&\s]+")
 
@@ -207,3 +245,24 @@ _SECRET_PARAMETER = re.compile(r"(?i)\b(password|passwd|token|secret)=[^&\s]+")
 def redact(text: str) -> str:
     """`text` without the user and password of any address in it, and without secret query parameters."""
     return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub(r"\g<scheme>***@", text))
+
+
+def facts_of(error: DtqError) -> dict[str, Any]:
+    """What `error` carries besides its message, for the wire."""
+    return dict(vars(error))
+
+
+def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
+    """The error of this code again, as it was where it was raised; a plain DtqError for a code that is not known."""
+    kind = next((kind for kind in _kinds(DtqError) if kind.code == code), DtqError)
+    error = kind.__new__(kind)
+    error.args = (message,)
+    for name, value in facts.items():
+        setattr(error, name, tuple(cast("list[Any]", value)) if isinstance(value, list) else value)
+    return error
+
+
+def _kinds(kind: type[DtqError]) -> Iterator[type[DtqError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)

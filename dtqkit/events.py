@@ -24,6 +24,8 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     task: str
     priority: Priority
     worker: str | None = None
+    #: How long the attempt waited and ran, once it has ended.
+    wait_ms: float | None = None
     run_ms: float | None = None
     #: Short text of the error that ended the attempt.
     error: str | None = None

@@ -7,12 +7,14 @@ import random
 from collections.abc import Callable, Sequence
 
 from dtqkit.broker import Broker
+from dtqkit.ending import end
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.recovery import Leader
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
 from dtqkit.worker.beat import Pulse
+from dtqkit.worker.capture import capture
 from dtqkit.worker.worker import Worker
 
 
@@ -52,14 +54,13 @@ async def work(
         stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")
         if started is not None:
             started()
-        try:
-            await asyncio.wait({working, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            worker.stop()
-            leading.cancel()
-            stopping.cancel()
-            await asyncio.gather(leading, stopping, return_exceptions=True)
-            await working
+        with capture.worker():
+            try:
+                await asyncio.wait({working, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                worker.stop()
+                await end(leading, stopping)
+                await working
         if not leading.cancelled() and (error := leading.exception()) is not None:
             raise error
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -12,13 +12,13 @@ import msgspec
 from dtqkit.control import (
     AttemptRow,
     BatchItem,
+    Bound,
     Control,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
     Page,
     Requeued,
-    Submission,
 )
 from dtqkit.direct import DirectControl
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobFailed
@@ -39,7 +39,8 @@ class AsyncJobHandle(Generic[R]):
         self._queue = queue
         self._job = job
         self._decode = decode
-        self._follows = False
+        #: Whether it hears of the job's events by itself.
+        self.follows = False
 
     @property
     def id(self) -> str:
@@ -91,7 +92,7 @@ class AsyncJobHandle(Generic[R]):
     async def requeue(self) -> Job:
         """Give the failed job another life."""
         self._job = await self._queue.control.requeue(self.id)
-        self._follows = False
+        self.follows = False
         return self._job
 
     async def log(self) -> tuple[str, ...]:
@@ -105,8 +106,8 @@ class AsyncJobHandle(Generic[R]):
 
     def keep_informed(self) -> None:
         """Listen for the job's events from now on."""
-        if not self._follows and not self._job.is_over:
-            self._follows = True
+        if not self.follows and not self._job.is_over:
+            self.follows = True
             self._queue.follow(self.id, self)
 
     def on_event(self, event: JobEvent | ProgressEvent) -> None:
@@ -244,9 +245,9 @@ class AsyncTaskQueue:
         self._waiter.follow(job_id, follower)
 
 
-def submission_of(call: Call[Any]) -> Submission:
+def submission_of(call: Call[Any]) -> Bound:
     options = call.options
-    return Submission(
+    return Bound(
         task=call.task.name,
         payload=call.payload,
         priority=options.priority,

@@ -30,6 +30,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "autoscale_threshold": ("AUTOSCALE_THRESHOLD",),
     "cors_origins": ("CORS_ORIGINS",),
     "sentry_dsn": ("SENTRY_DSN",),
+    "allowed_hosts": ("DTQ_ALLOWED_HOSTS", "RENDER_EXTERNAL_HOSTNAME"),
 }
 
 
@@ -49,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     read_token: str = ""
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    #: Whether a proxy of ours stands before the server: the client's address is what X-Forwarded-For says.
+    behind_proxy: bool = False
     sentry_dsn: str = ""
 
     worker_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
@@ -115,6 +118,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def lock_s(self) -> float:
         """How long a leader's lock lasts without being renewed."""
         return 2 * self.heartbeat_s
+
+    @property
+    def inflight_s(self) -> float:
+        """How long a popped id may stay unclaimed before it is put back."""
+        return min(30.0, self.lease_s / 6)
 
     @property
     def round_s(self) -> float:

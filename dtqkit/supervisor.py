@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -56,8 +58,12 @@ class Supervisor:
     gives it a thread.
     """
 
-    def __init__(self, settings: Settings, app: str, workers: int, *, strict: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, app: str, workers: int, *, strict: bool = False, log_to: Path | None = None
+    ) -> None:
         self._settings = settings
+        #: The file that gets what the workers write; None: where this process writes.
+        self._log_to = log_to
         self._app = app
         self._slots = [_Slot(n, default_lanes(n, strict=strict)) for n in range(1, workers + 1)]
         self._lock = threading.Lock()
@@ -104,12 +110,17 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
-        slot.process = subprocess.Popen(
-            [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
-            env={**os.environ, **environment_of(self._settings)},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us: we stop them in order
-        )
+        # It stops by itself when we are gone.
+        arguments += ["--owner", str(os.getpid())]
+        with nullcontext() if self._log_to is None else self._log_to.open("ab") as output:
+            slot.process = subprocess.Popen(
+                [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
+                env={**os.environ, **environment_of(self._settings)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for us: we stop them in order
+            )
         slot.started_at = time.monotonic()
 
     def start_watching(self) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType, TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Final,
     Generic,
     Literal,
     ParamSpec,
@@ -30,13 +34,14 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from dtqkit.control import AttemptRow, Control, Page, Requeued
-from dtqkit.errors import TaskDefinitionError, WrongLoop, redact
+from dtqkit.errors import DtqError, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
-from dtqkit.jobs import Job, Priority, Status
+from dtqkit.jobs import STATUSES, Job, Priority, Status
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.process import default_lanes, work
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.settings import Settings
+from dtqkit.supervisor import Supervisor
 from dtqkit.tasks import (
     Call,
     CallOptions,
@@ -51,6 +56,16 @@ from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from dtqkit.notebook.bars import Progress
+    from dtqkit.notebook.boards import Board
+    from dtqkit.notebook.charts import Plots
+    from dtqkit.notebook.forms import Form
+
+log = logging.getLogger("dtqkit.queue")
+
+#: How long a repr may look at the stores, in seconds.
+LOOK_S: Final = 0.5
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 
@@ -125,6 +140,24 @@ class JobHandle(Generic[R]):
     def __repr__(self) -> str:
         return repr(self.asynchronous)
 
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import job_card
+
+        self._queue.catch_up([self.asynchronous])
+        return job_card(self.asynchronous.known)
+
+
+class JobPage(Page[Job], frozen=True, kw_only=True):
+    """A page of jobs that shows itself as a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return f"<{_counted([job.status for job in self.items])}{', and more' if self.cursor else ''}>"
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import jobs_table
+
+        return jobs_table(self.items, self.cursor is not None)
+
 
 class JobList(Sequence[JobHandle[R]], Generic[R]):
     """The jobs of one `map` or `submit_many`, in the order of submission."""
@@ -183,9 +216,14 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
             watching.cancel()
 
     def __repr__(self) -> str:
-        counts = Counter(handle.asynchronous.known.status for handle in self._handles)
-        shown = ", ".join(f"{n} {status}" for status, n in counts.items())
-        return f"<{len(self)} jobs: {shown}>"
+        return f"<{_counted([handle.asynchronous.known.status for handle in self._handles])}>"
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import jobs_bar
+
+        handles = [handle.asynchronous for handle in self._handles]
+        self._queue.catch_up(handles)
+        return jobs_bar([handle.known.status for handle in handles])
 
 
 class QueuedTask(Task[P, R, F_co]):
@@ -206,7 +244,7 @@ class QueuedTask(Task[P, R, F_co]):
             )
         return self._queue
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Submit a job: accepted, and journaled by MongoDB, when this returns.
 
         Raises InvalidPayload when the arguments do not fit, StoreUnavailable when MongoDB does not take it, and
@@ -252,11 +290,11 @@ class Configured(Generic[P, R]):
         self._task = task
         self._options = options
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         call = self._task.bind(*args, **kwargs)
         return Call(self._task, call.payload, self._options)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         return self._task.queue.submit_call(self.bind(*args, **kwargs))
 
     delay = submit
@@ -317,24 +355,52 @@ class TaskQueue:
         self._core: AsyncTaskQueue | None = None
         self._owned = ExitStack()
         self._closed = False
+        self._works_here = False
+        #: For people, while there are no settings to tell.
+        self._where = "from the environment"
+
+    @classmethod
+    def connect(cls, url: str, *, token: str = "") -> Self:
+        """The queue behind the server at `url`, such as `https://queue.example`: over HTTP and WebSocket.
+
+        Its tasks are those that the server's workers have published; functions that are defined here are checked
+        against them, and do not run here.
+        """
+        from dtqkit.remote import RemoteControl
+
+        queue = cls(control=RemoteControl(url, token))
+        queue._where = redact(url)
+        return queue
 
     @classmethod
     def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
         """A queue with stores and workers of its own, which stop with it or with this process; ready in seconds.
 
-        The workers live in this process, so functions from a notebook's cells run too. Raises LocalStoreError when
-        there is no redis-server or mongod to be found.
+        The workers live in this process, so functions from a notebook's cells run too; with `workers=0` there are
+        none until `start_workers`. Raises LocalStoreError when there is no redis-server or mongod to be found.
         """
         base = Settings.from_env() if settings is None else settings
         stores: LocalStores = start_local_stores()
         queue = cls(base.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri))
         queue._owned.callback(stores.close)
         try:
-            queue._work_here(workers)
+            if workers:
+                queue._work_here(workers)
         except BaseException:
             queue.close()
             raise
         return queue
+
+    def start_workers(self, workers: int = 3, *, app: str, log: Path | None = None) -> Supervisor:
+        """Worker processes for this queue's stores that serve `app`, such as "shop.tasks:queue"; stopped with it.
+
+        They are started again when they die; `.pids` are those that live. What they log goes to the file `log`, or
+        nowhere: a notebook would have it in its cells.
+        """
+        supervisor = Supervisor(self.settings, app, workers, log_to=log or Path(os.devnull))
+        supervisor.start_watching()
+        self._owned.callback(supervisor.close)
+        return supervisor
 
     def _work_here(self, workers: int) -> None:
         """Workers on an event loop in a thread of this process."""
@@ -371,6 +437,7 @@ class TaskQueue:
 
         self._owned.callback(finish)
         ready.result()
+        self._works_here = True
 
     # -- tasks
 
@@ -422,12 +489,33 @@ class TaskQueue:
 
     def submit_call(self, call: Call[R]) -> JobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
+        self.require_workers_for([call.task])
         return JobHandle(self, self.run(self.core.submit_call(call)))
 
     def submit_many(self, calls: Iterable[Call[R]]) -> JobList[R]:
         """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`."""
-        handles = self.run(self.core.submit_many(list(calls)))
+        wanted = list(calls)
+        self.require_workers_for({call.task for call in wanted})
+        handles = self.run(self.core.submit_many(wanted))
         return JobList(self, [JobHandle(self, handle) for handle in handles])
+
+    def require_workers_for(self, tasks: Iterable[Task[..., Any, Any]]) -> None:
+        """TaskDefinitionError, which says what to do, for a task of a cell or script that only this process knows,
+        while no worker lives in it."""
+        if self._works_here:
+            return
+        local = [task.name for task in tasks if task.function.__module__ == "__main__"]
+        if not local:
+            return
+        published = {info.name for info in self.tasks() if info.importable}
+        for name in local:
+            if name not in published:
+                raise TaskDefinitionError(
+                    f"task {name!r} is defined in a cell or script, which no worker process can import, and no worker "
+                    "lives in this process. Either put the function in a module, such as shop/tasks.py, start workers "
+                    "that have it, and queue.include('shop.tasks') here; or use TaskQueue.local(), whose workers live "
+                    "in this process"
+                )
 
     # -- look and change
 
@@ -435,13 +523,15 @@ class TaskQueue:
         """A handle on an existing job. Raises JobNotFound."""
         return JobHandle(self, self.run(self.core.get(job_id)))
 
-    def jobs(self, **filters: Any) -> Page[Job]:
+    def jobs(self, **filters: Any) -> JobPage:
         """Jobs, newest first: filters status, task, priority, worker, since (`7d`, `15m`, a time), q; limit; cursor."""
-        return self.run(self.core.jobs(**filters))
+        page = self.run(self.core.jobs(**filters))
+        return JobPage(items=page.items, cursor=page.cursor)
 
-    def dead_letters(self, **filters: Any) -> Page[Job]:
+    def dead_letters(self, **filters: Any) -> JobPage:
         """Jobs that failed for good, with the same filters."""
-        return self.run(self.core.dead_letters(**filters))
+        page = self.run(self.core.dead_letters(**filters))
+        return JobPage(items=page.items, cursor=page.cursor)
 
     def requeue_dead(self, **filters: Any) -> Requeued:
         """Give dead letters another life: filters task, priority, since, ids; `dry_run=True` only counts."""
@@ -468,6 +558,33 @@ class TaskQueue:
 
         found = self.run(rows())
         return DataFrame([msgspec.structs.asdict(row) for row in found], columns=AttemptRow.__struct_fields__)
+
+    # -- in a notebook
+
+    def board(self) -> Board:
+        """The dashboard's board, live, in the cell. Raises MissingExtra without `dtqkit[notebook]`."""
+        from dtqkit import notebook
+
+        return notebook.board(self)
+
+    def form(self, task: QueuedTask[..., Any, Any] | str) -> Form:
+        """A form that submits jobs of a task: one of this queue's, or the name of one that workers have published."""
+        from dtqkit import notebook
+
+        return notebook.form(self, task)
+
+    def progress(self, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> Progress:
+        """A bar that fills as the jobs end, also while a cell waits for them."""
+        from dtqkit import notebook
+
+        return notebook.progress(self, jobs)
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of the history: `queue.plot.waits()`, `.throughput()`, `.depths()`."""
+        from dtqkit import notebook
+
+        return notebook.plots(self)
 
     # -- life
 
@@ -502,7 +619,7 @@ class TaskQueue:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The same, and wait for it."""
-        if (current_context() is not None or self._on_own_loop()) and _in_loop():
+        if self._would_block():
             work.close()
             raise WrongLoop(
                 "a TaskQueue would block the event loop that it is called from: use AsyncTaskQueue and await it"
@@ -519,8 +636,43 @@ class TaskQueue:
         if self._portal is not None and not self._closed:
             self._portal.start_task_soon(call)
 
-    def _on_own_loop(self) -> bool:
-        return threading.current_thread().name == "dtqkit-queue"
+    def catch_up(self, handles: Sequence[AsyncJobHandle[Any]]) -> None:
+        """Ask once for what these handles have not heard, waiting at most LOOK_S; from now on they hear by themselves.
+
+        For showing them: never raises, and what cannot be had in time is shown as it was last known.
+        """
+        behind = [handle for handle in handles if not handle.follows and not handle.known.is_over]
+        if not behind or self._would_block():
+            return
+
+        async def look() -> None:
+            for handle in behind:
+                handle.keep_informed()
+            found = await self.core.control.get_many([handle.id for handle in behind])
+            by_id = {job.id: job for job in found}
+            for handle in behind:
+                if handle.id in by_id:
+                    handle.on_job(by_id[handle.id])
+
+        self._look(look())
+
+    def _look(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` brings within LOOK_S; None, with a line in the log, when it does not."""
+        try:
+            looking = self.start(work)
+        except RuntimeError:
+            return None  # closed
+        try:
+            return looking.result(LOOK_S)
+        except (DtqError, TimeoutError) as error:
+            looking.cancel()
+            log.info("shown without a look at the stores: %s", error or "no answer in time")
+            return None
+
+    def _would_block(self) -> bool:
+        """Whether the caller is a coroutine on a worker's loop or on the queue's own."""
+        on_ours = current_context() is not None or threading.current_thread().name == "dtqkit-queue"
+        return on_ours and _in_loop()
 
     def _close_core(self) -> None:
         if self._portal is not None and self._core is not None:
@@ -541,7 +693,17 @@ class TaskQueue:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<TaskQueue {redact(self._settings.redis_url) if self._settings else 'from the environment'}>"
+        where = redact(self._settings.redis_url) if self._settings else self._where
+        return f"<TaskQueue {where}>"
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import queue_card
+
+        async def look() -> tuple[Depths, Sequence[Heartbeat]]:
+            return await self.core.depths(), await self.core.workers()
+
+        found = None if self._would_block() else self._look(look())
+        return None if found is None else queue_card(*found)
 
 
 @overload
@@ -576,6 +738,13 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     decorator = Decorator(None, options.pop("name", None), options)
     return decorator if function is None else decorator(function)
+
+
+def _counted(statuses: Sequence[Status]) -> str:
+    """`4 jobs: 1 running, 3 completed`."""
+    counts = Counter(statuses)
+    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{len(statuses)} jobs: {shown}" if shown else "no jobs"
 
 
 def _in_loop() -> bool:

@@ -19,7 +19,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Generic, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
 
 import msgspec
 from typing_extensions import TypeVar
@@ -101,9 +101,13 @@ class Task(Generic[P, R_co, F_co]):
         self.description: Final = inspect.getdoc(function) or ""
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
-    @property
-    def __call__(self) -> F_co:
-        return self.function
+    if TYPE_CHECKING:
+        # An attribute, since a method could not have F's parameters, and a property is not taken for a Callable.
+        __call__: F_co
+    else:
+
+        def __call__(self, /, *args, **kwargs):
+            return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -133,7 +137,7 @@ class Task(Generic[P, R_co, F_co]):
             importable=importable,
         )
 
-    def bind_payload(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def bind_payload(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The payload for these arguments: a new dict of JSON values. InvalidPayload unless they fit."""
         return self._signature.bind(self.name, args, kwargs)
 
@@ -155,7 +159,7 @@ class Task(Generic[P, R_co, F_co]):
         """Call the function with decoded arguments, and the context if it wants one."""
         return self.function(context, **arguments) if self.wants_context else self.function(**arguments)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """A call that can be submitted, alone or with many. InvalidPayload, naming the argument, unless they fit."""
         return Call(self, self.bind_payload(*args, **kwargs))
 

@@ -68,12 +68,22 @@ def wire(value: Any) -> Any:
     kind = _type_of(value)
     if kind not in _SCALARS and not (kind is dict and _SCALARS.issuperset(map(type, value.values()))):
         try:
-            value = msgspec.to_builtins(value)
+            value = _lists(msgspec.to_builtins(value))
         except RecursionError:
             raise _too_deep() from None
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _locate(value, error, 1) from None
     _scan(value, 1)
+    return value
+
+
+def _lists(value: Any) -> Any:
+    """`value` with lists for the tuples that msgspec leaves."""
+    kind = _type_of(value)
+    if kind is dict:
+        return {key: _lists(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_lists(item) for item in value]
     return value
 
 

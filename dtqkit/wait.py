@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from dtqkit.control import Control
+from dtqkit.ending import end
 from dtqkit.errors import JobNotFound, StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, ProgressEvent
 from dtqkit.jobs import TERMINAL, Job
@@ -63,8 +64,7 @@ class Waiter:
     async def close(self) -> None:
         self._unsubscribe()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         for futures in self._waiting.values():
             for future in futures:
                 future.cancel()

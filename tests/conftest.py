@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from pymongo import MongoClient
 
@@ -11,6 +12,10 @@ from dtqkit import Settings, TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
 from tests.leaks import leaked_keys
 from tests.workers import Workers
+
+# A deadline measures the machine, not the code.
+hypothesis.settings.register_profile("dtqkit", deadline=None)
+hypothesis.settings.load_profile("dtqkit")
 
 Mongo = MongoClient[dict[str, Any]]
 

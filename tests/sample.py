@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,11 @@ def add(a: int, b: int = 1) -> int:
 @task
 async def add_async(a: int, b: int = 1) -> int:
     return a + b
+
+
+@task
+async def noop() -> None:
+    """The least that a job can do."""
 
 
 @task(isolation="thread")
@@ -115,6 +121,44 @@ def tell(ctx: Context, steps: int) -> str:
     return "told"
 
 
+def _speak() -> str:
+    """Prints and logs in all the ways that there are."""
+    print("printed")
+    print("to stderr", file=sys.stderr)
+    shop = logging.getLogger("shop")
+    shop.warning("%d left", 3)
+    shop.debug("not at this level")
+    try:
+        {}["lost"]
+    except KeyError:
+        shop.exception("not found")
+    print("without an end", end="")
+    return "spoken"
+
+
+@task
+def speak() -> str:
+    return _speak()
+
+
+@task(isolation="thread")
+def speak_in_thread() -> str:
+    return _speak()
+
+
+@task
+async def speak_async() -> str:
+    return _speak()
+
+
+@task
+async def count_aloud(name: str, numbers: int) -> None:
+    """Takes turns with others of its kind."""
+    for number in range(numbers):
+        print(name, number)
+        await asyncio.sleep(0)
+
+
 @task
 def chatter(lines: int) -> None:
     for line in range(lines):
@@ -194,8 +238,26 @@ def directory() -> str:
 
 @task
 def child_of_child(seconds: float) -> None:
-    """Starts a process of its own and waits for it."""
-    subprocess.run([sys.executable, "-c", f"import time; time.sleep({seconds})"], check=True)
+    """Starts a process of its own, says its id, and waits for it."""
+    process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+    print(process.pid)
+    process.wait()
+
+
+@task(max_attempts=1)
+def sleep_in_steps(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        print("cleaned up")
+
+
+@task(max_attempts=3, backoff_s=0.01)
+async def fail_slowly(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    raise RuntimeError("in the end")
 
 
 @dataclass

@@ -16,8 +16,6 @@ from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch,
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
 
-#: How long a popped id may stay unclaimed before the sweeper puts it back.
-INFLIGHT_S: Final = 30.0
 #: How long a cancel stays listed; the leader lists it again while it is needed.
 CANCEL_S: Final = 60.0
 #: The longest blocking pop.
@@ -64,6 +62,8 @@ class Broker:
 
     def __init__(self, settings: Settings) -> None:
         self.keys: Final = Keys.of(settings.namespace)
+        #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
+        self.inflight_s: Final = settings.inflight_s
         self._url = settings.redis_url
         self._redis = connect(self._url)
         self._fetch = self._script("fetch")
@@ -102,22 +102,22 @@ class Broker:
             pipe.zadd(keys.scheduled, dict(scheduled))
         if events is not None:
             pipe.publish(keys.events, events)
-        with told(self._url):
+        with told(self._url, "push"):
             await pipe.execute()
+
+    async def put_back(self, members: Mapping[str, float]) -> None:
+        """List jobs that have had their turn already: at the front of their lanes from the given time (ms) on."""
+        with told(self._url, "put_back"):
+            await cast(Any, self._redis.zadd(self.keys.inflight, dict(members)))
 
     async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
         """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
-        with told(self._url):
+        with told(self._url, "fetch"):
             members = await self._fetch(
                 keys=[self.keys.inflight, *self.keys.lanes(lanes)],
-                args=[limit, int(INFLIGHT_S * 1000), *lanes, *claimed],
+                args=[limit, int(self.inflight_s * 1000), *lanes, *claimed],
             )
         return cast(list[str], members)
-
-    async def claimed(self, members: Sequence[str]) -> None:
-        """Forget members that were noted as in flight."""
-        with told(self._url):
-            await cast(Any, self._redis.zrem(self.keys.inflight, *members))
 
     def popper(self, lanes: Sequence[Priority]) -> Popper:
         """The blocking pop of an idle worker, on a connection of its own."""
@@ -138,7 +138,7 @@ class Broker:
     async def lead(self, candidate: str, lock_s: float, move_limit: int = 10_000) -> Tick:
         """Take or keep the leader's lock; if held, put back what is overdue and move what is due."""
         keys = self.keys
-        with told(self._url):
+        with told(self._url, "lead"):
             leads, now, swept, moved, mended, epoch, run_id, scores = cast(
                 tuple[int, int, int, int, int, str, str, list[str]],
                 await self._lead(
@@ -163,7 +163,7 @@ class Broker:
 
     async def forget(self, worker_id: str, score: str) -> bool:
         """Drop a worker whose score is still `score`."""
-        with told(self._url):
+        with told(self._url, "forget"):
             gone = await self._forget(keys=[self.keys.workers, self.keys.worker(worker_id)], args=[worker_id, score])
         return bool(gone)
 
@@ -219,7 +219,7 @@ class Broker:
     async def prune(self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float]) -> int:
         """Drop members whose score is still as given; returns how many."""
         dropped = 0
-        with told(self._url):
+        with told(self._url, "prune"):
             for key, members in ((self.keys.inflight, inflight), (self.keys.scheduled, scheduled)):
                 flat = [str(x) for m, score in members.items() for x in (m, f"{score:.17g}")]
                 for start in range(0, len(flat), 2 * _CHUNK):
@@ -228,12 +228,12 @@ class Broker:
         return dropped
 
     async def begin_epoch(self, nonce: str) -> None:
-        with told(self._url):
+        with told(self._url, "epoch.begin"):
             await cast(Any, self._redis.set(self.keys.epoch_building, nonce, ex=3600))
 
     async def finish_epoch(self, nonce: str, run_id: str) -> bool:
         """Say that the lanes are complete; False when Redis was emptied, or another leader began, in between."""
-        with told(self._url):
+        with told(self._url, "epoch.finish"):
             done = await self._epoch(keys=[self.keys.epoch, self.keys.epoch_building], args=[nonce, run_id])
         return bool(done)
 
@@ -253,8 +253,11 @@ class Broker:
         """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
         ids = dict.fromkeys(job_ids, now_ms + CANCEL_S * 1000)
         if ids:
-            with told(self._url):
-                await cast(Any, self._redis.zadd(self.keys.cancels, ids))
+            pipe = cast(Any, self._redis.pipeline(transaction=False))
+            pipe.zadd(self.keys.cancels, ids)
+            pipe.pexpire(self.keys.cancels, int(2 * CANCEL_S * 1000))
+            with told(self._url, "ask_to_stop"):
+                await pipe.execute()
 
     async def show(self, news: Sequence[ProgressEvent]) -> None:
         """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
@@ -275,7 +278,7 @@ class Broker:
             return None
 
     async def publish(self, events: bytes) -> None:
-        with told(self._url):
+        with told(self._url, "publish"):
             await cast(Any, self._redis).publish(self.keys.events, events)
 
     async def listen(self) -> AsyncIterator[Batch | None]:
@@ -309,7 +312,7 @@ class Popper:
 
     async def pop(self, timeout_s: float = BLOCK_S) -> str | None:
         """The next member by priority, or None after `timeout_s`. A pop that is lost is found by the audit."""
-        with told(self._url):
+        with told(self._url, "pop"):
             if self._client_id is None:
                 self._client_id = int(cast(int, await cast(Any, self._redis).client_id()))
             try:

@@ -14,6 +14,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from dtqkit.errors import SettingsError, StoreUnavailable, redact
+from dtqkit.failpoints import hit
 
 #: Longest wait in seconds for a connection and for an answer.
 CONNECT_S: Final = 2.0
@@ -23,6 +24,7 @@ ANSWER_S: Final = 5.0
 def _options(answer_s: float) -> dict[str, Any]:
     return {
         "decode_responses": True,
+        "encoding_errors": "replace",  # Redis may hold anything: what is no text names no job and no worker
         "protocol": 2,
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": answer_s,
@@ -50,10 +52,14 @@ def connect_blocking(url: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
 
 
 @contextmanager
-def told(url: str) -> Generator[None]:
-    """Turn whatever the client raises into StoreUnavailable, without a password."""
+def told(url: str, point: str | None = None) -> Generator[None]:
+    """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the failpoint."""
     try:
+        if point is not None:
+            hit(point, "before")
         yield
+        if point is not None:
+            hit(point, "after")
     except AuthenticationError as error:
         raise StoreUnavailable("Redis", url, f"refuses the user or password ({error})") from None
     except (RedisError, OSError, TimeoutError) as error:

@@ -14,6 +14,7 @@ from dtqkit import control
 from dtqkit.broker import Broker
 from dtqkit.control import (
     BatchItem,
+    Bound,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
@@ -24,27 +25,33 @@ from dtqkit.control import (
 )
 from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
+from dtqkit.direct.known import KnownTasks
+from dtqkit.direct.lookup import Lookups
+from dtqkit.direct.stats import stats
 from dtqkit.direct.submit import Submitter
 from dtqkit.errors import (
     DtqError,
+    InvalidQuery,
     JobConflict,
     JobNotFound,
     PayloadTooLarge,
     StoreUnavailable,
-    UnknownTask,
     WrongLoop,
 )
-from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot, encode_batch, event_of
-from dtqkit.jobs import Job, is_job_id
+from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
+from dtqkit.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, to_job
-from dtqkit.tasks import Task, TaskInfo, TaskOptions, TaskRegistry
+from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
+from dtqkit.values import Json
 
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
 #: How long a look at the stores' health is good for, in seconds.
-_HEALTH_S: Final = 2.0
+_HEALTH_S: Final = 1.0
+#: How long the progress of a running job may take to be found, in seconds.
+_LIVE_S: Final = 0.25
 
 _OPTION_DEFAULTS: Final = TaskOptions()
 #: Options of a task that a document keeps where they are not the default.
@@ -61,6 +68,8 @@ class DirectControl:
         self._broker = Broker(settings)
         self._submitter = Submitter(self._broker, self._store)
         self._follower = Follower(self._broker)
+        self._known = KnownTasks(self._store)
+        self._lookups = Lookups(self.get_many)
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health: tuple[float, control.Health] | None = None
@@ -84,6 +93,7 @@ class DirectControl:
 
     async def close(self) -> None:
         await self._submitter.close()
+        await self._lookups.close()
         await self._follower.close()
         await self._broker.close()
         await self._store.close()
@@ -116,13 +126,13 @@ class DirectControl:
     async def _document(self, submission: Submission) -> Document:
         """The document of a new job, checked in every respect."""
         task = self._registry.find(submission.task)
-        if task is None:
-            raise UnknownTask(submission.task, self._registry.near(submission.task))
-        return self._new(submission, task)
+        if task is not None:
+            checked = isinstance(submission, Bound)
+            payload = submission.payload if checked else task.check_payload(submission.payload)
+            return self._new(submission, payload, task.defaults)
+        return self._new(submission, *await self._known.check(submission.task, submission.payload))
 
-    def _new(self, submission: Submission, task: Task[..., Any]) -> Document:
-        options = task.defaults
-        payload = task.check_payload(submission.payload)
+    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions) -> Document:
         size = len(msgspec.json.encode(payload))
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
@@ -157,10 +167,22 @@ class DirectControl:
     # -- look
 
     async def get(self, job_id: str) -> Job:
-        found = await self.get_many([job_id])
-        if not found:
+        """The job; while it runs, with its progress and its log's tail as they are now."""
+        job = await self._lookups.get(job_id.lower()) if is_job_id(job_id) else None
+        if job is None:
             raise JobNotFound(job_id)
-        return found[0]
+        if job.status != "running" or (live := await self._live(job)) is None:
+            return job
+        return msgspec.structs.replace(job, progress=live.progress, progress_message=live.message, log=live.log)
+
+    async def _live(self, job: Job) -> ProgressEvent | None:
+        """What the running attempt last showed; None when it did not, or nobody can say."""
+        try:
+            async with asyncio.timeout(_LIVE_S):
+                live = await self._broker.live(job.id)
+        except (StoreUnavailable, TimeoutError):
+            return None
+        return live if live is not None and live.token == job.token else None
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Those that exist, in no particular order."""
@@ -173,29 +195,32 @@ class DirectControl:
         return await listing.page(self._store, query)
 
     async def dead_letters(self, query: JobQuery) -> Page[Job]:
+        if query.status not in (None, "failed"):
+            raise InvalidQuery(f"dead letters are failed jobs; status is {query.status!r}")
         return await self.jobs(msgspec.structs.replace(query, status="failed"))
 
     async def log(self, job_id: str) -> control.Log:
         """The kept lines; of a running job, its last ones as it shows them now."""
         job = await self.get(job_id)
-        lines = job.log
-        if job.status == "running":
-            try:
-                live = await self._broker.live(job_id)
-            except StoreUnavailable:
-                live = None
-            if live is not None and live.token == job.token:
-                lines = live.log
-        return control.Log(id=job.id, lines=lines)
+        return control.Log(id=job.id, lines=job.log)
 
     async def depths(self) -> Depths:
+        """As Redis has them; while it is away, as they should be."""
         await self._open()
         running, oldest = await self._store.jobs.load()
-        waiting = await self._broker.depths()
+        try:
+            waiting = await self._broker.depths()
+        except StoreUnavailable:
+            waiting = await self._missed_depths()
         age = (self._store.now() - oldest).total_seconds() if oldest else None
         return msgspec.structs.replace(
             waiting, running=running, oldest_wait_s=max(0.0, age) if age is not None else None
         )
+
+    async def _missed_depths(self) -> Depths:
+        found = await self._store.jobs.count_waiting()
+        lanes = {lane: found.get(("pending", lane), 0) for lane in PRIORITIES}
+        return Depths(**lanes, scheduled=sum(n for (status, _), n in found.items() if status == "scheduled"))
 
     async def workers(self) -> Sequence[Heartbeat]:
         await self._open()
@@ -203,10 +228,12 @@ class DirectControl:
 
     async def tasks(self) -> Sequence[TaskInfo]:
         await self._open()
-        return await self._store.catalogue.all()
+        tasks = await self._store.catalogue.all()
+        self._known.take(tasks)
+        return tasks
 
     async def health(self) -> control.Health:
-        """Looked up at most every two seconds, however often it is asked for."""
+        """Looked up at most every second, however often it is asked for."""
         loop = asyncio.get_running_loop()
         if self._health is None or loop.time() - self._health[0] > _HEALTH_S:
             redis, mongodb = await asyncio.gather(_up(self._broker.ping), _up(self._ping_store))
@@ -219,14 +246,22 @@ class DirectControl:
         await self._store.ping()
 
     async def snapshot(self) -> Snapshot:
+        """What there is; without workers while Redis, which alone knows them, is away."""
         recent = await self.jobs(JobQuery(limit=RECENT))
-        return Snapshot(depths=await self.depths(), workers=tuple(await self.workers()), jobs=recent.items)
+        depths = await self.depths()
+        try:
+            workers = tuple(await self.workers())
+        except StoreUnavailable:
+            workers = ()
+        return Snapshot(depths=depths, workers=workers, jobs=recent.items)
 
     def history(self, query: HistoryQuery) -> AsyncIterator[control.AttemptRow]:
         return listing.history(self._store, self._open, query)
 
     async def stats(self, query: control.StatsQuery) -> control.Stats:
-        raise NotImplementedError
+        """Counted from the record; see `direct.stats` for what is looked at."""
+        depths = await self.depths()
+        return await stats(self._store, depths, query.window_s)
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
         return self._follower.subscribe(callback)
@@ -249,7 +284,7 @@ class DirectControl:
                 await self._broker.ask_to_stop([job.id], self._store.now().timestamp() * 1000)
             await self._broker.publish(encode_batch([event_of(job)]))
         except StoreUnavailable:
-            pass  # the leader asks again every 10 s
+            pass  # the leader asks again with its next survey
         return job
 
     async def requeue(self, job_id: str) -> Job:
@@ -266,12 +301,12 @@ class DirectControl:
         doc = await self._store.jobs.requeue(object_id(job.id), job.death_seq)
         if doc is None:
             return None
-        await self._store.dead.delete(doc["_id"], job.death_seq)
         again = to_job(doc)
         try:
+            await self._store.dead.delete(doc["_id"], job.death_seq)
             await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
         except StoreUnavailable:
-            pass  # recovery lists it
+            pass  # it has its other life: recovery lists it and takes its letter away
         return again
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:

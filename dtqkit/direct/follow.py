@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dtqkit.broker import Broker
+from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, Line
 
@@ -43,8 +44,7 @@ class Follower:
     async def close(self) -> None:
         self._callbacks.clear()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
             self._task = None
 
     async def _run(self) -> None:

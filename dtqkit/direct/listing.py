@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,13 +20,18 @@ from dtqkit.control import (
     encode_cursor,
     parse_since,
 )
-from dtqkit.errors import InvalidQuery
-from dtqkit.jobs import Job, is_job_id
+from dtqkit.errors import InvalidQuery, StoreUnavailable
+from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
 
-#: How long MongoDB may look for a page, in ms.
-_PAGE_MS: Final = 5_000
+#: How long MongoDB may look for a page, in ms; then it is looked for piece by piece, for so many seconds.
+_PAGE_MS: Final = 1_000
+_SCAN_S: Final = 2.0
+#: Jobs in one piece.
+_PIECE: Final = 20_000
+#: How long MongoDB may look for a chunk of a history, in ms.
+_CHUNK_MS: Final = 60_000
 #: Jobs fetched at a time while a history or a set of dead letters is read.
 _CHUNK: Final = 500
 
@@ -36,10 +42,16 @@ def filter_of(
     since: str | None = None,
     cursor: str | None = None,
     q: str | None = None,
+    ids: Sequence[str] | None = None,
     **fields: str | None,
 ) -> Document:
     """The MongoDB query of a listing."""
     query: Document = {name: value for name, value in fields.items() if value is not None}
+    # By the index `lane` newest first: what is not asked for is every one of them, merged.
+    if "status" in query and "task" not in query:
+        query.setdefault("priority", {"$in": list(PRIORITIES)})
+    elif set(query) == {"priority"}:
+        query["status"] = {"$in": list(STATUSES)}
     bounds: dict[str, Any] = {}
     if since is not None:
         bounds["$gte"] = id_at(parse_since(since, now))
@@ -47,8 +59,15 @@ def filter_of(
         bounds["$lt"] = ObjectId(decode_cursor(cursor))
     if bounds:
         query["_id"] = bounds
+    conditions: list[Document] = []
     if q is not None:
-        query["$and"] = [{"$or": _search(q)}]
+        conditions.append({"$or": _search(q)})
+    if ids is not None:
+        if wrong := [i for i in ids if not is_job_id(i)]:
+            raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")
+        conditions.append({"_id": {"$in": [ObjectId(i) for i in ids]}})
+    if conditions:
+        query["$and"] = conditions
     return query
 
 
@@ -65,31 +84,61 @@ def _search(q: str) -> list[Document]:
 
 async def page(store: Store, query: JobQuery) -> Page[Job]:
     """A page of jobs, newest first."""
-    found = await store.jobs.page(
-        filter_of(
-            store.now(),
-            since=query.since,
-            cursor=query.cursor,
-            q=query.q,
-            status=query.status,
-            task=query.task,
-            priority=query.priority,
-            worker=query.worker,
-        ),
-        query.limit + 1,
-        _PAGE_MS,
+    filters = filter_of(
+        store.now(),
+        since=query.since,
+        cursor=query.cursor,
+        q=query.q,
+        ids=query.ids,
+        status=query.status,
+        task=query.task,
+        priority=query.priority,
+        worker=query.worker,
     )
+    edge: ObjectId | None = None
+    found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, heavy=query.ids is not None)
+    if found is None:
+        found, edge = await _scan(store, filters, query.limit + 1)
     jobs = tuple(to_job(doc) for doc in found[: query.limit])
-    return Page(items=jobs, cursor=encode_cursor(jobs[-1].id) if len(found) > query.limit else None)
+    if len(found) > query.limit:
+        edge = ObjectId(jobs[-1].id)
+    return Page(items=jobs, cursor=encode_cursor(str(edge)) if edge is not None else None)
+
+
+async def _scan(store: Store, filters: Document, limit: int) -> tuple[list[Document], ObjectId | None]:
+    """What no index finds: looked for piece by piece, newest first, for a bounded time.
+
+    Returns what was found, and the id down to which everything was looked at; None for that at the end.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _SCAN_S
+    bounds: dict[str, ObjectId] = dict(filters.get("_id", {}))
+    oldest = bounds.pop("$gte", None)
+    below = bounds.get("$lt")
+    found: list[Document] = []
+    while len(found) < limit and loop.time() < deadline:
+        edge = await store.jobs.nth_below(below, _PIECE)
+        last = edge is None or (oldest is not None and edge <= oldest)
+        piece: Document = {}
+        if below is not None:
+            piece["$lt"] = below
+        if (least := oldest if last else edge) is not None:
+            piece["$gte"] = least
+        docs = await store.jobs.page({**filters, "_id": piece}, limit - len(found), _PAGE_MS)
+        if docs is None:
+            break
+        found += docs
+        if last:
+            return found, None
+        below = edge
+    return found, below
 
 
 async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
     """All failed jobs that match."""
-    filters = filter_of(store.now(), since=query.since, status="failed", task=query.task, priority=query.priority)
-    if query.ids is not None:
-        if wrong := [i for i in query.ids if not is_job_id(i)]:
-            raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")
-        filters["$and"] = [{"_id": {"$in": [ObjectId(i) for i in query.ids]}}]
+    filters = filter_of(
+        store.now(), since=query.since, ids=query.ids, status="failed", task=query.task, priority=query.priority
+    )
     return [to_job(doc) async for doc in _all(store, filters, heavy=False)]
 
 
@@ -123,7 +172,9 @@ async def _all(store: Store, filters: Document, *, heavy: bool) -> AsyncIterator
     """Everything that matches, newest first, a chunk at a time: no cursor is held open in between."""
     bounds = dict(filters.get("_id", {}))
     while True:
-        found = await store.jobs.page(filters, _CHUNK, 12 * _PAGE_MS, heavy=heavy)
+        found = await store.jobs.page(filters, _CHUNK, _CHUNK_MS, heavy=heavy)
+        if found is None:
+            raise StoreUnavailable("MongoDB", "", f"a look at {_CHUNK} jobs took longer than {_CHUNK_MS // 1000} s")
         for doc in found:
             yield doc
         if len(found) < _CHUNK:

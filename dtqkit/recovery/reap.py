@@ -10,7 +10,6 @@ from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch
-from dtqkit.jobs import Priority
 from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
@@ -53,17 +52,13 @@ class Reaper:
         return len(taken)
 
     async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
-        ready: dict[Priority, list[str]] = {}
-        later: dict[str, float] = {}
+        again: dict[str, float] = {}
         events: list[JobEvent] = []
         now_ms = self._store.now().timestamp() * 1000
         for doc, change in taken:
             job = to_job(doc)
             if change.status == "scheduled":
-                if change.delay_s:
-                    later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
-                else:
-                    ready.setdefault(job.priority, []).append(job.id)
+                again[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
             events.append(
                 JobEvent(
                     id=job.id,
@@ -76,6 +71,8 @@ class Reaper:
                 )
             )
         try:
-            await self._broker.push(ready, later, encode_batch(events))
+            if again:
+                await self._broker.put_back(again)
+            await self._broker.publish(encode_batch(events))
         except StoreUnavailable:
             log.warning("%d lost jobs are left for the audit to list: Redis is away", len(taken))

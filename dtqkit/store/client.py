@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC
 from typing import Any, Final
 
+from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     AutoReconnect,
@@ -22,6 +24,7 @@ from pymongo.errors import (
 )
 
 from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.failpoints import hit
 from dtqkit.settings import Settings
 
 #: How long to look for a primary, and how long to wait for an answer, in seconds.
@@ -32,6 +35,15 @@ ANSWER_S: Final = 20.0
 _AUTH_CODES: Final = frozenset({13, 18, 8000})
 
 
+class _PlainInts(TypeDecoder):
+    """Integers of 64 bits as int: bson's own Int64 is no JSON value for whoever encodes it."""
+
+    bson_type: Any = Int64  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
+
+
 def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
     """A client for ATLAS_URI, not connected yet: journaled majority writes, majority reads on the primary."""
     try:
@@ -39,6 +51,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
             settings.atlas_uri,
             tz_aware=True,
             tzinfo=UTC,
+            type_registry=TypeRegistry([_PlainInts()]),
             w="majority",
             journal=True,
             readConcernLevel="majority",
@@ -55,13 +68,17 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
 
 
 @contextmanager
-def told(where: str, *, writes: bool = False) -> Generator[None]:
+def told(where: str, *, writes: bool = False, point: str | None = None) -> Generator[None]:
     """Turn a failure to reach MongoDB into StoreUnavailable (or, for a write that may be done, OutcomeUnknown).
 
-    Errors that mean a mistake of ours (a duplicate key, a bad query) pass through.
+    Errors that mean a mistake of ours (a duplicate key, a bad query) pass through. `point` names the write's failpoint.
     """
     try:
+        if point is not None:
+            hit(point, "before")
         yield
+        if point is not None:
+            hit(point, "after")
     except ServerSelectionTimeoutError:
         detail = "no server that takes writes answers"
         raise StoreUnavailable("MongoDB", where, detail) from None

@@ -39,7 +39,7 @@ class DeadLetters:
         if not operations:
             return
         try:
-            with told(self._where, writes=True):
+            with told(self._where, writes=True, point="letter.write"):
                 await self._dead.bulk_write(operations, ordered=False)
         except BulkWriteError as error:
             # An upsert that meets its own _id met a letter of the same death or a later one.
@@ -53,5 +53,5 @@ class DeadLetters:
 
     async def delete(self, job: ObjectId, death_seq: int) -> None:
         """Take away the letter of this death, never of a later one."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="letter.delete"):
             await self._dead.delete_one({"_id": job, "death_seq": {"$lte": death_seq}})

@@ -26,8 +26,9 @@ _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
 
 def to_job(doc: Document) -> Job:
     """The record of a document; fields that it does not know (a newer version's) are left out."""
-    fields = {k: v for k, v in doc.items() if k in _JOB_FIELDS}
-    fields["id"] = str(doc["_id"])
+    fields = doc.copy()
+    fields["id"] = str(fields.pop("_id"))
+    fields.pop("claim", None)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
     if log := doc.get("log"):
@@ -36,7 +37,10 @@ def to_job(doc: Document) -> Job:
         fields["error"] = msgspec.convert(error, JobError)
     if earlier := doc.get("earlier"):
         fields["earlier"] = tuple(msgspec.convert(a, Attempt) for a in earlier)
-    return Job(**fields)
+    try:
+        return Job(**fields)
+    except TypeError:
+        return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
 
 
 def object_id(job_id: str) -> ObjectId:

@@ -15,9 +15,10 @@ JOBS: Final = (
     # Counts of what waits, and listings by status, by priority and by both: keyset order within each pair.
     IndexModel([("status", ASCENDING), ("priority", ASCENDING), ("_id", ASCENDING)], name="lane"),
     IndexModel([("task", ASCENDING), ("_id", ASCENDING)], name="task"),
+    # The key first, so that a search for a key alone is served too.
     IndexModel(
-        [("task", ASCENDING), ("idempotency_key", ASCENDING)],
-        name="idempotency",
+        [("idempotency_key", ASCENDING), ("task", ASCENDING)],
+        name="key",
         unique=True,
         partialFilterExpression={"idempotency_key": {"$exists": True}},
     ),
@@ -26,7 +27,14 @@ JOBS: Final = (
         name="tags",
         partialFilterExpression={"tags": {"$exists": True}},
     ),
+    # A listing by worker: without it, one that did little took 5 s and more to find among 300,000 jobs. Written once
+    # an attempt, at the claim; it does not follow the status.
+    IndexModel(
+        [("worker", ASCENDING), ("_id", ASCENDING)],
+        name="worker",
+        partialFilterExpression={"worker": {"$exists": True}},
+    ),
 )
 
 #: Raised whenever what is above changes; kept in the collection `configuration`.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2

@@ -7,21 +7,36 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from bson import ObjectId
+import pymongo
+from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
-from dtqkit.jobs import TERMINAL, WAITING
+from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
 from dtqkit.store.client import told
 from dtqkit.store.documents import Document
 
-#: A claim that the server has not carried out by then, it never will (ms).
-CLAIM_MAX_MS: Final = 5_000
+#: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
+CLAIM_MAX_S: Final = 5.0
+#: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
+#: outcome is not known, which is better than a caller that hangs with a server that does.
+SUBMIT_S: Final = 2.0
+SUBMITS_A_SECOND: Final = 1_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+_NAIVE: Final[CodecOptions[Document]] = CodecOptions()
+#: What a worker does not need of the job that it claims.
+_NOT_CLAIMED: Final = dict.fromkeys(
+    (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
+)
+
+
+def claim_max_s(lease_s: float) -> float:
+    """Seconds that the server may take for a claim: a small part of the lease that it gives."""
+    return min(CLAIM_MAX_S, lease_s / 6)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -29,6 +44,8 @@ class Settlement(msgspec.Struct, frozen=True):
 
     id: ObjectId
     claim: ObjectId
+    #: The claim's number, by which its attempt is filed.
+    token: int
     change: Change
     #: What the attempt leaves behind besides: progress, progress_message, log.
     trail: Document | None = None
@@ -51,6 +68,8 @@ class Jobs:
 
     def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
         self._jobs = collection
+        # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
+        self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
 
     # -- submit
@@ -58,7 +77,10 @@ class Jobs:
     async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
         """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
         try:
-            with told(self._where, writes=True):
+            with (
+                told(self._where, writes=True, point="insert"),
+                pymongo.timeout(SUBMIT_S + len(docs) / SUBMITS_A_SECOND),
+            ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
@@ -83,18 +105,18 @@ class Jobs:
         self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, max_losses: int = 0
     ) -> Document | None:
         """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
-        with told(self._where, writes=True):
-            return await self._jobs.find_one_and_update(
+        with told(self._where, writes=True, point="claim"):
+            return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
-                projection=_NO_HEAVY,
+                projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
-                maxTimeMS=CLAIM_MAX_MS,
+                maxTimeMS=round(claim_max_s(lease_s) * 1000),
             )
 
     async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
         """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="claim"):
             await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
@@ -106,7 +128,7 @@ class Jobs:
                         }
                     ],
                     "ordered": False,
-                    "maxTimeMS": CLAIM_MAX_MS,
+                    "maxTimeMS": round(claim_max_s(lease_s) * 1000),
                     "writeConcern": {"w": "majority", "j": True},
                 }
             )
@@ -115,12 +137,15 @@ class Jobs:
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""
         with told(self._where):
-            return await self._jobs.find(documents.held(ids, claim), _NO_HEAVY).to_list()
+            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
-        """Extend the leases of what runs under `claims`; returns the ids that still do."""
+        """Extend the leases of what runs under `claims`; returns the ids that still do.
+
+        Within a sixth of the lease: no answer is an answer too, for a lease that runs out.
+        """
         query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6):
             answer = await self._jobs.update_many(query, documents.renewing(lease_s))
             if answer.matched_count == len(ids):
                 return set(ids)
@@ -136,7 +161,7 @@ class Jobs:
     async def settle(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
         """Record the ends of attempts. Returns the ids whose claim held the job no more: their end is not recorded."""
         operations = _settle_operations(settlements)
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="settle"):
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
                 done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))
@@ -149,14 +174,11 @@ class Jobs:
 
     async def _refused(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
         """Which were refused, by a look at the record: a write that was sent twice matches only once."""
-        claims = {s.id: s.claim for s in settlements}
+        by_id = {s.id: s for s in settlements}
+        fields = {"claim": 1, "status": 1, "earlier.number": 1, "earlier.ending": 1}
         with told(self._where):
-            recorded = {
-                doc["_id"]
-                async for doc in self._jobs.find({"_id": {"$in": list(claims)}}, {"claim": 1, "status": 1})
-                if doc.get("claim") == claims[doc["_id"]] and doc["status"] != "running"
-            }
-        return set(claims) - recorded
+            docs = await self._jobs.find({"_id": {"$in": list(by_id)}}, fields).to_list()
+        return set(by_id) - {doc["_id"] for doc in docs if _recorded(doc, by_id[doc["_id"]])}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
         """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
@@ -165,7 +187,7 @@ class Jobs:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
         else:
             query["lease_until"] = doc["lease_until"]
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="lose"):
             answer = await self._jobs.update_one(query, documents.ending(change))
         return answer.matched_count == 1
 
@@ -173,7 +195,7 @@ class Jobs:
 
     async def cancel(self, job: ObjectId) -> Document | None:
         """Cancel what waits, mark what runs; None when it is over or does not exist."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="cancel"):
             return await self._jobs.find_one_and_update(
                 {"_id": job, "status": {"$nin": list(TERMINAL)}},
                 documents.cancelling(),
@@ -182,7 +204,7 @@ class Jobs:
 
     async def requeue(self, job: ObjectId, death_seq: int, *, by_hand: bool = True) -> Document | None:
         """Give the job that died its `death_seq`-th death another life; None when somebody else has."""
-        with told(self._where, writes=True):
+        with told(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
                 {"_id": job, "status": "failed", "death_seq": death_seq},
                 documents.requeueing(by_hand=by_hand),
@@ -202,19 +224,65 @@ class Jobs:
         with told(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
 
-    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document]:
-        """Newest first; without logs and earlier attempts unless `heavy`."""
+    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document] | None:
+        """Newest first; without logs and earlier attempts unless `heavy`. None when it would take longer."""
         projection = {"log": 0} if heavy else _NO_HEAVY
         with told(self._where):
             cursor = self._jobs.find(query, projection).sort("_id", DESCENDING).limit(limit)
-            return await cursor.max_time_ms(max_ms).to_list()
+            try:
+                return await cursor.max_time_ms(max_ms).to_list()
+            except ExecutionTimeout:
+                return None
+
+    async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
+        """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
+        query: Document = {} if below is None else {"_id": {"$lt": below}}
+        with told(self._where):
+            found = await self._jobs.find(query, {"_id": 1}).sort("_id", DESCENDING).skip(n).limit(1).to_list()
+        return found[0]["_id"] if found else None
+
+    async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
+        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.
+
+        A failed job's wait is not among them: its record has the next attempt's.
+        """
+        wait: Any = {"$subtract": ["$started_at", {"$ifNull": ["$queued_at", "$created_at"]}]}
+        pipeline: list[Document] = [
+            {"$match": {"status": status, "priority": priority}},
+            {"$sort": {"_id": -1}},
+            {"$limit": limit},
+            {"$match": {"ended_at": {"$gte": since}}},
+            {
+                "$group": {
+                    "_id": "$task",
+                    "ends": {"$push": {"$subtract": ["$ended_at", since]}},
+                    "waits": {"$push": wait if status == "completed" else None},
+                    "runs": {"$push": "$run_ms"},
+                    "first_start": {"$min": {"$subtract": ["$started_at", since]}},
+                }
+            },
+        ]
+        with told(self._where):
+            return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
+
+    async def count_waiting(self) -> dict[tuple[str, str], int]:
+        """How many wait, by status and priority: what the lanes should hold."""
+        pipeline: list[Document] = [
+            {"$match": {"status": {"$in": list(WAITING)}}},
+            {"$group": {"_id": {"status": "$status", "priority": "$priority"}, "n": {"$sum": 1}}},
+        ]
+        with told(self._where):
+            found = await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
+        return {(group["_id"]["status"], group["_id"]["priority"]): group["n"] for group in found}
 
     async def load(self) -> tuple[int, datetime | None]:
         """How many jobs run, and since when the oldest pending job waits."""
         with told(self._where):
             running = await self._jobs.count_documents({"status": "running"})
             fields = {"queued_at": 1, "created_at": 1}
-            oldest = await self._jobs.find_one({"status": "pending"}, fields, sort=[("_id", ASCENDING)])
+            # By lane, so that the index gives them in order: the first of each, merged.
+            lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
+            oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)])
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
     # -- rounds of recovery
@@ -273,6 +341,14 @@ class Jobs:
         }
         with told(self._where, writes=True):
             return (await self._jobs.delete_many(query)).deleted_count
+
+
+def _recorded(doc: Document, settlement: Settlement) -> bool:
+    """Whether this very end stands in the document; that the claim's job runs no more is not enough: it may be lost."""
+    if settlement.change.status == "completed":
+        return doc["status"] == "completed" and doc["claim"] == settlement.claim
+    mine = {"number": settlement.token, "ending": settlement.change.ending}
+    return mine in doc.get("earlier", ())
 
 
 def _update(settlement: Settlement) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
+import pymongo
+
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import connect, told
@@ -12,6 +14,9 @@ from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.documents import utcnow
 from dtqkit.store.indexes import JOBS, SCHEMA_VERSION
 from dtqkit.store.jobs import Jobs
+
+#: How long connecting may take, in seconds.
+OPEN_S: Final = 3.0
 
 
 class Store:
@@ -29,7 +34,7 @@ class Store:
 
     async def open(self) -> None:
         """Connect, compare clocks, and make the indexes when they are not there yet."""
-        with told(self._where):
+        with told(self._where), pymongo.timeout(OPEN_S):
             before = datetime.now(UTC)
             hello: dict[str, Any] = await self._client.admin.command("hello")
             theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)

@@ -67,7 +67,7 @@ class Beat:
             while not self._stop.is_set():
                 started = time.monotonic()
                 try:
-                    with told(self._settings.redis_url):
+                    with told(self._settings.redis_url, "beat"):
                         pulse = self._once(cast(Any, beat), depths)
                 except StoreUnavailable as error:
                     if not down:

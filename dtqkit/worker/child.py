@@ -16,44 +16,31 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from dtqkit.errors import UnknownTask
 from dtqkit.tasks import Task
 from dtqkit.worker import wire
+from dtqkit.worker.capture import handling, split_logging
 from dtqkit.worker.context import JobContext, enter
-from dtqkit.worker.report import TaskTimeout, checked_result, error_of
-
-#: Characters of a printed line without an end that are held back before they are logged.
-_MAX_HELD: Final = 4000
+from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
 
 
 class _Lines(io.TextIOBase):
-    """Standard output and error while a job runs: each line goes to the job's log."""
+    """Standard output and error while a job runs, of whatever thread: each line goes to the job's log."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._held = ""
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str, /) -> int:
-        self._held += text
-        *lines, self._held = self._held.split("\n")
-        if len(self._held) > _MAX_HELD:
-            lines.append(self._held)
-            self._held = ""
-        for line in lines:
-            self._context.log(line)
+        if not handling():
+            self._context.write(text)
         return len(text)
-
-    def finish(self) -> None:
-        if self._held:
-            self._context.log(self._held)
-            self._held = ""
 
 
 class Child:
@@ -136,10 +123,10 @@ class Child:
                         self._running = None
         except BaseException as raised:
             error = msgspec.to_builtins(error_of(raised, skip_frames=2))
-        run_ms = (time.perf_counter() - started) * 1000
+        run_ms = elapsed_ms(started)
         with contextlib.suppress(OSError):
             os.chdir(directory)
-        lines.finish()
+        context.finish()
         self._send(wire.Done(order.job_id, run_ms, result, error))
 
     def _call(self, order: wire.Run, context: JobContext) -> Any:
@@ -152,7 +139,8 @@ class Child:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to stop
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` of the app would have it
-    Child(socket.socket(fileno=int(sys.argv[1]))).run()
+    with split_logging():
+        Child(socket.socket(fileno=int(sys.argv[1]))).run()
 
 
 if __name__ == "__main__":

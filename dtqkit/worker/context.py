@@ -11,6 +11,9 @@ from dtqkit.tasks import Context
 #: Longest line of a job's log and longest progress message; more is cut.
 MAX_LINE: Final = 2000
 
+#: Characters of a printed line without an end that are held back before they are logged.
+MAX_HELD: Final = 4000
+
 #: Called with (progress, message) or (None, log line).
 Report = Callable[[float | None, str], None]
 
@@ -27,6 +30,7 @@ class JobContext(Context):
         self.worker = worker
         self._report = report
         self._cancelled = False
+        self._line = ""
 
     @property
     def cancelled(self) -> bool:
@@ -45,6 +49,21 @@ class JobContext(Context):
         for line in str(message).splitlines() or [""]:
             self._report(None, shortened(line))
 
+    def write(self, text: str) -> None:
+        """Add printed text: each line of it, once it has its end or is long, is one of the log."""
+        *lines, self._line = (self._line + text).split("\n")
+        if len(self._line) > MAX_HELD:
+            lines.append(self._line)
+            self._line = ""
+        for line in lines:
+            self.log(line)
+
+    def finish(self) -> None:
+        """Add what was printed without an end of line."""
+        if self._line:
+            self.log(self._line)
+            self._line = ""
+
 
 def shortened(text: str) -> str:
     """`text` in a form that can be stored: at most MAX_LINE characters, no lone surrogates, no NUL."""
@@ -56,6 +75,11 @@ def shortened(text: str) -> str:
 
 def current_context() -> Context | None:
     """The context of the job that runs here, or None outside one."""
+    return _current.get()
+
+
+def current_job() -> JobContext | None:
+    """The same, as the worker knows it."""
     return _current.get()
 
 

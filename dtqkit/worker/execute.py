@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import threading
 import time
+from collections.abc import Awaitable
 from typing import Any, Literal
 
 from dtqkit.errors import DtqError
@@ -16,7 +17,7 @@ from dtqkit.tasks import Task, TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.pool import Pool, hard_limit_s
-from dtqkit.worker.report import TaskTimeout, checked_result, error_of
+from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
 from dtqkit.worker.trail import Trail
 
 #: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
@@ -27,13 +28,14 @@ StopReason = Literal["cancel", "release", "gone"]
 class Attempt:
     """One attempt under way."""
 
-    __slots__ = ("_task", "context", "job", "reason", "started", "trail")
+    __slots__ = ("_task", "context", "job", "reason", "started", "timed_out", "trail")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.trail = Trail()
         self.context = JobContext(job.id, job.task, job.token, job.worker or "", self.trail.report)
         self.reason: StopReason | None = None
+        self.timed_out = False
         self.started = time.perf_counter()
         self._task: asyncio.Task[Any] | None = None
 
@@ -45,8 +47,14 @@ class Attempt:
             if self._task is not None:
                 self._task.cancel()
 
+    def time_out(self) -> None:
+        """Cancel a coroutine that has run for its time."""
+        if self.reason is None and self._task is not None:
+            self.timed_out = True
+            self._task.cancel()
+
     def run_ms(self) -> float:
-        return (time.perf_counter() - self.started) * 1000
+        return elapsed_ms(self.started)
 
     def attach(self, task: asyncio.Task[Any]) -> None:
         self._task = task
@@ -84,35 +92,35 @@ class Executor:
             case "release":
                 return Released(attempt.run_ms())
 
-    async def _dispatch(self, attempt: Attempt) -> Outcome:
+    def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
         job = attempt.job
         task = self._registry.get(job.task)
         if task.is_async:
-            return await self._coroutine(task, attempt)
+            return self._coroutine(task, attempt)
         if task.ref is not None and task.defaults.isolation != "thread":
             order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
-            return await self._pool.run(order, job.timeout_s, attempt.trail.report)
-        return await self._thread(task, attempt)
+            return self._pool.run(order, job.timeout_s, attempt.trail.report)
+        return self._thread(task, attempt)
 
     async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
         attempt.started = time.perf_counter()
-        limit = asyncio.timeout(job.timeout_s)
+        # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
+        timer = asyncio.get_running_loop().call_later(job.timeout_s, attempt.time_out)
         try:
-            async with limit:
-                value = await task.call(attempt.context, arguments)
-            result = checked_result(value, self._max_result)
+            value = await task.call(attempt.context, arguments)
+            return Success(checked_result(value, self._max_result), attempt.run_ms())
         except asyncio.CancelledError as error:
             if attempt.reason is not None:
                 raise
-            return Failure(error_of(error), attempt.run_ms())
+            return Failure(_timeout(job) if attempt.timed_out else error_of(error), attempt.run_ms())
         except BaseException as error:
-            if isinstance(error, TimeoutError) and limit.expired():
-                return Failure(_timeout(job), attempt.run_ms())
             return Failure(error_of(error), attempt.run_ms())
-        return Success(result, attempt.run_ms())
+        finally:
+            timer.cancel()
+            attempt.context.finish()
 
     async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         """A thread cannot be killed: one that does not end in time is left to itself, and its result ignored."""
@@ -133,6 +141,7 @@ class Executor:
                 )
             except BaseException as error:
                 outcome = Failure(error_of(error), attempt.run_ms())
+            attempt.context.finish()
             # The loop may be closed by the time that an abandoned thread ends.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, outcome)

@@ -116,6 +116,8 @@ class Child:
     async def close(self) -> None:
         self.kill()
         self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
         await self._process.wait()
 
 

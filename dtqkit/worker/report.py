@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from typing import Final
 
@@ -33,6 +34,11 @@ def checked_result(value: object, max_bytes: int) -> object:
         )
         raise InvalidResult("$", detail)
     return result
+
+
+def elapsed_ms(since: float) -> float:
+    """Milliseconds since a `time.perf_counter()`, to a tenth: finer is noise, and equal ends can share one write."""
+    return round((time.perf_counter() - since) * 1000, 1)
 
 
 def error_of(error: BaseException, *, skip_frames: int = 1) -> JobError:

@@ -15,7 +15,7 @@ from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch
-from dtqkit.jobs import Job, JobError, Priority, Status
+from dtqkit.jobs import Job, JobError, Status
 from dtqkit.lifecycle import Change, Failure, Outcome, decide
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
@@ -37,7 +37,8 @@ class End(msgspec.Struct, frozen=True):
     trail: Trail
 
     def settlement(self) -> Settlement:
-        return Settlement(self.claimed.id, self.claimed.claim, self.change, self.trail.document())
+        claimed = self.claimed
+        return Settlement(claimed.id, claimed.claim, claimed.job.token, self.change, self.trail.document())
 
 
 class Settler:
@@ -120,18 +121,20 @@ class Settler:
 
     async def _tell(self, done: list[End]) -> None:
         """What waits again goes to its lane, and everybody hears of it. Redis away: recovery lists it again."""
-        ready: dict[Priority, list[str]] = {}
+        released: dict[str, float] = {}
         later: dict[str, float] = {}
         now_ms = self._store.now().timestamp() * 1000
         for end in done:
             job, change = end.claimed.job, end.change
             if change.status == "pending" and change.ending != "cancelled":
-                ready.setdefault(job.priority, []).append(job.id)
+                released[member(job.priority, job.id)] = now_ms
             elif change.status == "scheduled":
                 later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
         events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])
         try:
-            await self._broker.push(ready, later, events)
+            await self._broker.push({}, later, events)
+            if released:
+                await self._broker.put_back(released)
         except StoreUnavailable:
             log.debug("nobody heard of %d ends: Redis is away", len(done))
 
@@ -155,6 +158,13 @@ def event_of_end(job: Job, change: Change) -> JobEvent:
         task=job.task,
         priority=job.priority,
         worker=job.worker,
+        wait_ms=_wait_ms(job),
         run_ms=change.run_ms,
         error=f"{error.type}: {error.message}"[:200] if error else None,
     )
+
+
+def _wait_ms(job: Job) -> float | None:
+    if job.started_at is None:
+        return None
+    return max(0.0, (job.started_at - (job.queued_at or job.created_at)).total_seconds() * 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Final
 
 #: Lines and characters of a job's log that are kept, the last ones.
@@ -18,7 +17,7 @@ class Trail:
     def __init__(self) -> None:
         self.fraction: float | None = None
         self.message = ""
-        self.lines: deque[str] = deque()
+        self.lines: list[str] = []  # a deque would cost every job its first block
         self._characters = 0
         self._dropped = 0
         #: Whether something has come that was not shown live yet.
@@ -32,7 +31,7 @@ class Trail:
             self.lines.append(text)
             self._characters += len(text)
             while len(self.lines) > MAX_LINES or self._characters > MAX_CHARACTERS:
-                self._characters -= len(self.lines.popleft())
+                self._characters -= len(self.lines.pop(0))
                 self._dropped += 1
         self.dirty = True
 

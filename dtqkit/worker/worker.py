@@ -17,6 +17,7 @@ from bson import ObjectId
 
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
+from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import Priority
@@ -86,6 +87,8 @@ class Worker:
             lanes=lanes,
             lease_s=settings.lease_s,
             start=self._start,
+            holds=self._held.__contains__,
+            rng=random.Random() if rng is None else rng,
         )
         self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
         self._executor = Executor(registry, self._pool, settings.max_result)
@@ -109,16 +112,13 @@ class Worker:
         ]
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         if self._refs():
-            self._watch(self._pool.warm_up(), "warm up")
+            parts.append(asyncio.create_task(self._warm_up(), name="warm up"))
         self._beat.start(self.id)
         try:
             await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._wind_down(fetching, settling)
-            for part in parts:
-                part.cancel()
-            stopped.cancel()
-            await asyncio.wait([*parts, stopped])
+            await end(*parts, stopped)
             self._beat.stop()
             await self._pool.close()
             if self._tasks:
@@ -197,6 +197,11 @@ class Worker:
     def _trails(self) -> list[Attempt]:
         return [held.attempt for held in self._held.values() if held.attempt.trail.dirty]
 
+    async def _warm_up(self) -> None:
+        """Have a child ready before its first job comes."""
+        await self._pool.warm_up()
+        await self._stopping.wait()
+
     async def _publish_tasks(self) -> None:
         """Let servers know what this worker can run; tried until MongoDB takes it."""
         pause_s = 0.1
@@ -218,6 +223,15 @@ class Worker:
         while True:
             await asyncio.sleep(step_s)
             await self._renew(self._settings.lease_s / 3)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Stop what could not be renewed for a whole lease, by an error or for want of an answer: a release."""
+        now = self._loop.time()
+        for held in self._held.values():
+            if held.attempt.reason is None and now - held.lease_from >= self._settings.lease_s:
+                log.warning("job %s is given up: no renewal for a whole lease", held.claimed.job.id)
+                held.attempt.stop("release")
 
     async def _renew(self, older_than_s: float) -> None:
         now = self._loop.time()
@@ -230,9 +244,6 @@ class Worker:
             )
         except StoreUnavailable as error:
             log.warning("cannot renew %d leases: %s", len(due), error)
-            for held in due:
-                if now - held.lease_from >= self._settings.lease_s:
-                    held.attempt.stop("release")
             return
         for held in due:
             if held.claimed.id in still:

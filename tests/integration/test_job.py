@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dtqkit import JobFailed, JobNotFound, Settings, TaskQueue, UnknownTask
+from dtqkit import JobFailed, JobNotFound, Priority, Settings, TaskQueue, UnknownTask
 from dtqkit.control import Submission
 from tests import sample
 from tests.wait import wait_until
@@ -91,7 +91,7 @@ def test_a_delayed_job_does_not_start_before_its_time(queue: TaskQueue, worker: 
 
 
 def test_the_most_urgent_lane_comes_first_and_each_is_first_in_first_out(queue: TaskQueue) -> None:
-    order = [("low", 1), ("medium", 2), ("high", 3), ("low", 4), ("high", 5)]
+    order: list[tuple[Priority, int]] = [("low", 1), ("medium", 2), ("high", 3), ("low", 4), ("high", 5)]
     jobs = {n: sample.add_async.options(priority=p).submit(n) for p, n in order}
     with Workers(queue, settings=queue.settings.replace(concurrency=1)):
         for job in jobs.values():

@@ -5,13 +5,23 @@
 -- Returns {now ms, 1 when there is a leader, depths of the lanes, ids to stop, {worker, score, ...}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Redis may hold anything: a key of a wrong type is replaced, or nobody would ever beat again.
+local function want(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
+end
+want(KEYS[1], 'zset')
+want(KEYS[2], 'hash')
+want(KEYS[4], 'zset')
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-if redis.call('TYPE', KEYS[2]).ok ~= 'hash' then redis.call('DEL', KEYS[2]) end
 redis.call('HSET', KEYS[2], unpack(ARGV, 6))
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 local depths = {}
-for i = 5, #KEYS do depths[#depths + 1] = redis.call('LLEN', KEYS[i]) end
+for i = 5, #KEYS do
+  want(KEYS[i], 'list')
+  depths[#depths + 1] = redis.call('LLEN', KEYS[i])
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 -- A lock that would never end, or only long after a leader's would, leads nobody.
 local ttl = redis.call('PTTL', KEYS[3])

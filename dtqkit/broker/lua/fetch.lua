@@ -2,6 +2,11 @@
 -- KEYS: 1 inflight; 2.. lanes
 -- ARGV: 1 n; 2 ms until a taken id is given up on; then the lanes' names; then members that have been claimed
 -- Returns the members (lane:id) that were taken.
+-- Before anything is popped: a key of a wrong type would make what was popped vanish.
+for i, key in ipairs(KEYS) do
+  local is = redis.call('TYPE', key).ok
+  if is ~= 'none' and is ~= (i == 1 and 'zset' or 'list') then redis.call('DEL', key) end
+end
 local lanes = #KEYS - 1
 for i = 3 + lanes, #ARGV, 1000 do
   redis.call('ZREM', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))

@@ -30,8 +30,13 @@ for i, want in pairs(wanted) do
   end
 end
 
+-- What is no plain text is no worker's id, and nobody could ask for it to be forgotten.
+for _, worker in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+  if string.find(worker, '[%c\128-\255]') then redis.call('ZREM', KEYS[4], worker) end
+end
+
 local lanes = {high = KEYS[7], medium = KEYS[8], low = KEYS[9]}
-local function move(set)
+local function move(set, push)
   local due = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, ARGV[3])
   local by_lane = {high = {}, medium = {}, low = {}}
   for _, member in ipairs(due) do
@@ -40,13 +45,14 @@ local function move(set)
     if lane and by_lane[lane] then table.insert(by_lane[lane], id) end
   end
   for lane, ids in pairs(by_lane) do
-    for i = 1, #ids, 1000 do redis.call('RPUSH', lanes[lane], unpack(ids, i, math.min(i + 999, #ids))) end
+    for i = 1, #ids, 1000 do redis.call(push, lanes[lane], unpack(ids, i, math.min(i + 999, #ids))) end
   end
   for i = 1, #due, 1000 do redis.call('ZREM', set, unpack(due, i, math.min(i + 999, #due))) end
   return #due
 end
-local swept = move(KEYS[2])
-local moved = move(KEYS[3])
+-- What was popped before has waited its turn already: it goes to the front.
+local swept = move(KEYS[2], 'LPUSH')
+local moved = move(KEYS[3], 'RPUSH')
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
 return {1, now, swept, moved, mended, redis.call('GET', KEYS[6]) or '', run_id,
         redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')}

@@ -1,0 +1,200 @@
+"""`dtqkit jobs`, `job`, `cancel`, `requeue`: look at jobs and change what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+
+from dtqkit.cli.follow import follow_events
+from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, table
+from dtqkit.control import MAX_PAGE, Page
+from dtqkit.errors import DtqError
+from dtqkit.jobs import Job, Priority, Status
+from dtqkit.queue import AsyncTaskQueue
+
+T = TypeVar("T")
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TaskFilter = Annotated[str | None, typer.Option(metavar="TASK", help="Of this task.")]
+PriorityFilter = Annotated[Priority | None, typer.Option(help="Of this lane.")]
+Since = Annotated[str | None, typer.Option(metavar="AGE", help="Submitted since: 90s, 15m, 24h, 7d, or a time.")]
+
+
+def _ask(question: Callable[[AsyncTaskQueue], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with AsyncTaskQueue() as queue:
+            return await question(queue)
+
+    return asyncio.run(run())
+
+
+def jobs(
+    status: Annotated[Status | None, typer.Option(help="In this status.")] = None,
+    task: TaskFilter = None,
+    priority: PriorityFilter = None,
+    worker: Annotated[str | None, typer.Option(metavar="WORKER", help="Run by this worker (its id).")] = None,
+    since: Since = None,
+    q: Annotated[str | None, typer.Option("--q", metavar="TEXT", help="Id, key or tag, or how it begins.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Rows.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Continue a listing.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then print each change as it comes.")] = False,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first. --follow goes on with their changes, a line each, until Ctrl-C."""
+    if follow and (q or cursor):
+        raise typer.BadParameter("--follow takes the filters --status, --task, --priority and --worker")
+    filters = {"status": status, "task": task, "priority": priority, "worker": worker}
+    if follow:
+        asyncio.run(follow_events(filters, since, limit, json=json))
+        return
+    page = _ask(lambda queue: queue.jobs(**filters, since=since, q=q, limit=limit, cursor=cursor))
+    if json:
+        as_json({"items": [job_record(job) for job in page.items], "cursor": page.cursor})
+    else:
+        _list(page)
+
+
+def _list(page: Page[Job]) -> None:
+    if not page.items:
+        print("no jobs")
+        return
+    columns = ("id", "task", "priority", "status", "attempts", "wait", "run", "submitted", "worker", "error")
+    table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"))
+    if page.cursor is not None:
+        print(f"more: --cursor {page.cursor}")
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    last = job.attempts[-1] if job.attempts else None
+    error = f"{job.error.type}: {first_line(job.error.message, 60)}" if job.error and job.status != "completed" else ""
+    return (
+        job.id,
+        job.task,
+        job.priority,
+        job.status,
+        str(job.token),
+        duration(last.wait_s) if last else "",
+        duration(last.run_s) if last else "",
+        clock(job.created_at),
+        (last.worker if last else "").rpartition("-")[0],
+        error,
+    )
+
+
+def job(
+    id: JobId,
+    json: Json = False,
+    log: Annotated[bool, typer.Option("--log", help="Print its log only.")] = False,
+) -> None:
+    """Show one job with its attempts, its result or its error."""
+    if log:
+        lines = _ask(lambda queue: queue.control.log(id))
+        if json:
+            as_json(lines)
+        else:
+            print("\n".join(lines.lines) or "no log", flush=True)
+        return
+    found = _ask(lambda queue: queue.control.get(id))
+    if json:
+        as_json(job_record(found))
+    else:
+        _show(found)
+
+
+def _show(job: Job) -> None:
+    facts: dict[str, str] = {
+        "job": job.id,
+        "task": job.task,
+        "status": f"{job.status}, asked to stop" if job.cancel_requested and not job.is_over else job.status,
+        "priority": job.priority,
+        "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),
+        "submitted": clock(job.created_at),
+        "due": clock(job.due_at),
+        "tags": ", ".join(job.tags),
+        "key": job.idempotency_key or "",
+        "limits": f"{job.max_attempts} attempts of {duration(job.timeout_s)}, {job.max_losses} lost workers",
+        "progress": f"{job.progress:.0%} {job.progress_message}".rstrip() if job.progress is not None else "",
+    }
+    if job.status == "completed":
+        facts["result"] = first_line(msgspec.json.encode(job.result).decode(), 2000)
+    for name, value in facts.items():
+        if value:
+            _fact(name, value)
+    if job.attempts:
+        print()
+        columns = ("attempt", "started", "wait", "run", "ending", "worker", "error")
+        table(columns, [_attempt(a) for a in job.attempts], right=("attempt", "wait", "run"))
+    if job.error is not None and job.error.traceback and job.status != "completed":
+        print(f"\n{job.error.traceback.rstrip()}")
+    for line in job.log:
+        print(f"  {line}")
+
+
+def _fact(name: str, value: str) -> None:
+    if not on_terminal():
+        print(f"{name:<10}{value}")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    shown = Text.assemble((f"{name:<10}", "dim"), (value, STYLES.get(value, "")))
+    Console(highlight=False).print(shown, soft_wrap=True)
+
+
+def _attempt(attempt: Any) -> tuple[str, ...]:
+    error = f"{attempt.error.type}: {first_line(attempt.error.message, 100)}" if attempt.error else ""
+    return (
+        str(attempt.number),
+        clock(attempt.started_at),
+        duration(attempt.wait_s),
+        duration(attempt.run_s),
+        attempt.ending or "running",
+        attempt.worker,
+        error,
+    )
+
+
+def cancel(id: JobId, json: Json = False) -> None:
+    """Cancel a waiting job at once; ask a running one to stop (within two beats). Fails when it is over."""
+    found = _ask(lambda queue: queue.control.cancel(id))
+    if json:
+        as_json(job_record(found))
+    else:
+        print(f"{found.id} {'is asked to stop' if found.status == 'running' else found.status}")
+
+
+def requeue(
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One failed job.")] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead letters that match.")] = False,
+    task: TaskFilter = None,
+    priority: PriorityFilter = None,
+    since: Since = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    json: Json = False,
+) -> None:
+    """Give failed jobs another life: one by its id, or all dead letters that match."""
+    if dead == (id is not None):
+        raise typer.BadParameter("give either the ID of one job or --dead")
+    if id is not None:
+        if task or priority or since or dry_run:
+            raise typer.BadParameter("--task, --priority, --since and --dry-run go with --dead")
+        found = _ask(lambda queue: queue.control.requeue(id))
+        if json:
+            as_json(job_record(found))
+        else:
+            print(f"{found.id} {found.status}")
+        return
+    done = _ask(lambda queue: queue.requeue_dead(task=task, priority=priority, since=since, dry_run=dry_run))
+    if json:
+        as_json(done)
+    elif dry_run:
+        print(f"{done.matched} dead letters match")
+    else:
+        print(f"{done.requeued} of {done.matched} dead letters requeued")
+    if not dry_run and done.requeued < done.matched:
+        raise DtqError(f"{done.matched - done.requeued} were requeued by somebody else, or are gone")

@@ -1,0 +1,175 @@
+"""What the demo found, and how its jobs fared: everything is taken from their records."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dtqkit.cli.show import duration, first_line, table
+from dtqkit.control import AttemptRow
+from dtqkit.jobs import PRIORITIES, Job
+
+#: Rows of each list.
+TOP: Final = 8
+#: Share of the time that a worker should be busy at most, if jobs are not to wait long.
+UTILISATION: Final = 0.8
+
+
+class Report:
+    """The jobs of a batch, a row for each of their attempts, and how long it took in seconds."""
+
+    def __init__(self, jobs: Sequence[Job], attempts: Sequence[AttemptRow], batch_s: float, slots: int) -> None:
+        self.jobs = jobs
+        self.attempts = attempts
+        self.batch_s = batch_s
+        #: Jobs that one worker process runs at a time.
+        self.slots = slots
+
+    def results(self, task: str) -> Iterator[tuple[str, Any]]:
+        """(path, result) of each completed job of `task`."""
+        for job in self.jobs:
+            if job.task == task and job.status == "completed":
+                yield job.payload["path"], job.result
+
+    @property
+    def dead(self) -> list[Job]:
+        return [job for job in self.jobs if job.status == "failed"]
+
+    @property
+    def lost(self) -> list[AttemptRow]:
+        return [row for row in self.attempts if row.ending == "lost"]
+
+    @property
+    def workers(self) -> set[str]:
+        """The worker processes that appear in the records: a restarted one is another."""
+        return {row.worker for row in self.attempts}
+
+
+def print_report(report: Report) -> None:
+    """What was found, then how it went."""
+    print()
+    _found(report)
+    _lanes(report)
+    _mishaps(report)
+    _totals(report)
+
+
+# -- what was found
+
+
+def _found(report: Report) -> None:
+    sizes = sorted(report.results("parse"), key=lambda item: -item[1]["lines"])[:TOP]
+    table(
+        ("module", "lines", "classes", "functions"),
+        [(_module(path), *(f"{size[k]:,}" for k in ("lines", "classes", "functions"))) for path, size in sizes],
+        title="Largest modules",
+        right=("lines", "classes", "functions"),
+    )
+    imports = Counter(module for _, modules in report.results("index") for module in modules)
+    table(
+        ("module", "imported by"),
+        [(module, f"{n:,} files") for module, n in imports.most_common(TOP)],
+        title="Most imported modules",
+        right=("imported by",),
+    )
+    findings: defaultdict[str, list[str]] = defaultdict(list)
+    for path, found in report.results("lint"):
+        for finding in found:
+            findings[finding["rule"]].append(f"{_module(path)}:{finding['line']} {finding['detail']}")
+    table(
+        ("finding", "times", "for example"),
+        [(rule, f"{len(all_):,}", all_[0]) for rule, all_ in sorted(findings.items(), key=lambda item: -len(item[1]))],
+        title="Lint",
+        right=("times",),
+    )
+
+
+def _module(path: str) -> str:
+    """`json/decoder.py` of a path that ends so; the folder is what tells packages apart."""
+    parts = Path(path).parts
+    place = max((i for i, part in enumerate(parts) if part.startswith("python3")), default=len(parts) - 2)
+    return "/".join(parts[place + 1 :])
+
+
+# -- how it went
+
+
+def _lanes(report: Report) -> None:
+    rows: list[tuple[str, ...]] = []
+    for lane in PRIORITIES:
+        jobs = [job for job in report.jobs if job.priority == lane]
+        attempts = [row for row in report.attempts if row.priority == lane]
+        waits = [row.wait_s for row in attempts]
+        runs = [row.run_s for row in attempts if row.run_s is not None and row.ending == "completed"]
+        times = [duration(percentile(values, q)) for values in (waits, runs) for q in (0.5, 0.95)]
+        rows.append((lane, _tasks(jobs), f"{len(jobs):,}", f"{len(attempts):,}", *times))
+    columns = ("lane", "tasks", "jobs", "attempts", "wait p50", "wait p95", "run p50", "run p95")
+    table(columns, rows, title="Lanes (wait: until a worker took it)", right=columns[2:])
+
+
+def _tasks(jobs: Iterable[Job]) -> str:
+    return ", ".join(sorted({job.task for job in jobs}))
+
+
+def _mishaps(report: Report) -> None:
+    for job in report.dead:
+        error = f"{job.error.type}: {first_line(job.error.message)}" if job.error else "no error recorded"
+        print(f"dead letter     {job.task} after {len(job.attempts)} attempts: {error}")
+    lost = report.lost
+    if lost:
+        print(f"lost            {_count(len(lost), 'attempt')} of {', '.join(sorted({row.worker for row in lost}))}")
+        print(f"                {_after_loss(report)}")
+
+
+def _after_loss(report: Report) -> str:
+    """What became of the jobs that a lost worker held."""
+    held = {row.job for row in report.lost}
+    completed = sum(job.status == "completed" for job in report.jobs if job.id in held)
+    again = max(_gaps(report), default=0.0)
+    jobs = _count(len(held), "job")
+    return f"{completed} of these {jobs} completed; run again at most {duration(again)} after their first start"
+
+
+def _gaps(report: Report) -> Iterator[float]:
+    """Seconds from the start of each lost attempt to the start of the next: not less than from the crash."""
+    starts = {(row.job, row.number): row.started_at for row in report.attempts}
+    for row in report.lost:
+        if (following := starts.get((row.job, row.number + 1))) is not None:
+            yield (following - row.started_at).total_seconds()
+
+
+def _totals(report: Report) -> None:
+    completed = sum(job.status == "completed" for job in report.jobs)
+    processes = _count(len(report.workers), "process", "es")
+    print(f"workers         {processes} in the records: {', '.join(sorted(report.workers))}")
+    print(
+        f"batch           {completed:,} of {len(report.jobs):,} jobs completed, {len(report.attempts):,} attempts, "
+        f"{report.batch_s:.1f} s, {len(report.jobs) / report.batch_s:,.0f} jobs/s"
+    )
+    print(f"ten times more  {forecast(report, 10)}")
+
+
+def forecast(report: Report, times: int) -> str:
+    """How many workers `times` the batch's load needs, by the offered load λ·E[S] (Erlang) alone."""
+    runs = [row.run_s for row in report.attempts if row.run_s is not None and row.ending != "lost"]
+    mean_s = sum(runs) / len(runs)
+    rate = times * len(report.jobs) / report.batch_s
+    load = rate * mean_s
+    workers = math.ceil(load / UTILISATION / report.slots)
+    return (
+        f"{rate:,.0f} jobs/s of {duration(mean_s)} are {load:.1f} Erlang: {workers} workers at {UTILISATION:.0%}, "
+        "each on a core of its own"
+    )
+
+
+def percentile(values: Iterable[float], q: float) -> float | None:
+    """The smallest value that at least `q` of all values do not exceed (nearest rank); None of none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)] if ordered else None
+
+
+def _count(n: int, noun: str, plural: str = "s") -> str:
+    return f"{n:,} {noun}{'' if n == 1 else plural}"

@@ -1,0 +1,122 @@
+"""How things are printed: tables and colours for a terminal, plain aligned text for anything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from dtqkit.jobs import Job
+
+#: Styles of a terminal; plain text goes without.
+STYLES: Final[dict[str, str]] = {
+    "pending": "cyan",
+    "scheduled": "blue",
+    "running": "yellow",
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "magenta",
+}
+
+
+def on_terminal() -> bool:
+    """Whether standard output is looked at by a person."""
+    return sys.stdout.isatty()
+
+
+def as_json(value: Any) -> None:
+    """One JSON document, on one line."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def job_record(job: Job) -> dict[str, Any]:
+    """Every field of a job, also those that have their default, and all its attempts in one list."""
+    fields = msgspec.structs.asdict(job)
+    del fields["earlier"]
+    return {
+        **fields,
+        "error": msgspec.structs.asdict(job.error) if job.error else None,
+        "attempts": [{**msgspec.structs.asdict(a), "wait_s": a.wait_s, "run_s": a.run_s} for a in job.attempts],
+    }
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
+    """A table; columns named in `right` are aligned to the right."""
+    if on_terminal():
+        _rich_table(columns, rows, title, right)
+    else:
+        _plain_table(columns, rows, title, right)
+
+
+def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str, right: Sequence[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for i, column in enumerate(columns):
+        last = i == len(columns) - 1
+        shown.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=True,
+            overflow="ellipsis" if last else "fold",
+        )
+    for row in rows:
+        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console(highlight=False).print(shown)
+
+
+def _plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str, right: Sequence[str]) -> None:
+    lines = [list(columns), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    if title:
+        print(title)
+    for line in lines:
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, cell, width in zip(columns, line, widths, strict=True)
+        )
+        print("  ".join(cells).rstrip())
+    if title:
+        print()
+
+
+def clock(when: datetime | None) -> str:
+    """Local time; the date only when it is not today."""
+    if when is None:
+        return ""
+    local = when.astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float | None) -> str:
+    """`3.2 ms`, `1.25 s`, `4 min 10 s`, `2 h 5 min`; nothing for None."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+
+
+def first_line(text: str, limit: int = 200) -> str:
+    """The first line of `text`, cut at `limit` characters."""
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,0 +1,102 @@
+"""`dtqkit submit`: one job, from a shell."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from dtqkit.cli.app import App, load_app
+from dtqkit.cli.show import as_json, first_line, job_record
+from dtqkit.control import Submission
+from dtqkit.errors import DtqError
+from dtqkit.jobs import Job, Priority
+from dtqkit.tasks import Call, CallOptions, Task
+
+
+def submit(
+    app: App,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]…", help="The task's arguments; a value is JSON, or else text."),
+    ] = None,
+    payload: Annotated[str | None, typer.Option(metavar="JSON", help="All arguments, as a JSON object.")] = None,
+    priority: Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's own]")] = None,
+    delay: Annotated[float, typer.Option(metavar="SECONDS", help="Not to be started before.")] = 0.0,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts until it is dead.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long one attempt may run.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same one gives the same job again.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="To find it by; may be given several times.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
+) -> None:
+    """Submit a job and print its id; with --wait, its result (exit status 1 when it fails)."""
+    queue = load_app(app)
+    known = queue.registry.get(task)
+    options = _options(
+        task=task,
+        priority=priority,
+        delay_s=delay,
+        max_attempts=max_attempts,
+        timeout_s=timeout,
+        idempotency_key=key,
+        tags=tuple(tag or ()),
+    )
+    call: Call[Any] = Call(known, known.check_payload(_payload(known, payload, arguments or [])), options)
+    with queue:
+        handle = queue.submit_call(call).asynchronous
+        if wait:
+            queue.run(handle.over())
+    if json:
+        as_json(job_record(handle.known))
+    elif not wait:
+        print(handle.id)
+    elif handle.known.status == "completed":
+        as_json(handle.known.result)
+    if wait and handle.known.status != "completed":
+        raise DtqError(_why(handle.known))
+
+
+def _options(**given: Any) -> CallOptions:
+    """Checked as every submission is."""
+    try:
+        checked = msgspec.convert(given, Submission)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from None
+    return CallOptions(**{name: getattr(checked, name) for name in CallOptions.__struct_fields__})
+
+
+def _payload(task: Task[..., Any], text: str | None, arguments: list[str]) -> dict[str, Any]:
+    if text is not None:
+        if arguments:
+            raise typer.BadParameter("arguments are given either as KEY=VALUE or as --payload")
+        try:
+            return msgspec.json.decode(text, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise typer.BadParameter(f"not a JSON object: {error}", param_hint="--payload") from None
+    payload: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key in payload:
+            what = "stands there twice" if equals else "is not KEY=VALUE"
+            raise typer.BadParameter(f"{argument[:80]!r} {what}", param_hint="KEY=VALUE")
+        payload[key] = _value(task, key, value)
+    return payload
+
+
+def _value(task: Task[..., Any], key: str, text: str) -> Any:
+    """JSON where it is, text otherwise; always text where the task takes a string."""
+    properties = task.info.schema["properties"]
+    if properties.get(key, {}).get("type") == "string":
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return text
+
+
+def _why(job: Job) -> str:
+    what = f": {job.error.type}: {first_line(job.error.message)}" if job.error and job.status == "failed" else ""
+    return f"job {job.id} ({job.task}) is {job.status}{what}"

@@ -1,0 +1,134 @@
+"""`dtqkit up`: private stores, workers and their addresses, until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from dtqkit.cli.app import load_app
+from dtqkit.cli.serving import ServerProcess
+from dtqkit.cli.stop import StopSignal
+from dtqkit.errors import DtqError, redact
+from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.settings import Settings
+from dtqkit.supervisor import Supervisor
+from dtqkit.sync import TaskQueue
+
+DEMO_APP: Final = "dtqkit.demo:queue"
+
+#: How long workers may take to their first beat, in seconds.
+START_S: Final = 60.0
+#: How often everything is looked at, in seconds.
+LOOK_S: Final = 0.2
+
+
+def up(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Worker processes.  [default: NUM_WORKERS, else 3]")
+    ] = None,
+    app: Annotated[str, typer.Option(metavar="APP", help="The queue and its tasks.")] = DEMO_APP,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="HTTP and dashboard.  [default: PORT, else 3000]")
+    ] = None,
+    ws_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="WebSocket.  [default: WS_PORT, else 8080]")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the stores' data here.  [default: thrown away]")
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Written, as JSON that only you can read, once everything answers."),
+    ] = None,
+) -> None:
+    """Start a private redis-server and mongod, workers for APP and the dashboard; Ctrl-C stops all of it."""
+    logging.basicConfig(format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    load_app(app)  # what is wrong with it is better said once, here, than by each worker
+    settings = Settings.from_env()
+    if port is not None:
+        settings = settings.replace(port=port)
+    if ws_port is not None:
+        settings = settings.replace(ws_port=ws_port)
+    stop = StopSignal()
+    with ExitStack() as owned:
+        stores = owned.enter_context(start_local_stores(data))
+        settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
+        supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers))
+        server = owned.enter_context(ServerProcess(settings))
+
+        def look() -> bool:
+            """Whether to stop; starts again what can be. Raises when something has ended for good."""
+            stores.check()
+            server.check()
+            supervisor.watch()
+            return stop.wait(LOOK_S)
+
+        if _wait_for_beats(settings, supervisor, server, look):
+            _say(stores, supervisor, server, app)
+            if ready_file is not None:
+                _write_private(ready_file, _facts(settings, stores, supervisor, server))
+                owned.callback(ready_file.unlink, missing_ok=True)
+            while not look():
+                pass
+        print("stopping", flush=True)
+
+
+def _wait_for_beats(
+    settings: Settings, supervisor: Supervisor, server: ServerProcess, look: Callable[[], bool]
+) -> bool:
+    """Until every worker has beaten and the server answers; False when we are asked to stop before.
+
+    Raises DtqError when one does not.
+    """
+    deadline = time.monotonic() + START_S
+    with TaskQueue(settings) as queue:
+        while not (server.ready() and set(supervisor.pids) <= {beat.pid for beat in queue.workers()}):
+            if look():
+                return False
+            if time.monotonic() > deadline:
+                raise DtqError(f"workers and server have not come to life within {START_S:.0f} s; their log says why")
+    return True
+
+
+def _say(stores: LocalStores, supervisor: Supervisor, server: ServerProcess, app: str) -> None:
+    print(f"redis-server  {redact(stores.redis_url)}  (process {stores.pids['redis']})")
+    print(f"mongod        {redact(stores.atlas_uri)}  (process {stores.pids['mongod']})")
+    print(f"workers       {app}  (processes {', '.join(map(str, supervisor.pids))})")
+    print(f"data          {stores.directory}")
+    # The token is for the person at a terminal, never for a log.
+    token = f"/#token={server.token}" if sys.stdout.isatty() else ""
+    print(f"dashboard     {server.http}{token}  (process {server.pid})")
+    print("Ctrl-C stops everything.", flush=True)
+
+
+def _facts(settings: Settings, stores: LocalStores, supervisor: Supervisor, server: ServerProcess) -> dict[str, Any]:
+    return {
+        "http": server.http,
+        "ws": server.ws,
+        "token": server.token,
+        "redis_url": settings.redis_url,
+        "atlas_uri": settings.atlas_uri,
+        "pids": {"up": os.getpid(), "server": server.pid, **stores.pids, "workers": supervisor.pids},
+    }
+
+
+def _write_private(path: Path, facts: dict[str, Any]) -> None:
+    """All of it or nothing, and readable by nobody else at any time."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(facts) + b"\n")
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,164 @@
+"""`dtqkit worker`: one worker process, or a supervisor of several."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Annotated, Any, Final, Literal, cast
+
+import typer
+
+from dtqkit.cli.app import App, load_app
+from dtqkit.cli.stop import StopSignal
+from dtqkit.errors import StoreUnavailable
+from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.process import default_lanes, work
+from dtqkit.settings import Settings
+from dtqkit.supervisor import Supervisor
+from dtqkit.sync import TaskQueue
+
+log = logging.getLogger("dtqkit.process")
+
+#: How long the stores may be away when a worker starts, in seconds: less than what a supervisor takes for a good life.
+STORES_S: Final = 25.0
+#: Pause between two tries, in seconds.
+RETRY_S: Final = 1.0
+#: Objects that a worker makes between two collections.
+GC_THRESHOLD: Final = 20_000
+#: How long a worker whose supervisor is gone may take to stop, in seconds.
+ORPHAN_S: Final = 5.0
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def worker(
+    app: App,
+    name: Annotated[str, typer.Option(help="The worker's name.", envvar="WORKER_ID")] = "worker-1",
+    lanes: Annotated[
+        str | None,
+        typer.Option(metavar="LANE,…", help="Lanes to serve, its own first.  [default: high,medium,low]"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Serve its own lane only (the first).")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="Processes; more than one are supervised.")] = 1,
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged.", envvar="DTQ_LOG_LEVEL")] = "info",
+    owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
+) -> None:
+    """Run the jobs of APP's tasks until SIGTERM or Ctrl-C; a second one ends it at once.
+
+    With --workers, a supervisor keeps that many processes alive: the first serves high before the other lanes, the
+    second medium, the third low, and so on.
+    """
+    queue = load_app(app)
+    if not len(queue.registry):
+        raise typer.BadParameter(f"{app} has no tasks: decorate functions with @queue.task, or call queue.include(…)")
+    logging.basicConfig(
+        format=f"%(asctime)s {'supervisor' if workers > 1 else name} %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    # Ours only: what the driver of MongoDB logs for debugging shows payloads.
+    logging.getLogger("dtqkit").setLevel(log_level.upper())
+    if workers == 1:
+        _run(_work(queue, name, _lanes(lanes, strict=strict), owner))
+    elif lanes is not None:
+        raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
+    else:
+        _supervise(queue.settings, app, workers, strict=strict)
+
+
+def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
+    if text is None:
+        return default_lanes(1, strict=strict)
+    lanes = tuple(part.strip() for part in text.split(","))
+    wrong = [lane for lane in lanes if lane not in PRIORITIES]
+    if wrong or len(set(lanes)) < len(lanes):
+        what = f"there is no lane {wrong[0]!r}" if wrong else "a lane stands there twice"
+        raise typer.BadParameter(f"{what}; lanes are {', '.join(PRIORITIES)}", param_hint="--lanes")
+    return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run it as a process that does nothing else: on uvloop where that is installed, and with little collecting."""
+    try:
+        from uvloop import new_event_loop
+    except ModuleNotFoundError:
+        new_event_loop = None
+    # What is imported stays, and what a job allocates goes with its last reference: cycles are rare.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work)
+
+
+async def _work(queue: TaskQueue, name: str, lanes: tuple[Priority, ...], owner: int | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            log.warning("stopped at once by a second signal; its jobs run again elsewhere")
+            os._exit(1)
+        log.info("%s: stopping once running jobs are done", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    watching = asyncio.create_task(_outlive_not(owner, stop), name="owner") if owner is not None else None
+    try:
+        await _work_when_stores_answer(queue, name, lanes, stop)
+    finally:
+        if watching is not None:
+            watching.cancel()
+
+
+async def _work_when_stores_answer(
+    queue: TaskQueue, name: str, lanes: tuple[Priority, ...], stop: asyncio.Event
+) -> None:
+    """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + STORES_S
+    settings = queue.settings
+    started = asyncio.Event()
+
+    def on_start() -> None:
+        started.set()
+        log.info("process %d serves %s with %d tasks", os.getpid(), ", ".join(lanes), len(queue.registry))
+
+    while not stop.is_set():
+        try:
+            await work(settings, queue.registry, name=name, lanes=lanes, stop=stop, started=on_start)
+        except StoreUnavailable as error:
+            left_s = give_up_at - loop.time()
+            if started.is_set() or left_s <= RETRY_S:
+                raise
+            log.warning("%s; tried again for %.0f s more", error, left_s)
+        else:
+            break
+        try:
+            async with asyncio.timeout(RETRY_S):
+                await stop.wait()
+        except TimeoutError:
+            pass
+    log.info("stopped")
+
+
+async def _outlive_not(owner: int, stop: asyncio.Event) -> None:
+    """Stop when the process `owner`, our parent, is gone: nobody would stop us any more."""
+    while os.getppid() == owner:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(1.0)
+    log.warning("the supervisor is gone: stopping")
+    stop.set()
+    await asyncio.sleep(ORPHAN_S)
+    os._exit(1)
+
+
+def _supervise(settings: Settings, app: str, workers: int, *, strict: bool) -> None:
+    stop = StopSignal()
+    with Supervisor(settings, app, workers, strict=strict) as supervisor:
+        log.info("process %d keeps %d workers", os.getpid(), workers)
+        while not stop.wait(0.2):
+            supervisor.watch()
+        log.info("stopping")
+    log.info("stopped")

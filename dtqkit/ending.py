@@ -1,0 +1,22 @@
+"""End background tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+#: Pause between two requests, in seconds.
+_AGAIN_S: Final = 0.2
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel `tasks` and wait until they are over, however they end; their exceptions stay in them.
+
+    A cancellation can be lost: asyncio.wait_for of Python 3.11, which our clients use, returns a result that arrives in
+    the same turn and forgets that it was cancelled. So it is asked again.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN_S)

@@ -1,0 +1,68 @@
+"""The dashboard's board as a widget: the same board.js and board.css, fed by messages instead of a WebSocket."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (ipywidgets and anywidget leave most of their types open)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from anywidget import AnyWidget
+from traitlets import Dict, Unicode
+
+from dtqkit.notebook.answers import answer
+from dtqkit.notebook.feed import feed
+
+if TYPE_CHECKING:
+    from dtqkit.sync import TaskQueue
+
+
+def _asset(name: str) -> str:
+    """A file of the dashboard, as text: a front end has no address to load it from."""
+    return files("dtqkit").joinpath("dashboard", name).read_text(encoding="utf-8")
+
+
+class Board(AnyWidget):
+    """Live until it is closed, or its queue is; a saved notebook shows the last snapshot and says so."""
+
+    _esm: Final = _asset("board.js")
+    #: The board lives in a shadow root, so its style sheet must not become the notebook's (`_css`).
+    css = Unicode(_asset("board.css")).tag(sync=True)
+    #: {at, depths, workers, jobs}, for a notebook that is saved.
+    snapshot = Dict().tag(sync=True)
+
+    def __init__(self, queue: TaskQueue) -> None:
+        super().__init__()
+        self._queue = queue
+        self._feed: Future[None] = queue.start(feed(queue.core.control, self.send, self._keep))
+        self.on_msg(self._asked)
+
+    def _keep(self, snapshot: dict[str, Any]) -> None:
+        self.snapshot = snapshot
+
+    def _asked(self, _widget: AnyWidget, message: Any, _buffers: list[memoryview]) -> None:
+        """A callback may run on any thread, where another loop runs: all it does is to hand the work over."""
+        if isinstance(message, dict) and "op" in message:
+            hand_over(self._queue.start, self._reply(message))
+
+    async def _reply(self, message: dict[str, Any]) -> None:
+        self.send(await answer(self._queue.core.control, message))
+
+    def close(self) -> None:
+        """Take the board away."""
+        self._feed.cancel()
+        super().close()
+
+    def __repr__(self) -> str:
+        return "<Board>"
+
+
+def hand_over(start: Callable[[Coroutine[Any, Any, None]], Future[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Start `work` on the queue's loop; a queue that is closed does nothing any more, and its widgets stand still."""
+    try:
+        start(work)
+    except RuntimeError:
+        pass

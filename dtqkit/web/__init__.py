@@ -1,0 +1,10 @@
+"""The queue over HTTP and WebSocket.
+
+The way of a request: `app` routes it; `base` checks where it comes from (`access`) and names it; `intake` reads it;
+`operations` asks the queue; `wire` writes the answer, or `problem` what went wrong. Events go from the bus through
+`hub` to the clients of `stream`.
+"""
+
+from dtqkit.web.server import Address, serve
+
+__all__ = ["Address", "serve"]

@@ -1,0 +1,58 @@
+"""The routes of all modules, with and without the prefix /api, and Tornado's limits."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+
+from dtqkit.web import health, openapi, operations, pages, stream
+from dtqkit.web.base import Base, NotFound, Services
+
+#: What Tornado itself refuses; what we refuse, with a better answer, is smaller.
+LIMITS: Final[dict[str, Any]] = {
+    "max_body_size": 4 * 1024 * 1024,
+    "max_buffer_size": 8 * 1024 * 1024,
+    "max_header_size": 16 * 1024,
+    "idle_connection_timeout": 30.0,
+    "body_timeout": 15.0,
+    "decompress_request": False,
+}
+#: Of a message of a WebSocket's client; and how often it is asked whether it is there, in seconds.
+MAX_MESSAGE: Final = 64 * 1024
+PING_S: Final = 20.0
+
+ROUTES: Final[list[tuple[str, type[Base]]]] = [
+    *health.routes,
+    *operations.routes,
+    *openapi.routes,
+    *pages.routes,
+    *stream.routes,
+]
+
+
+def make_app(services: Services) -> Application:
+    """Everything, on PORT."""
+    return _application(services, ROUTES)
+
+
+def make_ws_app(services: Services) -> Application:
+    """The stream alone, on WS_PORT, and what a probe of that port asks."""
+    return _application(services, [*stream.routes, *health.routes[:2]])
+
+
+def _application(services: Services, routes: list[tuple[str, type[Base]]]) -> Application:
+    shared = {"services": services}
+    return Application(
+        [(f"(?:/api)?{path}", handler, shared) for path, handler in routes],
+        default_handler_class=NotFound,
+        default_handler_args=shared,
+        websocket_max_message_size=MAX_MESSAGE,
+        websocket_ping_interval=PING_S,
+    )
+
+
+def make_http_server(application: Application, *, behind_proxy: bool) -> HTTPServer:
+    """A server with our limits, which listens nowhere yet."""
+    return HTTPServer(application, xheaders=behind_proxy, **LIMITS)

@@ -1,0 +1,53 @@
+"""What operations looks at: health for load balancers and orchestrators, metrics for Prometheus."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from dtqkit.web.access import Scope
+from dtqkit.web.base import Base
+from dtqkit.web.intake import NO_QUERY, read_query
+from dtqkit.web.problem import RETRY_AFTER_S
+
+
+class HealthHandler(Base):
+    """200 while jobs are accepted; 503 when they would be refused."""
+
+    scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
+    any_host: ClassVar[bool] = True
+
+    def get(self) -> None:
+        read_query(NO_QUERY, self.request.query)
+        health = self.services.vitals.health
+        if health.status == "down":
+            self.set_status(503)
+            self.set_header("Retry-After", str(RETRY_AFTER_S))
+        self.answer(msgspec.json.encode(health))
+
+
+class LiveHandler(Base):
+    """200 while the process serves."""
+
+    scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
+    any_host: ClassVar[bool] = True
+
+    def get(self) -> None:
+        self.answer(b'{"status":"live"}')
+
+
+class MetricsHandler(Base):
+    """Counts of what was heard, and the queue as it is now."""
+
+    scopes: ClassVar[dict[str, Scope]] = {"GET": "read"}
+
+    async def get(self) -> None:
+        read_query(NO_QUERY, self.request.query)
+        text = await self.services.metrics.text(self.services.vitals.health, len(self.services.hub))
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.answer(text)
+
+
+routes = [("/health", HealthHandler), ("/health/live", LiveHandler), ("/metrics", MetricsHandler)]

@@ -1,0 +1,167 @@
+"""What a request carries, read strictly: a body as JSON, a query string as one record."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, cast, get_args
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from dtqkit.control import Operation, Submission
+from dtqkit.errors import InvalidRequest
+from dtqkit.values import MAX_DEPTH, Unfit, wire
+from dtqkit.web.problem import Refused
+
+#: Bytes of a body.
+MAX_BODY: Final = 1024 * 1024
+
+_INTEGER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,18}(\.\d{1,18})?", re.ASCII)
+_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+# -- bodies
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a body. Refuses what JSON does not have, and what one reader would take otherwise than another."""
+    if len(body) > MAX_BODY:
+        raise Refused("too_large", f"the body has {len(body):,} bytes, and {MAX_BODY:,} are allowed")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("invalid_json", f"the body is not UTF-8: byte {error.start} is wrong") from None
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise Refused("invalid_json", f"the body is not JSON: {error.msg} (line {error.lineno})") from None
+    except RecursionError:
+        raise Refused("invalid_value", f"lists and objects are nested more than {MAX_DEPTH} deep") from None
+    except ValueError:  # more digits than Python reads
+        raise Refused("invalid_value", "an integer does not fit in 64 bits") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise Refused("invalid_json", f"the key {twice[:60]!r} stands twice in one object")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise Refused("invalid_json", f"the number {text[:60]} is too large")
+    return value
+
+
+def _constant(text: str) -> NoReturn:
+    raise Refused("invalid_json", f"{text} is not JSON")
+
+
+def read_body(operation: Operation, body: bytes) -> Any:
+    """The checked record of `operation`'s body."""
+    value = read_json(body)
+    if operation.request is Submission:
+        value = _submission(value)
+    elif operation.name == "submit_many" and isinstance(value, list):
+        value = [_submission(item) for item in cast(list[object], value)]
+    record: Any = _convert(value, operation.request)
+    for part in record if operation.name == "submit_many" else (record,):
+        _check_text(part)
+    return record
+
+
+def _submission(value: object) -> object:
+    """`type` is taken for `task`, as others call it."""
+    if not isinstance(value, dict):
+        return value
+    given = cast(dict[str, Any], value)
+    if "type" in given:
+        if "task" in given:
+            raise InvalidRequest("give `task` or `type`, not both")
+        given["task"] = given.pop("type")
+    return given
+
+
+def _check_text(record: msgspec.Struct) -> None:
+    """Text that MongoDB cannot hold is refused, but in a payload, which its task checks."""
+    try:
+        wire({name: getattr(record, name) for name in record.__struct_fields__ if name != "payload"})
+    except Unfit as error:
+        raise Refused("invalid_value", f"{error.detail} (at {error.path})") from None
+
+
+def _convert(value: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+# -- query strings
+
+#: Of a request that takes none.
+NO_QUERY: Final = Operation(name="", method="GET", path="", scope="open", summary="")
+
+
+def read_query(operation: Operation, query: str) -> Any:
+    """The checked record of a query string: every parameter known, and given once."""
+    kind = operation.request
+    given = _parameters(query)
+    fields = {} if kind is None else {f.name: f.type for f in msgspec.structs.fields(kind)}
+    if unknown := sorted(set(given) - set(fields)):
+        takes = f"there are {', '.join(fields)}" if fields else "it takes none"
+        raise InvalidRequest(f"there is no parameter {unknown[0][:60]!r}: {takes}")
+    if kind is None:
+        return None
+    return _convert({name: _typed(text, name, fields[name]) for name, text in given.items()}, kind)
+
+
+def _parameters(query: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    if _ESCAPE.search(query):
+        raise InvalidRequest("the query string has a % that escapes nothing")
+    for part in filter(None, query.split("&")):
+        name, _, text = (_unquoted(piece) for piece in part.partition("="))
+        if name in found:
+            raise InvalidRequest(f"the parameter {name[:60]!r} is given twice")
+        found[name] = text
+    return found
+
+
+def _unquoted(text: str) -> str:
+    try:
+        # The request line came in as Latin-1: back to its bytes.
+        return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode()
+    except UnicodeError:
+        raise InvalidRequest("the query string is not UTF-8") from None
+
+
+def _typed(text: str, name: str, kind: Any) -> object:
+    """A parameter's text as what the field takes; text stays text, also where it looks like a number."""
+    kinds = _kinds(kind)
+    if tuple in kinds:
+        return tuple(text.split(","))
+    if int in kinds and _INTEGER.fullmatch(text):
+        return int(text)
+    if float in kinds and _NUMBER.fullmatch(text):
+        return float(text)
+    if int in kinds or float in kinds:
+        raise InvalidRequest(f"{name} is {text[:60]!r}, which is not a number")
+    return text
+
+
+def _kinds(kind: Any) -> set[Any]:
+    """All types that an annotation is made of, generic ones by their origin."""
+    found: set[Any] = {kind, getattr(kind, "__origin__", None)}
+    for part in get_args(kind):
+        if isinstance(part, type) or get_args(part):
+            found |= _kinds(part)
+    return found

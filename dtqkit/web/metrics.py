@@ -1,0 +1,106 @@
+"""Prometheus: counters and histograms from the events, gauges from a look at the queue when they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from dtqkit._version import VERSION
+from dtqkit.control import Control, Health
+from dtqkit.errors import StoreUnavailable
+from dtqkit.events import Batch, JobEvent, Line
+from dtqkit.jobs import PRIORITIES
+
+T = TypeVar("T")
+
+#: Bounds of the histograms, in seconds.
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+#: How long a look at the queue is good for, in seconds.
+FRESH_S: Final = 5.0
+#: Tasks that get a label of their own; the others share one, so that nobody can fill our memory.
+MAX_TASKS: Final = 200
+OTHER: Final = "(other)"
+
+
+class Metrics:
+    """Of one server process: each hears all events, so each has the whole count since it began."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._tasks: set[str] = set()
+        self._looked_at = float("-inf")
+        registry = self.registry = CollectorRegistry()
+        self._changes = Counter(
+            "dtqkit_jobs", "Changes of jobs that were heard of.", ("task", "priority", "status"), registry=registry
+        )
+        self._waits = Histogram(
+            "dtqkit_job_wait_seconds", "Time in the queue.", ("task", "priority"), buckets=BUCKETS, registry=registry
+        )
+        self._runs = Histogram(
+            "dtqkit_job_run_seconds",
+            "Time that attempts ran.",
+            ("task", "priority"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._depth = Gauge("dtqkit_lane_depth", "Jobs that wait in a lane.", ("priority",), registry=registry)
+        self._scheduled = Gauge("dtqkit_scheduled", "Jobs that are not yet due.", registry=registry)
+        self._running = Gauge("dtqkit_running", "Jobs that run.", registry=registry)
+        self._oldest = Gauge("dtqkit_oldest_wait_seconds", "Age of the oldest job that waits.", registry=registry)
+        self._workers = Gauge("dtqkit_workers", "Live workers.", ("status",), registry=registry)
+        self._slots = Gauge("dtqkit_worker_slots", "Jobs that all workers can run at a time.", registry=registry)
+        self._store = Gauge("dtqkit_store_up", "Whether a store answers.", ("store",), registry=registry)
+        self._clients = Gauge("dtqkit_stream_clients", "Clients of the stream.", registry=registry)
+        Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
+
+    def heard(self, batch: Batch | Line) -> None:
+        if isinstance(batch, Batch):
+            for event in batch.jobs:
+                self._note(event)
+
+    def _note(self, event: JobEvent) -> None:
+        task = event.task
+        if task not in self._tasks:
+            if len(self._tasks) >= MAX_TASKS:
+                task = OTHER
+            else:
+                self._tasks.add(task)
+        self._changes.labels(task, event.priority, event.status).inc()
+        if event.wait_ms is not None:
+            self._waits.labels(task, event.priority).observe(event.wait_ms / 1000)
+        if event.run_ms is not None and event.status != "running":
+            self._runs.labels(task, event.priority).observe(event.run_ms / 1000)
+
+    async def text(self, health: Health, clients: int) -> bytes:
+        """The exposition, with gauges that are at most FRESH_S old."""
+        now = asyncio.get_running_loop().time()
+        self._clients.set(clients)
+        self._store.labels("redis").set(health.redis == "up")
+        self._store.labels("mongodb").set(health.mongodb == "up")
+        if now - self._looked_at > FRESH_S:
+            self._looked_at = now
+            await self._look()
+        return generate_latest(self.registry)
+
+    async def _look(self) -> None:
+        if (depths := await _unless_away(self._control.depths)) is not None:
+            for priority in PRIORITIES:
+                self._depth.labels(priority).set(getattr(depths, priority))
+            self._scheduled.set(depths.scheduled)
+            self._running.set(depths.running)
+            self._oldest.set(depths.oldest_wait_s or 0.0)
+        if (workers := await _unless_away(self._control.workers)) is not None:
+            self._workers.clear()
+            for worker in workers:
+                self._workers.labels(worker.status).inc()
+            self._slots.set(sum(worker.concurrency for worker in workers))
+
+
+async def _unless_away(ask: Callable[[], Awaitable[T]]) -> T | None:
+    try:
+        return await ask()
+    except StoreUnavailable:
+        return None  # dtqkit_store_up says so; the last values stand

@@ -1,0 +1,89 @@
+"""Errors as answers: application/problem+json, made from a DtqError's code."""
+
+from __future__ import annotations
+
+import http
+from typing import Any, Final
+
+import msgspec
+
+from dtqkit.errors import DtqError, StoreUnavailable, facts_of
+
+MEDIA_TYPE: Final = "application/problem+json"
+#: Seconds after which it is worth to ask again.
+RETRY_AFTER_S: Final = 2
+
+#: The status of each code; one that is missing here is a mistake of ours, and a 500.
+STATUS: Final = {
+    "invalid_json": 400,
+    "invalid_request": 400,
+    "invalid_query": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "job_not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "idempotency_conflict": 409,
+    "too_large": 413,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "unknown_task": 422,
+    "invalid_payload": 422,
+    "invalid_value": 422,
+    "too_many_attempts": 429,
+    "store_unavailable": 503,
+    "outcome_unknown": 503,
+}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 9457. `errors` holds what the error knows besides its message, such as the path in a payload."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[dict[str, Any], ...] | msgspec.UnsetType = msgspec.UNSET
+    request_id: str
+
+
+class Refused(DtqError):
+    """A request that the server does not pass on, under a code of its own."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code  # pyright: ignore[reportAttributeAccessIssue] - one class for codes that only HTTP knows
+
+
+def problem_of(error: DtqError, request_id: str) -> Problem:
+    """What to answer. Where a store stands is nobody's business; that it is away is."""
+    status = STATUS.get(error.code, 500)
+    if status == 500:
+        return internal(request_id)
+    detail, facts = str(error), facts_of(error)
+    if isinstance(error, StoreUnavailable):
+        known = "" if error.code == "store_unavailable" else "; whether it was done is not known"
+        detail = f"{error.store} does not answer{known}"
+    if isinstance(error, Refused):
+        facts = {}
+    return Problem(
+        title=http.HTTPStatus(status).phrase,
+        status=status,
+        code=error.code,
+        detail=detail,
+        errors=(facts,) if facts else msgspec.UNSET,
+        request_id=request_id,
+    )
+
+
+def internal(request_id: str) -> Problem:
+    """A mistake of ours: what it was stands in the log, under the request's id."""
+    return Problem(
+        title="Internal Server Error",
+        status=500,
+        code="internal_error",
+        detail="the server made a mistake; its log has it under this request_id",
+        request_id=request_id,
+    )

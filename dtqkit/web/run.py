@@ -1,0 +1,158 @@
+"""A server as a program: its loop, its signals, and several processes that share the sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from dtqkit.errors import SettingsError
+from dtqkit.settings import Settings
+from dtqkit.web import logs, sentry
+from dtqkit.web.server import Address, Sockets, bind, serve, with_token
+
+log = logging.getLogger("dtqkit.web")
+
+#: Pause before a process that died is started again, in seconds.
+RESTART_S: Final = 0.5
+
+
+def run(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    processes: int = 1,
+    dev: bool = False,
+    ready_file: Path | None = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises SettingsError when it would serve anybody, OSError when a port is taken.
+
+    A token that is made here is told to a terminal, or in `ready_file` (mode 0600), and nowhere else.
+    """
+    logs.configure()
+    settings, made = with_token(settings, host)
+    if made and ready_file is None and not sys.stdout.isatty():
+        raise SettingsError(
+            "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"
+        )
+    if not settings.token and not settings.read_token:
+        raise SettingsError(f"DTQ_TOKEN is not set: without one, a server that listens on {host} would serve anybody")
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)  # of a server that was killed
+    sockets = bind(settings, host)
+
+    def ready(address: Address) -> None:
+        if ready_file is not None:
+            write_ready(ready_file, address, settings.token)
+        if sys.stdout.isatty():
+            print(f"{address.http}/{f'#token={settings.token}' if made else ''}", flush=True)  # noqa: T201
+
+    def one(ready: Callable[[Address], None] | None) -> None:
+        sentry.start(settings)
+        _run_loop(_serve(settings, host, sockets, ready, dev=dev))
+
+    try:
+        if processes == 1:
+            one(ready)
+        else:
+            _supervise(processes, lambda number: one(ready if number == 0 else None))
+    finally:
+        sockets.close()
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+
+
+def write_ready(path: Path, address: Address, token: str) -> None:
+    """For scripts: appears whole, and only its owner can read it."""
+    facts = {"http": address.http, "ws": address.ws, "token": token, "pids": {"server": os.getpid()}}
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(facts, file)
+    new.replace(path)
+
+
+async def _serve(
+    settings: Settings, host: str, sockets: Sockets, ready: Callable[[Address], None] | None, *, dev: bool
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, host=host, sockets=sockets, stop=stop, ready=ready, dev=dev)
+
+
+def _run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where it is installed: half the time of a request is the loop's."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+# -- several processes
+
+
+def _supervise(processes: int, work: Callable[[int], None]) -> None:
+    """Fork `processes` children that run `work(number)`, start again those that die, and stop them with us.
+
+    Forked before any loop, thread or connection is made; the children inherit the sockets.
+    """
+    children: dict[int, int] = {}
+    stopping = False
+    read_end, write_end = os.pipe()  # closed with us, however we end: the children see it
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+
+    def start(number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.close(write_end)
+                _stop_with(read_end)
+                work(number)
+                status = 0
+            finally:
+                logging.shutdown()
+                os._exit(status)
+        children[pid] = number
+
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, stop)
+    for number in range(processes):
+        start(number)
+    while children:
+        pid, status = os.wait()
+        number = children.pop(pid, 0)
+        if not stopping:
+            log.error("process %d ended (%d) and is started again", pid, os.waitstatus_to_exitcode(status))
+            time.sleep(RESTART_S)
+            start(number)
+    os.close(read_end)
+    os.close(write_end)
+
+
+def _stop_with(read_end: int) -> None:
+    """SIGTERM to ourselves when the parent is gone."""
+    import threading
+
+    def watch() -> None:
+        os.read(read_end, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="dtqkit-parent", daemon=True).start()

@@ -1,0 +1,162 @@
+"""One server process, from its sockets to its graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from dtqkit.control import Control
+from dtqkit.direct import DirectControl
+from dtqkit.settings import Settings
+from dtqkit.tasks import TaskRegistry
+from dtqkit.web.access import Doorkeeper, Origins, is_loopback
+from dtqkit.web.app import make_app, make_http_server, make_ws_app
+from dtqkit.web.base import Services
+from dtqkit.web.hub import Hub
+from dtqkit.web.metrics import Metrics
+from dtqkit.web.vitals import Vitals
+
+log = logging.getLogger("dtqkit.web")
+
+#: How long a stopping server waits for requests that are under way, in seconds.
+GRACE_S: Final = 10.0
+#: Connections that may wait to be accepted.
+_BACKLOG: Final = 1024
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server listens: `http://…` and `ws://…/ws`."""
+
+    http: str
+    ws: str
+
+
+class Sockets(msgspec.Struct, frozen=True):
+    """What a server listens on: bound before it starts, so that several processes can share them."""
+
+    http: list[socket.socket]
+    ws: list[socket.socket]
+
+    def address(self, host: str) -> Address:
+        """As a client on this machine, or one that knows it by `host`, reaches them."""
+        name = "127.0.0.1" if host in ("", "0.0.0.0", "::", "localhost") else host  # noqa: S104 - compared, not bound
+        name = f"[{name}]" if ":" in name else name
+        return Address(f"http://{name}:{_port(self.http)}", f"ws://{name}:{_port(self.ws)}/ws")
+
+    def ports(self) -> set[int]:
+        return {_port(self.http), _port(self.ws)}
+
+    def close(self) -> None:
+        for one in [*self.http, *self.ws]:
+            one.close()
+
+
+def bind(settings: Settings, host: str) -> Sockets:
+    """Bind PORT and WS_PORT (0: any that is free) on `host`. OSError when one is taken."""
+    return Sockets(
+        bind_sockets(settings.port, host, backlog=_BACKLOG), bind_sockets(settings.ws_port, host, backlog=_BACKLOG)
+    )
+
+
+def with_token(settings: Settings, host: str) -> tuple[Settings, bool]:
+    """Settings that have a token; one is made where only this machine can ask. Whether it was made."""
+    if settings.token or settings.read_token or not is_loopback(host):
+        return settings, False
+    return settings.replace(token=secrets.token_urlsafe(32)), True
+
+
+async def serve(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    sockets: Sockets | None = None,
+    stop: asyncio.Event,
+    ready: Callable[[Address], None] | None = None,
+    dev: bool = False,
+    control: Control | None = None,
+) -> None:
+    """Serve until `stop` is set, then finish what is under way.
+
+    It listens at once, and calls `ready` when jobs are accepted: while the stores are not up, it tells so and tries
+    again. `dev` lets pages from other ports of this machine in. Raises SettingsError when there is no token.
+    """
+    doorkeeper = Doorkeeper(settings)
+    origins = Origins(settings, host, dev=dev)
+    bound = bind(settings, host) if sockets is None else sockets
+    queue = DirectControl(settings, TaskRegistry()) if control is None else control
+    metrics = Metrics(queue)
+    vitals, hub = Vitals(queue), Hub(queue)
+    services = Services(queue, doorkeeper, origins, vitals, hub, metrics, set())
+    origins.ports |= bound.ports()
+    servers = [
+        _listen(make_http_server(make_app(services), behind_proxy=settings.behind_proxy), bound.http),
+        _listen(make_http_server(make_ws_app(services), behind_proxy=settings.behind_proxy), bound.ws),
+    ]
+    address = bound.address(host)
+    log.info("listening on %s and %s", address.http, address.ws)
+    unsubscribe = queue.subscribe(metrics.heard)
+    background = [
+        asyncio.create_task(vitals.run(), name="look after the stores"),
+        asyncio.create_task(hub.run(), name="send events"),
+    ]
+    try:
+        await _until(stop, vitals.first_up, background)
+        if not stop.is_set():
+            log.info("ready")
+            if ready is not None:
+                ready(address)
+            await _until(stop, asyncio.Event(), background)
+    finally:
+        log.info("stopping")
+        for server in servers:
+            server.stop()
+        hub.close()
+        await _drain(servers, services)
+        unsubscribe()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        if control is None:
+            await queue.close()
+        log.info("stopped")
+
+
+def _listen(server: HTTPServer, sockets: Sequence[socket.socket]) -> HTTPServer:
+    server.add_sockets(sockets)
+    return server
+
+
+def _port(sockets: Sequence[socket.socket]) -> int:
+    return int(sockets[0].getsockname()[1])
+
+
+async def _until(stop: asyncio.Event, other: asyncio.Event, background: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for either event; a part of the server that breaks, breaks the server."""
+    waits = [asyncio.create_task(event.wait(), name="wait for an end") for event in (stop, other)]
+    try:
+        await asyncio.wait([*waits, *background], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    for task in background:
+        if task.done():
+            task.result()
+
+
+async def _drain(servers: Sequence[HTTPServer], services: Services) -> None:
+    """Let requests that are under way end, then close what is still open."""
+    deadline = asyncio.get_running_loop().time() + GRACE_S
+    while services.busy and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a set has no event
+        await asyncio.sleep(0.02)
+    if services.busy:
+        log.warning("%d requests did not end within %.0f s", len(services.busy), GRACE_S)
+    for server in servers:
+        await server.close_all_connections()

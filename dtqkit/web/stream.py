@@ -1,0 +1,151 @@
+"""The clients of `/ws`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any, ClassVar, Final
+
+import msgspec
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from dtqkit.errors import AccessDenied
+from dtqkit.messages import (
+    CLOSE_POLICY,
+    CLOSE_TRY_LATER,
+    CLOSE_UNAUTHORIZED,
+    HELLO_S,
+    FromClient,
+    Hello,
+)
+from dtqkit.web import logs
+from dtqkit.web.access import Scope
+from dtqkit.web.base import Base, log
+from dtqkit.web.intake import NO_QUERY, read_query
+
+#: Messages that wait for a slow client; then they are dropped, and it gets a snapshot when it reads again.
+MAX_QUEUED: Final = 32
+#: Bytes that a client may owe us to read, dropped ones included, until it is closed.
+MAX_UNSENT: Final = 1024 * 1024
+#: Going away.
+_CLOSE_STOPPING: Final = 1001
+
+_decoder: Final = msgspec.json.Decoder(FromClient)
+
+
+class StreamHandler(Base, WebSocketHandler):
+    """One client. It is nobody until it has said hello; then it is the hub's, with read scope."""
+
+    scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
+
+    def prepare(self) -> None:
+        super().prepare()
+        read_query(NO_QUERY, self.request.query)
+        self.watched: frozenset[str] | None = None
+        self._queue: deque[bytes] = deque()
+        self._begun = False  # the first message is a snapshot
+        self._writing = False
+        self._unsent = 0
+        self._lost = False
+        self._known = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def check_origin(self, origin: str) -> bool:
+        return self.services.origins.trusts(origin, self.request.host)
+
+    def open(self, *_: str, **__: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(HELLO_S, self.close, CLOSE_UNAUTHORIZED, "no hello came")
+
+    def on_message(self, message: str | bytes) -> None:
+        logs.request_id.set(self.request_id)
+        try:
+            said = _decoder.decode(message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if self._known:
+                self.close(CLOSE_POLICY, "not a message of this stream")
+            else:
+                self.close(CLOSE_UNAUTHORIZED, "hello must come first")
+            return
+        if isinstance(said, Hello):
+            self._hello(said)
+        elif not self._known:
+            self.close(CLOSE_UNAUTHORIZED, "hello must come first")
+        else:
+            self.watched = None if said.jobs is None else frozenset(said.jobs)
+
+    def _hello(self, hello: Hello) -> None:
+        if self._known:
+            return
+        try:
+            token = hello.token.encode("utf-8", "replace")
+            self.services.doorkeeper.check_token(token, self.request.remote_ip or "", "read")
+        except AccessDenied as error:
+            self.close(CLOSE_UNAUTHORIZED, str(error)[:100])
+            return
+        self._known = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.services.hub.join(self)
+
+    def on_close(self) -> None:
+        self.services.hub.leave(self)
+        self._queue.clear()
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def close_for_good(self) -> None:
+        self.close(_CLOSE_STOPPING, "the server stops")
+
+    # -- to the client
+
+    def put(self, message: bytes) -> None:
+        """Send `message` when the client has taken what came before; lose it, for a snapshot, when it is too slow."""
+        if self._begun and not self._writing:
+            self._send(message)
+            return
+        self._unsent += len(message)
+        if self._unsent > MAX_UNSENT:
+            log.info("a client of the stream does not read: closed")
+            self.services.hub.leave(self)
+            self._queue.clear()
+            self.close(CLOSE_TRY_LATER, "too slow")
+        elif self._lost or len(self._queue) >= MAX_QUEUED:
+            self._lost = True
+            self._queue.clear()
+        else:
+            self._queue.append(message)
+
+    def restart(self, snapshot: bytes) -> None:
+        """A snapshot, before the events that have come since it was asked for."""
+        self._begun = True
+        self._queue.appendleft(snapshot)
+        if not self._writing:
+            self._next()
+
+    def _send(self, message: bytes) -> None:
+        self._writing = True
+        try:
+            sent = self.write_message(message)
+        except WebSocketClosedError:
+            return
+        sent.add_done_callback(self._sent)
+
+    def _sent(self, sent: asyncio.Future[Any]) -> None:
+        with contextlib.suppress(WebSocketClosedError, asyncio.CancelledError):
+            sent.result()
+            self._writing = False
+            self._next()
+
+    def _next(self) -> None:
+        if self._queue:
+            self._send(self._queue.popleft())
+            return
+        self._unsent = 0
+        if self._lost:
+            self._lost = False
+            self.services.hub.refresh(self)
+
+
+routes = [("/ws", StreamHandler)]

@@ -1,0 +1,46 @@
+"""The stores' health, looked up in the background, so that a probe costs the stores nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from dtqkit.control import Control, Health
+
+log = logging.getLogger("dtqkit.web")
+
+#: Time between two looks, in seconds.
+LOOK_S: Final = 2.0
+#: Time between two lines about a store that does not answer.
+REMIND_S: Final = 10.0
+
+_UNKNOWN: Final = Health(status="down", redis="down", mongodb="down")
+
+
+class Vitals:
+    """Keeps the stores' health, and says in the log when it changes."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.health = _UNKNOWN
+        self.first_up = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        reminded = float("-inf")
+        while True:
+            before, self.health = self.health, await self._control.health()
+            if self.health.status != "down":
+                self.first_up.set()
+            missing = " and ".join(
+                name
+                for name, state in (("MongoDB", self.health.mongodb), ("Redis", self.health.redis))
+                if state == "down"
+            )
+            if missing and (before != self.health or loop.time() - reminded > REMIND_S):
+                log.warning("waiting for %s: trying again every %.0f s", missing, LOOK_S)
+                reminded = loop.time()
+            elif not missing and before != self.health and before is not _UNKNOWN:
+                log.info("both stores answer again")
+            await asyncio.sleep(LOOK_S)

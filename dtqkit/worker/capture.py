@@ -1,0 +1,122 @@
+"""What a task prints, and what loggers say while it runs, goes to its job's log.
+
+Only while a worker lives in this process, and only where a job runs: in its coroutine and in its own thread. For all
+else `sys.stdout`, `sys.stderr` and logging are as they were, also in a notebook's kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from dtqkit.worker.context import current_job
+
+#: Set while a record goes to its handlers: what they write to a console, the job's log has already.
+_handling: ContextVar[bool] = ContextVar("dtqkit_handling", default=False)
+_format: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s").format
+
+
+class Split:
+    """Stands for a standard stream: what a job writes goes to its log, everything else to the stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str, /) -> int:
+        job = current_job()
+        if job is None or handling():
+            return self.stream.write(text)
+        job.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        for line in lines:
+            self.write(line)
+
+    def close(self) -> None:
+        if current_job() is None:
+            self.stream.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def handling() -> bool:
+    """Whether a log record goes to its handlers here and now."""
+    return _handling.get()
+
+
+@contextmanager
+def split_streams() -> Generator[None]:
+    splits = {name: Split(getattr(sys, name)) for name in ("stdout", "stderr")}
+    for name, split in splits.items():
+        setattr(sys, name, split)
+    try:
+        yield
+    finally:
+        for name, split in splits.items():
+            if getattr(sys, name) is split:  # else somebody has put theirs over it, and ours lets everything through
+                setattr(sys, name, split.stream)
+
+
+@contextmanager
+def split_logging() -> Generator[None]:
+    """Records reach a job's log before their handlers.
+
+    A handler of our own would not do: with one, `logging.basicConfig` does nothing, and warnings that nobody handles
+    are not printed any more.
+    """
+    original = logging.Logger.callHandlers
+
+    def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        job = current_job()
+        if job is None or record.name.partition(".")[0] == "dtqkit":
+            original(self, record)
+            return
+        job.log(_format(record))
+        if self.hasHandlers():
+            token = _handling.set(True)
+            try:
+                original(self, record)
+            finally:
+                _handling.reset(token)
+
+    logging.Logger.callHandlers = call_handlers
+    try:
+        yield
+    finally:
+        if logging.Logger.callHandlers is call_handlers:
+            logging.Logger.callHandlers = original
+
+
+class Capture:
+    """Both, for as long as at least one worker lives in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._workers = 0
+        self._installed = ExitStack()
+
+    @contextmanager
+    def worker(self) -> Generator[None]:
+        with self._lock:
+            self._workers += 1
+            if self._workers == 1:
+                self._installed.enter_context(split_streams())
+                self._installed.enter_context(split_logging())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._workers -= 1
+                if not self._workers:
+                    self._installed.close()
+
+
+#: One for the process, since the streams and logging are the process's.
+capture: Final = Capture()

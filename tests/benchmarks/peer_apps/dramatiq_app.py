@@ -1,0 +1,27 @@
+# pyright: reportMissingImports=false, reportFunctionMemberAccess=false
+"""Dramatiq, which keeps no results here."""
+
+import os
+import sys
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+
+dramatiq.set_broker(RedisBroker(url=os.environ["BENCH_REDIS"]))
+
+
+@dramatiq.actor
+def noop(n):
+    return None
+
+
+@dramatiq.actor
+def done():
+    redis.Redis.from_url(os.environ["BENCH_REDIS"]).set("done", 1)
+
+
+if __name__ == "__main__":
+    for n in range(int(sys.argv[1])):
+        noop.send(n)
+    done.send()

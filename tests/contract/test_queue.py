@@ -1,0 +1,216 @@
+"""What a TaskQueue promises, whether its stores are here or behind a server: one suite, run on both."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from dtqkit import (
+    IdempotencyConflict,
+    InvalidPayload,
+    InvalidQuery,
+    JobCancelled,
+    JobConflict,
+    JobFailed,
+    JobNotFound,
+    PayloadTooLarge,
+    Settings,
+    TaskQueue,
+    UnknownTask,
+)
+from dtqkit.control import StatsQuery, Submission
+from tests import sample
+from tests.serving import TOKEN, Server, publish
+from tests.wait import wait_until
+from tests.workers import Workers
+
+UNKNOWN = "0123456789abcdef01234567"
+
+
+@pytest.fixture
+def behind(settings: Settings) -> Settings:
+    """Of the workers, and of whatever is between them and the queue."""
+    return settings.replace(token=TOKEN, port=0, ws_port=0)
+
+
+@pytest.fixture(params=["direct", "remote"])
+def queue(request: pytest.FixtureRequest, behind: Settings) -> Iterator[TaskQueue]:
+    """A queue with the tasks of tests/sample.py, which are also published."""
+    with TaskQueue(behind) as local:
+        local.include("tests.sample")
+        publish(behind, [one.info for one in local.registry])
+    if request.param == "direct":
+        with TaskQueue(behind) as queue:
+            queue.include("tests.sample")
+            yield queue
+    else:
+        with Server(behind) as server, TaskQueue.connect(server.http, token=TOKEN) as queue:
+            queue.include("tests.sample")
+            yield queue
+
+
+@pytest.fixture
+def worker(queue: TaskQueue, behind: Settings) -> Iterator[Workers]:
+    with Workers(queue, settings=behind) as workers:
+        yield workers
+
+
+def test_a_job_is_run_and_its_result_comes_back(queue: TaskQueue, worker: Workers) -> None:
+    job = sample.add.submit(2, b=3)
+    assert job.result(timeout=20) == 5
+    assert job.status == "completed"
+    again = queue.get(job.id)
+    assert (again.record.result, len(again.record.attempts)) == (5, 1)
+
+
+def test_a_job_can_be_awaited(queue: TaskQueue, worker: Workers) -> None:
+    async def cell() -> int:
+        return await sample.add_async.submit(1)
+
+    assert asyncio.run(cell()) == 2
+
+
+def test_many_jobs_come_back_in_order(queue: TaskQueue, worker: Workers) -> None:
+    jobs = sample.add_async.map(range(1_500))
+    assert jobs.results(timeout=60) == [n + 1 for n in range(1_500)]
+
+
+def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker: Workers) -> None:
+    job = sample.fail.submit("bad luck")
+    with pytest.raises(JobFailed, match="bad luck") as failure:
+        job.result(timeout=20)
+    assert (failure.value.error_type, failure.value.task) == ("ValueError", "fail")
+    assert "raise ValueError(message)" in failure.value.traceback
+    dead = queue.dead_letters(task="fail")
+    assert [letter.id for letter in dead.items] == [job.id]
+    assert queue.requeue_dead(task="fail", dry_run=True).matched == 1
+    assert job.requeue().id == job.id
+    with pytest.raises(JobFailed):
+        job.result(timeout=20)
+
+
+def test_progress_and_log_are_seen(queue: TaskQueue, worker: Workers) -> None:
+    job = sample.tell.submit(3)
+    assert job.result(timeout=20) == "told"
+    assert {"log 1", "log 2", "log 3"} <= set(job.log())
+    assert job.refresh().record.progress == 1.0
+
+
+def test_a_waiting_job_is_cancelled_and_then_over(queue: TaskQueue) -> None:
+    job = sample.add.submit(1)
+    assert job.cancel().status == "cancelled"
+    with pytest.raises(JobCancelled):
+        job.result(timeout=5)
+    with pytest.raises(JobConflict, match="cancelled"):
+        job.cancel()
+    with pytest.raises(JobConflict, match="only a failed job"):
+        job.requeue()
+
+
+def test_options_of_a_submit_are_recorded(queue: TaskQueue) -> None:
+    before = datetime.now(UTC)
+    configured = sample.add.options(
+        priority="low", delay_s=60, max_attempts=7, timeout_s=9, idempotency_key="k", tags=["a", "b"]
+    )
+    job = configured.submit(1).record
+    assert (job.priority, job.status, job.max_attempts, job.timeout_s) == ("low", "scheduled", 7, 9)
+    assert (job.tags, job.idempotency_key) == (("a", "b"), "k")
+    assert job.due_at is not None
+    assert 55 < (job.due_at - before).total_seconds() < 75
+    assert configured.submit(1).id == job.id
+    with pytest.raises(IdempotencyConflict, match="'k'"):
+        configured.submit(2)
+
+
+def test_listings_filter_and_page(queue: TaskQueue) -> None:
+    jobs = sample.add.options(tags=["listed"]).map(range(5))
+    sample.noop.options(priority="high").submit()
+    first = queue.jobs(task="add", limit=3)
+    rest = queue.jobs(task="add", limit=3, cursor=first.cursor)
+    assert [job.id for job in first.items + rest.items] == [job.id for job in reversed(jobs)]
+    assert rest.cursor is None
+    assert [job.task for job in queue.jobs(priority="high").items] == ["noop"]
+    assert len(queue.jobs(status="pending").items) == 6
+    assert len(queue.jobs(q="listed").items) == 5
+    assert [job.id for job in queue.jobs(q=jobs[0].id).items] == [jobs[0].id]
+    assert queue.jobs(status="running").items == ()
+    assert len(queue.jobs(since="1h", status="pending", priority="medium").items) == 5
+
+
+def test_depths_tasks_and_workers(queue: TaskQueue, worker: Workers) -> None:
+    assert {"add", "fail"} <= {info.name for info in queue.tasks()}
+    beats = wait_until(queue.workers)
+    assert [beat.name for beat in beats] == ["w1"]
+    worker.stop()
+    sample.add.options(delay_s=100).submit(1)
+    depths = queue.depths()
+    assert (depths.medium, depths.scheduled) == (0, 1)
+
+
+def test_history_has_a_row_an_attempt(queue: TaskQueue, worker: Workers) -> None:
+    sample.fail_until.submit(3).result(timeout=20)
+    sample.add.submit(1).result(timeout=20)
+    rows = queue.history(task="fail_until")
+    assert list(rows["ending"]) == ["failed", "failed", "completed"]
+    assert list(rows["number"]) == [1, 2, 3]
+    assert (rows["wait_s"] >= 0).all()
+    assert len(queue.history()) == 4
+    assert queue.history(task="nobody").empty
+
+
+def test_stats_count_what_has_ended(queue: TaskQueue, worker: Workers) -> None:
+    sample.add_async.map(range(20)).results(timeout=20)
+    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    assert (stats.completed, stats.failed, [one.task for one in stats.tasks]) == (20, 0, ["add_async"])
+    assert stats.tasks[0].run_p95_s is not None
+    assert [one.drain_s for one in stats.forecast] == [0.0, 0.0, 0.0]
+
+
+# -- errors are the same, by class, message and what they carry
+
+
+def test_an_unknown_job_is_not_found(queue: TaskQueue) -> None:
+    for job_id in (UNKNOWN, "nonsense"):
+        with pytest.raises(JobNotFound) as error:
+            queue.get(job_id)
+        assert error.value.job_id == job_id
+        assert str(error.value) == f"no job has the id {job_id!r}"
+
+
+def test_an_unknown_task_has_near_names(queue: TaskQueue) -> None:
+    with pytest.raises(UnknownTask) as error:
+        queue.run(queue.core.control.submit(Submission(task="add_asinc")))
+    assert (error.value.task, error.value.near[0]) == ("add_asinc", "add_async")
+    assert "did you mean 'add_async'" in str(error.value)
+
+
+def test_a_payload_that_does_not_fit_names_the_place(queue: TaskQueue) -> None:
+    with pytest.raises(InvalidPayload) as error:
+        queue.run(queue.core.control.submit(Submission(task="add", payload={"a": "x"})))
+    assert (error.value.task, error.value.path) == ("add", "$.a")
+
+
+def test_a_payload_that_is_too_large_says_by_how_much(queue: TaskQueue) -> None:
+    with pytest.raises(PayloadTooLarge) as error:
+        sample.fail.submit("x" * 300_000)
+    assert error.value.allowed_bytes == 256 * 1024
+    assert error.value.size_bytes > 300_000
+
+
+def test_a_wrong_filter_is_an_invalid_query(queue: TaskQueue) -> None:
+    with pytest.raises(InvalidQuery, match="cursor"):
+        queue.jobs(cursor="nonsense")
+    with pytest.raises(InvalidQuery, match="since"):
+        queue.jobs(since="yesterday")
+    with pytest.raises(InvalidQuery, match="since"):
+        queue.history(since="yesterday")
+
+
+def test_one_refused_job_of_many_leaves_the_others(queue: TaskQueue) -> None:
+    items = queue.run(
+        queue.core.control.submit_many(
+            [Submission(task="noop"), Submission(task="nobody"), Submission(task="add", payload={"a": 1})]
+        )
+    )
+    assert [item.refused.code if item.refused else None for item in items] == [None, "unknown_task", None]

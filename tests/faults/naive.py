@@ -1,0 +1,186 @@
+"""What others did, and lost jobs by: mutations of the code, switched on in a worker process to see a test fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, cast
+
+from dtqkit.broker.broker import Tick
+from dtqkit.errors import StoreUnavailable
+from dtqkit.events import Depths
+from dtqkit.jobs import Job, JobError
+from dtqkit.lifecycle import Change, SupportsRandom
+from dtqkit.recovery import leader
+from dtqkit.recovery.leader import Leader
+from dtqkit.recovery.silence import Silence
+from dtqkit.store import documents, jobs
+from dtqkit.store.documents import Document
+from dtqkit.worker.beat import Beat
+from dtqkit.worker.fetch import Fetcher
+from dtqkit.worker.worker import Worker
+
+# Everything here reaches into private parts: that is what a mutation is.
+# pyright: reportPrivateUsage=false
+
+
+def absent_is_dead() -> None:
+    """Trap 1: a worker that Redis does not list is dead."""
+    recover = Leader._recover
+
+    async def naive(self: Leader, tick: Tick) -> None:
+        async def yes() -> bool:
+            return True
+
+        collection = self._store.jobs._jobs
+        docs = await collection.find({"status": "running", "worker": {"$nin": list(tick.scores)}}).to_list()
+        if docs:
+            await self._reaper.of_silent(docs, yes)
+        await recover(self, tick)
+
+    Leader._recover = naive
+
+
+def age_of_the_score_is_silence() -> None:
+    """Trap 2: silence is how old the score is, whoever was away."""
+
+    def silent(self: Silence, now: float) -> dict[str, str]:
+        import time
+
+        limit_ms = (time.time() - self._silence_s) * 1000
+        return {worker: seen.score for worker, seen in self._seen.items() if float(seen.score) < limit_ms}
+
+    Silence.silent = silent
+
+
+def lost_reply_is_not_mine() -> None:
+    """Trap 3: a claim whose reply did not come took nothing."""
+    claim = Fetcher._claim
+
+    async def naive(self: Fetcher, members: Sequence[str]) -> Collection[str]:
+        try:
+            return await claim(self, members)
+        except StoreUnavailable:
+            self._unresolved = None
+            raise
+
+    Fetcher._claim = naive
+
+    async def nothing(self: Fetcher) -> None:
+        pass
+
+    Fetcher._release_strays = nothing
+
+
+def find_by_claim_alone() -> None:
+    """Trap 4: what carries my claim is mine, whatever its status."""
+
+    def held(ids: list[Any], claim: Any) -> Document:
+        return {"_id": {"$in": ids}, "claim": claim}
+
+    documents.held = held
+
+
+def completion_without_a_fence() -> None:
+    """Trap 5: a result is a result, whoever holds the job by now."""
+
+    def held(ids: list[Any], claim: Any) -> Document:
+        return {"_id": {"$in": ids}}
+
+    operations = jobs._settle_operations
+
+    def naive(settlements: Sequence[jobs.Settlement]) -> Any:
+        before, documents.held = documents.held, held
+        try:
+            return operations(settlements)
+        finally:
+            documents.held = before
+
+    jobs._settle_operations = naive
+    settle = jobs.Jobs.settle
+
+    async def each(self: jobs.Jobs, settlements: Sequence[jobs.Settlement]) -> Any:
+        # Two, so that the bulk's filters are used for one as well.
+        if len(settlements) == 1:
+            update = documents.ending(settlements[0].change)
+            if settlements[0].change.status == "completed":
+                update = cast(Any, documents.completing(settlements[0].change))
+            await self._jobs.update_one({"_id": settlements[0].id}, update)
+            return set[Any]()
+        return await settle(self, settlements)
+
+    jobs.Jobs.settle = each
+
+
+def cancel_read_before() -> None:
+    """Trap 6: whether the cancel was asked for is read at the claim, not in the write."""
+    cast(dict[str, Any], documents._CANCELLED).update({"$eq": ["$cancel_requested", "when it was claimed"]})
+
+
+def beat_from_the_loop() -> None:
+    """Trap 9: the beat needs the loop that tasks may block."""
+    once = Beat._once
+
+    def naive(self: Beat, beat: Callable[..., Sequence[Any]], depths: Depths | None) -> Any:
+        async def turn() -> None:
+            pass
+
+        asyncio.run_coroutine_threadsafe(turn(), _loop[0]).result()
+        return once(self, beat, depths)
+
+    run = Worker.run
+
+    async def remembering(self: Worker) -> None:
+        _loop.append(asyncio.get_running_loop())
+        await run(self)
+
+    Beat._once = naive
+    Worker.run = remembering
+
+
+_loop: list[asyncio.AbstractEventLoop] = []
+
+
+def a_loss_is_a_failure() -> None:
+    """Trap 10: a job whose worker died has had one of its attempts."""
+    from dtqkit import lifecycle
+
+    def lost(job: Job, rng: SupportsRandom) -> Change:
+        return lifecycle._failed(job, JobError("worker_lost", "WorkerLost", "lost"), 0.0, rng)
+
+    lifecycle._lost = lost
+
+
+def counts_are_enough() -> None:
+    """Trap 11: when as many are listed as wait, they are the same."""
+    cast(Any, leader)._AUDIT_ROUNDS = 1_000_000
+
+
+def no_reconnect() -> None:
+    """Trap 13: who has lost Redis once says and hears no more."""
+    round_ = Fetcher._round
+
+    async def naive(self: Fetcher) -> None:
+        try:
+            await round_(self)
+        except StoreUnavailable:
+            await self._stopping.wait()
+
+    Fetcher._round = naive
+
+
+NAIVE: Final[Mapping[str, Callable[[], None]]] = {
+    function.__name__: function
+    for function in (
+        absent_is_dead,
+        age_of_the_score_is_silence,
+        lost_reply_is_not_mine,
+        find_by_claim_alone,
+        completion_without_a_fence,
+        cancel_read_before,
+        beat_from_the_loop,
+        a_loss_is_a_failure,
+        counts_are_enough,
+        no_reconnect,
+    )
+}

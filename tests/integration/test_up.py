@@ -1,0 +1,141 @@
+"""`dtqkit up`: everything comes up, everything goes down, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from dtqkit import Settings
+from tests.command import answer, descendants, dtqkit, living, running
+from tests.wait import wait_until
+
+APP = "tests.sample:queue"
+
+
+class Up:
+    """A stack that runs: what its ready file says, and all its processes."""
+
+    def __init__(self, process: Popen[bytes], ready_file: Path, log: Path) -> None:
+        self.process = process
+        self.facts: dict[str, Any] = msgspec.json.decode(ready_file.read_bytes())
+        self.ready_file = ready_file
+        self.log = log
+        self.pids = descendants(process.pid)
+        self.settings = Settings(redis_url=self.facts["redis_url"], atlas_uri=self.facts["atlas_uri"])
+
+    def gone(self) -> bool:
+        return not living(self.pids)
+
+
+@contextmanager
+def stack(tmp_path: Path, *arguments: str) -> Iterator[Up]:
+    log, ready_file = tmp_path / "log", tmp_path / "ready.json"
+    command = (
+        "up",
+        "--app",
+        APP,
+        "--workers",
+        "2",
+        "--port",
+        "0",
+        "--ws-port",
+        "0",
+        "--ready-file",
+        str(ready_file),
+        *arguments,
+    )
+    with running(*command, log=log, DTQ_GRACE_S="2") as process:
+        wait_until(lambda: ready_file.exists() or process.poll() is not None, timeout_s=60)
+        assert process.poll() is None, log.read_text()
+        up = Up(process, ready_file, log)
+        try:
+            yield up
+        finally:
+            process.kill()
+            wait_until(up.gone, timeout_s=30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Path, number: signal.Signals) -> None:
+    with stack(tmp_path) as up:
+        facts = up.facts
+        assert stat.S_IMODE(up.ready_file.stat().st_mode) == 0o600
+        pids = {facts["pids"]["redis"], facts["pids"]["mongod"], *facts["pids"]["workers"]}
+        assert len(pids) == 4
+        pids.add(facts["pids"]["server"])
+        asked = httpx.get(f"{facts['http']}/jobs", headers={"Authorization": f"Bearer {facts['token']}"})
+        assert (asked.status_code, asked.json()["items"]) == (200, [])
+        assert facts["token"] not in up.log.read_text()
+        assert pids <= living(up.pids)
+        assert answer("submit", APP, "add", "a=1", "--wait", settings=up.settings)["result"] == 2
+
+        up.process.send_signal(number)
+
+        assert up.process.wait(30) == 0
+        wait_until(up.gone, timeout_s=5)
+        assert not up.ready_file.exists()
+        password = facts["redis_url"].partition("@")[0].rpartition(":")[2]
+        assert len(password) > 10
+        assert password not in up.log.read_text()
+
+
+def test_after_kill_9_of_up_no_process_is_left(tmp_path: Path) -> None:
+    with stack(tmp_path) as up:
+        job = answer("submit", APP, "sleep", "seconds=60", settings=up.settings)
+        wait_until(lambda: answer("job", job["id"], settings=up.settings)["status"] == "running", interval_s=0.2)
+        up.pids |= descendants(up.process.pid)
+
+        up.process.kill()
+
+        wait_until(up.gone, timeout_s=15)
+
+
+def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+    with stack(tmp_path) as up:
+        first = up.facts["pids"]["workers"][0]
+        os.kill(first, signal.SIGKILL)
+
+        wait_until(lambda: "worker-1 died (killed by SIGKILL) and is started again" in up.log.read_text())
+        assert answer("submit", APP, "add", "a=1", "--priority", "high", "--wait", settings=up.settings)["result"] == 2
+
+
+@pytest.mark.parametrize("store", ["redis", "mongod"])
+def test_a_store_that_dies_ends_everything_with_a_message_and_status_1(tmp_path: Path, store: str) -> None:
+    with stack(tmp_path) as up:
+        os.kill(up.facts["pids"][store], signal.SIGKILL)
+
+        assert up.process.wait(60) == 1
+        wait_until(up.gone, timeout_s=5)
+        assert f"dtqkit: {store} ended unexpectedly (signal SIGKILL" in up.log.read_text()
+        assert "Traceback" not in up.log.read_text()
+
+
+def test_data_is_kept_for_the_next_start_and_belongs_to_one_at_a_time(tmp_path: Path) -> None:
+    data = ("--data", str(tmp_path / "data"))
+    with stack(tmp_path, *data) as up:
+        job_id = answer("submit", APP, "add", "a=1", "--wait", settings=up.settings)["id"]
+        second = dtqkit("up", *data)
+        assert second.returncode == 1
+        assert "is in use by the local stores of process" in second.stderr
+        up.process.terminate()
+        assert up.process.wait(30) == 0
+
+    with stack(tmp_path, *data) as up:
+        assert answer("job", job_id, settings=up.settings)["result"] == 2
+
+
+def test_an_app_that_cannot_be_loaded_is_told_before_anything_is_started() -> None:
+    done = dtqkit("up", "--app", "tests.sample:nothing")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean tests.sample:queue?" in done.stderr

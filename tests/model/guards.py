@@ -1,0 +1,153 @@
+"""Every guard of the protocol, taken away in turn: either the model catches it, or something else heals what follows.
+
+A guard that is caught has a trace, a shortest one. A guard that heals was taken away in every interleaving of its
+scenario, and still no invariant broke and every state could recover: `why` says thanks to what. It is there because it
+is quicker, or spares an attempt, or because two guards hold the same door (then the pair is in the table too).
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from tests.model.explore import Result, explore
+from tests.model.scenarios import REQUEUED, Build, dead_letters, lanes, leader_lock, one_job, rebuild, several
+
+Verdict = Literal["caught", "heals"]
+
+
+class Row(NamedTuple):
+    """One guard, or several that are only missed together."""
+
+    guards: tuple[str, ...]
+    build: Build
+    verdict: Verdict
+    #: What goes wrong, or what heals it.
+    why: str
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self.guards)
+
+
+def check(row: Row) -> Result:
+    """Explore the row's scenario without its guards."""
+    return explore(row.build(frozenset(row.guards)))
+
+
+def verdict(result: Result) -> Verdict:
+    return "caught" if result.problem else "heals"
+
+
+_ANY: Final = one_job()
+_CANCELS: Final = one_job("cancel", "release", "task fails", at_most=2)
+_OTHER_WORKER: Final = one_job(workers=2)
+_KILLED_AND_FLUSHED: Final = one_job("redis content", "crash", at_most=2)
+_REAPED: Final = one_job("cancel", "crash", at_most=2)
+_LATE: Final = one_job("claim late", "claim lost", "crash", at_most=2)
+_SILENT: Final = one_job("pause", "crash", "wedge", at_most=2)
+_TWO_WORKERS: Final = one_job("pause", workers=2)
+_TWO_LEADERS: Final = one_job("pause", leaders=2, at_most=2)
+_LATE_FOR_SEVERAL: Final = several(at_most=1, max_losses=3)
+_TWO_POISON: Final = several(jobs=3, poison=2)
+
+TABLE: Final = (
+    # -- 3 claim
+    Row(("claim: status",), _ANY, "caught", "a job that is over, or another's, is claimed"),
+    Row(("claim: due",), one_job("task fails", max_attempts=2), "caught", "a retry starts before its backoff is over"),
+    Row(("claim: cancel",), _CANCELS, "heals",
+        "nothing waits with a cancel asked for: settle and reap test it inside their writes"),
+    Row(("claim: cancel", "settle: cancel inside the write"), _CANCELS, "caught", "a cancelled job runs"),
+    Row(("find by claim: status",), _ANY, "caught", "trap 4: a job that was taken away in between is started"),
+    Row(("find by claim: renew before start",), _ANY, "caught", "it starts under a lease that is over"),
+    Row(("find by claim: not before maxTimeMS",), _LATE, "heals",
+        "what the claim gets later is released by its worker, or its lease runs out"),
+    Row(("claim: find after any outcome",), _LATE_FOR_SEVERAL, "heals",
+        "what it has got is released by its worker, or its lease runs out: 2 minutes lost"),
+    Row(("claim: no more than the free slots",), _TWO_POISON, "heals",
+        "more neighbours lose an attempt, but on its last chance each runs alone"),
+    # -- 3 suspects
+    Row(("batch: losses 0 in the filter",), several(), "caught", "the poison job takes a good one along each time"),
+    Row(("suspects: one at a time",), several(max_losses=3), "heals",
+        "a good job loses one attempt more, but on its last chance it runs alone"),
+    Row(("last chance: runs alone",), _TWO_POISON, "caught", "it is started beside a poison job"),
+    Row(("last chance: takes nothing else meanwhile",), _TWO_POISON, "caught", "a poison job is started beside it"),
+    # -- 5 renew
+    Row(("renew: status",), _ANY, "caught", "a completed job is written to"),
+    Row(("renew: claim",), _TWO_WORKERS, "heals",
+        "an old attempt keeps another's lease alive, but only until it ends, and its end is refused"),
+    Row(("renew: no match",), _TWO_WORKERS, "heals", "the attempt runs on for nothing: its end is refused"),
+    Row(("renew: after the beat",), _ANY, "caught",
+        "it renews on waking, and is taken away before its first beat is read"),
+    Row(("stop itself",), _ANY, "caught", "cut off from MongoDB, it runs on while the law gives its job away"),
+    Row(("release what is not held",), _LATE, "heals", "the lease runs out, and the law takes it: 3 minutes lost"),
+    # -- 6 settle
+    Row(("settle: claim",), _OTHER_WORKER, "caught", "a late result is recorded on a newer attempt"),
+    Row(("settle: status",), _ANY, "caught", "a job that was failed meanwhile is changed by a late result"),
+    Row(("settle: cancel inside the write",), _CANCELS, "heals",
+        "the reconciler cancels what waits with a cancel asked for, and the claim refuses it"),
+    Row(("settle: cancel inside the write", "reconcile: cancels"), _CANCELS, "caught",
+        "trap 6: it waits with its cancel for ever"),
+    Row(("settle: read back the ending",), _ANY, "caught",
+        "its claim and any status but running are taken for success: it was lost"),
+    # -- 8 beat
+    Row(("worker id: new in each incarnation",), _ANY, "caught", "the new worker pays for the old one's silence"),
+    # -- 9a the law
+    Row(("law",), _KILLED_AND_FLUSHED, "caught",
+        "killed and flushed at once: nobody knows of the worker, the job runs for ever"),
+    Row(("law: lease inside the write",), _ANY, "caught", "the lease was renewed since the find"),
+    Row(("law: grace after MongoDB was away",), _ANY, "caught", "a kept outcome is not waited for"),
+    Row(("reap: claim",), _TWO_LEADERS, "caught",
+        "two leaders: the later attempt is taken by what was decided about the earlier one"),
+    Row(("reap: status",), _ANY, "caught", "a completed job is taken for lost"),
+    Row(("reap: cancel inside the write",), _REAPED, "heals", "as for settle: the reconciler cancels what waits"),
+    Row(("reap: cancel inside the write", "reconcile: cancels"), _REAPED, "caught", "it waits for ever, as above"),
+    # -- 9b the short cut
+    Row(("short cut",), _SILENT, "heals", "the law takes it when its lease is over: 3 minutes instead of 15 s"),
+    Row(("short cut: absent is unknown",), _ANY, "caught", "trap 1: a flush makes everybody dead"),
+    Row(("short cut: 9 s by the leader's own clock",), _ANY, "caught", "an old copy of Redis makes everybody dead"),
+    Row(("short cut: a gap starts the watch anew",), _ANY, "caught", "trap 2: Redis was away, so nobody has beaten"),
+    Row(("short cut: read the score again",), _ANY, "caught", "it woke up and claimed before the leader's find"),
+    Row(("short cut: lease as found",), _ANY, "caught", "it woke up and renewed between the last look and the write"),
+    Row(("forget: none runs",), _ANY, "heals", "its job is left to the law: 3 minutes instead of 15 s"),
+    Row(("forget: still silent",), _ANY, "heals", "its next beat, 2 s later, lists it again"),
+    # -- 10, 11 listing
+    Row(("sweep",), _ANY, "caught", "what a dead worker has popped stays in flight"),
+    Row(("move",), _ANY, "caught", "a retry is never due"),
+    Row(("reconcile",), _ANY, "caught", "the push of a submit was lost"),
+    Row(("reconcile: scores",), _ANY, "caught", "trap 11: listed, with a score that never comes"),
+    Row(("reconcile: cancels",), _REAPED, "heals",
+        "nothing waits with a cancel asked for: settle and reap test it inside their writes"),
+    Row(("reconcile: counts",), lanes, "heals", "the full audit sees it too: 5 minutes instead of one"),
+    Row(("reconcile: full audit",), lanes, "caught", "trap 11: one id too many and one too few, the counts are equal"),
+    Row(("reconcile: keys of a wrong type",), lanes, "caught", "no command works on that lane any more"),
+    # -- 11 rebuild and lock
+    Row(("epoch: set only under the mark",), rebuild, "caught", "flushed during the rebuild, and called rebuilt"),
+    Row(("epoch: a nonce of its own",), rebuild, "caught", "a leader takes the other one's mark for its own"),
+    Row(("rebuild: never delete a lane after the find",), rebuild, "caught", "a submit came in between"),
+    Row(("lock: without a TTL is taken",), leader_lock, "caught", "nobody leads, ever"),
+    Row(("lock: with a longer TTL is taken",), leader_lock, "caught", "nobody leads for as long as it says"),
+    Row(("lock: of a wrong type is taken",), leader_lock, "caught", "nobody leads, ever"),
+    Row(("lock: only one's own is given up",), leader_lock, "heals", "the other takes it again; two harm nobody"),
+    # -- 12 dead letters
+    Row(("requeue: death_seq inside the write",), dead_letters, "caught", "it revives a death that nobody was shown"),
+    Row(("requeue: claims never used twice",), REQUEUED, "caught",
+        "trap 5: a late result of the former life is recorded in this one"),
+    Row(("letters: repaired by the leader",), dead_letters, "caught", "requeued, died before its letter was deleted"),
+    Row(("letter: a later one is left",), dead_letters, "heals", "the leader's repair writes the right one"),
+    Row(("letter: deleted with its death_seq",), dead_letters, "heals", "the leader's repair writes it again"),
+    Row(("recovery: counted in the same write",), dead_letters, "caught", "the leader dies in between: it never ends"),
+    Row(("recovery: runs alone",), several(jobs=3, recoveries=1), "heals",
+        "each good neighbour can lose an attempt to it, and runs alone from then on"),
+    # -- 13 cancel
+    Row(("cancel: one update",), _CANCELS, "caught", "told 'it is over' of a job that waits to run"),
+)  # fmt: skip
+
+#: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
+_CONTAINED: Final = (
+    *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
+    *(rebuild, leader_lock, dead_letters, lanes),
+)
+#: The other scenarios of rows that are caught: they must hold while the guards are there.
+CONTROLS: Final = tuple(
+    build for build in dict.fromkeys(row.build for row in TABLE if row.verdict == "caught") if build not in _CONTAINED
+)

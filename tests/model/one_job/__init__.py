@@ -1,0 +1,1 @@
+"""One job on its whole way, under every fault."""

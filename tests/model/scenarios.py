@@ -1,0 +1,112 @@
+"""The bounds at which the whole protocol is explored: small ones for every run, larger ones for `--deep`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from tests.model import audit, batch, epoch, letters, lock
+from tests.model.explore import Model
+from tests.model.one_job import state, world
+
+#: Builds a model with these guards taken away.
+Build = Callable[[frozenset[str]], Model[Any]]
+
+
+class Scenario(NamedTuple):
+    name: str
+    build: Build
+
+
+def one_job(
+    *faults: str,
+    workers: int = 1,
+    leaders: int = 1,
+    at_most: int = 1,
+    max_attempts: int = 1,
+    max_losses: int = 2,
+) -> Build:
+    """One job, with at most so many of these faults; of all that there are when none is named."""
+    chosen = frozenset(faults) or world.FAULTS
+
+    def build(removed: frozenset[str]) -> Model[state.World]:
+        rules = state.Rules(removed, chosen, max_attempts, max_losses)
+        return world.model(rules, workers=workers, leaders=leaders, faults=at_most)
+
+    return build
+
+
+def several(
+    *,
+    jobs: int = 2,
+    poison: int = 1,
+    workers: int = 1,
+    at_most: int = 0,
+    max_losses: int = 2,
+    slots: int = 2,
+    recoveries: int = 0,
+) -> Build:
+    """Several jobs, the first `poison` of which kill their worker, with at most so many further faults."""
+
+    def build(removed: frozenset[str]) -> Model[batch.World]:
+        sick = frozenset(range(poison))
+        rules = batch.Rules(removed, batch.FAULTS, jobs, sick, max_losses, slots, recoveries)
+        return batch.model(rules, workers=workers, faults=at_most)
+
+    return build
+
+
+def rebuild(removed: frozenset[str]) -> Model[epoch.World]:
+    return epoch.model(epoch.Rules(removed))
+
+
+def leader_lock(removed: frozenset[str]) -> Model[lock.World]:
+    return lock.model(lock.Rules(removed))
+
+
+def dead_letters(removed: frozenset[str]) -> Model[letters.World]:
+    return letters.model(letters.Rules(removed))
+
+
+def lanes(removed: frozenset[str]) -> Model[audit.World]:
+    return audit.model(audit.Rules(removed))
+
+
+#: A life is short here, so that a job is failed, requeued and claimed again within two faults.
+REQUEUED: Final = one_job("pause", "requeue", workers=2, at_most=2, max_losses=1)
+
+EVERY_RUN: Final = (
+    Scenario("one job, one worker, any two faults", one_job(at_most=2)),
+    Scenario("one job, two workers, any fault", one_job(workers=2)),
+    Scenario("one job, two leaders, any fault", one_job(leaders=2)),
+    Scenario("one job, three attempts that fail or are released", one_job(
+        "task fails", "release", "cancel", at_most=3, max_attempts=2
+    )),
+    Scenario("a good job beside a poison job", several()),
+    Scenario("two good jobs beside a poison job", several(jobs=3, slots=3)),
+    Scenario("a good job beside two poison jobs", several(jobs=3, poison=2)),
+    Scenario("a good and a poison job, two workers", several(workers=2)),
+    Scenario("a good and a poison job, and a fault", several(at_most=1, max_losses=3)),
+    Scenario("a poison job, recovered automatically", several(recoveries=1)),
+    Scenario("rebuild after two flushes, two leaders", rebuild),
+    Scenario("the leader's lock, anything in its place", leader_lock),
+    Scenario("dead letters, two requeues, automatic recovery", dead_letters),
+    Scenario("lanes: one id too many and one too few", lanes),
+)  # fmt: skip
+
+#: Minutes each; for `python -m tests.model --deep`.
+DEEP: Final = (
+    Scenario("one job, two workers, two leaders, any fault", one_job(workers=2, leaders=2)),
+    Scenario("one job, two leaders, any two of: crash, pause, Redis", one_job(
+        "crash", "pause", "redis content", "redis away", leaders=2, at_most=2
+    )),
+    Scenario("one job, two workers, any two of: crash, pause, late or lost claim", one_job(
+        "crash", "pause", "claim late", "claim lost", workers=2, at_most=2
+    )),
+    Scenario("one job, two workers, paused and requeued", REQUEUED),
+    Scenario("one job, any three of: pause, cancel, failure, requeue, MongoDB", one_job(
+        "pause", "cancel", "task fails", "requeue", "mongo away", at_most=3, max_attempts=2
+    )),
+    Scenario("a good job beside two poison jobs, two workers", several(jobs=3, poison=2, workers=2)),
+    Scenario("a good and a poison job, two workers and a fault", several(workers=2, at_most=1, max_losses=3)),
+)  # fmt: skip

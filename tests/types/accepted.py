@@ -1,0 +1,101 @@
+"""The examples of the documentation, with the types that checkers must give them. It is checked, never run."""
+
+from collections.abc import Sequence
+from typing import Any, assert_type
+
+from dtqkit import AsyncJobHandle, AsyncTaskQueue, Context, Job, JobHandle, JobList, TaskQueue, current_context, task
+from dtqkit.control import Page
+
+queue = TaskQueue()
+
+
+@queue.task(priority="high", max_attempts=3, timeout_s=60)
+def render(page: int, dpi: int = 150) -> str:
+    return f"{page} at {dpi}"
+
+
+@queue.task
+def plain(page: int) -> str:
+    return str(page)
+
+
+@task
+async def fetch(url: str, *, tries: int = 1) -> bytes:
+    return url.encode() * tries
+
+
+@task(isolation="thread", backoff_s=0.5)
+def build(ctx: Context, n: int) -> int:
+    ctx.progress(0.4, "half way")
+    ctx.log("…")
+    return n
+
+
+@task
+async def crawl(ctx: Context, url: str) -> list[str]:
+    return [url, ctx.job_id]
+
+
+@task
+def untyped(a, b=2):  # type: ignore[no-untyped-def]
+    return a + b
+
+
+def here() -> None:
+    assert_type(render(3), str)
+    assert_type(plain(3), str)
+
+
+def submits() -> None:
+    job = render.submit(3, dpi=200)
+    assert_type(job, JobHandle[str])
+    assert_type(job.result(timeout=30), str)
+    assert_type(render.delay(3), JobHandle[str])
+    assert_type(plain.submit(3), JobHandle[str])
+    assert_type(fetch.submit("a", tries=2), JobHandle[bytes])
+    assert_type(build.submit(3), JobHandle[int])
+    assert_type(crawl.submit(url="a"), JobHandle[list[str]])
+    untyped.submit(1, b=3)
+    job.refresh().cancel().requeue()
+    assert_type(job.log(), tuple[str, ...])
+    assert_type(job.record, Job)
+
+
+def in_bulk(pages: Sequence[tuple[int, int]]) -> None:
+    jobs = render.map(range(1000))
+    assert_type(jobs, JobList[str])
+    assert_type(jobs.results(), list[str])
+    assert_type(jobs[0], JobHandle[str])
+    assert_type(jobs[:2], JobList[str])
+    for done in jobs.as_completed(timeout=3):
+        assert_type(done, JobHandle[str])
+    assert_type(queue.submit_many(render.bind(p, dpi=d) for p, d in pages), JobList[str])
+
+
+def with_options() -> None:
+    once = render.options(priority="low", delay_s=30, idempotency_key="p3", tags=["a"])
+    assert_type(once.submit(3), JobHandle[str])
+    assert_type(once.map([1, 2]), JobList[str])
+    assert_type(queue.submit_call(once.bind(3, dpi=2)), JobHandle[str])
+
+
+def looks() -> None:
+    assert_type(queue.jobs(status="failed", task="render", since="7d", limit=50), Page[Job])
+    assert_type(queue.get("65f000000000000000000000"), JobHandle[Any])
+    print(queue.history(since="7d"))
+    assert_type(queue.depths().high, int)
+    assert_type(queue.requeue_dead(task="render", dry_run=True).matched, int)
+    assert_type(current_context(), Context | None)
+    with queue:
+        pass
+
+
+async def awaits() -> None:
+    assert_type(await render.submit(3), str)
+    assert_type(await fetch("a"), bytes)
+    async with AsyncTaskQueue() as q:
+        handle = await q.submit(render, 3, dpi=200)
+        assert_type(handle, AsyncJobHandle[str])
+        assert_type(await handle, str)
+        assert_type(await q.submit(build, 3), AsyncJobHandle[int])
+        assert_type(await q.submit_many([fetch.bind("a")]), list[AsyncJobHandle[bytes]])

@@ -1,0 +1,51 @@
+"""What checkers must refuse: every line that says so, and no other. It is checked, never run."""
+
+from dtqkit import AsyncTaskQueue, Context, TaskQueue, task
+
+queue = TaskQueue()
+
+
+@queue.task(priority="high")
+def render(page: int, dpi: int = 150) -> str:
+    return f"{page} at {dpi}"
+
+
+@task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@task
+def build(ctx: Context, n: int) -> int:
+    return n
+
+
+render("three")  # refused
+render.submit("three")  # refused
+render.submit(3, dpi="fine")  # refused
+render.submit(3, 4, 5)  # refused
+render.submit()  # refused
+render.submit(3, colour=True)  # refused
+render.delay("three")  # refused
+render.bind(dpi=3)  # refused
+render.options(priority="urgent")  # refused
+render.options(delay="3 s")  # refused
+render.options(priority="low").submit("three")  # refused
+render.submit(3).result(timeout="long")  # refused
+number: int = render.submit(3).result()  # refused
+fetch.submit(3)  # refused
+fetch.submit("a").result().encode()  # refused
+build.submit()  # refused
+build.submit("n")  # refused
+queue.task(lambda page: page, priority="high")  # refused
+queue.task(priority="urgent")  # refused
+queue.task(isolation="fork")  # refused
+queue.task(retries=3)  # refused
+
+
+async def awaits() -> None:
+    q = AsyncTaskQueue()
+    await q.submit(render, "three")  # refused
+    await q.submit(build)  # refused
+    number: int = await render.submit(3)  # refused
+    print(number)

@@ -1,0 +1,91 @@
+"""Type checkers accept the documented examples, refuse wrong arguments, and find every public name typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+FILES = ("accepted.py", "refused.py")
+
+
+#: What the public types do not come from need not be read, which takes mypy minutes.
+MYPY = """
+[mypy]
+strict = true
+follow_imports = silent
+python_version = 3.11
+[mypy-pandas.*,pymongo.*,bson.*,redis.*,anyio.*,numpy.*,tornado.*]
+follow_imports = skip
+ignore_missing_imports = true
+"""
+
+Errors = dict[str, dict[int, str]]
+
+
+def by_pyright(tmp_path: Path) -> Errors:
+    """Errors by line, of each file."""
+    config = {"include": [str(HERE)], "extraPaths": [str(ROOT)], "pythonVersion": "3.11"}
+    project = tmp_path / "pyrightconfig.json"
+    project.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(project)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    errors: Errors = {}
+    for found in json.loads(done.stdout)["generalDiagnostics"]:
+        if found["severity"] == "error":
+            line = found["range"]["start"]["line"] + 1
+            errors.setdefault(Path(found["file"]).name, {})[line] = found["message"]
+    return errors
+
+
+def by_mypy(tmp_path: Path) -> Errors:
+    """The same."""
+    config = tmp_path / "mypy.ini"
+    config.write_text(MYPY)
+    command = [sys.executable, "-m", "mypy", f"--config-file={config}", f"--cache-dir={tmp_path}"]
+    files = [str(HERE / name) for name in FILES]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, cwd=ROOT)
+    errors: Errors = {}
+    for name, line, message in re.findall(r"(\w+\.py):(\d+): error: (.*)", done.stdout):
+        errors.setdefault(name, {})[int(line)] = message
+    assert errors or done.returncode == 0, done.stdout + done.stderr
+    return errors
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("check", [by_pyright, by_mypy], ids=["pyright", "mypy"])
+def test_examples_are_accepted_and_wrong_arguments_refused(check: Callable[[Path], Errors], tmp_path: Path) -> None:
+    accepted, refused = FILES
+    lines = enumerate((HERE / refused).read_text().splitlines(), start=1)
+    expected = {number for number, line in lines if line.endswith("# refused")}
+    assert len(expected) > 20
+
+    errors = check(tmp_path)
+
+    assert errors.get(accepted, {}) == {}
+    found = errors.get(refused, {})
+    assert {number: found.get(number) for number in expected ^ set(found)} == {}
+
+
+@pytest.mark.timeout(400)
+def test_every_public_name_has_a_complete_type(tmp_path: Path) -> None:
+    # From a link elsewhere: it looks for an installed package with py.typed.
+    (tmp_path / "dtqkit").symlink_to(ROOT / "dtqkit")
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run(
+        [*command, "--ignoreexternal", "--verifytypes", "dtqkit"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    report = json.loads(done.stdout)["typeCompleteness"]
+    unknown = [symbol["name"] for symbol in report["symbols"] if symbol["isExported"] and not symbol["isTypeKnown"]]
+    assert unknown == []
+    assert report["completenessScore"] == 1

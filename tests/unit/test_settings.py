@@ -1,0 +1,94 @@
+"""Settings come from the environment, are checked, and never show a secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from dtqkit import Settings, SettingsError
+from dtqkit.errors import redact
+from dtqkit.settings import variables
+from dtqkit.supervisor import environment_of
+
+
+def test_nothing_set_gives_the_documented_defaults() -> None:
+    settings = Settings.from_env({})
+    assert (settings.port, settings.ws_port, settings.num_workers, settings.concurrency) == (3000, 8080, 3, 8)
+    assert (settings.heartbeat_s, settings.lease_s, settings.silence_s, settings.round_s) == (2.0, 180.0, 9.0, 60.0)
+
+
+def test_the_environment_is_read_when_it_is_asked_for() -> None:
+    environment = {"REDIS_URL": "redis://h:1/0", "MONGODB_URI": "mongodb://m", "PORT": "4000", "DTQ_LEASE_S": "9.5"}
+    settings = Settings.from_env({**environment, "CORS_ORIGINS": "https://a.example, https://b.example"}, port=5000)
+    assert (settings.redis_url, settings.atlas_uri) == ("redis://h:1/0", "mongodb://m")
+    assert (settings.port, settings.lease_s) == (5000, 9.5)
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_atlas_uri_wins_over_mongodb_uri() -> None:
+    both = {"ATLAS_URI": "mongodb://atlas", "MONGODB_URI": "mongodb://other"}
+    assert Settings.from_env(both).atlas_uri == "mongodb://atlas"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("PORT", "http", "int"),
+        ("PORT", "70000", "65535"),
+        ("NUM_WORKERS", "0", ">= 1"),
+        ("DTQ_LEASE_S", "-1", ">= 0.5"),
+        ("DTQ_NAMESPACE", "a b", "regex"),
+        ("REDIS_URL", "http://x", "redis://"),
+        ("ATLAS_URI", "localhost", "mongodb://"),
+    ],
+)
+def test_a_wrong_value_names_the_variable_and_what_is_allowed(variable: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env({variable: value})
+    assert variable in str(error.value)
+    assert allowed in str(error.value)
+
+
+def test_a_wrong_secret_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env({"ATLAS_URI": "postgres://user:canary@host"})
+    assert "canary" not in str(error.value)
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SettingsError, match="no setting 'redis'"):
+        Settings().replace(redis="x")
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    settings = Settings(
+        redis_url="redis://user:canary@h:1/0",
+        atlas_uri="mongodb+srv://user:canary@h/?authSource=admin",
+        token="canary",
+        read_token="canary",
+        sentry_dsn="https://canary@sentry.example/1",
+    )
+    assert "canary" not in repr(settings)
+    assert "h:1/0" in repr(settings)
+
+
+def test_another_process_can_be_given_the_same_settings() -> None:
+    settings = Settings(lease_s=7.0, namespace="n", allowed_hosts=("a", "b"), token="t")
+    assert Settings.from_env(environment_of(settings)) == settings
+
+
+def test_every_setting_has_a_variable_of_its_own() -> None:
+    names = [name for field in Settings.__struct_fields__ for name in variables(field)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error connecting to redis://u:canary@host:1/0.",
+        "mongodb+srv://u:canary@a.example,b.example/?x=1 refused",
+        "mongodb://u:p@canary@host/db failed",
+        "https://host/path?token=canary&x=1",
+    ],
+)
+def test_an_error_text_loses_its_secrets(text: str) -> None:
+    assert "canary" not in redact(text)

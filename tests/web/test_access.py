@@ -1,0 +1,226 @@
+"""Who may do what: scopes of every route, tokens, origins, and what a server refuses to be."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtqkit.control import OPERATIONS
+from dtqkit.errors import SettingsError
+from dtqkit.settings import Settings
+from dtqkit.web.access import BURST, Doorkeeper, Origins
+from dtqkit.web.app import ROUTES
+from tests.serving import COMMAND, READ_TOKEN, ROOT, TOKEN, Server
+
+Start = Callable[..., Server]
+
+#: Every route with its scope: a new one fails here until it is written down.
+SCOPES = {
+    ("GET", "/health"): "open",
+    ("GET", "/health/live"): "open",
+    ("GET", "/metrics"): "read",
+    ("GET", "/jobs"): "read",
+    ("POST", "/jobs"): "write",
+    ("POST", "/jobs/batch"): "write",
+    ("GET", "/jobs/(?P<id>[^/]+)"): "read",
+    ("GET", "/jobs/(?P<id>[^/]+)/logs"): "read",
+    ("GET", "/jobs/queue-depths"): "read",
+    ("GET", "/jobs/dead-letter/list"): "read",
+    ("POST", "/jobs/dead-letter/requeue"): "write",
+    ("POST", "/jobs/(?P<id>[^/]+)/requeue"): "write",
+    ("POST", "/jobs/(?P<id>[^/]+)/cancel"): "write",
+    ("GET", "/tasks"): "read",
+    ("GET", "/attempts"): "read",
+    ("GET", "/workers"): "read",
+    ("GET", "/stats"): "read",
+    ("GET", "/openapi.json"): "open",
+    ("GET", "/(board.js|board.css|config.js|icon.svg)?"): "open",
+    ("GET", "/ws"): "open",  # the hello has the token
+}
+
+
+def test_every_route_has_the_scope_that_is_written_down() -> None:
+    found = {(method, path): scope for path, handler in ROUTES for method, scope in handler.scopes.items()}
+    assert found == SCOPES
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_each_scope_is_asked_for(server: Server, operation: Any) -> None:
+    path = operation.path.format(id="0123456789abcdef01234567")
+    body = {} if operation.method == "POST" else None
+    statuses = [server.ask(operation.method, path, body, token=token).status for token in (None, READ_TOKEN, TOKEN)]
+    match operation.scope:
+        case "open":
+            assert statuses[0] == 200
+        case "read":
+            assert statuses[0] == 401
+            assert statuses[1] == statuses[2] in (200, 404)
+        case _:
+            assert statuses[:2] == [401, 403]
+            assert statuses[2] not in (401, 403)
+
+
+def test_a_token_in_the_address_is_no_token(server: Server) -> None:
+    assert server.get(f"/jobs?token={TOKEN}", token=None).status == 401
+
+
+def test_many_wrong_tokens_are_429_and_an_address_is_heard_again_later() -> None:
+    now = 1000.0
+    doorkeeper = Doorkeeper(Settings(token="right"), clock=lambda: now)
+    codes: list[str] = []
+
+    def ask(token: str, address: str) -> str:
+        try:
+            doorkeeper.check(f"Bearer {token}", address, "read")
+        except Exception as error:
+            return str(getattr(error, "code", error))
+        return "in"
+
+    codes = [ask("wrong", "10.0.0.1") for _ in range(BURST + 5)]
+    assert codes == ["unauthorized"] * BURST + ["too_many_attempts"] * 5
+    assert ask("right", "10.0.0.1") == "too_many_attempts"
+    assert ask("right", "10.0.0.2") == "in"
+    now += 3.5
+    assert ask("right", "10.0.0.1") == "in"
+    assert [ask("wrong", "10.0.0.1"), ask("wrong", "10.0.0.1")] == ["unauthorized", "too_many_attempts"]
+
+
+def test_the_server_answers_429_with_retry_after(start_server: Start) -> None:
+    server = start_server()
+    answers = [server.get("/jobs", token="wrong") for _ in range(BURST + 3)]
+    assert [answer.status for answer in answers[:BURST]] == [401] * BURST
+    assert answers[-1].status == 429
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+def test_two_tokens_are_compared_as_bytes() -> None:
+    doorkeeper = Doorkeeper(Settings(token="pässwörd"))
+    doorkeeper.check_token("pässwörd".encode(), "", "write")
+    doorkeeper.check("Bearer " + "pässwörd".encode().decode("latin-1"), "", "write")
+    with pytest.raises(Exception, match="not known"):
+        doorkeeper.check_token(b"p", "", "read")
+
+
+# -- origins
+
+
+@pytest.mark.parametrize(
+    ("origin", "trusted"),
+    [
+        ("https://queue.example", True),
+        ("https://board.example", True),
+        ("https://board.example.evil", False),
+        ("http://board.example", False),
+        ("http://127.0.0.1:3000", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://127.0.0.1:8888", False),
+        ("http://127.0.0.1:x", False),
+        ("null", False),
+        ("", False),
+    ],
+)
+def test_pages_that_may_write(origin: str, trusted: bool) -> None:
+    settings = Settings(allowed_hosts=("queue.example",), cors_origins=("https://board.example",))
+    origins = Origins(settings, "127.0.0.1")
+    origins.ports |= {3000, 8080}
+    assert origins.trusts(origin, "127.0.0.1:3000") is trusted
+
+
+def test_cors_is_an_exact_list(start_server: Start) -> None:
+    server = start_server(cors_origins=("https://board.example",))
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    good = server.ask("OPTIONS", "/jobs", token=None, headers={"Origin": "https://board.example", **asked})
+    assert good.status == 204
+    assert good.headers["Access-Control-Allow-Origin"] == "https://board.example"
+    assert "Authorization" in good.headers["Access-Control-Allow-Headers"]
+    assert "Access-Control-Allow-Credentials" not in good.headers
+    bad = server.ask("OPTIONS", "/jobs", token=None, headers={"Origin": "https://board.example.evil", **asked})
+    assert "Access-Control-Allow-Origin" not in bad.headers
+    origin = {"Origin": "https://board.example"}
+    written = server.post("/jobs", {"task": "add", "payload": {"a": 1}}, headers=origin)
+    assert (written.status, written.headers["Access-Control-Allow-Origin"]) == (201, "https://board.example")
+    assert server.get("/jobs", token="wrong", headers=origin).headers["Access-Control-Allow-Origin"]
+
+
+def test_dev_lets_loopback_pages_in(start_server: Start) -> None:
+    server = start_server("--dev")
+    headers = {"Origin": "http://localhost:5173"}
+    assert server.post("/jobs", {"task": "add", "payload": {"a": 1}}, headers=headers).status == 201
+    headers = {"Origin": "http://evil.example"}
+    assert server.post("/jobs", {"task": "add", "payload": {"a": 1}}, headers=headers).status == 403
+
+
+def test_cors_for_everybody_is_refused() -> None:
+    with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+        Origins(Settings(cors_origins=("*",)), "127.0.0.1")
+
+
+# -- what a server refuses to be
+
+
+def run_server(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("DTQ_")} | settings
+    ports = ["--port", "0", "--ws-port", "0"]
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *ports, *arguments],
+        cwd=ROOT,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_without_a_token_it_listens_to_nobody_but_this_machine() -> None:
+    done = run_server({}, "--host", "0.0.0.0")  # noqa: S104
+    assert done.returncode != 0
+    assert "DTQ_TOKEN is not set" in done.stderr
+
+
+def test_a_made_token_goes_nowhere_without_a_terminal_or_a_ready_file() -> None:
+    done = run_server({})
+    assert done.returncode != 0
+    assert "DTQ_TOKEN is not set" in done.stderr
+
+
+def test_a_made_token_is_in_the_ready_file_only(start_server: Start, tmp_path: Path) -> None:
+    server = start_server(token="", read_token="")
+    ready = next(Path(server.log.parent).glob("ready.json"))
+    assert stat.S_IMODE(ready.stat().st_mode) == 0o600
+    token = json.loads(ready.read_text())["token"]
+    assert len(token) >= 32
+    assert server.get("/jobs", token=token).status == 200
+    assert server.get("/jobs", token=None).status == 401
+    assert token not in server.output()
+    assert server.stop() == 0
+    assert not ready.exists()
+
+
+# -- headers
+
+
+def test_every_answer_has_the_security_headers(server: Server) -> None:
+    for path in ("/", "/jobs", "/health", "/nothing", "/openapi.json"):
+        headers = server.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert "frame-ancestors" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert "Server" not in headers
+
+
+def test_a_request_id_is_kept_or_made_and_stands_in_the_log(server: Server) -> None:
+    given = server.get("/health/live", headers={"X-Request-Id": "mine-12345678"})
+    assert given.headers["X-Request-Id"] == "mine-12345678"
+    forged = server.get("/health/live", headers={"X-Request-Id": 'x"}\\ninjected'})
+    assert forged.headers["X-Request-Id"] != 'x"}\\ninjected'
+    lines = [json.loads(line) for line in server.output().splitlines() if line.startswith("{")]
+    mine = [line for line in lines if line.get("request_id") == "mine-12345678"]
+    assert [(line["method"], line["path"], line["status"]) for line in mine] == [("GET", "/health/live", 200)]

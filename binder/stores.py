@@ -1,4 +1,4 @@
-"""Hold both stores for as long as whoever started this lives; write their addresses, as shell variables, to the file given."""
+"""Hold both stores for as long as whoever started this lives; write their addresses to the file given, for a shell."""
 
 import os
 import shlex
@@ -16,6 +16,6 @@ with start_local_stores() as stores:
     new.write_text(
         f"export REDIS_URL={shlex.quote(stores.redis_url)}\nexport ATLAS_URI={shlex.quote(stores.atlas_uri)}\n"
     )
-    os.replace(new, target)
+    new.replace(target)
     while os.getppid() == parent:
         time.sleep(1)

@@ -120,6 +120,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return 2 * self.heartbeat_s
 
     @property
+    def inflight_s(self) -> float:
+        """How long a popped id may stay unclaimed before it is put back."""
+        return min(30.0, self.lease_s / 6)
+
+    @property
     def round_s(self) -> float:
         """Time between two rounds of the law, of reconciliation and of renewal."""
         return self.lease_s / 3

@@ -16,8 +16,6 @@ from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch,
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
 
-#: How long a popped id may stay unclaimed before the sweeper puts it back.
-INFLIGHT_S: Final = 30.0
 #: How long a cancel stays listed; the leader lists it again while it is needed.
 CANCEL_S: Final = 60.0
 #: The longest blocking pop.
@@ -64,6 +62,8 @@ class Broker:
 
     def __init__(self, settings: Settings) -> None:
         self.keys: Final = Keys.of(settings.namespace)
+        #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
+        self.inflight_s: Final = settings.inflight_s
         self._url = settings.redis_url
         self._redis = connect(self._url)
         self._fetch = self._script("fetch")
@@ -122,7 +122,7 @@ class Broker:
         with told(self._url, "fetch"):
             members = await self._fetch(
                 keys=[self.keys.inflight, *self.keys.lanes(lanes)],
-                args=[limit, int(INFLIGHT_S * 1000), *lanes, *claimed],
+                args=[limit, int(self.inflight_s * 1000), *lanes, *claimed],
             )
         return cast(list[str], members)
 

@@ -24,6 +24,7 @@ ANSWER_S: Final = 5.0
 def _options(answer_s: float) -> dict[str, Any]:
     return {
         "decode_responses": True,
+        "encoding_errors": "replace",  # Redis may hold anything: what is no text names no job and no worker
         "protocol": 2,
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": answer_s,

@@ -125,6 +125,11 @@ class Plan:
         found = [f"tier '{c.tier.name}' does not hold: {reason}" for c in self.checks for reason in c.reasons]
         found += self.work.summary().warnings
         found += advice.general(self.layout(self.recommended_workers), self.work)
+        by_mean = fewest(self.work, self.layout, self.max_utilisation, peak=False)
+        if by_mean <= self.recommended_workers * 2 / 3:
+            found.append(
+                f"the mean rate alone needs {by_mean} workers: autoscaling saves the rest outside the busiest hours"
+            )
         if self.recommended_workers > FEW_AT_FIRST:
             found.append(
                 f"rent no more than {FEW_AT_FIRST} workers until the traffic is there, "

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from typing import Any, Final
+
 import typer
+import typer.core
 
 from dtqkit.cli import demo, jobs, server, submit, up, worker
+from dtqkit.errors import DtqError
+
+#: Commands whose modules carry numpy and pandas: loaded when they are asked for, since workers import this package.
+LATE: Final = ("plan", "simulate")
+
+
+class Commands(typer.core.TyperGroup):
+    """All commands, the late ones as if they were registered."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        late = LATE if importlib.util.find_spec("simpy") else ()
+        return [*super().list_commands(ctx), *late]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in LATE:
+            return super().get_command(ctx, cmd_name)
+        try:
+            module = importlib.import_module(f"dtqkit.cli.{cmd_name}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("dtqkit"):
+                raise
+            raise DtqError(f"{cmd_name} needs {error.name}: pip install 'dtqkit[capacity]'") from None
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(alone)
+
 
 app = typer.Typer(
+    cls=Commands,
     help="A distributed task queue: durable jobs on Redis and MongoDB.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # an error is told in one line, by dtqkit.__main__

@@ -48,7 +48,10 @@ def plan(
         def layout(workers: int) -> System:
             return replace(System.default(workers), crashes=crashes)
 
-        with given.processes(SCENARIOS * replications * jobs_per_day) as executor, given.progress("scenarios") as progress:
+        with (
+            given.processes(SCENARIOS * replications * jobs_per_day) as executor,
+            given.progress("scenarios") as progress,
+        ):
             found = make_plan(
                 work,
                 offers,
@@ -92,7 +95,7 @@ def show(found: Plan, console: Console) -> None:
     by_workers = Table("workers", "busiest hour", *[f"p95 wait {p} (s)" for p in given.used(found.work)], "$ a month")
     for scenario in found.scenarios:
         waits = [
-            "without end" if math.isinf(wait.value) else f"{wait.value:.3g}" for wait in scenario.waits_p95.values()
+            "without end" if math.isinf(wait.value) else given.short(wait.value) for wait in scenario.waits_p95.values()
         ]
         price = found.price(scenario.workers)
         mark = " <" if scenario.workers == found.recommended_workers else ""

@@ -17,7 +17,7 @@ def bars(title: str, points: Sequence[tuple[str, float]], *, limit: float | None
         cells = list(("█" * round(WIDTH * value / most)).ljust(WIDTH))
         if mark is not None:
             cells[mark] = "|"
-        lines.append(f"{label:>{label_width}} {''.join(cells)} {value:.3g}")
+        lines.append(f"{label:>{label_width}} {''.join(cells)} {value:,.4g}")
     if limit is not None:
         lines.append(f"{'':>{label_width}} | at {limit:g}: the objective")
     return "\n".join(lines)

@@ -122,6 +122,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return made
 
 
+def short(value: float) -> str:
+    """Three digits, or all of a whole number."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def finite(value: object) -> object:
     """JSON has no infinity: null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

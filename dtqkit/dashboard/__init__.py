@@ -14,6 +14,6 @@ BOARD_JS: Final = FOLDER / "board.js"
 BOARD_CSS: Final = FOLDER / "board.css"
 
 #: What belongs to the page, by the name under which it is asked for; the first is the page itself.
-FILES: Final = ("index.html", "board.js", "board.css", "config.js", "icon.svg")
+FILES: Final = ("index.html", "board.js", "board.css", "page.js", "config.js", "icon.svg")
 
 __all__ = ["BOARD_CSS", "BOARD_JS", "FILES", "FOLDER"]

@@ -284,7 +284,7 @@ class DirectControl:
                 await self._broker.ask_to_stop([job.id], self._store.now().timestamp() * 1000)
             await self._broker.publish(encode_batch([event_of(job)]))
         except StoreUnavailable:
-            pass  # the leader asks again every 10 s
+            pass  # the leader asks again with its next survey
         return job
 
     async def requeue(self, job_id: str) -> Job:
@@ -301,12 +301,12 @@ class DirectControl:
         doc = await self._store.jobs.requeue(object_id(job.id), job.death_seq)
         if doc is None:
             return None
-        await self._store.dead.delete(doc["_id"], job.death_seq)
         again = to_job(doc)
         try:
+            await self._store.dead.delete(doc["_id"], job.death_seq)
             await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
         except StoreUnavailable:
-            pass  # recovery lists it
+            pass  # it has its other life: recovery lists it and takes its letter away
         return again
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:

@@ -1,4 +1,7 @@
 """A progress bar for jobs, that ends when they do."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (ipywidgets and anywidget leave most of their types open)
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class Progress(HBox):
         """On the queue's loop, until all are over."""
         for handle in self._handles:
             handle.keep_informed()
-        while not self._show():
+        while not self._show():  # noqa: ASYNC110 - a bar is drawn at a steady pace, however many jobs end
             await asyncio.sleep(TICK_S)
 
     def _show(self) -> bool:

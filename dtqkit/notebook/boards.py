@@ -1,4 +1,7 @@
 """The dashboard's board as a widget: the same board.js and board.css, fed by messages instead of a WebSocket."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (ipywidgets and anywidget leave most of their types open)
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Board(AnyWidget):
     def _keep(self, snapshot: dict[str, Any]) -> None:
         self.snapshot = snapshot
 
-    def _asked(self, _: AnyWidget, message: Any, buffers: list[memoryview]) -> None:
+    def _asked(self, _widget: AnyWidget, message: Any, _buffers: list[memoryview]) -> None:
         """A callback may run on any thread, where another loop runs: all it does is to hand the work over."""
         if isinstance(message, dict) and "op" in message:
             hand_over(self._queue.start, self._reply(message))

@@ -1,4 +1,7 @@
 """Plots of what the queue has done: from its own history, as matplotlib axes that can be drawn on further."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (matplotlib leaves most keyword arguments open, and a table's cells have no types)
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _MOST: Final = 5_000
 
 
 class Plots:
-    """`waits()`, `throughput()` and `depths()`: each takes `since` (an age such as `15m`, or a time) and axes of yours."""
+    """Each takes `since` (an age such as `15m`, or a time) and axes of yours, and returns the axes."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
@@ -54,12 +57,11 @@ class Plots:
             every = pd.date_range(bins.min(), bins.max(), freq=step)
             completed = bins[good].value_counts().reindex(every, fill_value=0)
             others = bins[~good].value_counts().reindex(every, fill_value=0)
-            width = pd.Timedelta(1, step) * 0.9
-            ax.bar(cast("Any", every), completed, width=width, align="edge", color="#3a9d6b", label="completed")
+            bar: dict[str, Any] = {"width": pd.Timedelta(f"1{step}") * 0.9, "align": "edge"}
+            ax.bar(cast("Any", every), completed, color="#3a9d6b", label="completed", **bar)
             if others.any():
-                ax.bar(
-                    cast("Any", every), others, width=width, align="edge", bottom=completed, color="#d4351c", label="failed or lost"
-                )
+                label = "failed or lost"
+                ax.bar(cast("Any", every), others, bottom=completed, color="#d4351c", label=label, **bar)
             _dates(ax)
         return _finished(ax, rows.empty)
 
@@ -106,7 +108,7 @@ _STEPS: Final = {"s": "second", "min": "minute", "h": "hour", "D": "day"}
 def _step(span: pd.Timedelta) -> str:
     """The width of bar that makes at most a hundred or so."""
     for step in _STEPS:
-        if span / pd.Timedelta(1, step) <= 120:
+        if span / pd.Timedelta(f"1{step}") <= 120:
             return step
     return "D"
 

@@ -1,4 +1,4 @@
-"""What a board is told while it is open: a snapshot, then news, gathered so that it comes at most five times a second."""
+"""What a board is told while it is open: a snapshot, then news, gathered to at most five messages a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from dtqkit.control import Control
-from dtqkit.errors import DtqError, StoreUnavailable
+from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, ProgressEvent
 from dtqkit.notebook.answers import plain
 
@@ -118,8 +118,6 @@ async def feed(
     """Run a feed until it is cancelled; what breaks it is logged, since nobody else would hear of it."""
     try:
         await Feed(control, push, keep).run()
-    except DtqError as error:
-        log.error("the board is not told any more: %s", error)
     except Exception:
         log.exception("the board is not told any more")
         raise

@@ -1,4 +1,7 @@
 """Fields of a form: a widget for each argument, made from its JSON Schema, and what was typed as a JSON value."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (ipywidgets and anywidget leave most of their types open)
 
 from __future__ import annotations
 

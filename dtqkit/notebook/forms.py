@@ -1,4 +1,7 @@
 """A form that submits jobs: made from a task's schema, so that it fits tasks of this process and of others alike."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (ipywidgets and anywidget leave most of their types open)
 
 from __future__ import annotations
 

@@ -25,9 +25,8 @@ def text(value: object) -> Markup:
 
 def el(name: str, *children: object, **attributes: object) -> Markup:
     """An element; `class_` is the attribute class, and one whose value is None is left out."""
-    shown = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items() if value is not None
-    )
+    given = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
+    shown = "".join(f' {key}="{text(value)}"' for key, value in given.items())
     if name in _VOID:
         return Markup(f"<{name}{shown}>")
     return Markup(f"<{name}{shown}>{''.join(map(text, children))}</{name}>")

@@ -1,4 +1,7 @@
 """`%dtq` and `%%dtq`: sugar for what the queue's methods do, after `%load_ext dtqkit.notebook`."""
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
+# (IPython leaves the user's names open)
 
 from __future__ import annotations
 

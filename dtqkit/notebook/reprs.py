@@ -52,7 +52,7 @@ def job_card(job: Job) -> Markup:
         ("ran", duration(last.run_s if last else None)),
         ("attempts", f"{len(attempts)} of at most {job.max_attempts}"),
     ]
-    if job.worker and not job.status == "pending":
+    if job.worker and job.status != "pending":
         facts.append(("worker", job.worker))
     if job.progress is not None and job.status != "completed":
         facts.append(("progress", f"{job.progress:.0%} {short(job.progress_message)}".rstrip()))
@@ -69,8 +69,8 @@ def job_card(job: Job) -> Markup:
 @never_raises
 def jobs_bar(statuses: Sequence[Status]) -> Markup:
     """Many jobs: a bar with a piece for each status, and the numbers in words."""
-    counts = Counter(statuses)
-    present = [status for status in STATUSES if counts[status]]
+    counts: Counter[str] = Counter(statuses)
+    present: list[Status] = [status for status in STATUSES if counts[status]]
     pieces = [el("i", class_=s, style=f"flex:{counts[s]}") for s in present]
     words = [el("span", f"{counts[s]:,} {s}", class_=s) for s in present]
     return card(

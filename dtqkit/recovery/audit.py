@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import INFLIGHT_S, Listed
+from dtqkit.broker.broker import Listed
 from dtqkit.broker.keys import member, split_member
 from dtqkit.jobs import Priority
 from dtqkit.store import Store
@@ -19,8 +19,6 @@ log = logging.getLogger("dtqkit.recovery")
 
 #: How far a score may be from a job's due time, in ms: clocks differ a little.
 _TOLERANCE_MS: Final = 2_000.0
-#: A waiting id whose score lies further ahead than this will not be seen again in time (ms).
-_FAR_MS: Final = 2_000.0 + INFLIGHT_S * 1000
 
 
 class Repairs(msgspec.Struct):
@@ -56,6 +54,8 @@ class Auditor:
         """By id. Redis is read before the record, so that what it lists and the record does not know is no new job."""
         listed = await self._broker.listed()
         now_ms = self._store.now().timestamp() * 1000
+        # What is popped with a score further ahead than this will not be seen again in time.
+        soon_ms = now_ms + _TOLERANCE_MS + self._broker.inflight_s * 1000
         repairs = Repairs()
         ready: dict[Priority, list[str]] = {}
         later: dict[str, float] = {}
@@ -67,7 +67,7 @@ class Auditor:
                 continue
             name = member(doc["priority"], str(doc["_id"]))
             waiting.add(name)
-            place = _place(doc, name, listed, now_ms)
+            place = _place(doc, name, listed, now_ms, soon_ms)
             if isinstance(place, float):
                 later[name] = place
                 repairs.rescored += name in listed.scheduled
@@ -86,12 +86,11 @@ class Auditor:
         return repairs
 
 
-def _place(doc: Document, name: str, listed: Listed, now_ms: float) -> str | float | None:
+def _place(doc: Document, name: str, listed: Listed, now_ms: float, soon_ms: float) -> str | float | None:
     """Where a waiting job must be put: in its lane (its id), in the schedule (a score), or nowhere: it is listed."""
     _, job_id = split_member(name)
     if job_id in listed.lanes:
         return None
-    soon_ms = now_ms + _FAR_MS
     if listed.inflight.get(name, soon_ms + 1) <= soon_ms:
         return None
     due = doc.get("due_at") if doc["status"] == "scheduled" else None

@@ -11,6 +11,7 @@ from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.broker import Tick
+from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
@@ -46,6 +47,9 @@ class Leader:
         self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
+        #: The round that is under way: apart from the ticks, so that a long one does not cost the lock.
+        self._round: asyncio.Task[None] | None = None
+        self._put_off = False
         self.leads = False
         self._begin(0.0)
 
@@ -74,6 +78,7 @@ class Leader:
                 if self.leads:
                     await asyncio.sleep(self._settings.heartbeat_s / 2)
         finally:
+            await self._end_round()
             if self.leads:
                 try:
                     await self._broker.resign(self._candidate)
@@ -99,15 +104,32 @@ class Leader:
             self._begin(asyncio.get_running_loop().time())
         self.leads = tick.leads
         if not tick.leads:
+            await self._end_round()
             return
         self._rounds.did("sweep", tick.swept)
         self._rounds.did("mend", tick.mended)
+        if tick.mended:
+            self._next_audit = 0.0
+        if self._round is None or self._round.done():
+            self._round = asyncio.create_task(self._run_round(tick), name="round of recovery")
+
+    async def _end_round(self) -> None:
+        if self._round is not None:
+            await end(self._round)
+            self._round = None
+
+    async def _run_round(self, tick: Tick) -> None:
+        """What fails stays due, so that the next round tries it again."""
         try:
             await self._recover(tick)
+            self._put_off = False
         except StoreUnavailable as error:
-            log.warning("a round of recovery is put off: %s", error)
+            if not self._put_off:
+                log.warning("recovery is put off: %s", error)
+            self._put_off = True
             # Workers could not renew either: once MongoDB is back, they get the time to do so first.
             self._law_from = asyncio.get_running_loop().time() + self._settings.round_s
+            self._next_survey = 0.0
         except Exception:
             log.exception("a round of recovery broke; the next one tries again")
 
@@ -116,19 +138,17 @@ class Leader:
         if tick.epoch != tick.run_id:
             self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
             self._next_survey = 0.0
-        if tick.mended:
-            self._next_audit = 0.0
         for worker, score in self._silence.silent(now).items():
             await self._bury(worker, score)
         if now >= self._next_survey or (self._recount_at is not None and now >= self._recount_at):
             await self._survey(now)
         if now >= self._next_audit:
-            self._next_audit = now + _AUDIT_ROUNDS * self._settings.round_s
             await self._audit()
+            self._next_audit = now + _AUDIT_ROUNDS * self._settings.round_s
         if now >= self._next_expiry:
-            self._next_expiry = now + _EXPIRE_S
             before = self._store.now() - timedelta(days=self._settings.retention_days)
             self._rounds.did("expire", await self._store.jobs.expire(before))
+            self._next_expiry = now + _EXPIRE_S
         if self._rounds.changed:
             await self._broker.note_rounds(self._rounds.encode())
 
@@ -150,21 +170,21 @@ class Leader:
     async def _survey(self, now: float) -> None:
         """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
         recount = self._recount_at is not None and now >= self._recount_at
-        self._recount_at = None
-        if now >= self._next_survey:
-            self._next_survey = now + self._settings.round_s
         survey = await self._store.jobs.survey(LIMIT)
         if survey.overdue and now >= self._law_from:
             self._rounds.did("law", await self._reaper.overdue(survey.overdue))
         await self._broker.ask_to_stop(survey.to_stop, self._store.now().timestamp() * 1000)
         self._rounds.did("survey", 0)
-        if await self._auditor.missing(survey.waiting):
-            if recount:
-                await self._audit()
-            else:
-                self._recount_at = now + self._settings.round_s * _AGAIN
+        if not await self._auditor.missing(survey.waiting):
+            self._recount_at = None
+        elif recount:
+            await self._audit()
+            self._recount_at = None
+        elif self._recount_at is None:
+            self._recount_at = now + self._settings.round_s * _AGAIN
         if survey.failed != survey.letters:
             await self._audit_dead_letters()
+        self._next_survey = max(self._next_survey, now + self._settings.round_s if not recount else 0.0)
 
     async def _audit(self) -> None:
         repairs = await self._auditor.audit()

@@ -19,8 +19,8 @@ from dtqkit.store import documents
 from dtqkit.store.client import told
 from dtqkit.store.documents import Document
 
-#: A claim that the server has not carried out by then, it never will (ms).
-CLAIM_MAX_MS: Final = 5_000
+#: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
+CLAIM_MAX_S: Final = 5.0
 #: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
 #: outcome is not known, which is better than a caller that hangs with a server that does.
 SUBMIT_S: Final = 2.0
@@ -32,6 +32,11 @@ _NAIVE: Final[CodecOptions[Document]] = CodecOptions()
 _NOT_CLAIMED: Final = dict.fromkeys(
     (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
 )
+
+
+def claim_max_s(lease_s: float) -> float:
+    """Seconds that the server may take for a claim: a small part of the lease that it gives."""
+    return min(CLAIM_MAX_S, lease_s / 6)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -106,7 +111,7 @@ class Jobs:
                 documents.claiming(claim, worker, lease_s),
                 projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
-                maxTimeMS=CLAIM_MAX_MS,
+                maxTimeMS=round(claim_max_s(lease_s) * 1000),
             )
 
     async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
@@ -123,7 +128,7 @@ class Jobs:
                         }
                     ],
                     "ordered": False,
-                    "maxTimeMS": CLAIM_MAX_MS,
+                    "maxTimeMS": round(claim_max_s(lease_s) * 1000),
                     "writeConcern": {"w": "majority", "j": True},
                 }
             )
@@ -135,9 +140,12 @@ class Jobs:
             return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
-        """Extend the leases of what runs under `claims`; returns the ids that still do."""
+        """Extend the leases of what runs under `claims`; returns the ids that still do.
+
+        Within a sixth of the lease: no answer is an answer too, for a lease that runs out.
+        """
         query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
-        with told(self._where, writes=True, point="renew"):
+        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6):
             answer = await self._jobs.update_many(query, documents.renewing(lease_s))
             if answer.matched_count == len(ids):
                 return set(ids)

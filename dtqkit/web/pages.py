@@ -14,6 +14,7 @@ _FILES: Final = {
     "": ("index.html", "text/html; charset=utf-8"),
     "board.js": ("board.js", "text/javascript; charset=utf-8"),
     "board.css": ("board.css", "text/css; charset=utf-8"),
+    "page.js": ("page.js", "text/javascript; charset=utf-8"),
     "config.js": ("config.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }

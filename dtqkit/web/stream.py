@@ -44,6 +44,7 @@ class StreamHandler(Base, WebSocketHandler):
         read_query(NO_QUERY, self.request.query)
         self.watched: frozenset[str] | None = None
         self._queue: deque[bytes] = deque()
+        self._begun = False  # the first message is a snapshot
         self._writing = False
         self._unsent = 0
         self._lost = False
@@ -101,7 +102,7 @@ class StreamHandler(Base, WebSocketHandler):
 
     def put(self, message: bytes) -> None:
         """Send `message` when the client has taken what came before; lose it, for a snapshot, when it is too slow."""
-        if not self._writing:
+        if self._begun and not self._writing:
             self._send(message)
             return
         self._unsent += len(message)
@@ -118,6 +119,7 @@ class StreamHandler(Base, WebSocketHandler):
 
     def restart(self, snapshot: bytes) -> None:
         """A snapshot, before the events that have come since it was asked for."""
+        self._begun = True
         self._queue.appendleft(snapshot)
         if not self._writing:
             self._next()

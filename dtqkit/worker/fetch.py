@@ -12,13 +12,14 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import Popper
+from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import Job, Priority
+from dtqkit.lifecycle import Released, SupportsRandom, decide
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
-from dtqkit.store.jobs import CLAIM_MAX_MS
+from dtqkit.store.jobs import Settlement, claim_max_s
 from dtqkit.worker.slots import Slots
 
 log = logging.getLogger("dtqkit.worker")
@@ -42,6 +43,9 @@ class Unresolved(msgspec.Struct, frozen=True):
     ids: list[ObjectId]
     claim: ObjectId
     sent: float
+    #: Whether it was for a job that had lost a worker, and whether that one must have this worker to itself.
+    suspect: bool = False
+    alone: bool = False
 
 
 def _ids(members: Sequence[str]) -> list[ObjectId]:
@@ -68,6 +72,8 @@ class Fetcher:
         lanes: Sequence[Priority],
         lease_s: float,
         start: Callable[[Claimed], None],
+        holds: Callable[[ObjectId], bool],
+        rng: SupportsRandom,
     ) -> None:
         self._broker = broker
         self._store = store
@@ -76,9 +82,14 @@ class Fetcher:
         self._lanes = tuple(lanes)
         self._lease_s = lease_s
         self._start = start
+        self._holds = holds
+        self._rng = rng
         self._popper: Popper = broker.popper(lanes)
         self._claimed: list[str] = []
         self._unresolved: Unresolved | None = None
+        #: Until when a claim of unknown outcome may still turn up, and when to look next.
+        self._doubtful_until = 0.0
+        self._look_at = 0.0
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -94,6 +105,10 @@ class Fetcher:
                         log.warning("cannot fetch: %s", error)
                     pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
                     await self._pause(pause_s)
+            if self._unresolved is not None:
+                await self._resolve(self._unresolved)
+        except StoreUnavailable as error:
+            log.warning("a claim is left to its lease: %s", error)
         finally:
             await self._popper.close()
 
@@ -120,13 +135,17 @@ class Fetcher:
         if self._unresolved is not None:
             await self._resolve(self._unresolved)
             return
+        now = asyncio.get_running_loop().time()
+        if self._look_at <= now < self._doubtful_until:
+            self._look_at = now + self._lease_s / 3
+            await self._release_strays()
         free = await self._slots.free()
         if self._stopping.is_set():
             return
         claimed, self._claimed = self._claimed, []
         members = await self._broker.fetch(self._lanes, free, claimed)
         if not members:
-            popped = await self._popper.pop()
+            popped = await self._popper.pop(BLOCK_S if now >= self._doubtful_until else min(BLOCK_S, self._lease_s / 6))
             if popped is None:
                 return
             await self._claim([popped])
@@ -148,13 +167,14 @@ class Fetcher:
                 docs = [doc] if doc else []
             else:
                 docs = await self._store.jobs.claim_many(ids, claim, self._worker, self._lease_s)
+            held, since = await self._still_held(docs, claim, sent)
         except StoreUnavailable:
-            self._unresolved = Unresolved(ids, claim, sent)
+            self._doubt(Unresolved(ids, claim, sent))
             raise
-        if len(docs) > 1:  # in the order in which they stood in their lanes
+        if len(held) > 1:  # in the order in which they stood in their lanes
             place = {job: i for i, job in enumerate(ids)}
-            docs.sort(key=lambda doc: place[doc["_id"]])
-        self._take(docs, claim, sent)
+            held.sort(key=lambda doc: place[doc["_id"]])
+        self._take(held, claim, since)
         if len(docs) < len(ids):
             taken = {doc["_id"] for doc in docs}
             return await self._leftovers([job for job in ids if job not in taken])
@@ -164,20 +184,51 @@ class Fetcher:
         for doc in docs:
             self._start(Claimed(doc["_id"], claim, to_job(doc), sent))
 
+    async def _still_held(
+        self, docs: list[Document], claim: ObjectId, sent: float
+    ) -> tuple[list[Document], float]:
+        """What was claimed, and since when at the earliest. A late reply is no proof: the job may have been taken."""
+        now = asyncio.get_running_loop().time()
+        if not docs or now - sent <= self._lease_s / 3:
+            return docs, sent
+        still = await self._store.jobs.renew([doc["_id"] for doc in docs], [claim], self._lease_s)
+        return [doc for doc in docs if doc["_id"] in still], now
+
+    def _doubt(self, claim: Unresolved) -> None:
+        self._unresolved = claim
+        self._look_at = claim.sent + self._lease_s / 3
+        self._doubtful_until = claim.sent + 2 * self._lease_s
+
     async def _resolve(self, claim: Unresolved) -> None:
         """Find out what a claim took, once the server cannot carry it out any more."""
-        loop = asyncio.get_running_loop()
-        wait_s = claim.sent + CLAIM_MAX_MS / 1000 + 1.0 - loop.time()
+        wait_s = claim.sent + 1.2 * claim_max_s(self._lease_s) - asyncio.get_running_loop().time()
         if wait_s > 0:
-            await self._pause(wait_s)
-        docs = await self._store.jobs.held(claim.ids, claim.claim)
-        sent = claim.sent
-        if docs and loop.time() - sent > self._lease_s / 3:
-            sent = loop.time()
-            still = await self._store.jobs.renew([d["_id"] for d in docs], [claim.claim], self._lease_s)
-            docs = [doc for doc in docs if doc["_id"] in still]
+            await asyncio.sleep(wait_s)
+        found = await self._store.jobs.held(claim.ids, claim.claim)
+        docs, sent = await self._still_held(found, claim.claim, claim.sent)
         self._unresolved = None
+        if docs and claim.suspect:
+            self._slots.suspect, self._slots.alone = docs[0]["_id"], claim.alone
         self._take(docs, claim.claim, sent)
+
+    async def _release_strays(self) -> None:
+        """Give back what the record says runs here and does not: a claim that arrived after its outcome was asked for.
+
+        No claim is under way while this runs.
+        """
+        docs = [doc for doc in await self._store.jobs.running_of(self._worker) if not self._holds(doc["_id"])]
+        if not docs:
+            return
+        log.warning("%d claims came late and are given back", len(docs))
+        jobs = [to_job(doc) for doc in docs]
+        await self._store.jobs.settle(
+            [
+                Settlement(doc["_id"], doc["claim"], job.token, decide(job, Released(0.0), self._rng))
+                for doc, job in zip(docs, jobs, strict=True)
+            ]
+        )
+        now_ms = self._store.now().timestamp() * 1000
+        await self._broker.put_back({member(job.priority, job.id): now_ms for job in jobs})
 
     # -- what a claim did not take
 
@@ -222,11 +273,11 @@ class Fetcher:
             found = await self._store.jobs.claim_one(
                 doc["_id"], claim, self._worker, self._lease_s, max_losses=doc["losses"]
             )
+            held, sent = await self._still_held([found] if found else [], claim, sent)
         except StoreUnavailable:
-            self._unresolved = Unresolved([doc["_id"]], claim, sent)
+            self._doubt(Unresolved([doc["_id"]], claim, sent, suspect=True, alone=alone))
             raise
-        if found is not None:
-            self._slots.suspect = found["_id"]
-            self._slots.alone = alone
-            self._take([found], claim, sent)
+        if held:
+            self._slots.suspect, self._slots.alone = doc["_id"], alone
+            self._take(held, claim, sent)
         return True

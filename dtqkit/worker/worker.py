@@ -87,6 +87,8 @@ class Worker:
             lanes=lanes,
             lease_s=settings.lease_s,
             start=self._start,
+            holds=self._held.__contains__,
+            rng=random.Random() if rng is None else rng,
         )
         self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
         self._executor = Executor(registry, self._pool, settings.max_result)
@@ -221,6 +223,15 @@ class Worker:
         while True:
             await asyncio.sleep(step_s)
             await self._renew(self._settings.lease_s / 3)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Stop what could not be renewed for a whole lease, by an error or for want of an answer: a release."""
+        now = self._loop.time()
+        for held in self._held.values():
+            if held.attempt.reason is None and now - held.lease_from >= self._settings.lease_s:
+                log.warning("job %s is given up: no renewal for a whole lease", held.claimed.job.id)
+                held.attempt.stop("release")
 
     async def _renew(self, older_than_s: float) -> None:
         now = self._loop.time()
@@ -233,9 +244,6 @@ class Worker:
             )
         except StoreUnavailable as error:
             log.warning("cannot renew %d leases: %s", len(due), error)
-            for held in due:
-                if now - held.lease_from >= self._settings.lease_s:
-                    held.attempt.stop("release")
             return
         for held in due:
             if held.claimed.id in still:

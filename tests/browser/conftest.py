@@ -15,7 +15,16 @@ from tests.browser.tasks import HEALTHY
 from tests.serving import READ_TOKEN, TOKEN, Server
 from tests.workers import Workers
 
-ARGUMENTS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 expect.set_options(timeout=10_000)
 
@@ -110,7 +119,7 @@ class Board:
         return self.page.locator(f"tr[data-id='{job_id}']")
 
     def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        self.page.get_by_role("navigation", name="Views").get_by_role("button", name=name).click()
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
@@ -145,7 +154,8 @@ class Boards:
 
 
 @pytest.fixture
-def new_board(browser: Browser) -> Iterator[Boards]:
+def new_board(browser: Browser, server: Server) -> Iterator[Boards]:
+    """Depends on the server, so that no board sees it go when the test is over."""
     boards = Boards(browser)
     yield boards
     boards.close()

@@ -3,6 +3,7 @@
 import re
 from datetime import date
 
+from bson import ObjectId
 from playwright.sync_api import expect
 
 from dtqkit import TaskQueue
@@ -126,7 +127,7 @@ def test_a_job_opens_with_its_payload_its_attempts_and_its_error(
     panel = board.job(job.id)
     expect(panel.get_by_role("heading", name="explode")).to_be_focused()
     expect(panel.locator(".error")).to_have_text("ValueErrorno fuse")
-    expect(panel.get_by_role("region", name="Traceback", exact=True)).to_contain_text('raise ValueError(message)')
+    expect(panel.get_by_role("region", name="Traceback", exact=True)).to_contain_text("raise ValueError(message)")
     expect(panel.get_by_role("region", name="Payload")).to_contain_text('"message": "no fuse"')
     expect(panel.locator(".attempts li")).to_have_count(2)
     board.page.keyboard.press("Escape")
@@ -198,14 +199,12 @@ def test_a_killed_server_leaves_the_last_data_and_is_found_again(
     meanwhile = tasks.submit_many([walk.bind(1)])[0]
     server.start()
     board.button("Try now").click()
-    expect(board.light).to_have_text("Live")
+    expect(board.light).to_have_text("Live", timeout=30_000)  # chromium itself holds back a socket that failed often
     expect(board.banner).to_be_hidden()
     expect(board.row(meanwhile.id).locator("td.status")).to_have_text("Completed")
 
 
-def test_a_wrong_token_is_refused_and_the_right_one_is_kept_for_the_tab(
-    new_board: Boards, server: Server
-) -> None:
+def test_a_wrong_token_is_refused_and_the_right_one_is_kept_for_the_tab(new_board: Boards, server: Server) -> None:
     board = new_board()
     board.page.goto(server.http)
     expect(board.page.get_by_label("Token")).to_be_focused()
@@ -245,8 +244,6 @@ def test_markup_in_names_errors_and_payloads_stays_text(board: Board, server: Se
     evil = '<img src="x" onerror="document.title=1"><b>bold</b>'
     job = tasks.submit_many([explode.bind(evil)])[0]
     row = job.record
-    from bson import ObjectId
-
     name = f"{evil}<script>document.title=1</script>"
     document = {
         "_id": ObjectId(),
@@ -329,8 +326,8 @@ def test_everything_is_reached_by_the_keyboard(board: Board, server: Server, tas
     expect(board.row(jobs[1].id).get_by_role("button")).to_be_focused()
     keys.press("2")
     expect(board.page.get_by_text("No dead letters.")).to_be_visible()
-    keys.press("?")
-    expect(board.page.get_by_role("dialog", name="Keys")).to_be_visible()
+    keys.press("n")
+    expect(board.side.get_by_role("heading", name="Submit a job")).to_be_visible()
 
 
 def test_the_first_row_tells_depths_rates_and_workers(

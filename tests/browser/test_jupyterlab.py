@@ -52,8 +52,11 @@ class Lab:
         environ = {**os.environ, "PYTHONPATH": str(ROOT), **{k: str(folder / v) for k, v in private.items()}}
         self._log = (folder / "lab.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self._port}"]
-            + ["--ServerApp.port_retries=0", f"--IdentityProvider.token={self._token}", f"--ServerApp.root_dir={folder}"],
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *(f"--port={self._port}", "--ServerApp.port_retries=0"),
+                *(f"--IdentityProvider.token={self._token}", f"--ServerApp.root_dir={folder}"),
+            ],
             env=environ,
             stdout=self._log,
             stderr=subprocess.STDOUT,

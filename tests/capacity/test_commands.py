@@ -31,7 +31,21 @@ def test_plan_says_what_to_rent_and_draws_it(tmp_path: Path) -> None:
 
 
 def test_plan_as_json_is_json_alone_and_an_endless_wait_is_null() -> None:
-    done = runner.invoke(app, ["plan", "--jobs-per-day", "100000", "--mean-service", "30.5", "--replications", "1", "--service", "deterministic", "--json"])
+    done = runner.invoke(
+        app,
+        [
+            "plan",
+            "--jobs-per-day",
+            "100000",
+            "--mean-service",
+            "30.5",
+            "--replications",
+            "1",
+            "--service",
+            "deterministic",
+            "--json",
+        ],
+    )
     found = json.loads(done.stdout)
     assert found["required_workers"]["mean"] == 45
     assert [tier["wait_p95_s"] for tier in found["tiers"]] == [None] * 3
@@ -48,7 +62,19 @@ def test_simulate_shows_waits_with_intervals_and_says_that_it_is_unstable(tmp_pa
 
 
 def test_simulate_as_json_has_every_option_s_effect() -> None:
-    options = ["--workers", "3", "--strict", "--failures", "0.1", "--mtbf-h", "2", "--max-workers", "5", "--backlog", "50"]
+    options = [
+        "--workers",
+        "3",
+        "--strict",
+        "--failures",
+        "0.1",
+        "--mtbf-h",
+        "2",
+        "--max-workers",
+        "5",
+        "--backlog",
+        "50",
+    ]
     done = runner.invoke(app, ["simulate", *SMALL, *options, "--horizon", "2h", "--json"])
     found = json.loads(done.stdout)
     assert found["stable"]

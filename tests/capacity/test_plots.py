@@ -31,15 +31,15 @@ def plan() -> cap.Plan:
 
 Draw = Callable[[cap.Result, cap.Plan], Axes]
 DRAW: dict[str, Draw] = {
-    "depth": lambda result, plan: result.plot.depth(),
-    "tail": lambda result, plan: result.plot.tail(real=[1.0, 5.0, 9.0], theory=cap.mmc(0.05, 20, 3)),
-    "waits": lambda result, plan: result.plot.waits(),
-    "workers": lambda result, plan: plan.plot.workers(),
-    "frontier": lambda result, plan: plan.plot.frontier(),
-    "quotas": lambda result, plan: plan.plot.quotas(date(2027, 1, 1)),
-    "sensitivity": lambda result, plan: plan.plot.sensitivity(plan.sensitivity(replications=2)),
-    "wait_curve": lambda result, plan: plots.wait_curve(WORK, 3, [0.5, 0.8], replications=2),
-    "dedicated_shared": lambda result, plan: plots.dedicated_shared(WORK, 3, replications=2),
+    "depth": lambda result, _: result.plot.depth(),
+    "tail": lambda result, _: result.plot.tail(real=[1.0, 5.0, 9.0], theory=cap.mmc(0.05, 20, 3)),
+    "waits": lambda result, _: result.plot.waits(),
+    "workers": lambda _, plan: plan.plot.workers(),
+    "frontier": lambda _, plan: plan.plot.frontier(),
+    "quotas": lambda _, plan: plan.plot.quotas(date(2027, 1, 1)),
+    "sensitivity": lambda _, plan: plan.plot.sensitivity(plan.sensitivity(replications=2)),
+    "wait_curve": lambda _result, _plan: plots.wait_curve(WORK, 3, [0.5, 0.8], replications=2),
+    "dedicated_shared": lambda _result, _plan: plots.dedicated_shared(WORK, 3, replications=2),
 }
 
 

@@ -64,7 +64,9 @@ def test_both_engines_give_the_same_result() -> None:
 
 def test_little_holds_between_depth_and_wait() -> None:
     result = cap.simulate(SHARED, TENK, "1d", 20)
-    by_little = result.by_replication("wait", warm_up_s=0) * np.array([len(r.wait) for r in result.replications]) / 86_400
+    by_little = (
+        result.by_replication("wait", warm_up_s=0) * np.array([len(r.wait) for r in result.replications]) / 86_400
+    )
     assert result.by_replication("depth", warm_up_s=0) == pytest.approx(by_little, rel=0.02)
 
 
@@ -109,7 +111,7 @@ def test_retries_and_crashes_are_said_with_what_they_take() -> None:
 
 def test_a_comparison_under_common_random_numbers_sees_what_two_intervals_cannot() -> None:
     table = cap.compare(SHARED, SHARED.with_workers(shared=6), TENK, "6h", 10)
-    row = table.loc["wait mean all (s)"]
+    row = table.to_dict(orient="index")["wait mean all (s)"]
     assert row["high"] < 0
     assert row["difference"] == pytest.approx(row["second"] - row["first"])
     own = cap.simulate(SHARED, TENK, "6h", 10).wait

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, cast
 
 from dtqkit.broker.broker import Tick
 from dtqkit.errors import StoreUnavailable
+from dtqkit.events import Depths
 from dtqkit.jobs import Job, JobError
 from dtqkit.lifecycle import Change, SupportsRandom
 from dtqkit.recovery import leader
@@ -56,19 +57,19 @@ def lost_reply_is_not_mine() -> None:
     """Trap 3: a claim whose reply did not come took nothing."""
     claim = Fetcher._claim
 
-    async def naive(self: Fetcher, members: Sequence[str]) -> None:
+    async def naive(self: Fetcher, members: Sequence[str]) -> Collection[str]:
         try:
-            await claim(self, members)
+            return await claim(self, members)
         except StoreUnavailable:
             self._unresolved = None
             raise
 
     Fetcher._claim = naive
 
-    async def nothing(self: Fetcher, held: object) -> None:
+    async def nothing(self: Fetcher) -> None:
         pass
 
-    Fetcher.release_strays = nothing
+    Fetcher._release_strays = nothing
 
 
 def find_by_claim_alone() -> None:
@@ -120,12 +121,12 @@ def beat_from_the_loop() -> None:
     """Trap 9: the beat needs the loop that tasks may block."""
     once = Beat._once
 
-    def naive(self: Beat, *arguments: Any) -> Any:
+    def naive(self: Beat, beat: Callable[..., Sequence[Any]], depths: Depths | None) -> Any:
         async def turn() -> None:
             pass
 
         asyncio.run_coroutine_threadsafe(turn(), _loop[0]).result()
-        return once(self, *arguments)
+        return once(self, beat, depths)
 
     run = Worker.run
 

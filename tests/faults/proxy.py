@@ -34,8 +34,7 @@ class _Link:
         proxy = self.proxy
         while data := await reader.read(65_536):
             await proxy.gate()
-            if proxy.mode == "swallow" or (proxy.swallows is not None and proxy.swallows in data):
-                proxy.swallows = None
+            if proxy.mode == "swallow" or proxy.takes(data):
                 self.mute = True
             self.server.write(data)
             await self.server.drain()
@@ -61,14 +60,16 @@ class Proxy:
         self.port = 0
         self.mode: Mode = "pass"
         self.delay_s = 0.0
-        #: The next request that contains this is forwarded and its reply swallowed.
+        #: The next requests that contain this are forwarded and their replies swallowed; how many are still to come.
         self.swallows: bytes | None = None
+        self._times = 0
         #: Whether a connection is cut after its reply was swallowed, or stays silent.
         self.cuts_swallowed = True
         #: What the faults hit: replies' bytes swallowed, connections cut or refused, pieces held up.
         self.swallowed = 0
         self.cut = 0
         self.held_up = 0
+        self._server: asyncio.Server | None = None
         self._open = asyncio.Event()
         self._links: set[_Link] = set()
         self._loop = asyncio.new_event_loop()
@@ -100,10 +101,20 @@ class Proxy:
 
         self._call(change())
 
-    def swallow_next(self, request: bytes, *, cut: bool = True) -> None:
-        """Forward the next request that contains `request`, and swallow its reply; then cut, or stay silent."""
+    def swallow_next(self, request: bytes, *, times: int = 1, cut: bool = True) -> None:
+        """Forward the next requests that contain `request`, and swallow each reply; then cut, or stay silent."""
         self.cuts_swallowed = cut
+        self._times = times
         self.swallows = request
+
+    def takes(self, data: bytes) -> bool:
+        """Whether the reply to this request is to be swallowed."""
+        if self.swallows is None or self.swallows not in data:
+            return False
+        self._times -= 1
+        if not self._times:
+            self.swallows = None
+        return True
 
     def _drop(self) -> None:
         for link in list(self._links):
@@ -150,7 +161,8 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         async def finish() -> None:
-            self._server.close()
+            if self._server is not None:
+                self._server.close()
             self._open.set()
             self._drop()
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

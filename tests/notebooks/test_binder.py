@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -19,21 +20,38 @@ ENVIRON = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PA
 
 def test_repo2docker_makes_a_dockerfile_of_it() -> None:
     made = subprocess.run(
-        ["jupyter-repo2docker", "--no-build", "--debug", str(ROOT)], env=ENVIRON, capture_output=True, text=True, timeout=60
+        ["jupyter-repo2docker", "--no-build", "--debug", str(ROOT)],
+        env=ENVIRON,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert made.returncode == 0, made.stderr
     dockerfile = made.stdout + made.stderr
-    for part in ("redis-server", "binder/requirements.txt", "./binder/postBuild", 'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"'):
+    for part in (
+        "redis-server",
+        "binder/requirements.txt",
+        "./binder/postBuild",
+        'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"',
+    ):
         assert part in dockerfile, part
 
 
 def test_start_brings_up_both_stores_and_then_becomes_what_it_was_asked_to_run(tmp_path: Path) -> None:
     # Given a person's environment without any stores
     environ = {k: v for k, v in ENVIRON.items() if k not in ("REDIS_URL", "ATLAS_URI")}
-    program = "from dtqkit import TaskQueue\nwith TaskQueue() as queue: print(queue.depths().running, queue.settings.atlas_uri)"
+    program = (
+        "from dtqkit import TaskQueue\n"
+        "with TaskQueue() as queue: print(queue.depths().running, queue.settings.atlas_uri)"
+    )
     # When Binder starts a program
     ran = subprocess.run(
-        [BINDER / "start", sys.executable, "-c", program], env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=60
+        [BINDER / "start", sys.executable, "-c", program],
+        env=environ,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
     )
     # Then it has both, on loopback
     assert ran.returncode == 0, ran.stderr
@@ -46,8 +64,6 @@ def test_start_brings_up_both_stores_and_then_becomes_what_it_was_asked_to_run(t
 
 
 def _listens(port: int) -> bool:
-    import socket
-
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 

@@ -30,6 +30,11 @@ for i, want in pairs(wanted) do
   end
 end
 
+-- What is no plain text is no worker's id, and nobody could ask for it to be forgotten.
+for _, worker in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+  if string.find(worker, '[%c\128-\255]') then redis.call('ZREM', KEYS[4], worker) end
+end
+
 local lanes = {high = KEYS[7], medium = KEYS[8], low = KEYS[9]}
 local function move(set, push)
   local due = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, ARGV[3])

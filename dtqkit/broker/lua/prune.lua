@@ -4,7 +4,8 @@
 -- Returns how many were dropped.
 local dropped = 0
 for i = 1, #ARGV, 2 do
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+  -- As numbers: versions of Redis write the same score in different ways.
+  if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i])) == tonumber(ARGV[i + 1]) then
     dropped = dropped + redis.call('ZREM', KEYS[1], ARGV[i])
   end
 end

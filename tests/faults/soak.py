@@ -1,0 +1,86 @@
+"""Random runs, one after the other, for as long as it is told: python -m tests.faults.soak --minutes 10 [--seed 1].
+
+The stores and the worker w1 live on from run to run, so that what they leak can be seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dtqkit.local import start_local_stores
+from tests.faults.chaos import Chaos, Report
+from tests.faults.work import Nursery
+from tests.faults.world import World
+
+REAL: dict[str, Any] = {"heartbeat_s": 2.0, "lease_s": 180.0, "grace_s": 10.0}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=None, help="of the first run; each next one is one more")
+    parser.add_argument("--real", action="store_true", help="with the real times instead of the scaled ones")
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--faults", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=None, help="a file that gets a line of JSON for each run")
+    arguments = parser.parse_args()
+    seed = random.randrange(10**9) if arguments.seed is None else arguments.seed
+    settings = REAL if arguments.real else {}
+    until = time.monotonic() + 60 * arguments.minutes
+    reports: list[Report] = []
+    directory = Path(tempfile.mkdtemp(prefix="dtqkit-soak-"))
+    print(f"first seed {seed}; logs of the workers in {directory}", flush=True)
+    with start_local_stores() as stores, Nursery() as nursery:
+        while time.monotonic() < until or not reports:
+            home = directory / str(seed)
+            home.mkdir()
+            with World(stores, nursery, home, **settings) as world:
+                report = Chaos(world, seed, count=arguments.jobs, faults=arguments.faults).run()
+            reports.append(report)
+            show(report)
+            if arguments.out is not None:
+                with arguments.out.open("a") as out:
+                    out.write(json.dumps(report, default=vars) + "\n")
+            seed += 1
+    return summary(reports)
+
+
+def show(report: Report) -> None:
+    faults = ", ".join(fault.name if fault.hit else f"({fault.name}: missed)" for fault in report.faults)
+    repairs = sum(report.repairs.values())
+    print(
+        f"seed {report.seed}: {report.jobs} jobs, {report.attempts} attempts, {report.lost} lost and run again, "
+        f"{report.hits} faults [{faults}], {repairs} repairs, w1 {report.resident_mb:.1f} MB"
+        f"{' leads' if report.led else ''}, {len(report.violations)} violations, {report.took_s:.0f} s",
+        flush=True,
+    )
+    for line in report.violations:
+        print(f"  VIOLATION {line}", flush=True)
+
+
+def summary(reports: list[Report]) -> int:
+    repairs: Counter[str] = Counter()
+    for report in reports:
+        repairs.update(report.repairs)
+    broken = [report.seed for report in reports if report.violations]
+    print(
+        f"{len(reports)} runs, {sum(r.jobs for r in reports)} jobs, {sum(r.hits for r in reports)} faults that hit, "
+        f"{sum(r.lost for r in reports)} attempts lost and made up for, repairs {dict(repairs)}, "
+        f"violations in {len(broken)} runs {broken or ''}"
+    )
+    resident = [report.resident_mb for report in reports]
+    print(f"resident MB of a worker at the end of a run: median {statistics.median(resident):.1f}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

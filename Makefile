@@ -72,5 +72,9 @@ docs-check: install ## the examples of the README and the rules of the notebooks
 bench: install ## measure, and write bench-out/
 	$(BIN)/python -m tests.benchmarks
 
+MINUTES ?= 10
+soak: install ## random runs of jobs and faults, for MINUTES=10 (or SOAK="--seed 1 --real")
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK)
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .dtqkit bench-out

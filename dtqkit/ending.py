@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-#: Pause between two requests, in seconds.
-_AGAIN_S: Final = 0.2
+#: Pause between two requests, in seconds. Long enough for the first to be carried out: a second one that comes while
+#: MongoDB's driver still takes back its lock leaves that lock held for ever.
+_AGAIN_S: Final = 2.0
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

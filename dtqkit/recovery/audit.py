@@ -60,21 +60,22 @@ class Auditor:
         ready: dict[Priority, list[str]] = {}
         later: dict[str, float] = {}
         waiting: set[str] = set()
-        async for doc in self._store.jobs.waiting():
-            if doc.get("cancel_requested"):
-                await self._store.jobs.cancel(doc["_id"])
-                repairs.cancelled += 1
-                continue
-            name = member(doc["priority"], str(doc["_id"]))
-            waiting.add(name)
-            place = _place(doc, name, listed, now_ms, soon_ms)
-            if isinstance(place, float):
-                later[name] = place
-                repairs.rescored += name in listed.scheduled
-                repairs.listed += name not in listed.scheduled
-            elif isinstance(place, str):
-                ready.setdefault(doc["priority"], []).append(place)
-                repairs.listed += 1
+        async for docs in self._store.jobs.waiting():
+            for doc in docs:
+                if doc.get("cancel_requested"):
+                    await self._store.jobs.cancel(doc["_id"])
+                    repairs.cancelled += 1
+                    continue
+                name = member(doc["priority"], str(doc["_id"]))
+                waiting.add(name)
+                place = _place(doc, name, listed, now_ms, soon_ms)
+                if isinstance(place, float):
+                    later[name] = place
+                    repairs.rescored += name in listed.scheduled
+                    repairs.listed += name not in listed.scheduled
+                elif isinstance(place, str):
+                    ready.setdefault(doc["priority"], []).append(place)
+                    repairs.listed += 1
         if ready or later:
             await self._broker.push(ready, later)
         repairs.pruned = await self._broker.prune(

@@ -49,6 +49,7 @@ class Leader:
         self._vacant = asyncio.Event()
         #: The round that is under way: apart from the ticks, so that a long one does not cost the lock.
         self._round: asyncio.Task[None] | None = None
+        self._round_since = 0.0
         self._put_off = False
         self.leads = False
         self._begin(0.0)
@@ -78,7 +79,8 @@ class Leader:
                 if self.leads:
                     await asyncio.sleep(self._settings.heartbeat_s / 2)
         finally:
-            await self._end_round()
+            if self._round is not None:
+                await end(self._round)
             if self.leads:
                 try:
                     await self._broker.resign(self._candidate)
@@ -104,19 +106,18 @@ class Leader:
             self._begin(asyncio.get_running_loop().time())
         self.leads = tick.leads
         if not tick.leads:
-            await self._end_round()
-            return
+            return  # a round that is under way goes on: two leaders do no harm
         self._rounds.did("sweep", tick.swept)
         self._rounds.did("mend", tick.mended)
         if tick.mended:
             self._next_audit = 0.0
+        now = asyncio.get_running_loop().time()
         if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._run_round(tick), name="round of recovery")
-
-    async def _end_round(self) -> None:
-        if self._round is not None:
-            await end(self._round)
-            self._round = None
+            self._round_since = now
+        elif now - self._round_since > self._settings.lease_s:
+            # Nobody recovers while it leads: better a process that is started again.
+            raise RuntimeError(f"a round of recovery has hung for {now - self._round_since:.0f} s")
 
     async def _run_round(self, tick: Tick) -> None:
         """What fails stays due, so that the next round tries it again."""

@@ -23,8 +23,10 @@ from dtqkit.store.documents import Document
 CLAIM_MAX_S: Final = 5.0
 #: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
 #: outcome is not known, which is better than a caller that hangs with a server that does.
-SUBMIT_S: Final = 2.0
+SUBMIT_S: Final = 1.75
 SUBMITS_A_SECOND: Final = 1_000
+#: Documents that are looked through at a time.
+_BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
@@ -318,12 +320,13 @@ class Jobs:
             to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
         )
 
-    async def waiting(self) -> AsyncIterator[Document]:
-        """All that waits: _id, status, priority, due_at, cancel_requested."""
+    async def waiting(self) -> AsyncIterator[list[Document]]:
+        """All that waits, some thousands at a time: _id, status, priority, due_at, cancel_requested."""
         fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
         with told(self._where):
-            async for doc in self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=10_000):
-                yield doc
+            cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
+            while docs := await cursor.to_list(_BATCH):
+                yield docs
 
     async def failed(self) -> AsyncIterator[Document]:
         """All that failed, as far as a dead letter and its recovery need it."""

@@ -17,6 +17,8 @@ from dtqkit.store.jobs import Jobs
 
 #: How long connecting may take, in seconds.
 OPEN_S: Final = 3.0
+#: How long an answer to a ping may take, in seconds.
+PING_S: Final = 1.5
 
 
 class Store:
@@ -45,7 +47,8 @@ class Store:
                 await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
     async def ping(self) -> None:
-        with told(self._where):
+        # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
+        with told(self._where), pymongo.timeout(PING_S):
             await self._client.admin.command("ping")
 
     def now(self) -> datetime:

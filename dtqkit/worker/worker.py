@@ -220,9 +220,12 @@ class Worker:
     async def _renew_for_ever(self) -> None:
         """Each third of a lease: renew what is older than that; give up what could not be renewed for a whole one."""
         step_s = self._settings.lease_s / 6
+        renewing: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(step_s)
-            await self._renew(self._settings.lease_s / 3)
+            if renewing is None or renewing.done():
+                renewing = self._watch(self._renew(self._settings.lease_s / 3), "renew leases")
+            # Whatever becomes of that: it may hang.
             self._give_up()
 
     def _give_up(self) -> None:

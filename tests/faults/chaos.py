@@ -68,25 +68,31 @@ class Chaos:
         self._seen_rounds: dict[tuple[str, str], int] = {}
 
     def run(self) -> Report:
-        world, report, rng = self._world, self.report, self._rng
-        for name in ("w1", "w2", "w3"):
-            if name not in world.workers or not world.workers[name].alive:
-                world.start(name)
+        report, rng = self.report, self._rng
+        self._revive(wait=True)
         menu = self._menu()
         # Every kind comes in turn, in an order that the seed decides.
         order = rng.sample(list(menu), len(menu))
         share = self._count // (self._faults + 1)
         for turn in range(self._faults + 1):
+            self._revive()
             self._submit(share if turn else self._count - share * self._faults)
             self._meddle()
             if turn < self._faults:
                 name = order[turn % len(order)]
-                time.sleep(rng.uniform(0.5, 4) * self._beat_s)
+                time.sleep(rng.uniform(0.1, 3) * self._beat_s)
                 hit = menu[name]()
                 report.faults.append(Fault(name, time.monotonic() - self._started, hit))
             self._note_rounds()
         self._come_to_rest()
         return report
+
+    def _revive(self, *, wait: bool = False) -> None:
+        """Start again what has ended: a worker that finds no store at its start gives up. A supervisor does this."""
+        for name in ("w1", "w2", "w3"):
+            worker = self._world.workers.get(name)
+            if worker is None or not worker.alive:
+                self._world.start(name, wait=wait)
 
     # -- load
 
@@ -104,7 +110,7 @@ class Chaos:
             options["delay_s"] = rng.uniform(0.5, 10) * self._beat_s
         failures = 1 if rng.random() < 0.1 else 0
         # Lost attempts count as attempts of the body, which then fails no more; three failures cannot come together.
-        seconds = 0.0 if rng.random() < 0.3 else rng.uniform(0.1, 2.5) * self._beat_s
+        seconds = 0.0 if rng.random() < 0.3 else rng.uniform(0.1, 10) * self._beat_s
         return jobs.note.options(**options).bind(n, self._world.ledger, seconds, failures=failures)
 
     def _meddle(self) -> None:
@@ -171,6 +177,8 @@ class Chaos:
     def _terminate(self) -> str:
         name = self._victim(leader=False)
         worker = self._world.workers[name]
+        if not worker.alive:
+            return ""
         worker.end(60)
         self._world.start(name, wait=False)
         return f"{name} stopped"
@@ -178,6 +186,8 @@ class Chaos:
     def _pause(self, silences: float) -> str:
         name = self._rng.choice(["w1", "w2", "w3"])
         worker = self._world.workers[name]
+        if not worker.alive:
+            return ""
         worker.pause()
         time.sleep(silences * self._world.settings.silence_s)
         worker.resume()
@@ -279,6 +289,7 @@ class Chaos:
         # What was promised: a lease and 75 s, in the scale of these times; and what a busy machine needs besides.
         deadline = time.monotonic() + settings.lease_s * (1 + 75 / 180) + 30 + 5 * settings.round_s
         while not world.at_rest() and time.monotonic() < deadline:
+            self._revive()
             time.sleep(0.2)
         self._note_rounds()
         try:

@@ -5,12 +5,12 @@ Pure: evidence in, violations out, each as a line that begins with the name of w
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from tests.faults.ledger import Entry
@@ -183,7 +183,7 @@ def longest_silence(beats: list[float], until: float, silence_s: float) -> float
     within = [*beats[max(0, start - 1) : end], until]
     if len(within) < 2:
         return float("inf") if not beats else until - beats[0]
-    return max(later - earlier for earlier, later in itertools.pairwise(within))
+    return max(later - earlier for earlier, later in pairwise(within))
 
 
 def _seconds(when: datetime) -> float:

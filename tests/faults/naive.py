@@ -169,6 +169,15 @@ def no_reconnect() -> None:
     Fetcher._round = naive
 
 
+def renewals_hang() -> None:
+    """Not naive, but what a driver may do."""
+
+    async def hang(self: jobs.Jobs, *arguments: object) -> Any:
+        await asyncio.Event().wait()
+
+    jobs.Jobs.renew = cast(Any, hang)
+
+
 NAIVE: Final[Mapping[str, Callable[[], None]]] = {
     function.__name__: function
     for function in (
@@ -182,5 +191,6 @@ NAIVE: Final[Mapping[str, Callable[[], None]]] = {
         a_loss_is_a_failure,
         counts_are_enough,
         no_reconnect,
+        renewals_hang,
     )
 }

@@ -136,6 +136,8 @@ class Proxy:
         pumps = [asyncio.create_task(link.up(reader)), asyncio.create_task(link.down(back))]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # the proxy ends
         finally:
             self._links.discard(link)
             link.close()

@@ -1,4 +1,4 @@
-"""Worker processes of the fault tests, forked from one process that has imported everything: a start costs little.
+"""Workers and clients of the fault tests, forked from one process that has imported everything: a start costs little.
 
 It reads an order a line (JSON: arguments, environ, log), forks, and answers with the pid. When its input ends, all
 that it started ends.
@@ -22,12 +22,13 @@ from typing import IO, Any, Self, cast
 
 from dtqkit import Priority, Settings, TaskQueue
 from dtqkit.process import work
+from tests.faults import jobs
 from tests.faults.naive import NAIVE
 
 ROOT = Path(__file__).parents[2]
 
 
-async def main(argv: Sequence[str]) -> None:
+async def work_until_stopped(argv: Sequence[str]) -> None:
     """One worker, with its settings from the environment."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
@@ -48,6 +49,22 @@ async def main(argv: Sequence[str]) -> None:
     await work(settings, queue.registry, name=arguments.name, lanes=lanes, stop=stop)
 
 
+def be_client(argv: Sequence[str]) -> None:
+    """A client that does one thing to one job: it may be killed on its way."""
+    what, job, n, ledger = argv
+    with TaskQueue(Settings.from_env(os.environ)) as queue:
+        queue.include("tests.faults.jobs")
+        match what:
+            case "submit":
+                queue.submit_call(jobs.note.bind(int(n), ledger))
+            case "cancel":
+                queue.get(job).cancel()
+            case "requeue":
+                queue.get(job).requeue()
+            case _:
+                raise ValueError(what)
+
+
 class Nursery:
     """Starts worker processes; from `with` to its end."""
 
@@ -63,7 +80,7 @@ class Nursery:
         return self
 
     def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
-        """The pid of a new worker process, whose log goes to `log`."""
+        """The pid of a new process, whose log goes to `log`."""
         orders, answers = cast("tuple[IO[bytes], IO[bytes]]", (self._process.stdin, self._process.stdout))
         order = {"arguments": list(arguments), "environ": dict(environ), "log": str(log)}
         with self._lock:
@@ -86,7 +103,11 @@ def run(order: dict[str, Any]) -> None:
         os.dup2(descriptor, place)
     os.environ.clear()
     os.environ.update(order["environ"])
-    asyncio.run(main(order["arguments"]))
+    role, *arguments = order["arguments"]
+    if role == "worker":
+        asyncio.run(work_until_stopped(arguments))
+    else:
+        be_client(arguments)
 
 
 def nursery() -> None:
@@ -100,7 +121,7 @@ def nursery() -> None:
                 run(json.loads(line))
                 status = 0
             except BaseException:
-                logging.getLogger("tests").exception("the worker ends")
+                logging.getLogger("tests").exception("this process ends")
             finally:
                 os._exit(status)
         started.append(pid)

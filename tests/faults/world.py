@@ -130,7 +130,7 @@ class World:
         self.keys = Keys.of(self.namespace)
         self.mongo = self._stack.enter_context(Mongo(self.stores.atlas_uri, serverSelectionTimeoutMS=20_000))
         # A call after the server's restart must not meet a connection from before.
-        self.redis = redis.Redis.from_url(self.stores.redis_url, decode_responses=True)
+        self.redis = redis.Redis.from_url(self.stores.redis_url, decode_responses=True, encoding_errors="replace")
         self._stack.callback(self.redis.close)
         self.queue = self._stack.enter_context(TaskQueue(self.settings))
         self.queue.include("tests.faults.jobs")
@@ -163,19 +163,29 @@ class World:
     ) -> WorkerProcess:
         """A worker process, which beats by the time that this returns; `fail` are failpoints, `naive` a mutation."""
         own = self.settings.replace(**settings) if settings else self.settings
-        environment = {
-            **os.environ,
-            **environment_of(own),
-            LOG_VARIABLE: str(self.fired_path),
-            VARIABLE: fail,
-        }
+        environment = self._environment(own, fail)
         tasks = "tests.faults.jobs,tests.faults.child_jobs" if children else "tests.faults.jobs"
-        arguments = ["--name", name, "--lanes", ",".join(lanes), "--naive", naive, "--tasks", tasks]
+        arguments = ["worker", "--name", name, "--lanes", ",".join(lanes), "--naive", naive, "--tasks", tasks]
         worker = WorkerProcess(name, self._nursery.start(arguments, environment, self.log(name)))
         self.workers[name] = worker
         if wait:
             wait_until(lambda: self.beating(name) or not worker.alive, timeout_s=30)
         return worker
+
+    def _environment(self, settings: Settings, fail: str) -> dict[str, str]:
+        return {**os.environ, **environment_of(settings), LOG_VARIABLE: str(self.fired_path), VARIABLE: fail}
+
+    def client(self, what: str, n: int, *, fail: str) -> None:
+        """A client in a process of its own submits, cancels or requeues job `n`; returns when it is gone."""
+        arguments = ["client", what, self.accepted.get(n, ""), str(n), self.ledger]
+        pid = self._nursery.start(arguments, self._environment(self.settings, fail), self.log("client"))
+        wait_until(lambda: not alive(pid), timeout_s=30)
+
+    def number(self) -> int:
+        """The next job's number."""
+        with self._lock:
+            self._next += 1
+            return self._next - 1
 
     def log(self, name: str) -> Path:
         return self.directory / f"{name}.log"
@@ -209,6 +219,14 @@ class World:
         for worker in self.workers.values():
             if worker.alive:
                 worker.kill()
+
+    def fresh(self) -> None:
+        """Forget the jobs that there were; workers and connections live on."""
+        self.ledger_path = self.directory / f"{self.namespace}-{self._next}.ledger"
+        for collection in ("jobs", "deadletter"):
+            self.mongo[self.settings.database_name][collection].delete_many({})
+        for kept in (self.accepted, self.unknown, self.refused, self.expected, self.requeued, self.observer.seen):
+            kept.clear()
 
     # -- the client and its record
 
@@ -302,6 +320,8 @@ class Observer:
         self._scores: dict[str, list[float]] = {}
         self.seen: list[tuple[str, str, int]] = []
         self._known: set[tuple[str, int]] = set()
+        #: How often it has looked into MongoDB.
+        self.looks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
@@ -311,7 +331,9 @@ class Observer:
     def _run(self) -> None:
         world = self._world
         with (
-            redis.Redis.from_url(world.stores.redis_url, decode_responses=True, socket_timeout=1) as client,
+            redis.Redis.from_url(
+                world.stores.redis_url, decode_responses=True, encoding_errors="replace", socket_timeout=1
+            ) as client,
             Mongo(world.stores.atlas_uri, timeoutMS=1000) as mongo,
         ):
             jobs = mongo[world.settings.database_name]["jobs"]
@@ -335,6 +357,7 @@ class Observer:
 
     def _look(self, docs: Iterable[dict[str, Any]]) -> None:
         """Ends are kept once; the checker compares them with the record as it is in the end."""
+        self.looks += 1
         for doc in docs:
             job = str(doc["_id"])
             if doc["status"] in ("completed", "cancelled", "failed") and (job, doc["rev"]) not in self._known:

@@ -75,7 +75,7 @@ class UnknownTask(DtqError, LookupError):
         hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
         super().__init__(f"no task is registered as {task!r}{hint}")
         self.task = task
-        self.near = tuple(near)
+        self.near: tuple[str, ...] = tuple(near)
 
 
 class InvalidOption(DtqError, ValueError):

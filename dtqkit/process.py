@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,8 @@ from dtqkit.tasks import TaskRegistry
 from dtqkit.worker.beat import Pulse
 from dtqkit.worker.capture import capture
 from dtqkit.worker.worker import Worker
+
+log: logging.Logger = logging.getLogger("dtqkit.process")
 
 
 def default_lanes(number: int, *, strict: bool = False) -> tuple[Priority, ...]:
@@ -41,7 +44,8 @@ async def work(
     broker = Broker(settings)
     try:
         await store.open()
-        await broker.ping()
+        if (policy := await broker.eviction()) is not None:
+            log.warning("Redis's maxmemory-policy is %s: it may drop queued ids; use noeviction", policy)
         rng = random.Random()
         leader = Leader(settings, broker, store, candidate=name, rng=rng)
 

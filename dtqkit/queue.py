@@ -40,7 +40,7 @@ class AsyncJobHandle(Generic[R]):
         self._job = job
         self._decode = decode
         #: Whether it hears of the job's events by itself.
-        self.follows = False
+        self.follows: bool = False
 
     @property
     def id(self) -> str:
@@ -157,7 +157,7 @@ class AsyncTaskQueue:
         registry: TaskRegistry | None = None,
         control: Control | None = None,
     ) -> None:
-        self.registry = TaskRegistry() if registry is None else registry
+        self.registry: TaskRegistry = TaskRegistry() if registry is None else registry
         if control is None:
             control = DirectControl(settings or Settings.from_env(), self.registry)
         self.control: Control = control

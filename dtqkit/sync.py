@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from dtqkit.notebook.charts import Plots
     from dtqkit.notebook.forms import Form
 
-log = logging.getLogger("dtqkit.queue")
+log: logging.Logger = logging.getLogger("dtqkit.queue")
 
 #: How long a repr may look at the stores, in seconds.
 LOOK_S: Final = 0.5
@@ -347,7 +347,7 @@ class TaskQueue:
     """
 
     def __init__(self, settings: Settings | None = None, *, control: Control | None = None) -> None:
-        self.registry = TaskRegistry()
+        self.registry: TaskRegistry = TaskRegistry()
         self._settings = settings
         self._control = control
         self._lock = threading.Lock()

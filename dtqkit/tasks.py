@@ -96,7 +96,7 @@ class Task(Generic[P, R_co, F_co]):
         #: JSON Schema (2020-12) of the payload.
         self.schema: Final = self._signature.schema
         #: Whether a Context is passed before the payload's arguments.
-        self.wants_context: Final = self._signature.wants_context
+        self.wants_context: Final[bool] = self._signature.wants_context
         #: The docstring, without its indentation.
         self.description: Final = inspect.getdoc(function) or ""
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
@@ -170,7 +170,7 @@ class TaskRegistry:
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any]] = {}
         #: Grows with each change.
-        self.version = 0
+        self.version: int = 0
 
     def add(self, task: Task[..., Any]) -> None:
         """Register; the same function again (a notebook cell run again) takes the place of its older self.

@@ -83,6 +83,13 @@ class Broker:
         with told(self._url):
             await cast(Any, self._redis).ping()
 
+    async def eviction(self) -> str | None:
+        """Under which policy keys may be evicted when memory runs short; None: never, or Redis does not tell."""
+        with told(self._url):
+            memory = cast("dict[str, Any]", await cast(Any, self._redis).info("memory"))
+        policy = memory.get("maxmemory_policy", "noeviction")
+        return None if policy == "noeviction" else str(policy)
+
     # -- lanes
 
     async def push(

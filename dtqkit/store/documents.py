@@ -6,7 +6,7 @@ filters and pipelines use them. All changes of one document are single compare-a
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -50,12 +50,6 @@ def object_id(job_id: str) -> ObjectId:
 def id_at(when: datetime) -> ObjectId:
     """The smallest id of a job that was created at `when`."""
     return ObjectId.from_datetime(when)
-
-
-def utcnow(offset: timedelta) -> datetime:
-    """MongoDB's time as well as this machine knows it, in whole milliseconds as BSON keeps it."""
-    now = datetime.now(UTC) + offset
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 # -- filters

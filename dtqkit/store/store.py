@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import pymongo
@@ -10,8 +10,8 @@ import pymongo
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import connect, told
+from dtqkit.store.clock import Clock
 from dtqkit.store.deadletter import DeadLetters
-from dtqkit.store.documents import utcnow
 from dtqkit.store.indexes import JOBS, SCHEMA_VERSION
 from dtqkit.store.jobs import Jobs
 
@@ -31,16 +31,15 @@ class Store:
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
-        #: MongoDB's clock minus ours, as `open` measured it.
-        self.clock_offset: timedelta = timedelta(0)
+        self._clock = Clock()
 
     async def open(self) -> None:
         """Connect, compare clocks, and make the indexes when they are not there yet."""
         with told(self._where), pymongo.timeout(OPEN_S):
-            before = datetime.now(UTC)
+            before = self._clock.read()
             hello: dict[str, Any] = await self._client.admin.command("hello")
             theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
-            self.clock_offset = theirs - (before + (datetime.now(UTC) - before) / 2)
+            self._clock.set(theirs, (before, self._clock.read()))
             configuration = self._database["configuration"]
             schema = await configuration.find_one({"_id": "schema"})
             if schema is None or schema.get("version", 0) < SCHEMA_VERSION:
@@ -54,7 +53,7 @@ class Store:
 
     def now(self) -> datetime:
         """MongoDB's time, as well as this machine knows it."""
-        return utcnow(self.clock_offset)
+        return self._clock.now()
 
     async def close(self) -> None:
         await self._client.close()

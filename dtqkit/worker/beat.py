@@ -73,6 +73,8 @@ class Beat:
                     if not down:
                         log.warning("cannot beat: %s", error)
                     down = True
+                except Exception:  # a worker that does not beat would lose its jobs while it works
+                    log.exception("a beat broke; the next one tries again")
                 else:
                     down = False
                     gap = last is not None and started - last > self._settings.silence_s

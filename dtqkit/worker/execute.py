@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import threading
 import time
 from collections.abc import Awaitable
@@ -19,6 +20,8 @@ from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.pool import Pool, hard_limit_s
 from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
 from dtqkit.worker.trail import Trail
+
+log = logging.getLogger("dtqkit.worker")
 
 #: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
 #: not ours any more.
@@ -79,6 +82,9 @@ class Executor:
                 raise
             outcome = None
         except DtqError as error:  # an unknown task, a payload that does not fit
+            outcome = Failure(error_of(error), attempt.run_ms())
+        except Exception as error:  # whatever it is, it is this attempt's affair and not its worker's
+            log.exception("job %s could not be run", attempt.job.id)
             outcome = Failure(error_of(error), attempt.run_ms())
         match attempt.reason:
             case None:

@@ -113,6 +113,8 @@ class Settler:
                     return refused
                 log.exception("the end of job %s cannot be recorded as it is", batch[0].claimed.job.id)
                 batch = [self._unwritable(batch[0], error)]
+                pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
+                await asyncio.sleep(pause_s)
 
     def _unwritable(self, end: End, error: Exception) -> End:
         reason = JobError("store", type(error).__name__, f"MongoDB does not take this result: {error}"[:500])

@@ -48,7 +48,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _python(name: str, packages: tuple[str, ...], worker: tuple[str, ...], jobs: int, times: float | None) -> Peer:
-    enqueue = ("{bin}/python", f"{APPS}/{name}_app.py")
+    script = f"import sys, {name}_app; {name}_app.enqueue(int(sys.argv[1]))"
+    enqueue = ("{bin}/python", "-c", script)
     return Peer(name=name, packages=packages, worker=worker, enqueue=enqueue, jobs=jobs, times=times)
 
 
@@ -145,7 +146,13 @@ def _install_node(peer: Peer, home: Path) -> dict[str, str]:
 def drain_of(bench: Bench, peer: Peer, home: Path) -> tuple[float, float]:
     """Jobs a second, and CPU in µs a job of the worker with its processes."""
     url = bench.stores.redis_url.removesuffix("/0") + f"/{DATABASE}"
-    env = {**os.environ, "BENCH_REDIS": url, "BENCH_MONGO": bench.stores.atlas_uri, "PYTHONPATH": str(APPS)}
+    env = {
+        **os.environ,
+        "BENCH_REDIS": url,
+        "RQ_REDIS_URL": url,
+        "BENCH_MONGO": bench.stores.atlas_uri,
+        "PYTHONPATH": str(APPS),
+    }
     jobs = bench.scaled(peer.jobs)
     with Redis.from_url(url) as redis:
         redis.flushdb()  # ours alone: these servers are the benchmark's

@@ -113,12 +113,11 @@ def test_a_notebook_is_read_run_and_used(page: Page, lab: Lab) -> None:
     # When all of it is run
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=busy]")
-    page.wait_for_selector(IDLE)
 
-    # Then the progress bar has ended, and the board is live in the notebook's own colours
-    expect(page.get_by_text("24 of 24 jobs")).to_be_visible(timeout=PATIENCE)
+    # Then the board is live, the progress bar ends, and so does the notebook
     expect(page.locator(".light")).to_have_text("Live", timeout=PATIENCE)
+    expect(page.get_by_text("24 of 24 jobs")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_selector(IDLE)
     before = page.locator("tbody tr[data-id]", has_text="render").count()
 
     # When somebody fills in the form and presses its button

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
-from dtqkit import InvalidPayload, JobFailed, JobHandle, PayloadTooLarge, TaskQueue
+from dtqkit import (
+    InvalidPayload,
+    JobFailed,
+    JobHandle,
+    PayloadTooLarge,
+    Settings,
+    TaskAlreadyRegistered,
+    TaskDefinitionError,
+    TaskQueue,
+    task,
+)
 from dtqkit.control import Submission
+from dtqkit.local import start_local_stores
+from dtqkit.store import clock
 from tests import sample
 from tests.conftest import Mongo
 from tests.wait import wait_until
@@ -154,3 +169,85 @@ def test_a_loop_that_is_blocked_keeps_its_jobs(queue: TaskQueue) -> None:
         assert job.result(timeout=30) == "blocked"
     record = wait_until(lambda: job.refresh().record)
     assert (len(record.attempts), record.losses) == (1, 0)
+
+
+# -- names, signatures, clocks and servers
+
+
+@pytest.mark.parametrize("name", ["", "2pages", "a b", "$where", "page\0", "seite_ü", "x" * 129, "<lambda>", ".hidden"])
+def test_a_name_that_no_task_may_have_is_refused_and_says_what_one_is(name: str) -> None:
+    with pytest.raises(TaskDefinitionError, match="cannot be a task's name"):
+        task(name=name)(lambda: None)
+
+
+def test_a_parameter_with_two_underscores_is_reserved() -> None:
+    def f(__page: int) -> None: ...
+
+    with pytest.raises(TaskDefinitionError, match="reserved"):
+        task(f)
+
+
+def test_a_task_that_is_registered_twice_from_two_places_is_refused_and_both_are_named(queue: TaskQueue) -> None:
+    def add(page: int, colour: str) -> str:
+        return colour * page
+
+    with pytest.raises(TaskAlreadyRegistered, match=r"tests\.sample:add is already registered as 'add'"):
+        queue.task(add)
+    assert queue.registry.get("add") is sample.add
+
+
+def test_a_cell_that_is_run_again_with_another_signature_takes_the_place_of_the_first(queue: TaskQueue) -> None:
+    source = "def paint(page: int{more}) -> str:\n    return f'{{page}} {{locals()}}'"
+
+    def run_cell(more: str) -> Any:
+        cell: dict[str, Any] = {"__name__": "__main__"}
+        exec(source.format(more=more), cell)
+        return queue.task(cell["paint"])
+
+    run_cell("")
+    again = run_cell(", colour: str = 'red'")
+    with Workers(queue):
+        assert again.submit(3, colour="blue").result(timeout=20) == "3 {'page': 3, 'colour': 'blue'}"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_an_hour_wrong_delays_and_hastens_nothing(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    wrong = dt.timedelta(hours=hours)
+
+    class WrongClock(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            return dt.datetime.now(tz) + wrong
+
+    monkeypatch.setattr(clock, "datetime", WrongClock)
+    with Workers(queue):
+        before = time.monotonic()
+        job = sample.add_async.options(delay_s=0.5).submit(1)
+        assert job.result(timeout=20) == 2
+        assert time.monotonic() - before >= 0.5
+        record = job.refresh().record
+    assert abs((record.created_at - dt.datetime.now(dt.UTC)).total_seconds()) < 60
+    (attempt,) = record.attempts
+    assert attempt.wait_s < 60
+
+
+def test_a_worker_warns_of_a_redis_that_may_evict_keys(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        start_local_stores() as stores,
+        Redis.from_url(stores.redis_url) as redis,
+        TaskQueue(Settings(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)) as queue,
+    ):
+        queue.add(sample.add_async)
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        with Workers(queue):
+            assert sample.add_async.submit(1).result(timeout=20) == 2
+        assert "maxmemory-policy is allkeys-lru" in caplog.text
+        assert "noeviction" in caplog.text
+
+        caplog.clear()
+        redis.config_set("maxmemory-policy", "noeviction")
+        with Workers(queue):
+            sample.add_async.submit(1).result(timeout=20)
+        assert "maxmemory-policy" not in caplog.text

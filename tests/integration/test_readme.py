@@ -20,15 +20,8 @@ def test_the_first_job_gives_what_is_said(tmp_path: Path) -> None:
     script = tmp_path / "first.py"
     script.write_text(BLOCKS[0])
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (0, "page 3 at 200 dpi\n"), done.stderr
 
 

@@ -67,8 +67,8 @@ def test_a_worker_that_is_killed_is_started_again_under_a_new_id(
 ) -> None:
     log = tmp_path / "log"
     with running("worker", APP, "--workers", "2", log=log, settings=settings) as supervisor:
-        before = wait_until(lambda: beats if len(beats := queue.workers()) == 2 else (), timeout_s=START_S)
-        victim = next(beat for beat in before if beat.name == "worker-2")
+        wait_until(lambda: len(queue.workers()) == 2, timeout_s=START_S)
+        victim = next(beat for beat in queue.workers() if beat.name == "worker-2")
         os.kill(victim.pid, signal.SIGKILL)
 
         def again() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import dtqkit
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+#: What pyright says of a name whose type nobody has written; of names that are made of such, it says more.
+UNWRITTEN = re.compile(r"Type is missing type annotation|Type unknown for|Type of metaclass unknown")
 FILES = ("accepted.py", "refused.py")
 
 
@@ -32,10 +37,10 @@ Errors = dict[str, dict[int, str]]
 
 def by_pyright(tmp_path: Path) -> Errors:
     """Errors by line, of each file."""
-    config = {"include": [str(HERE)], "extraPaths": [str(ROOT)], "pythonVersion": "3.11"}
-    project = tmp_path / "pyrightconfig.json"
-    project.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(project)]
+    (tmp_path / "pyrightconfig.json").write_text("{}")
+    for name in FILES:
+        (tmp_path / name).write_text((HERE / name).read_text())
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     errors: Errors = {}
     for found in json.loads(done.stdout)["generalDiagnostics"]:
@@ -76,16 +81,21 @@ def test_examples_are_accepted_and_wrong_arguments_refused(check: Callable[[Path
 
 @pytest.mark.timeout(400)
 def test_every_public_name_has_a_complete_type(tmp_path: Path) -> None:
-    # From a link elsewhere: it looks for an installed package with py.typed.
-    (tmp_path / "dtqkit").symlink_to(ROOT / "dtqkit")
-    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
-    done = subprocess.run(
-        [*command, "--ignoreexternal", "--verifytypes", "dtqkit"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    report = json.loads(done.stdout)["typeCompleteness"]
-    unknown = [symbol["name"] for symbol in report["symbols"] if symbol["isExported"] and not symbol["isTypeKnown"]]
-    assert unknown == []
-    assert report["completenessScore"] == 1
+    """Of the installed package; what a face takes from ipywidgets, which has no types, is not ours."""
+    scripts = str(Path(sys.executable).parent)
+    command = ["pyright", "--outputjson", "--ignoreexternal", "--verifytypes", "dtqkit"]
+    env = {**os.environ, "PATH": os.pathsep.join((scripts, os.environ["PATH"]))}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    public = {
+        getattr(dtqkit, name).__module__ for name in dtqkit.__all__ if hasattr(getattr(dtqkit, name), "__module__")
+    }
+    symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    assert len(symbols) > 1000
+    unwritten = [
+        symbol["name"]
+        for symbol in symbols
+        if symbol["isExported"]
+        and symbol["name"].rpartition(".")[0].startswith(tuple(public))
+        and any(UNWRITTEN.match(found["message"]) for found in symbol["diagnostics"])
+    ]
+    assert unwritten == []

@@ -40,7 +40,7 @@ SCOPES = {
     ("GET", "/workers"): "read",
     ("GET", "/stats"): "read",
     ("GET", "/openapi.json"): "open",
-    ("GET", "/(board.js|board.css|config.js|icon.svg)?"): "open",
+    ("GET", "/(board.js|board.css|page.js|config.js|icon.svg)?"): "open",
     ("GET", "/ws"): "open",  # the hello has the token
 }
 

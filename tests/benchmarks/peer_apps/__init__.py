@@ -1,4 +1,4 @@
 """The same no-op on each peer, run with an interpreter that has that peer alone: nothing here imports dtqkit.
 
-`python NAME.py N` enqueues N no-ops and then one job that sets the key `done`. BENCH_REDIS and BENCH_MONGO say where.
+`enqueue(N)` enqueues N no-ops and then one job that sets the key `done`. BENCH_REDIS and BENCH_MONGO say where.
 """

@@ -2,7 +2,6 @@
 """Celery, its results in MongoDB."""
 
 import os
-import sys
 
 import redis
 from celery import Celery
@@ -22,7 +21,7 @@ def done():
     redis.Redis.from_url(os.environ["BENCH_REDIS"]).set("done", 1)
 
 
-if __name__ == "__main__":
-    for n in range(int(sys.argv[1])):
+def enqueue(jobs):
+    for n in range(jobs):
         noop.delay(n)
     done.delay()

@@ -3,7 +3,6 @@
 
 import asyncio
 import os
-import sys
 
 import redis
 from taskiq_redis import ListQueueBroker
@@ -21,7 +20,7 @@ async def done() -> None:
     redis.Redis.from_url(os.environ["BENCH_REDIS"]).set("done", 1)
 
 
-async def enqueue(jobs: int) -> None:
+async def enqueue_all(jobs: int) -> None:
     await broker.startup()
     for n in range(jobs):
         await noop.kiq(n)
@@ -29,5 +28,5 @@ async def enqueue(jobs: int) -> None:
     await broker.shutdown()
 
 
-if __name__ == "__main__":
-    asyncio.run(enqueue(int(sys.argv[1])))
+def enqueue(jobs: int) -> None:
+    asyncio.run(enqueue_all(jobs))

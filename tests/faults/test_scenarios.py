@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from tests.command import descendants, living
+from tests.command import running as command
 from tests.faults import jobs
 from tests.faults.world import World, state_of
 from tests.wait import wait_until
@@ -178,3 +180,18 @@ def test_a_worker_that_is_asked_to_stop_gives_its_jobs_back(world: World) -> Non
     assert [doc["losses"] for doc in world.documents()] == [0] * 4
     world.start("w2")
     world.come_to_rest()
+
+
+def test_a_killed_supervisor_leaves_no_worker_and_loses_no_job(world: World) -> None:
+    arguments = ("worker", "tests.faults.app:queue", "--workers", "2")
+    with command(*arguments, log=world.log("first"), settings=world.settings) as supervisor:
+        world.submit_many(lambda n: jobs.note.bind(n, world.ledger, 4.0), 8)
+        running(world, 8)
+        workers = descendants(supervisor.pid)
+        supervisor.kill()
+        supervisor.wait()
+        wait_until(lambda: not living(workers), timeout_s=30)
+    # They were asked to stop by its end, and gave back what did not end within their grace.
+    assert set(world.statuses().values()) <= {"pending", "completed"}
+    with command(*arguments, log=world.log("second"), settings=world.settings):
+        world.come_to_rest()

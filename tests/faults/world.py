@@ -281,6 +281,8 @@ class World:
             return False
 
     def evidence(self, *, at_rest: bool = True) -> Evidence:
+        # Before the documents: what is seen after them is no past of theirs.
+        seen = list(self.observer.seen)
         letters = self.mongo[self.settings.database_name]["deadletter"].find()
         return Evidence(
             accepted=set(self.accepted),
@@ -290,7 +292,7 @@ class World:
             ledger=self.entries(),
             expected=self.expected,
             beats=self.observer.beats(),
-            seen=self.observer.seen,
+            seen=seen,
             requeued=self.requeued,
             silence_s=self.settings.silence_s,
             lease_s=self.settings.lease_s,

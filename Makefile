@@ -61,8 +61,8 @@ fmt: install ## format and fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: install ## random faults, the deep model and long statistics, for MINUTES (default 10)
-	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),10)
+soak: install ## random runs of jobs and faults, for MINUTES=10 (or SOAK="--seed 1 --real")
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK)
 	$(BIN)/python -m tests.model --deep --no-traces
 	$(BIN)/python -m tests.capacity.coverage
 
@@ -73,8 +73,5 @@ bench: install ## measure, and write bench-out/
 	$(BIN)/python -m tests.benchmarks
 
 MINUTES ?= 10
-soak: install ## random runs of jobs and faults, for MINUTES=10 (or SOAK="--seed 1 --real")
-	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK)
-
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .dtqkit bench-out

@@ -201,7 +201,7 @@ def test_a_cell_that_is_run_again_with_another_signature_takes_the_place_of_the_
 
     def run_cell(more: str) -> Any:
         cell: dict[str, Any] = {"__name__": "__main__"}
-        exec(source.format(more=more), cell)
+        exec(source.format(more=more), cell)  # noqa: S102 - a cell is run again
         return queue.task(cell["paint"])
 
     run_cell("")

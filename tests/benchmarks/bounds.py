@@ -188,9 +188,7 @@ def _cost(world: World, seconds: float, name: str) -> dict[str, float]:
 def _requests(world: World) -> int:
     """What clients asked: a script is one; the observer's own reads, and commands inside scripts, are not counted."""
     stats: Mapping[str, Any] = world.redis.info("commandstats")  # pyright: ignore[reportAssignmentType]
-    return sum(
-        stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval", "blpop", "client")
-    )
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval", "blpop", "client"))
 
 
 def _operations(world: World) -> int:

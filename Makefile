@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 3
 MINUTES ?= 10
 
-.PHONY: help demo up test test-slow lint types fmt bench soak notebooks docs-check clean install install-demo
+.PHONY: help demo up test lint types fmt bench soak notebooks docs-check clean install install-demo
 
 help: ## list what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -40,17 +40,10 @@ demo: install-demo ## thousands of real jobs through the real stack, in about a 
 up: install-demo ## local stores, workers and dashboard, until Ctrl-C
 	$(BIN)/dtqkit up
 
-TIERS := unit types model integration/test_job.py integration/test_stopping.py integration/test_local_stores.py integration/test_stores_away.py
-# What has not been seen to pass as a whole on a quiet machine yet; make test-slow runs it.
-SLOW := integration web capacity faults browser notebooks
-
 test: install lint types ## everything that CI runs
 	@# A test that fails among others is asked once more, alone: it then has the machine to itself, and must pass.
-	$(BIN)/python -m pytest -n $(WORKERS) $(TIERS:%=tests/%) || \
-		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(TIERS:%=tests/%)
-
-test-slow: install ## faults, browser and notebooks: not in CI yet
-	$(BIN)/python -m pytest -n 2 $(SLOW:%=tests/%)
+	$(BIN)/python -m pytest -n $(WORKERS) tests || \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests
 	$(MAKE) notebooks
 
 notebooks: install ## run every notebook and compare its outputs

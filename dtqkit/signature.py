@@ -70,7 +70,9 @@ class Signature:
     """The parameters of one function, checked when it becomes a task."""
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
-        self.parameters, self.wants_context = _parameters(fn, name)
+        parameters, wants_context = _parameters(fn, name)
+        self.parameters: tuple[Parameter, ...] = parameters
+        self.wants_context: bool = wants_context
         self.schema: Mapping[str, Any] = _schema(name, self.parameters)
         self._names = tuple(p.name for p in self.parameters)
         self._known = frozenset(self._names)

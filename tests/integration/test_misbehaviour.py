@@ -196,17 +196,18 @@ def test_a_task_that_is_registered_twice_from_two_places_is_refused_and_both_are
     assert queue.registry.get("add") is sample.add
 
 
-def test_a_cell_that_is_run_again_with_another_signature_takes_the_place_of_the_first(queue: TaskQueue) -> None:
+def test_a_cell_that_is_run_again_with_another_signature_takes_the_place_of_the_first() -> None:
     source = "def paint(page: int{more}) -> str:\n    return f'{{page}} {{locals()}}'"
 
-    def run_cell(more: str) -> Any:
-        cell: dict[str, Any] = {"__name__": "__main__"}
-        exec(source.format(more=more), cell)  # noqa: S102 - a cell is run again
-        return queue.task(cell["paint"])
+    with TaskQueue.local(workers=1) as queue:
 
-    run_cell("")
-    again = run_cell(", colour: str = 'red'")
-    with Workers(queue):
+        def run_cell(more: str) -> Any:
+            cell: dict[str, Any] = {"__name__": "__main__"}
+            exec(source.format(more=more), cell)  # noqa: S102 - a cell is run again
+            return queue.task(cell["paint"])
+
+        run_cell("")
+        again = run_cell(", colour: str = 'red'")
         assert again.submit(3, colour="blue").result(timeout=20) == "3 {'page': 3, 'colour': 'blue'}"
 
 

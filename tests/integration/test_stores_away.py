@@ -66,8 +66,6 @@ def test_a_redis_that_refuses_the_password_is_said_so(settings: Settings, stores
         assert "refuses the user or password" in refusal(queue.workers, within_s=5)
 
 
-# The driver leaves the sockets of refused connections to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_redis_that_is_away_does_not_stop_a_submit(settings: Settings, stores: LocalStores) -> None:
     with TaskQueue(settings.replace(redis_url=f"redis://:canary@{NOBODY}/0")) as queue:
         queue.include("tests.sample")

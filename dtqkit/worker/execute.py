@@ -61,8 +61,6 @@ class Attempt:
 
     def attach(self, task: asyncio.Task[Any]) -> None:
         self._task = task
-        if self.reason is not None:
-            task.cancel()
 
 
 class Executor:
@@ -76,7 +74,8 @@ class Executor:
     async def run(self, attempt: Attempt) -> Outcome | None:
         """The outcome; None when the job is not ours any more."""
         try:
-            outcome = await self._dispatch(attempt)
+            # It may have been stopped before it began.
+            outcome = await self._dispatch(attempt) if attempt.reason is None else None
         except asyncio.CancelledError:
             if attempt.reason is None:
                 raise

@@ -72,7 +72,7 @@ class Fetcher:
         lanes: Sequence[Priority],
         lease_s: float,
         start: Callable[[Claimed], None],
-        holds: Callable[[ObjectId], bool],
+        holds: Callable[[ObjectId, ObjectId], bool],
         rng: SupportsRandom,
     ) -> None:
         self._broker = broker
@@ -115,9 +115,9 @@ class Fetcher:
     async def stop(self, done: asyncio.Task[None]) -> None:
         """End `run`, which is the task `done`, without losing an id that a blocking pop is about to bring."""
         self._stopping.set()
-        self._slots.wake()
         while not done.done():
-            # Again and again: the first may come just before the pop begins to block.
+            # Again and again: the first may come just before the pop, or the wait for a slot, begins.
+            self._slots.wake()
             try:
                 await self._popper.interrupt()
             except StoreUnavailable:
@@ -140,8 +140,8 @@ class Fetcher:
             self._look_at = now + self._lease_s / 3
             await self._release_strays()
         free = await self._slots.free()
-        if self._stopping.is_set():
-            return
+        if not free or self._stopping.is_set():
+            return  # what changed made no room: to pop now would take a job beyond it
         claimed, self._claimed = self._claimed, []
         members = await self._broker.fetch(self._lanes, free, claimed)
         if not members:
@@ -206,7 +206,7 @@ class Fetcher:
         docs, sent = await self._still_held(found, claim.claim, claim.sent)
         self._unresolved = None
         if docs and claim.suspect:
-            self._slots.suspect, self._slots.alone = docs[0]["_id"], claim.alone
+            self._slots.suspect, self._slots.alone = claim.claim, claim.alone
         self._take(docs, claim.claim, sent)
 
     async def _release_strays(self) -> None:
@@ -214,7 +214,9 @@ class Fetcher:
 
         No claim is under way while this runs.
         """
-        docs = [doc for doc in await self._store.jobs.running_of(self._worker) if not self._holds(doc["_id"])]
+        docs = [
+            doc for doc in await self._store.jobs.running_of(self._worker) if not self._holds(doc["_id"], doc["claim"])
+        ]
         if not docs:
             return
         log.warning("%d claims came late and are given back", len(docs))
@@ -276,6 +278,6 @@ class Fetcher:
             self._doubt(Unresolved([doc["_id"]], claim, sent, suspect=True, alone=alone))
             raise
         if held:
-            self._slots.suspect, self._slots.alone = doc["_id"], alone
+            self._slots.suspect, self._slots.alone = claim, alone
             self._take(held, claim, sent)
         return True

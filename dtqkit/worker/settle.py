@@ -42,14 +42,14 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Settler:
-    """Settles in the order of arrival; `settled` is called with the ids whose end is known."""
+    """Settles in the order of arrival; `settled` is called with the claims whose end is known."""
 
     def __init__(
         self,
         broker: Broker,
         store: Store,
         *,
-        settled: Callable[[list[ObjectId]], None],
+        settled: Callable[[list[Claimed]], None],
         rng: random.Random,
     ) -> None:
         self._broker = broker
@@ -83,7 +83,7 @@ class Settler:
 
     async def _settle(self, batch: list[End]) -> None:
         refused = await self._write(batch)
-        self._settled([end.claimed.id for end in batch])
+        self._settled([end.claimed for end in batch])
         done = [end for end in batch if end.claimed.id not in refused]
         for end in done:
             self.completed += end.change.status == "completed"

@@ -15,7 +15,7 @@ class Slots:
         self._running = 0
         self._unsettled = 0
         self._changed = asyncio.Event()
-        #: The job that has lost a worker before and runs here now.
+        #: The claim of the job that has lost a worker before and runs here now.
         self.suspect: ObjectId | None = None
         #: Whether that one must have the worker to itself.
         self.alone = False
@@ -28,10 +28,10 @@ class Slots:
         self._running += 1
         self._unsettled += 1
 
-    def ran(self, job: ObjectId) -> None:
+    def ran(self, claim: ObjectId) -> None:
         """A job's task is over; its end is not recorded yet."""
         self._running -= 1
-        if self.suspect == job:
+        if self.suspect == claim:
             self.suspect = None
             self.alone = False
         self._changed.set()

@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bson import ObjectId
 
@@ -87,7 +87,7 @@ class Worker:
             lanes=lanes,
             lease_s=settings.lease_s,
             start=self._start,
-            holds=self._held.__contains__,
+            holds=self._holds,
             rng=random.Random() if rng is None else rng,
         )
         self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
@@ -162,29 +162,37 @@ class Worker:
     # -- jobs
 
     def _start(self, claimed: Claimed) -> None:
+        if (earlier := self._held.get(claimed.id)) is not None:
+            # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
+            earlier.attempt.stop("gone")
         held = Held(claimed)
         self._held[claimed.id] = held
         self._slots.take()
-        task = self._watch(self._work(held), f"job {claimed.job.id}")
-        held.attempt.attach(task)
+        self._watch(self._work(held), f"job {claimed.job.id}")
+
+    def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
+        held = self._held.get(job)
+        return held is not None and held.claimed.claim == claim
 
     async def _work(self, held: Held) -> None:
         claimed, attempt = held.claimed, held.attempt
+        # Only now: a task that is cancelled before its first step would never come here, and hold its job for ever.
+        attempt.attach(cast("asyncio.Task[None]", asyncio.current_task()))
         try:
             outcome = await self._executor.run(attempt)
-        except asyncio.CancelledError:
-            # Stopped before its first step.
-            outcome = None if attempt.reason == "gone" else Released(0.0)
-        self._slots.ran(claimed.id)
+        except asyncio.CancelledError:  # not by a stop, but with the loop
+            outcome = Released(0.0)
+        self._slots.ran(claimed.claim)
         if outcome is None:
-            self._settled([claimed.id])
+            self._settled([claimed])
         else:
             self._settler.put(claimed, outcome, attempt.trail)
 
-    def _settled(self, ids: list[ObjectId]) -> None:
-        for job in ids:
-            self._held.pop(job, None)
-        self._slots.settled(len(ids))
+    def _settled(self, claims: list[Claimed]) -> None:
+        for claimed in claims:
+            if self._holds(claimed.id, claimed.claim):
+                del self._held[claimed.id]
+        self._slots.settled(len(claims))
 
     def _refs(self) -> list[str]:
         """Where children find the tasks that they will run."""

@@ -1,0 +1,109 @@
+"""What a worker holds, at the moments when two things happen at once; no server is asked anything here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from bson import ObjectId
+
+from dtqkit import Job, Settings
+from dtqkit.broker import Broker
+from dtqkit.store import Store
+from dtqkit.tasks import TaskRegistry
+from dtqkit.worker.fetch import Claimed, Fetcher
+from dtqkit.worker.slots import Slots
+from dtqkit.worker.worker import Worker
+
+
+def claimed(job: ObjectId) -> Claimed:
+    record = Job(id=str(job), task="unknown", payload={}, status="running", token=1, created_at=job.generation_time)
+    return Claimed(job, ObjectId(), record, asyncio.get_running_loop().time())
+
+
+class Worked:
+    """A worker that does not run; its stores are never connected to."""
+
+    async def __aenter__(self) -> Worker:
+        settings = Settings()
+        self._broker, self._store = Broker(settings), Store(settings)
+        lanes: Any = ("high",)
+        return Worker(settings, self._broker, self._store, TaskRegistry(), name="w", lanes=lanes)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._broker.close()
+        await self._store.close()
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_a_change_that_frees_no_slot_does_not_pop() -> None:
+    async def scenario() -> list[str]:
+        asked: list[str] = []
+
+        class Redis:
+            def popper(self, _lanes: object) -> Redis:
+                return self
+
+            async def fetch(self, *_: object) -> list[str]:
+                asked.append("fetch")
+                return []
+
+            async def pop(self, *_: object) -> None:
+                asked.append("pop")
+
+        slots = Slots(1)
+        slots.take()
+        redis: Any = Redis()
+        nobody: Any = None
+        fetcher = Fetcher(
+            redis,
+            nobody,
+            slots,
+            worker="w",
+            lanes=("high",),
+            lease_s=6,
+            start=nobody,
+            holds=nobody,
+            rng=random.Random(1),
+        )
+        going = asyncio.ensure_future(fetcher._round())  # pyright: ignore[reportPrivateUsage]
+        await turns()
+        slots.settled(0)
+        await going
+        return asked
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_an_attempt_that_is_stopped_before_its_first_step_ends() -> None:
+    async def scenario() -> tuple[list[str | None], int]:
+        async with Worked() as worker:
+            one = claimed(ObjectId())
+            worker._start(one)
+            worker._held[one.id].attempt.stop("cancel")
+            await turns()
+            return [end.change.ending for end in worker._settler._ends], worker._slots.running
+
+    assert asyncio.run(scenario()) == (["cancelled"], 0)
+
+
+def test_a_job_that_is_claimed_again_belongs_to_its_second_claim() -> None:
+    async def scenario() -> tuple[str | None, list[ObjectId], ObjectId]:
+        async with Worked() as worker:
+            job = ObjectId()
+            first, second = claimed(job), claimed(job)
+            worker._start(first)
+            before = worker._held[job].attempt
+            await turns()
+            worker._start(second)
+            settled: Any = worker._settler._settled
+            settled([first])
+            return before.reason, [held.claimed.claim for held in worker._held.values()], second.claim
+
+    reason, held, second = asyncio.run(scenario())
+    assert (reason, held) == ("gone", [second])

@@ -50,7 +50,7 @@ class Submitter:
     async def submit(self, docs: Sequence[Document]) -> list[Accepted]:
         """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
 
-        Raises StoreUnavailable when MongoDB does not take them; OutcomeUnknown when it may have.
+        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have.
         """
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Entry(docs, done))
@@ -81,15 +81,18 @@ class Submitter:
 
     async def _commit(self, group: list[_Entry]) -> None:
         docs = [doc for entry in group for doc in entry.docs]
+        accepted: list[Accepted] = []
         try:
-            accepted: list[Accepted] = []
-            for start in range(0, len(docs), MAX_GROUP):
-                accepted += await self._insert(docs[start : start + MAX_GROUP])
+            while len(accepted) < len(docs):
+                accepted += await self._insert(docs[len(accepted) :][:MAX_GROUP])
         except Exception as error:
-            for entry in group:
-                if not entry.done.done():
-                    entry.done.set_exception(error)
-            return
+            if not accepted or not isinstance(error, StoreUnavailable):
+                for entry in group:
+                    if not entry.done.done():
+                        entry.done.set_exception(error)
+                return
+            # What was accepted before stays so: told that it was refused, its submitter would run it twice.
+            accepted += [error] * (len(docs) - len(accepted))
         at = 0
         for entry in group:
             if not entry.done.done():  # its submitter may have been cancelled
@@ -102,7 +105,10 @@ class Submitter:
         fresh = [job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)]
         await self._push(fresh)
         for i in taken:
-            accepted[i] = await self._first(docs[i])
+            try:
+                accepted[i] = await self._first(docs[i])
+            except StoreUnavailable as error:  # the others are stored, and it is this one's affair alone
+                accepted[i] = error
         return accepted
 
     async def _first(self, doc: Document) -> Accepted:

@@ -12,6 +12,7 @@ from bson.int64 import Int64
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConfigurationError,
     ExecutionTimeout,
     InvalidURI,
@@ -20,7 +21,7 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
-    WTimeoutError,
+    WriteConcernError,
 )
 
 from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
@@ -87,9 +88,13 @@ def told(where: str, *, writes: bool = False, point: str | None = None) -> Gener
         raise StoreUnavailable("MongoDB", where, detail) from None
     except WaitQueueTimeoutError as error:
         raise StoreUnavailable("MongoDB", where, str(error)) from None
-    except (NetworkTimeout, AutoReconnect, WTimeoutError, ExecutionTimeout) as error:
+    except (NetworkTimeout, AutoReconnect, WriteConcernError, ExecutionTimeout) as error:
         kind = OutcomeUnknown if writes else StoreUnavailable
         raise kind("MongoDB", where, _first_line(error)) from None
+    except BulkWriteError as error:
+        if not error.details.get("writeConcernErrors"):
+            raise
+        raise OutcomeUnknown("MongoDB", where, "written, but not known to be on a majority") from None
     except OperationFailure as error:
         if error.code in _AUTH_CODES:
             raise StoreUnavailable("MongoDB", where, f"refuses the user ({_first_line(error)})") from None

@@ -11,7 +11,7 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, WriteConcernError
 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
@@ -91,8 +91,6 @@ class Jobs:
             details: Mapping[str, Any] = error.details or {}
             return _taken([{**details, "index": 0}])
         except BulkWriteError as error:
-            if error.details.get("writeConcernErrors"):
-                raise
             return _taken(error.details["writeErrors"])
         return {}
 
@@ -119,7 +117,7 @@ class Jobs:
     async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
         """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
         with told(self._where, writes=True, point="claim"):
-            await self._jobs.database.command(
+            answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
                     "updates": [
@@ -134,6 +132,8 @@ class Jobs:
                     "writeConcern": {"w": "majority", "j": True},
                 }
             )
+            if "writeConcernError" in answer:  # which the driver does not look for in a command
+                raise WriteConcernError("the claim is not known to be on a majority", 64, answer)
             return await self.held(ids, claim)
 
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:

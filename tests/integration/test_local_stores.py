@@ -28,6 +28,9 @@ ORPHAN_LIMIT_S = 10
 
 PROLOGUE = """
 import json, os, signal, subprocess, sys, threading
+# Whatever started the tests may ignore these, as nohup does, and that is inherited.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dtqkit.local import start_local_stores
 
 def answers(stores):

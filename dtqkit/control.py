@@ -33,7 +33,9 @@ Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=20)]
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Submission(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
     """One job to be: what is None falls back to the task's own options."""
 
     task: str
@@ -49,7 +51,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     tags: Tags = ()
 
 
-class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True):
+class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A submission of this process, whose payload its own task has just checked: it is not checked again."""
 
 
@@ -83,7 +85,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What became of one submission of a batch: a job, or a refusal."""
 
     job: Job | None = None

@@ -73,7 +73,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One request to run a task, and everything that has become of it."""
 
     id: str

@@ -35,6 +35,9 @@ R = TypeVar("R")
 class AsyncJobHandle(Generic[R]):
     """A job that can be awaited. Attributes never do I/O: they tell what was last heard."""
 
+    # A batch makes many.
+    __slots__ = ("__weakref__", "_decode", "_job", "_queue", "follows")
+
     def __init__(self, queue: AsyncTaskQueue, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
         self._queue = queue
         self._job = job

@@ -89,6 +89,8 @@ CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 class JobHandle(Generic[R]):
     """A job, to be waited for (`result()`) or awaited. Attributes never do I/O: they tell what was last heard."""
 
+    __slots__ = ("__weakref__", "_queue", "asynchronous")
+
     def __init__(self, queue: TaskQueue, handle: AsyncJobHandle[R]) -> None:
         self._queue = queue
         #: The asynchronous handle, which lives on the queue's private loop.

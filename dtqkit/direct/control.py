@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -103,7 +103,7 @@ class DirectControl:
 
     async def submit(self, submission: Submission) -> Job:
         await self._open()
-        (accepted,) = await self._submitter.submit([await self._document(submission)])
+        (accepted,) = await self._submitter.submit([await self._document(submission, self._store.now())])
         if isinstance(accepted, DtqError):
             raise accepted
         return accepted
@@ -113,9 +113,10 @@ class DirectControl:
         items: list[BatchItem | None] = [None] * len(submissions)
         docs: list[Document] = []
         places: list[int] = []
+        now = self._store.now()
         for place, submission in enumerate(submissions):
             try:
-                docs.append(await self._document(submission))
+                docs.append(await self._document(submission, now))
                 places.append(place)
             except DtqError as error:
                 items[place] = _refused(error)
@@ -124,24 +125,25 @@ class DirectControl:
             items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
         return [item for item in items if item is not None]
 
-    async def _document(self, submission: Submission) -> Document:
+    async def _document(self, submission: Submission, now: datetime) -> Document:
         """The document of a new job, checked in every respect."""
         task = self._registry.find(submission.task)
         if task is not None:
             checked = isinstance(submission, Bound)
             payload = submission.payload if checked else task.check_payload(submission.payload)
-            return self._new(submission, payload, task.defaults)
+            return self._new(submission, payload, task.defaults, now)
         try:
-            return self._new(submission, *await self._known.check(submission.task, submission.payload))
+            return self._new(submission, *await self._known.check(submission.task, submission.payload), now)
         except UnknownTask as error:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
 
-    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions) -> Document:
+    def _new(
+        self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime
+    ) -> Document:
         size = len(msgspec.json.encode(payload))
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
-        now = self._store.now()
         doc: Document = {
             "_id": ObjectId(),
             "task": submission.task,

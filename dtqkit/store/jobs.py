@@ -158,10 +158,17 @@ class Jobs:
         with told(self._where):
             return await self._jobs.find({"status": "running", "worker": worker}, _NO_HEAVY).to_list()
 
+    async def to_cancel(self, held: Sequence[tuple[ObjectId, ObjectId]]) -> set[tuple[ObjectId, ObjectId]]:
+        """Those of these (id, claim) that still run under that claim, and whose cancellation was asked for."""
+        query: Document = {"_id": {"$in": [job for job, _ in held]}, "status": "running", "cancel_requested": True}
+        with told(self._where):
+            docs = await self._jobs.find(query, {"claim": 1}).to_list()
+        return {(doc["_id"], doc["claim"]) for doc in docs}
+
     # -- settle
 
-    async def settle(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
-        """Record the ends of attempts. Returns the ids whose claim held the job no more: their end is not recorded."""
+    async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
+        """Record the ends of attempts. Returns the positions of those whose claim held the job no more."""
         operations = _settle_operations(settlements)
         with told(self._where, writes=True, point="settle"):
             if len(operations) == 1 and len(settlements) == 1:
@@ -174,13 +181,13 @@ class Jobs:
             return set()
         return await self._refused(settlements)
 
-    async def _refused(self, settlements: Sequence[Settlement]) -> set[ObjectId]:
+    async def _refused(self, settlements: Sequence[Settlement]) -> set[int]:
         """Which were refused, by a look at the record: a write that was sent twice matches only once."""
-        by_id = {s.id: s for s in settlements}
         fields = {"claim": 1, "status": 1, "earlier.number": 1, "earlier.ending": 1}
         with told(self._where):
-            docs = await self._jobs.find({"_id": {"$in": list(by_id)}}, fields).to_list()
-        return set(by_id) - {doc["_id"] for doc in docs if _recorded(doc, by_id[doc["_id"]])}
+            docs = await self._jobs.find({"_id": {"$in": [s.id for s in settlements]}}, fields).to_list()
+        by_id = {doc["_id"]: doc for doc in docs}
+        return {i for i, s in enumerate(settlements) if s.id not in by_id or not _recorded(by_id[s.id], s)}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
         """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""

@@ -26,6 +26,8 @@ log = logging.getLogger("dtqkit.worker")
 
 #: Longest pause in seconds between two tries when a store is away.
 MAX_PAUSE_S: Final = 1.0
+#: How long a full worker leaves what it has claimed listed as in flight, where it hides a missing id from a count.
+FORGET_S: Final = 1.0
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -50,13 +52,13 @@ class Unresolved(msgspec.Struct, frozen=True):
 
 def _ids(members: Sequence[str]) -> list[ObjectId]:
     """The ids of members, each once; what is none is dropped, since Redis may hold anything."""
-    ids: dict[ObjectId, None] = {}
-    for text in members:
+    ids: list[ObjectId] = []
+    for text in dict.fromkeys(name.partition(":")[2] for name in members):
         try:
-            ids[ObjectId(text.partition(":")[2])] = None
+            ids.append(ObjectId(text))
         except InvalidId:
             log.warning("%r is no job id: dropped", text[:80])
-    return list(ids)
+    return ids
 
 
 class Fetcher:
@@ -139,11 +141,13 @@ class Fetcher:
         if self._look_at <= now < self._doubtful_until:
             self._look_at = now + self._lease_s / 3
             await self._release_strays()
-        free = await self._slots.free()
-        if not free or self._stopping.is_set():
-            return  # what changed made no room: to pop now would take a job beyond it
+        free = await self._slots.free(self._patience_s(now))
+        if self._stopping.is_set() or not (free or self._claimed):
+            return
         claimed, self._claimed = self._claimed, []
         members = await self._broker.fetch(self._lanes, free, claimed)
+        if not free:
+            return  # to pop now would take a job beyond the slots
         if not members:
             popped = await self._popper.pop(BLOCK_S if now >= self._doubtful_until else min(BLOCK_S, self._lease_s / 6))
             if popped is None:
@@ -153,6 +157,12 @@ class Fetcher:
             put_back = await self._claim(members)
             # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
             self._claimed = [name for name in members if name not in put_back]
+
+    def _patience_s(self, now: float) -> float | None:
+        """How long to wait for a slot: what was claimed is to be forgotten soon, and strays are to be looked for."""
+        if self._claimed:
+            return FORGET_S
+        return self._lease_s / 6 if now < self._doubtful_until else None
 
     async def _claim(self, members: Sequence[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back, to be popped again soon."""

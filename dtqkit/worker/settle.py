@@ -84,7 +84,7 @@ class Settler:
     async def _settle(self, batch: list[End]) -> None:
         refused = await self._write(batch)
         self._settled([end.claimed for end in batch])
-        done = [end for end in batch if end.claimed.id not in refused]
+        done = [end for i, end in enumerate(batch) if i not in refused]
         for end in done:
             self.completed += end.change.status == "completed"
             self.failed += end.change.ending in ("failed", "timeout", "crashed")
@@ -94,8 +94,8 @@ class Settler:
         if dead := [end.claimed.id for end in done if end.change.status == "failed"]:
             await self._bury(dead)
 
-    async def _write(self, batch: list[End]) -> set[ObjectId]:
-        """Until the record has it, or has refused it."""
+    async def _write(self, batch: list[End]) -> set[int]:
+        """Until the record has it, or has refused it: the positions of what it has refused."""
         pause_s = 0.0
         while True:
             try:
@@ -107,10 +107,7 @@ class Settler:
                 await asyncio.sleep(pause_s)
             except Exception as error:
                 if len(batch) > 1:  # one of them cannot be written: find out which
-                    refused: set[ObjectId] = set()
-                    for end in batch:
-                        refused |= await self._write([end])
-                    return refused
+                    return {i for i, end in enumerate(batch) if await self._write([end])}
                 log.exception("the end of job %s cannot be recorded as it is", batch[0].claimed.job.id)
                 batch = [self._unwritable(batch[0], error)]
                 pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)

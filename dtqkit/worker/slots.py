@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from bson import ObjectId
 
@@ -31,7 +32,7 @@ class Slots:
     def ran(self, claim: ObjectId) -> None:
         """A job's task is over; its end is not recorded yet."""
         self._running -= 1
-        if self.suspect == claim:
+        if self.suspect is not None and self.suspect == claim:
             self.suspect = None
             self.alone = False
         self._changed.set()
@@ -48,11 +49,13 @@ class Slots:
             return 0
         return self._concurrency - self._running
 
-    async def free(self) -> int:
-        """How many jobs may be taken; waits for a change when there is none, and then may return 0."""
+    async def free(self, patience_s: float | None = None) -> int:
+        """How many jobs may be taken; waits for a change when there is none, so long at most: then it may return 0."""
         if self._free() <= 0:
             self._changed.clear()
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._changed.wait()
         return max(0, self._free())
 
     def may_take_suspect(self) -> bool:

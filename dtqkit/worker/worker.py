@@ -190,7 +190,8 @@ class Worker:
 
     def _settled(self, claims: list[Claimed]) -> None:
         for claimed in claims:
-            if self._holds(claimed.id, claimed.claim):
+            held = self._held.get(claimed.id)
+            if held is not None and held.claimed is claimed:
                 del self._held[claimed.id]
         self._slots.settled(len(claims))
 
@@ -263,6 +264,17 @@ class Worker:
                 log.warning("job %s is not ours any more", held.claimed.job.id)
                 held.attempt.stop("gone")
 
+    async def _cancel(self, asked: list[Held]) -> None:
+        """Stop what the record says is to be cancelled: what Redis lists is a hint, and comes again with each beat."""
+        try:
+            meant = await self._store.jobs.to_cancel([(h.claimed.id, h.claimed.claim) for h in asked])
+        except StoreUnavailable as error:
+            log.warning("cannot ask whether %d jobs are cancelled: %s", len(asked), error)
+            return
+        for held in asked:
+            if (held.claimed.id, held.claimed.claim) in meant:
+                held.attempt.stop("cancel")
+
     # -- the beat (its own thread)
 
     def _compose(self) -> Heartbeat:
@@ -288,10 +300,8 @@ class Worker:
             self._loop.call_soon_threadsafe(self._apply, pulse, gap)
 
     def _apply(self, pulse: Pulse, gap: bool) -> None:
-        if pulse.stop:
-            for held in list(self._held.values()):
-                if held.claimed.job.id in pulse.stop:
-                    held.attempt.stop("cancel")
+        if asked := [h for h in self._held.values() if h.claimed.job.id in pulse.stop and h.attempt.reason is None]:
+            self._watch(self._cancel(asked), "cancel")
         if gap:
             # Silent for so long, this worker may be taken for dead: what it still holds, it says so now.
             self._watch(self._renew(0.0), "renew after a gap")

@@ -199,3 +199,17 @@ def test_a_suspect_whose_claim_was_unknown_still_runs_alone(world: World) -> Non
     others = [entry.at for entry in world.entries("start") if entry.job != world.accepted[n]]
     assert world.mongo_proxy.swallows is None
     assert min(others) > alone
+
+
+def test_what_redis_alone_lists_as_cancelled_is_not_stopped(world: World) -> None:
+    """Nor asked about for ever: what is listed for longer than anybody would list it is taken out."""
+    world.start("w1")
+    beats = 3 * world.settings.heartbeat_s
+    far, near = (world.accepted[world.submit(lambda n: jobs.note.bind(n, world.ledger, beats))] for _ in range(2))
+    wait_until(lambda: world.starts() == 2)
+    now_ms = time.time() * 1000
+    world.redis.zadd(world.keys.cancels, {far: now_ms + 4e10, near: now_ms + 30_000})
+    wait_until(lambda: world.redis.zscore(world.keys.cancels, far) is None)
+    world.come_to_rest()
+    assert world.redis.zscore(world.keys.cancels, near) is not None
+    assert {(doc["status"], doc["token"]) for doc in world.documents()} == {("completed", 1)}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from bson import ObjectId
 
 from dtqkit import Job, Settings
 from dtqkit.broker import Broker
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
+from dtqkit.worker import fetch
 from dtqkit.worker.fetch import Claimed, Fetcher
 from dtqkit.worker.slots import Slots
 from dtqkit.worker.worker import Worker
@@ -41,43 +44,85 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+class Redis:
+    """Lanes that hold nothing, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def popper(self, _lanes: object) -> Redis:
+        return self
+
+    async def fetch(self, _lanes: object, limit: int, claimed: Sequence[str]) -> list[str]:
+        self.asked.append((limit, *claimed))
+        return []
+
+    async def pop(self, *_: object) -> None:
+        self.asked.append("pop")
+
+
+def full_fetcher(redis: Any, lease_s: float = 6.0) -> tuple[Fetcher, Slots]:
+    """One slot, and it is taken."""
+    slots = Slots(1)
+    slots.take()
+    nobody: Any = None
+    fetcher = Fetcher(
+        redis,
+        nobody,
+        slots,
+        worker="w",
+        lanes=("high",),
+        lease_s=lease_s,
+        start=nobody,
+        holds=nobody,
+        rng=random.Random(1),
+    )
+    return fetcher, slots
+
+
 def test_a_change_that_frees_no_slot_does_not_pop() -> None:
-    async def scenario() -> list[str]:
-        asked: list[str] = []
-
-        class Redis:
-            def popper(self, _lanes: object) -> Redis:
-                return self
-
-            async def fetch(self, *_: object) -> list[str]:
-                asked.append("fetch")
-                return []
-
-            async def pop(self, *_: object) -> None:
-                asked.append("pop")
-
-        slots = Slots(1)
-        slots.take()
-        redis: Any = Redis()
-        nobody: Any = None
-        fetcher = Fetcher(
-            redis,
-            nobody,
-            slots,
-            worker="w",
-            lanes=("high",),
-            lease_s=6,
-            start=nobody,
-            holds=nobody,
-            rng=random.Random(1),
-        )
-        going = asyncio.ensure_future(fetcher._round())  # pyright: ignore[reportPrivateUsage]
+    async def scenario() -> list[Any]:
+        redis = Redis()
+        fetcher, slots = full_fetcher(redis)
+        going = asyncio.ensure_future(fetcher._round())
         await turns()
         slots.settled(0)
         await going
-        return asked
+        return redis.asked
 
     assert asyncio.run(scenario()) == []
+
+
+def test_a_full_worker_forgets_what_it_has_claimed_and_pops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "FORGET_S", 0.01)
+
+    async def scenario() -> list[Any]:
+        redis = Redis()
+        fetcher, _ = full_fetcher(redis)
+        fetcher._claimed = ["high:1"]
+        await fetcher._round()
+        return redis.asked
+
+    assert asyncio.run(scenario()) == [(0, "high:1")]
+
+
+def test_a_full_worker_still_looks_for_claims_that_came_late() -> None:
+    async def scenario() -> int:
+        looked = 0
+
+        async def look() -> None:
+            nonlocal looked
+            looked += 1
+
+        fetcher, _ = full_fetcher(Redis(), lease_s=0.06)
+        fetcher._release_strays = look
+        now = asyncio.get_running_loop().time()
+        fetcher._look_at, fetcher._doubtful_until = now + 0.02, now + 0.12
+        while asyncio.get_running_loop().time() < now + 0.12:
+            await fetcher._round()
+        return looked
+
+    assert asyncio.run(scenario()) >= 1
 
 
 def test_an_attempt_that_is_stopped_before_its_first_step_ends() -> None:

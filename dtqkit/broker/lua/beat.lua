@@ -23,6 +23,8 @@ for i = 5, #KEYS do
   depths[#depths + 1] = redis.call('LLEN', KEYS[i])
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+-- Nobody lists a cancel for longer than two minutes: what says so would be asked about for ever.
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '(' .. (now + 120000), '+inf')
 -- A lock that would never end, or only long after a leader's would, leads nobody.
 local ttl = redis.call('PTTL', KEYS[3])
 local led = redis.call('TYPE', KEYS[3]).ok == 'string' and ttl >= 0 and ttl <= tonumber(ARGV[5])

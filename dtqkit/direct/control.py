@@ -138,9 +138,7 @@ class DirectControl:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
 
-    def _new(
-        self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime
-    ) -> Document:
+    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> Document:
         size = len(msgspec.json.encode(payload))
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)

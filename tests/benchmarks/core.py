@@ -16,7 +16,7 @@ from dtqkit.jobs import TERMINAL
 from tests.benchmarks import app
 from tests.benchmarks.bench import Bench, WorkerProcess, until, worker
 from tests.benchmarks.report import Row, at_least, at_most, quantile, row
-from tests.benchmarks.yardstick import Bare, bare_loop
+from tests.benchmarks.yardstick import Bare, bare_loop, two_writes
 
 SUITE = "submit, drain, pick-up, memory and idleness of the core, beside a bare Redis loop"
 
@@ -162,6 +162,8 @@ def round_trips(bench: Bench, settings: Settings, seconds: float) -> float:
 
 def pick_up(bench: Bench, settings: Settings) -> Iterator[Row]:
     """From the call of submit() to the first line of the task, one job at a time, the worker idle."""
+    floor = two_writes(bench.mongo, bench.scaled(PICKUPS))
+    yield row("yardstick: an insert and a claim by a bare driver, p50", floor, "ms")
     with TaskQueue(settings) as queue:
         for task, what, budgets in ((app.began_async, "coroutine", (8, 20)), (app.began, "warm child", (12, 30))):
             queue.add(task)

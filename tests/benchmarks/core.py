@@ -80,7 +80,8 @@ def drain(bench: Bench, jobs: int) -> Drain:
             before = (process.cpu_s(), bench.cpu_s("redis"), bench.cpu_s("mongod"))
             started = time.perf_counter()
         # Asked cheaply, since mongod is what a drain waits for.
-        until(lambda: stored.find_one({"status": {"$in": ["pending", "running"]}}, {"_id": 1}) is None, 120, every_s=0.02)
+        left = {"status": {"$in": ["pending", "running"]}}
+        until(lambda: stored.find_one(left, {"_id": 1}) is None, 120)
         took_s = time.perf_counter() - started
         assert stored.count_documents({"status": "completed"}) == jobs + 500
         after = (process.cpu_s(), bench.cpu_s("redis"), bench.cpu_s("mongod"))

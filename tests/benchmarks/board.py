@@ -1,15 +1,11 @@
-"""What the board costs a browser: 200 rows on screen, 100 events a second, 10,000 jobs behind them.
-
-`python -m tests.benchmarks.board [seconds]` prints JSON. The events are real: a feeder publishes them as workers do.
-"""
+"""What the board costs a browser. The events are real: a feeder publishes them as workers do."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
-import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +13,20 @@ from bson import ObjectId
 from playwright.sync_api import CDPSession, sync_playwright
 from redis import Redis
 
-from dtqkit import Settings
 from dtqkit.broker.keys import Keys
 from dtqkit.dashboard import BOARD_CSS, BOARD_JS
 from dtqkit.events import JobEvent, encode_batch
-from dtqkit.local import start_local_stores
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.report import Row, at_most, row
 from tests.browser.conftest import ARGUMENTS
 from tests.serving import TOKEN, Server, fill
 
+SUITE = "the board in Chromium: 200 rows on screen, 100 events a second, 10,000 jobs behind them"
+
 JOBS = 10_000
 ROWS = 200
+#: For how long it is watched, in seconds.
+WATCHED_S = 60
 EVENTS_PER_S = 100
 BATCHES_PER_S = 20
 
@@ -86,7 +86,7 @@ def metrics(session: CDPSession) -> dict[str, float]:
 
 def heap_mb(session: CDPSession) -> float:
     session.send("HeapProfiler.collectGarbage")
-    return round(metrics(session)["JSHeapUsedSize"] / 1e6, 2)
+    return metrics(session)["JSHeapUsedSize"] / 1e6
 
 
 def task_cpu_ms(trace: bytes) -> list[float]:
@@ -99,7 +99,7 @@ def task_cpu_ms(trace: bytes) -> list[float]:
     return [e["tdur"] / 1000 for e in tasks if (e["pid"], e["tid"]) in names]
 
 
-def measure(server: Server, redis: Redis, channel: str, ids: list[str], seconds: float) -> dict[str, Any]:
+def measure(server: Server, redis: Redis, channel: str, ids: list[str], seconds: float) -> Iterator[Row]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -127,34 +127,25 @@ def measure(server: Server, redis: Redis, channel: str, ids: list[str], seconds:
         heaps.append(heap_mb(session))
         rows = page.locator("tbody tr[data-id]").count()
         browser.close()
-    return {
-        "seconds": round(took, 1),
-        "events_per_s": round(sent / took, 1),
-        "rows": rows,
-        "main_thread_share": round((after["TaskDuration"] - before["TaskDuration"]) / took, 3),
-        "script_share": round((after["ScriptDuration"] - before["ScriptDuration"]) / took, 3),
-        "tasks_over_50_ms_of_wall_time": len(tasks),
-        "tasks_over_50_ms_of_cpu_time": sum(cost > 50 for cost in cpu_ms),
-        "longest_task_ms_of_cpu_time": round(max(cpu_ms), 1),
-        "heap_mb": heaps,
-        "first_contentful_paint_ms": [round(paint, 1) for paint in paints],
-        "board_js_bytes": BOARD_JS.stat().st_size,
-        "board_css_bytes": BOARD_CSS.stat().st_size,
-    }
+    assert rows == ROWS
+    yield row("first contentful paint", paints, "ms", at_most(300))
+    yield row("events", [sent / took], "/s")
+    yield row("main thread, busy", [(after["TaskDuration"] - before["TaskDuration"]) / took * 100], "%", at_most(30))
+    yield row("main thread, longest task, CPU", [max(cpu_ms)], "ms", at_most(50))
+    yield row("main thread, tasks longer than 50 ms by the clock", [len(tasks)], "", at_most(0))
+    yield row("heap after collection, largest", [max(heaps)], "MB", at_most(60))
+    yield row("heap, last / second", [heaps[-1] / heaps[1]], "x", at_most(1.1))
+    yield row("board.js", [BOARD_JS.stat().st_size / 1000], "kB", at_most(60))
+    yield row("board.css", [BOARD_CSS.stat().st_size / 1000], "kB")
 
 
-def main(seconds: float) -> None:
-    namespace = f"b{secrets.token_hex(5)}"
-    with start_local_stores() as stores:
-        settings = Settings(
-            redis_url=stores.redis_url, atlas_uri=stores.atlas_uri, namespace=namespace, port=0, ws_port=0, token=TOKEN
-        )
-        documents = [stored(number) for number in range(JOBS)]
-        with Server(settings) as server, Redis.from_url(stores.redis_url) as redis:
-            fill(settings, documents)
-            ids = [str(document["_id"]) for document in documents[-ROWS:]]
-            print(json.dumps(measure(server, redis, Keys.of(namespace).events, ids, seconds), indent=2))
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
+def run(bench: Bench) -> Iterator[Row]:
+    documents = [stored(number) for number in range(JOBS)]
+    with (
+        bench.settings(port=0, ws_port=0, token=TOKEN) as settings,
+        Server(settings) as server,
+        Redis.from_url(settings.redis_url) as redis,
+    ):
+        fill(settings, documents)
+        ids = [str(document["_id"]) for document in documents[-ROWS:]]
+        yield from measure(server, redis, Keys.of(settings.namespace).events, ids, bench.scaled(WATCHED_S))

@@ -1,28 +1,27 @@
-"""The capacity model's speed and memory: `python -m tests.benchmarks.capacity [FILE.json]`
+"""The capacity model's speed and memory.
 
 Ratios are within one run, rounds interleaved, against plain_simpy.py: the same full-feature day written in SimPy the
 obvious way. CPU seconds of this process; a day is 100,000 jobs. The plan is wall time on two processes.
 """
 
-import json
 import multiprocessing
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from statistics import median
-
-import simpy
 
 import dtqkit.capacity as cap
 from dtqkit.capacity import fast, reference
 from dtqkit.capacity.draws import Draws
+from tests.benchmarks.bench import Bench
 from tests.benchmarks.plain_simpy import PlainModel
+from tests.benchmarks.report import Row, at_least, at_most, row
 
-JOBS, ROUNDS = 100_000, 5
+SUITE = "the capacity model, beside a plain SimPy model of the same day of 100,000 jobs"
+
+JOBS = 100_000
 FULL_WORK = cap.Workload(JOBS, cap.Lognormal(8, 1), failure_probability=0.03)
 FULL = cap.System(
     lanes={"high": 4, "medium": 4, "low": 5},
@@ -31,12 +30,6 @@ FULL = cap.System(
 )
 BARE_WORK = cap.Workload(JOBS, cap.Lognormal(8, 1), mix={"low": 1.0})
 BARE = cap.System(lanes={"shared": 13})
-
-BUDGETS = {
-    "reference, times the plain model": 1.5,
-    "fast engine with all features, times": 7.0,
-    "fast engine bare, times": 25.0,
-}
 
 
 def plain_day() -> None:
@@ -58,9 +51,11 @@ def bare_day() -> None:
 DAYS: dict[str, Callable[[], None]] = {
     "plain SimPy": plain_day,
     "reference": reference_day,
-    "fast": fast_day,
-    "fast, bare": bare_day,
+    "fast engine, all features": fast_day,
+    "fast engine, bare": bare_day,
 }
+#: How many times as fast as the plain model.
+LEAST = {"reference": 1.5, "fast engine, all features": 7, "fast engine, bare": 25}
 
 
 def cpu_s(work: Callable[[], None]) -> float:
@@ -107,36 +102,13 @@ def layout(workers: int) -> cap.System:
     return cap.System(lanes=cap.System.default(workers).lanes, crashes=FULL.crashes, latency=FULL.latency)
 
 
-def run(*, with_plan: bool = True) -> dict[str, object]:
-    rounds = [{name: cpu_s(day) for name, day in DAYS.items()} for _ in range(ROUNDS)]
-    of_plain = {
-        budget: median(round_["plain SimPy"] / round_[name] for round_ in rounds)
-        for budget, name in zip(BUDGETS, ("reference", "fast", "fast, bare"), strict=True)
-    }
-    return {
-        "python": platform.python_version(),
-        "simpy": simpy.__version__,
-        "cpu_s": {name: median(round_[name] for round_ in rounds) for name in DAYS},
-        "ratios": of_plain,
-        "budgets": BUDGETS,
-        "peak_mb": {name: peak_mb(name) for name in DAYS},
-        "plan_s": plan_s() if with_plan else None,
-        "rounds": rounds,
-    }
-
-
-def main() -> dict[str, object]:
-    found = run()
-    for name, seconds in found["cpu_s"].items():  # pyright: ignore[reportAttributeAccessIssue]
-        print(f"{name:<40} {seconds:6.3f} CPU s a day, {found['peak_mb'][name]:5.0f} MB")  # pyright: ignore[reportIndexIssue]
-    for name, ratio in found["ratios"].items():  # pyright: ignore[reportAttributeAccessIssue]
-        print(f"{name:<40} {ratio:6.1f}   (budget {BUDGETS[name]})")
-    print(f"{'plan, 15 x 30 days, two processes':<40} {found['plan_s']:6.1f} s (budget 60)")
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("bench-out/capacity.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=2))
-    return found
-
-
-if __name__ == "__main__":
-    main()
+def run(bench: Bench) -> Iterator[Row]:
+    rounds = [{name: cpu_s(day) for name, day in DAYS.items()} for _ in bench.per_round()]
+    for name in DAYS:
+        yield row(f"{name}, CPU a day", [took[name] for took in rounds], "s")
+    for name, least in LEAST.items():
+        yield row(f"{name} / plain SimPy", [t["plain SimPy"] / t[name] for t in rounds], "x", at_least(least))
+    for name in DAYS:
+        yield row(f"{name}, memory of a day", [peak_mb(name)], "MB", at_most(150) if name in LEAST else None)
+    if not bench.quick:
+        yield row("plan of 15 x 30 days, two processes", [plan_s()], "s", at_most(60))

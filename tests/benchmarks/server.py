@@ -1,25 +1,20 @@
 """The server's rows of the budgets, under a client of another process.
 
-    python -m tests.benchmarks.server [--jobs 1000000] [--clients 1000] [--seconds 20] [--out FILE]
-
-The yardstick is a bare Tornado handler, asked by the same client in the same run. Prints and writes JSON.
+The yardstick is a bare Tornado handler, asked by the same client in the same run.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
-import os
 import random
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,13 +24,24 @@ from redis import Redis
 
 from dtqkit.broker.keys import Keys
 from dtqkit.events import JobEvent, encode_batch
-from dtqkit.local import start_local_stores
 from dtqkit.settings import Settings
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.report import Row, at_least, at_most, quantile, row
 from tests.serving import TOKEN, Server, fresh_namespace, publish, settings_for
 from tests.web.tasks import ALL
 from tests.web.test_stream import handshake
 
+SUITE = (
+    "the server: its start and memory, requests beside a bare Tornado handler, listings of 1,000,000 jobs, the stream"
+)
+
 AT_ONCE = 64
+#: Jobs behind the listings; clients of the stream, and for how long they listen, in seconds.
+JOBS = 1_000_000
+CLIENTS = 1_000
+LISTENED_S = 24
+#: How long each kind of request is asked in a round, in seconds.
+ASKED_S = 3
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -56,10 +62,6 @@ try:
 except ModuleNotFoundError:
     asyncio.run(main())
 """
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 # -- requests
@@ -104,10 +106,10 @@ class Client(asyncio.Protocol):
         self._send()
 
 
-def ask_many(port: int, requests: list[bytes], seconds: float, at_once: int = AT_ONCE) -> dict[str, float]:
-    """Ask for `seconds` with `at_once` connections; requests a second, and times in ms."""
+def ask_many(port: int, requests: list[bytes], seconds: float) -> float:
+    """Ask for `seconds` with AT_ONCE connections; answers a second."""
 
-    async def main() -> list[float]:
+    async def main() -> int:
         times: list[float] = []
         until = time.perf_counter() + seconds
         rng = random.Random(1)
@@ -118,17 +120,12 @@ def ask_many(port: int, requests: list[bytes], seconds: float, at_once: int = AT
         loop = asyncio.get_running_loop()
         clients = [
             (await loop.create_connection(lambda: Client(next_request, times.append), "127.0.0.1", port))[1]
-            for _ in range(at_once)
+            for _ in range(AT_ONCE)
         ]
         await asyncio.gather(*(client.over for client in clients))
-        return times
+        return len(times)
 
-    times = asyncio.run(main())
-    return {
-        "per_s": round(len(times) / seconds),
-        "p50_ms": round(percentile(times, 0.5) * 1000, 2),
-        "p95_ms": round(percentile(times, 0.95) * 1000, 2),
-    }
+    return asyncio.run(main()) / seconds
 
 
 def in_another_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -147,32 +144,35 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2].partition("/")[0])
 
 
-def measure_requests(server: Server, seconds: float) -> dict[str, Any]:
-    """GET and POST of jobs against the bare handler: three rounds, in turn."""
+def requests(bench: Bench, server: Server) -> Iterator[Row]:
+    """GET and POST of jobs and the same of the bare handler, in turn."""
     bare_port = 28_000 + secrets.randbelow(90)
     bare = subprocess.Popen([sys.executable, "-c", BARE % bare_port], stderr=subprocess.DEVNULL)
     body = json.dumps({"task": "add", "payload": {"a": 1, "b": 2}}).encode()
     ids = [server.post("/jobs", json.loads(body)).json["id"] for _ in range(200)]
-    asked = {
-        "bare GET": (bare_port, [request("GET", f"/jobs/{job}") for job in ids]),
-        "GET /jobs/:id": (port_of(server.http), [request("GET", f"/jobs/{job}") for job in ids]),
-        "bare POST": (bare_port, [request("POST", "/jobs", body)]),
-        "POST /jobs": (port_of(server.http), [request("POST", "/jobs", body)]),
-    }
-    runs: dict[str, list[Any]] = {name: [] for name in asked}
+    port = port_of(server.http)
+    gets, posts = [request("GET", f"/jobs/{job}") for job in ids], [request("POST", "/jobs", body)]
+    rates: dict[str, list[float]] = {}
     try:
-        for _ in range(3):
-            for name, (port, requests) in asked.items():
-                runs[name].append(in_another_process(ask_many, port, requests, seconds / 12))
+        for _ in bench.per_round():
+            for name, at, asked in (
+                ("yardstick: bare GET", bare_port, gets),
+                ("GET /jobs/:id", port, gets),
+                ("yardstick: bare POST", bare_port, posts),
+                ("POST /jobs", port, posts),
+            ):
+                rates.setdefault(name, []).append(in_another_process(ask_many, at, asked, bench.scaled(ASKED_S)))
     finally:
         bare.kill()
         bare.wait()
-    best = {name: max(run["per_s"] for run in made) for name, made in runs.items()}
-    return {
-        "runs": runs,
-        "GET /jobs/:id against bare": round(best["GET /jobs/:id"] / best["bare GET"], 2),
-        "POST /jobs against bare": round(best["POST /jobs"] / best["bare POST"], 2),
-    }
+    for name, found in rates.items():
+        yield row(f"{name}, {AT_ONCE} at once", found, "/s")
+    for name, yardstick, least in (
+        ("GET /jobs/:id", "yardstick: bare GET", 0.4),
+        ("POST /jobs", "yardstick: bare POST", 0.35),
+    ):
+        ratios = [ours / theirs for ours, theirs in zip(rates[name], rates[yardstick], strict=True)]
+        yield row(f"{name} / bare handler", ratios, "x", at_least(least))
 
 
 # -- listings
@@ -238,21 +238,20 @@ LISTINGS = {
 }
 
 
-def measure_listings(server: Server) -> dict[str, Any]:
+def listings(server: Server) -> Iterator[Row]:
     """Twenty pages of fifty for each filter, one after the other, the first and second page in turn."""
-    found: dict[str, Any] = {}
+    server.get("/jobs?limit=200")
     for name, query in LISTINGS.items():
         times: list[float] = []
         cursor = ""
         for _ in range(20):
             started = time.perf_counter()
             answer = server.get(f"/jobs?{query}{cursor}")
-            times.append(time.perf_counter() - started)
+            times.append((time.perf_counter() - started) * 1000)
             assert answer.status == 200, answer
             following = answer.json["cursor"]
             cursor = f"&cursor={following}" if following and not cursor else ""
-        found[name] = round(percentile(times, 0.95) * 1000, 1)
-    return found
+        yield Row(what=f"GET /jobs, {name}, p95", value=quantile(times, 0.95), unit="ms", budget=at_most(20))
 
 
 # -- the stream
@@ -318,11 +317,12 @@ def follow(port: int, clients: int, seconds: float) -> list[float]:
     return delays
 
 
-def measure_stream(server: Server, clients: int, seconds: float) -> dict[str, Any]:
-    """`clients` that read and ten that do not, 100 events a second."""
+def stream(bench: Bench, server: Server) -> Iterator[Row]:
+    """Clients that read and ten that do not, 100 events a second."""
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     settings = server.settings
+    clients, seconds = bench.scaled(CLIENTS), bench.scaled(LISTENED_S)
     before = process.memory_info().rss
     stalled = [handshake(server) for _ in range(10)]
     peak = before
@@ -342,66 +342,42 @@ def measure_stream(server: Server, clients: int, seconds: float) -> dict[str, An
                 peak = max(peak, process.memory_info().rss)
             time.sleep(max(0.0, began + number / 100 - time.perf_counter()))
         cpu = sum(process.cpu_times()[:2]) - cpu
-        delays = hearing.get()
+        delays = [delay * 1000 for delay in hearing.get()]
         elapsed = time.perf_counter() - began
     for one_stalled in stalled:
         one_stalled.close()
-    return {
-        "clients": clients,
-        "events_per_s": round(number / elapsed, 1),
-        "heard": len(delays),
-        "delay_p50_ms": round(percentile(delays, 0.5) * 1000),
-        "delay_p99_ms": round(percentile(delays, 0.99) * 1000),
-        "growth_mb": round((peak - before) / 1e6, 1),
-        "server_cpu_share": round(cpu / elapsed, 2),
-    }
+    what = f"stream, {clients:,} clients and 10 stalled"
+    yield row(f"{what}, events", [number / elapsed], "/s", note=f"{len(delays):,} heard by one client in {TIMED}")
+    yield row(f"{what}, delay p50", delays, "ms")
+    yield Row(what=f"{what}, delay p99", value=quantile(delays, 0.99), unit="ms", budget=at_most(250))
+    yield row(f"{what}, growth of the server", [(peak - before) / 1e6], "MB", at_most(100))
+    yield row(f"{what}, CPU of the server", [cpu / elapsed * 100], "%")
 
 
 def rss_mb(server: Server) -> float:
     assert server.process is not None
-    return round(psutil.Process(server.process.pid).memory_info().rss / 1e6, 1)
+    return psutil.Process(server.process.pid).memory_info().rss / 1e6
 
 
-def measure_startup(settings: Settings) -> list[float]:
+def startup_s(settings: Settings) -> float:
     """Seconds from the start of the process until jobs are accepted."""
-    starts: list[float] = []
-    for _ in range(5):
-        started = time.perf_counter()
-        with Server(settings):
-            starts.append(round(time.perf_counter() - started, 2))
-    return starts
+    started = time.perf_counter()
+    with Server(settings):
+        return time.perf_counter() - started
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--jobs", type=int, default=100_000)
-    options.add_argument("--clients", type=int, default=1_000)
-    options.add_argument("--seconds", type=float, default=24.0)
-    options.add_argument("--only", choices=["requests", "listings", "stream"])
-    options.add_argument("--out", type=Path, default=Path("bench-out/server.json"))
-    chosen = options.parse_args()
-    found: dict[str, Any] = {"cores": os.cpu_count(), "jobs": chosen.jobs}
-    with start_local_stores() as stores, fresh_namespace(stores) as namespace:
-        settings = settings_for(stores, namespace)
+def run(bench: Bench) -> Iterator[Row]:
+    with fresh_namespace(bench.stores) as namespace:
+        settings = settings_for(bench.stores, namespace)
         publish(settings, [task.info for task in ALL])
-        if chosen.only in (None, "requests"):
-            found["startup_s"] = measure_startup(settings)
-            with Server(settings) as server:
-                found["rss_mb"] = rss_mb(server)
-                found["requests"] = measure_requests(server, chosen.seconds)
-        if chosen.only in (None, "listings"):
-            plant(settings, chosen.jobs)
-            with Server(settings) as server:
-                server.get("/jobs?limit=200")
-                found["listing_p95_ms"] = measure_listings(server)
-                found["rss_with_jobs_mb"] = rss_mb(server)
-        if chosen.only in (None, "stream"):
-            with Server(settings) as server:
-                found["stream"] = measure_stream(server, chosen.clients, chosen.seconds)
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(found, indent=1))
-    print(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+        starts = [startup_s(settings) for _ in bench.per_round()]
+        yield row("ready after its start, stores up", starts, "s", at_most(2))
+        with Server(settings) as server:
+            yield row("resident memory", [rss_mb(server)], "MB", at_most(80))
+            yield from requests(bench, server)
+        plant(settings, bench.scaled(JOBS))
+        with Server(settings) as server:
+            yield from listings(server)
+            yield row(f"resident memory with {bench.scaled(JOBS):,} jobs stored", [rss_mb(server)], "MB", at_most(100))
+        with Server(settings) as server:
+            yield from stream(bench, server)

@@ -48,7 +48,7 @@ def filter_of(
     """The MongoDB query of a listing."""
     query: Document = {name: value for name, value in fields.items() if value is not None}
     # By the index `lane` newest first: what is not asked for is every one of them, merged.
-    if "status" in query and "task" not in query:
+    if "status" in query:
         query.setdefault("priority", {"$in": list(PRIORITIES)})
     elif set(query) == {"priority"}:
         query["status"] = {"$in": list(STATUSES)}

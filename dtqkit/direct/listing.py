@@ -24,10 +24,13 @@ from dtqkit.errors import InvalidQuery, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
+from dtqkit.store.jobs import BY_ID
 
 #: How long MongoDB may look for a page, in ms; then it is looked for piece by piece, for so many seconds.
 _PAGE_MS: Final = 1_000
 _SCAN_S: Final = 2.0
+#: Jobs that a search finds by each of its indexes before the other filters are asked.
+_MATCHES: Final = 1_000
 #: Jobs in one piece.
 _PIECE: Final = 20_000
 #: How long MongoDB may look for a chunk of a history, in ms.
@@ -41,7 +44,6 @@ def filter_of(
     *,
     since: str | None = None,
     cursor: str | None = None,
-    q: str | None = None,
     ids: Sequence[str] | None = None,
     **fields: str | None,
 ) -> Document:
@@ -59,26 +61,22 @@ def filter_of(
         bounds["$lt"] = ObjectId(decode_cursor(cursor))
     if bounds:
         query["_id"] = bounds
-    conditions: list[Document] = []
-    if q is not None:
-        conditions.append({"$or": _search(q)})
     if ids is not None:
         if wrong := [i for i in ids if not is_job_id(i)]:
             raise InvalidQuery(f"{wrong[0][:40]!r} is not a job id: it has 24 hexadecimal digits")
-        conditions.append({"_id": {"$in": [ObjectId(i) for i in ids]}})
-    if conditions:
-        query["$and"] = conditions
+        query["$and"] = [{"_id": {"$in": [ObjectId(i) for i in ids]}}]
     return query
 
 
-def _search(q: str) -> list[Document]:
-    """By id, idempotency key or tag: exact, or its beginning."""
+def _ways(q: str) -> dict[str, Document]:
+    """By id, idempotency key or tag, exact or its beginning: conditions by the index that serves them."""
     begins = {"$gte": q, "$lt": q + "\U0010ffff"}
-    ways: list[Document] = [{"tags": begins}, {"idempotency_key": begins}]
+    # The same element: of two conditions on an array, an index serves but one.
+    ways: dict[str, Document] = {"tags": {"tags": {"$elemMatch": begins}}, "key": {"idempotency_key": begins}}
     if is_job_id(q):
-        ways.append({"_id": ObjectId(q)})
+        ways[BY_ID] = {"_id": ObjectId(q)}
     elif re.fullmatch("[0-9a-fA-F]{4,23}", q):
-        ways.append({"_id": {"$gte": ObjectId(q.ljust(24, "0")), "$lte": ObjectId(q.ljust(24, "f"))}})
+        ways[BY_ID] = {"_id": {"$gte": ObjectId(q.ljust(24, "0")), "$lte": ObjectId(q.ljust(24, "f"))}}
     return ways
 
 
@@ -88,7 +86,6 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
         store.now(),
         since=query.since,
         cursor=query.cursor,
-        q=query.q,
         ids=query.ids,
         status=query.status,
         task=query.task,
@@ -96,13 +93,38 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
         worker=query.worker,
     )
     edge: ObjectId | None = None
-    found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, heavy=query.ids is not None)
-    if found is None:
-        found, edge = await _scan(store, filters, query.limit + 1)
+    if query.q is not None:
+        found, edge = await _search(store, query.q, filters, query.limit + 1)
+    else:
+        found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, heavy=query.ids is not None)
+        if found is None:
+            found, edge = await _scan(store, filters, query.limit + 1)
     jobs = tuple(to_job(doc) for doc in found[: query.limit])
     if len(found) > query.limit:
         edge = ObjectId(jobs[-1].id)
     return Page(items=jobs, cursor=encode_cursor(str(edge)) if edge is not None else None)
+
+
+async def _search(store: Store, q: str, filters: Document, limit: int) -> tuple[list[Document], ObjectId | None]:
+    """Ids first, by one index after the other: given the choice, the planner now and then reads every job instead.
+
+    Returns what was found, and the id down to which everything was looked at; None for that at the end.
+    """
+    ways = _ways(q)
+    either = {**filters, "$or": list(ways.values())}
+    bounds = [{"_id": filters["_id"]}] if "_id" in filters else []
+    ids: set[ObjectId] = set()
+    edge: ObjectId | None = None
+    for index, way in ways.items():
+        some = await store.jobs.matching({"$and": [way, *bounds]}, _MATCHES, _PAGE_MS, by=index)
+        if some is None:
+            return await _scan(store, either, limit)
+        ids.update(some)
+        if len(some) == _MATCHES:  # of what is older than its last, this index has not told
+            edge = some[-1] if edge is None else max(edge, some[-1])
+    known = [job for job in ids if edge is None or job >= edge]
+    found = await store.jobs.page({**filters, "_id": {"$in": known}}, limit, _PAGE_MS, by=BY_ID)
+    return (found, edge) if found is not None else await _scan(store, either, limit)
 
 
 async def _scan(store: Store, filters: Document, limit: int) -> tuple[list[Document], ObjectId | None]:

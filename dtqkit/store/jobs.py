@@ -29,7 +29,7 @@ SUBMITS_A_SECOND: Final = 1_000
 _BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
-_BY_ID: Final = "_id_"
+BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
@@ -127,7 +127,7 @@ class Jobs:
                             "q": {**documents.runnable(ids), "losses": 0},
                             "u": documents.claiming(claim, worker, lease_s),
                             "multi": True,
-                            "hint": _BY_ID,
+                            "hint": BY_ID,
                         }
                     ],
                     "ordered": False,
@@ -142,7 +142,7 @@ class Jobs:
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""
         with told(self._where):
-            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=_BY_ID).to_list()
+            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of what runs under `claims`; returns the ids that still do.
@@ -236,13 +236,25 @@ class Jobs:
         with told(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
 
-    async def page(self, query: Document, limit: int, max_ms: int, *, heavy: bool = False) -> list[Document] | None:
-        """Newest first; without logs and earlier attempts unless `heavy`. None when it would take longer."""
+    async def page(
+        self, query: Document, limit: int, max_ms: int, *, heavy: bool = False, by: str | None = None
+    ) -> list[Document] | None:
+        """Newest first, by the index `by`; without logs and earlier attempts unless `heavy`. None when it would take
+        longer."""
         projection = {"log": 0} if heavy else _NO_HEAVY
         with told(self._where):
-            cursor = self._jobs.find(query, projection).sort("_id", DESCENDING).limit(limit)
+            cursor = self._jobs.find(query, projection, hint=by).sort("_id", DESCENDING).limit(limit)
             try:
                 return await cursor.max_time_ms(max_ms).to_list()
+            except ExecutionTimeout:
+                return None
+
+    async def matching(self, query: Document, limit: int, max_ms: int, *, by: str) -> list[ObjectId] | None:
+        """The newest ids that match, by the index `by`. None when it would take longer."""
+        with told(self._where):
+            cursor = self._jobs.find(query, {"_id": 1}, hint=by).sort("_id", DESCENDING).limit(limit)
+            try:
+                return [doc["_id"] async for doc in cursor.max_time_ms(max_ms)]
             except ExecutionTimeout:
                 return None
 
@@ -385,7 +397,7 @@ def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | Up
         else:
             operations.append(UpdateOne(documents.held([s.id], s.claim), _update(s)))
     for (claim, _, _), same in shared.items():
-        operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0]), hint=_BY_ID))
+        operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0]), hint=BY_ID))
     return operations
 
 

@@ -138,6 +138,23 @@ def test_listings_filter_and_page(queue: TaskQueue) -> None:
     assert len(queue.jobs(since="1h", status="pending", priority="medium").items) == 5
 
 
+def test_a_search_finds_by_tag_key_and_id_exact_or_by_their_beginning(queue: TaskQueue) -> None:
+    by_tag = sample.add.options(tags=["zebra", "invoice-1"]).submit(1)
+    by_key = sample.add.options(idempotency_key="invoice-2").submit(2)
+    sample.add.options(tags=["a", "zebra"], idempotency_key="order").submit(3)
+
+    def found(q: str, **filters: str) -> list[str]:
+        return [job.id for job in queue.jobs(q=q, **filters).items]
+
+    assert found("invoice") == [by_key.id, by_tag.id]
+    assert found("invoice-1") == [by_tag.id]
+    assert found("invoice", status="completed") == []
+    assert found("invoice", status="pending", task="add", priority="medium") == [by_key.id, by_tag.id]
+    assert found(by_tag.id) == [by_tag.id]
+    assert found(by_tag.id[:10])[-1] == by_tag.id
+    assert found("voice") == []
+
+
 def test_depths_tasks_and_workers(queue: TaskQueue, worker: Workers) -> None:
     assert {"add", "fail"} <= {info.name for info in queue.tasks()}
     beats = wait_until(queue.workers)

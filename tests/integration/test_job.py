@@ -12,6 +12,7 @@ import pytest
 
 from dtqkit import JobFailed, JobNotFound, Priority, Settings, TaskQueue, UnknownTask
 from dtqkit.control import Submission
+from dtqkit.direct import listing
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -252,3 +253,16 @@ def test_workers_and_depths_can_be_seen(queue: TaskQueue, worker: Workers) -> No
 
 def test_a_job_runs_in_the_directory_of_its_worker(queue: TaskQueue, worker: Workers) -> None:
     assert sample.directory.submit().result(timeout=20) == str(Path.cwd())
+
+
+def test_a_search_that_matches_more_than_is_looked_through_at_once_goes_on(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_MATCHES", 4)
+    wanted = [job.id for job in sample.add.options(tags=["many"]).map(range(10))]
+    urgent = sample.add.options(tags=["many"], priority="high").map(range(3))
+    pages = [queue.jobs(q="many", priority="medium", limit=3)]
+    while (cursor := pages[-1].cursor) is not None:
+        pages.append(queue.jobs(q="many", priority="medium", limit=3, cursor=cursor))
+    assert [job.id for page in pages for job in page.items] == wanted[::-1]
+    assert len(urgent) == 3

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
-from collections.abc import Coroutine
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 import typer
 
@@ -16,6 +14,7 @@ from dtqkit.cli.app import App, load_app
 from dtqkit.cli.stop import StopSignal
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.loop import run_process
 from dtqkit.process import default_lanes, work
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
@@ -27,8 +26,6 @@ log = logging.getLogger("dtqkit.process")
 STORES_S: Final = 25.0
 #: Pause between two tries, in seconds.
 RETRY_S: Final = 1.0
-#: Objects that a worker makes between two collections.
-GC_THRESHOLD: Final = 20_000
 #: How long a worker whose supervisor is gone may take to stop, in seconds.
 ORPHAN_S: Final = 5.0
 
@@ -61,7 +58,7 @@ def worker(
     # Ours only: what the driver of MongoDB logs for debugging shows payloads.
     logging.getLogger("dtqkit").setLevel(log_level.upper())
     if workers == 1:
-        _run(_work(queue, name, _lanes(lanes, strict=strict), owner))
+        run_process(_work(queue, name, _lanes(lanes, strict=strict), owner))
     elif lanes is not None:
         raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
     else:
@@ -77,19 +74,6 @@ def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
         what = f"there is no lane {wrong[0]!r}" if wrong else "a lane stands there twice"
         raise typer.BadParameter(f"{what}; lanes are {', '.join(PRIORITIES)}", param_hint="--lanes")
     return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run it as a process that does nothing else: on uvloop where that is installed, and with little collecting."""
-    try:
-        from uvloop import new_event_loop
-    except ModuleNotFoundError:
-        new_event_loop = None
-    # What is imported stays, and what a job allocates goes with its last reference: cycles are rare.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(work)
 
 
 async def _work(queue: TaskQueue, name: str, lanes: tuple[Priority, ...], owner: int | None) -> None:

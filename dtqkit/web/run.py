@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from dtqkit.errors import SettingsError
+from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
@@ -57,7 +58,7 @@ def run(
 
     def one(ready: Callable[[Address], None] | None) -> None:
         sentry.start(settings)
-        _run_loop(_serve(settings, host, sockets, ready, dev=dev))
+        run_process(_serve(settings, host, sockets, ready, dev=dev))
 
     try:
         if processes == 1:
@@ -88,16 +89,6 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await serve(settings, host=host, sockets=sockets, stop=stop, ready=ready, dev=dev)
-
-
-def _run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """On uvloop where it is installed: half the time of a request is the loop's."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
 
 
 # -- several processes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections import deque
 from typing import Any, ClassVar, Final
 
 import msgspec
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
 from dtqkit.errors import AccessDenied
 from dtqkit.messages import (
@@ -121,31 +123,48 @@ class StreamHandler(Base, WebSocketHandler):
         """A snapshot, before the events that have come since it was asked for."""
         self._begun = True
         self._queue.appendleft(snapshot)
-        if not self._writing:
-            self._next()
+        self._go_on()
 
     def _send(self, message: bytes) -> None:
-        self._writing = True
-        try:
-            sent = self.write_message(message)
-        except WebSocketClosedError:
+        connection = self.ws_connection
+        if not isinstance(connection, WebSocketProtocol13) or connection.is_closing():
+            self._writing = True  # for good
             return
-        sent.add_done_callback(self._sent)
+        # Not by write_message: its task for each message costs more than the message, and there may be thousands.
+        try:
+            sent = connection.stream.write(text_frame(message))
+        except StreamClosedError:
+            self._writing = True
+            return
+        if not sent.done():
+            self._writing = True
+            sent.add_done_callback(self._sent)
 
     def _sent(self, sent: asyncio.Future[Any]) -> None:
-        with contextlib.suppress(WebSocketClosedError, asyncio.CancelledError):
+        with contextlib.suppress(StreamClosedError, asyncio.CancelledError):
             sent.result()
             self._writing = False
-            self._next()
+            self._go_on()
 
-    def _next(self) -> None:
-        if self._queue:
+    def _go_on(self) -> None:
+        while self._queue and not self._writing:
             self._send(self._queue.popleft())
+        if self._writing:
             return
         self._unsent = 0
         if self._lost:
             self._lost = False
             self.services.hub.refresh(self)
+
+
+def text_frame(message: bytes) -> bytes:
+    """A whole text message of a server in one frame. Source: RFC 6455, section 5.2."""
+    size = len(message)
+    if size < 126:
+        return bytes((0x81, size)) + message
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x81, 126, size) + message
+    return struct.pack("!BBQ", 0x81, 127, size) + message
 
 
 routes = [("/ws", StreamHandler)]

@@ -41,7 +41,8 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+# Of a module and no longer: as long as playwright lives, its loop stands in the way of any other test's.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     with warnings.catch_warnings():
         # Playwright leaves the pipe of its driver to the garbage collector.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dtqkit import Settings, SettingsError
@@ -14,6 +16,13 @@ def test_nothing_set_gives_the_documented_defaults() -> None:
     settings = Settings.from_env({})
     assert (settings.port, settings.ws_port, settings.num_workers, settings.concurrency) == (3000, 8080, 3, 8)
     assert (settings.heartbeat_s, settings.lease_s, settings.silence_s, settings.round_s) == (2.0, 180.0, 9.0, 60.0)
+
+
+def test_the_readme_names_every_variable() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    unused = {"max_workers", "autoscale_threshold"}  # read, so that an environment may have them; nothing scales yet
+    named = {name for field in Settings.__struct_fields__ if field not in unused for name in variables(field)}
+    assert {name for name in named if f"`{name}`" not in readme} == set()
 
 
 def test_the_environment_is_read_when_it_is_asked_for() -> None:

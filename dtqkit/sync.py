@@ -94,7 +94,7 @@ class JobHandle(Generic[R]):
     def __init__(self, queue: TaskQueue, handle: AsyncJobHandle[R]) -> None:
         self._queue = queue
         #: The asynchronous handle, which lives on the queue's private loop.
-        self.asynchronous = handle
+        self.asynchronous: AsyncJobHandle[R] = handle
 
     @property
     def id(self) -> str:

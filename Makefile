@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-WORKERS ?= 2
+WORKERS ?= 3
 MINUTES ?= 10
 
 .PHONY: help demo up test lint types fmt bench soak notebooks docs-check clean install install-demo
@@ -40,15 +40,11 @@ demo: install-demo ## thousands of real jobs through the real stack, in about a 
 up: install-demo ## local stores, workers and dashboard, until Ctrl-C
 	$(BIN)/dtqkit up
 
-TIERS := unit types contract model integration faults web capacity browser notebooks
-
 test: install lint types ## everything that CI runs
-	@# A tier at a time, two tests at once. One that fails among others is asked once more, alone, and must pass then.
-	for tier in $(TIERS); do \
-		echo "== $$tier"; \
-		$(BIN)/python -m pytest -q -n $(WORKERS) tests/$$tier || \
-			$(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests/$$tier; \
-	done
+	@# Most tests wait for something: more at once than there are cores. One that fails among others is asked once more,
+	@# alone, and must pass then.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests || \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests
 	$(MAKE) notebooks
 
 notebooks: install ## run every notebook and compare its outputs

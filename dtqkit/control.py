@@ -390,23 +390,36 @@ def _mark(place: bytes) -> bytes:
 
 
 _AGE = re.compile(r"^(\d{1,6}(?:\.\d{1,3})?)([smhd])$")
+#: Bytes of a payload or a result, as JSON, that a snapshot still carries.
+LEAN: Final = 1_000
+
+
+def lean(job: Job) -> Job:
+    """`job` as a snapshot carries it: a payload or result that is long is left to who asks for the job."""
+    if len(msgspec.json.encode(job.payload)) > LEAN:
+        job = msgspec.structs.replace(job, payload={})
+    if len(msgspec.json.encode(job.result)) > LEAN:
+        job = msgspec.structs.replace(job, result=None)
+    return job
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(2106, 1, 1, tzinfo=UTC)
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def parse_since(text: str, now: datetime) -> datetime:
     """The time that `text` means: an age (`90s`, `15m`, `24h`, `7d`) or a time in ISO 8601 (UTC if it says nothing)."""
-    if match := _AGE.match(text):
-        try:
-            return now - timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
-        except OverflowError:
-            pass
-    else:
-        try:
-            when = datetime.fromisoformat(text)
-        except ValueError:
-            pass
+    try:
+        if match := _AGE.match(text):
+            when = now - timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
         else:
-            return when if when.tzinfo else when.replace(tzinfo=UTC)
+            when = datetime.fromisoformat(text)
+            when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+        # A job's id holds its time in 32 bits: what is before all jobs, or after them, is as good as the limit.
+        return min(max(when, _EPOCH), _LAST)
+    except (OverflowError, ValueError):
+        pass
     raise InvalidQuery(
         f"since is {text[:80]!r}; it is an age such as 90s, 15m, 24h or 7d, or a time such as 2026-01-31T08:00"
     )

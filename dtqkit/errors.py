@@ -183,7 +183,7 @@ class StoreUnavailable(DtqError, ConnectionError):
     code = "store_unavailable"
 
     def __init__(self, store: str, where: str, detail: str) -> None:
-        super().__init__(f"{store} at {redact(where)}: {redact(detail)}")
+        super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
         self.store = store
 
 

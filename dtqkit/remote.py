@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, cast
 from urllib.parse import urlencode, urlsplit
@@ -12,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
-from tornado.websocket import WebSocketClientConnection, websocket_connect
+from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from dtqkit import control
 from dtqkit.control import (
@@ -25,6 +28,7 @@ from dtqkit.control import (
     HistoryQuery,
     JobQuery,
     Page,
+    Refusal,
     Requeued,
     Submission,
 )
@@ -54,6 +58,8 @@ MAX_BATCH_BYTES: Final = 900_000
 #: Pause before the stream is opened again, in seconds: doubled each time.
 MIN_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 5.0
+#: The same when our token is not known there: each try counts against our address.
+DENIED_S: Final = 60.0
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
 
@@ -123,19 +129,24 @@ class RemoteControl:
     async def _ask(self, name: str, record: Any = None, **path: str) -> Any:
         """The answer to one operation. Raises the error that the server tells of."""
         response = await self._fetch(self._request(name, record, path), writes=_OPERATIONS[name].method == "POST")
-        if response.code >= 400 and not (name == "health" and response.code == 503):
-            raise _error(response.code, response.body, self._url)
-        return msgspec.json.decode(response.body, type=_OPERATIONS[name].response)
+        # Health answers 503 with its record when a store is away.
+        if response.code < 300 or (name == "health" and response.code == 503):
+            try:
+                return msgspec.json.decode(response.body, type=_OPERATIONS[name].response)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
+        raise _error(response, response.body, self._url)
 
     async def _fetch(self, request: HTTPRequest, *, writes: bool) -> HTTPResponse:
         try:
             return await self._client().fetch(request, raise_error=False)
         except (HTTPStreamClosedError, HTTPTimeoutError) as error:
-            sent = "connecting" not in str(error)
+            sent = not any(part in str(error) for part in ("connecting", "in request queue"))
             kind = OutcomeUnknown if writes and sent else StoreUnavailable
             raise kind("the server", self._url, str(error)) from None
         except OSError as error:
-            raise StoreUnavailable("the server", self._url, error.strerror or str(error)) from None
+            kind = OutcomeUnknown if writes and not _is_of_connecting(error) else StoreUnavailable
+            raise kind("the server", self._url, error.strerror or str(error)) from None
 
     # -- operations
 
@@ -143,10 +154,17 @@ class RemoteControl:
         return await self._ask("submit", submission)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
-        """In as many requests as it takes, one after the other."""
+        """In as many requests as it takes, one after the other, until one is not answered."""
         items: list[BatchItem] = []
-        for batch in _batches(submissions):
-            items += await self._ask("submit_many", batch)
+        try:
+            for batch in _batches(submissions):
+                items += await self._ask("submit_many", batch)
+        except StoreUnavailable as error:
+            if not items:
+                raise
+            # What was accepted before stays so: told that it was refused, its submitter would run it twice.
+            refused = BatchItem(refused=Refusal(code=error.code, detail=str(error)))
+            items += [refused] * (len(submissions) - len(items))
         return items
 
     async def get(self, job_id: str) -> Job:
@@ -198,12 +216,18 @@ class RemoteControl:
             workers = tuple(await self.workers())
         except StoreUnavailable:
             workers = ()
-        return Snapshot(depths=depths, workers=workers, jobs=jobs.items)
+        return Snapshot(depths=depths, workers=workers, jobs=tuple(map(control.lean, jobs.items)))
 
     async def history(self, query: HistoryQuery) -> AsyncIterator[AttemptRow]:
         """Read while the server sends, no faster than it is asked for."""
         chunks: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
-        request = self._request("history", query, {}, request_timeout=0.0, streaming_callback=chunks.put)
+        read = True
+
+        async def take(chunk: bytes) -> None:
+            if read:
+                await chunks.put(chunk)
+
+        request = self._request("history", query, {}, request_timeout=0.0, streaming_callback=take)
         fetching = asyncio.create_task(self._fetch(request, writes=False), name="read history")
         rest = b""  # at the end: of a refusal, all of it; it has no line's end
         try:
@@ -212,9 +236,13 @@ class RemoteControl:
                 for line in lines:
                     yield msgspec.json.decode(line, type=AttemptRow)
             response = await fetching
-            if response.code >= 400:
-                raise _error(response.code, rest, self._url)
+            if response.code >= 300:
+                raise _error(response, rest, self._url)
         finally:
+            # What comes still is read and left: a connection that nobody reads would be kept for ever.
+            read = False
+            while not chunks.empty():
+                chunks.get_nowait()
             fetching.cancel()
 
     # -- events
@@ -241,10 +269,10 @@ class RemoteControl:
                 log.warning("events of %s are missed: trying again", self._url)
             self._tell(Line.DOWN)
             pause_s = MIN_PAUSE_S if heard else min(MAX_PAUSE_S, pause_s * 2 or MIN_PAUSE_S)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep((DENIED_S if heard is None else pause_s) * random.uniform(0.5, 1.0))
 
-    async def _listen(self) -> bool:
-        """Tell of the events until the connection ends; whether there was one."""
+    async def _listen(self) -> bool | None:
+        """Tell of the events until the connection ends; whether there was one. None: our token is not known there."""
         url = f"ws{self._url.removeprefix('http')}/ws"
         try:
             line = await websocket_connect(
@@ -258,11 +286,13 @@ class RemoteControl:
             await line.write_message(msgspec.json.encode(Hello(self._token)))
             while (text := await line.read_message()) is not None:
                 heard = self._hear(text) or heard
-        except OSError as error:
+        except (OSError, WebSocketClosedError) as error:
             log.debug("the stream from %s ended: %s", self._url, error)
         finally:
             line.close()
-        _complain(line)
+        if line.close_code == CLOSE_UNAUTHORIZED:
+            log.error("the server does not let us hear its events: %s", line.close_reason)
+            return None
         return heard
 
     def _hear(self, text: str | bytes) -> bool:
@@ -297,9 +327,10 @@ def _checked(job_id: str) -> str:
     return job_id
 
 
-def _complain(line: WebSocketClientConnection) -> None:
-    if line.close_code == CLOSE_UNAUTHORIZED:
-        log.error("the server does not let us hear its events: %s", line.close_reason)
+def _is_of_connecting(error: OSError) -> bool:
+    """Whether the request cannot have been sent."""
+    unreached = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
+    return isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or error.errno in unreached
 
 
 async def _until_done(chunks: asyncio.Queue[bytes], fetching: asyncio.Task[HTTPResponse]) -> AsyncIterator[bytes]:
@@ -341,13 +372,16 @@ def _batches(submissions: Sequence[Submission]) -> Iterator[list[msgspec.Raw]]:
         yield batch
 
 
-def _error(status: int, body: bytes, url: str) -> DtqError:
+def _error(response: HTTPResponse, body: bytes, url: str) -> DtqError:
     """The error that an answer tells of, in the class that it had there."""
+    status = response.code
+    if 300 <= status < 400:
+        return DtqError(f"{url} answers {status}: it has moved to {response.headers.get('Location', 'elsewhere')}")
     try:
         problem: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
         errors: list[dict[str, Any]] = problem.get("errors") or [{}]
         return rebuild(str(problem["code"]), str(problem["detail"]), errors[0])
-    except (msgspec.DecodeError, KeyError, IndexError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError):
         pass
     if status in (502, 503, 504):
         return StoreUnavailable("the server", url, f"a proxy answers {status} in its place")

@@ -258,7 +258,7 @@ class DirectControl:
             workers = tuple(await self.workers())
         except StoreUnavailable:
             workers = ()
-        return Snapshot(depths=depths, workers=workers, jobs=recent.items)
+        return Snapshot(depths=depths, workers=workers, jobs=tuple(map(control.lean, recent.items)))
 
     def history(self, query: HistoryQuery) -> AsyncIterator[control.AttemptRow]:
         return listing.history(self._store, self._open, query)

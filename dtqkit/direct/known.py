@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -37,12 +38,17 @@ class KnownTasks:
 
     async def check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
         """The checked payload, and the task's options. Raises UnknownTask, with near names, or InvalidPayload."""
-        await self._ensure(FRESH_S)
+        if self._older_than(FRESH_S):
+            reading = self._read_again()
+            if not self._entries:
+                await asyncio.shield(reading)
         try:
             return self._check(name, payload)
         except (UnknownTask, InvalidPayload):
             # A worker may have published another version since.
-            await self._ensure(DOUBT_S)
+            if self._older_than(DOUBT_S):
+                with contextlib.suppress(StoreUnavailable):
+                    await asyncio.shield(self._read_again())
             return self._check(name, payload)
 
     def _check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
@@ -52,17 +58,15 @@ class KnownTasks:
         entry.validator.check(payload)
         return dict(payload), entry.defaults
 
-    async def _ensure(self, age_s: float) -> None:
-        """Have the catalogue as of `age_s` ago; an older one will do while MongoDB is away."""
-        if asyncio.get_running_loop().time() - self._read_at <= age_s:
-            return
+    def _older_than(self, age_s: float) -> bool:
+        return asyncio.get_running_loop().time() - self._read_at > age_s
+
+    def _read_again(self) -> asyncio.Task[None]:
+        """The reading that is under way, or a new one. While MongoDB is away it fails, and what is known stays."""
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name="read the catalogue")
-        try:
-            await asyncio.shield(self._reading)
-        except StoreUnavailable:
-            if not self._entries:
-                raise
+            self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._reading
 
     async def _read(self) -> None:
         try:

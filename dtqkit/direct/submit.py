@@ -86,6 +86,13 @@ class Submitter:
             while len(accepted) < len(docs):
                 accepted += await self._insert(docs[len(accepted) :][:MAX_GROUP])
         except Exception as error:
+            if isinstance(error, StoreUnavailable):
+                # Those that came meanwhile would wait as long again for the same answer.
+                away = StoreUnavailable("MongoDB", "", "the write before this one was not answered")
+                for entry in self._waiting:
+                    if not entry.done.done():
+                        entry.done.set_exception(away)
+                self._waiting.clear()
             if not accepted or not isinstance(error, StoreUnavailable):
                 for entry in group:
                     if not entry.done.done():

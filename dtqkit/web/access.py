@@ -6,7 +6,7 @@ import hmac
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -109,7 +109,7 @@ class Origins:
 
     def shares_with(self, origin: str) -> bool:
         """Whether pages of another origin may read our answers."""
-        return origin in self._cors or (self._dev and _name(urlsplit(origin).netloc) in _LOOPBACK_NAMES)
+        return origin in self._cors or (self._dev and _name(origin.partition("//")[2]) in _LOOPBACK_NAMES)
 
     def trusts(self, origin: str, host: str) -> bool:
         """Whether a page of `origin` may write, and open the stream: our own pages, and those we share with."""
@@ -132,9 +132,3 @@ def _name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return ""
-
-
-def connect_sources(settings: Settings, hosts: Iterable[str], ports: Iterable[int]) -> list[str]:
-    """What the board may connect to besides its own origin: the WebSocket's port, by each name that we have."""
-    names = [*hosts, *settings.allowed_hosts]
-    return [f"{scheme}://{name}:{port}" for name in names for port in ports for scheme in ("ws", "wss")]

@@ -53,6 +53,6 @@ def _application(services: Services, routes: list[tuple[str, type[Base]]]) -> Ap
     )
 
 
-def make_http_server(application: Application, *, behind_proxy: bool) -> HTTPServer:
+def make_http_server(application: Application) -> HTTPServer:
     """A server with our limits, which listens nowhere yet."""
-    return HTTPServer(application, xheaders=behind_proxy, **LIMITS)
+    return HTTPServer(application, **LIMITS)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 from tornado.httputil import HTTPServerRequest
+from tornado.netutil import is_valid_ip
 from tornado.web import Application, HTTPError, RequestHandler
 
 from dtqkit.control import Control
@@ -45,6 +46,17 @@ class Services(msgspec.Struct, frozen=True):
     metrics: Metrics
     #: Requests that are under way.
     busy: set[RequestHandler]
+    #: Whether a proxy of ours tells who asks.
+    behind_proxy: bool = False
+
+
+def _client_behind_proxy(request: HTTPServerRequest) -> str:
+    """Whom our proxy says that it speaks for: the last of X-Forwarded-For. What the client wrote stands before that.
+
+    Tornado's own reading (`xheaders`) also believes X-Real-Ip, which many proxies pass on as the client sent it.
+    """
+    told = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return told if is_valid_ip(told) else (request.remote_ip or "")
 
 
 class Base(RequestHandler):
@@ -58,6 +70,8 @@ class Base(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self.control = services.control
+        if services.behind_proxy:
+            self.request.remote_ip = _client_behind_proxy(self.request)
 
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         given = request.headers.get("X-Request-Id", "")
@@ -98,6 +112,10 @@ class Base(RequestHandler):
 
     def _is_json(self) -> bool:
         return self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
+
+    def decode_argument(self, value: bytes | None, name: str | None = None) -> str:  # noqa: ARG002 - Tornado calls it so
+        """A part of the path, which may be missing; bytes that are no text are in no id, and are not found."""
+        return (value or b"").decode("utf-8", "replace")
 
     def options(self, *_: str, **__: str) -> None:
         """The preflight of a page of another origin; a page that we do not share with learns nothing."""
@@ -140,7 +158,8 @@ class Base(RequestHandler):
         match error:
             case DtqError():
                 problem = problem_of(error, self.request_id)
-            case HTTPError() if status_code == 400 and not self._is_json():  # a form that Tornado could not read
+            case HTTPError() if status_code == 400 and self.request.body and not self._is_json():
+                # a form that Tornado could not read
                 problem = problem_of(_NOT_JSON, self.request_id)
             case HTTPError() if status_code < 500:
                 title = HTTPStatus(status_code).phrase

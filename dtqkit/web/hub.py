@@ -214,10 +214,13 @@ class Hub:
         told: tuple[Depths | None, tuple[Heartbeat, ...] | None] = (None, None)
         while True:
             await self._watched.wait()
+            depths, workers = told
             with contextlib.suppress(StoreUnavailable):  # `vitals` tells of it
-                depths, workers = await self._control.depths(), tuple(await self._control.workers())
-                if (depths, workers) != told:
-                    told = (depths, workers)
-                    text = _encoder.encode(EventsMessage(depths=depths, workers=workers, rates=self.rates()))
-                    self._tell(lambda _, text=text: text)
+                depths = await self._control.depths()
+            with contextlib.suppress(StoreUnavailable):  # Redis alone knows them; the depths are told without it
+                workers = tuple(await self._control.workers())
+            if (depths, workers) != told:
+                told = (depths, workers)
+                text = _encoder.encode(EventsMessage(depths=depths, workers=workers, rates=self.rates()))
+                self._tell(lambda _, text=text: text)
             await asyncio.sleep(LOOK_S)

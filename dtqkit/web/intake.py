@@ -48,9 +48,11 @@ def read_json(body: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise Refused("invalid_json", f"the key {twice[:60]!r} stands twice in one object")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise Refused("invalid_json", f"the key {key[:60]!r} stands twice in one object")
+            seen.add(key)
     return found
 
 
@@ -103,6 +105,8 @@ def _convert(value: object, kind: Any) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
+    except UnicodeEncodeError:
+        raise Refused("invalid_value", "text has a half of a surrogate pair") from None
 
 
 # -- query strings

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
+from tornado.iostream import StreamClosedError
 
 from dtqkit.control import OPERATIONS, Operation
 from dtqkit.errors import DtqError, InvalidRequest, JobNotFound
@@ -78,11 +79,14 @@ class HistoryHandler(OperationHandler):
                     self.write(b"\n".join([*lines, b""]))  # pyright: ignore[reportUnknownMemberType]
                     lines, size = [], 0
                     await self.flush()
-        except DtqError as error:
+        except StreamClosedError:
+            return  # the reader has left
+        except Exception as error:
             if not self._headers_written:
                 raise
             # The status is sent: only a cut line tells the reader that this is not all.
-            log.warning("a history was cut off: %s", error)
+            log.warning("a history was cut off: %s", error, exc_info=None if isinstance(error, DtqError) else error)
+            self.services.busy.discard(self)  # nothing else comes after this
             self.detach().close()
             return
         self.answer(b"\n".join([*lines, b""]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from typing import ClassVar, Final
 
@@ -56,4 +57,4 @@ class PageHandler(Base):
         )
 
 
-routes = [(f"/({'|'.join(name for name in _FILES if name)})?", PageHandler)]
+routes = [(f"/({'|'.join(re.escape(name) for name in _FILES if name)})?", PageHandler)]

@@ -18,12 +18,14 @@ from dtqkit.errors import SettingsError
 from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
+from dtqkit.web.access import Origins
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
 log = logging.getLogger("dtqkit.web")
 
 #: Pause before a process that died is started again, in seconds.
 RESTART_S: Final = 0.5
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(
@@ -48,11 +50,13 @@ def run(
         raise SettingsError(f"DTQ_TOKEN is not set: without one, a server that listens on {host} would serve anybody")
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # of a server that was killed
+    Origins(settings, host)  # what is wrong with the settings is said here, and not by each process
     sockets = bind(settings, host)
+    pid = os.getpid()  # of the supervisor, where there is one
 
     def ready(address: Address) -> None:
         if ready_file is not None:
-            write_ready(ready_file, address, settings.token)
+            write_ready(ready_file, address, settings.token, pid)
         if sys.stdout.isatty():
             print(f"{address.http}/{f'#token={settings.token}' if made else ''}", flush=True)  # noqa: T201
 
@@ -71,9 +75,9 @@ def run(
             ready_file.unlink(missing_ok=True)
 
 
-def write_ready(path: Path, address: Address, token: str) -> None:
+def write_ready(path: Path, address: Address, token: str, pid: int) -> None:
     """For scripts: appears whole, and only its owner can read it."""
-    facts = {"http": address.http, "ws": address.ws, "token": token, "pids": {"server": os.getpid()}}
+    facts = {"http": address.http, "ws": address.ws, "token": token, "pids": {"server": pid}}
     new = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -110,29 +114,39 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
             os.kill(pid, signal.SIGTERM)
 
     def start(number: int) -> None:
+        # Held back meanwhile: a child must not act on a signal as its parent would, and none must be missed.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
+                for one in _STOPS:
+                    signal.signal(one, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
                 os.close(write_end)
                 _stop_with(read_end)
                 work(number)
                 status = 0
+            except BaseException:
+                log.exception("process %d broke", os.getpid())
             finally:
                 logging.shutdown()
                 os._exit(status)
         children[pid] = number
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
-    for one in (signal.SIGTERM, signal.SIGINT):
+    for one in _STOPS:
         signal.signal(one, stop)
     for number in range(processes):
-        start(number)
+        if not stopping:
+            start(number)
     while children:
         pid, status = os.wait()
         number = children.pop(pid, 0)
         if not stopping:
             log.error("process %d ended (%d) and is started again", pid, os.waitstatus_to_exitcode(status))
             time.sleep(RESTART_S)
+        if not stopping:
             start(number)
     os.close(read_end)
     os.close(write_end)

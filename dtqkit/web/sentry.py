@@ -51,6 +51,7 @@ def scrub(event: Event, _hint: Hint) -> Event:
     if request != {"headers": {}}:
         cleaned["request"] = request
     cleaned.pop("breadcrumbs", None)
+    cast("dict[str, Any]", cleaned.get("extra", {})).pop("remote", None)
     return cast("Event", cleaned)
 
 

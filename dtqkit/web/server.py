@@ -94,11 +94,11 @@ async def serve(
     queue = DirectControl(settings, TaskRegistry()) if control is None else control
     metrics = Metrics(queue)
     vitals, hub = Vitals(queue), Hub(queue)
-    services = Services(queue, doorkeeper, origins, vitals, hub, metrics, set())
+    services = Services(queue, doorkeeper, origins, vitals, hub, metrics, set(), settings.behind_proxy)
     origins.ports |= bound.ports()
     servers = [
-        _listen(make_http_server(make_app(services), behind_proxy=settings.behind_proxy), bound.http),
-        _listen(make_http_server(make_ws_app(services), behind_proxy=settings.behind_proxy), bound.ws),
+        _listen(make_http_server(make_app(services)), bound.http),
+        _listen(make_http_server(make_ws_app(services)), bound.ws),
     ]
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)
@@ -118,6 +118,8 @@ async def serve(
         log.info("stopping")
         for server in servers:
             server.stop()
+            # A connection that is kept ends with its next answer, or requests would come for ever.
+            server.conn_params.no_keep_alive = True
         hub.close()
         await _drain(servers, services)
         unsubscribe()

@@ -12,7 +12,7 @@ import msgspec
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-from dtqkit.errors import AccessDenied
+from dtqkit.errors import AccessDenied, TooManyAttempts
 from dtqkit.messages import (
     CLOSE_POLICY,
     CLOSE_TRY_LATER,
@@ -46,6 +46,8 @@ class StreamHandler(Base, WebSocketHandler):
         read_query(NO_QUERY, self.request.query)
         self.watched: frozenset[str] | None = None
         self._queue: deque[bytes] = deque()
+        #: The newest, while the client has not taken what came before.
+        self._snapshot: bytes | None = None
         self._begun = False  # the first message is a snapshot
         self._writing = False
         self._unsent = 0
@@ -83,6 +85,9 @@ class StreamHandler(Base, WebSocketHandler):
         try:
             token = hello.token.encode("utf-8", "replace")
             self.services.doorkeeper.check_token(token, self.request.remote_ip or "", "read")
+        except TooManyAttempts as error:  # its token may be right
+            self.close(CLOSE_TRY_LATER, str(error)[:100])
+            return
         except AccessDenied as error:
             self.close(CLOSE_UNAUTHORIZED, str(error)[:100])
             return
@@ -122,7 +127,7 @@ class StreamHandler(Base, WebSocketHandler):
     def restart(self, snapshot: bytes) -> None:
         """A snapshot, before the events that have come since it was asked for."""
         self._begun = True
-        self._queue.appendleft(snapshot)
+        self._snapshot = snapshot
         self._go_on()
 
     def _send(self, message: bytes) -> None:
@@ -147,8 +152,12 @@ class StreamHandler(Base, WebSocketHandler):
             self._go_on()
 
     def _go_on(self) -> None:
-        while self._queue and not self._writing:
-            self._send(self._queue.popleft())
+        while not self._writing and (self._snapshot is not None or self._queue):
+            if self._snapshot is None:
+                message = self._queue.popleft()
+            else:
+                message, self._snapshot = self._snapshot, None
+            self._send(message)
         if self._writing:
             return
         self._unsent = 0

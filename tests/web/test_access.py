@@ -40,7 +40,7 @@ SCOPES = {
     ("GET", "/workers"): "read",
     ("GET", "/stats"): "read",
     ("GET", "/openapi.json"): "open",
-    ("GET", "/(board.js|board.css|page.js|config.js|icon.svg)?"): "open",
+    ("GET", r"/(board\.js|board\.css|page\.js|config\.js|icon\.svg)?"): "open",
     ("GET", "/ws"): "open",  # the hello has the token
 }
 
@@ -97,6 +97,18 @@ def test_the_server_answers_429_with_retry_after(start_server: Start) -> None:
     assert [answer.status for answer in answers[:BURST]] == [401] * BURST
     assert answers[-1].status == 429
     assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+def test_behind_a_proxy_its_word_counts_and_no_other(start_server: Start) -> None:
+    """The last address of X-Forwarded-For is the proxy's word; all else is what the client wrote."""
+    server = start_server(behind_proxy=True)
+
+    def ask(token: str, told: str, **headers: str) -> int:
+        return server.get("/jobs", token=token, headers={"X-Forwarded-For": told, **headers}).status
+
+    tries = [ask("wrong", f"9.9.9.{n}, 10.0.0.1", **{"X-Real-Ip": f"8.8.8.{n}"}) for n in range(BURST + 2)]
+    assert tries == [401] * BURST + [429] * 2
+    assert ask(TOKEN, "10.0.0.1, 10.0.0.2") == 200
 
 
 def test_two_tokens_are_compared_as_bytes() -> None:

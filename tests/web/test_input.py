@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -255,7 +256,9 @@ def test_a_cursor_that_was_tampered_with_is_400(server: Server) -> None:
         problem(server.get(f"/jobs?cursor={wrong}"), 400, "invalid_query")
 
 
-@pytest.mark.parametrize("job", ["1", "x" * 24, UNKNOWN + "0", "%00", "null", "$where", UNKNOWN, "..%2f..%2fetc"])
+@pytest.mark.parametrize(
+    "job", ["1", "x" * 24, UNKNOWN + "0", "%00", "%ff", "null", "$where", UNKNOWN, "..%2f..%2fetc"]
+)
 def test_ids_that_are_none_or_nobodys_are_404(server: Server, job: str) -> None:
     for method, path in (("GET", ""), ("GET", "/logs"), ("POST", "/cancel"), ("POST", "/requeue")):
         problem(server.ask(method, f"/jobs/{job}{path}"), 404, "job_not_found")
@@ -309,6 +312,24 @@ def test_a_batch_of_another_form_is_400(server: Server, batch: Any) -> None:
     problem(server.post("/jobs/batch", batch), 400, "invalid_request")
 
 
+@pytest.mark.parametrize("body", [b'{"task": "add", "\\ud800": 1}', b'{"task": "add", "priority": "\\ud800"}'])
+def test_half_a_surrogate_pair_where_none_is_expected_is_422(server: Server, body: bytes) -> None:
+    problem(server.ask("POST", "/jobs", body=body), 422, "invalid_value")
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once(server: Server) -> None:
+    """Not by comparing each with each: the largest body that is taken would keep the server for minutes."""
+    keys = ",".join(f'"{n}": 1' for n in [*range(60_000), 59_999])
+    started = time.monotonic()
+    problem(server.ask("POST", "/jobs", body=f"{{{keys}}}".encode()), 400, "invalid_json")
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("since", ["1969-01-01", "30000d", "2200-01-01", "2026-01-01T00:00%2b14:00"])
+def test_a_time_before_or_after_all_jobs_is_taken(server: Server, since: str) -> None:
+    assert server.get(f"/jobs?since={since}").status == 200
+
+
 # -- states
 
 
@@ -337,7 +358,9 @@ def test_other_methods_are_405_and_say_which_there_are(server: Server, method: s
     assert (answer.status, set(answer.headers["Allow"].split(", "))) == (405, {"GET", "POST", "OPTIONS"})
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api", "/jobs/", "/../etc/passwd", "/board.js/x", "/api/api/jobs"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/api", "/jobs/", "/../etc/passwd", "/board.js/x", "/board-js", "/api/api/jobs"]
+)
 def test_other_addresses_are_404_for_anybody(server: Server, path: str) -> None:
     problem(server.get(path, token=None), 404, "not_found")
 

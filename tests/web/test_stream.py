@@ -16,6 +16,8 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dtqkit.broker.keys import Keys
 from dtqkit.events import JobEvent, encode_batch
+from dtqkit.web.access import BURST
+from dtqkit.web.stream import text_frame
 from tests.serving import READ_TOKEN, TOKEN, Server
 
 Start = Callable[..., Server]
@@ -279,5 +281,28 @@ def test_a_slow_client_that_reads_again_gets_a_fresh_snapshot(server: Server) ->
             kinds: list[str] = []
             while "snapshot" not in kinds:
                 kinds.append((await read(line))["type"])
+
+    run(story())
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_a_frame_says_how_long_its_message_is(size: int) -> None:
+    frame = text_frame(b"x" * size)
+    marks = {2: frame[1], 4: int.from_bytes(frame[2:4], "big"), 10: int.from_bytes(frame[2:10], "big")}
+    assert frame[0] == 0x81
+    assert (frame[1] if size < 126 else 126 if size < 65_536 else 127) == frame[1]
+    assert marks[len(frame) - size] == size
+
+
+def test_an_address_with_too_many_wrong_tokens_is_told_to_come_later(start_server: Callable[..., Server]) -> None:
+    """Not that its token is wrong: it may be right, and a board would forget it."""
+    server = start_server()
+    for _ in range(BURST):
+        assert server.get("/jobs", token="wrong").status == 401
+
+    async def story() -> None:
+        async with connected(server.ws, TOKEN) as line:
+            assert await line.read_message() is None
+            assert line.close_code == 1013, line.close_reason
 
     run(story())

@@ -842,7 +842,7 @@ class Workers {
 
 /** Whoever has a capacity panel puts it into the board's element with slot="capacity". */
 const capacity = () => ({ element: h(".listing", h("slot", { name: "capacity" }, h(".note", h("strong", "How many workers will be enough?"),
-	"The capacity model answers from this queue's own history: dtqkit plan, or capacity.explore(…) in a notebook."))) });
+	"The capacity model answers: dtqkit plan --jobs-per-day …, or capacity.explore(…) in a notebook."))) });
 
 // == The panel on the right: a job
 

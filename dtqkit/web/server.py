@@ -43,16 +43,17 @@ class Sockets(msgspec.Struct, frozen=True):
     """What a server listens on: bound before it starts, so that several processes can share them."""
 
     http: list[socket.socket]
+    #: Empty where PORT, which has the stream too, is also WS_PORT: some hosts set it to what the other is by default.
     ws: list[socket.socket]
 
     def address(self, host: str) -> Address:
         """As a client on this machine, or one that knows it by `host`, reaches them."""
         name = "127.0.0.1" if host in ("", "0.0.0.0", "::", "localhost") else host  # noqa: S104 - compared, not bound
         name = f"[{name}]" if ":" in name else name
-        return Address(f"http://{name}:{_port(self.http)}", f"ws://{name}:{_port(self.ws)}/ws")
+        return Address(f"http://{name}:{_port(self.http)}", f"ws://{name}:{_port(self.ws or self.http)}/ws")
 
     def ports(self) -> set[int]:
-        return {_port(self.http), _port(self.ws)}
+        return {_port(self.http), _port(self.ws or self.http)}
 
     def close(self) -> None:
         for one in [*self.http, *self.ws]:
@@ -61,9 +62,10 @@ class Sockets(msgspec.Struct, frozen=True):
 
 def bind(settings: Settings, host: str) -> Sockets:
     """Bind PORT and WS_PORT (0: any that is free) on `host`. OSError when one is taken."""
-    return Sockets(
-        bind_sockets(settings.port, host, backlog=_BACKLOG), bind_sockets(settings.ws_port, host, backlog=_BACKLOG)
-    )
+    http = bind_sockets(settings.port, host, backlog=_BACKLOG)
+    if settings.ws_port and settings.ws_port == settings.port:
+        return Sockets(http, [])
+    return Sockets(http, bind_sockets(settings.ws_port, host, backlog=_BACKLOG))
 
 
 def with_token(settings: Settings, host: str) -> tuple[Settings, bool]:
@@ -98,7 +100,7 @@ async def serve(
     origins.ports |= bound.ports()
     servers = [
         _listen(make_http_server(make_app(services)), bound.http),
-        _listen(make_http_server(make_ws_app(services)), bound.ws),
+        *([_listen(make_http_server(make_ws_app(services)), bound.ws)] if bound.ws else []),
     ]
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -109,6 +110,14 @@ def test_behind_a_proxy_its_word_counts_and_no_other(start_server: Start) -> Non
     tries = [ask("wrong", f"9.9.9.{n}, 10.0.0.1", **{"X-Real-Ip": f"8.8.8.{n}"}) for n in range(BURST + 2)]
     assert tries == [401] * BURST + [429] * 2
     assert ask(TOKEN, "10.0.0.1, 10.0.0.2") == 200
+
+
+def test_one_port_for_both_is_enough(start_server: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = start_server(port=port, ws_port=port)
+    assert (server.http, server.ws) == (f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws")
+    assert server.get("/jobs").status == 200
 
 
 def test_two_tokens_are_compared_as_bytes() -> None:

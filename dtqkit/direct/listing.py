@@ -30,7 +30,7 @@ from dtqkit.store.jobs import BY_ID
 _PAGE_MS: Final = 1_000
 _SCAN_S: Final = 2.0
 #: Jobs that a search finds by each of its indexes before the other filters are asked.
-_MATCHES: Final = 1_000
+_MATCHES: Final = 400
 #: Jobs in one piece.
 _PIECE: Final = 20_000
 #: How long MongoDB may look for a chunk of a history, in ms.

@@ -20,7 +20,6 @@ from dtqkit.control import (
     Page,
     Requeued,
 )
-from dtqkit.direct import DirectControl
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobFailed
 from dtqkit.events import Depths, Heartbeat, JobEvent, ProgressEvent
 from dtqkit.jobs import Job, Status
@@ -162,6 +161,8 @@ class AsyncTaskQueue:
     ) -> None:
         self.registry: TaskRegistry = TaskRegistry() if registry is None else registry
         if control is None:
+            from dtqkit.direct import DirectControl  # with the drivers: half of the time that an import would take
+
             control = DirectControl(settings or Settings.from_env(), self.registry)
         self.control: Control = control
         self._waiter = Waiter(control)

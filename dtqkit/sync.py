@@ -37,11 +37,8 @@ from dtqkit.control import AttemptRow, Control, Page, Requeued
 from dtqkit.errors import DtqError, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.jobs import STATUSES, Job, Priority, Status
-from dtqkit.local import LocalStores, start_local_stores
-from dtqkit.process import default_lanes, work
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.settings import Settings
-from dtqkit.supervisor import Supervisor
 from dtqkit.tasks import (
     Call,
     CallOptions,
@@ -61,6 +58,7 @@ if TYPE_CHECKING:
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.charts import Plots
     from dtqkit.notebook.forms import Form
+    from dtqkit.supervisor import Supervisor
 
 log: logging.Logger = logging.getLogger("dtqkit.queue")
 
@@ -381,8 +379,10 @@ class TaskQueue:
         The workers live in this process, so functions from a notebook's cells run too; with `workers=0` there are
         none until `start_workers`. Raises LocalStoreError when there is no redis-server or mongod to be found.
         """
+        from dtqkit.local import start_local_stores
+
         base = Settings.from_env() if settings is None else settings
-        stores: LocalStores = start_local_stores()
+        stores = start_local_stores()
         queue = cls(base.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri))
         queue._owned.callback(stores.close)
         try:
@@ -399,6 +399,8 @@ class TaskQueue:
         They are started again when they die; `.pids` are those that live. What they log goes to the file `log`, or
         nowhere: a notebook would have it in its cells.
         """
+        from dtqkit.supervisor import Supervisor
+
         supervisor = Supervisor(self.settings, app, workers, log_to=log or Path(os.devnull))
         supervisor.start_watching()
         self._owned.callback(supervisor.close)
@@ -406,6 +408,8 @@ class TaskQueue:
 
     def _work_here(self, workers: int) -> None:
         """Workers on an event loop in a thread of this process."""
+        from dtqkit.process import default_lanes, work
+
         settings = self.settings
         portal = self._owned.enter_context(start_blocking_portal(name="dtqkit-workers"))
         stop = portal.call(_event)

@@ -81,6 +81,7 @@ class Engine:
         submit_s, claim_s, overhead_s = self.system.latency.submit_s, self.claim_s, self.overhead_s
         may_fail, fails_at = self.draws.work.failure_probability > 0, self.draws.fails
         service, first_service, turns = self.service_of, self.draws.service(0), self.turns
+        first_fails = fails_at(0) if may_fail else []
         arrivals = [*self.draws.arrivals.tolist(), math.inf]
         arriving, arrival = 0, arrivals[0]
         heappush(heap, (math.inf, 0))
@@ -99,7 +100,8 @@ class Engine:
                 if event < DUE_AT:
                     job = event - END_AT
                     worker = runs_on[job]
-                    if may_fail and fails_at(attempts[job] - 1)[job]:
+                    tries = attempts[job]
+                    if may_fail and (first_fails if tries == 1 else fails_at(tries - 1))[job]:
                         remaining -= self.failed(job, now)
                     else:
                         finished[job] = now

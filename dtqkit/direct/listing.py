@@ -68,15 +68,19 @@ def filter_of(
     return query
 
 
-def _ways(q: str) -> dict[str, Document]:
-    """By id, idempotency key or tag, exact or its beginning: conditions by the index that serves them."""
-    begins = {"$gte": q, "$lt": q + "\U0010ffff"}
-    # The same element: of two conditions on an array, an index serves but one.
-    ways: dict[str, Document] = {"tags": {"tags": {"$elemMatch": begins}}, "key": {"idempotency_key": begins}}
+def _ways(q: str) -> list[tuple[str, Document]]:
+    """By id, idempotency key or tag, exact or its beginning: conditions, each with the index that serves it."""
+    end = q + "\U0010ffff"
+    ways: list[tuple[str, Document]] = [
+        ("tags", {"tags": q}),  # newest first by the index, however many have it
+        # The same element: of two conditions on an array, an index serves but one.
+        ("tags", {"tags": {"$elemMatch": {"$gt": q, "$lt": end}}}),
+        ("key", {"idempotency_key": {"$gte": q, "$lt": end}}),
+    ]
     if is_job_id(q):
-        ways[BY_ID] = {"_id": ObjectId(q)}
+        ways.append((BY_ID, {"_id": ObjectId(q)}))
     elif re.fullmatch("[0-9a-fA-F]{4,23}", q):
-        ways[BY_ID] = {"_id": {"$gte": ObjectId(q.ljust(24, "0")), "$lte": ObjectId(q.ljust(24, "f"))}}
+        ways.append((BY_ID, {"_id": {"$gte": ObjectId(q.ljust(24, "0")), "$lte": ObjectId(q.ljust(24, "f"))}}))
     return ways
 
 
@@ -111,11 +115,11 @@ async def _search(store: Store, q: str, filters: Document, limit: int) -> tuple[
     Returns what was found, and the id down to which everything was looked at; None for that at the end.
     """
     ways = _ways(q)
-    either = {**filters, "$or": list(ways.values())}
+    either = {**filters, "$or": [way for _, way in ways]}
     bounds = [{"_id": filters["_id"]}] if "_id" in filters else []
     ids: set[ObjectId] = set()
     edge: ObjectId | None = None
-    for index, way in ways.items():
+    for index, way in ways:
         some = await store.jobs.matching({"$and": [way, *bounds]}, _MATCHES, _PAGE_MS, by=index)
         if some is None:
             return await _scan(store, either, limit)

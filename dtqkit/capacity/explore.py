@@ -3,6 +3,7 @@
 # pyright: reportUnknownLambdaType=false
 # (ipywidgets has no types, and matplotlib leaves most keyword arguments open)
 
+import math
 from dataclasses import replace
 from io import BytesIO
 
@@ -36,8 +37,8 @@ class Explorer(widgets.VBox):
         self.jobs_per_day = widgets.FloatLogSlider(
             value=rate,
             base=10,
-            min=1,
-            max=6,
+            min=min(1.0, math.log10(rate)),
+            max=max(6.0, math.log10(rate) + 1),
             step=0.02,
             readout_format=",.0f",
             description="jobs a day",
@@ -69,7 +70,7 @@ class Explorer(widgets.VBox):
             ("utilisation, busiest hour", f"{load.utilisation(system, work, peak=True):.0%}"),
         ]
         if load.utilisation(system, work) < 1:
-            horizon_s = min(86_400.0, 20_000 / work.arrival_rate) if work.profile is None else 86_400.0
+            horizon_s = min(86_400.0, 20_000 / work.arrival_rate) if work.profile is None else work.cycle_s
             result = simulate(system, work, horizon_s, REPLICATIONS, progress=quiet)
             rows += [(f"wait {p}, p95", str(result.estimate("wait", q=0.95, priority=p))) for p in services]
         self.report.value = table_html(("", ""), rows, notes=general(system, work))

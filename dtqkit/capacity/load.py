@@ -49,7 +49,21 @@ def utilisation(system: System, work: Workload, *, peak: bool = False) -> float:
 
 
 def slope(system: System, work: Workload, *, peak: bool = False) -> float:
-    """Jobs a second by which the backlog grows while the rate is that; 0 where the workers keep up."""
-    rho = utilisation(system, work, peak=peak)
-    rate = work.arrival_rate * (work.peak if peak else 1.0)
-    return max(0.0, rate * (1 - 1 / rho)) if rho > 0 else 0.0
+    """Jobs a second by which the backlog grows while the rate is that; 0 where the workers keep up.
+
+    Each lane has the workers whose own it is first; what they have left helps the others, by priority.
+    """
+    busier = work.peak if peak else 1.0
+    loads = [load * busier for load in lane_loads(system, work)]
+    availability = system.crashes.availability if system.crashes else 1.0
+    firsts = [system.serves(home)[0] for home in system.homes]
+    own = [firsts.count(lane) * system.slots_per_worker * availability for lane in range(3)]
+    served = [min(load, capacity) for load, capacity in zip(loads, own, strict=True)]
+    sets = [lanes for size in (1, 2, 3) for lanes in combinations(range(3), size)]
+    for lane in range(3):
+        left = min(effective_servers(system, s) - sum(served[k] for k in s) for s in sets if lane in s)
+        served[lane] += max(0.0, min(loads[lane] - served[lane], left))
+    rates = [work.arrival_rate * busier * share for share in work.shares]
+    return sum(
+        rate * (1 - done / load) for rate, load, done in zip(rates, loads, served, strict=True) if load > done + 1e-12
+    )

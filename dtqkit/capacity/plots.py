@@ -96,7 +96,7 @@ def dedicated_shared(work: Workload, workers: int, *, replications: int = 10, ax
         "shared": System(lanes={"shared": workers}),
     }
     for place, ((name, system), color) in enumerate(zip(layouts.items(), (RED, BLUE, GREEN), strict=True)):
-        table = simulate(system, work, replications=replications).ci("wait", q=0.95, by="priority")
+        table = simulate(system, work, work.cycle_s, replications=replications).ci("wait", q=0.95, by="priority")
         x = np.arange(len(table)) + 0.22 * (place - 1)
         endless = ~np.isfinite(table["estimate"].to_numpy(dtype=np.float64))
         _bars(axes, x[~endless].tolist(), table[~endless], name, color)

@@ -52,14 +52,16 @@ class Scenario:
 def examine(
     work: Workload, layout: Layout, workers: int, slo: SLO, *, replications: int, seed: int, executor: Executor | None
 ) -> Scenario:
-    """Simulates a day, unless the workers cannot keep up in the mean: then the wait has no end."""
+    """Simulates a day, or the week of its profile, unless the workers cannot keep up: then the wait has no end."""
     system = layout(workers)
     mean, peak = load.utilisation(system, work), load.utilisation(system, work, peak=True)
     used = [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
     if mean >= 1:
         endless = Estimate(math.inf, math.inf, math.inf, "s")
         return Scenario(workers, mean, peak, endless, dict.fromkeys(used, endless))
-    result = simulate(system, work, replications=replications, seed=seed, executor=executor, progress=quiet)
+    result = simulate(
+        system, work, work.cycle_s, replications=replications, seed=seed, executor=executor, progress=quiet
+    )
     waits = {p: result.estimate("wait", q=0.95, priority=p) for p in used}
     asked = waits.get(slo.priority) or result.estimate("wait", q=0.95, priority=slo.priority)
     return Scenario(workers, mean, peak, asked, waits)
@@ -67,18 +69,19 @@ def examine(
 
 def fewest(work: Workload, layout: Layout, max_utilisation: float, *, peak: bool) -> int:
     """Workers that keep utilisation within the limit (and below 1), in the mean or in the busiest hour."""
-    workers = 1
-    while not _suffices(layout(workers), work, max_utilisation, peak):
-        workers += 1
-    return workers
-
-
-def _suffices(system: System, work: Workload, max_utilisation: float, peak: bool) -> bool:
-    try:
-        rho = load.utilisation(system, work, peak=peak)
-    except ValueError:  # so few workers that a lane has none
-        return False
-    return rho < 1 and rho <= max_utilisation + 1e-9
+    needed = sum(load.lane_loads(layout(1), work)) * work.peak / max_utilisation
+    most = 100 + 20 * math.ceil(needed)
+    reason = ""
+    for workers in range(1, most + 1):
+        try:
+            rho = load.utilisation(layout(workers), work, peak=peak)
+        except ValueError as error:  # so few workers that a lane has none
+            reason = str(error)
+            continue
+        if rho < 1 and rho <= max_utilisation + 1e-9:
+            return workers
+        reason = f"{workers} workers of it are {rho:.0%} busy"
+    raise ValueError(f"with this layout, up to {most:,} workers do not suffice: {reason}")
 
 
 def counts(work: Workload, layout: Layout, max_utilisation: float, most: int) -> set[int]:

@@ -130,6 +130,11 @@ class Workload:
         """The busiest hour's rate over the mean rate; 1 without a profile."""
         return self.profile.peak if self.profile else 1.0
 
+    @property
+    def cycle_s(self) -> float:
+        """Seconds of one turn of its profile: a day, or a week."""
+        return 3600.0 * self.profile.hours if self.profile else 86_400.0
+
     def attempts_per_job(self, max_attempts: int) -> float:
         """(1 - p^(R+1)) / (1 - p) with R = max_attempts - 1 retries: what retries multiply the load by."""
         p = self.failure_probability

@@ -4,7 +4,7 @@
 //   source             {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}:
 //                      modelSource here (messages of an anywidget model), webSource in page.js (fetch and /ws)
 //
-// Views touch only what has changed, at most five times a second. Text from the queue reaches the page as text nodes only, never as markup.
+// Views touch only what has changed, at most five times a second. Text from the queue is never markup: text nodes only.
 
 const STATUSES = ["pending", "scheduled", "running", "completed", "failed", "cancelled"];
 const WAITING = ["pending", "scheduled"];
@@ -12,7 +12,7 @@ const LANES = ["high", "medium", "low"];
 
 // == The source of a notebook
 
-/** The error of a request that was refused, or not answered; `errors` are [{path, detail}] of a payload. */
+/** Of a request that was refused or not answered; `errors`: [{path, detail}] of a payload. */
 export const refused = ({ code, detail, title, errors }) => Object.assign(new Error(detail || title || code), { code, errors });
 
 const ANSWER_MS = 5_000;
@@ -26,7 +26,7 @@ export function modelSource(model) {
 	const asked = new Map();
 	let listener = () => {};
 	let state = "connecting";
-	let number = 0;
+	let number = Math.random(); // every view hears every answer
 
 	function become(next, more) {
 		if (state !== next) listener({ type: "state", state: (state = next), ...more });
@@ -116,7 +116,7 @@ function set(node, name, value) {
 	else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value === true ? "" : value);
 }
 
-/** As many children as items, made by `make(item)` where they are missing, each painted by `paint(child, item)`. */
+/** As many children as items: made by `make(item)`, painted by `paint(child, item)`. */
 function fill(parent, items, make, paint) {
 	while (parent.children.length > items.length) parent.lastChild.remove();
 	items.forEach((item, i) => paint(parent.children[i] ?? parent.appendChild(make(item)), item));
@@ -179,7 +179,7 @@ function whole(job) {
 	};
 }
 
-/** The job after an event, which says little: an error is one line, times are those of its arrival. */
+/** The job after an event: an error is one line, times are those of its arrival. */
 function after(job, event) {
 	const next = { ...job, cancel_requested: false, ...event };
 	if (typeof event.error === "string") {
@@ -193,7 +193,7 @@ function after(job, event) {
 	return next;
 }
 
-/** The job after a report of its running attempt; that it runs at all is not told otherwise. */
+/** The job after a report of its running attempt. */
 function progressed(job, { token, progress = null, message = "" }) {
 	const begun = WAITING.includes(job.status) && token > job.token;
 	if (!begun && (job.status !== "running" || token < job.token)) return job;
@@ -436,7 +436,7 @@ function paintStatus(cell, job) {
 	say(cell.label, stopping ? "Stopping" : capital(job.status) + share);
 }
 
-/** What there is to say of the job in one line: its error, what it reports, when it is due, its result. */
+/** The job in one line: its error, what it reports, when it is due, its result. */
 function outcome(job) {
 	if (job.error && job.status !== "completed") return `${job.error.type}: ${job.error.message}`;
 	if (job.status === "running") return job.progress_message;
@@ -466,7 +466,7 @@ class JobTable {
 	#dirty = new Set();
 	#tabbable = null;
 
-	/** `open(id)` is told which row was opened; `choose()`, if given, makes rows selectable, and is told of a change. */
+	/** `open(id)`: a row was opened; `choose()`, if given: another selection. */
 	constructor(label, columns, { open, choose }) {
 		Object.assign(this, { columns, open, choose });
 		this.body = h("tbody", { onkeydown: (e) => this.#move(e), onfocusin: (e) => this.#makeTabbable(this.#rowOf(e)), onclick: (e) => this.#clicked(e) });
@@ -532,7 +532,7 @@ class JobTable {
 		if (box) tr.prepend(h("td.choose", box));
 		const row = { job, tr, cells, opener, box };
 		this.rows.set(job.id, row);
-		// Ids grow with time and new jobs come on top: the place is nearly always the first one looked at.
+		// New jobs come on top: the place is nearly always the first one looked at.
 		let next = this.body.firstElementChild;
 		while (next && next.dataset.id > job.id) next = next.nextElementSibling;
 		this.body.insertBefore(tr, next);
@@ -651,7 +651,9 @@ class Listing {
 
 	offer(tasks) {
 		const { task } = this.fields;
+		const { value } = task;
 		fill(task, ["", ...tasks.map((one) => one.name)], () => h("option"), (option, name) => name && (set(option, "value", name), say(option, name)));
+		task.value = value;
 	}
 
 	#turn(step) {
@@ -681,6 +683,7 @@ class Listing {
 			this.#loading = 0;
 			this.#take(page.items.map(whole));
 		} catch (error) {
+			this.stale = true;
 			if (asked === this.#asked && !this.table.rows.size) this.#tell("The jobs cannot be listed.", error.message, "failed");
 		}
 		this.newer.disabled = this.first;
@@ -709,6 +712,7 @@ class Listing {
 		if (known || this.#fresh.has(event.id) || this.#belongs(event)) this.stale = true;
 		else return;
 		if (!known) this.#fresh.set(event.id, after(whole({ ...this.#fresh.get(event.id), id: event.id }), event));
+		if (this.#fresh.size > 200) this.#fresh.delete(this.#fresh.keys().next().value);
 	}
 
 	#belongs(job) {
@@ -724,7 +728,7 @@ class Listing {
 		this.update();
 	}
 
-	/** Puts in what has come, unless that would move a row under somebody's hand or eye: then it is only announced. */
+	/** Puts in what has come; where that would move a row in use, it is only announced. */
 	update() {
 		const { table } = this;
 		if (!this.#still) {
@@ -748,7 +752,7 @@ class Listing {
 		this.note.replaceChildren(h("strong", title), detail);
 	}
 
-	/** Events say little of a job, and none says that it has begun: the records follow, every few seconds. */
+	/** Events say little, and none that a job has begun: the records follow, every few seconds. */
 	tick() {
 		this.table.tick();
 		const waiting = [...this.table.rows.values()].some(({ job }) => job.status === "pending" || job.status === "running");
@@ -764,7 +768,7 @@ function jobsView(board) {
 	});
 }
 
-/** Dead letters, and how they are requeued: chosen, counted by the queue, and then confirmed. */
+/** Dead letters, and how they are requeued: chosen, counted, confirmed. */
 class DeadLetters extends Listing {
 	constructor(board) {
 		const table = new JobTable("Dead letters", ["status", "outcome", "priority", "died", "attempts", "worker"], { open: (id) => board.openJob(id), choose: () => this.#offer() });
@@ -776,6 +780,12 @@ class DeadLetters extends Listing {
 		this.tools.after(this.bulk);
 	}
 
+	/** What was counted before is of other filters. */
+	reload() {
+		this.#offer();
+		return super.reload();
+	}
+
 	async load() {
 		await super.load();
 		if (!this.bulk.querySelector(".primary")) this.#offer();
@@ -784,7 +794,7 @@ class DeadLetters extends Listing {
 	#offer() {
 		const { size } = this.table.chosen;
 		const { q, ...filters } = this.filters;
-		// A search is no filter of `requeue_dead`: what was found by one is requeued by selection only.
+		// A search is no filter of `requeue_dead`: what it found is requeued by selection only.
 		this.bulk.replaceChildren(
 			size ? h("span", `${count(size)} selected`) : "",
 			size ? button("plain", "Requeue selected…", () => this.#preview({ ids: [...this.table.chosen] })) : "",
@@ -840,7 +850,7 @@ class Workers {
 	}
 }
 
-/** Whoever has a capacity panel puts it into the board's element with slot="capacity". */
+/** A capacity panel goes into the board's element with slot="capacity". */
 const capacity = () => ({ element: h(".listing", h("slot", { name: "capacity" }, h(".note", h("strong", "How many workers will be enough?"),
 	"The capacity model answers: dtqkit plan --jobs-per-day …, or capacity.explore(…) in a notebook."))) });
 
@@ -934,7 +944,7 @@ class JobPanel {
 		this.#parts.Result.say(job.status === "completed" && JSON.stringify(job.result, null, 2));
 		this.#sayFacts();
 		this.#sayAttempts(attemptsOf(job));
-		// A button that has gone takes the focus along: it goes to the title instead of nowhere.
+		// A button that has gone takes the focus along: to the title, instead of nowhere.
 		if (focused?.hidden) this.title.focus();
 	}
 
@@ -988,12 +998,15 @@ class FieldError extends Error {}
 function resolve(schema, root) {
 	while (schema.$ref) schema = { ...root.$defs[schema.$ref.split("/").pop()], ...schema, $ref: undefined };
 	const ways = schema.anyOf?.filter((way) => way.type !== "null") ?? [];
-	return ways.length === 1 ? { ...resolve(ways[0], root), ...schema, anyOf: undefined } : schema;
+	if (ways.length !== 1) return schema;
+	const way = resolve(ways[0], root);
+	// A box is ticked or not; this may be neither.
+	return { ...way, ...schema, anyOf: undefined, ...(way.type === "boolean" && { type: undefined, enum: [true, false] }) };
 }
 
 const DATES = { date: "date", "date-time": "datetime-local", time: "time" };
 
-/** How a value of this schema is asked for: its element, `put` a value into it, `read` it (undefined: none). */
+/** How a value is asked for: its element, `put` a value into it, `read` it (undefined: none). */
 function control(schema) {
 	if (schema.enum) {
 		const node = h("select", h("option", { value: "" }, "–"), schema.enum.map((value, i) => h("option", { value: i }, String(value))));
@@ -1109,7 +1122,7 @@ class SubmitPanel {
 		this.more.replaceChildren(...this.#options.map((field) => field.element));
 	}
 
-	/** What the fields say, by name; throws the first FieldError after every wrong one was told. */
+	/** What the fields say, by name; throws the first FieldError once all were told. */
 	#values(fields) {
 		const values = {};
 		let wrong = null;
@@ -1188,7 +1201,7 @@ class Board {
 		this.#build();
 		this.overview.tick();
 		this.open("Jobs");
-		// Keys pressed in the board are the board's: a notebook around it would take them for its own.
+		// Keys pressed in the board are not those of a notebook around it.
 		this.element.addEventListener("keydown", (event) => this.#key(event));
 		root.replaceChildren(this.element);
 		this.unsubscribe = source.subscribe((message) => this.receive(message));
@@ -1276,6 +1289,7 @@ class Board {
 		const [listing] = this.listings;
 		if (listing.first && !Object.keys(listing.filters).length) jobs.forEach((job) => listing.table.put(job));
 		this.listings.forEach((one) => (one.stale = true));
+		this.panel?.load?.();
 	}
 
 	#hear(event) {
@@ -1425,7 +1439,7 @@ class Board {
 
 // == Where it lives
 
-/** A notebook's theme need not be the system's: JupyterLab and VS Code say theirs on the body. */
+/** A notebook's theme: JupyterLab and VS Code say theirs on the body. */
 function followTheme(el) {
 	const { body } = document;
 	const look = () => {
@@ -1437,7 +1451,7 @@ function followTheme(el) {
 	return () => observer.disconnect();
 }
 
-/** Draws the board into a shadow root of `el`, styled by the text `css`. Returns what takes it away again. */
+/** Draws the board into a shadow root of `el`, styled by `css`. Returns what takes it away. */
 export function mount(el, source, { css = "" } = {}) {
 	const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
 	const sheet = new CSSStyleSheet();
@@ -1452,7 +1466,7 @@ export function mount(el, source, { css = "" } = {}) {
 	};
 }
 
-/** The widget: anywidget calls `render` for each view; the model's trait `css` is the text of board.css. */
+/** anywidget calls `render` for each view; the trait `css` is the text of board.css. */
 export default {
 	render({ model, el }) {
 		return mount(el.appendChild(document.createElement("div")), modelSource(model), { css: model.get("css") });

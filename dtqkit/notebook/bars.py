@@ -35,6 +35,7 @@ class Progress(HBox):
         self.label = HTML()
         super().__init__([self.bar, self.label])
         self._began = time.monotonic()
+        self._done_before: float | None = None
         self._show()
         hand_over(queue.start, self._follow())
 
@@ -54,7 +55,9 @@ class Progress(HBox):
         self.bar.value = done
         if ended:
             self.bar.bar_style = "danger" if counts["failed"] else "success"
-        self.label.value = said(counts, len(self._handles), elapsed, done)
+        if self._done_before is None:
+            self._done_before = done
+        self.label.value = said(counts, len(self._handles), elapsed, done, self._done_before)
         return ended
 
     def __repr__(self) -> str:
@@ -72,13 +75,16 @@ def tally(handles: Sequence[AsyncJobHandle[Any]]) -> tuple[Counter[str], float]:
     return counts, done
 
 
-def said(counts: Counter[str], total: int, elapsed_s: float, done: float) -> str:
-    """The text beside the bar: how many are over, how they ended, and how long it took or may still take."""
+def said(counts: Counter[str], total: int, elapsed_s: float, done: float, before: float = 0.0) -> str:
+    """The text beside the bar: how many are over, how they ended, and how long it took or may still take.
+
+    `before`: how many were done when it began to count; they say nothing of the pace.
+    """
     over = counts["completed"] + counts["failed"] + counts["cancelled"]
     words = [f"{over:,} of {count(total, 'job')}"]
     words += [f"{counts[status]:,} {status}" for status in ("running", "failed", "cancelled") if counts[status]]
     if over == total:
         words.append(duration(elapsed_s))
-    elif done >= 1 and elapsed_s > 1:
-        words.append(f"about {duration(elapsed_s / done * (total - done))} left")
+    elif done - before >= 1 and elapsed_s > 1:
+        words.append(f"about {duration(elapsed_s / (done - before) * (total - done))} left")
     return " · ".join(words)

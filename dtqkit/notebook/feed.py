@@ -104,6 +104,7 @@ class Feed:
         self._news.clear()
         if not self._events and not self._progress:
             return
+        self._missed |= len(self._events) > MOST  # what is left out, a snapshot puts right
         events = list(self._events.values())[-MOST:]
         progress = list(self._progress.values())[-MOST:]
         self._events.clear()

@@ -1,6 +1,7 @@
 """The plan: which tiers hold, what breaks first and when, what would hold and what it costs."""
 
 import math
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -123,3 +124,26 @@ def test_the_wait_hangs_most_on_what_takes_most_capacity(small: cap.Plan) -> Non
 def test_a_plan_shows_itself_and_escapes_what_a_file_said(small: cap.Plan) -> None:
     assert "<table>" in small._repr_html_()
     assert "Take " in str(small)
+    tier = replace(cap.default_tiers()[0], name="<b>free</b>")
+    shown = cap.plan(small.work, tiers=[tier], workers=[4], replications=2)._repr_html_()
+    assert "&lt;b&gt;free" in shown
+    assert "<b>free" not in shown
+
+
+def test_a_layout_that_never_suffices_is_an_error_that_says_why() -> None:
+    work = cap.Workload(10_000, cap.Exponential(15))
+    with pytest.raises(ValueError, match="no worker of the system serves"):
+        cap.plan(work, layout=lambda n: cap.System(lanes={"high": n}, helping=False), replications=2)
+    with pytest.raises(ValueError, match="do not suffice"):
+        cap.plan(work, layout=lambda _: cap.System(lanes={"shared": 1}), replications=2)
+
+
+def test_the_week_that_a_profile_describes_is_simulated_whole() -> None:
+    """Busy on Friday alone: what is planned for Monday would be far too few."""
+    weights = [0.1] * 168
+    weights[4 * 24 + 12] = 20.0
+    work = cap.Workload(2_000, cap.Exponential(15), profile=cap.HourOfWeek(weights))
+    plan = cap.plan(work, workers=[3], replications=2)
+    scenario = next(s for s in plan.scenarios if s.workers == 3)
+    assert scenario.peak_utilisation > 1
+    assert scenario.wait_p95.value > 60

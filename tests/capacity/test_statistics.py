@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import dtqkit.capacity as cap
+from dtqkit.capacity import load
 from tests.capacity.coverage import experiment
 from tests.capacity.seeds import base_seed
 
@@ -123,3 +124,14 @@ def test_results_show_themselves_in_text_and_html_without_a_picture() -> None:
     assert "wait high, p95" in str(result)
     assert "<table>" in result._repr_html_()
     assert result.ci("wait", q=0.5, by="priority").attrs["unit"] == "s"
+
+
+def test_a_backlog_grows_by_what_its_own_lane_lacks() -> None:
+    services = {"high": cap.Exponential(1), "medium": cap.Exponential(1), "low": cap.Exponential(100)}
+    mix = {"high": 0.9, "low": 0.1}
+    strict = cap.System(lanes={"high": 2, "low": 1}, helping=False)
+    assert load.slope(strict, cap.Workload(0.2 * 86_400, services, mix=mix)) == pytest.approx(0.02 - 1 / 100)
+    shared = cap.System(lanes={"shared": 9})
+    assert load.slope(shared, cap.Workload(86_400, services, mix=mix)) == pytest.approx(0.1 - (9 - 0.9) / 100)
+    helped = cap.System(lanes={"high": 2, "low": 1})
+    assert load.slope(helped, cap.Workload(0.2 * 86_400, services, mix=mix)) == 0

@@ -29,7 +29,7 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 
 def test_the_first_notebooks_are_there() -> None:
-    assert {path.name[:2] for path in NOTEBOOKS} >= {"01", "02", "05", "06"}
+    assert {path.name[:2] for path in NOTEBOOKS} >= {"01", "02", "03", "05", "06"}
 
 
 def test_it_was_executed_from_top_to_bottom_and_nothing_raised(path: Path) -> None:
@@ -69,7 +69,7 @@ def test_it_says_first_what_will_be_learned_and_last_what_to_open_next(path: Pat
 def test_its_links_to_other_notebooks_are_not_broken(path: Path) -> None:
     known = {path.name for path in NOTEBOOKS}
     linked = {name for text in markdown(path) for name in re.findall(r"\]\(([^):]+\.ipynb)\)", text)}
-    assert {name for name in linked - known if not name.startswith("04-")} == set()  # 4 comes with calibration
+    assert linked - known == set()
 
 
 def test_it_is_small_and_says_nothing_of_the_machine_that_made_it(path: Path) -> None:

@@ -1,4 +1,4 @@
-// The board of a dtqkit queue: one ES module without imports, for the server's page and for a notebook's widget.
+// The board of a dtqkit queue: one ES module without imports, for the server's page and a notebook's widget.
 //
 //   mount(el, source)  draws it into a shadow root of `el`; returns what takes it away again
 //   source             {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}:
@@ -18,9 +18,8 @@ export const refused = ({ code, detail, title, errors }) => Object.assign(new Er
 const ANSWER_MS = 5_000;
 
 /**
- * A queue behind an anywidget model. To the kernel go {id, op, params}; from it come {id, result} or {id, error}, and
- * pushes {snapshot} and {events}. The first request, `snapshot`, asks the kernel to begin. While none has answered, the
- * board shows the trait `snapshot` ({at, depths, workers, jobs}), which a notebook saves with its state.
+ * A queue behind an anywidget model: {id, op, params} go to the kernel; {id, result}, {id, error}, {snapshot} and
+ * {events} come. Until the first answer, the trait `snapshot` is shown, which a notebook saves.
  */
 export function modelSource(model) {
 	const asked = new Map();
@@ -83,7 +82,7 @@ export function modelSource(model) {
 
 // == Elements
 
-/** An element, as `tag.class.class`; attributes (`on…`: listeners) may come first; children are nodes or text. */
+/** An element, as `tag.class.class`; attributes (`on…`: listeners) first; children are nodes or text. */
 const h = (selector, ...rest) => build((tag) => document.createElement(tag || "div"), selector, rest);
 const svg = (selector, ...rest) => build((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag), selector, rest);
 
@@ -209,7 +208,7 @@ function ran(job) {
 	return between(job.started_at, job.status === "running" ? new Date().toISOString() : job.ended_at);
 }
 
-/** All kept attempts, oldest first, as dtqkit.jobs.Job.attempts has them. */
+/** All kept attempts, oldest first, as Job.attempts has them. */
 function attemptsOf(job) {
 	if (!job.started_at || !["running", "completed"].includes(job.status)) return job.earlier;
 	const { token, worker, started_at, run_ms, status } = job;
@@ -237,7 +236,7 @@ class Known {
 		if (workers) Object.assign(this, { workers, at: Date.now() });
 	}
 
-	/** Whether the event is news; those that end a job are counted. */
+	/** Whether the event is news. */
 	news({ id, rev, status }) {
 		if ((this.#seen.get(id) ?? 0) >= rev) return false;
 		this.#seen.delete(id);
@@ -283,7 +282,7 @@ function sparkline() {
 const WIDTH = 600;
 const HEIGHT = 100;
 
-/** Some kinds over the last minutes; the legend gives the present values. */
+/** Over the last minutes; the legend gives the present values. */
 class Chart {
 	constructor(title, kinds, values, say = count) {
 		Object.assign(this, { kinds, values, format: say });
@@ -320,7 +319,7 @@ function means(values) {
 
 const WAITS_SHOWN = 4;
 
-/** For each task, the median of its waits to their 95th percentile, on one logarithmic scale. */
+/** For each task, its waits' median to 95th percentile, on one logarithmic scale. */
 class WaitsChart {
 	#rows = h("ol.waits");
 	#note = h("p.quiet", "No job has started in the last 5 minutes.");
@@ -459,7 +458,7 @@ const COLUMNS = {
 	worker: ["Worker", (cell, job) => say(cell, job.worker ?? "–")],
 };
 
-/** Rows by the job's id, newest first; a row keeps its element, so that focus and scroll stay where they are. */
+/** Rows by the job's id, newest first; a row keeps its element, and so its focus. */
 class JobTable {
 	rows = new Map();
 	chosen = new Set();
@@ -481,7 +480,7 @@ class JobTable {
 		return this.body.contains(this.body.getRootNode().activeElement) ? this.body.getRootNode().activeElement : null;
 	}
 
-	/** Whether somebody points at a row or works in it: then none must move. */
+	/** Whether somebody points at a row or works in it. */
 	get held() {
 		return this.focused !== null || this.body.matches(":hover");
 	}
@@ -794,19 +793,26 @@ class DeadLetters extends Listing {
 	#offer() {
 		const { size } = this.table.chosen;
 		const { q, ...filters } = this.filters;
+		const offer = JSON.stringify([size, q, filters, this.table.rows.size > 0]);
+		if (this.offered === offer) return;
+		this.offered = offer;
+		const held = this.bulk.matches(":focus-within");
 		// A search is no filter of `requeue_dead`: what it found is requeued by selection only.
 		this.bulk.replaceChildren(
 			size ? h("span", `${count(size)} selected`) : "",
 			size ? button("plain", "Requeue selected…", () => this.#preview({ ids: [...this.table.chosen] })) : "",
 			q ? "" : button("plain", Object.keys(filters).length ? "Requeue all that match…" : "Requeue all…", () => this.#preview(filters), { disabled: !this.table.rows.size }));
+		if (held) (this.bulk.querySelector("button:enabled") ?? this.text).focus();
 	}
 
 	async #preview(query) {
 		const counted = await this.board.act("requeue_dead", { ...query, dry_run: true });
 		if (!counted) return;
 		const go = button("primary", `Requeue ${count(counted.matched)}`, () => this.#requeue(query), { disabled: !counted.matched });
-		this.bulk.replaceChildren(h("span", { role: "status" }, `${plural(counted.matched, "dead letter")} will run again.`), go, button("plain", "Not now", () => this.#offer()));
-		go.focus();
+		const not = button("plain", "Not now", () => this.#offer());
+		this.offered = "";
+		this.bulk.replaceChildren(h("span", { role: "status" }, `${plural(counted.matched, "dead letter")} will run again.`), go, not);
+		(go.disabled ? not : go).focus();
 	}
 
 	async #requeue(query) {
@@ -945,7 +951,7 @@ class JobPanel {
 		this.#sayFacts();
 		this.#sayAttempts(attemptsOf(job));
 		// A button that has gone takes the focus along: to the title, instead of nowhere.
-		if (focused?.hidden) this.title.focus();
+		if (focused?.hidden || focused?.disabled) this.title.focus();
 	}
 
 	#sayFacts() {
@@ -1062,7 +1068,7 @@ class Field {
 		if (schema.default != null) this.put(schema.default);
 	}
 
-	/** The value; undefined leaves it to the function: nothing was given, or what its default is anyway. */
+	/** The value; undefined: nothing was given, or what is the default anyway. */
 	value() {
 		const value = this.read();
 		if (this.required && value === undefined) throw new FieldError("This is needed.");
@@ -1160,7 +1166,7 @@ class SubmitPanel {
 		(this.element.querySelector("[aria-invalid]") ?? this.submit).focus();
 	}
 
-	/** Puts what the server says at the field that its path, such as `$.pages[3].width`, begins with. */
+	/** Puts what the server says at the field that its path (`$.pages[3].width`) begins with. */
 	#refused(error) {
 		const rest = [];
 		for (const { path = "$", detail = error.message } of error.errors?.length ? error.errors : [{}]) {
@@ -1284,7 +1290,7 @@ class Board {
 		this.#paintSoon();
 	}
 
-	/** A snapshot says that events may have been lost: what is shown is asked for again. */
+	/** Events may have been lost: what is shown is asked for again. */
 	#restart(jobs) {
 		const [listing] = this.listings;
 		if (listing.first && !Object.keys(listing.filters).length) jobs.forEach((job) => listing.table.put(job));
@@ -1344,7 +1350,7 @@ class Board {
 
 	// -- painting
 
-	/** At most five times a second, with the browser's own frames. */
+	/** At most five times a second. */
 	#paintSoon() {
 		this.#painting ||= setTimeout(() => requestAnimationFrame(() => {
 			this.#painting = 0;

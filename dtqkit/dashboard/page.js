@@ -85,6 +85,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 	async function request(operation, { id = "", ...rest } = {}) {
 		const [method, path] = ROUTES[operation];
 		const url = new URL(path.slice(1).replace("{id}", encodeURIComponent(id)), base);
+		const sent = secret;
 		const init = { method, headers: secret ? { Authorization: `Bearer ${secret}` } : {}, signal: AbortSignal.timeout(REQUEST_MS) };
 		if (method === "POST") {
 			init.headers["Content-Type"] = "application/json";
@@ -97,7 +98,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 			throw refused({ detail: `The server ${error.name === "TimeoutError" ? "does not answer" : "cannot be reached"}.` });
 		}
 		const body = await answer.json().catch(() => ({}));
-		if (answer.status === 401) unauthorised();
+		if (answer.status === 401 && sent === secret) unauthorised(); // and not again for what was sent before
 		// /health answers 503 with its record when a store is away: that is its answer, not a failure.
 		if (!answer.ok && operation !== "health") throw refused({ title: answer.statusText, ...body });
 		return body;

@@ -170,8 +170,16 @@ def test_dead_letters_are_counted_before_they_are_requeued_in_bulk(
     board.button("Requeue 1").click()
     expect(board.rows).to_have_count(5)
 
+    # What was counted is not offered any more once other letters are looked at, and focus stays where work goes on.
+    board.button("Requeue all…").click()
+    expect(board.button("Requeue 5")).to_be_focused()
+    board.button("Not now").click()
+    expect(board.button("Requeue all…")).to_be_focused()
+    board.button("Requeue all…").click()
+    expect(board.button("Requeue 5")).to_be_visible()
     board.choose("Task", "heal")
     expect(board.rows).to_have_count(4)
+    expect(board.button("Requeue 5")).to_have_count(0)
     board.page.get_by_label("Select all on this page").check()
     expect(board.page.get_by_text("4 selected")).to_be_visible()
     board.button("Requeue all that match…").click()

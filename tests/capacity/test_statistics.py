@@ -8,6 +8,7 @@ import pytest
 
 import dtqkit.capacity as cap
 from dtqkit.capacity import load
+from dtqkit.capacity.advice import general
 from tests.capacity.coverage import experiment
 from tests.capacity.seeds import base_seed
 
@@ -135,3 +136,11 @@ def test_a_backlog_grows_by_what_its_own_lane_lacks() -> None:
     assert load.slope(shared, cap.Workload(86_400, services, mix=mix)) == pytest.approx(0.1 - (9 - 0.9) / 100)
     helped = cap.System(lanes={"high": 2, "low": 1})
     assert load.slope(helped, cap.Workload(0.2 * 86_400, services, mix=mix)) == 0
+
+
+def test_what_crashes_make_long_jobs_run_again_is_told() -> None:
+    crashes = cap.Crashes(mtbf_s=21_600, mttr_s=60)
+    system = cap.System(lanes={"shared": 10}, crashes=crashes)
+    long, short = (cap.Workload(30 * 3600 / s * 4, cap.Deterministic(s)) for s in (7_200.0, 15.0))
+    assert any("run again from their start: that work" in text for text in general(system, long))
+    assert not any("run again from their start: that work" in text for text in general(system, short))

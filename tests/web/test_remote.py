@@ -28,9 +28,6 @@ def answer(status: str, body: bytes, *more: str) -> bytes:
     return "\r\n".join(head).encode() + body
 
 
-Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
 def told(replies: Sequence[bytes | None], story: Callable[[RemoteControl], Awaitable[T]]) -> T:
     """`story` against a server that gives these replies, one a connection; None: it resets the connection."""
     left = list(replies)

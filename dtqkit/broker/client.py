@@ -64,3 +64,8 @@ def told(url: str, point: str | None = None) -> Generator[None]:
         raise StoreUnavailable("Redis", url, f"refuses the user or password ({error})") from None
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable("Redis", url, str(error) or type(error).__name__) from None
+    except AttributeError as error:
+        # redis-py looks for the writer of a connection that was torn down under it while it was being made.
+        if error.obj is not None:
+            raise
+        raise StoreUnavailable("Redis", url, "the connection was closed while it was made") from None

@@ -1,10 +1,9 @@
 """What a person must be told before a number is believed."""
 
-import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dtqkit.capacity import load
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.system import System
 from dtqkit.capacity.theory import mgc
 from dtqkit.capacity.workload import Workload
@@ -64,11 +63,11 @@ def general(system: System, work: Workload) -> list[str]:
             f"crashes take {away:.2%} of the workers' time; a job hit by one waits "
             f"{duration(system.crashes.detection_s)} more until it is noticed, and runs again from its start"
         )
-        longest = max(work.service_of(p).mean for p, share in zip(PRIORITIES, work.shares, strict=True) if share)
-        if (hit := 1 - math.exp(-longest / system.crashes.mtbf_s)) > 0.02:
+        undisturbed = sum(load.lane_loads(replace(system, crashes=None), work))
+        if (more := sum(load.lane_loads(system, work)) / undisturbed - 1) > 0.02:
             found.append(
-                f"a crash hits {hit:.1%} of attempts of {duration(longest)}, which run again from their start: that "
-                "work is not in the utilisation, and waits are longer than it says"
+                f"crashes make the load {more:.1%} larger: long jobs are cut short, once in "
+                f"{duration(system.crashes.mtbf_s)} of a worker's time, and what they had done is done again"
             )
     rho = load.utilisation(system, work)
     if 0.8 < rho < 1:

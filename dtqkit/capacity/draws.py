@@ -81,28 +81,28 @@ class Draws:
             return np.array([PRIORITIES.index(p) for p in trace.priorities], dtype=np.int8)
         return uniform_index(self.work.shares, self._rng(LANES).random(n))
 
-    def service(self, attempt: int) -> list[float]:
-        """Seconds that each job's attempt of that index (0 is the first) takes."""
-        while len(self._service) <= attempt:
+    def service(self, failures: int) -> list[float]:
+        """Seconds that each job takes after it failed that often; if it loses its worker, it takes as long again."""
+        while len(self._service) <= failures:
             self._service.append(self._service_times(len(self._service)).tolist())
-        return self._service[attempt]
+        return self._service[failures]
 
-    def _service_times(self, attempt: int) -> Floats:
+    def _service_times(self, failures: int) -> Floats:
         work, times = self.work, np.empty(self.n)
         for lane, priority in enumerate(PRIORITIES):
             mine = np.flatnonzero(self.lanes == lane)
             if len(mine):
-                times[mine] = work.service_of(priority).sample(self._rng(SERVICE, attempt, lane), len(mine))
-        if attempt == 0 and work.trace is not None and work.trace.service_s is not None:
+                times[mine] = work.service_of(priority).sample(self._rng(SERVICE, failures, lane), len(mine))
+        if failures == 0 and work.trace is not None and work.trace.service_s is not None:
             times[self.backlog :] = work.trace.service_s
         return times
 
-    def fails(self, attempt: int) -> list[bool]:
-        """Whether each job's attempt of that index fails."""
-        while len(self._fails) <= attempt:
+    def fails(self, failures: int) -> list[bool]:
+        """Whether each job that failed that often fails once more."""
+        while len(self._fails) <= failures:
             drawn = self._rng(FAILURE, len(self._fails)).random(self.n)
             self._fails.append((drawn < self.work.failure_probability).tolist())
-        return self._fails[attempt]
+        return self._fails[failures]
 
     def jitter(self, purpose: int, count: int, job: int) -> Given:
         """What a job's backoff after that many failures (JITTER) or losses (LOSS_JITTER) is drawn with."""

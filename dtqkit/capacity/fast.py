@@ -40,7 +40,6 @@ class Engine:
         self.ready = [0.0] * n
         self.start = [0.0] * n
         self.runs_on = [0] * n
-        self.attempts = [0] * n
         self.failures = [0] * n
         self.losses = [0] * n
         self.finished = [0.0] * n
@@ -75,8 +74,8 @@ class Engine:
         heap, lane_of, lanes, serves, idle, idle_for = (
             self.heap, self.lane_of, self.lanes, self.serves, self.idle, self.idle_for,
         )  # fmt: skip
-        ready, start, runs_on, finished, attempts = (
-            self.ready, self.start, self.runs_on, self.finished, self.attempts,
+        ready, start, runs_on, finished, failures = (
+            self.ready, self.start, self.runs_on, self.finished, self.failures,
         )  # fmt: skip
         submit_s, claim_s, overhead_s = self.system.latency.submit_s, self.claim_s, self.overhead_s
         may_fail, fails_at = self.draws.work.failure_probability > 0, self.draws.fails
@@ -100,8 +99,7 @@ class Engine:
                 if event < DUE_AT:
                     job = event - END_AT
                     worker = runs_on[job]
-                    tries = attempts[job]
-                    if may_fail and (first_fails if tries == 1 else fails_at(tries - 1))[job]:
+                    if may_fail and (fails_at(failed) if (failed := failures[job]) else first_fails)[job]:
                         remaining -= self.failed(job, now)
                     else:
                         finished[job] = now
@@ -128,11 +126,9 @@ class Engine:
                     lanes[lane_of[job]].append(job)
                     continue
                 worker = longest.popleft()[1]
-            attempt = attempts[job]
-            attempts[job] = attempt + 1
             start[job] = now + claim_s
             runs_on[job] = worker
-            run_s = service(attempt)[job] if attempt else first_service[job]
+            run_s = service(failed)[job] if (failed := failures[job]) else first_service[job]
             heappush(heap, (now + (overhead_s + run_s), END_AT + job))
 
     def enter(self, job: int, now: float) -> None:
@@ -157,11 +153,9 @@ class Engine:
         self.idle[worker].append((next(self.turns), worker))
 
     def begin(self, job: int, worker: int, now: float) -> None:
-        attempt = self.attempts[job]
-        self.attempts[job] = attempt + 1
         self.start[job] = now + self.claim_s
         self.runs_on[job] = worker
-        heappush(self.heap, (now + (self.overhead_s + self.draws.service(attempt)[job]), END_AT + job))
+        heappush(self.heap, (now + (self.overhead_s + self.draws.service(self.failures[job])[job]), END_AT + job))
 
     # what is rare; each says how many jobs it finished
 

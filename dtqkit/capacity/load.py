@@ -1,23 +1,79 @@
 """How much of the workers a workload takes, before anything is simulated."""
 
+from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from dtqkit.capacity.checks import PRIORITIES
-from dtqkit.capacity.system import System
+from dtqkit.capacity.distributions import Distribution
+from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.workload import Workload
+
+_SAMPLE = 10_000
+#: Losses of one job that are followed; whatever is lost that often, its system is beyond help.
+_MOST_LOSSES = 10_000
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one job asks for in the mean, until it is completed or a dead letter."""
+
+    attempts: float
+    """Failed and lost ones included."""
+    busy_s: float
+    """Seconds of a slot for all of them, claim and settle included."""
+
+
+def demand(system: System, work: Workload, priority: str) -> Demand:
+    """Of a job of that priority. What a crash cuts short is work too, and is done again."""
+    service, most = work.service_of(priority), system.retry.max_attempts
+    overhead_s = system.latency.claim_s + system.latency.settle_s
+    if system.crashes:
+        return _restarting(service, overhead_s, system.crashes, work.failure_probability, most)
+    attempts = work.attempts_per_job(most)
+    return Demand(attempts, attempts * (service.mean + overhead_s))
+
+
+def _restarting(service: Distribution, overhead_s: float, crashes: Crashes, fails: float, most: int) -> Demand:
+    """An attempt of d seconds is cut short with probability q = 1 - exp(-d/mtbf), takes mtbf·q in the mean, and starts
+    again with the same d (preemptive repeat; Gaver 1962). A failed one is followed by another of its own length.
+    """
+    drawn = service.sample(np.random.default_rng(0), _SAMPLE)
+    lasts_s = drawn * (service.mean / drawn.mean()) + overhead_s
+    hit = -np.expm1(-lasts_s / crashes.mtbf_s)
+    again = np.ones(_SAMPLE)
+    reached, busy_s = list[float](), list[float]()  # by losses in a row: probability of one more attempt, and its time
+    for _ in range(min(crashes.max_losses, _MOST_LOSSES)):
+        reached.append(float(again.mean()))
+        busy_s.append(crashes.mtbf_s * float((again * hit).mean()))
+        again *= hit
+    losses = len(reached)
+    ends = -np.diff([*reached, float(again.mean())])  # by losses before the attempt that is not cut short
+    attempts_from, busy_from = np.cumsum(reached)[::-1], np.cumsum(busy_s)[::-1]  # by losses so far
+    starts = np.zeros(losses)
+    starts[0] = 1.0
+    attempts = seconds = 0.0
+    for _ in range(most):
+        attempts += float(starts @ attempts_from)
+        seconds += float(starts @ busy_from)
+        starts = fails * np.convolve(starts, ends)[:losses]
+    return Demand(attempts, seconds)
+
+
+def attempts_per_job(system: System, work: Workload) -> float:
+    """Over all priorities; failed and lost ones included."""
+    return sum(
+        share * demand(system, work, p).attempts for p, share in zip(PRIORITIES, work.shares, strict=True) if share
+    )
 
 
 def lane_loads(system: System, work: Workload) -> tuple[float, float, float]:
     """Erlang that each lane brings in the mean: attempts of all its jobs, with claim and settle."""
-    attempts = work.attempts_per_job(system.retry.max_attempts)
-    overhead_s = system.latency.claim_s + system.latency.settle_s
-
-    def load(priority: str, share: float) -> float:
-        if not share:
-            return 0.0
-        return work.arrival_rate * share * attempts * (work.service_of(priority).mean + overhead_s)
-
-    high, medium, low = (load(p, share) for p, share in zip(PRIORITIES, work.shares, strict=True))
+    high, medium, low = (
+        work.arrival_rate * share * demand(system, work, p).busy_s if share else 0.0
+        for p, share in zip(PRIORITIES, work.shares, strict=True)
+    )
     return high, medium, low
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from dtqkit.capacity import checks
+from dtqkit.capacity.load import attempts_per_job
 from dtqkit.capacity.system import System
 from dtqkit.capacity.tiers import Tier
 from dtqkit.capacity.workload import Workload
@@ -38,9 +39,9 @@ class Footprint:
         for name in ("operations_per_attempt", "operations_per_submit", "idle_operations_per_day", "redis_base_mb"):
             checks.not_negative(f"Footprint {name}", getattr(self, name))
 
-    def operations_per_day(self, work: Workload, max_attempts: int) -> float:
+    def operations_per_day(self, work: Workload, system: System) -> float:
         """MongoDB operations, all in."""
-        each = self.operations_per_submit + self.operations_per_attempt * work.attempts_per_job(max_attempts)
+        each = self.operations_per_submit + self.operations_per_attempt * attempts_per_job(system, work)
         return work.jobs_per_day * each + self.idle_operations_per_day
 
     def stored_mb(self, work: Workload, day: float) -> float:
@@ -81,7 +82,7 @@ class Quota:
 def quotas(tier: Tier, work: Workload, system: System, footprint: Footprint | None = None) -> tuple[Quota, ...]:
     """All limits that the tier states, the most used first."""
     print_ = footprint or Footprint()
-    daily = print_.operations_per_day(work, system.retry.max_attempts)
+    daily = print_.operations_per_day(work, system)
     found: list[Quota] = []
     if (limit := tier.mongodb_operations_per_month) is not None:
         days = limit / daily if daily * MONTH_DAYS > limit else math.inf

@@ -7,7 +7,8 @@ It is what the fast engine is held against. Rules:
 - A slot that becomes free takes from its own lane first, then, where it helps, from the others by priority.
 - A failed attempt returns to the end of its lane after backoff with full jitter, or is a dead letter.
 - A crash takes the running jobs of all the worker's slots. They are re-queued when it is noticed: the first
-  time at once, then with backoff of at most 5 s; at `max_losses` a job is a dead letter.
+  time at once, then with backoff of at most 5 s; at `max_losses` a job is a dead letter. What was lost takes as
+  long again; what failed, as long as the next attempt happens to take.
 """
 
 from collections import deque
@@ -83,7 +84,6 @@ class Model:
         ]
         self.turns = count()
         self.ready = [0.0] * draws.n
-        self.attempts = [0] * draws.n
         self.failures = [0] * draws.n
         self.losses = [0] * draws.n
         self.finished = [0.0] * draws.n
@@ -195,8 +195,7 @@ class Model:
                     self.idle[worker.home].append(slot)
                     job = yield slot.given
                 start = env.now + claim_s
-                self.attempts[job] += 1
-                run_s = self.draws.service(self.attempts[job] - 1)[job]
+                run_s = self.draws.service(self.failures[job])[job]
                 yield Moment(env, self.overhead_s + run_s, END_AT + job)
                 self.ended(job, start, worker)
             except simpy.Interrupt:
@@ -204,7 +203,7 @@ class Model:
                     self.lost(job, start, worker, self.system.crashes)
 
     def ended(self, job: int, start: float, worker: Worker) -> None:
-        fails = self.draws.fails(self.attempts[job] - 1)[job]
+        fails = self.draws.fails(self.failures[job])[job]
         end = self.env.now - self.system.latency.settle_s
         self.rows.append((job, self.ready[job], start, end, worker.number, FAILED if fails else OK))
         if fails:

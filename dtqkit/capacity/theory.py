@@ -1,7 +1,7 @@
 """Exact queueing formulas, where there are any. Rates in jobs/s, times in seconds, waits in the queue only.
 
 `mmc` (Erlang C), `mdc` (Crommelin, Franx), `mg1` (Pollaczek and Khinchine), `priority_mmc` and `priority_mg1`
-(Cobham; non-preemptive), `dedicated_mmc`, `mm1_with_crashes` (White and Christie) are exact; `mgc`
+(Cobham; non-preemptive), `dedicated_mmc`, `md1_with_crashes` (Gaver; Welch) are exact; `mgc`
 (Allen and Cunneen) is not, and says so. Where the load is 1 or more every wait is infinite.
 """
 
@@ -308,22 +308,34 @@ def dedicated_mmc(arrival_rates: Sequence[float], mean_service_s: float, servers
     return Classes(classes, sum(rates) * mean_service_s / sum(servers))
 
 
-def mm1_with_crashes(arrival_rate: float, mean_service_s: float, mtbf_s: float, mttr_s: float) -> Queue:
-    """M/M/1 whose server breaks down, busy or idle, and is repaired, both exponential (White and Christie 1958).
-    `wait_mean` is the sojourn less one service; an attempt cut short counts as waiting. No quantiles."""
-    for name, value in (("arrival_rate", arrival_rate), ("mean_service_s", mean_service_s)):
-        checks.positive(name, value)
-    crash, repair = 1 / checks.positive("mtbf_s", mtbf_s), 1 / checks.positive("mttr_s", mttr_s)
-    up = repair / (crash + repair)
-    load = arrival_rate * mean_service_s / up
+def md1_with_crashes(arrival_rate: float, service_s: float, mtbf_s: float, mttr_s: float) -> Queue:
+    """M/D/1 whose server breaks down, busy or idle, and is repaired, both exponential; a service that is cut short
+    starts again from its beginning. `wait_mean` is the sojourn less one service. No quantiles.
+
+    A job takes its server for a completion time C (Gaver 1962, "A waiting line with interrupted service"); whoever
+    finds the system empty may find the server down and takes it for longer, C0 (Welch 1964, "On a generalized M/G/1
+    queuing process in which the first customer of each busy period receives exceptional service").
+    """
+    rate, s = checks.positive("arrival_rate", arrival_rate), checks.positive("service_s", service_s)
+    m, r = checks.positive("mtbf_s", mtbf_s), checks.positive("mttr_s", mttr_s)
+    hit, whole = -math.expm1(-s / m), math.exp(-s / m)
+    cut = m - s * whole / hit  # an attempt that is cut short: its mean, and its mean square
+    cut_square = 2 * m**2 - (s**2 + 2 * m * s) * whole / hit
+    times = hit / whole  # how often a job is cut short
+    mean = times * (cut + r) + s
+    variance = times * (cut_square - cut**2 + r**2) + times / whole * (cut + r) ** 2
+    square = variance + mean**2
+    load = rate * mean
     if load >= 1:
         return _unstable(load)
-    rate = 1 / mean_service_s
-    present = arrival_rate * ((crash + repair) ** 2 + rate * crash)
-    present /= (crash + repair) * (rate * repair - arrival_rate * (crash + repair))
-    sojourn = present / arrival_rate
+    down = (1 / m) / (rate + 1 / m + 1 / r)  # the server, when a job comes after an idle time that began with it up
+    first = mean + down * r
+    first_square = square + 2 * mean * down * r + down * 2 * r**2
+    empty = (1 - load) / (1 - load + rate * first)
+    queued = rate * square / (2 * (1 - load)) + rate * (first_square - square) / (2 * (1 - load + rate * first))
+    sojourn = queued + empty * first + (1 - empty) * mean
     unknown = math.nan
-    return Queue(load, True, sojourn - mean_service_s, unknown, sojourn, _tail=lambda _: unknown)
+    return Queue(load, True, sojourn - s, unknown, sojourn, _tail=lambda _: unknown)
 
 
 def required_servers(

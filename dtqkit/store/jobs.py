@@ -22,8 +22,9 @@ from dtqkit.store.documents import Document
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
 CLAIM_MAX_S: Final = 5.0
 #: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
-#: outcome is not known, which is better than a caller that hangs with a server that does.
-SUBMIT_S: Final = 1.75
+#: outcome is not known, which is better than a caller that hangs with a server that does. A driver that finds no
+#: server looks at the clock each half second only: these give up at 1.5, within the 2 that are promised.
+SUBMIT_S: Final = 1.45
 SUBMITS_A_SECOND: Final = 1_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000

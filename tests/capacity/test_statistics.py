@@ -2,13 +2,15 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import dtqkit.capacity as cap
-from dtqkit.capacity import load
+from dtqkit.capacity import fast, load
 from dtqkit.capacity.advice import general
+from dtqkit.capacity.draws import Draws
 from tests.capacity.coverage import experiment
 from tests.capacity.seeds import base_seed
 
@@ -138,9 +140,44 @@ def test_a_backlog_grows_by_what_its_own_lane_lacks() -> None:
     assert load.slope(helped, cap.Workload(0.2 * 86_400, services, mix=mix)) == 0
 
 
-def test_what_crashes_make_long_jobs_run_again_is_told() -> None:
-    crashes = cap.Crashes(mtbf_s=21_600, mttr_s=60)
+@pytest.mark.parametrize(
+    ("service", "max_losses", "fails"),
+    [
+        (cap.Deterministic(2.0), 3, 0.0),
+        (cap.Lognormal(1.0, 2.0), 3, 0.3),
+        (cap.Lognormal(1.0, 2.0), 1, 0.3),
+        (cap.Exponential(3.0), 10, 0.2),
+    ],
+)
+def test_what_crashes_cut_short_is_part_of_the_load(service: cap.Distribution, max_losses: int, fails: float) -> None:
+    crashes = cap.Crashes(mtbf_s=4.0, mttr_s=0.5, detection_s=0, max_losses=max_losses)
+    system = cap.System(lanes={"shared": 40}, crashes=crashes, retry=cap.Retry(3, backoff_s=0))
+    work = cap.Workload(864_000, service, mix={"low": 1.0}, failure_probability=fails)
+    log = fast.run(system, Draws(work, horizon_s=3_000, seed=base_seed()))
+    jobs = len(log.arrival)
+    assert jobs > 29_000
+    expected = load.demand(system, work, "low")
+    assert len(log.job) / jobs == pytest.approx(expected.attempts, rel=0.03)
+    assert float((log.end - log.start).sum()) / jobs == pytest.approx(expected.busy_s, rel=0.06)
+    assert load.demand(replace(system, crashes=None), work, "low").busy_s < 0.9 * expected.busy_s or max_losses == 1
+
+
+def test_jobs_too_long_for_workers_that_crash_are_not_called_stable() -> None:
+    crashes = cap.Crashes(mtbf_s=21_600, mttr_s=60, max_losses=50)
     system = cap.System(lanes={"shared": 10}, crashes=crashes)
+    long = cap.Workload(0.8 * 10 * 86_400 / 7_200, cap.Deterministic(7_200), mix={"low": 1.0})
+    assert load.utilisation(replace(system, crashes=None), long) == pytest.approx(0.8)
+    # Restarts alone: mtbf (e^(S/mtbf) - 1) / S.
+    assert load.utilisation(system, long) == pytest.approx(0.8 * 1.1868 * 21_660 / 21_600, rel=1e-4)
+    longer = cap.Workload(0.8 * 10 * 86_400 / 21_600, cap.Deterministic(21_600), mix={"low": 1.0})
+    result = cap.simulate(system, longer, 86_400, replications=2)
+    assert not result.stable
+    assert result.wait.value == math.inf
+    assert any("unstable" in text for text in result.warnings)
+
+
+def test_what_crashes_make_long_jobs_do_again_is_told() -> None:
+    system = cap.System(lanes={"shared": 10}, crashes=cap.Crashes(mtbf_s=21_600, mttr_s=60))
     long, short = (cap.Workload(30 * 3600 / s * 4, cap.Deterministic(s)) for s in (7_200.0, 15.0))
-    assert any("run again from their start: that work" in text for text in general(system, long))
-    assert not any("run again from their start: that work" in text for text in general(system, short))
+    assert any("crashes make the load 16.0%" in text for text in general(system, long))
+    assert not any("crashes make the load" in text for text in general(system, short))

@@ -14,6 +14,7 @@ from redis import Redis
 from dtqkit import DtqError, Settings, StoreUnavailable, TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
 from tests import sample
+from tests.wait import wait_until
 from tests.workers import Workers
 
 #: Nothing listens there.
@@ -114,10 +115,12 @@ def test_ends_are_kept_while_mongodb_is_away(own_queue: TaskQueue, own_stores: L
     with Workers(own_queue):
         assert sample.add_async.submit(1).result(timeout=20) == 2
         job = sample.sleep_async.submit(1.0)
+        wait_until(lambda: job.refresh().status == "running")
         own_stores.kill_mongo()
+        began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             sample.add_async.submit(2)
-        time.sleep(1.5)  # the job ends while there is nobody to tell
+        wait_until(lambda: time.monotonic() > began + 1.2)  # the job ends while there is nobody to tell
         own_stores.restart_mongo()
         assert job.result(timeout=20) == "slept"
         assert job.refresh().record.token == 1

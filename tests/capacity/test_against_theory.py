@@ -116,7 +116,8 @@ CASES = [
     # So long that the pause of some seconds after a second loss, which the formula does not know, is nothing.
     Case("crashes that cut a fifth of all attempts short",
          shared(1, crashes=cap.Crashes(4_000, 200, detection_s=0, max_losses=10_000)),
-         at_rate(0.0005, cap.Deterministic(1_000)), with_crashes(cap.md1_with_crashes(0.0005, 1_000, 4_000, 200)), jobs=4_000),
+         at_rate(0.0005, cap.Deterministic(1_000)), with_crashes(cap.md1_with_crashes(0.0005, 1_000, 4_000, 200)),
+         jobs=4_000),
 ]  # fmt: skip
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 import typer.core
 
+from dtqkit import __version__
 from dtqkit.cli import demo, jobs, server, submit, up, worker
 from dtqkit.errors import DtqError
 
@@ -39,11 +40,26 @@ class Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    help="A distributed task queue: durable jobs on Redis and MongoDB.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # an error is told in one line, by dtqkit.__main__
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+def told_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dtqkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=told_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A distributed task queue: durable jobs on Redis and MongoDB."""
+
 
 # In the order of `dtqkit --help`.
 for command in (

@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from dtqkit import Settings, StoreUnavailable, TaskQueue
+from dtqkit.__main__ import main
 from dtqkit.cli import worker as worker_command
+from dtqkit.supervisor import environment_of
 from tests.command import answer, dtqkit, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -324,17 +327,6 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["submit", APP, "add", "--payload", "{}", "a=1"], 2, "either as KEY=VALUE or as --payload"),
         (["submit", APP, "add", "a=1", "--delay", "-1"], 2, "$.delay_s"),
         (["submit", APP, "add", "a=1", "--max-attempts", "0"], 2, "$.max_attempts"),
-        (["job", NO_ID], 1, f"no job has the id '{NO_ID}'"),
-        (["job", "nonsense"], 1, "no job has the id 'nonsense'"),
-        (["cancel", NO_ID], 1, "no job has the id"),
-        (["requeue", NO_ID], 1, "no job has the id"),
-        (["requeue"], 2, "either the ID of one job or --dead"),
-        (["requeue", NO_ID, "--dry-run"], 2, "go with --dead"),
-        (["jobs", "--since", "yesterday"], 2, "since is 'yesterday'"),
-        (["jobs", "--cursor", "tampered"], 2, "is not one that a listing gave"),
-        (["jobs", "--status", "done"], 2, "'done' is not one of"),
-        (["jobs", "--limit", "0"], 2, "--limit"),
-        (["jobs", "--follow", "--q", "x"], 2, "--follow takes the filters"),
         (["nonsense"], 2, "No such command"),
     ],
 )
@@ -346,6 +338,50 @@ def test_bad_input_gets_one_clear_message_and_its_exit_status(
     assert (done.returncode, done.stdout) == (status, ""), done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["job", NO_ID], 1, f"no job has the id '{NO_ID}'"),
+        (["job", "nonsense"], 1, "no job has the id 'nonsense'"),
+        (["cancel", NO_ID], 1, "no job has the id"),
+        (["requeue", NO_ID], 1, "no job has the id"),
+        (["requeue"], 2, "either the ID of one job or --dead"),
+        (["requeue", NO_ID, "--dry-run"], 2, "go with --dead"),
+        (["jobs", "--since", "yesterday"], 2, "since is 'yesterday'"),
+        (["jobs", "--cursor", "tampered"], 2, "is not one that a listing gave"),
+        (["jobs", "--status", "done"], 2, "'done' is not one of"),
+        (["jobs", "--limit", "0"], 2, "--limit"),
+        (["jobs", "--follow", "--q", "x"], 2, "--follow takes the filters"),
+    ],
+)
+def test_bad_input_to_a_listing_or_about_a_job_gets_the_same(
+    arguments: list[str],
+    status: int,
+    told: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: each start of another takes as long as ten of these."""
+    monkeypatch.setattr(sys, "argv", ["dtqkit", *arguments])
+    for name, value in {**environment_of(settings), "COLUMNS": "300"}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (status, ""), err
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_the_version_can_be_asked_for() -> None:
+    done = dtqkit("--version")
+
+    assert (done.returncode, done.stdout.split()) == (0, ["dtqkit", version("dtqkit")])
 
 
 def test_shell_completion_can_be_had() -> None:

@@ -27,8 +27,13 @@ MYPY = """
 strict = true
 follow_imports = silent
 python_version = 3.11
-[mypy-pandas.*,pymongo.*,bson.*,redis.*,anyio.*,numpy.*,tornado.*]
+[mypy-pandas.*,pymongo.*,bson.*,redis.*,anyio.*,numpy.*,scipy.*,tornado.*,matplotlib.*,simpy.*]
 follow_imports = skip
+follow_imports_for_stubs = true
+ignore_missing_imports = true
+[mypy-IPython.*,ipywidgets.*,anywidget.*,traitlets.*,rich.*,typer.*]
+follow_imports = skip
+follow_imports_for_stubs = true
 ignore_missing_imports = true
 """
 

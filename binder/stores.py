@@ -1,4 +1,8 @@
-"""Hold both stores for as long as whoever started this lives; write their addresses to the file given, for a shell."""
+"""Both stores, and workers for the demo's tasks, for as long as whoever started this lives.
+
+The stores' addresses are written to the file given, for a shell. The dashboard shows this queue: its form has the
+demo's tasks, and there is somebody to run them. (A notebook's `TaskQueue.local()` is a queue of its own.)
+"""
 
 import os
 import shlex
@@ -6,15 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-from dtqkit.local import start_local_stores
+from dtqkit import TaskQueue
 
 target = Path(sys.argv[1])
 parent = os.getppid()
-with start_local_stores() as stores:
+with TaskQueue.local(workers=0) as queue:
+    queue.start_workers(3, app="dtqkit.demo:queue")
     new = target.with_suffix(".new")
     new.touch(mode=0o600)
     new.write_text(
-        f"export REDIS_URL={shlex.quote(stores.redis_url)}\nexport ATLAS_URI={shlex.quote(stores.atlas_uri)}\n"
+        f"export REDIS_URL={shlex.quote(queue.settings.redis_url)}\n"
+        f"export ATLAS_URI={shlex.quote(queue.settings.atlas_uri)}\n"
     )
     new.replace(target)
     while os.getppid() == parent:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib
 import logging
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType, TracebackType
@@ -64,6 +67,17 @@ log: logging.Logger = logging.getLogger("dtqkit.queue")
 
 #: How long a repr may look at the stores, in seconds.
 LOOK_S: Final = 0.5
+#: And how long each step of a hasty end may take.
+LEAVE_S: Final = 1.0
+
+_open: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    for queue in list(_open):
+        queue.leave()
+
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 
@@ -621,6 +635,7 @@ class TaskQueue:
             if self._portal is None:
                 self._portal = self._owned.enter_context(start_blocking_portal(name="dtqkit-queue"))
                 self._owned.callback(self._close_core)
+                _open.add(self)
         return self._portal.start_task_soon(lambda: work)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -689,6 +704,15 @@ class TaskQueue:
         with self._lock:
             self._closed = True
         self._owned.close()
+
+    def leave(self) -> None:
+        """What is done for a queue that nobody has closed when the interpreter ends: its loop must not outlive it."""
+        if self._portal is None or self._closed:
+            return
+        for step in (self._core and self._core.close, partial(self._portal.stop, cancel_remaining=True)):
+            if step:
+                with suppress(Exception):
+                    self._portal.start_task_soon(step).result(LEAVE_S)
 
     def __enter__(self) -> Self:
         return self

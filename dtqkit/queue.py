@@ -71,8 +71,13 @@ class AsyncJobHandle(Generic[R]):
 
         Raises JobFailed, JobCancelled, or TimeoutError. Cancelling the wait leaves the job alone.
         """
-        async with asyncio.timeout(timeout):
-            result = result_of(await self.over())
+        try:
+            async with asyncio.timeout(timeout):
+                result = result_of(await self.over())
+        except TimeoutError:
+            raise TimeoutError(
+                f"job {self.id} ({self._job.task}) is still {self._job.status} after {timeout:g} s"
+            ) from None
         return result if self._decode is None else self._decode(result)
 
     async def over(self) -> Job:

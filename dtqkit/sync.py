@@ -37,7 +37,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from dtqkit.control import AttemptRow, Control, Page, Requeued
-from dtqkit.errors import DtqError, TaskDefinitionError, WrongLoop, redact
+from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.jobs import STATUSES, Job, Priority, Status
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
@@ -370,6 +370,7 @@ class TaskQueue:
         self._owned = ExitStack()
         self._closed = False
         self._works_here = False
+        self._board: Board | None = None
         #: For people, while there are no settings to tell.
         self._where = "from the environment"
 
@@ -571,7 +572,10 @@ class TaskQueue:
 
     def history(self, **filters: Any) -> DataFrame:
         """A row an attempt, as a pandas DataFrame: filters since, task, status. Times in UTC; wait_s and run_s in s."""
-        from pandas import DataFrame
+        try:
+            from pandas import DataFrame
+        except ModuleNotFoundError as error:
+            raise MissingExtra("queue.history()", error.name, "notebook") from None
 
         async def rows() -> list[AttemptRow]:
             return [row async for row in self.core.history(**filters)]
@@ -582,10 +586,15 @@ class TaskQueue:
     # -- in a notebook
 
     def board(self) -> Board:
-        """The dashboard's board, live, in the cell. Raises MissingExtra without `dtqkit[notebook]`."""
+        """The dashboard's board, live, in the cell. Raises MissingExtra without `dtqkit[notebook]`.
+
+        A queue has one board until that is closed: a cell that is run again, or another one, shows it once more.
+        """
         from dtqkit import notebook
 
-        return notebook.board(self)
+        if self._board is None or self._board.closed:
+            self._board = notebook.board(self)
+        return self._board
 
     def form(self, task: QueuedTask[..., Any, Any] | str) -> Form:
         """A form that submits jobs of a task: one of this queue's, or the name of one that workers have published."""

@@ -11,41 +11,48 @@ Rates are in jobs/s or jobs/day, times in seconds. Only plots and `explore` need
 
 from typing import TYPE_CHECKING, Any
 
-from dtqkit.capacity.distributions import (
-    Deterministic,
-    Distribution,
-    Empirical,
-    Exponential,
-    Gamma,
-    HyperExponential,
-    Lognormal,
-    Scaled,
-    Uniform,
-    distribution,
-)
-from dtqkit.capacity.plan import Plan, plan
-from dtqkit.capacity.profiles import HourOfDay, HourOfWeek
-from dtqkit.capacity.quotas import Footprint, Quota, quotas
-from dtqkit.capacity.results import Result
-from dtqkit.capacity.scenario import SLO
-from dtqkit.capacity.simulate import compare, simulate
-from dtqkit.capacity.statistics import Estimate, interval, mser5
-from dtqkit.capacity.system import Autoscale, Crashes, Latency, Retry, System
-from dtqkit.capacity.theory import (
-    Classes,
-    Queue,
-    dedicated_mmc,
-    md1_with_crashes,
-    mdc,
-    mg1,
-    mgc,
-    mmc,
-    priority_mg1,
-    priority_mmc,
-    required_servers,
-)
-from dtqkit.capacity.tiers import Tier, default_tiers, load_tiers
-from dtqkit.capacity.workload import Trace, Workload
+from dtqkit.errors import MissingExtra
+
+try:
+    from dtqkit.capacity.distributions import (
+        Deterministic,
+        Distribution,
+        Empirical,
+        Exponential,
+        Gamma,
+        HyperExponential,
+        Lognormal,
+        Scaled,
+        Uniform,
+        distribution,
+    )
+    from dtqkit.capacity.plan import Plan, plan
+    from dtqkit.capacity.profiles import HourOfDay, HourOfWeek
+    from dtqkit.capacity.quotas import Footprint, Quota, quotas
+    from dtqkit.capacity.results import Result
+    from dtqkit.capacity.scenario import SLO
+    from dtqkit.capacity.simulate import compare, simulate
+    from dtqkit.capacity.statistics import Estimate, interval, mser5
+    from dtqkit.capacity.system import Autoscale, Crashes, Latency, Retry, System
+    from dtqkit.capacity.theory import (
+        Classes,
+        Queue,
+        dedicated_mmc,
+        md1_with_crashes,
+        mdc,
+        mg1,
+        mgc,
+        mmc,
+        priority_mg1,
+        priority_mmc,
+        required_servers,
+    )
+    from dtqkit.capacity.tiers import Tier, default_tiers, load_tiers
+    from dtqkit.capacity.workload import Trace, Workload
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.startswith("dtqkit"):
+        raise
+    raise MissingExtra("dtqkit.capacity", error.name.partition(".")[0], "capacity") from None
 
 if TYPE_CHECKING:
     from dtqkit.capacity.explore import explore

@@ -1,10 +1,10 @@
-// The board of a dtqkit queue: one ES module without imports, for the server's page and a notebook's widget.
+// The board of a queue: one ES module without imports, for a server's page and a notebook.
 //
 //   mount(el, source)  draws it into a shadow root of `el`; returns what takes it away again
 //   source             {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}:
-//                      modelSource here (messages of an anywidget model), webSource in page.js (fetch and /ws)
+//                      modelSource (an anywidget model), or webSource of page.js
 //
-// Views touch only what has changed, at most five times a second. Text from the queue is never markup: text nodes only.
+// Views touch only what has changed, at most five times a second. Text from the queue becomes text nodes only.
 
 const STATUSES = ["pending", "scheduled", "running", "completed", "failed", "cancelled"];
 const WAITING = ["pending", "scheduled"];
@@ -19,13 +19,14 @@ const ANSWER_MS = 5_000;
 
 /**
  * A queue behind an anywidget model: {id, op, params} go to the kernel; {id, result}, {id, error}, {snapshot} and
- * {events} come. Until the first answer, the trait `snapshot` is shown, which a notebook saves.
+ * {events} come. Before, the trait `snapshot` is shown, which a notebook saves.
  */
 export function modelSource(model) {
 	const asked = new Map();
 	let listener = () => {};
 	let state = "connecting";
 	let number = Math.random(); // every view hears every answer
+	let heard = 0;
 
 	function become(next, more) {
 		if (state !== next) listener({ type: "state", state: (state = next), ...more });
@@ -39,12 +40,13 @@ export function modelSource(model) {
 	}
 
 	function hear({ id, result, error, snapshot, events }) {
+		heard = Date.now();
 		become("live");
 		if (snapshot) listener({ type: "snapshot", ...snapshot });
 		if (events) listener({ type: "events", ...events });
 		const { resolve, reject, timer } = asked.get(id) ?? {};
 		asked.delete(id);
-		clearTimeout(timer);
+		clearInterval(timer);
 		if (error) reject?.(refused(error));
 		else resolve?.(result);
 	}
@@ -52,7 +54,9 @@ export function modelSource(model) {
 	function request(op, params = {}) {
 		const id = `${(number += 1)}`;
 		return new Promise((resolve, reject) => {
-			const timer = setTimeout(() => {
+			const timer = setInterval(() => {
+				if (Date.now() - heard < ANSWER_MS) return; // alive, while a cell blocks its answer
+				clearInterval(timer);
 				asked.delete(id);
 				lost();
 				reject(refused({ detail: "The kernel does not answer." }));
@@ -82,7 +86,7 @@ export function modelSource(model) {
 
 // == Elements
 
-/** An element, as `tag.class.class`; attributes (`on…`: listeners) first; children are nodes or text. */
+/** An element, as `tag.class`; attributes (`on…`: listeners) first; then nodes or text. */
 const h = (selector, ...rest) => build((tag) => document.createElement(tag || "div"), selector, rest);
 const svg = (selector, ...rest) => build((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag), selector, rest);
 
@@ -751,7 +755,7 @@ class Listing {
 		this.note.replaceChildren(h("strong", title), detail);
 	}
 
-	/** Events say little, and none that a job has begun: the records follow, every few seconds. */
+	/** Events say little, none that a job has begun: the records follow. */
 	tick() {
 		this.table.tick();
 		const waiting = [...this.table.rows.values()].some(({ job }) => job.status === "pending" || job.status === "running");
@@ -1012,7 +1016,7 @@ function resolve(schema, root) {
 
 const DATES = { date: "date", "date-time": "datetime-local", time: "time" };
 
-/** How a value is asked for: its element, `put` a value into it, `read` it (undefined: none). */
+/** How a value is asked for: its element, `put` and `read` it (undefined: none). */
 function control(schema) {
 	if (schema.enum) {
 		const node = h("select", h("option", { value: "" }, "–"), schema.enum.map((value, i) => h("option", { value: i }, String(value))));
@@ -1166,7 +1170,7 @@ class SubmitPanel {
 		(this.element.querySelector("[aria-invalid]") ?? this.submit).focus();
 	}
 
-	/** Puts what the server says at the field that its path (`$.pages[3].width`) begins with. */
+	/** Puts what the server says at the field that its path begins with. */
 	#refused(error) {
 		const rest = [];
 		for (const { path = "$", detail = error.message } of error.errors?.length ? error.errors : [{}]) {
@@ -1457,7 +1461,7 @@ function followTheme(el) {
 	return () => observer.disconnect();
 }
 
-/** Draws the board into a shadow root of `el`, styled by `css`. Returns what takes it away. */
+/** Draws the board into `el`, styled by `css`. Returns what takes it away. */
 export function mount(el, source, { css = "" } = {}) {
 	const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
 	const sheet = new CSSStyleSheet();

@@ -51,6 +51,11 @@ class Board(AnyWidget):
     async def _reply(self, message: dict[str, Any]) -> None:
         self.send(await answer(self._queue.core.control, message))
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was taken away."""
+        return self.comm is None
+
     def close(self) -> None:
         """Take the board away."""
         self._feed.cancel()

@@ -15,6 +15,21 @@ from tests.wait import wait_until
 
 NOTEBOOK = ROOT / "notebooks" / "02-submit-and-watch.ipynb"
 
+#: Of an element: its text's colour, and the nearest ground that is painted beneath it, as [red, green, blue].
+COLOURS = """(node) => {
+  const painter = document.createElement("canvas").getContext("2d");
+  const rgba = (colour) => {
+    painter.clearRect(0, 0, 1, 1);
+    painter.fillStyle = colour;
+    painter.fillRect(0, 0, 1, 1);
+    return Array.from(painter.getImageData(0, 0, 1, 1).data);
+  };
+  const ground = (element) => rgba(getComputedStyle(element).backgroundColor);
+  let under = node;
+  while (!ground(under)[3]) under = under.parentElement ?? under.getRootNode().host;
+  return [rgba(getComputedStyle(node).color), ground(under)].map((colour) => colour.slice(0, 3));
+}"""
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -65,6 +80,14 @@ def test_a_notebook_is_read_run_and_used(page: Page, lab: Lab) -> None:
     row = page.locator(f"tr[data-id='{job_id}']")
     expect(row).to_contain_text("Completed", ignore_case=True, timeout=PATIENCE)
     assert page.locator("tbody tr[data-id]", has_text="render").count() > before
+
+    # And all of it is in the theme's colours: the board, which has a root of its own, and the cards
+    is_light = lab.theme == "Light"
+    assert page.locator("body").get_attribute("data-jp-theme-light") == str(is_light).lower()
+    for part in (page.locator(".light").first, card.locator("header").first):
+        text, ground = part.evaluate(COLOURS)
+        assert (sum(text) < sum(ground)) == is_light, (text, ground)
+        assert abs(sum(text) - sum(ground)) > 300, (text, ground)
     if pictures := os.environ.get("DTQ_SCREENSHOTS"):
         row.scroll_into_view_if_needed()
         page.screenshot(path=Path(pictures) / f"jupyterlab-{lab.theme.lower()}.png")

@@ -172,6 +172,27 @@ def test_a_widget_speaks_with_its_kernel_and_follows_its_events(board: Board, se
     expect(board.rows).to_have_count(0)
 
 
+def test_a_kernel_whose_cell_blocks_is_not_taken_for_lost(board: Board, server: Server) -> None:
+    """Its widgets go on telling (they have a thread of their own), and answer once the cell is done."""
+    board.page.clock.install()
+    mount(board, server)
+    tells = "push({events: {depths: {high: 0, medium: 1, low: 0, scheduled: 0, running: 0, oldest_wait_s: 5}}})"
+    for _ in range(20):
+        board.page.evaluate(tells)
+        board.page.clock.run_for(1000)
+    expect(board.light).to_have_text("Live")
+    expect(board.page.get_by_text("does not answer")).to_have_count(0)
+    # The first question is answered at last
+    board.page.evaluate("snapshot => push({id: sent.find((m) => m.op === 'snapshot').id, result: snapshot})", SNAPSHOT)
+    jobs = {"items": [JOB], "cursor": None}
+    board.page.evaluate("jobs => push({id: sent.find((m) => m.op === 'jobs').id, result: jobs})", jobs)
+    board.page.clock.run_for(1000)
+    expect(board.row(JOB["id"])).to_contain_text("Pending")
+    # And a kernel that tells nothing any more is lost
+    board.page.clock.run_for(40_000)
+    expect(board.light).to_have_text("Reconnecting")
+
+
 def test_a_saved_notebook_shows_what_its_board_last_knew(board: Board, server: Server) -> None:
     mount(board, server, saved=SNAPSHOT)
     expect(board.light).to_have_text("Saved snapshot")

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from datetime import date
 
 import matplotlib
+import numpy as np
 import pytest
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 
 import dtqkit.capacity as cap
 from dtqkit.capacity import plots
@@ -54,6 +56,58 @@ def test_a_plot_names_its_axes_and_draws_something(name: str, style: str, result
     assert axes.has_data()
     labels = axes.get_xlabel() + axes.get_ylabel()
     assert any(unit in labels for unit in ("(s)", "(h)", "jobs", "$", "date"))
+    plt.close("all")
+
+
+def drawn_bars(axes: Axes) -> list[list[tuple[float, float]]]:
+    """Of each set of error bars: its points."""
+    bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    return [[(float(x), float(y)) for x, y in np.asarray(bar.lines[0].get_xydata())] for bar in bars]  # pyright: ignore
+
+
+def test_plots_of_a_result_show_its_numbers(result: cap.Result) -> None:
+    mean, p95 = drawn_bars(result.plot.waits())
+    assert [y for _, y in mean] == pytest.approx(result.ci("wait", by="priority")["estimate"].tolist())
+    assert [y for _, y in p95] == pytest.approx(result.ci("wait", q=0.95, by="priority")["estimate"].tolist())
+
+    depth = {str(line.get_label()): line for line in result.plot.depth().get_lines()}
+    table = result.depth_over_time()
+    assert list(depth["mean"].get_ydata()) == pytest.approx(table["mean"].tolist())  # pyright: ignore
+    assert list(depth["mean"].get_xdata())[-1] == 24  # pyright: ignore - hours
+
+    theory = cap.mmc(0.05, 20, 3)
+    tail = {
+        str(line.get_label()): np.asarray(line.get_xydata()) for line in result.plot.tail([1, 5, 9], theory).get_lines()
+    }
+    np.testing.assert_allclose(tail["measured"], [[1, 1], [5, 2 / 3], [9, 1 / 3]])
+    assert tail["theory"][10, 1] == pytest.approx(theory.wait_tail(tail["theory"][10, 0]))
+    waits = np.concatenate([rep.wait[np.searchsorted(rep.ready, result.warm_up_s) :] for rep in result.replications])
+    at, share = tail["simulated"][len(tail["simulated"]) // 2]
+    assert share == pytest.approx((waits >= at).mean(), abs=1e-9)
+    plt.close("all")
+
+
+def test_plots_of_a_plan_show_its_numbers(plan: cap.Plan) -> None:
+    table = plan.frontier()
+    table = table[np.isfinite(table["wait_p95_s"])]
+    (points,) = drawn_bars(plan.plot.workers())
+    assert points == [(float(str(n)), pytest.approx(row["wait_p95_s"])) for n, row in table.iterrows()]
+    (priced,) = drawn_bars(plan.plot.frontier())
+    assert priced == [(row["usd_per_month"], pytest.approx(row["wait_p95_s"])) for _, row in table.iterrows()]
+
+    first = date(2027, 1, 1)
+    quotas = plan.plot.quotas(first)
+    runway = plan.runway(first)
+    ends = [bar.get_width() for bars in quotas.containers for bar in bars]  # pyright: ignore
+    assert len(ends) == len(runway)
+    for width, day in zip(ends, runway["runs_out"], strict=True):  # pyright: ignore
+        assert day is None or width == pytest.approx(max((day - first).days, 0.25))
+
+    sensitivity = plan.sensitivity(replications=2)
+    tornado = plan.plot.sensitivity(sensitivity)
+    spans = [bar.get_x() + bar.get_width() for bars in tornado.containers for bar in bars]  # pyright: ignore
+    low, high = (sensitivity[name].replace(np.inf, max(spans)).tolist() for name in ("low", "high"))
+    assert sorted(spans) == pytest.approx(sorted([*low, *high]))
     plt.close("all")
 
 

@@ -144,7 +144,7 @@ def test_jobs_are_had_as_they_complete(queue: TaskQueue, worker: Workers) -> Non
 
 def test_results_that_do_not_come_in_time_raise_and_the_job_goes_on(queue: TaskQueue) -> None:
     job = sample.add_async.submit(1)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=rf"^job {job.id} \(add_async\) is still pending after 0.1 s$"):
         job.result(timeout=0.1)
     with Workers(queue):
         assert job.result(timeout=20) == 2

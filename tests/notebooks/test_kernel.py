@@ -64,3 +64,12 @@ def test_cell_functions_widgets_and_magics_work_while_a_cell_blocks(run: Run) ->
         "print(bar.bar.value, bar.bar.bar_style, sorted(board.snapshot))\nqueue.close()",
     )
     assert shown.strip() == "10.0 success ['at', 'depths', 'jobs', 'workers']"
+
+
+def test_a_cell_that_is_run_again_shows_the_same_board_and_feeds_no_second(run: Run) -> None:
+    shown = run(
+        "from dtqkit import TaskQueue\nqueue = TaskQueue()",
+        "first = queue.board()\nassert queue.board() is first\nfirst.close()\nsecond = queue.board()",
+        "print(second is not first, first.closed, second.closed, queue.board() is second)\nqueue.close()",
+    )
+    assert shown.strip() == "True True False True"

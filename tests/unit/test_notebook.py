@@ -118,6 +118,19 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
         TaskQueue().board()
 
 
+def test_a_history_without_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r"pandas.*dtqkit\[notebook\]"):
+        TaskQueue().history()
+
+
+def test_the_capacity_model_without_scipy_names_the_extra() -> None:
+    program = "import sys; sys.modules['scipy'] = None; import dtqkit.capacity"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    last = "dtqkit.errors.MissingExtra: dtqkit.capacity needs scipy, which is not installed: "
+    assert ran.stderr.splitlines()[-1] == last + "pip install 'dtqkit[capacity]'"
+
+
 # -- fields
 
 

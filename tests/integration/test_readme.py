@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from dtqkit import Settings, TaskQueue
-from tests.command import answer, running
+from tests.command import answer, environment, running
+from tests.serving import TOKEN, Server
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -35,3 +36,24 @@ def test_the_app_is_served_by_workers_of_its_own(tmp_path: Path, settings: Setti
         wait_until(queue.workers, timeout_s=60)
         done = answer("submit", "shop:queue", "render", "page=3", "--wait", settings=settings, PYTHONPATH=path)
     assert done["result"] == "page 3 at 150 dpi"
+
+
+def test_the_queue_behind_a_server_is_used_as_is_said(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "shop.py").write_text(BLOCKS[1])
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    behind = settings.replace(port=0, ws_port=0, token=TOKEN)
+    with (
+        running("worker", "shop:queue", log=tmp_path / "log", settings=settings, PYTHONPATH=path),
+        TaskQueue(settings) as queue,
+        Server(behind) as server,
+    ):
+        wait_until(queue.workers, timeout_s=60)
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCKS[2].replace("http://127.0.0.1:3000", server.http)],
+            cwd=tmp_path,
+            env={**environment(), "PYTHONPATH": path, "DTQ_TOKEN": TOKEN},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+    assert (done.returncode, done.stdout) == (0, "page 3 at 150 dpi\n"), done.stderr

@@ -192,6 +192,9 @@ class OutcomeUnknown(StoreUnavailable):
 
     code = "outcome_unknown"
 
+    def __init__(self, store: str, where: str, detail: str) -> None:
+        super().__init__(store, where, f"{detail} (the write may be done or not)")
+
 
 class AccessDenied(DtqError, PermissionError):
     """A server does not know the token, or the token does not reach so far."""

@@ -90,7 +90,8 @@ def told(where: str, *, writes: bool = False, point: str | None = None) -> Gener
         raise StoreUnavailable("MongoDB", where, str(error)) from None
     except (NetworkTimeout, AutoReconnect, WriteConcernError, ExecutionTimeout) as error:
         kind = OutcomeUnknown if writes else StoreUnavailable
-        raise kind("MongoDB", where, _first_line(error)) from None
+        detail = "no answer in time" if error.timeout else _first_line(error)
+        raise kind("MongoDB", where, detail) from None
     except BulkWriteError as error:
         if not error.details.get("writeConcernErrors"):
             raise
@@ -104,4 +105,5 @@ def told(where: str, *, writes: bool = False, point: str | None = None) -> Gener
 
 
 def _first_line(error: PyMongoError) -> str:
-    return (str(error).partition(", full error")[0].splitlines() or [type(error).__name__])[0][:300]
+    text = str(error).partition(", full error")[0].partition(" (configured timeouts")[0]
+    return (text.splitlines() or [type(error).__name__])[0][:300]

@@ -39,10 +39,12 @@ from dtqkit.errors import (
     UnknownTask,
     WrongLoop,
 )
+from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.queued import task
 from dtqkit.settings import Settings
-from dtqkit.sync import JobHandle, JobList, TaskQueue, task
+from dtqkit.sync import TaskQueue
 from dtqkit.tasks import Context, Task, TaskOptions
 from dtqkit.worker.context import current_context
 

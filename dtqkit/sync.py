@@ -9,49 +9,34 @@ import logging
 import os
 import threading
 import weakref
-from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from types import ModuleType, TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Final,
-    Generic,
-    Literal,
-    ParamSpec,
-    Self,
-    TypeAlias,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
 import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from typing_extensions import TypeVar as DefaultTypeVar
 
-from dtqkit.control import AttemptRow, Control, Page, Requeued
+from dtqkit.control import AttemptRow, Control, Requeued
 from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
-from dtqkit.jobs import STATUSES, Job, Priority, Status
+from dtqkit.handles import JobHandle, JobList, JobPage
+from dtqkit.jobs import Priority
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
-from dtqkit.settings import Settings
-from dtqkit.tasks import (
-    Call,
-    CallOptions,
-    Context,
-    Task,
-    TaskInfo,
-    TaskRegistry,
-    check_name,
-    options_of,
+from dtqkit.queued import (
+    ContextCoroutine,
+    ContextFunction,
+    CoroutineFunction,
+    Decorator,
+    Isolation,
+    QueuedTask,
+    Untyped,
 )
+from dtqkit.settings import Settings
+from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
@@ -65,6 +50,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("dtqkit.queue")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
 #: How long a repr may look at the stores, in seconds.
 LOOK_S: Final = 0.5
 #: And how long each step of a hasty end may take.
@@ -77,272 +66,6 @@ _open: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
 def _leave_all() -> None:
     for queue in list(_open):
         queue.leave()
-
-
-Isolation: TypeAlias = Literal["auto", "process", "thread"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T")
-F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
-
-
-class _Anything:
-    """Nobody has one: only a first parameter that takes anything, or says nothing, takes this."""
-
-
-#: What the decorator tells apart. Untyped comes first, since a first parameter that takes anything takes a Context too.
-Untyped: TypeAlias = Callable[Concatenate[_Anything, ...], R]
-ContextCoroutine: TypeAlias = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
-ContextFunction: TypeAlias = Callable[Concatenate[Context, P], R]
-CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
-
-
-class JobHandle(Generic[R]):
-    """A job, to be waited for (`result()`) or awaited. Attributes never do I/O: they tell what was last heard."""
-
-    __slots__ = ("__weakref__", "_queue", "asynchronous")
-
-    def __init__(self, queue: TaskQueue, handle: AsyncJobHandle[R]) -> None:
-        self._queue = queue
-        #: The asynchronous handle, which lives on the queue's private loop.
-        self.asynchronous: AsyncJobHandle[R] = handle
-
-    @property
-    def id(self) -> str:
-        return self.asynchronous.id
-
-    @property
-    def record(self) -> Job:
-        """The job as it was last heard of; `refresh()` asks."""
-        self._queue.soon(self.asynchronous.keep_informed)
-        return self.asynchronous.known
-
-    @property
-    def status(self) -> Status:
-        return self.record.status
-
-    def result(self, timeout: float | None = None) -> R:
-        """The task's result; waits for it, at most `timeout` seconds.
-
-        Raises JobFailed with the attempt's traceback, JobCancelled, or TimeoutError.
-        """
-        return self._queue.run(self.asynchronous.result(timeout))
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.wrap_future(self._queue.start(self.asynchronous.result())).__await__()
-
-    def refresh(self) -> Self:
-        """Ask for the job as it is now."""
-        self._queue.run(self.asynchronous.refresh())
-        return self
-
-    def cancel(self) -> Self:
-        """Cancel it while it waits; ask it to stop while it runs. Raises JobConflict when it is over."""
-        self._queue.run(self.asynchronous.cancel())
-        return self
-
-    def requeue(self) -> Self:
-        """Give the failed job another life. Raises JobConflict when it is not failed."""
-        self._queue.run(self.asynchronous.requeue())
-        return self
-
-    def log(self) -> tuple[str, ...]:
-        """The lines that it has logged so far."""
-        return self._queue.run(self.asynchronous.log())
-
-    def __repr__(self) -> str:
-        return repr(self.asynchronous)
-
-    def _repr_html_(self) -> str | None:
-        from dtqkit.notebook.reprs import job_card
-
-        self._queue.catch_up([self.asynchronous])
-        return job_card(self.asynchronous.known)
-
-
-class JobPage(Page[Job], frozen=True, kw_only=True):
-    """A page of jobs that shows itself as a table in a notebook."""
-
-    def __repr__(self) -> str:
-        return f"<{_counted([job.status for job in self.items])}{', and more' if self.cursor else ''}>"
-
-    def _repr_html_(self) -> str | None:
-        from dtqkit.notebook.reprs import jobs_table
-
-        return jobs_table(self.items, self.cursor is not None)
-
-
-class JobList(Sequence[JobHandle[R]], Generic[R]):
-    """The jobs of one `map` or `submit_many`, in the order of submission."""
-
-    def __init__(self, queue: TaskQueue, handles: Sequence[JobHandle[R]]) -> None:
-        self._queue = queue
-        self._handles = tuple(handles)
-
-    @overload
-    def __getitem__(self, index: int) -> JobHandle[R]: ...
-    @overload
-    def __getitem__(self, index: slice) -> JobList[R]: ...
-    def __getitem__(self, index: int | slice) -> JobHandle[R] | JobList[R]:
-        if isinstance(index, slice):
-            return JobList(self._queue, self._handles[index])
-        return self._handles[index]
-
-    def __len__(self) -> int:
-        return len(self._handles)
-
-    def results(self, timeout: float | None = None) -> list[R]:
-        """All results, in the order of submission; waits for them, at most `timeout` seconds.
-
-        Raises what the first job that has no result raises.
-        """
-
-        async def gather() -> list[R]:
-            async with asyncio.timeout(timeout):
-                await asyncio.gather(*(handle.asynchronous.over() for handle in self._handles))
-                return [await handle.asynchronous.result() for handle in self._handles]
-
-        return self._queue.run(gather())
-
-    def as_completed(self, timeout: float | None = None) -> Iterator[JobHandle[R]]:
-        """Each job as soon as it is over, however it ended. Raises TimeoutError after `timeout` seconds."""
-        over: SimpleQueue[JobHandle[R] | None] = SimpleQueue()
-
-        async def watch(handle: JobHandle[R]) -> None:
-            await handle.asynchronous.over()
-            over.put(handle)
-
-        async def watch_all() -> None:
-            try:
-                async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
-                    for handle in self._handles:
-                        group.create_task(watch(handle))
-            finally:
-                over.put(None)
-
-        watching = self._queue.start(watch_all())
-        try:
-            while (handle := over.get()) is not None:
-                yield handle
-            watching.result()
-        finally:
-            watching.cancel()
-
-    def __repr__(self) -> str:
-        return f"<{_counted([handle.asynchronous.known.status for handle in self._handles])}>"
-
-    def _repr_html_(self) -> str | None:
-        from dtqkit.notebook.reprs import jobs_bar
-
-        handles = [handle.asynchronous for handle in self._handles]
-        self._queue.catch_up(handles)
-        return jobs_bar([handle.known.status for handle in handles])
-
-
-class QueuedTask(Task[P, R, F_co]):
-    """A task that can submit itself, once it belongs to a queue."""
-
-    _queue: TaskQueue | None = None
-
-    def attach(self, queue: TaskQueue) -> None:
-        """Make `submit` and `map` go to `queue`."""
-        self._queue = queue
-
-    @property
-    def queue(self) -> TaskQueue:
-        if self._queue is None:
-            raise TaskDefinitionError(
-                f"task {self.name!r} belongs to no queue yet: call queue.include({self.__module__!r}), "
-                "or decorate it with @queue.task"
-            )
-        return self._queue
-
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Submit a job: accepted, and journaled by MongoDB, when this returns.
-
-        Raises InvalidPayload when the arguments do not fit, StoreUnavailable when MongoDB does not take it, and
-        OutcomeUnknown when it may have.
-        """
-        return self.queue.submit_call(self.bind(*args, **kwargs))
-
-    delay = submit
-
-    def map(self, values: Iterable[Any]) -> JobList[R]:
-        """A job for each value of the first parameter, submitted in bulk."""
-        bind = cast(Callable[[Any], Call[R]], self.bind)
-        return self.queue.submit_many(bind(value) for value in values)
-
-    def options(
-        self,
-        *,
-        priority: Priority | None = None,
-        delay_s: float = 0.0,
-        max_attempts: int | None = None,
-        timeout_s: float | None = None,
-        idempotency_key: str | None = None,
-        tags: Iterable[str] = (),
-    ) -> Configured[P, R]:
-        """The same task with other options for the jobs that are submitted through what this returns."""
-        return Configured(
-            self,
-            CallOptions(
-                priority=priority,
-                delay_s=delay_s,
-                max_attempts=max_attempts,
-                timeout_s=timeout_s,
-                idempotency_key=idempotency_key,
-                tags=tuple(tags),
-            ),
-        )
-
-
-class Configured(Generic[P, R]):
-    """A task with other options: submits as the task does."""
-
-    def __init__(self, task: QueuedTask[P, R], options: CallOptions) -> None:
-        self._task = task
-        self._options = options
-
-    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        call = self._task.bind(*args, **kwargs)
-        return Call(self._task, call.payload, self._options)
-
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        return self._task.queue.submit_call(self.bind(*args, **kwargs))
-
-    delay = submit
-
-    def map(self, values: Iterable[Any]) -> JobList[R]:
-        """A job for each value of the first parameter, submitted in bulk."""
-        bind = cast(Callable[[Any], Call[R]], self.bind)
-        return self._task.queue.submit_many(bind(value) for value in values)
-
-
-class Decorator:
-    """What `@task(...)` and `@queue.task(...)` return when they are given options: the decorator itself."""
-
-    def __init__(self, queue: TaskQueue | None, name: str | None, options: dict[str, Any]) -> None:
-        self._queue = queue
-        self._name = name
-        self._options = options
-
-    @overload
-    def __call__(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
-    @overload
-    def __call__(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
-    @overload
-    def __call__(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
-    @overload
-    def __call__(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
-    def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
-        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
-        made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
-        if self._queue is not None:
-            self._queue.add(made)
-        return made
 
 
 class TaskQueue:
@@ -743,47 +466,6 @@ class TaskQueue:
 
         found = None if self._would_block() else self._look(look())
         return None if found is None else queue_card(*found)
-
-
-@overload
-def task(function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
-@overload
-def task(function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
-@overload
-def task(function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
-@overload
-def task(function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
-@overload
-def task(function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
-@overload
-def task(
-    *,
-    name: str | None = None,
-    priority: Priority | None = None,
-    max_attempts: int | None = None,
-    timeout_s: float | None = None,
-    backoff_s: float | None = None,
-    backoff_max_s: float | None = None,
-    max_losses: int | None = None,
-    isolation: Isolation | None = None,
-) -> Decorator: ...
-def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.
-
-    Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
-    backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
-    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what cannot be
-    imported). Raises TaskDefinitionError when the function cannot be a task.
-    """
-    decorator = Decorator(None, options.pop("name", None), options)
-    return decorator if function is None else decorator(function)
-
-
-def _counted(statuses: Sequence[Status]) -> str:
-    """`4 jobs: 1 running, 3 completed`."""
-    counts = Counter(statuses)
-    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-    return f"{len(statuses)} jobs: {shown}" if shown else "no jobs"
 
 
 def _in_loop() -> bool:

@@ -19,10 +19,11 @@ from dtqkit import demo as tasks
 from dtqkit.cli.progress import LaneProgress
 from dtqkit.cli.report import Report, print_report
 from dtqkit.control import AttemptRow
+from dtqkit.handles import JobList
 from dtqkit.local import start_local_stores
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
-from dtqkit.sync import JobList, TaskQueue
+from dtqkit.sync import TaskQueue
 from dtqkit.tasks import Call
 
 WORKERS: Final = 3

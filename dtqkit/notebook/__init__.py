@@ -17,11 +17,13 @@ from dtqkit.errors import MissingExtra
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from dtqkit.handles import JobHandle
     from dtqkit.notebook.bars import Progress
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.charts import Plots
     from dtqkit.notebook.forms import Form
-    from dtqkit.sync import JobHandle, QueuedTask, TaskQueue
+    from dtqkit.queued import QueuedTask
+    from dtqkit.sync import TaskQueue
 
 __all__ = ["board", "form", "load_ipython_extension", "plots", "progress"]
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipywidgets import HTML, FloatProgress, HBox, Layout
 
+from dtqkit.handles import JobHandle
 from dtqkit.notebook.boards import hand_over
 from dtqkit.notebook.words import count, duration
-from dtqkit.sync import JobHandle
 
 if TYPE_CHECKING:
     from dtqkit.queue import AsyncJobHandle

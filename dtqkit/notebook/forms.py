@@ -13,16 +13,17 @@ from ipywidgets import HTML, Button, VBox
 
 from dtqkit.control import Submission
 from dtqkit.errors import DtqError, InvalidPayload, UnknownTask
+from dtqkit.handles import JobHandle
 from dtqkit.notebook.boards import hand_over
 from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el
 from dtqkit.notebook.reprs import job_card
 from dtqkit.queue import AsyncJobHandle
 from dtqkit.schema import PayloadValidator
-from dtqkit.sync import JobHandle
 
 if TYPE_CHECKING:
-    from dtqkit.sync import QueuedTask, TaskQueue
+    from dtqkit.queued import QueuedTask
+    from dtqkit.sync import TaskQueue
     from dtqkit.tasks import TaskInfo
 
 #: Seconds between two looks at a job whose card is shown.

@@ -1,0 +1,172 @@
+"""Tasks that submit themselves, and the decorators that make them: `@dtqkit.task` and `@queue.task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+
+from typing_extensions import TypeVar as DefaultTypeVar
+
+from dtqkit.errors import TaskDefinitionError
+from dtqkit.handles import JobHandle, JobList
+from dtqkit.jobs import Priority
+from dtqkit.tasks import Call, CallOptions, Context, Task, check_name, options_of
+
+if TYPE_CHECKING:
+    from dtqkit.sync import TaskQueue
+
+Isolation: TypeAlias = Literal["auto", "process", "thread"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
+
+
+class _Anything:
+    """Nobody has one: only a first parameter that takes anything, or says nothing, takes this."""
+
+
+#: What the decorator tells apart. Untyped comes first, since a first parameter that takes anything takes a Context too.
+Untyped: TypeAlias = Callable[Concatenate[_Anything, ...], R]
+ContextCoroutine: TypeAlias = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+ContextFunction: TypeAlias = Callable[Concatenate[Context, P], R]
+CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
+
+
+class QueuedTask(Task[P, R, F_co]):
+    """A task that can submit itself, once it belongs to a queue."""
+
+    _queue: TaskQueue | None = None
+
+    def attach(self, queue: TaskQueue) -> None:
+        """Make `submit` and `map` go to `queue`."""
+        self._queue = queue
+
+    @property
+    def queue(self) -> TaskQueue:
+        if self._queue is None:
+            raise TaskDefinitionError(
+                f"task {self.name!r} belongs to no queue yet: call queue.include({self.__module__!r}), "
+                "or decorate it with @queue.task"
+            )
+        return self._queue
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Submit a job: accepted, and journaled by MongoDB, when this returns.
+
+        Raises InvalidPayload when the arguments do not fit, StoreUnavailable when MongoDB does not take it, and
+        OutcomeUnknown when it may have.
+        """
+        return self.queue.submit_call(self.bind(*args, **kwargs))
+
+    delay = submit
+
+    def map(self, values: Iterable[Any]) -> JobList[R]:
+        """A job for each value of the first parameter, submitted in bulk."""
+        bind = cast(Callable[[Any], Call[R]], self.bind)
+        return self.queue.submit_many(bind(value) for value in values)
+
+    def options(
+        self,
+        *,
+        priority: Priority | None = None,
+        delay_s: float = 0.0,
+        max_attempts: int | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> Configured[P, R]:
+        """The same task with other options for the jobs that are submitted through what this returns."""
+        return Configured(
+            self,
+            CallOptions(
+                priority=priority,
+                delay_s=delay_s,
+                max_attempts=max_attempts,
+                timeout_s=timeout_s,
+                idempotency_key=idempotency_key,
+                tags=tuple(tags),
+            ),
+        )
+
+
+class Configured(Generic[P, R]):
+    """A task with other options: submits as the task does."""
+
+    def __init__(self, task: QueuedTask[P, R], options: CallOptions) -> None:
+        self._task = task
+        self._options = options
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        call = self._task.bind(*args, **kwargs)
+        return Call(self._task, call.payload, self._options)
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        return self._task.queue.submit_call(self.bind(*args, **kwargs))
+
+    delay = submit
+
+    def map(self, values: Iterable[Any]) -> JobList[R]:
+        """A job for each value of the first parameter, submitted in bulk."""
+        bind = cast(Callable[[Any], Call[R]], self.bind)
+        return self._task.queue.submit_many(bind(value) for value in values)
+
+
+class Decorator:
+    """What `@task(...)` and `@queue.task(...)` return when they are given options: the decorator itself."""
+
+    def __init__(self, queue: TaskQueue | None, name: str | None, options: dict[str, Any]) -> None:
+        self._queue = queue
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
+    @overload
+    def __call__(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
+    @overload
+    def __call__(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
+    @overload
+    def __call__(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
+    def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
+        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
+        made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
+        if self._queue is not None:
+            self._queue.add(made)
+        return made
+
+
+@overload
+def task(function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
+@overload
+def task(function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
+@overload
+def task(function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
+@overload
+def task(function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+@overload
+def task(function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    priority: Priority | None = None,
+    max_attempts: int | None = None,
+    timeout_s: float | None = None,
+    backoff_s: float | None = None,
+    backoff_max_s: float | None = None,
+    max_losses: int | None = None,
+    isolation: Isolation | None = None,
+) -> Decorator: ...
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.
+
+    Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
+    backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
+    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what cannot be
+    imported). Raises TaskDefinitionError when the function cannot be a task.
+    """
+    decorator = Decorator(None, options.pop("name", None), options)
+    return decorator if function is None else decorator(function)

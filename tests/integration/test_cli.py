@@ -242,9 +242,11 @@ def test_a_value_stays_text_where_the_task_takes_text(worker: Workers, settings:
     assert done.stderr.endswith("(fail) is failed: ValueError: 007\n")
 
 
-def test_a_failed_job_shows_its_attempts_and_can_be_requeued(worker: Workers, settings: Settings) -> None:
+def test_a_failed_job_shows_its_attempts_and_can_be_requeued(
+    worker: Workers, queue: TaskQueue, settings: Settings
+) -> None:
     job_id = answer("submit", APP, "fail", "message=no", settings=settings)["id"]
-    wait_until(lambda: answer("job", job_id, settings=settings)["status"] == "failed", interval_s=0.2)
+    wait_until(lambda: queue.get(job_id).status == "failed")
 
     record = answer("job", job_id, settings=settings)
     assert [attempt["ending"] for attempt in record["attempts"]] == ["failed", "failed"]

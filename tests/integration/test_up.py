@@ -15,7 +15,8 @@ import httpx
 import msgspec
 import pytest
 
-from dtqkit import Settings
+from dtqkit import Settings, TaskQueue
+from tests import sample
 from tests.command import answer, descendants, dtqkit, living, running
 from tests.wait import wait_until
 
@@ -90,9 +91,10 @@ def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Pa
 
 
 def test_after_kill_9_of_up_no_process_is_left(tmp_path: Path) -> None:
-    with stack(tmp_path) as up:
-        job = answer("submit", APP, "sleep", "seconds=60", settings=up.settings)
-        wait_until(lambda: answer("job", job["id"], settings=up.settings)["status"] == "running", interval_s=0.2)
+    with stack(tmp_path) as up, TaskQueue(up.settings) as queue:
+        queue.include("tests.sample")
+        job = sample.sleep.submit(60)
+        wait_until(lambda: job.refresh().status == "running")
         up.pids |= descendants(up.process.pid)
 
         up.process.kill()

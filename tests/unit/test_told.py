@@ -1,0 +1,37 @@
+"""What the drivers' errors are told as."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from pymongo.errors import NetworkTimeout
+
+from dtqkit import StoreUnavailable
+from dtqkit.broker import client as broker
+from dtqkit.errors import OutcomeUnknown
+from dtqkit.store import client as store
+
+
+def test_a_connection_that_is_closed_while_it_is_made_is_a_redis_that_is_away() -> None:
+    """The driver then looks for the writer of a connection that has none any more."""
+    writer = cast(Any, None)
+    told = r"^Redis at redis://\*\*\*@h: the connection was closed while"
+    with pytest.raises(StoreUnavailable, match=told), broker.told("redis://:secret@h"):
+        writer.writelines([])
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_redis_that_is_away() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"), broker.told("redis://h"):
+        cast(Any, object()).nothing()
+
+
+def test_a_write_without_an_answer_says_that_it_may_be_done_in_words_of_ours() -> None:
+    late = NetworkTimeout("h:27017: timed out (configured timeouts: timeoutMS: 1451.0ms)")
+    told = r"^MongoDB at mongodb://\*\*\*@h: no answer in time \(the write may be done or not\)$"
+    with pytest.raises(OutcomeUnknown, match=told), store.told("mongodb://u:p@h", writes=True):
+        raise late
+    told = r"^MongoDB at mongodb://h: no answer in time$"
+    with pytest.raises(StoreUnavailable, match=told) as read, store.told("mongodb://h"):
+        raise late
+    assert not isinstance(read.value, OutcomeUnknown)

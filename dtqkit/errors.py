@@ -33,7 +33,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
+
+#: Names that a message lists.
+_FEW: Final = 5
 
 
 class DtqError(Exception):
@@ -71,8 +74,14 @@ class UnknownTask(DtqError, LookupError):
 
     code = "unknown_task"
 
-    def __init__(self, task: str, near: Sequence[str] = ()) -> None:
-        hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    def __init__(self, task: str, near: Sequence[str] = (), *, there: Sequence[str] = ()) -> None:
+        """`near` are names like it; without such a one, `there` says what is registered instead, at most a few."""
+        hint = ""
+        if near:
+            hint = f"; did you mean {' or '.join(repr(name) for name in near)}?"
+        elif there:
+            more = f" and {len(there) - _FEW} more" if len(there) > _FEW else ""
+            hint = f"; there are {', '.join(there[:_FEW])}{more}"
         super().__init__(f"no task is registered as {task!r}{hint}")
         self.task = task
         self.near: tuple[str, ...] = tuple(near)

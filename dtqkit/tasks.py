@@ -191,11 +191,11 @@ class TaskRegistry:
         return self._tasks.get(name)
 
     def get(self, name: str) -> Task[..., Any]:
-        """UnknownTask, with the nearest names, if there is none."""
+        """UnknownTask, with the nearest names or what there is, if there is none."""
         try:
             return self._tasks[name]
         except KeyError:
-            raise UnknownTask(name, self.near(name)) from None
+            raise UnknownTask(name, self.near(name), there=tuple(self._tasks)) from None
 
     def near(self, name: str) -> list[str]:
         """Registered names that look like `name`, at most three."""

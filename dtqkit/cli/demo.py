@@ -56,11 +56,12 @@ def demo(
         queue = owned.enter_context(TaskQueue(settings))
         supervisor.start_watching()
         print(f"redis-server, mongod and {WORKERS} worker processes started", flush=True)
+        first = set(supervisor.pids)
         calls = batch(paths, directory / BAD_FILE)
         submitted = time.perf_counter()
         jobs = queue.submit_many(calls)
         print(f"{len(jobs):,} jobs submitted in {time.perf_counter() - submitted:.2f} s", flush=True)
-        _follow(jobs, supervisor)
+        _follow(jobs, supervisor, first, settings.silence_s)
         batch_s = time.perf_counter() - submitted
         rows = queue.run(_history(queue))
         report = Report([handle.asynchronous.known for handle in jobs], rows, batch_s, settings.child_count)
@@ -90,9 +91,14 @@ def _settings(redis_url: str, atlas_uri: str) -> Settings:
     return Settings.from_env().replace(redis_url=redis_url, atlas_uri=atlas_uri, children=1, concurrency=4)
 
 
-def _follow(jobs: JobList[Any], supervisor: Supervisor) -> None:
-    """Show how the batch goes, until every job is over."""
-    with LaneProgress(handle.asynchronous.known.priority for handle in jobs) as progress:
+def _follow(jobs: JobList[Any], supervisor: Supervisor, first: set[int], silence_s: float) -> None:
+    """Show how the batch goes, until every job is over. `first` are the processes that the workers began with."""
+
+    def idle() -> str:
+        lost = not first <= set(supervisor.pids)
+        return f"waiting until the lost worker is noticed ({silence_s:.0f} s after its last beat) …" if lost else ""
+
+    with LaneProgress((handle.asynchronous.known.priority for handle in jobs), idle) as progress:
         for handle in jobs.as_completed(timeout=BATCH_S):
             if supervisor.failure is not None:
                 raise supervisor.failure

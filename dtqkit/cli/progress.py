@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,17 +16,24 @@ from dtqkit.jobs import PRIORITIES, Priority
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-#: Time between two plain lines, in seconds.
-LINE_S: Final = 2.0
+#: Time between two looks at what has ended, and so between two plain lines, in seconds.
+LOOK_S: Final = 2.0
 
 
 class LaneProgress:
-    """`advance(priority)` says that one more job of the lane is over."""
+    """`advance(priority)` says that one more job of the lane is over.
 
-    def __init__(self, priorities: Iterable[Priority]) -> None:
+    `idle` is asked when none has ended for a while: why that is, told once, or "" when nothing is known about it.
+    """
+
+    def __init__(self, priorities: Iterable[Priority], idle: Callable[[], str] = str) -> None:
         self._total = Counter(priorities)
+        self._idle = idle
         self._done: Counter[Priority] = Counter()
-        self._started = self._said = time.monotonic()
+        self._seen = 0
+        self._started = time.monotonic()
+        self._over = threading.Event()
+        self._looking = threading.Thread(target=self._look, name="dtqkit-progress", daemon=True)
         self._bars: Progress | None = None
         self._bar_of: dict[Priority, TaskID] = {}
 
@@ -34,27 +42,45 @@ class LaneProgress:
             self._bars = _bars()
             self._bar_of = {lane: self._bars.add_task(lane, total=self._total[lane]) for lane in PRIORITIES}
             self._bars.start()
+        self._looking.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._looking.join()
         if self._bars is not None:
             self._bars.stop()
-        elif kind is None:
+        elif kind is None and self._done.total() > self._seen:
             self._say()
 
     def advance(self, lane: Priority) -> None:
         self._done[lane] += 1
         if self._bars is not None:
             self._bars.advance(self._bar_of[lane])
-        elif time.monotonic() - self._said >= LINE_S:
-            self._say()
+
+    def _look(self) -> None:
+        told = False
+        while not self._over.wait(LOOK_S):
+            if (done := self._done.total()) > self._seen:
+                if self._bars is None:
+                    self._say()
+                self._seen = done
+            elif not told and (why := self._idle()):
+                told = True
+                self._note(why)
 
     def _say(self) -> None:
-        self._said = time.monotonic()
         lanes = "  ".join(f"{lane} {self._done[lane]:>5,}/{self._total[lane]:,}" for lane in PRIORITIES)
-        print(f"{self._said - self._started:6.1f} s  {lanes}", flush=True)
+        self._note(lanes)
+
+    def _note(self, text: str) -> None:
+        line = f"{time.monotonic() - self._started:6.1f} s  {text}"
+        if self._bars is None:
+            print(line, flush=True)
+        else:
+            self._bars.console.print(line)  # above the bars
 
 
 def _bars() -> Progress:

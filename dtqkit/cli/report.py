@@ -71,7 +71,7 @@ def _found(report: Report) -> None:
     imports = Counter(module for _, modules in report.results("index") for module in modules)
     table(
         ("module", "imported by"),
-        [(module, f"{n:,} files") for module, n in imports.most_common(TOP)],
+        [(module, _count(n, "file")) for module, n in imports.most_common(TOP)],
         title="Most imported modules",
         right=("imported by",),
     )
@@ -79,6 +79,9 @@ def _found(report: Report) -> None:
     for path, found in report.results("lint"):
         for finding in found:
             findings[finding["rule"]].append(f"{_module(path)}:{finding['line']} {finding['detail']}")
+    if not findings:
+        print("Lint\nnothing found\n")
+        return
     table(
         ("finding", "times", "for example"),
         [(rule, f"{len(all_):,}", all_[0]) for rule, all_ in sorted(findings.items(), key=lambda item: -len(item[1]))],
@@ -108,6 +111,10 @@ def _lanes(report: Report) -> None:
         rows.append((lane, _tasks(jobs), f"{len(jobs):,}", f"{len(attempts):,}", *times))
     columns = ("lane", "tasks", "jobs", "attempts", "wait p50", "wait p95", "run p50", "run p95")
     table(columns, rows, title="Lanes (wait: until a worker took it)", right=columns[2:])
+    print(
+        "worker 1 serves high first, worker 2 medium, worker 3 low, and each helps the\n"
+        "others when its own lane is empty: high does not always wait least here\n"
+    )
 
 
 def _tasks(jobs: Iterable[Job]) -> str:
@@ -117,7 +124,7 @@ def _tasks(jobs: Iterable[Job]) -> str:
 def _mishaps(report: Report) -> None:
     for job in report.dead:
         error = f"{job.error.type}: {first_line(job.error.message)}" if job.error else "no error recorded"
-        print(f"dead letter     {job.task} after {len(job.attempts)} attempts: {error}")
+        print(f"dead letter     {job.task} after {_count(len(job.attempts), 'attempt')}: {error}")
     lost = report.lost
     if lost:
         print(f"lost            {_count(len(lost), 'attempt')} of {', '.join(sorted({row.worker for row in lost}))}")
@@ -129,8 +136,10 @@ def _after_loss(report: Report) -> str:
     held = {row.job for row in report.lost}
     completed = sum(job.status == "completed" for job in report.jobs if job.id in held)
     again = max(_gaps(report), default=0.0)
-    jobs = _count(len(held), "job")
-    return f"{completed} of these {jobs} completed; run again at most {duration(again)} after their first start"
+    if len(held) == 1:
+        return f"the job {'completed' if completed else 'failed'}, run again {duration(again)} after its first start"
+    which = f"all {completed}" if completed == len(held) else f"{completed} of the {len(held)}"
+    return f"{which} jobs completed, run again at most {duration(again)} after their first start"
 
 
 def _gaps(report: Report) -> Iterator[float]:
@@ -160,8 +169,8 @@ def forecast(report: Report, times: int) -> str:
     load = rate * mean_s
     workers = math.ceil(load / UTILISATION / report.slots)
     return (
-        f"{rate:,.0f} jobs/s of {duration(mean_s)} are {load:.1f} Erlang: {workers} workers at {UTILISATION:.0%}, "
-        "each on a core of its own"
+        f"{rate:,.0f} jobs/s of {duration(mean_s)} are {load:.1f} Erlang: {_count(workers, 'worker')} at "
+        f"{UTILISATION:.0%}{', each' if workers > 1 else ','} on a core of its own"
     )
 
 

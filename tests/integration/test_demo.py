@@ -6,13 +6,17 @@ import os
 import re
 import signal
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from dtqkit import Settings, TaskQueue, demo
+from dtqkit import Attempt, Job, Settings, Status, TaskQueue, demo
 from dtqkit.cli.demo import standard_library
+from dtqkit.cli.report import Report, print_report
+from dtqkit.control import AttemptRow
+from dtqkit.jobs import Ending
 from dtqkit.supervisor import Supervisor
 from tests.command import dtqkit
 from tests.wait import wait_until
@@ -74,12 +78,82 @@ def test_the_demo_finds_its_planted_bad_file_and_survives_its_planted_crash() ->
     out = done.stdout
     assert re.search(r"^dead letter +parse after \d attempts: SyntaxError: .*planted_bad_file", out, re.MULTILINE), out
     assert re.search(r"^lost +\d+ attempts? of worker-\d-", out, re.MULTILINE), out
+    assert re.search(r"^ +\d.* s  waiting until the lost worker is noticed \(9 s after", out, re.MULTILINE), out
+    assert "high does not always wait least here" in out
+    told = re.findall(r"^ +\d+\.\d s  (high .*)", out, re.MULTILINE)
+    assert told[-1].split() == ["high", "42/42", "medium", "40/40", "low", "40/40"]
+    assert len(set(told)) == len(told), out
     assert int(re.search(r"^workers +(\d+) processes", out, re.MULTILINE)[1]) >= 3  # pyright: ignore[reportOptionalSubscript]
     assert "121 of 122 jobs completed" in out
     assert re.search(r"^high +lose_worker, parse +42 ", out, re.MULTILINE), out
     assert "Largest modules" in out
     assert "Most imported modules" in out
-    assert re.search(r"^ten times more .* workers at 80%", out, re.MULTILINE), out
+    assert re.search(r"^ten times more .* workers? at 80%", out, re.MULTILINE), out
+
+
+def attempt(number: int, ending: Ending, at_s: float) -> Attempt:
+    started = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(seconds=at_s)
+    return Attempt(
+        number=number,
+        worker=f"worker-{number}-0123abcd",
+        queued_at=started,
+        started_at=started,
+        ended_at=started,
+        run_ms=5.0,
+        ending=ending,
+    )
+
+
+def hit_by_a_crash(ended: Status) -> Job:
+    """A job that lost its worker, and was run again ten seconds later."""
+    again = attempt(2, "completed" if ended == "completed" else "failed", 10.0)
+    job = Job(id="0" * 24, task="index", payload={"path": "a.py"}, created_at=again.started_at, status=ended, token=2)
+    lost = attempt(1, "lost", 0.0)
+    if ended == "failed":
+        return replace(job, earlier=(lost, again))
+    return replace(job, earlier=(lost,), started_at=again.started_at, worker=again.worker, run_ms=5.0, result=["os"])
+
+
+def row_of(job: Job, one: Attempt) -> AttemptRow:
+    return AttemptRow(
+        job=job.id,
+        task=job.task,
+        priority=job.priority,
+        status=job.status,
+        number=one.number,
+        worker=one.worker,
+        queued_at=one.queued_at,
+        started_at=one.started_at,
+        ended_at=one.ended_at,
+        wait_s=one.wait_s,
+        run_s=one.run_s,
+        ending=one.ending,
+        error=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        (["completed"], "the job completed, run again 10 s after its first start"),
+        (["failed"], "the job failed, run again 10 s after its first start"),
+        (["completed"] * 4, "all 4 jobs completed, run again at most 10 s after their first start"),
+        (["completed", "completed", "failed"], "2 of the 3 jobs completed, run again at most"),
+    ],
+)
+def test_the_report_is_english_for_one_and_for_many(
+    ends: list[Status], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [replace(hit_by_a_crash(end), id=f"{i:024x}") for i, end in enumerate(ends)]
+
+    print_report(Report(jobs, [row_of(job, one) for job in jobs for one in job.attempts], 100.0, slots=1))
+
+    out = capsys.readouterr().out
+    assert told in out
+    assert "Lint\nnothing found\n" in out
+    assert out.endswith(": 1 worker at 80%, on a core of its own\n")
+    completed = ends.count("completed")
+    assert not completed or re.search(rf"^os +{completed} {'file' if completed == 1 else 'files'}$", out, re.MULTILINE)
 
 
 def test_jobs_of_a_worker_process_that_is_killed_run_again_within_15_s_and_the_batch_completes(

@@ -97,7 +97,7 @@ class Plan:
         n = self.recommended_workers
         system, found = self.layout(n), next((s for s in self.scenarios if s.workers == n), None)
         mean, peak = (load.utilisation(system, self.work, peak=p) for p in (False, True))
-        text = f"{n} workers: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
+        text = f"{n} workers{self._at_first()}: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
         if found:
             waits = ", ".join(f"{p} {advice.duration(wait.value)}" for p, wait in found.waits_p95.items())
             text += f" 95 % of the jobs wait at most: {waits}."
@@ -108,6 +108,15 @@ class Plan:
         return (
             f"Take {text} With MongoDB {tier.mongodb} and Redis {tier.redis} (as tier '{tier.name}'): "
             f"${price:,.0f} a month, ${self.per_thousand(price):.3f} per 1,000 jobs. {self._if_it_doubles()}"
+        )
+
+    def _at_first(self) -> str:
+        """Nobody should rent for traffic that is not there yet."""
+        if self.recommended_workers <= FEW_AT_FIRST:
+            return ""
+        return (
+            f" for the full {self.work.jobs_per_day:,.0f} jobs a day (start with {FEW_AT_FIRST} and add more as the "
+            "traffic comes and the measured wait asks for it)"
         )
 
     def _if_it_doubles(self) -> str:
@@ -129,11 +138,6 @@ class Plan:
         if by_mean <= self.recommended_workers * 2 / 3:
             found.append(
                 f"the mean rate alone needs {by_mean} workers: autoscaling saves the rest outside the busiest hours"
-            )
-        if self.recommended_workers > FEW_AT_FIRST:
-            found.append(
-                f"rent no more than {FEW_AT_FIRST} workers until the traffic is there, "
-                "add as the measured wait asks for it, pause what is not used"
             )
         if self.footprint.document_bytes > LARGE_DOCUMENT_BYTES:
             found.append("no large files in MongoDB: store them elsewhere and keep a link in the job")

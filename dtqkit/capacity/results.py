@@ -164,14 +164,18 @@ class Result:
     # how it shows itself
 
     def rows(self) -> list[tuple[str, str, str]]:
+        """What is finite: of an unstable system, the rest grows without end."""
         used = [p for p, share in zip(PRIORITIES, self.work.shares, strict=True) if share]
-        rows = [("utilisation", f"{self.utilisation:.3f}", ""), ("waiting jobs, mean", f"{self.depth:.4g}", "jobs")]
+        found = [("waiting jobs, mean", self.depth, 4, "jobs")]
         for lane in used if len(used) > 1 else [ALL]:
             for name, q in (("mean", None), ("p50", 0.5), ("p95", 0.95)):
-                rows.append((f"wait {lane}, {name}", f"{self.estimate('wait', q=q, priority=lane):.4g}", "s"))
-        rows.append(("sojourn, mean", f"{self.sojourn:.4g}", "s"))
-        rows.append(("dead letters", f"{self.dead_letter_rate:.3g}", "of jobs"))
-        return rows
+                found.append((f"wait {lane}, {name}", self.estimate("wait", q=q, priority=lane), 4, "s"))
+        found.append(("sojourn, mean", self.sojourn, 4, "s"))
+        found.append(("dead letters", self.dead_letter_rate, 3, "of jobs"))
+        finite = [
+            (name, value.text(digits), unit) for name, value, digits, unit in found if not math.isinf(value.value)
+        ]
+        return [("utilisation", f"{self.utilisation:.3f}", ""), *finite]
 
     @property
     def title(self) -> str:

@@ -15,6 +15,11 @@ from dtqkit.capacity.checks import between_0_and_1
 from dtqkit.capacity.distributions import Floats
 
 
+def number(value: float, digits: int = 3) -> str:
+    """So many digits, or all of a whole number: never an exponent where it is large."""
+    return f"{value:,.0f}" if 999.5 <= abs(value) < math.inf else f"{value:.{digits}g}"
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over replications with its confidence interval."""
@@ -32,6 +37,10 @@ class Estimate:
         if not half:
             return 0.0
         return half / abs(self.value) if self.value else math.inf
+
+    def text(self, digits: int = 3) -> str:
+        """`1.93 [1.8, 2.06]`, `12,330 [11,900, 12,760]`."""
+        return f"{number(self.value, digits)} [{number(self.low, digits)}, {number(self.high, digits)}]"
 
     def __contains__(self, truth: float) -> bool:
         return self.low <= truth <= self.high

@@ -28,6 +28,8 @@ class Tier:
     redis_price: float
     stated_price: tuple[float, float]
     """What the whole was said to cost, from and to."""
+    about: str = ""
+    """What it is, in a few words."""
     jobs_per_day: float | None = None
     """What it was said to carry."""
     worker_hours: float | None = None

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from dtqkit.capacity.plan import HEADER, Plan
+from dtqkit.capacity.plan import Plan
 from dtqkit.capacity.plan import plan as make_plan
-from dtqkit.capacity.scenario import SCENARIOS, SLO
+from dtqkit.capacity.scenario import SCENARIOS, SLO, Scenario
+from dtqkit.capacity.statistics import Estimate, number
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.tiers import default_tiers, load_tiers
 from dtqkit.cli import workload_options as given
@@ -30,7 +30,7 @@ def plan(
     failures: given.Failures = 0.0,
     mtbf_h: given.MtbfHours = None,
     slo: Annotated[str, typer.Option(help="PRIORITY=SECONDS: what 95 % of these jobs wait at most.")] = "high=5",
-    max_utilisation: Annotated[float, typer.Option(help="Of the workers, in the busiest hour.")] = 0.8,
+    max_utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="Of the workers, in the busiest hour.")] = 0.8,
     tiers: Annotated[Path | None, typer.Option(help="A TOML file of offers, as dtqkit/capacity/tiers.toml.")] = None,
     replications: given.Replications = 10,
     seed: given.Seed = 1,
@@ -38,31 +38,32 @@ def plan(
     png: given.Png = None,
 ) -> None:
     """How many workers, which tier, what wait, what cost, what breaks first."""
-    with given.wrong_use():
-        work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
-        priority, _, seconds = slo.partition("=")
-        objective = SLO(priority, given.number("slo", seconds))
+    work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
+    with given.wrong_use("--slo", "SLO "):
+        objective = SLO(*given.named_number(slo))
+    with given.wrong_use("--tiers"):
         offers = load_tiers(tiers) if tiers else default_tiers()
-        crashes = Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None
+    crashes = Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None
 
-        def layout(workers: int) -> System:
-            return replace(System.default(workers), crashes=crashes)
+    def layout(workers: int) -> System:
+        return replace(System.default(workers), crashes=crashes)
 
-        with (
-            given.processes(SCENARIOS * replications * jobs_per_day) as executor,
-            given.progress("scenarios") as progress,
-        ):
-            found = make_plan(
-                work,
-                offers,
-                objective,
-                max_utilisation,
-                layout=layout,
-                replications=replications,
-                seed=seed,
-                executor=executor,
-                progress=progress,
-            )
+    with (
+        given.wrong_use(),
+        given.processes(SCENARIOS * replications * jobs_per_day) as executor,
+        given.progress("scenarios") as progress,
+    ):
+        found = make_plan(
+            work,
+            offers,
+            objective,
+            max_utilisation,
+            layout=layout,
+            replications=replications,
+            seed=seed,
+            executor=executor,
+            progress=progress,
+        )
     if png:
         given.save(found.plot.overview(), png)
     if json_:
@@ -91,20 +92,64 @@ def as_json(found: Plan) -> dict[str, object]:
 
 def show(found: Plan, console: Console) -> None:
     console.print(f"[bold]{found.title}[/]")
-    console.print(given.table(HEADER, found.rows()))
-    by_workers = Table("workers", "busiest hour", *[f"p95 wait {p} (s)" for p in given.used(found.work)], "$ a month")
-    for scenario in found.scenarios:
-        waits = [
-            "without end" if math.isinf(wait.value) else given.short(wait.value) for wait in scenario.waits_p95.values()
-        ]
-        price = found.price(scenario.workers)
-        mark = " <" if scenario.workers == found.recommended_workers else ""
-        cost = "no tier's quotas hold" if math.isinf(price) else f"{price:,.0f}"
-        by_workers.add_row(f"{scenario.workers}{mark}", f"{scenario.peak_utilisation:.0%}", *waits, cost)
-    console.print(by_workers)
+    slots = found.layout(1).slots_per_worker
+    console.print(
+        f"A worker is {slots} slot here: it runs {slots} job at a time. A process that runs more at a time "
+        "(DTQ_CHILDREN, DTQ_CONCURRENCY) counts as so many workers.",
+        highlight=False,
+    )
+    console.print()
+    _tiers(found, console)
+    _workers(found, console)
     points = [(str(s.workers), s.wait_p95.value) for s in found.scenarios if math.isfinite(s.wait_p95.value)]
     console.print(bars(f"p95 wait of {found.slo.priority} jobs (s) by workers", points, limit=found.slo.wait_p95_s))
     console.print(f"[bold]{found.advice}[/]")
     for warning in found.warnings:
         console.print(f"! {warning}", style="yellow", highlight=False)
     console.print(f"{found.replications} replications of a day each, seed {found.seed}", style="dim")
+
+
+def _tiers(found: Plan, console: Console) -> None:
+    rows = [
+        (
+            check.tier.name,
+            "yes" if check.holds else "no",
+            str(check.tier.workers),
+            _busy(check.scenario),
+            _wait(check.scenario.wait_p95),
+            number(check.max_service_s),
+            f"{check.tier.price():,.0f}",
+        )
+        for check in found.checks
+    ]
+    console.print(f"Tiers: the wait of {found.slo.priority} jobs, and the mean run time that the workers carry")
+    header = ("tier", "holds", "workers", "busy, peak", "p95 wait (s)", "carries (s)", "$ a month")
+    console.print(given.table(header, rows, left=("tier", "holds")))
+    for check in found.checks:
+        about = f"{check.tier.about}; " if check.tier.about else ""
+        console.print(f"{check.tier.name}: {about}breaks first: {check.breaks_first}", highlight=False)
+    console.print()
+
+
+def _workers(found: Plan, console: Console) -> None:
+    rows = [
+        (
+            f"> {scenario.workers}" if scenario.workers == found.recommended_workers else str(scenario.workers),
+            _busy(scenario),
+            *(_wait(wait) for wait in scenario.waits_p95.values()),
+            "no tier fits" if math.isinf(price := found.price(scenario.workers)) else f"{price:,.0f}",
+        )
+        for scenario in found.scenarios
+    ]
+    console.print("Workers: the p95 wait (s) of each priority, on the cheapest tier whose quotas hold")
+    console.print(given.table(("workers", "busy, peak", *given.used(found.work), "$ a month"), rows))
+
+
+def _busy(scenario: Scenario) -> str:
+    """In the mean, and in the busiest hour where that is another figure."""
+    mean, peak = f"{scenario.utilisation:.0%}", f"{scenario.peak_utilisation:.0%}"
+    return mean if mean == peak else f"{mean}, {peak}"
+
+
+def _wait(wait: Estimate) -> str:
+    return "no end" if math.isinf(wait.value) else number(wait.value)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dtqkit.capacity import checks
 from dtqkit.capacity.advice import duration
 from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.results import Result
@@ -19,11 +20,11 @@ from dtqkit.cli.textplot import bars
 def simulate(
     jobs_per_day: given.JobsPerDay,
     workers: Annotated[
-        int, typer.Option(help="In the queue's layout: worker 1 serves high first, 2 medium, 3 low, …")
+        int, typer.Option(min=1, help="In the queue's layout: worker 1 serves high first, 2 medium, 3 low, …")
     ] = 3,
     strict: Annotated[bool, typer.Option("--strict", help="Workers keep to their own lane.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="All workers serve all lanes by priority.")] = False,
-    slots: Annotated[int, typer.Option(help="Jobs that a worker runs at a time.")] = 1,
+    slots: Annotated[int, typer.Option(min=1, help="Jobs that a worker runs at a time.")] = 1,
     mean_service: given.MeanService = 15.0,
     scv: given.Scv = 1.0,
     service: given.Service = "lognormal",
@@ -31,11 +32,11 @@ def simulate(
     swing: given.Swing = 0.0,
     peak_hour: given.PeakHour = 12,
     failures: given.Failures = 0.0,
-    max_attempts: Annotated[int, typer.Option(help="Of a job, before it is a dead letter.")] = 3,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Of a job, before it is a dead letter.")] = 3,
     mtbf_h: given.MtbfHours = None,
-    max_workers: Annotated[int | None, typer.Option(help="Autoscale up to so many.")] = None,
-    threshold: Annotated[int, typer.Option(help="Waiting jobs beyond which one more worker is started.")] = 20,
-    backlog: Annotated[int, typer.Option(help="Low jobs that wait already at the start.")] = 0,
+    max_workers: Annotated[int | None, typer.Option(min=1, help="Autoscale up to so many.")] = None,
+    threshold: Annotated[int, typer.Option(min=0, help="Waiting jobs beyond which one more worker is started.")] = 20,
+    backlog: Annotated[int, typer.Option(min=0, help="Low jobs that wait already at the start.")] = 0,
     horizon: Annotated[str, typer.Option(help="Such as 8h, 1d, 1w.")] = "1d",
     replications: given.Replications = 10,
     seed: given.Seed = 1,
@@ -43,28 +44,33 @@ def simulate(
     png: given.Png = None,
 ) -> None:
     """What jobs wait on so many workers, with a 95 % interval on every number."""
-    with given.wrong_use():
-        work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
-        fixed = System.default(workers)
+    work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
+    with given.wrong_use("--horizon", "horizon "):
+        horizon_s = checks.seconds("horizon", horizon)
+    with given.wrong_use("--max-workers", "Autoscale max_workers "):
         system = System(
-            lanes={"shared": workers} if shared else fixed.lanes,
+            lanes={"shared": workers} if shared else System.default(workers).lanes,
             slots_per_worker=slots,
             helping=not strict,
             retry=Retry(max_attempts),
             crashes=Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None,
             autoscale=Autoscale(max_workers, threshold) if max_workers is not None else None,
         )
-        with given.processes(replications * jobs_per_day) as executor, given.progress("replications") as progress:
-            result = run(
-                system,
-                work,
-                horizon,
-                replications,
-                seed,
-                backlog={"low": backlog} if backlog else None,
-                executor=executor,
-                progress=progress,
-            )
+    with (
+        given.wrong_use("--strict" if strict else None),  # then a lane may have no worker
+        given.processes(replications * jobs_per_day) as executor,
+        given.progress("replications") as progress,
+    ):
+        result = run(
+            system,
+            work,
+            horizon_s,
+            replications,
+            seed,
+            backlog={"low": backlog} if backlog else None,
+            executor=executor,
+            progress=progress,
+        )
     if png:
         given.save(result.plot.overview(), png)
     if json_:
@@ -106,15 +112,22 @@ def _estimate(result: Result, measure: str, q: float | None, priority: str) -> d
 
 def show(result: Result, console: Console) -> None:
     console.print(f"[bold]{result.title}[/]")
-    console.print(given.table(("", "estimate [low, high]", "unit"), result.rows()))
+    warnings = result.warnings
+    if not result.stable:
+        first, *warnings = warnings  # it is about all that follows
+        console.print(first, style="bold red", highlight=False)
+    header = ("", "estimate [low, high]", "unit")
+    console.print(given.table(header, result.rows(), left=header))
     course = result.depth_over_time()["mean"].iloc[::12]
     points = [(f"{float(at) / 3600:.0f} h", float(depth)) for at, depth in course.items()]  # pyright: ignore[reportArgumentType] - the index is of times
     console.print(bars("waiting jobs over time, mean", points))
     if not result.stable:
         console.print(
-            f"unstable: the backlog of this horizon is worked off {duration(result.drain_s)} after it", style="bold red"
+            f"The backlog of this horizon is worked off {duration(result.drain_s)} after it; what is not in the table "
+            "has no end",
+            highlight=False,
         )
     elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in PRIORITIES if result.work.mix.get(p)):
         console.print(f"95 % of all jobs wait at most {duration(result.estimate('wait', q=0.95).value)}", style="bold")
-    for warning in result.warnings:
+    for warning in warnings:
         console.print(f"! {warning}", style="yellow", highlight=False)

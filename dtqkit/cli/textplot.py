@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from dtqkit.capacity.statistics import number
+
 WIDTH = 40
 
 
@@ -17,7 +19,7 @@ def bars(title: str, points: Sequence[tuple[str, float]], *, limit: float | None
         cells = list(("█" * round(WIDTH * value / most)).ljust(WIDTH))
         if mark is not None:
             cells[mark] = "|"
-        lines.append(f"{label:>{label_width}} {''.join(cells)} {value:,.4g}")
+        lines.append(f"{label:>{label_width}} {''.join(cells)} {number(value)}")
     if limit is not None:
         lines.append(f"{'':>{label_width}} | at {limit:g}: the objective")
     return "\n".join(lines)

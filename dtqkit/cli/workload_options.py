@@ -3,40 +3,78 @@
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dtqkit.capacity import checks
 from dtqkit.capacity.checks import PRIORITIES
-from dtqkit.capacity.distributions import distribution
+from dtqkit.capacity.distributions import FAMILIES, distribution
 from dtqkit.capacity.profiles import HourOfDay
 from dtqkit.capacity.workload import Workload
+from dtqkit.cli.early import new_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WORTH_PROCESSES = 500_000
+FORMATS = (".png", ".svg", ".pdf")
 
-JobsPerDay = Annotated[float, typer.Option(help="Jobs that come in a day.")]
-MeanService = Annotated[float, typer.Option(help="Mean run time of one attempt, in seconds.")]
-Scv = Annotated[float, typer.Option(help="Squared coefficient of variation of the run time; 1 as the exponential.")]
+
+def above_0(value: float | None) -> float | None:
+    """An option's callback."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"it must be a finite number above 0, not {value:g}")
+    return value
+
+
+def below_1(value: float) -> float:
+    """An option's callback, for a probability."""
+    if not 0 <= value < 1:
+        raise typer.BadParameter(f"it must be at least 0 and below 1, not {value:g}")
+    return value
+
+
+def new_plot(path: Path | None) -> Path | None:
+    """An option's callback: before the simulation, not after it."""
+    if path is not None and path.suffix.lower() not in FORMATS:
+        raise typer.BadParameter(f"{path} must end in one of {', '.join(FORMATS)}")
+    return new_file(path)
+
+
+JobsPerDay = Annotated[float, typer.Option(callback=above_0, help="Jobs that come in a day.")]
+MeanService = Annotated[float, typer.Option(callback=above_0, help="Mean run time of one attempt, in seconds.")]
+Scv = Annotated[
+    float,
+    typer.Option(callback=above_0, help="Squared coefficient of variation of the run time; 1 as the exponential."),
+]
 Service = Annotated[str, typer.Option(help="exponential, deterministic, lognormal, gamma or hyperexponential.")]
 Mix = Annotated[str, typer.Option(help="Shares of the priorities.")]
-Swing = Annotated[float, typer.Option(help="Of the rate over the day: .6 is ±60 %, 1 twice the mean at the peak.")]
+Swing = Annotated[
+    float, typer.Option(min=0, max=1, help="Of the rate over the day: .6 is ±60 %, 1 twice the mean at the peak.")
+]
 PeakHour = Annotated[float, typer.Option(help="When the rate is highest.")]
-Failures = Annotated[float, typer.Option(help="Probability that an attempt fails.")]
-MtbfHours = Annotated[float | None, typer.Option(help="A worker crashes once in so many hours.")]
-Replications = Annotated[int, typer.Option(help="Days that are simulated of each; more make the intervals narrower.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")]
+Failures = Annotated[float, typer.Option(callback=below_1, help="Probability that an attempt fails.")]
+MtbfHours = Annotated[float | None, typer.Option(callback=above_0, help="A worker crashes once in so many hours.")]
+Replications = Annotated[
+    int, typer.Option(min=1, help="Days that are simulated of each; more make the intervals narrower.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="For a program.")]
-Png = Annotated[Path | None, typer.Option("--png", help="Write the plots to this file.")]
+Png = Annotated[
+    Path | None,
+    typer.Option(
+        "--png", callback=new_plot, help="Write the plots to this file, as its name ends (.png, .svg or .pdf)."
+    ),
+]
 
 
 def workload(
@@ -49,31 +87,40 @@ def workload(
     peak_hour: float,
     failures: float,
 ) -> Workload:
-    shares = {name.strip(): number("mix", share) for name, _, share in (part.partition("=") for part in mix.split(","))}
-    return Workload(
-        jobs_per_day,
-        distribution(service, mean_service, scv),
-        mix=shares,
-        profile=HourOfDay.swing(swing, peak_hour) if swing else None,
-        failure_probability=failures,
-    )
+    with wrong_use("--service", "distribution "):
+        checks.one_of("distribution", service, FAMILIES)
+    with wrong_use("--scv", "HyperExponential scv "):
+        run_time = distribution(service, mean_service, scv)
+    with wrong_use("--peak-hour", "HourOfDay "):
+        profile = HourOfDay.swing(swing, peak_hour) if swing else None
+    with wrong_use("--mix", "Workload mix "):
+        shares = dict(named_number(part) for part in mix.split(","))
+        return Workload(jobs_per_day, run_time, mix=shares, profile=profile, failure_probability=failures)
 
 
-def number(name: str, text: str) -> float:
+def named_number(text: str) -> tuple[str, float]:
+    """Of `NAME=NUMBER`."""
+    name, _, number = text.partition("=")
     try:
-        return float(text)
+        return name.strip(), float(number)
     except ValueError:
-        raise ValueError(f"--{name} must be NAME=NUMBER, got {text!r} for the number") from None
+        raise ValueError(f"must be NAME=NUMBER, got {text!r}") from None
 
 
 @contextmanager
-def wrong_use() -> Generator[None]:
-    """A bad value is said in one line, with exit status 2."""
+def wrong_use(option: str | None = None, name: str = "") -> Generator[None]:
+    """A bad value is told as wrong use of `option`; `name` is what the model calls it, which nobody has typed."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    except ValueError as error:
+        why = str(error).removeprefix(name)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        why = f"{error.filename} cannot be read: {error.strerror}"
+    else:
+        return
+    raise typer.BadParameter(why, param_hint=f"'{option}'" if option else None)
 
 
 @contextmanager
@@ -115,16 +162,15 @@ def used(work: Workload) -> list[str]:
     return [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    made = Table(*header)
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> Table:
+    """Numbers to the right; the columns named in `left` are words, which may go on in a second line."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in header:
+        words = name in left
+        made.add_column(name, justify="left" if words else "right", no_wrap=not words)
     for row in rows:
         made.add_row(*row)
     return made
-
-
-def short(value: float) -> str:
-    """Three digits, or all of a whole number."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def finite(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ from dtqkit.cli.follow import follow_events
 from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, table
 from dtqkit.control import MAX_PAGE, Page
 from dtqkit.errors import DtqError
-from dtqkit.jobs import Job, Priority, Status
+from dtqkit.jobs import WAITING, Job, Priority, Status
 from dtqkit.queue import AsyncTaskQueue
 
 T = TypeVar("T")
@@ -52,11 +52,22 @@ def jobs(
     if follow:
         asyncio.run(follow_events(filters, since, limit, json=json))
         return
-    page = _ask(lambda queue: queue.jobs(**filters, since=since, q=q, limit=limit, cursor=cursor))
+    query = {**filters, "since": since, "q": q, "limit": limit, "cursor": cursor}
     if json:
+        page = _ask(lambda queue: queue.jobs(**query))
         as_json({"items": [job_record(job) for job in page.items], "cursor": page.cursor})
     else:
-        _list(page)
+        _list(_ask(lambda queue: _with_attempts(queue, query)))
+
+
+async def _with_attempts(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> Page[Job]:
+    """A page whose jobs have their attempts: a listing leaves those out that did not complete."""
+    page = await queue.jobs(**query)
+    without = [job.id for job in page.items if job.token and not job.attempts]
+    if not without:
+        return page
+    whole = {job.id: job for job in (await queue.jobs(ids=without, limit=len(without))).items}
+    return Page(items=tuple(whole.get(job.id, job) for job in page.items), cursor=page.cursor)
 
 
 def _list(page: Page[Job]) -> None:
@@ -64,14 +75,14 @@ def _list(page: Page[Job]) -> None:
         print("no jobs")
         return
     columns = ("id", "task", "priority", "status", "attempts", "wait", "run", "submitted", "worker", "error")
-    table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"))
+    spare = ("attempts", "wait", "priority", "submitted", "run")
+    table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 
 
 def _row(job: Job) -> tuple[str, ...]:
     last = job.attempts[-1] if job.attempts else None
-    error = f"{job.error.type}: {first_line(job.error.message, 60)}" if job.error and job.status != "completed" else ""
     return (
         job.id,
         job.task,
@@ -81,9 +92,16 @@ def _row(job: Job) -> tuple[str, ...]:
         duration(last.wait_s) if last else "",
         duration(last.run_s) if last else "",
         clock(job.created_at),
-        (last.worker if last else "").rpartition("-")[0],
-        error,
+        job.worker or "",
+        _error_of(job, 60),
     )
+
+
+def _error_of(job: Job, limit: int) -> str:
+    """Why it is not completed, if something is known against it."""
+    if job.error is None or job.status == "completed":
+        return ""
+    return f"{job.error.type}: {first_line(job.error.message, limit)}"
 
 
 def job(
@@ -114,7 +132,7 @@ def _show(job: Job) -> None:
         "priority": job.priority,
         "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),
         "submitted": clock(job.created_at),
-        "due": clock(job.due_at),
+        "due": clock(job.due_at) if job.status in WAITING else "",
         "tags": ", ".join(job.tags),
         "key": job.idempotency_key or "",
         "limits": f"{job.max_attempts} attempts of {duration(job.timeout_s)}, {job.max_losses} lost workers",
@@ -122,6 +140,7 @@ def _show(job: Job) -> None:
     }
     if job.status == "completed":
         facts["result"] = first_line(msgspec.json.encode(job.result).decode(), 2000)
+    facts["error"] = _error_of(job, 2000)
     for name, value in facts.items():
         if value:
             _fact(name, value)

@@ -20,6 +20,9 @@ STYLES: Final[dict[str, str]] = {
     "failed": "bold red",
     "cancelled": "magenta",
 }
+#: Space between two columns of a terminal's table, and the least that its last column should have.
+_GAP: Final = 2
+_LAST: Final = 10
 
 
 def on_terminal() -> bool:
@@ -44,39 +47,63 @@ def job_record(job: Job) -> dict[str, Any]:
     }
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Sequence[str] = ()) -> None:
-    """A table; columns named in `right` are aligned to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> None:
+    """A table; columns named in `right` are aligned to the right.
+
+    Where a terminal is too narrow, the last column is cut, and those in `spare` are left out, the first one first.
+    """
     if on_terminal():
-        _rich_table(columns, rows, title, right)
+        _rich_table(columns, [*rows], title, right, spare)
     else:
         _plain_table(columns, rows, title, right)
 
 
-def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str, right: Sequence[str]) -> None:
+def _rich_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[str], spare: Sequence[str]
+) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(
+    console = Console(highlight=False)
+    widths = [max(len(line[i]) for line in (columns, *rows)) for i in range(len(columns))]
+    shown = [*range(len(columns))]
+
+    def left_for_last() -> int:
+        return console.width - 2 - sum(widths[i] + _GAP for i in shown[:-1])
+
+    for column in spare:
+        if left_for_last() < min(widths[-1], _LAST):
+            shown.remove(columns.index(column))
+    drawn = Table(
         title=title or None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1),
+        padding=(0, _GAP - 1, 0, 0),  # the box adds one
     )
-    for i, column in enumerate(columns):
-        last = i == len(columns) - 1
-        shown.add_column(
-            column,
-            justify="right" if column in right else "left",
+    for i in shown:
+        last = i == shown[-1]
+        drawn.add_column(
+            columns[i],
+            justify="right" if columns[i] in right else "left",
             no_wrap=True,
-            overflow="ellipsis" if last else "fold",
+            min_width=None if last else widths[i],
+            max_width=max(1, left_for_last()) if last else None,
+            overflow="ellipsis",
         )
     for row in rows:
-        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(shown)
+        drawn.add_row(*(Text(row[i], style=STYLES.get(row[i], "")) for i in shown))
+    console.print(drawn)
 
 
 def _plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str, right: Sequence[str]) -> None:

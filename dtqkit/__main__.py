@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from dtqkit.errors import (
@@ -10,9 +11,11 @@ from dtqkit.errors import (
     InvalidPayload,
     InvalidQuery,
     SettingsError,
+    StoreUnavailable,
     TaskDefinitionError,
     UnknownTask,
 )
+from dtqkit.settings import Settings, variables
 
 #: Errors of whoever typed the command: exit status 2. Every other one is a failure: 1.
 WRONG_USE = (AppError, InvalidPayload, InvalidQuery, SettingsError, TaskDefinitionError, UnknownTask)
@@ -21,16 +24,43 @@ WRONG_USE = (AppError, InvalidPayload, InvalidQuery, SettingsError, TaskDefiniti
 def main() -> None:
     """Run the command line; exit status 0 done, 1 failed, 2 wrong use. An error is one message, never a traceback."""
     try:
-        from dtqkit.cli import app
+        from typer import TyperException
+
+        from dtqkit.cli import app, told_usage
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"dtqkit: the command line needs {error.name}: pip install 'dtqkit[cli]'")
     try:
-        app(prog_name="dtqkit")
+        # Not standalone: then wrong use is raised, and told as every other error is.
+        sys.exit(app(prog_name="dtqkit", standalone_mode=False))
+    except TyperException as error:
+        if text := told_usage(error):
+            _tell(text)
+        sys.exit(error.exit_code)
     except DtqError as error:
-        print(f"dtqkit: {error}", file=sys.stderr)  # noqa: T201
+        _tell(str(error))
+        if hint := _hint(error):
+            _tell(hint)
         sys.exit(2 if isinstance(error, WRONG_USE) else 1)
+
+
+def _tell(text: str) -> None:
+    print(f"dtqkit: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _hint(error: DtqError) -> str:
+    """What to do about a store that is looked for at its default address, since nothing says another."""
+    if isinstance(error, StoreUnavailable):
+        defaults = Settings()
+        for field in ("atlas_uri", "redis_url"):
+            names = variables(field)
+            if f" at {getattr(defaults, field)}: " in str(error) and not any(os.environ.get(name) for name in names):
+                return (
+                    f"{names[0]} is not set, and that is the default address; "
+                    "`dtqkit up --ready-file FILE` starts a Redis and a MongoDB and writes their addresses to FILE"
+                )
+    return ""
 
 
 if __name__ == "__main__":

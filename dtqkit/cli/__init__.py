@@ -52,6 +52,13 @@ def told_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def told_usage(error: typer.TyperException) -> str:
+    """One line: what is wrong, and where to read on; nothing when that was the help, which is printed already."""
+    text = " ".join(error.format_message().split("\n")).rstrip(" .")
+    context = getattr(error, "ctx", None)
+    return f"{text}; see {context.command_path} --help" if text and context is not None else text
+
+
 @app.callback()
 def options(
     _version: Annotated[

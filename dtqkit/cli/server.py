@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dtqkit.cli.early import check_port, new_file
 from dtqkit.errors import DtqError
 from dtqkit.settings import Settings
 
@@ -29,7 +30,9 @@ def server(
     dev: Annotated[bool, typer.Option("--dev", help="Let pages from other ports of this machine in.")] = False,
     ready_file: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Written, as JSON that only you can read, once jobs are accepted."),
+        typer.Option(
+            metavar="PATH", callback=new_file, help="Written, as JSON that only you can read, once jobs are accepted."
+        ),
     ] = None,
     owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
 ) -> None:
@@ -51,6 +54,8 @@ def server(
         settings = settings.replace(port=port)
     if ws_port is not None:
         settings = settings.replace(ws_port=ws_port)
+    check_port(host, settings.port, "--port")
+    check_port(host, settings.ws_port, "--ws-port")
     try:
         run(settings, host=host, processes=processes, dev=dev, ready_file=ready_file)
     except OSError as error:

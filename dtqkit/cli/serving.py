@@ -14,6 +14,8 @@ from dtqkit.errors import DtqError
 from dtqkit.settings import Settings
 from dtqkit.supervisor import environment_of
 
+#: Where it listens.
+HOST: Final = "127.0.0.1"
 #: How long a stopping server may take, in seconds.
 STOP_S: Final = 15.0
 
@@ -24,7 +26,7 @@ class ServerProcess:
     def __init__(self, settings: Settings) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="dtqkit-up-")
         self._ready_file = Path(self._directory.name) / "ready.json"
-        arguments = ["--ready-file", str(self._ready_file), "--owner", str(os.getpid())]
+        arguments = ["--host", HOST, "--ready-file", str(self._ready_file), "--owner", str(os.getpid())]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "dtqkit", "server", *arguments],
             env={**os.environ, **environment_of(settings)},

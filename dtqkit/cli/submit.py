@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import logging
+from json import JSONDecodeError, loads
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record
-from dtqkit.control import Submission
-from dtqkit.errors import DtqError
-from dtqkit.jobs import Job, Priority
+from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
+from dtqkit.jobs import Job, JobError, Priority
 from dtqkit.tasks import Call, CallOptions, Task
+
+#: What an error about an option of a call begins with, and what that is called here.
+_OPTIONS: Final = {
+    "delay_s": "--delay",
+    "max_attempts": "--max-attempts",
+    "timeout_s": "--timeout",
+    "idempotency_key": "--key",
+    "tags": "--tag",
+    "a tag": "--tag",
+}
 
 
 def submit(
@@ -34,9 +45,10 @@ def submit(
 ) -> None:
     """Submit a job and print its id; with --wait, its result (exit status 1 when it fails)."""
     queue = load_app(app)
+    # A line on stderr when Redis is away, say: the job is safe, and does not run yet.
+    logging.basicConfig(level="WARNING", format="%(name)s: %(message)s")
     known = queue.registry.get(task)
     options = _options(
-        task=task,
         priority=priority,
         delay_s=delay,
         max_attempts=max_attempts,
@@ -56,34 +68,51 @@ def submit(
     elif handle.known.status == "completed":
         as_json(handle.known.result)
     if wait and handle.known.status != "completed":
-        raise DtqError(_why(handle.known))
+        raise _why(handle.known)
 
 
 def _options(**given: Any) -> CallOptions:
-    """Checked as every submission is."""
+    """Checked; BadParameter names the option as it was typed."""
     try:
-        checked = msgspec.convert(given, Submission)
-    except msgspec.ValidationError as error:
-        raise typer.BadParameter(str(error)) from None
-    return CallOptions(**{name: getattr(checked, name) for name in CallOptions.__struct_fields__})
+        return CallOptions(**given)
+    except InvalidOption as error:
+        name, _, what = str(error).partition(" is ")
+        raise typer.BadParameter(what, param_hint=f"'{_OPTIONS[name]}'") from None
 
 
 def _payload(task: Task[..., Any], text: str | None, arguments: list[str]) -> dict[str, Any]:
     if text is not None:
         if arguments:
             raise typer.BadParameter("arguments are given either as KEY=VALUE or as --payload")
-        try:
-            return msgspec.json.decode(text, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeError) as error:
-            raise typer.BadParameter(f"not a JSON object: {error}", param_hint="--payload") from None
+        return _json_object(text)
     payload: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key in payload:
             what = "stands there twice" if equals else "is not KEY=VALUE"
-            raise typer.BadParameter(f"{argument[:80]!r} {what}", param_hint="KEY=VALUE")
+            raise typer.BadParameter(f"{argument[:80]!r} {what}", param_hint="'KEY=VALUE'")
         payload[key] = _value(task, key, value)
     return payload
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.ValidationError:
+        why = 'it is JSON, but not an object, as in {"page": 3}'
+    except (msgspec.DecodeError, UnicodeError) as error:
+        why = f"it is not JSON: {_place_of(text) or error}"
+    raise typer.BadParameter(why, param_hint="'--payload'")
+
+
+def _place_of(text: str) -> str:
+    """What the standard library finds wrong in it, and where; nothing for what only that library takes for JSON."""
+    try:
+        loads(text)
+    except JSONDecodeError as error:
+        here = repr(text[error.pos :][:20]) if text[error.pos :] else "the end"
+        return f"{error.msg} at character {error.pos + 1} ({here})"
+    return ""
 
 
 def _value(task: Task[..., Any], key: str, text: str) -> Any:
@@ -97,6 +126,9 @@ def _value(task: Task[..., Any], key: str, text: str) -> Any:
         return text
 
 
-def _why(job: Job) -> str:
-    what = f": {job.error.type}: {first_line(job.error.message)}" if job.error and job.status == "failed" else ""
-    return f"job {job.id} ({job.task}) is {job.status}{what}"
+def _why(job: Job) -> DtqError:
+    """In one line: the traceback is in the record."""
+    if job.status == "cancelled":
+        return JobCancelled(job.id, job.task)
+    error = job.error or JobError("exception", "Unknown", "the record does not say why")
+    return JobFailed(job.id, job.task, error.type, first_line(error.message))

@@ -16,7 +16,8 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import load_app
-from dtqkit.cli.serving import ServerProcess
+from dtqkit.cli.early import check_port, new_file
+from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal
 from dtqkit.errors import DtqError, redact
 from dtqkit.local import LocalStores, start_local_stores
@@ -48,7 +49,9 @@ def up(
     ] = None,
     ready_file: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Written, as JSON that only you can read, once everything answers."),
+        typer.Option(
+            metavar="PATH", callback=new_file, help="Written, as JSON that only you can read, once everything answers."
+        ),
     ] = None,
 ) -> None:
     """Start a private redis-server and mongod, workers for APP and the dashboard; Ctrl-C stops all of it."""
@@ -59,6 +62,8 @@ def up(
         settings = settings.replace(port=port)
     if ws_port is not None:
         settings = settings.replace(ws_port=ws_port)
+    check_port(HOST, settings.port, "--port")
+    check_port(HOST, settings.ws_port, "--ws-port")
     stop = StopSignal()
     with ExitStack() as owned:
         stores = owned.enter_context(start_local_stores(data))

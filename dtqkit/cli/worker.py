@@ -72,7 +72,7 @@ def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
     wrong = [lane for lane in lanes if lane not in PRIORITIES]
     if wrong or len(set(lanes)) < len(lanes):
         what = f"there is no lane {wrong[0]!r}" if wrong else "a lane stands there twice"
-        raise typer.BadParameter(f"{what}; lanes are {', '.join(PRIORITIES)}", param_hint="--lanes")
+        raise typer.BadParameter(f"{what}; lanes are {', '.join(PRIORITIES)}", param_hint="'--lanes'")
     return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
 
 

@@ -153,5 +153,9 @@ class Submitter:
             async with asyncio.timeout(PUSH_S):
                 await self._broker.push(ready, later, events)
         except (StoreUnavailable, TimeoutError) as error:
-            log.warning("%d jobs are accepted and not listed yet: %s", len(jobs), error)
+            log.warning(
+                "%s safe in MongoDB, and will be listed by a worker once Redis is back: %s",
+                "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
+                str(error) or f"no answer within {PUSH_S:g} s",
+            )
             self._redis_back_at = loop.time() + PUSH_S

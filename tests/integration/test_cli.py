@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from dtqkit import Settings, StoreUnavailable, TaskQueue
 from dtqkit.__main__ import main
 from dtqkit.cli import worker as worker_command
+from dtqkit.cli.show import duration
 from dtqkit.supervisor import environment_of
 from tests.command import answer, dtqkit, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
@@ -22,6 +26,33 @@ from tests.workers import Workers
 
 APP = "tests.sample:queue"
 NO_ID = "0" * 24
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Here = Callable[..., Ended]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Run `dtqkit …` in this process: each start of another takes as long as ten of these."""
+
+    def run(*arguments: str, settings: Settings | None = None, **env: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["dtqkit", *arguments])
+        for name, value in {**(environment_of(settings) if settings else {}), **env}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return run
 
 
 # -- APP
@@ -239,7 +270,7 @@ def test_a_value_stays_text_where_the_task_takes_text(worker: Workers, settings:
     done = dtqkit("submit", APP, "fail", "message=007", "--wait", settings=settings)
 
     assert done.returncode == 1
-    assert done.stderr.endswith("(fail) is failed: ValueError: 007\n")
+    assert done.stderr.endswith("(fail) failed: ValueError: 007\n")
 
 
 def test_a_failed_job_shows_its_attempts_and_can_be_requeued(
@@ -297,6 +328,37 @@ def test_a_listing_is_aligned_text_outside_a_terminal_and_goes_on_by_its_cursor(
     assert len(rest) == 2
 
 
+def test_a_listing_shows_a_failed_job_s_last_attempt_and_takes_the_worker_that_it_shows(
+    worker: Workers, queue: TaskQueue, settings: Settings, here: Here
+) -> None:
+    job = queue.submit_call(queue.registry.get("fail").bind("no"))
+    wait_until(lambda: job.refresh().status == "failed")
+    last = job.record.attempts[-1]
+
+    shown = here("jobs", settings=settings).out.splitlines()[1]
+    by_worker = here("jobs", "--worker", last.worker).out.splitlines()
+
+    assert by_worker[1:] == [shown]
+    assert [last.worker, "ValueError:", "no"] == shown.split()[-3:]
+    assert duration(last.wait_s) in shown
+    assert duration(last.run_s) in shown
+    assert "due" not in here("job", job.id).out
+
+
+def test_a_narrow_terminal_s_listing_cuts_neither_id_nor_worker(
+    worker: Workers, queue: TaskQueue, settings: Settings, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = queue.submit_call(queue.registry.get("fail").bind("a message that is far too long for so narrow a terminal"))
+    wait_until(lambda: job.refresh().status == "failed")
+    monkeypatch.setattr("dtqkit.cli.show.on_terminal", lambda: True)
+
+    lines = here("jobs", settings=settings, COLUMNS="80").out.splitlines()
+
+    (row,) = [line for line in lines if job.id in line]
+    assert {"fail", "failed", job.record.attempts[-1].worker} <= set(row.split())
+    assert max(len(line) for line in lines) <= 80
+
+
 def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
     worker: Workers, queue: TaskQueue, settings: Settings, tmp_path: Path
 ) -> None:
@@ -325,26 +387,16 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["submit", APP, "add", "a=1", "c=1"], 2, "there is no argument 'c'"),
         (["submit", APP, "add", "a"], 2, "is not KEY=VALUE"),
         (["submit", APP, "add", "a=1", "a=2"], 2, "stands there twice"),
-        (["submit", APP, "add", "--payload", "[1]"], 2, "not a JSON object"),
+        (["submit", APP, "nonsense"], 2, "no task is registered as 'nonsense'; there are "),
+        (["submit", APP, "add", "--payload", "[1]"], 2, "'--payload': it is JSON, but not an object"),
+        (["submit", APP, "add", "--payload", '{"a": '], 2, "it is not JSON: Expecting value at character 7 (the end)"),
+        (["submit", APP, "add", "--payload", "{a: 1}"], 2, "at character 2 ('a: 1}')"),
         (["submit", APP, "add", "--payload", "{}", "a=1"], 2, "either as KEY=VALUE or as --payload"),
-        (["submit", APP, "add", "a=1", "--delay", "-1"], 2, "$.delay_s"),
-        (["submit", APP, "add", "a=1", "--max-attempts", "0"], 2, "$.max_attempts"),
+        (["submit", APP, "add", "a=1", "--delay", "-1"], 2, "'--delay': -1.0; it is a number of seconds"),
+        (["submit", APP, "add", "a=1", "--max-attempts", "0"], 2, "'--max-attempts': 0; it is an int from 1 to 100"),
+        (["submit", APP, "add", "a=1", "--tag", ""], 2, "'--tag': ''; it is a text"),
+        (["submit"], 2, "Missing argument 'APP'; see dtqkit submit --help"),
         (["nonsense"], 2, "No such command"),
-    ],
-)
-def test_bad_input_gets_one_clear_message_and_its_exit_status(
-    arguments: list[str], status: int, told: str, settings: Settings
-) -> None:
-    done = dtqkit(*arguments, settings=settings, COLUMNS="300")
-
-    assert (done.returncode, done.stdout) == (status, ""), done.stderr
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "told"),
-    [
         (["job", NO_ID], 1, f"no job has the id '{NO_ID}'"),
         (["job", "nonsense"], 1, "no job has the id 'nonsense'"),
         (["cancel", NO_ID], 1, "no job has the id"),
@@ -358,26 +410,74 @@ def test_bad_input_gets_one_clear_message_and_its_exit_status(
         (["jobs", "--follow", "--q", "x"], 2, "--follow takes the filters"),
     ],
 )
-def test_bad_input_to_a_listing_or_about_a_job_gets_the_same(
-    arguments: list[str],
-    status: int,
-    told: str,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_bad_input_gets_one_line_and_its_exit_status(
+    arguments: list[str], status: int, told: str, settings: Settings, here: Here
 ) -> None:
-    """In this process: each start of another takes as long as ten of these."""
-    monkeypatch.setattr(sys, "argv", ["dtqkit", *arguments])
-    for name, value in {**environment_of(settings), "COLUMNS": "300"}.items():
-        monkeypatch.setenv(name, value)
+    ended = here(*arguments, settings=settings)
 
-    with pytest.raises(SystemExit) as ended:
-        main()
+    assert (ended.status, ended.out) == (status, ""), ended.err
+    assert ended.err.startswith("dtqkit: ")
+    assert ended.err.count("\n") == 1
+    assert told in ended.err
 
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (status, ""), err
-    assert told in err
-    assert "Traceback" not in err
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "path"),
+    [
+        (["up"], "--ready-file", "/no/dir/up.json"),
+        (["server"], "--ready-file", "/no/dir/up.json"),
+        (["plan", "--jobs-per-day", "1000000"], "--png", "/no/dir/plan.png"),
+        (["simulate", "--jobs-per-day", "1000000"], "--png", "/no/dir/day.png"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_started(
+    arguments: list[str], option: str, path: str, here: Here
+) -> None:
+    ended = here(*arguments, option, path)
+
+    why = f"Invalid value for '{option}': {path} cannot be written: there is no folder /no/dir"
+    assert ended == (2, "", f"dtqkit: {why}; see dtqkit {arguments[0]} --help\n")
+
+
+@pytest.mark.parametrize("command", ["up", "server"])
+@pytest.mark.parametrize(("taken", "free"), [("--port", "--ws-port"), ("--ws-port", "--port")])
+def test_a_port_that_is_taken_is_named_with_its_option_before_anything_is_started(
+    command: str, taken: str, free: str, here: Here
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = here(command, taken, str(port), free, "0", DTQ_TOKEN="t" * 32)
+
+    why = f"cannot listen on port {port} of 127.0.0.1 (Address already in use)"
+    assert ended == (1, "", f"dtqkit: {why}: choose another with {taken}, or 0 for any that is free\n")
+
+
+def test_an_address_that_nobody_has_set_is_told_beside_the_store_that_does_not_answer(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever listens on this machine: the error is made, and not waited for."""
+    for name in ("ATLAS_URI", "MONGODB_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+    def away(**_: object) -> None:
+        raise StoreUnavailable("MongoDB", Settings().atlas_uri, "no server that takes writes answers")
+
+    monkeypatch.setattr("dtqkit.cli.app", away)
+
+    unset = here("jobs").err.splitlines()
+    named = here("jobs", ATLAS_URI=Settings().atlas_uri).err.splitlines()
+
+    assert len(named) == 1
+    assert unset[:1] == named
+    assert unset[1].startswith("dtqkit: ATLAS_URI is not set, and that is the default address; `dtqkit up ")
+
+
+def test_a_job_that_is_submitted_while_redis_is_away_is_told_to_be_safe(settings: Settings) -> None:
+    done = dtqkit("submit", APP, "add", "a=1", settings=settings.replace(redis_url="redis://127.0.0.1:1/0"))
+
+    assert (done.returncode, len(done.stdout.strip())) == (0, 24), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "the job is safe in MongoDB, and will be listed by a worker once Redis is back: Redis at " in done.stderr
 
 
 def test_the_version_can_be_asked_for() -> None:

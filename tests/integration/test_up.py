@@ -126,7 +126,7 @@ def test_data_is_kept_for_the_next_start_and_belongs_to_one_at_a_time(tmp_path: 
     data = ("--data", str(tmp_path / "data"))
     with stack(tmp_path, *data) as up:
         job_id = answer("submit", APP, "add", "a=1", "--wait", settings=up.settings)["id"]
-        second = dtqkit("up", *data)
+        second = dtqkit("up", "--port", "0", "--ws-port", "0", *data)
         assert second.returncode == 1
         assert "is in use by the local stores of process" in second.stderr
         up.process.terminate()

@@ -34,9 +34,10 @@ def between_0_and_1(name: str, value: float) -> float:
     return float(value)
 
 
-def whole(name: str, value: int, *, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+def whole(name: str, value: int, *, least: int = 1, most: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        and_most = f" and at most {most:,}" if most is not None else ""
+        raise ValueError(f"{name} must be a whole number of at least {least}{and_most}, got {value!r}")
     return value
 
 

@@ -11,8 +11,8 @@ from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.workload import Workload
 
 _SAMPLE = 10_000
-#: Losses of one job that are followed; whatever is lost that often, its system is beyond help.
-_MOST_LOSSES = 10_000
+#: Probability of one more loss below which it is left out.
+_NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ def _restarting(service: Distribution, overhead_s: float, crashes: Crashes, fail
     hit = -np.expm1(-lasts_s / crashes.mtbf_s)
     again = np.ones(_SAMPLE)
     reached, busy_s = list[float](), list[float]()  # by losses in a row: probability of one more attempt, and its time
-    for _ in range(min(crashes.max_losses, _MOST_LOSSES)):
+    for _ in range(crashes.max_losses):
         reached.append(float(again.mean()))
         busy_s.append(crashes.mtbf_s * float((again * hit).mean()))
         again *= hit
+        if again.mean() < _NEGLIGIBLE:
+            break
     losses = len(reached)
     ends = -np.diff([*reached, float(again.mean())])  # by losses before the attempt that is not cut short
     attempts_from, busy_from = np.cumsum(reached)[::-1], np.cumsum(busy_s)[::-1]  # by losses so far

@@ -7,6 +7,8 @@ from dtqkit.capacity import checks
 from dtqkit.capacity.checks import PRIORITIES
 
 SHARED = "shared"
+#: Of one job: more cannot be followed one by one, and no task has them.
+MOST_LOSSES = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Crashes:
         checks.positive("Crashes mtbf_s", self.mtbf_s)
         checks.positive("Crashes mttr_s", self.mttr_s)
         checks.not_negative("Crashes detection_s", self.detection_s)
-        checks.whole("Crashes max_losses", self.max_losses)
+        checks.whole("Crashes max_losses", self.max_losses, most=MOST_LOSSES)
 
     @property
     def availability(self) -> float:

@@ -319,8 +319,13 @@ def md1_with_crashes(arrival_rate: float, service_s: float, mtbf_s: float, mttr_
     rate, s = checks.positive("arrival_rate", arrival_rate), checks.positive("service_s", service_s)
     m, r = checks.positive("mtbf_s", mtbf_s), checks.positive("mttr_s", mttr_s)
     hit, whole = -math.expm1(-s / m), math.exp(-s / m)
-    cut = m - s * whole / hit  # an attempt that is cut short: its mean, and its mean square
-    cut_square = 2 * m**2 - (s**2 + 2 * m * s) * whole / hit
+    if whole < 1e-300:  # no attempt is ever whole
+        return _unstable(math.inf)
+    # An attempt that is cut short: its mean, and its mean square.
+    if s / m < 1e-4:  # where the formulas lose their digits, their series
+        cut, cut_square = s * (1 / 2 - s / m / 12), s**2 * (1 / 3 - s / m / 12)
+    else:
+        cut, cut_square = m - s * whole / hit, 2 * m**2 - (s**2 + 2 * m * s) * whole / hit
     times = hit / whole  # how often a job is cut short
     mean = times * (cut + r) + s
     variance = times * (cut_square - cut**2 + r**2) + times / whole * (cut + r) ** 2

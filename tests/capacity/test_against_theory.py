@@ -111,11 +111,11 @@ CASES = [
     Case("retries, three attempts with backoff", shared(2, retry=cap.Retry(3, backoff_s=10, factor=1)),
          at_rate(1.0, cap.Exponential(1), fails=0.2),
          sojourn_with_retries(0.2, 3, cap.mmc(1.24, 1, 2), 10), jobs=22_000),
-    Case("crashes", shared(1, crashes=cap.Crashes(20, 1, detection_s=0, max_losses=10_000)),
+    Case("crashes", shared(1, crashes=cap.Crashes(20, 1, detection_s=0, max_losses=1000)),
          at_rate(0.5, cap.Deterministic(1)), with_crashes(cap.md1_with_crashes(0.5, 1, 20, 1))),
     # So long that the pause of some seconds after a second loss, which the formula does not know, is nothing.
     Case("crashes that cut a fifth of all attempts short",
-         shared(1, crashes=cap.Crashes(4_000, 200, detection_s=0, max_losses=10_000)),
+         shared(1, crashes=cap.Crashes(4_000, 200, detection_s=0, max_losses=1000)),
          at_rate(0.0005, cap.Deterministic(1_000)), with_crashes(cap.md1_with_crashes(0.0005, 1_000, 4_000, 200)),
          jobs=4_000),
 ]  # fmt: skip

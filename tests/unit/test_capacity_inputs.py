@@ -50,6 +50,7 @@ WORK = cap.Workload(1000, cap.Exponential(1))
         (lambda: cap.Retry(max_attempts=0), r"max_attempts .* got 0"),
         (lambda: cap.Retry(factor=0.5), r"factor must be at least 1, got 0.5"),
         (lambda: cap.Crashes(mtbf_s=0), r"mtbf_s .* got 0"),
+        (lambda: cap.Crashes(mtbf_s=1, max_losses=1001), r"max_losses .* at most 1,000, got 1001"),
         (lambda: cap.Latency(claim_s=-1), r"claim_s .* got -1"),
         (lambda: cap.Autoscale(interval_s=0), r"interval_s .* got 0"),
         (lambda: cap.SLO("high", 0), r"wait_p95_s .* got 0"),

@@ -129,7 +129,19 @@ def test_a_server_that_crashes_agrees_with_chains_solved_by_brute_force() -> Non
 
 
 def test_a_server_that_hardly_ever_crashes_is_a_plain_one() -> None:
-    assert cap.md1_with_crashes(0.7, 1, 1e9, 1).wait_mean == pytest.approx(cap.mdc(0.7, 1, 1).wait_mean, rel=EXACT)
+    for mtbf in (1e8, 1e12, 1e300):
+        waits = cap.md1_with_crashes(0.7, 1, mtbf, 1).wait_mean
+        assert waits == pytest.approx(cap.mdc(0.7, 1, 1).wait_mean, rel=EXACT)
+
+
+def test_crashes_beside_the_edge_of_the_series_agree() -> None:
+    rare, rarer = (cap.md1_with_crashes(0.7, 1, mtbf, 1).wait_mean for mtbf in (0.999e4, 1.001e4))
+    assert rare == pytest.approx(rarer, rel=1e-5)
+    assert rare > rarer
+
+
+def test_a_service_that_no_server_lives_to_finish_is_unstable() -> None:
+    assert not cap.md1_with_crashes(1e-9, 1000, 1, 1).stable
 
 
 def test_allen_cunneen_says_that_it_is_approximate_and_is_exact_for_exponential_service() -> None:

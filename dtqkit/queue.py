@@ -71,10 +71,13 @@ class AsyncJobHandle(Generic[R]):
 
         Raises JobFailed, JobCancelled, or TimeoutError. Cancelling the wait leaves the job alone.
         """
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with limit:
                 result = result_of(await self.over())
         except TimeoutError:
+            if timeout is None or not limit.expired():
+                raise
             raise TimeoutError(
                 f"job {self.id} ({self._job.task}) is still {self._job.status} after {timeout:g} s"
             ) from None

@@ -8,18 +8,18 @@ import importlib
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future
-from contextlib import ExitStack, suppress
-from functools import partial
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
 import msgspec
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from dtqkit.background import Background
 from dtqkit.control import AttemptRow, Control, Requeued
 from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
@@ -56,16 +56,25 @@ T = TypeVar("T")
 
 #: How long a repr may look at the stores, in seconds.
 LOOK_S: Final = 0.5
-#: And how long each step of a hasty end may take.
+#: And how long a hasty end of all queues may take.
 LEAVE_S: Final = 1.0
 
-_open: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
+_open: weakref.WeakKeyDictionary[TaskQueue, Background] = weakref.WeakKeyDictionary()
 
 
 @atexit.register
 def _leave_all() -> None:
-    for queue in list(_open):
+    """Close the connections of queues that nobody has closed, as far as that is quickly done."""
+    left = dict(_open)
+    for queue in left:
         queue.leave()
+    until = time.monotonic() + LEAVE_S
+    for background in left.values():
+        background.join(max(0.0, until - time.monotonic()))
+
+
+# A forked child has the queues of its parent, but not the threads that they live on.
+os.register_at_fork(after_in_child=_open.clear)
 
 
 class TaskQueue:
@@ -88,7 +97,7 @@ class TaskQueue:
         self._settings = settings
         self._control = control
         self._lock = threading.Lock()
-        self._portal: BlockingPortal | None = None
+        self._background: Background | None = None
         self._core: AsyncTaskQueue | None = None
         self._owned = ExitStack()
         self._closed = False
@@ -149,8 +158,10 @@ class TaskQueue:
         from dtqkit.process import default_lanes, work
 
         settings = self.settings
-        portal = self._owned.enter_context(start_blocking_portal(name="dtqkit-workers"))
-        stop = portal.call(_event)
+        background = Background("dtqkit-workers")
+        self._owned.callback(background.join)
+        self._owned.callback(background.end)
+        stop = background.start(_event()).result()
 
         ready: Future[None] = Future()
         started: list[None] = []
@@ -173,10 +184,10 @@ class TaskQueue:
                     ready.set_exception(error)
                 raise
 
-        running = portal.start_task_soon(run)
+        running = background.start(run())
 
         def finish() -> None:
-            portal.call(stop.set)
+            background.soon(stop.set)
             running.result()
 
         self._owned.callback(finish)
@@ -364,11 +375,12 @@ class TaskQueue:
             if self._closed:
                 work.close()
                 raise RuntimeError("this queue is closed")
-            if self._portal is None:
-                self._portal = self._owned.enter_context(start_blocking_portal(name="dtqkit-queue"))
-                self._owned.callback(self._close_core)
-                _open.add(self)
-        return self._portal.start_task_soon(lambda: work)
+            if self._background is None:
+                self._background = Background("dtqkit-queue")
+                self._owned.callback(self._background.join)
+                self._owned.callback(self._end)
+                _open[self] = self._background
+            return self._background.start(work)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The same, and wait for it."""
@@ -380,14 +392,16 @@ class TaskQueue:
         future = self.start(work)
         try:
             return future.result()
+        except CancelledError:
+            raise RuntimeError("this queue was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
 
     def soon(self, call: Callable[[], None]) -> None:
         """Let the private loop do something; nobody waits for it."""
-        if self._portal is not None and not self._closed:
-            self._portal.start_task_soon(call)
+        if self._background is not None and not self._closed:
+            self._background.soon(call)
 
     def catch_up(self, handles: Sequence[AsyncJobHandle[Any]]) -> None:
         """Ask once for what these handles have not heard, waiting at most LOOK_S; from now on they hear by themselves.
@@ -427,9 +441,9 @@ class TaskQueue:
         on_ours = current_context() is not None or threading.current_thread().name == "dtqkit-queue"
         return on_ours and _in_loop()
 
-    def _close_core(self) -> None:
-        if self._portal is not None and self._core is not None:
-            self._portal.call(self._core.close)
+    def _end(self) -> None:
+        if self._background is not None:
+            self._background.end(self._core.close if self._core else None)
 
     def close(self) -> None:
         """Close the connections; stop workers and stores that were started here. Jobs of other workers go on."""
@@ -438,13 +452,9 @@ class TaskQueue:
         self._owned.close()
 
     def leave(self) -> None:
-        """What is done for a queue that nobody has closed when the interpreter ends: its loop must not outlive it."""
-        if self._portal is None or self._closed:
-            return
-        for step in (self._core and self._core.close, partial(self._portal.stop, cancel_remaining=True)):
-            if step:
-                with suppress(Exception):
-                    self._portal.start_task_soon(step).result(LEAVE_S)
+        """Begin to close, for an interpreter that ends: what is not done soon is left undone."""
+        self._closed = True
+        self._end()
 
     def __enter__(self) -> Self:
         return self

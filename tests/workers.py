@@ -9,9 +9,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from anyio.from_thread import start_blocking_portal
-
 from dtqkit import Priority, Settings, TaskQueue
+from dtqkit.background import Background
 from dtqkit.process import work
 
 
@@ -39,8 +38,10 @@ class Workers:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        portal = self._stack.enter_context(start_blocking_portal(name="test-workers"))
-        stop = portal.call(_event)
+        background = Background("test-workers")
+        self._stack.callback(background.join)
+        self._stack.callback(background.end)
+        stop = background.start(_event()).result()
         ready: list[Future[None]] = []
         running: list[Future[None]] = []
         for number in range(1, self._count + 1):
@@ -62,10 +63,10 @@ class Workers:
                     raise
 
             ready.append(started)
-            running.append(portal.start_task_soon(run))
+            running.append(background.start(run()))
 
         def finish() -> None:
-            portal.call(stop.set)
+            background.soon(stop.set)
             for future in running:
                 future.result(timeout=30)
 

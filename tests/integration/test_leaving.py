@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,12 +14,19 @@ from tests.serving import READ_TOKEN, TOKEN, Server
 from tests.workers import Workers
 
 USED = "queue.include('tests.sample')\nfrom tests.sample import add\nprint(len(queue.jobs().items))\nadd.submit(1, 2)\n"
+HEAD = "import time\nfrom dtqkit import TaskQueue\n"
 PROGRAMS = {
     "of the stores": "queue = TaskQueue()\n" + USED,
     "of its own": "queue = TaskQueue.local(workers=1)\n" + USED,
     "of a server that is not there": "queue = TaskQueue.connect('http://127.0.0.1:9', token='t' * 32)\n" + USED,
     "of a server": "queue = TaskQueue.connect('{http}', token='{token}')\n" + USED,
-    "never used": "queue = TaskQueue()\nprint(0)\n",
+    "closed by a handler that was there first": "queue = TaskQueue()\n" + USED,
+    "several": "more = [TaskQueue() for _ in range(5)]\n[one.depths() for one in more]\nqueue = TaskQueue()\n" + USED,
+    "blocked": (
+        "import asyncio, time\nqueue = TaskQueue()\n" + USED + "async def block(): time.sleep(60)\n"
+        "queue.start(block())\n"
+    ),
+    "forked": "import os\nqueue = TaskQueue()\n" + USED + "child = os.fork()\nif child: os.waitpid(child, 0)\n",
 }
 
 
@@ -28,7 +36,12 @@ def test_a_program_whose_queue_is_not_closed_ends(kind: str, queue: TaskQueue) -
     with Workers(queue):  # who tell a server what there is to do
         pass
     with Server(queue.settings.replace(port=0, ws_port=0, token=TOKEN, read_token=READ_TOKEN)) as server:
-        program = "from dtqkit import TaskQueue\n" + PROGRAMS[kind].format(http=server.http, token=TOKEN)
+        program = PROGRAMS[kind].format(http=server.http, token=TOKEN)
+        if "handler" in kind:
+            program = "import atexit\natexit.register(lambda: queue.close())\n" + HEAD + program
+        else:
+            program = HEAD + program
+        program += "print(time.time(), flush=True)\n"
         done = subprocess.run(
             [sys.executable, "-c", program],
             env=environment(queue.settings),
@@ -44,4 +57,8 @@ def test_a_program_whose_queue_is_not_closed_ends(kind: str, queue: TaskQueue) -
             "dtqkit.errors.StoreUnavailable: the server at http://127.0.0.1:9: Connection refused",
         )
     else:
-        assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+        left = time.time()
+        count, *ended = done.stdout.split()  # of the child too, where there is one
+        assert (done.returncode, count, done.stderr) == (0, "0", "")
+        # The last line, then at most a second for all queues, twice where there are two processes; and a busy machine.
+        assert left - float(ended[-1]) < 5

@@ -27,7 +27,7 @@ MYPY = """
 strict = true
 follow_imports = silent
 python_version = 3.11
-[mypy-pandas.*,pymongo.*,bson.*,redis.*,anyio.*,numpy.*,scipy.*,tornado.*,matplotlib.*,simpy.*]
+[mypy-pandas.*,pymongo.*,bson.*,redis.*,numpy.*,scipy.*,tornado.*,matplotlib.*,simpy.*]
 follow_imports = skip
 follow_imports_for_stubs = true
 ignore_missing_imports = true

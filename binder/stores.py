@@ -1,4 +1,4 @@
-"""Both stores, and workers for the demo's tasks, for as long as whoever started this lives.
+"""Both stores, and workers for the demo's tasks, for as long as the process lives whose id is given.
 
 The stores' addresses are written to the file given, for a shell. The dashboard shows this queue: its form has the
 demo's tasks, and there is somebody to run them. (A notebook's `TaskQueue.local()` is a queue of its own.)
@@ -12,8 +12,7 @@ from pathlib import Path
 
 from dtqkit import TaskQueue
 
-target = Path(sys.argv[1])
-parent = os.getppid()
+target, parent = Path(sys.argv[1]), int(sys.argv[2])
 with TaskQueue.local(workers=0) as queue:
     queue.start_workers(3, app="dtqkit.demo:queue")
     new = target.with_suffix(".new")

@@ -24,7 +24,7 @@ WRONG_USE = (AppError, InvalidPayload, InvalidQuery, SettingsError, TaskDefiniti
 def main() -> None:
     """Run the command line; exit status 0 done, 1 failed, 2 wrong use. An error is one message, never a traceback."""
     try:
-        from typer import TyperException
+        from typer import Abort, TyperException
 
         from dtqkit.cli import app, told_usage
     except ModuleNotFoundError as error:
@@ -34,6 +34,8 @@ def main() -> None:
     try:
         # Not standalone: then wrong use is raised, and told as every other error is.
         sys.exit(app(prog_name="dtqkit", standalone_mode=False))
+    except (Abort, KeyboardInterrupt):
+        sys.exit(130)  # as of a program that SIGINT has ended
     except TyperException as error:
         if text := told_usage(error):
             _tell(text)

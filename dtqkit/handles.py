@@ -119,17 +119,20 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
         """
 
         async def gather() -> list[R]:
-            async with asyncio.timeout(timeout):
-                await asyncio.gather(*(handle.asynchronous.over() for handle in self._handles))
-                return [await handle.asynchronous.result() for handle in self._handles]
+            limit = asyncio.timeout(timeout)
+            try:
+                async with limit:
+                    await asyncio.gather(*(handle.asynchronous.over() for handle in self._handles))
+            except TimeoutError:
+                raise self._late(timeout, limit) from None
+            return [await handle.asynchronous.result() for handle in self._handles]
 
-        try:
-            return self._queue.run(gather())
-        except TimeoutError:
-            raise self._late(timeout) from None
+        return self._queue.run(gather())
 
-    def _late(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"not all are over after {timeout or 0:g} s: {_counted(self._statuses())}")
+    def _late(self, timeout: float | None, limit: asyncio.Timeout) -> TimeoutError:
+        if timeout is None or not limit.expired():
+            return TimeoutError("waiting for the jobs was given up")
+        return TimeoutError(f"not all are over after {timeout:g} s; last heard of: {_counted(self._statuses())}")
 
     def _statuses(self) -> list[Status]:
         """As they were last heard of."""
@@ -144,10 +147,13 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
             over.put(handle)
 
         async def watch_all() -> None:
+            limit = asyncio.timeout(timeout)
             try:
-                async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
+                async with limit, asyncio.TaskGroup() as group:
                     for handle in self._handles:
                         group.create_task(watch(handle))
+            except TimeoutError:
+                raise self._late(timeout, limit) from None
             finally:
                 over.put(None)
 
@@ -156,8 +162,6 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
             while (handle := over.get()) is not None:
                 yield handle
             watching.result()
-        except TimeoutError:
-            raise self._late(timeout) from None
         finally:
             watching.cancel()
 

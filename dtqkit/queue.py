@@ -79,7 +79,7 @@ class AsyncJobHandle(Generic[R]):
             if timeout is None or not limit.expired():
                 raise
             raise TimeoutError(
-                f"job {self.id} ({self._job.task}) is still {self._job.status} after {timeout:g} s"
+                f"job {self.id} ({self._job.task}) is not over after {timeout:g} s; last heard of: {self._job.status}"
             ) from None
         return result if self._decode is None else self._decode(result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -66,6 +67,12 @@ def told(url: str, point: str | None = None) -> Generator[None]:
         raise StoreUnavailable("Redis", url, str(error) or type(error).__name__) from None
     except AttributeError as error:
         # redis-py looks for the writer of a connection that was torn down under it while it was being made.
-        if error.obj is not None:
+        if error.obj is not None or not _is_of_the_driver(error):
             raise
         raise StoreUnavailable("Redis", url, "the connection was closed while it was made") from None
+
+
+def _is_of_the_driver(error: Exception) -> bool:
+    """Whether it was raised by a line of redis-py."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("redis.")

@@ -63,6 +63,11 @@ def general(system: System, work: Workload) -> list[str]:
             f"crashes take {away:.2%} of the workers' time; a job hit by one waits "
             f"{duration(system.crashes.detection_s)} more until it is noticed, and runs again from its start"
         )
+        if (lost := load.lost_jobs(system, work)) > 0.001:
+            found.append(
+                f"{lost:.1%} of the jobs lose {system.crashes.max_losses} workers and are dead letters: they run too "
+                f"long for workers that crash once in {duration(system.crashes.mtbf_s)}"
+            )
         undisturbed = sum(load.lane_loads(replace(system, crashes=None), work))
         if (more := sum(load.lane_loads(system, work)) / undisturbed - 1) > 0.02:
             found.append(

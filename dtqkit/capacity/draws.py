@@ -1,6 +1,6 @@
 """One replication's inputs: all that is random, drawn before it is needed.
 
-Both engines get the same draws, by job and by attempt, whatever order they ask in. So they can be compared
+Both engines get the same draws, by job and by how often it failed, whatever order they ask in. So they can be compared
 job for job, and two systems under the same seed see the same jobs (common random numbers).
 """
 

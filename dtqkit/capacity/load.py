@@ -1,16 +1,16 @@
 """How much of the workers a workload takes, before anything is simulated."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from dtqkit.capacity.checks import PRIORITIES
-from dtqkit.capacity.distributions import Distribution
+from dtqkit.capacity.distributions import Distribution, weighed
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.workload import Workload
 
-_SAMPLE = 10_000
 #: Probability of one more loss below which it is left out.
 _NEGLIGIBLE = 1e-12
 
@@ -23,6 +23,8 @@ class Demand:
     """Failed and lost ones included."""
     busy_s: float
     """Seconds of a slot for all of them, claim and settle included."""
+    lost: float = 0.0
+    """The share of jobs that lose their worker too often, and so are dead letters."""
 
 
 def demand(system: System, work: Workload, priority: str) -> Demand:
@@ -39,35 +41,47 @@ def _restarting(service: Distribution, overhead_s: float, crashes: Crashes, fail
     """An attempt of d seconds is cut short with probability q = 1 - exp(-d/mtbf), takes mtbf·q in the mean, and starts
     again with the same d (preemptive repeat; Gaver 1962). A failed one is followed by another of its own length.
     """
-    drawn = service.sample(np.random.default_rng(0), _SAMPLE)
-    lasts_s = drawn * (service.mean / drawn.mean()) + overhead_s
-    hit = -np.expm1(-lasts_s / crashes.mtbf_s)
-    again = np.ones(_SAMPLE)
+    times, weights = weighed(service)
+    hit = -np.expm1(-(times + overhead_s) / crashes.mtbf_s)
+    again = weights
     reached, busy_s = list[float](), list[float]()  # by losses in a row: probability of one more attempt, and its time
     for _ in range(crashes.max_losses):
-        reached.append(float(again.mean()))
-        busy_s.append(crashes.mtbf_s * float((again * hit).mean()))
-        again *= hit
-        if again.mean() < _NEGLIGIBLE:
+        reached.append(float(again.sum()))
+        again = again * hit
+        busy_s.append(crashes.mtbf_s * float(again.sum()))
+        if busy_s[-1] < _NEGLIGIBLE * crashes.mtbf_s:
             break
     losses = len(reached)
-    ends = -np.diff([*reached, float(again.mean())])  # by losses before the attempt that is not cut short
+    left = np.array([*reached[1:], float(again.sum())])
+    ends = np.array(reached) - left  # by losses before the attempt that is not cut short
     attempts_from, busy_from = np.cumsum(reached)[::-1], np.cumsum(busy_s)[::-1]  # by losses so far
+    lost_from = left[::-1]
     starts = np.zeros(losses)
     starts[0] = 1.0
-    attempts = seconds = 0.0
+    attempts = seconds = lost = 0.0
     for _ in range(most):
         attempts += float(starts @ attempts_from)
         seconds += float(starts @ busy_from)
+        lost += float(starts @ lost_from)
         starts = fails * np.convolve(starts, ends)[:losses]
-    return Demand(attempts, seconds)
+        if starts.sum() < _NEGLIGIBLE:
+            break
+    return Demand(attempts, seconds, lost)
+
+
+def lost_jobs(system: System, work: Workload) -> float:
+    """The share of all jobs that are dead letters because they lost too many workers."""
+    return _over_lanes(system, work, lambda each: each.lost)
 
 
 def attempts_per_job(system: System, work: Workload) -> float:
     """Over all priorities; failed and lost ones included."""
-    return sum(
-        share * demand(system, work, p).attempts for p, share in zip(PRIORITIES, work.shares, strict=True) if share
-    )
+    return _over_lanes(system, work, lambda each: each.attempts)
+
+
+def _over_lanes(system: System, work: Workload, of: Callable[[Demand], float]) -> float:
+    lanes = zip(PRIORITIES, work.shares, strict=True)
+    return sum(share * of(demand(system, work, priority)) for priority, share in lanes if share)
 
 
 def lane_loads(system: System, work: Workload) -> tuple[float, float, float]:

@@ -69,20 +69,15 @@ def examine(
 
 def fewest(work: Workload, layout: Layout, max_utilisation: float, *, peak: bool) -> int:
     """Workers that keep utilisation within the limit (and below 1), in the mean or in the busiest hour."""
-    total = sum(load.lane_loads(layout(1), work))
-    most = 100 + 20 * math.ceil(total * work.peak / max_utilisation)
-    if peak:
-        total *= work.peak
+    needed = sum(load.lane_loads(layout(1), work)) * work.peak / max_utilisation
+    most = 100 + 20 * math.ceil(needed)
     reason = ""
     for workers in range(1, most + 1):
-        system = layout(workers)
-        rho = total / load.effective_servers(system)
-        if rho <= max_utilisation + 1e-9:  # all lanes together; else there is no need to look at each set of them
-            try:
-                rho = load.utilisation(system, work, peak=peak)
-            except ValueError as error:  # so few workers that a lane has none
-                reason = str(error)
-                continue
+        try:
+            rho = load.utilisation(layout(workers), work, peak=peak)
+        except ValueError as error:  # so few workers that a lane has none
+            reason = str(error)
+            continue
         if rho < 1 and rho <= max_utilisation + 1e-9:
             return workers
         reason = f"{workers} workers of it are {rho:.0%} busy"

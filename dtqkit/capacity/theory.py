@@ -319,7 +319,7 @@ def md1_with_crashes(arrival_rate: float, service_s: float, mtbf_s: float, mttr_
     rate, s = checks.positive("arrival_rate", arrival_rate), checks.positive("service_s", service_s)
     m, r = checks.positive("mtbf_s", mtbf_s), checks.positive("mttr_s", mttr_s)
     hit, whole = -math.expm1(-s / m), math.exp(-s / m)
-    if whole < 1e-300:  # no attempt is ever whole
+    if whole < 1e-150:  # no attempt is ever whole
         return _unstable(math.inf)
     # An attempt that is cut short: its mean, and its mean square.
     if s / m < 1e-4:  # where the formulas lose their digits, their series

@@ -25,7 +25,7 @@ class Trace:
     priorities: Sequence[str] | None = None
     """One a job; drawn from the workload's mix if absent."""
     service_s: Floats | None = None
-    """First attempts' run times, one a job; drawn from the workload's service if absent."""
+    """Run times until a first failure, one a job; drawn from the workload's service if absent."""
 
     def __post_init__(self) -> None:
         arrivals = np.asarray(self.arrivals_s, dtype=np.float64)

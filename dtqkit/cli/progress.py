@@ -63,17 +63,17 @@ class LaneProgress:
     def _look(self) -> None:
         told = False
         while not self._over.wait(LOOK_S):
-            if (done := self._done.total()) > self._seen:
-                if self._bars is None:
-                    self._say()
-                self._seen = done
+            if self._done.total() > self._seen:
+                self._say()
             elif not told and (why := self._idle()):
                 told = True
                 self._note(why)
 
     def _say(self) -> None:
-        lanes = "  ".join(f"{lane} {self._done[lane]:>5,}/{self._total[lane]:,}" for lane in PRIORITIES)
-        self._note(lanes)
+        done = Counter(self._done)
+        self._seen = done.total()
+        if self._bars is None:
+            self._note("  ".join(f"{lane} {done[lane]:>5,}/{self._total[lane]:,}" for lane in PRIORITIES))
 
     def _note(self, text: str) -> None:
         line = f"{time.monotonic() - self._started:6.1f} s  {text}"

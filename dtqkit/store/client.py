@@ -90,12 +90,13 @@ def told(where: str, *, writes: bool = False, point: str | None = None) -> Gener
         raise StoreUnavailable("MongoDB", where, str(error)) from None
     except (NetworkTimeout, AutoReconnect, WriteConcernError, ExecutionTimeout) as error:
         kind = OutcomeUnknown if writes else StoreUnavailable
-        detail = "no answer in time" if error.timeout else _first_line(error)
+        late = error.timeout and not isinstance(error, WriteConcernError)
+        detail = "no answer in time" if late else _first_line(error)
         raise kind("MongoDB", where, detail) from None
     except BulkWriteError as error:
         if not error.details.get("writeConcernErrors"):
             raise
-        raise OutcomeUnknown("MongoDB", where, "written, but not known to be on a majority") from None
+        raise OutcomeUnknown("MongoDB", where, "not known to be on a majority") from None
     except OperationFailure as error:
         if error.code in _AUTH_CODES:
             raise StoreUnavailable("MongoDB", where, f"refuses the user ({_first_line(error)})") from None

@@ -26,6 +26,8 @@ CLAIM_MAX_S: Final = 5.0
 #: server looks at the clock each half second only: these give up at 1.5, within the 2 that are promised.
 SUBMIT_S: Final = 1.45
 SUBMITS_A_SECOND: Final = 1_000
+#: So many are no reason to wait longer: the jobs of all who submit at the same time.
+AT_ONCE: Final = 500
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
@@ -84,7 +86,7 @@ class Jobs:
         try:
             with (
                 told(self._where, writes=True, point="insert"),
-                pymongo.timeout(SUBMIT_S + len(docs) / SUBMITS_A_SECOND),
+                pymongo.timeout(SUBMIT_S + max(0, len(docs) - AT_ONCE) / SUBMITS_A_SECOND),
             ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])

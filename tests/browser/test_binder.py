@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,11 @@ def test_a_visitor_runs_a_notebook_and_opens_the_dashboard(browser: Browser, lab
 
         # Then it runs to its end, and nothing in it raises
         cells = page.locator(".jp-CodeCell .jp-InputPrompt")
-        expect(cells.last).to_have_text(f"[{cells.count()}]:", timeout=PATIENCE)
+        error = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
+        expect(cells.last.or_(error).filter(has_text=re.compile(rf"\[{cells.count()}\]:|Error"))).to_be_visible(
+            timeout=2 * PATIENCE
+        )
+        assert error.all_inner_texts() == []
         expect(page.locator(".jp-OutputArea-output:has-text('HELLO, ADA!')").first).to_be_visible()
         expect(page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']")).to_have_count(0)
 

@@ -10,7 +10,9 @@ import pytest
 import dtqkit.capacity as cap
 from dtqkit.capacity import fast, load
 from dtqkit.capacity.advice import general
+from dtqkit.capacity.distributions import weighed
 from dtqkit.capacity.draws import Draws
+from dtqkit.capacity.log import LOST
 from tests.capacity.coverage import experiment
 from tests.capacity.seeds import base_seed
 
@@ -160,6 +162,64 @@ def test_what_crashes_cut_short_is_part_of_the_load(service: cap.Distribution, m
     assert len(log.job) / jobs == pytest.approx(expected.attempts, rel=0.03)
     assert float((log.end - log.start).sum()) / jobs == pytest.approx(expected.busy_s, rel=0.06)
     assert load.demand(replace(system, crashes=None), work, "low").busy_s < 0.9 * expected.busy_s or max_losses == 1
+
+
+FAMILIES = [
+    cap.Exponential(30),
+    cap.Deterministic(30),
+    cap.Lognormal(30, 4),
+    cap.Gamma(30, 0.3),
+    cap.Gamma(30, 5),
+    cap.HyperExponential(30, 20),
+    cap.Uniform(1, 60),
+    cap.Scaled(cap.Lognormal(10, 2), 3),
+    cap.Empirical([1.0, 2.0, 500.0]),
+]
+
+
+@pytest.mark.parametrize("service", FAMILIES, ids=repr)
+def test_the_weighed_times_of_a_distribution_are_those_that_it_draws(service: cap.Distribution) -> None:
+    times, weights = weighed(service)
+    assert weights.sum() == pytest.approx(1)
+    assert weights @ times == pytest.approx(service.mean, rel=1e-3)
+    assert weights @ times**2 == pytest.approx((1 + service.scv) * service.mean**2, rel=0.02)
+    drawn = service.sample(np.random.default_rng(base_seed()), 400_000)
+    for limit in np.quantile(drawn, [0.1, 0.5, 0.9, 0.99]):
+        below = weights[times <= limit].sum(), (drawn <= limit).mean()
+        assert below[0] == pytest.approx(below[1], abs=0.006)
+
+
+def test_rare_and_very_long_jobs_are_part_of_the_load() -> None:
+    crashes = cap.Crashes(mtbf_s=21_600, mttr_s=60, max_losses=3)
+    system = cap.System(lanes={"shared": 1}, crashes=crashes)
+    times = np.array([0.0] * 300_000 + [36_000.0])
+    work = cap.Workload(86_400 / cap.Empirical(times).mean * 5, cap.Empirical(times), mix={"low": 1.0})
+    hit = 1 - math.exp(-36_000 / 21_600)
+    exact = 21_600 * hit * (1 + hit + hit**2) / 300_001
+    assert load.demand(system, work, "low").busy_s == pytest.approx(exact)
+    assert load.demand(system, work, "low").lost == pytest.approx(hit**3 / 300_001)
+    assert load.utilisation(system, work) > 1
+
+
+def test_jobs_that_no_worker_lives_to_finish_are_told_of() -> None:
+    system = cap.System(lanes={"shared": 10}, crashes=cap.Crashes(mtbf_s=3_600, mttr_s=10))
+    work = cap.Workload(50, cap.Deterministic(36_000), mix={"low": 1.0})
+    assert load.lost_jobs(system, work) == pytest.approx((1 - math.exp(-10)) ** 3)
+    assert any("100.0% of the jobs lose 3 workers and are dead letters" in text for text in general(system, work))
+    short = cap.Workload(50, cap.Deterministic(15), mix={"low": 1.0})
+    assert not any("dead letters" in text for text in general(system, short))
+
+
+def test_losses_count_over_the_whole_life_of_a_job() -> None:
+    """With many failures and few losses allowed, a count that began anew with each failure would show."""
+    crashes = cap.Crashes(mtbf_s=3.0, mttr_s=0.2, detection_s=0, max_losses=2)
+    system = cap.System(lanes={"shared": 60}, crashes=crashes, retry=cap.Retry(6, backoff_s=0))
+    work = cap.Workload(864_000, cap.Deterministic(1.0), mix={"low": 1.0}, failure_probability=0.6)
+    log = fast.run(system, Draws(work, horizon_s=3_000, seed=base_seed()))
+    expected = load.demand(system, work, "low")
+    assert len(log.job) / len(log.arrival) == pytest.approx(expected.attempts, rel=0.015)
+    lost = np.bincount(log.job[log.outcome == LOST], minlength=len(log.arrival)) >= 2
+    assert lost.mean() == pytest.approx(expected.lost, rel=0.05)
 
 
 def test_jobs_too_long_for_workers_that_crash_are_not_called_stable() -> None:

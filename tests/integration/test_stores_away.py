@@ -117,10 +117,8 @@ def test_ends_are_kept_while_mongodb_is_away(own_queue: TaskQueue, own_stores: L
         job = sample.sleep_async.submit(1.0)
         wait_until(lambda: job.refresh().status == "running")
         own_stores.kill_mongo()
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable):  # which takes longer than the job: it ends while there is nobody to tell
             sample.add_async.submit(2)
-        wait_until(lambda: time.monotonic() > began + 1.2)  # the job ends while there is nobody to tell
         own_stores.restart_mongo()
         assert job.result(timeout=20) == "slept"
         assert job.refresh().record.token == 1

@@ -181,7 +181,11 @@ def test_stats_count_what_has_ended(queue: TaskQueue, worker: Workers) -> None:
     stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
     assert (stats.completed, stats.failed, [one.task for one in stats.tasks]) == (20, 0, ["add_async"])
     assert stats.tasks[0].run_p95_s is not None
-    assert [one.drain_s for one in stats.forecast] == [0.0, 0.0, 0.0]
+
+    def forecast() -> list[float | None]:
+        return [one.drain_s for one in queue.run(queue.core.control.stats(StatsQuery(window_s=60))).forecast]
+
+    wait_until(lambda: forecast() == [0.0, 0.0, 0.0])  # a worker on a busy machine takes an id out a moment later
 
 
 # -- errors are the same, by class, message and what they carry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -32,18 +33,17 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_a_program_whose_queue_is_not_closed_ends(kind: str, queue: TaskQueue) -> None:
-    queue.include("tests.sample")
-    with Workers(queue):  # who tell a server what there is to do
-        pass
-    with Server(queue.settings.replace(port=0, ws_port=0, token=TOKEN, read_token=READ_TOKEN)) as server:
-        program = PROGRAMS[kind].format(http=server.http, token=TOKEN)
-        if "handler" in kind:
-            program = "import atexit\natexit.register(lambda: queue.close())\n" + HEAD + program
-        else:
-            program = HEAD + program
-        program += "print(time.time(), flush=True)\n"
+    with ExitStack() as stack:
+        http = ""
+        if kind == "of a server":
+            queue.include("tests.sample")
+            stack.enter_context(Workers(queue)).stop()  # who tell a server what there is to do
+            settings = queue.settings.replace(port=0, ws_port=0, token=TOKEN, read_token=READ_TOKEN)
+            http = stack.enter_context(Server(settings)).http
+        first = "import atexit\natexit.register(lambda: queue.close())\n" if "handler" in kind else ""
+        program = PROGRAMS[kind].format(http=http, token=TOKEN)
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", first + HEAD + program + "print(time.time(), flush=True)\n"],
             env=environment(queue.settings),
             cwd=ROOT,
             capture_output=True,

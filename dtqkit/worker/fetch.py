@@ -28,7 +28,7 @@ from dtqkit.store.documents import Document
 from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.lookahead import LookAhead
-from dtqkit.worker.slots import Free, Kind, Slots
+from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -36,11 +36,11 @@ log = logging.getLogger("dtqkit.worker")
 MAX_PAUSE_S: Final = 1.0
 #: How long a full worker leaves what it has claimed listed as in flight, where it hides a missing id from a count.
 FORGET_S: Final = 1.0
-#: How long what cannot be claimed now for a passing reason is left alone, in seconds.
-SOON_S: Final = 1.0
 #: How often a worker looks for what its waiting jobs wait for, in seconds; and how many ids at a time.
 HELP_S: Final = 0.5
 _HELP_IDS: Final = 256
+#: Losses from which on a job runs alone, so that another's doing costs no job more than so many.
+ALONE_FROM: Final = 2
 #: Jobs of unknown tasks whose count of meetings is remembered.
 _MET: Final = 10_000
 
@@ -248,7 +248,7 @@ class Fetcher:
                 stay[name] = now_ms + 1000 * self._meet(doc["_id"])
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
-                    stay[name] = now_ms + 1000 * SOON_S
+                    stay[name] = now_ms + 1000 * PROBATION_S
             else:
                 fits[kind].append(doc)
         for kind, docs in fits.items():
@@ -278,11 +278,13 @@ class Fetcher:
         return patience_s(met)
 
     async def _suspect(self, doc: Document, kind: Kind, *, borrowed: bool = False) -> bool:
-        """Claim a job that has lost a worker: alone if one more loss would be its last.
+        """Claim a job that has lost a worker: alone after its second loss, or if one more would be its last.
 
         Returns False when it cannot be taken here now.
         """
-        alone = doc["losses"] >= doc.get("max_losses", 3) - 1 >= 1
+        if not self._slots.suspects.may_begin(asyncio.get_running_loop().time()):
+            return False
+        alone = doc["losses"] >= min(ALONE_FROM, doc.get("max_losses", 3) - 1) >= 1
         if alone:
             if not await self._slots.empty(self._stopping):
                 return False

@@ -48,6 +48,10 @@ class Kinds:
         self._refreshed()
         return [name for kind in kinds for name in self._names[kind]]
 
+    def served(self) -> list[str]:
+        """All of them, for people."""
+        return self.names(*KINDS)
+
     def present(self) -> tuple[Kind, ...]:
         """The kinds of slot that some task needs."""
         self._refreshed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dtqkit.broker import Broker
@@ -57,12 +57,18 @@ def _event(claimed: Claimed, attempt: Attempt) -> ProgressEvent:
     trail = attempt.trail
     trail.dirty = False
     began_ms = start_ms(claimed, attempt.began)
-    claimed_at = attempt.job.claimed_at
+    claimed_at = attempt.job.claimed_at  # naive, as a worker reads its claims
     return ProgressEvent(
         id=attempt.job.id,
         token=attempt.job.token,
-        started_at=None if claimed_at is None or began_ms is None else claimed_at + timedelta(milliseconds=began_ms),
+        started_at=_aware(claimed_at, began_ms),
         progress=trail.fraction,
         message=trail.message,
         log=tuple(trail.log()[-TAIL:]),
     )
+
+
+def _aware(claimed_at: datetime | None, began_ms: int | None) -> datetime | None:
+    if claimed_at is None or began_ms is None:
+        return None
+    return claimed_at.replace(tzinfo=UTC) + timedelta(milliseconds=began_ms)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from bson import ObjectId
 
 #: Coroutines and threads share the slots of the worker's own process; a `def` needs a child that is ready.
 Kind: TypeAlias = Literal["loop", "process"]
+
+
+#: How long a job that has lost a worker must run before it is taken to harm none, in seconds.
+PROBATION_S: Final = 0.5
+#: Seconds after which it is forgotten how many of them have harmed none.
+_TRUST_S: Final = 60.0
 
 
 class Free(NamedTuple):
@@ -41,6 +47,35 @@ class _Count:
         self.borrowed = 0
 
 
+class Suspects:
+    """Jobs that have lost a worker before: one of them may have killed it.
+
+    One runs at a time until it has run for PROBATION_S or has ended; with each that harms none, one more may begin at
+    the same time. So what kills its worker at once takes few of the others along, and many that do not are soon all
+    running.
+    """
+
+    def __init__(self) -> None:
+        self._unproven: set[ObjectId] = set()
+        self._trusted = 0
+        self._trusted_at = 0.0
+
+    def may_begin(self, now: float) -> bool:
+        if not self._unproven and now - self._trusted_at > _TRUST_S:
+            self._trusted = 0
+        return len(self._unproven) < max(1, self._trusted)
+
+    def begun(self, claim: ObjectId) -> None:
+        self._unproven.add(claim)
+
+    def proven(self, claim: ObjectId, now: float) -> None:
+        """It has run for a while, or has ended, and this worker lives."""
+        if claim in self._unproven:
+            self._unproven.discard(claim)
+            self._trusted += 1
+            self._trusted_at = now
+
+
 class Slots:
     """Slots of one worker. A job holds one until it has really run; its unsettled end is bounded too.
 
@@ -55,6 +90,7 @@ class Slots:
         self._kinds: dict[Kind, _Count] = {"loop": _Count(), "process": _Count()}
         self._unsettled = 0
         self._changed = asyncio.Event()
+        self.suspects = Suspects()
         #: The claim of the job that must have the worker to itself, while it runs here.
         self.alone: ObjectId | None = None
 

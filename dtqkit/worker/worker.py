@@ -33,7 +33,7 @@ from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.live import Live
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.slots import Kind, Slots
+from dtqkit.worker.slots import PROBATION_S, Kind, Slots
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -109,7 +109,7 @@ class Worker:
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
         self._live = Live(broker, self._running)
-        self._beat = Beat(settings, self._compose, self._on_beat)
+        self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
 
     # -- life
 
@@ -183,13 +183,23 @@ class Worker:
         held = Held(claimed, self._kinds.of(claimed.job.task) or "loop")
         self._held[claimed.id] = held
         self._slots.take(held.kind, borrowed=claimed.borrowed)
-        held.attempt.on_begin = lambda: self._slots.begun(held.kind)
+        held.attempt.on_begin = lambda: self._begun(held)
+        if claimed.job.losses:
+            self._slots.suspects.begun(claimed.claim)
         held.attempt.on_wait = lambda ids: self._waits(held, ids)
         self._watch(self._work(held), f"job {claimed.job.id}")
 
     def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
         held = self._held.get(job)
         return held is not None and held.claimed.claim == claim
+
+    def _begun(self, held: Held) -> None:
+        self._slots.begun(held.kind)
+        if held.claimed.job.losses:
+            self._loop.call_later(PROBATION_S, self._proven, held.claimed.claim)
+
+    def _proven(self, claim: ObjectId) -> None:
+        self._slots.suspects.proven(claim, self._loop.time())
 
     def _run_alone(self, claim: ObjectId) -> None:
         self._slots.alone = claim
@@ -218,6 +228,7 @@ class Worker:
         except asyncio.CancelledError:  # not by a stop, but with the loop
             outcome = Released(None)
         self._waits(held, ())
+        self._proven(claimed.claim)
         began = attempt.began
         self._slots.ran(held.kind, claimed.claim, begun=began is not None, borrowed=claimed.borrowed)
         if self._slots.lent:
@@ -324,7 +335,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             lanes=self._lanes,
-            concurrency=self._settings.concurrency,
+            concurrency=self._capacity(),
             load=load,
             started_at=self._started_at,
             version=VERSION,
@@ -332,6 +343,11 @@ class Worker:
             completed=self._settler.completed,
             failed=self._settler.failed,
         )
+
+    def _capacity(self) -> int:
+        """Jobs that it can run at a time."""
+        of_kind = {"loop": self._settings.concurrency, "process": self._settings.child_count}
+        return sum(of_kind[kind] for kind in self._kinds.present()) or self._settings.concurrency
 
     def _on_beat(self, pulse: Pulse, gap: bool) -> None:
         # The loop may be closed by the time that the last beat is answered.

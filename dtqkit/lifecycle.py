@@ -62,22 +62,22 @@ class Success(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The task raised, ran out of time, or took its process with it."""
+    """The task raised, ran out of time, or took its process with it. `run_ms` is None when it has never begun."""
 
     error: JobError
-    run_ms: float
+    run_ms: float | None
 
 
 class Released(msgspec.Struct, frozen=True):
     """The worker gives the job back unfinished, through no fault of the job's."""
 
-    run_ms: float
+    run_ms: float | None
 
 
 class Stopped(msgspec.Struct, frozen=True):
     """The attempt was stopped because the job's cancellation was asked for."""
 
-    run_ms: float
+    run_ms: float | None
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom) -> Change:
             return _lost(job, rng)
 
 
-def _failed(job: Job, error: JobError, run_ms: float, rng: SupportsRandom) -> Change:
+def _failed(job: Job, error: JobError, run_ms: float | None, rng: SupportsRandom) -> Change:
     failures = job.failures + 1
     ending: Ending = _ENDING_OF_ERROR.get(error.kind, "failed")
     if failures >= job.max_attempts:

@@ -10,7 +10,7 @@ from typing import Final
 from dtqkit.broker import Broker
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import ProgressEvent
-from dtqkit.worker.execute import Attempt
+from dtqkit.worker.attempt import Attempt
 
 log = logging.getLogger("dtqkit.worker")
 

@@ -9,10 +9,12 @@ import os
 import random
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
+import msgspec
 from bson import ObjectId
 
 from dtqkit._version import VERSION
@@ -25,8 +27,10 @@ from dtqkit.lifecycle import Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
+from dtqkit.worker import wire
+from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse
-from dtqkit.worker.execute import Attempt, Executor
+from dtqkit.worker.execute import Executor
 from dtqkit.worker.fetch import Claimed, Fetcher
 from dtqkit.worker.live import Live
 from dtqkit.worker.pool import Pool
@@ -62,12 +66,15 @@ class Worker:
         *,
         name: str,
         lanes: Sequence[Priority],
+        app: str | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._registry = registry
+        #: `package.module:queue`, which children import too; None in a notebook or script.
+        self._app = app
         #: New in each incarnation, so that a restarted worker is never taken for its predecessor.
         self.id: Final = f"{name}-{secrets.token_hex(4)}"
         self.name: Final = name
@@ -90,7 +97,7 @@ class Worker:
             holds=self._holds,
             rng=random.Random() if rng is None else rng,
         )
-        self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
+        self._pool = Pool(settings.child_count, settings.child_jobs, self._setup, self._watch, changed=self._slots.wake)
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
         self._live = Live(broker, self._trails)
@@ -109,10 +116,9 @@ class Worker:
             asyncio.create_task(self._renew_for_ever(), name="renew"),
             asyncio.create_task(self._live.run(), name="live"),
             asyncio.create_task(self._publish_tasks(), name="publish tasks"),
+            asyncio.create_task(self._pool.keep(), name="keep children ready"),
         ]
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-        if self._refs():
-            parts.append(asyncio.create_task(self._warm_up(), name="warm up"))
         self._beat.start(self.id)
         try:
             await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -195,21 +201,19 @@ class Worker:
                 del self._held[claimed.id]
         self._slots.settled(len(claims))
 
-    def _refs(self) -> list[str]:
-        """Where children find the tasks that they will run."""
-        return [
-            task.ref
-            for task in self._registry
-            if task.ref is not None and not task.is_async and task.defaults.isolation != "thread"
-        ]
+    def _setup(self) -> wire.Setup:
+        """What children import, and to which queue their tasks submit."""
+        known = {ref: task for task in self._registry if (ref := task.ref) is not None}
+        return wire.Setup(
+            app=self._app,
+            refs=[ref for ref, task in known.items() if not task.is_async and task.defaults.isolation != "thread"],
+            known=list(known),
+            settings=msgspec.to_builtins(self._settings),
+            argv=sys.argv,
+        )
 
     def _trails(self) -> list[Attempt]:
         return [held.attempt for held in self._held.values() if held.attempt.trail.dirty]
-
-    async def _warm_up(self) -> None:
-        """Have a child ready before its first job comes."""
-        await self._pool.warm_up()
-        await self._stopping.wait()
 
     async def _publish_tasks(self) -> None:
         """Let servers know what this worker can run; tried until MongoDB takes it."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, Union, cast
 import msgspec
 
 from dtqkit.errors import InvalidPayload
-from dtqkit.values import check_payload, shown
+from dtqkit.values import check_payload, from_wire, shown
 
 Schema = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ class PayloadValidator:
         """InvalidPayload, with the path of what is wrong, unless the task would accept `payload`."""
         check_payload(self.task, payload)
         try:
-            msgspec.convert(payload, self._type)
+            msgspec.convert(from_wire(payload), self._type, str_keys=True)
         except msgspec.ValidationError as error:
             raise invalid(self.task, payload, error, self._known) from None
 

@@ -6,26 +6,25 @@ the submit is accepted at the run. It is strict: `"3"`, `True` and `3.0` are no 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import msgspec.inspect as mi
 
+from dtqkit import foreign
+from dtqkit.annotations import is_plain, never_recorded, parts_of, spelled, why_unreadable
 from dtqkit.errors import InvalidPayload, TaskDefinitionError
+from dtqkit.plain import class_name, cure_of_class
 from dtqkit.schema import TIMEZONE, invalid
-from dtqkit.values import Unfit, shown, wire
+from dtqkit.values import Unfit, from_wire, shown, wire
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REF: Final = "#/$defs/{name}"
-_SUPPORTED: Final = (
-    "supported are None, bool, int, float, str, bytes, Any, list, tuple, set, frozenset, dict[str, …], "
-    "Literal, Enum, unions, date, datetime, time, timedelta, UUID, Decimal, dataclasses, TypedDict, NamedTuple and "
-    "msgspec.Struct"
-)
 _NO_DEFAULT: Final = inspect.Parameter.empty
 
 
@@ -76,7 +75,8 @@ class Signature:
         self.schema: Mapping[str, Any] = _schema(name, self.parameters)
         self._names = tuple(p.name for p in self.parameters)
         self._known = frozenset(self._names)
-        self._returns: Any = _returned(fn)
+        self._returns: Any = _returned(fn, name)
+        self._read_result = _reader(self._returns)
         self._positional = tuple(p.name for p in self.parameters if not p.keyword_only)
         self._struct = msgspec.defstruct(
             "Arguments",
@@ -87,6 +87,7 @@ class Signature:
             kw_only=True,
             forbid_unknown_fields=True,
         )
+        self._read = _reader(self._struct)
 
     def bind(self, task: str, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Any]:
         """The payload: the given arguments by name, as JSON values; InvalidPayload unless they fit.
@@ -101,7 +102,8 @@ class Signature:
         except Unfit as unfit:
             raise InvalidPayload(task, unfit.path, unfit.detail) from None
         try:
-            msgspec.convert(payload, self._struct)
+            # What was kept as it is holds scalars, and no float that has to be found again.
+            self._read(payload if payload is kwargs else from_wire(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
         return payload
@@ -109,17 +111,18 @@ class Signature:
     def decode(self, task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments in their annotated types, by name; what the payload lacks is left to the defaults."""
         try:
-            arguments = msgspec.convert(payload, self._struct)
+            arguments = self._read(from_wire(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
         return {name: getattr(arguments, name) for name in self._names if name in payload}
 
     def decode_result(self, result: Any) -> Any:
         """See Task.decode_result."""
+        result = from_wire(result)
         if self._returns is Any:
             return result
         try:
-            return msgspec.convert(result, self._returns)
+            return self._read_result(result, self._returns)
         except msgspec.ValidationError:  # the function did not keep its word: what it returned is what there is
             return result
 
@@ -136,6 +139,16 @@ class Signature:
         return named
 
 
+def _read(value: Any, kind: Any) -> Any:
+    """`value`, which is JSON, as a `kind`. Raises msgspec.ValidationError."""
+    return msgspec.convert(value, kind, dec_hook=foreign.read, str_keys=True)
+
+
+def _reader(kind: Any) -> Callable[[Any, Any], Any]:
+    """The same; without what costs time where nothing needs it."""
+    return msgspec.convert if is_plain(kind) else _read
+
+
 def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...], bool]:
     """The payload's parameters, and whether a Context comes before them."""
     try:
@@ -146,7 +159,9 @@ def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...
     wants_context = False
     for position, parameter in enumerate(signature.parameters.values()):
         where = f"{name}: parameter {parameter.name!r}"
-        annotation = _resolved(fn, parameter.name, parameter.annotation, where)
+        if not position:
+            _check_not_method(fn, parameter, name)
+        annotation = foreign.adapted(_resolved(fn, parameter.name, parameter.annotation, where))
         if _is_context(annotation):
             if position or parameter.kind is parameter.KEYWORD_ONLY:
                 raise TaskDefinitionError(f"{where}: Context must be the first parameter, and positional")
@@ -160,13 +175,31 @@ def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...
     return tuple(found), wants_context
 
 
-def _returned(fn: Callable[..., Any]) -> Any:
+def _check_not_method(fn: Callable[..., Any], first: inspect.Parameter, name: str) -> None:
+    """A method's own object is an argument like any other until the class is there."""
+    owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(owner) and not owner.endswith("<locals>")
+    if first.name in ("self", "cls") and (in_class or first.annotation is first.empty):
+        raise TaskDefinitionError(
+            f"{name}: a method: {first.name!r} would be part of the payload; use a @staticmethod, or a function that "
+            "makes the object"
+        )
+
+
+def _returned(fn: Callable[..., Any], name: str) -> Any:
     """The return annotation, or Any where results cannot be converted to it."""
     where = "the result"
     try:
-        returned = _resolved(fn, "return", inspect.signature(fn).return_annotation, where)
-        _check_type(returned, where)
+        returned = foreign.adapted(_resolved(fn, "return", inspect.signature(fn).return_annotation, where))
     except TaskDefinitionError:  # it may be of use to readers alone
+        return Any
+    if (bad := never_recorded(returned)) is not None:
+        raise TaskDefinitionError(
+            f"{name}: it returns {spelled(returned)}, and {class_name(bad)} has no JSON form: {cure_of_class(bad)}"
+        )
+    try:
+        _check_type(returned, where)
+    except TaskDefinitionError:
         return Any
     return returned
 
@@ -175,7 +208,7 @@ def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) ->
     """The annotation, evaluated where the function was defined if it is text."""
     if annotation is inspect.Parameter.empty:
         return Any
-    source = inspect.unwrap(fn)
+    source = _source(fn)
     names = {**getattr(source, "__globals__", {}), **_closure(source)}
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     try:
@@ -185,6 +218,17 @@ def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) ->
             f"{where}: the annotation {annotation!r} cannot be evaluated: {type(error).__name__}: "
             f"{error}; what it names must be defined at module level, and not under TYPE_CHECKING"
         ) from None
+
+
+def _source(fn: Callable[..., Any]) -> Any:
+    """The function that was written: inside what wraps it, is bound to an object, or is an object with __call__."""
+    found: Any = inspect.unwrap(fn)
+    if isinstance(found, functools.partial):
+        return _source(cast("functools.partial[Any]", found).func)
+    if isinstance(found, types.MethodType):
+        return _source(found.__func__)
+    written: Any = getattr(cast("Any", type(found)), "__call__", None)  # noqa: B004 - it is looked into, not called
+    return _source(written) if not isinstance(found, types.FunctionType) and inspect.isfunction(written) else found
 
 
 def _closure(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -206,10 +250,13 @@ def _is_context(annotation: Any) -> bool:
 def _check_kind(parameter: inspect.Parameter, where: str) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise TaskDefinitionError(
-            f"{where}: {parameter} cannot be: a payload holds arguments by name; take a list or a dict"
+            f"{where}: {parameter} cannot be: a payload holds arguments by name; take a list or a dict; in a "
+            "decorator, functools.wraps gives the wrapper the signature of its function"
         )
     if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise TaskDefinitionError(f"{where}: it is positional-only, and a payload holds arguments by name")
+        raise TaskDefinitionError(
+            f"{where}: it is positional-only, and a payload holds arguments by name; write a def that calls it"
+        )
     if parameter.name.startswith("__"):
         raise TaskDefinitionError(f"{where}: names that begin with two underscores are reserved")
 
@@ -218,78 +265,28 @@ def _check_default(annotation: Any, default: Any, where: str) -> None:
     if default is _NO_DEFAULT:
         return
     try:
-        msgspec.convert(wire(default), annotation)
+        _read(from_wire(wire(default)), annotation)
     except Unfit as unfit:
         raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {unfit.detail}") from None
     except msgspec.ValidationError as error:
         raise TaskDefinitionError(
-            f"{where}: the default {shown(default)} is not of its type {_spelled(annotation)}: {error}"
+            f"{where}: the default {shown(default)} is not of its type {spelled(annotation)}: {error}"
         ) from None
 
 
 def _check_type(annotation: Any, where: str) -> None:
-    try:
-        info = mi.type_info(annotation)
-        msgspec.json.Decoder(annotation)
-        bad = next(_unsupported(info, set()), None)
-    except (TypeError, ValueError, NameError) as error:
-        raise TaskDefinitionError(
-            f"{where}: the type {_spelled(annotation)} cannot be read from JSON: {error}"
-        ) from None
-    if bad is not None:
-        raise TaskDefinitionError(
-            f"{where}: the type {_spelled(annotation)} cannot be read from JSON: {bad}; {_SUPPORTED}"
-        )
-
-
-def _unsupported(info: mi.Type, seen: set[Any]) -> Iterator[str]:
-    """Why the parts of a type that cannot cross the wire cannot."""
-    match info:
-        case mi.CustomType(cls=cls):
-            yield f"{_spelled(cls)} has no JSON form"
-        case mi.RawType() | mi.ExtType():
-            yield "it belongs to msgspec's own wire"
-        case mi.DictType(key_type=key) if not isinstance(key, mi.StrType | mi.AnyType):
-            yield "a dict's keys must be str"
-        case (
-            mi.StructType(cls=cls) | mi.DataclassType(cls=cls) | mi.TypedDictType(cls=cls) | mi.NamedTupleType(cls=cls)
-        ):
-            if cls in seen:
-                return
-            seen.add(cls)
-        case _:
-            pass
-    for part in _parts(info):
-        yield from _unsupported(part, seen)
-
-
-def _parts(info: mi.Type) -> Iterator[mi.Type]:
-    match info:
-        case mi.Metadata(type=inner):
-            yield inner
-        case mi.UnionType(types=members):
-            yield from members
-        case mi.TupleType(item_types=items):
-            yield from items
-        case mi.ListType(item_type=item) | mi.SetType(item_type=item) | mi.FrozenSetType(item_type=item):
-            yield item
-        case mi.VarTupleType(item_type=item):
-            yield item
-        case mi.DictType(key_type=key, value_type=value):
-            yield key
-            yield value
-        case mi.StructType(fields=fields) | mi.DataclassType(fields=fields):
-            yield from (field.type for field in fields)
-        case mi.TypedDictType(fields=fields) | mi.NamedTupleType(fields=fields):
-            yield from (field.type for field in fields)
-        case _:
-            pass
+    if (why := why_unreadable(annotation)) is not None:
+        raise TaskDefinitionError(f"{where}: the type {spelled(annotation)} cannot be read from JSON: {why}")
 
 
 def _schema(name: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
     """The JSON Schema (2020-12) of the payload."""
     annotations = [p.annotation for p in parameters]
-    schemas, defs = msgspec.json.schema_components(annotations, ref_template=_REF)
+    foreign_defs: dict[str, Any] = {}
+    schemas, defs = msgspec.json.schema_components(
+        annotations, ref_template=_REF, schema_hook=lambda kind: foreign.schema_of(kind, foreign_defs)
+    )
+    defs.update(foreign_defs)
     seen: set[str] = set()
     for annotation, schema in zip(annotations, schemas, strict=True):
         _name_times(mi.type_info(annotation), schema, defs, seen)
@@ -351,10 +348,6 @@ def _places(info: mi.Type, schema: dict[str, Any]) -> Iterator[tuple[mi.Type, di
         case mi.DictType(value_type=value) if "additionalProperties" in schema:
             yield value, schema["additionalProperties"]
         case _ if "items" in schema:
-            yield from ((part, schema["items"]) for part in _parts(info))
+            yield from ((part, schema["items"]) for part in parts_of(info))
         case _:
             pass
-
-
-def _spelled(annotation: Any) -> str:
-    return annotation.__name__ if type(annotation) is type else str(annotation)

@@ -122,7 +122,8 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom) -> Change:
 def _failed(job: Job, error: JobError, run_ms: float, rng: SupportsRandom) -> Change:
     failures = job.failures + 1
     ending: Ending = _ENDING_OF_ERROR.get(error.kind, "failed")
-    if failures >= job.max_attempts:
+    # What could not be recorded will not be the next time either, and the work is done.
+    if failures >= job.max_attempts or error.kind == "invalid_result":
         return Change(status="failed", ending=ending, run_ms=run_ms, error=error, failures=1)
     delay_s = backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
     return Change(status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1)

@@ -292,8 +292,7 @@ def _schema(name: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
         _name_times(mi.type_info(annotation), schema, defs, seen)
     properties: dict[str, Any] = {}
     for parameter, schema in zip(parameters, schemas, strict=True):
-        default = {} if parameter.default is _NO_DEFAULT else {"default": wire(parameter.default)}
-        properties[parameter.name] = {**schema, **default}
+        properties[parameter.name] = {**schema, **_default(parameter)}
     return {
         "$schema": _DIALECT,
         "title": name,
@@ -303,6 +302,31 @@ def _schema(name: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
         "additionalProperties": False,
         **({"$defs": defs} if defs else {}),
     }
+
+
+def _default(parameter: Parameter) -> dict[str, Any]:
+    """What the schema says of it; of NaN and the like nothing, which a form could not show."""
+    if parameter.default is _NO_DEFAULT:
+        return {}
+    written = wire(parameter.default)
+    return {} if type(written) is dict and isinstance(from_wire(written), float) else {"default": written}
+
+
+def _key_schema(info: mi.Type) -> dict[str, Any]:
+    """The schema of a dict's keys that are not plain text; msgspec names them only when they are."""
+    match info:
+        case mi.IntType():
+            return {"pattern": "^-?(0|[1-9][0-9]*)$"}
+        case mi.DateType():
+            return {"format": "date"}
+        case mi.UUIDType():
+            return {"format": "uuid"}
+        case mi.EnumType(cls=cls):
+            return {"enum": [str(member.value) for member in cls]}
+        case mi.LiteralType(values=values):
+            return {"enum": [str(value) for value in values]}
+        case _:
+            return {}
 
 
 def _name_times(info: mi.Type, schema: dict[str, Any], defs: dict[str, Any], seen: set[str]) -> None:
@@ -321,6 +345,8 @@ def _name_times(info: mi.Type, schema: dict[str, Any], defs: dict[str, Any], see
             if zone is not None:
                 schema[TIMEZONE] = "required" if zone else "forbidden"
         case _:
+            if isinstance(info, mi.DictType) and (names := _key_schema(info.key_type)):
+                schema["propertyNames"] = names
             for part, place in _places(info, schema):
                 _name_times(part, place, defs, seen)
 

@@ -72,6 +72,13 @@ def _at(module: str, qualname: str) -> Any:
     return found
 
 
+def class_of(method: Callable[..., Any]) -> type[Any] | None:
+    """The class that a function was written in."""
+    module, qualname = home_of(method)
+    found = _at(module, qualname.rpartition(".")[0]) if module in sys.modules else None
+    return cast("type[Any]", found) if isinstance(found, type) else None
+
+
 def leads_to(found: Any, task: Any) -> bool:
     """Whether it is the task, or a function that functools.wraps has put around it."""
     while found is not task:

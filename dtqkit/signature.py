@@ -69,7 +69,10 @@ class Signature:
     """The parameters of one function, checked when it becomes a task."""
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
-        parameters, wants_context = _parameters(fn, name)
+        found = _written(fn, name)
+        #: Whether it is a method, whose object is no part of the payload.
+        self.is_method: bool = bool(found) and _is_method(fn, found[0], name)
+        parameters, wants_context = _parameters(fn, name, found[self.is_method :])
         self.parameters: tuple[Parameter, ...] = parameters
         self.wants_context: bool = wants_context
         self.schema: Mapping[str, Any] = _schema(name, self.parameters)
@@ -149,18 +152,21 @@ def _reader(kind: Any) -> Callable[[Any, Any], Any]:
     return msgspec.convert if is_plain(kind) else _read
 
 
-def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...], bool]:
-    """The payload's parameters, and whether a Context comes before them."""
+def _written(fn: Callable[..., Any], name: str) -> list[inspect.Parameter]:
     try:
-        signature = inspect.signature(fn)
+        return list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
         raise TaskDefinitionError(f"{name}: {shown(fn)} has no signature; wrap it in a function") from None
+
+
+def _parameters(
+    fn: Callable[..., Any], name: str, given: list[inspect.Parameter]
+) -> tuple[tuple[Parameter, ...], bool]:
+    """The payload's parameters, and whether a Context comes before them."""
     found: list[Parameter] = []
     wants_context = False
-    for position, parameter in enumerate(signature.parameters.values()):
+    for position, parameter in enumerate(given):
         where = f"{name}: parameter {parameter.name!r}"
-        if not position:
-            _check_not_method(fn, parameter, name)
         annotation = foreign.adapted(_resolved(fn, parameter.name, parameter.annotation, where))
         if _is_context(annotation):
             if position or parameter.kind is parameter.KEYWORD_ONLY:
@@ -175,15 +181,20 @@ def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...
     return tuple(found), wants_context
 
 
-def _check_not_method(fn: Callable[..., Any], first: inspect.Parameter, name: str) -> None:
-    """A method's own object is an argument like any other until the class is there."""
+def _is_method(fn: Callable[..., Any], first: inspect.Parameter, name: str) -> bool:
+    """Whether it was written in a class, with `self`. What only looks so is refused: it would be an argument."""
+    if first.name not in ("self", "cls"):
+        return False
     owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
-    in_class = bool(owner) and not owner.endswith("<locals>")
-    if first.name in ("self", "cls") and (in_class or first.annotation is first.empty):
+    in_class = bool(owner) and not owner.endswith("<locals>") and inspect.isfunction(fn)
+    if in_class and first.name == "self":
+        return True
+    if in_class or first.annotation is first.empty:
         raise TaskDefinitionError(
-            f"{name}: a method: {first.name!r} would be part of the payload; use a @staticmethod, or a function that "
-            "makes the object"
+            f"{name}: {first.name!r} would be part of the payload; use a @staticmethod, queue.task(Class.method) of a "
+            "@classmethod, or a function that makes the object"
         )
+    return False
 
 
 def _returned(fn: Callable[..., Any], name: str) -> Any:

@@ -19,6 +19,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, TypeAlias, cast
 
 import msgspec
@@ -176,6 +177,8 @@ class Task(Generic[P, R_co, F_co]):
 
     def bind_payload(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The payload for these arguments: a new dict of JSON values. InvalidPayload unless they fit."""
+        if self._signature.is_method:
+            self._owner_class()
         return self._signature.bind(self.name, args, kwargs)
 
     def check_payload(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +197,37 @@ class Task(Generic[P, R_co, F_co]):
 
     def call(self, context: Context, arguments: Mapping[str, Any]) -> Any:
         """Call the function with decoded arguments, and the context if it wants one."""
+        if self._signature.is_method:
+            made = self._owner_class()()
+            return self.function(made, context, **arguments) if self.wants_context else self.function(made, **arguments)
         return self.function(context, **arguments) if self.wants_context else self.function(**arguments)
+
+    # -- a method: its jobs call it on an object of their own, which the class makes without arguments
+
+    _owner: type[Any] | None = None
+
+    def __set_name__(self, owner: type[Any], _name: str) -> None:
+        if self._signature.is_method:
+            self._owner = owner
+            self._owner_class()
+
+    def __get__(self, instance: Any, _owner: type[Any] | None = None) -> Any:
+        """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
+        return self if instance is None or not self._signature.is_method else MethodType(self, instance)
+
+    def _owner_class(self) -> type[Any]:
+        """The class whose objects have this method. TaskDefinitionError when it cannot be found or called."""
+        owner = self._owner or origin.class_of(self.function)
+        if owner is None:
+            raise TaskDefinitionError(f"{self.name}: a method whose class cannot be found: use a @staticmethod")
+        try:
+            inspect.signature(owner).bind()
+        except (TypeError, ValueError) as error:
+            raise TaskDefinitionError(
+                f"{self.name}: a method needs an object, and a worker cannot make a {owner.__qualname__}() ({error}): use a "
+                "@staticmethod, or a function that makes the object"
+            ) from None
+        return owner
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """A call that can be submitted, alone or with many. InvalidPayload, naming the argument, unless they fit."""

@@ -213,7 +213,7 @@ class Task(Generic[P, R_co, F_co]):
 
     def __get__(self, instance: Any, _owner: type[Any] | None = None) -> Any:
         """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
-        return self if instance is None or not self._signature.is_method else MethodType(self, instance)
+        return self if instance is None or not self._signature.is_method else MethodType(cast("Any", self), instance)
 
     def _owner_class(self) -> type[Any]:
         """The class whose objects have this method. TaskDefinitionError when it cannot be found or called."""
@@ -224,8 +224,8 @@ class Task(Generic[P, R_co, F_co]):
             inspect.signature(owner).bind()
         except (TypeError, ValueError) as error:
             raise TaskDefinitionError(
-                f"{self.name}: a method needs an object, and a worker cannot make a {owner.__qualname__}() ({error}): use a "
-                "@staticmethod, or a function that makes the object"
+                f"{self.name}: a method needs an object, and a worker cannot make a {owner.__qualname__}() ({error}): "
+                "use a @staticmethod, or a function that makes the object"
             ) from None
         return owner
 

@@ -126,8 +126,6 @@ def _is_key(info: mi.Type) -> bool:
     match info:
         case mi.UnionType(types=members):
             return all(map(_is_key, members))
-        case mi.CustomType(cls=cls):
-            return foreign.reads(cls)
         case _:
             return isinstance(info, _KEYS)
 

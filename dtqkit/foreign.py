@@ -33,13 +33,18 @@ _SCALARS: Final[Mapping[str, tuple[type[Any], Schema]]] = {
 _CONTAINERS: Final = (list, tuple, set, frozenset, dict)
 
 
-class _OnlyBools(type):
+class _Keyed(type):
+    """A dict with keys that msgspec does not read from text; to msgspec, a type of somebody else's."""
+
+    key: type[Any]
+    value: Any
+
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, bool)
+        return isinstance(instance, dict)
 
 
-class BoolKey(metaclass=_OnlyBools):
-    """Stands for bool where it is a dict's key, which msgspec does not read from text."""
+def _keyed(key: type[Any], value: Any) -> type[Any]:
+    return _Keyed(f"dict[{key.__name__}, …]", (), {"key": key, "value": value})
 
 
 def adapted(annotation: Any) -> Any:
@@ -55,8 +60,8 @@ def adapted(annotation: Any) -> Any:
     if origin not in _CONTAINERS:
         return annotation
     wanted = tuple(arg if arg is Ellipsis else adapted(arg) for arg in args)
-    if origin is dict and wanted[0] is bool:
-        wanted = (BoolKey, wanted[1])
+    if origin is dict and (wanted[0] is bool or reads(wanted[0])):
+        return _keyed(*wanted)
     return annotation if wanted == args else cast("Any", origin)[wanted]
 
 
@@ -76,7 +81,7 @@ def _built_in(kind: Any) -> Any:
 def reads(kind: Any) -> bool:
     """Whether `read` can make a `kind`."""
     return isinstance(kind, type) and (
-        kind is BoolKey
+        isinstance(kind, _Keyed)
         or _numpy_scalar(kind) is not None
         or issubclass(kind, (pathlib.PurePath, loaded("pydantic", "BaseModel"), loaded("numpy", "ndarray")))
         or issubclass(kind, (loaded("pandas", "Timestamp"), loaded("pandas", "Timedelta")))
@@ -85,10 +90,21 @@ def reads(kind: Any) -> bool:
 
 def read(kind: type[Any], value: Any) -> Any:
     """msgspec's `dec_hook`: a `kind` of a JSON value. Raises ValueError when it is none."""
-    if kind is BoolKey:
-        if value not in ("true", "false"):
-            raise ValueError("Expected `true` or `false`")
-        return value == "true"
+    try:
+        return _read(kind, value)
+    except msgspec.ValidationError as error:  # as it is, it would not get the place of `value`
+        raise ValueError(str(error)) from None
+
+
+def _read(kind: type[Any], value: Any) -> Any:
+    if isinstance(kind, _Keyed):
+        if not isinstance(value, dict):
+            raise ValueError(f"Expected `object`, got `{type(value).__name__}`")  # noqa: TRY004 - msgspec's kind
+        found = cast("dict[str, Any]", value)
+        return {
+            _read_key(kind.key, key): msgspec.convert(item, kind.value, dec_hook=read, str_keys=True)
+            for key, item in found.items()
+        }
     if issubclass(kind, loaded("pydantic", "BaseModel")):
         return _model(kind, value)
     if issubclass(kind, loaded("numpy", "ndarray")):
@@ -101,6 +117,15 @@ def read(kind: type[Any], value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # noqa: TRY004 - msgspec's kind of error
     return kind(value)
+
+
+def _read_key(kind: type[Any], text: str) -> Any:
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError("Expected keys `true` and `false`")
+        return text == "true"
+    scalar = _numpy_scalar(kind)
+    return _read(kind, text) if scalar is None else kind(msgspec.convert(text, scalar[0], strict=False))
 
 
 def _model(kind: Any, value: Any) -> Any:
@@ -129,8 +154,8 @@ def _numpy_scalar(kind: type[Any]) -> tuple[type[Any], Schema] | None:
 
 def schema_of(kind: type[Any], defs: dict[str, Schema]) -> Schema:
     """The JSON Schema of what `read` takes; what it refers to is added to `defs`."""
-    if kind is BoolKey:
-        return {"enum": ["true", "false"]}
+    if isinstance(kind, _Keyed):
+        return {"type": "object", **({"propertyNames": {"enum": ["true", "false"]}} if kind.key is bool else {})}
     if issubclass(kind, loaded("pydantic", "BaseModel")):
         prefix = kind.__name__
         template = f"#/$defs/{prefix}.{{model}}"

@@ -201,18 +201,15 @@ def _returned(fn: Callable[..., Any], name: str) -> Any:
     """The return annotation, or Any where results cannot be converted to it."""
     where = "the result"
     try:
-        returned = foreign.adapted(_resolved(fn, "return", inspect.signature(fn).return_annotation, where))
+        returned = _resolved(fn, "return", inspect.signature(fn).return_annotation, where)
     except TaskDefinitionError:  # it may be of use to readers alone
         return Any
     if (bad := never_recorded(returned)) is not None:
         raise TaskDefinitionError(
             f"{name}: it returns {spelled(returned)}, and {class_name(bad)} has no JSON form: {cure_of_class(bad)}"
         )
-    try:
-        _check_type(returned, where)
-    except TaskDefinitionError:
-        return Any
-    return returned
+    returned = foreign.adapted(returned)
+    return Any if why_unreadable(returned) is not None else returned
 
 
 def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) -> Any:

@@ -25,6 +25,7 @@ from dtqkit.events import Depths, Heartbeat, JobEvent, ProgressEvent
 from dtqkit.jobs import Job, Status
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
+from dtqkit.values import from_wire
 from dtqkit.wait import Waiter
 
 P = ParamSpec("P")
@@ -81,7 +82,7 @@ class AsyncJobHandle(Generic[R]):
             raise TimeoutError(
                 f"job {self.id} ({self._job.task}) is not over after {timeout:g} s; last heard of: {self._job.status}"
             ) from None
-        return result if self._decode is None else self._decode(result)
+        return from_wire(result) if self._decode is None else self._decode(result)
 
     async def over(self) -> Job:
         """The job once it is over, however it ended."""

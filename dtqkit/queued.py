@@ -12,6 +12,7 @@ from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, CallOptions, Context, Task, check_name, options_of
+from dtqkit.values import shown
 
 if TYPE_CHECKING:
     from dtqkit.sync import TaskQueue
@@ -148,7 +149,10 @@ class Decorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
-        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
+        name = self._name if self._name is not None else getattr(function, "__name__", None)
+        if name is None:
+            raise TaskDefinitionError(f"{shown(function)} has no name of its own: give the task one, name=…")
+        check_name(name)
         made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
         if self._queue is not None:
             self._queue.add(made)

@@ -44,6 +44,7 @@ from dtqkit.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.packing import pack
 from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
 from dtqkit.values import Json
 
@@ -145,7 +146,7 @@ class DirectControl:
         doc: Document = {
             "_id": ObjectId(),
             "task": submission.task,
-            "payload": payload,
+            "payload": pack(payload),
             "priority": submission.priority or options.priority,
             "status": "pending",
             "max_attempts": submission.max_attempts or options.max_attempts,

@@ -18,6 +18,7 @@ from bson import ObjectId
 
 from dtqkit.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
 from dtqkit.lifecycle import Change
+from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[dict[str, Any]]
@@ -33,6 +34,9 @@ def to_job(doc: Document) -> Job:
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
     fields.pop("claim", None)
+    fields["payload"] = unpack(doc["payload"])
+    if "result" in doc:
+        fields["result"] = unpack(doc["result"])
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
     if log := doc.get("log"):
@@ -125,7 +129,7 @@ def renewing(lease_s: float) -> Pipeline:
 
 def completing(change: Change) -> Document:
     """The settle of a success. It needs nothing of the document, so that equal ones can share a write."""
-    fields: Document = {"status": "completed", "result": change.result, "run_ms": change.run_ms}
+    fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
         fields["start_ms"] = change.start_ms
     return {

@@ -264,7 +264,7 @@ class Worker:
         known = {ref: task for task in self._registry if (ref := task.ref) is not None}
         return wire.Setup(
             app=self._app,
-            refs=[ref for ref, task in known.items() if not task.is_async and task.defaults.isolation != "thread"],
+            tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
             known=list(known),
             settings=msgspec.to_builtins(self._settings),
             argv=sys.argv,

@@ -71,7 +71,7 @@ class DirectControl:
         self._follower = Follower(self._broker)
         self._known = KnownTasks(self._store)
         self._lookups = Lookups(self.get_many)
-        self._stats: Shared[control.Stats] = Shared()
+        self._stats: Shared[control.Stats] = Shared(good_for=4.0)
         self._totals: Shared[control.Totals] = Shared()
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,4 +1,8 @@
-"""Counts over any window: the minutes that are closed, and the rest from the jobs. Exact at the time of asking."""
+"""Counts over any window: the minutes that are closed, and the rest from the jobs. Exact at the time of asking.
+
+Up to now means up to the last that is there: processes know MongoDB's time to some milliseconds only, and what one has
+counted, the next must count too.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What was counted from `since` until before `until`, and in each of the last whole minutes."""
+    """What was counted from `since` to now, which is `until`, and in each of the last whole minutes."""
 
     since: datetime
     until: datetime
@@ -47,7 +51,7 @@ async def total(store: Store) -> tuple[datetime, Counts]:
     """All that was ever counted, until now."""
     until, counts = await covered(store)
     now = store.now()
-    rest = await store.minutes.count(until, now)
+    rest = await store.minutes.count(until)
     for at in sorted(rest):
         counts = add(counts, rest[at])
     return now, counts
@@ -61,13 +65,11 @@ async def window(store: Store, window_s: float) -> Window:
     shown = minute_of(now) - SHOWN * MINUTE
     if closed >= first:
         tail, edge, whole = await asyncio.gather(
-            store.minutes.count(closed, now), store.minutes.count(since, first), store.minutes.between(first, closed)
+            store.minutes.count(closed), store.minutes.count(since, first), store.minutes.between(first, closed)
         )
         counts = _sum(edge) + whole + _sum(tail)
     else:
-        tail, all_of_it = await asyncio.gather(
-            store.minutes.count(max(closed, shown), now), store.minutes.count(since, now)
-        )
+        tail, all_of_it = await asyncio.gather(store.minutes.count(max(closed, shown)), store.minutes.count(since))
         counts = _sum(all_of_it)
     before, docs = await store.minutes.series(shown, closed)
     return Window(since, now, counts, _series(shown, before, docs, tail))

@@ -11,10 +11,8 @@ from dtqkit.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-#: A look that took longer than this (in seconds) is good for so many times as long again: it never takes more than a
-#: fifth of the time.
-CHEAP_S: Final = 0.05
-_GOOD_FOR: Final = 4.0
+#: A look that took longer than this (in seconds) is expensive.
+CHEAP_S: Final = 0.1
 #: Different questions that are remembered.
 _KEPT: Final = 16
 
@@ -27,9 +25,12 @@ class _Look(Generic[T]):
 
 
 class Shared(Generic[T]):
-    """An answer is of a look that began after it was asked for, or, where looks are expensive, shortly before."""
+    """An answer is of a look that began after it was asked for; or before, where looks are expensive: one that took
+    long is good for `good_for` times as long again.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, good_for: float = 0.0) -> None:
+        self._good_for = good_for
         self._looks: OrderedDict[Hashable, _Look[T]] = OrderedDict()
 
     async def get(self, key: Hashable, look: Callable[[], Awaitable[T]]) -> T:
@@ -47,7 +48,7 @@ class Shared(Generic[T]):
                 except StoreUnavailable as error:  # which is not better when it is asked for more often
                     shared.answer = error
                 took = clock() - shared.began
-                shared.good_until = clock() + (_GOOD_FOR * took if took > CHEAP_S else 0.0)
+                shared.good_until = clock() + (self._good_for * took if took > CHEAP_S else 0.0)
             answer = shared.answer
         if isinstance(answer, StoreUnavailable):
             raise answer

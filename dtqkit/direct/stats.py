@@ -57,7 +57,7 @@ class Ends(msgspec.Struct):
 async def stats(store: Store, depths: Depths, window_s: float) -> Stats:
     """Counts, waits and runs of the last `window_s` seconds; a forecast for each lane."""
     seen = await window(store, window_s)
-    ends = Ends(await store.jobs.ended(seen.since, seen.until, SAMPLE))
+    ends = Ends(await store.jobs.ended(seen.since, SAMPLE))
     counts = summed(seen.counts)
     ended = counts["completed"] + counts["failed"]
     lanes = await asyncio.gather(*(_forecast(store, lane, depths, seen, ends) for lane in PRIORITIES))
@@ -91,7 +91,7 @@ async def _forecast(store: Store, lane: Priority, depths: Depths, seen: Window, 
     of_lane = ends.of(lane)
     all_looked_at = ends.count < SAMPLE
     if waiting and not all_looked_at and of_lane.count < MIN_ENDS:
-        of_lane = Ends(await store.jobs.ended(seen.since, seen.until, _LANE_SAMPLE, lane=lane))
+        of_lane = Ends(await store.jobs.ended(seen.since, _LANE_SAMPLE, lane=lane))
         all_looked_at = of_lane.count < _LANE_SAMPLE
     ends_ms = of_lane.ends_ms
     begin_ms = of_lane.first_start_ms

@@ -279,12 +279,12 @@ class Jobs:
             found = await self._jobs.find(query, {"_id": 1}).sort("_id", DESCENDING).skip(n).limit(1).to_list()
         return found[0]["_id"] if found else None
 
-    async def ended(self, since: datetime, until: datetime, limit: int, *, lane: str | None = None) -> list[Document]:
-        """The newest `limit` jobs that completed or failed from `since` until before `until`, by task and priority.
+    async def ended(self, since: datetime, limit: int, *, lane: str | None = None) -> list[Document]:
+        """The newest `limit` jobs that completed or failed since then, by task and priority.
 
         Ends and starts in ms from `since`, waits and runs in ms; of what never ran, there is no start, wait or run.
         """
-        query: Document = {"ended_at": {"$gte": since, "$lt": until}, "status": {"$in": ["completed", "failed"]}}
+        query: Document = {"ended_at": {"$gte": since}, "status": {"$in": ["completed", "failed"]}}
         if lane is not None:
             query["priority"] = lane
         pipeline: list[Document] = [

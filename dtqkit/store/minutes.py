@@ -81,8 +81,8 @@ class Minutes:
 
     # -- counting the jobs
 
-    async def count(self, since: datetime, until: datetime) -> dict[datetime, Counts]:
-        """From the jobs: what happened from `since` until before `until`, by minute; a time is counted in one only.
+    async def count(self, since: datetime, until: datetime | None = None) -> dict[datetime, Counts]:
+        """From the jobs: what happened from `since` until before `until` (None: by now), by minute.
 
         Raises StoreUnavailable when it takes too long, as it may while the index is still being built.
         """
@@ -255,7 +255,7 @@ def add(known: Counts, more: Counts) -> Counts:
     return both
 
 
-def _counting(jobs: str, since: datetime, until: datetime) -> list[Document]:
+def _counting(jobs: str, since: datetime, until: datetime | None) -> list[Document]:
     """A pipeline on the jobs: {_id: {at, what, priority, task}, n}."""
 
     def grouped(at: Any, what: str) -> Document:
@@ -264,8 +264,12 @@ def _counting(jobs: str, since: datetime, until: datetime) -> list[Document]:
             "$group": {"_id": {"at": minute, "what": what, "priority": "$priority", "task": "$task"}, "n": {"$sum": 1}}
         }
 
-    within = {"$gte": since, "$lt": until}
-    submitted = [{"$match": {"_id": {"$gte": _id_from(since), "$lt": _id_from(until)}}}, grouped("$_id", "submitted")]
+    within: Document = {"$gte": since}
+    ids: Document = {"$gte": _id_from(since)}
+    if until is not None:
+        within["$lt"] = until
+        ids["$lt"] = _id_from(until)
+    submitted = [{"$match": {"_id": ids}}, grouped("$_id", "submitted")]
     requeued = [
         {"$match": {"failed_at": {"$elemMatch": within}}},
         {"$unwind": "$failed_at"},

@@ -41,6 +41,8 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     progress: float | None = None
     message: str = ""
     log: tuple[str, ...] = ()
+    #: When the first line of its task ran.
+    started_at: datetime | None = None
 
 
 class Depths(msgspec.Struct, frozen=True, kw_only=True):

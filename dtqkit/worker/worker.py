@@ -242,7 +242,8 @@ class Worker:
             outcome = Released(None)
         self._lend_slot_of(held, ())
         held.over = True
-        self._proven(claimed.claim)
+        if claimed.job.losses:
+            self._proven(claimed.claim)
         started = attempt.started
         self._slots.ran(held.kind, claimed.claim, begun=started is not None, borrowed=claimed.borrowed)
         if self._slots.lent:

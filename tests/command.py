@@ -87,6 +87,18 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def workers_under(pid: int) -> set[int]:
+    """The worker processes that the supervisor `pid` keeps."""
+    return {child for child in _children(pid) if b"worker" in _command_line(child)}
+
+
+def _command_line(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def living(pids: set[int]) -> set[int]:
     """Those that have not ended (a zombie has)."""
     return {pid for pid in pids if _state(pid) not in ("", "Z", "X")}

@@ -89,7 +89,12 @@ def _children(pid: int) -> list[int]:
 
 def workers_under(pid: int) -> set[int]:
     """The worker processes that the supervisor `pid` keeps."""
-    return {child for child in _children(pid) if b"worker" in _command_line(child)}
+    return children_with(pid, b"worker")
+
+
+def children_with(pid: int, word: bytes) -> set[int]:
+    """The children of `pid` that have such an argument, or one that ends with it."""
+    return {child for child in _children(pid) if any(part.endswith(word) for part in _command_line(child))}
 
 
 def _command_line(pid: int) -> list[bytes]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
-import time
 
 from dtqkit import TaskQueue, task
+from tests.gil import hold_gil
 
 
 @task(max_attempts=1)
@@ -27,20 +26,6 @@ async def exit_status_async(status: int) -> int:
     plain = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])  # noqa: ASYNC220 - on purpose
     await asyncio.sleep(3.0)
     return status if await process.wait() == plain.wait() == status else -1
-
-
-def hold_gil(seconds: float) -> float:
-    """One call into C that keeps the GIL for about so long; returns for how long it did."""
-    letters, took = 16, 0.0
-    while took < seconds / 8:
-        letters, began = letters + 1, time.perf_counter()
-        re.match(r"(a+)+$", "a" * letters + "b")
-        took = time.perf_counter() - began
-    while took < seconds * 0.75:
-        letters, took = letters + 1, took * 2
-    began = time.perf_counter()
-    re.match(r"(a+)+$", "a" * letters + "b")
-    return time.perf_counter() - began
 
 
 @task(max_attempts=1)

@@ -20,6 +20,7 @@ from dtqkit.lifecycle import Change, Failure, Outcome, decide
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.worker.fetch import Claimed
+from dtqkit.worker.joblog import JobLog
 from dtqkit.worker.trail import Trail
 
 log = logging.getLogger("dtqkit.worker")
@@ -51,11 +52,13 @@ class Settler:
         *,
         settled: Callable[[list[Claimed]], None],
         rng: random.Random,
+        log_jobs: bool = False,
     ) -> None:
         self._broker = broker
         self._store = store
         self._settled = settled
         self._rng = rng
+        self._job_log = JobLog(enabled=log_jobs)
         self._ends: list[End] = []
         self._arrived = asyncio.Event()
         self._closing = False
@@ -79,6 +82,7 @@ class Settler:
                 batch, self._ends = self._ends[:MAX_BATCH], self._ends[MAX_BATCH:]
                 await self._settle(batch)
             if self._closing:
+                self._job_log.close()
                 return
 
     async def _settle(self, batch: list[End]) -> None:
@@ -88,6 +92,7 @@ class Settler:
         for end in done:
             self.completed += end.change.status == "completed"
             self.failed += end.change.ending in ("failed", "timeout", "crashed")
+            self._job_log.ended(end.claimed.job, end.change, end.claimed.job.started_at)
         if refused:
             log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(refused))
         await self._tell(done)

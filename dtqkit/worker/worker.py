@@ -92,7 +92,13 @@ class Worker:
         )
         self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
         self._executor = Executor(registry, self._pool, settings.max_result)
-        self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
+        self._settler = Settler(
+            broker,
+            store,
+            settled=self._settled,
+            rng=random.Random() if rng is None else rng,
+            log_jobs=settings.log_jobs,
+        )
         self._live = Live(broker, self._trails)
         self._beat = Beat(settings, self._compose, self._on_beat)
 

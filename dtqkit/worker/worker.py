@@ -118,7 +118,7 @@ class Worker:
             awaited=self._awaited,
         )
         self._executor = Executor(registry, self._pool, settings.max_result)
-        self._settler = Settler(broker, store, settled=self._settled, rng=rng)
+        self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._live = Live(broker, self._begun_ones)
         self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
 

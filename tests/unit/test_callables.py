@@ -91,7 +91,7 @@ async def coroutine(n: int) -> int:
         (Task(nested(), "a"), "thread"),
         (Task(functools.partial(at_top, 1), "a"), "thread"),
     ],
-    ids=lambda one: str(one),
+    ids=str,
 )
 def test_a_task_alone_runs_in_a_process_if_another_one_can_import_it(task: Task[..., Any], expected: str) -> None:
     assert task.runs_as == expected
@@ -209,8 +209,8 @@ def counts_up(n: int):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("function", "part"),
     [
-        (lambda cls, n: n, "'cls' would be part of the payload"),
-        (lambda self, n: n, "'self' would be part of the payload"),
+        (lambda cls, n: (cls, n), "'cls' would be part of the payload"),
+        (lambda self, n: (self, n), "'self' would be part of the payload"),
         (Owner.__dict__["made"], "classmethod"),
         (len, "positional-only"),
         (lambda *args: args, "functools.wraps"),

@@ -172,7 +172,7 @@ class AsyncTaskQueue:
         if control is None:
             from dtqkit.direct import DirectControl  # with the drivers: half of the time that an import would take
 
-            control = DirectControl(settings or Settings.from_env(), self.registry)
+            control = DirectControl(settings or Settings.default(), self.registry)
         self.control: Control = control
         self._waiter = Waiter(control)
 

@@ -208,9 +208,11 @@ class Task(Generic[P, R_co, F_co]):
             self._owner = owner
             self._owner_class()
 
-    def __get__(self, instance: Any, _owner: type[Any] | None = None) -> Any:
-        """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
-        return self if instance is None or not self._signature.is_method else MethodType(cast("Any", self), instance)
+    if not TYPE_CHECKING:  # to a checker, a task in a class is what it is elsewhere
+
+        def __get__(self, instance, owner=None):
+            """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
+            return self if instance is None or not self._signature.is_method else MethodType(self, instance)
 
     def _owner_class(self) -> type[Any]:
         """The class whose objects have this method. TaskDefinitionError when it cannot be found or called."""

@@ -186,8 +186,11 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
     backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
-    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what cannot be
-    imported). Raises TaskDefinitionError when the function cannot be a task.
+    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what no child can
+    import, which the worker's log tells). A child imports the worker's APP: whatever that registers, closures, partials
+    and bound methods too, runs in one; a script's and a notebook's functions do not. A method's jobs call it on an
+    object that its class makes without arguments. Raises TaskDefinitionError when the function cannot be a task, when
+    what it says that it returns has no JSON form, and when the isolation that it asks for cannot be had.
     """
     decorator = Decorator(None, options.pop("name", None), options)
     return decorator if function is None else decorator(function)

@@ -135,16 +135,12 @@ class Task(Generic[P, R_co, F_co]):
         return self.runs_where(importable=self.ref is not None)
 
     def runs_where(self, *, importable: bool) -> RunsAs:
-        """The same; TaskDefinitionError when a process is asked for and cannot be had."""
+        """The same, for who knows whether a child can have it. A process that was asked for is never a thread."""
         if self.is_async:
             return "coroutine"
-        if self.defaults.isolation == "thread":
-            return "thread"
-        if importable:
-            return "process"
-        if self.defaults.isolation == "process":
-            raise self._no_process()
-        return "thread"
+        if self.defaults.isolation == "auto":
+            return "process" if importable else "thread"
+        return self.defaults.isolation
 
     def why_not_importable(self) -> str:
         """In words for its author."""
@@ -153,10 +149,11 @@ class Task(Generic[P, R_co, F_co]):
     def _check_isolation(self) -> None:
         # A module that is being imported has no attribute for it yet.
         if self.defaults.isolation == "process" and not self.made_by_import and self.ref is None:
-            raise self._no_process()
+            raise TaskDefinitionError(self.no_process())
 
-    def _no_process(self) -> TaskDefinitionError:
-        return TaskDefinitionError(
+    def no_process(self) -> str:
+        """That it asks for a process and cannot have one, why, and what to do."""
+        return (
             f"{self.name}: isolation is 'process', but no child process could import it: {self.why_not_importable()}; "
             "put the function in a module, at its top level, or leave isolation out"
         )
@@ -211,9 +208,11 @@ class Task(Generic[P, R_co, F_co]):
             self._owner = owner
             self._owner_class()
 
-    def __get__(self, instance: Any, _owner: type[Any] | None = None) -> Any:
-        """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
-        return self if instance is None or not self._signature.is_method else MethodType(cast("Any", self), instance)
+    if not TYPE_CHECKING:  # to a checker, a task in a class is what it is elsewhere
+
+        def __get__(self, instance, owner=None):
+            """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
+            return self if instance is None or not self._signature.is_method else MethodType(self, instance)
 
     def _owner_class(self) -> type[Any]:
         """The class whose objects have this method. TaskDefinitionError when it cannot be found or called."""
@@ -255,17 +254,18 @@ class TaskRegistry:
         return task in self._of_app or task.ref is not None
 
     def runs_as(self, task: Task[..., Any]) -> RunsAs:
-        """Where its jobs run. TaskDefinitionError when it asks for a process and none could have it."""
+        """Where its jobs run."""
         return task.runs_where(importable=self.importable(task))
 
     def in_threads(self) -> list[str]:
-        """A line for the log about each task that runs in a thread without having asked for one."""
+        """A line for the log about each task that runs in a thread without having asked for one, or cannot run."""
+        lost = [task for task in self if not task.is_async and not self.importable(task)]
         return [
             f"task {task.name} runs in a thread, since no child process can import it ({task.why_not_importable()}): "
             "it cannot be killed at its timeout, and shares this process's memory and interpreter lock"
-            for task in self
-            if not task.is_async and task.defaults.isolation == "auto" and not self.importable(task)
-        ]
+            for task in lost
+            if task.defaults.isolation == "auto"
+        ] + [f"task {task.no_process()}" for task in lost if task.defaults.isolation == "process"]
 
     def add(self, task: Task[..., Any]) -> None:
         """Register; the same function again (a notebook cell run again) takes the place of its older self.

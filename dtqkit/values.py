@@ -16,6 +16,7 @@ from dtqkit.errors import InvalidPayload, InvalidResult
 from dtqkit.plain import INT_MAX, INT_MIN, Unfit, no_json, shown, simpler, step_for, type_name
 
 __all__ = [
+    "FLOAT",
     "INT_MAX",
     "INT_MIN",
     "MAX_DEPTH",

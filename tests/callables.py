@@ -1,4 +1,6 @@
-"""Tasks made in all the ways that people make them. `tests.callables:queue` is an APP; TASKS are by how they were made."""
+"""Tasks made in all the ways that people make them; TASKS has them by how. `tests.callables:queue` is an APP."""
+
+# ruff: noqa: ARG002, ARG003, ARG004, ARG005 - what is told is where they run
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
-from dtqkit.errors import UnknownTask
+from dtqkit.errors import TaskDefinitionError
 from dtqkit.tasks import Task, TaskRegistry, find_task
 from dtqkit.worker.wire import Setup
 
@@ -35,7 +35,9 @@ class Tasks:
         if name not in self._found:
             task = self._of_app.find(name) if self._of_app is not None else None
             if task is None and not ref:
-                raise UnknownTask(name)
+                raise TaskDefinitionError(
+                    f"{name}: no child process can import it: put it in a module, at its top level"
+                )
             self._found[name] = find_task(ref, name) if task is None else task
             self._attach(self._found[name])
         return self._found[name]

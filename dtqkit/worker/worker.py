@@ -67,6 +67,7 @@ class Worker:
         name: str,
         lanes: Sequence[Priority],
         app: str | None = None,
+        outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
     ) -> None:
@@ -97,7 +98,14 @@ class Worker:
             holds=self._holds,
             rng=random.Random() if rng is None else rng,
         )
-        self._pool = Pool(settings.child_count, settings.child_jobs, self._setup, self._watch, changed=self._slots.wake)
+        self._pool = Pool(
+            settings.child_count,
+            settings.child_jobs,
+            self._setup,
+            self._watch,
+            changed=self._slots.wake,
+            outdated=outdated,
+        )
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
         self._live = Live(broker, self._trails)

@@ -34,6 +34,7 @@ async def work(
     name: str,
     lanes: Sequence[Priority],
     app: str | None = None,
+    outdated: Callable[[Sequence[str]], bool] | None = None,
     stop: asyncio.Event,
     started: Callable[[], None] | None = None,
 ) -> None:
@@ -55,7 +56,9 @@ async def work(
         def heard(pulse: Pulse) -> None:
             leader.heard(pulse.led, pulse.scores)
 
-        worker = Worker(settings, broker, store, registry, name=name, lanes=lanes, app=app, rng=rng, heard=heard)
+        worker = Worker(
+            settings, broker, store, registry, name=name, lanes=lanes, app=app, outdated=outdated, rng=rng, heard=heard
+        )
         working = asyncio.create_task(worker.run(), name=f"worker {name}")
         leading = asyncio.create_task(leader.run(), name=f"leader {name}")
         stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")

@@ -276,6 +276,12 @@ async def block(seconds: float) -> str:
     return "blocked"
 
 
+@task(max_attempts=1, isolation="thread", timeout_s=3)
+def block_in_thread(seconds: float) -> None:
+    """Blocks its thread in C, where nothing reaches it."""
+    time.sleep(seconds)
+
+
 @task(backoff_s=0.01)
 def ledger(path: str, line: str, seconds: float = 0.0) -> None:
     """Append a line to a file, in one write, before and after the work."""

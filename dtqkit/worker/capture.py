@@ -19,7 +19,7 @@ from dtqkit.worker.context import current_job
 #: Set while a record goes to its handlers: what they write to a console, the job's log has already.
 _handling: ContextVar[bool] = ContextVar("dtqkit_handling", default=False)
 #: What a text stream has, for one that has not: a notebook's, a test's.
-_USUAL: Final = {"encoding": "utf-8", "errors": "backslashreplace", "mode": "w", "name": "<stdout>", "newlines": None}
+_USUAL: Final = {"encoding": "utf-8", "errors": "backslashreplace", "mode": "w", "newlines": None}
 _format: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s").format
 
 
@@ -99,8 +99,8 @@ class Split:
             self.stream.reconfigure(**changes)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _USUAL and not hasattr(self.stream, name):
-            return _USUAL[name]
+        if not hasattr(self.stream, name) and (name in _USUAL or name == "name"):
+            return _USUAL.get(name, f"<{('stdout', 'stderr')[self._descriptor - 1]}>")
         return getattr(self.stream, name)
 
 

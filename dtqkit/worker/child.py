@@ -71,7 +71,7 @@ class Child:
         try:
             while (message := self._receive()) is not None:
                 if isinstance(message, wire.Interrupt):
-                    self._interrupter.ask(message.job_id, message.why)
+                    self._interrupter.ask(message.job_id, message.attempt, message.why)
                 elif isinstance(message, wire.Run):
                     self._jobs.put(message)
         finally:
@@ -81,7 +81,7 @@ class Child:
             os._exit(1)
 
     def _send(self, message: wire.FromChild) -> None:
-        with self._sending:
+        with self._interrupter.held(), self._sending:
             self._sock.sendall(wire.frame(message))
 
     def _forked(self) -> None:
@@ -92,7 +92,8 @@ class Child:
     def _context(self, order: wire.Run) -> JobContext:
         def report(fraction: float | None, text: str) -> None:
             if fraction is None:
-                self._streams.log(text)
+                with self._interrupter.held():
+                    self._streams.log(text)
             else:
                 self._send(wire.Report(order.job_id, fraction, text))
 
@@ -157,10 +158,10 @@ class _Attempt:
         except BaseException as error:
             self.error = _not_begun(error)
             return
-        self.started = time.monotonic()
-        self._child.begin(order.job_id, self.started)
         try:
-            interrupter.open(order.job_id)
+            interrupter.open(order.job_id, order.attempt)
+            self.started = time.monotonic()
+            self._child.begin(order.job_id, self.started)
             value = task.call(self._context, arguments)
             interrupter.close()
             self.result = checked_result(value, order.max_result)
@@ -168,7 +169,8 @@ class _Attempt:
             interrupter.close()
             self.error = error_of(error)
         finally:
-            self.run_ms = elapsed_ms(self.started)
+            if self.started is not None:
+                self.run_ms = elapsed_ms(self.started)
 
 
 def _not_begun(error: BaseException) -> JobError:

@@ -93,6 +93,8 @@ class ChildProcess(asyncio.Protocol):
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
         #: It was killed since its job had run for too long.
         self.killed = False
+        #: What it prints while it has no job is not shown: it is the same as what the last one printed.
+        self.quiet = False
         #: Its process has ended.
         self.dead = False
         #: Its job was interrupted.
@@ -217,13 +219,16 @@ class ChildProcess(asyncio.Protocol):
             self._close_output()
 
     def _print(self, data: bytes) -> None:
-        lines = self._lines.feed(data)
-        if self._job is None:
-            self._said.extend(lines)
-            _to_stderr(lines)
-        else:
+        self._say(self._lines.feed(data))
+
+    def _say(self, lines: list[str]) -> None:
+        if self._job is not None:
             for line in lines:
                 self._job.report(None, shortened(line))
+        else:
+            self._said.extend(lines)
+            if not self.quiet:
+                _to_stderr(lines)
 
     def _drain(self) -> None:
         """What it has written until now. No more: something that it has started may go on writing."""
@@ -241,13 +246,7 @@ class ChildProcess(asyncio.Protocol):
 
     def _finish_output(self) -> None:
         """The last line of a job, or of what was said before it, may have no end."""
-        lines = self._lines.finish()
-        if self._job is None:
-            self._said.extend(lines)
-            _to_stderr(lines)
-        else:
-            for line in lines:
-                self._job.report(None, shortened(line))
+        self._say(self._lines.finish())
 
     def _close_output(self) -> None:
         if self._output is not None:
@@ -261,17 +260,19 @@ class ChildProcess(asyncio.Protocol):
         """The process, and not only its socket: what a task has forked may hold that for long."""
         if self._process is None:
             return
-        code = await self._process.wait()
-        self.dead = True
-        self._gone(self)
-        # What it had started, if it was killed alone.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await asyncio.sleep(_LAST_WORDS_S)
-        self._drain()
-        self._break(f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}")
-        self._close_output()
-        self._over.set()
+        try:
+            code = await self._process.wait()
+            self.dead = True
+            self._gone(self)
+            # What it had started, if it was killed alone.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await asyncio.sleep(_LAST_WORDS_S)
+            self._drain()
+            self._break(f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}")
+        finally:
+            self._close_output()
+            self._over.set()
 
     def _break(self, why: str) -> None:
         if self.broken:
@@ -365,7 +366,7 @@ class ChildProcess(asyncio.Protocol):
 
     def _interrupt(self, job: Conversation, why: wire.Why, timers: list[asyncio.TimerHandle]) -> None:
         self.interrupted = True
-        self.send(wire.Interrupt(job.order.job_id, why))
+        self.send(wire.Interrupt(job.order.job_id, job.order.attempt, why))
         timers.append(self._loop.call_later(grace_s(job.timeout_s), self._kill_late))
 
     def _kill_late(self) -> None:

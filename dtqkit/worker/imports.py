@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
 from dtqkit.errors import TaskDefinitionError
 from dtqkit.tasks import Task, TaskRegistry, find_task
+from dtqkit.worker.report import traceback_of
 from dtqkit.worker.wire import Setup
 
 Attach: TypeAlias = Callable[[Task[..., Any]], None]
@@ -81,8 +81,4 @@ def _loaded(ref: str) -> Any:
 
 
 def _last_lines(error: BaseException) -> str:
-    try:
-        text = "".join(traceback.format_exception(error))
-    except Exception:
-        text = f"{type(error).__name__} (which cannot be shown)"
-    return "\n".join(text.rstrip().splitlines()[-_LINES:])
+    return "\n".join(traceback_of(error).rstrip().splitlines()[-_LINES:])

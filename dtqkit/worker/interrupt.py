@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -26,8 +28,10 @@ class Interrupter:
 
     def __init__(self) -> None:
         self._main: Final = threading.main_thread().ident or 0
-        self._open: str | None = None
-        self._asked: tuple[str, Why] | None = None
+        #: The attempt, by its job's id and its number, that may be interrupted now.
+        self._open: tuple[str, int] | None = None
+        self._asked: tuple[tuple[str, int], Why] | None = None
+        self._held = False
 
     def install(self) -> None:
         """Take the signals over; in the main thread."""
@@ -45,25 +49,39 @@ class Interrupter:
             if signal.getsignal(number) in (leave_to_worker, self._on_signal):
                 signal.signal(number, usual)
 
-    def ask(self, job_id: str, why: Why) -> None:
-        """Interrupt this job, once: now, or as soon as it begins. From any thread."""
-        if self._asked is None or self._asked[0] != job_id:
-            self._asked = job_id, why
+    def ask(self, job_id: str, attempt: int, why: Why) -> None:
+        """Interrupt this attempt, once: now, or as soon as it begins. From any thread."""
+        wanted = job_id, attempt
+        if self._asked is None or self._asked[0] != wanted:
+            self._asked = wanted, why
             signal.pthread_kill(self._main, SIGNAL)
 
-    def open(self, job_id: str) -> None:
-        """From now on the job may be interrupted; raises when that was asked for already."""
-        self._open = job_id
+    def open(self, job_id: str, attempt: int) -> None:
+        """From now on the attempt may be interrupted; raises when that was asked for already."""
+        self._open = job_id, attempt
         self._strike()
 
     def close(self) -> None:
         self._open = None
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Interrupt nothing in here: a message that is cut in the middle would spoil all that come after it."""
+        if self._held or threading.get_ident() != self._main:
+            yield
+            return
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._strike()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._strike()
 
     def _strike(self) -> None:
         asked = self._asked
-        if asked is not None and asked[0] == self._open:
+        if asked is not None and asked[0] == self._open and not self._held:
             self._open = None  # once is enough: its clean-up is not interrupted
             raise TaskTimeout("ran for its timeout_s") if asked[1] == "timeout" else TaskStopped("stopped")

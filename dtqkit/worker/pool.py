@@ -56,7 +56,7 @@ class Pool:
         watch: Watch,
         *,
         changed: Callable[[], None] = _nothing,
-        outdated: Callable[[Sequence[str]], bool] = _go_on,
+        outdated: Callable[[Sequence[str]], bool] | None = None,
     ) -> None:
         self._size = size
         self._lent = 0
@@ -64,7 +64,7 @@ class Pool:
         self._setup = setup
         self._watch = watch
         self._changed = changed
-        self._outdated = outdated
+        self._outdated = outdated or _go_on
         self._idle: list[ChildProcess] = []
         self._busy: set[ChildProcess] = set()
         #: Those that still import; None for one whose process is not there yet.
@@ -143,6 +143,7 @@ class Pool:
             try:
                 child = await ChildProcess.start(setup, self._watch, self._gone)
                 self._starting.add(child)
+                child.quiet = bool(self._told)
             finally:
                 self._launching -= 1
             if self._closing:
@@ -184,6 +185,7 @@ class Pool:
         for older in [c for c in self._idle if c.errors and self._count() >= self._size + self._lent]:
             self._idle.remove(older)
             self._discard(older)
+        child.quiet = False
         self._born[child] = asyncio.get_running_loop().time()
         self._offer(child)
 
@@ -268,7 +270,10 @@ class Pool:
                 self._look.set()
                 self._changed()
         if done.error is not None:
-            return Failure(msgspec.convert(done.error, JobError), done.run_ms)
+            error = msgspec.convert(done.error, JobError)
+            if error.kind == "timeout":
+                error = msgspec.structs.replace(error, message=f"ran longer than timeout_s={job.timeout_s:g}")
+            return Failure(error, done.run_ms)
         return Success(done.result, done.run_ms or 0.0)
 
     async def _take(self) -> ChildProcess | None:

@@ -63,7 +63,7 @@ def error_of(error: BaseException) -> JobError:
             kind = "unknown_task"
         case _:
             pass
-    text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else _traceback(error)
+    text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else traceback_of(error)
     try:
         message = str(error)
     except Exception as broken:
@@ -71,7 +71,8 @@ def error_of(error: BaseException) -> JobError:
     return JobError(kind, type(error).__name__, shortened(message), text)
 
 
-def _traceback(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
+    """The user's frames of it, and of what it came from."""
     try:
         whole = traceback.TracebackException.from_exception(error)
         _leave_out(whole, set())
@@ -96,4 +97,4 @@ def _leave_out(error: traceback.TracebackException, seen: set[int]) -> None:
 
 def _ours(file: str) -> bool:
     """The demo's tasks are a user's."""
-    return file.startswith(_PACKAGE) and file != _DEMO
+    return (file.startswith(_PACKAGE) and file != _DEMO) or file.startswith("<frozen importlib")

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from dtqkit.lifecycle import Failure, Outcome, Released, Success
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.childprocess import grace_s
@@ -69,7 +71,10 @@ class ThreadRun:
                     self._open = False
         except BaseException as error:
             self._open = False
-            outcome = Failure(error_of(error), attempt.run_ms())
+            found = error_of(error)
+            if isinstance(error, TaskTimeout):
+                found = msgspec.structs.replace(found, message=attempt.timeout().message)
+            outcome = Failure(found, attempt.run_ms())
         attempt.context.finish()
         # The loop may be closed by the time that an abandoned thread ends.
         with contextlib.suppress(RuntimeError):

@@ -44,6 +44,7 @@ class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
     """Raise TaskTimeout or TaskStopped inside what runs."""
 
     job_id: str
+    attempt: int
     why: Why
 
 

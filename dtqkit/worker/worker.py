@@ -75,6 +75,7 @@ class Worker:
         name: str,
         lanes: Sequence[Priority],
         app: str | None = None,
+        outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
     ) -> None:
@@ -95,7 +96,14 @@ class Worker:
         self._started_at = datetime.now(UTC)
         rng = random.Random() if rng is None else rng
         self._slots = Slots(settings.concurrency, lambda: self._pool.ready)
-        self._pool = Pool(settings.child_count, settings.child_jobs, self._setup, self._watch, changed=self._slots.wake)
+        self._pool = Pool(
+            settings.child_count,
+            settings.child_jobs,
+            self._setup,
+            self._watch,
+            changed=self._slots.wake,
+            outdated=outdated,
+        )
         self._kinds = Kinds(registry, lambda: self._pool.unusable)
         claimer = Claimer(
             broker,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -50,12 +50,20 @@ def lines() -> Iterator[Lines]:
 
 
 def job(failures: int = 0) -> Job:
-    return Job(id="6" * 24, task="render", payload={}, created_at=BEGAN, token=failures + 1, failures=failures)
+    return Job(
+        id="6" * 24,
+        task="render",
+        payload={},
+        created_at=BEGAN,
+        claimed_at=BEGAN,
+        token=failures + 1,
+        failures=failures,
+    )
 
 
 def told(log: JobLog, outcome: Outcome, failures: int = 0, waited_s: float | None = 0.03) -> None:
-    started_at = None if waited_s is None else BEGAN + timedelta(seconds=waited_s)
-    log.ended(job(failures), decide(job(failures), outcome, random.Random(1)), started_at)
+    start_ms = None if waited_s is None else round(waited_s * 1000)
+    log.ended(job(failures), decide(job(failures), outcome, random.Random(1), start_ms))
 
 
 @on_a_loop

@@ -1,0 +1,337 @@
+"""The pool: children are ready before their job comes, and what they cannot import costs no job anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dtqkit import Settings
+from dtqkit.jobs import Job
+from dtqkit.lifecycle import Outcome, Success
+from dtqkit.worker import childprocess, source, wire
+from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.pool import Pool
+from tests.wait import wait_until
+
+
+class Trial:
+    """A pool with what a worker would give it."""
+
+    def __init__(
+        self, size: int, modules: Sequence[str], app: str | None, outdated: Callable[..., bool] | None
+    ) -> None:
+        self.changes = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._refs = modules
+        self._app = app
+        self.pool = Pool(size, 100, self._setup, self.watch, changed=self._changed, outdated=outdated)
+        self.begun: list[float] = []
+        self.waits: list[list[str]] = []
+        self.lines: list[str] = []
+
+    def _setup(self) -> wire.Setup:
+        settings = msgspec.to_builtins(Settings())
+        return wire.Setup(app=self._app, refs=self._refs, known=self._refs, settings=settings, argv=["worker"])
+
+    def watch(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def run(self, ref: str, **payload: Any) -> asyncio.Task[Outcome]:
+        order = wire.Run(ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000)
+
+        def waiting(ids: Sequence[str]) -> None:
+            self.waits.append(list(ids))
+
+        def report(_fraction: float | None, text: str) -> None:
+            self.lines.append(text)
+
+        return asyncio.create_task(self.pool.run(order, 30.0, report, self.begun.append, waiting))
+
+
+@asynccontextmanager
+async def trial(
+    refs: Sequence[str], size: int = 1, *, app: str | None = None, outdated: Callable[..., bool] | None = None
+) -> AsyncIterator[Trial]:
+    tried = Trial(size, refs, app, outdated)
+    keeping = asyncio.create_task(tried.pool.keep())
+    try:
+        yield tried
+    finally:
+        keeping.cancel()
+        await tried.pool.close()
+
+
+async def until(what: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not what():  # noqa: ASYNC110 - as wait_until
+            await asyncio.sleep(0.02)
+
+
+PID = "tests.child_tasks:pid"
+HOLD = "tests.child_tasks:hold"
+
+
+def result(outcome: Outcome) -> Any:
+    assert isinstance(outcome, Success), outcome
+    return outcome.result
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Write a module that children can import; returns its name."""
+    name = f"shop_{tmp_path.name.replace('-', '_')}"
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(text: str) -> str:
+        (tmp_path / f"{name}.py").write_text(f"from dtqkit import task\n{text}\n")
+        return name
+
+    return write
+
+
+PRICE = "@task\ndef price(n: int) -> int:\n    return n + {more}"
+
+
+def test_a_child_is_ready_ahead_of_each_job() -> None:
+    async def body() -> None:
+        async with trial([PID, HOLD], size=2) as t:
+            await until(lambda: t.pool.ready == 1)
+            first = t.run(HOLD, seconds=1.0)
+            await until(lambda: t.begun and t.pool.ready == 1)
+            second = t.run(HOLD, seconds=1.0)
+            await until(lambda: len(t.begun) == 2)
+            assert t.pool.ready == 0
+            assert result(await first) != result(await second)
+            assert t.pool.ready == 2
+            assert t.changes >= 4
+
+    asyncio.run(body())
+
+
+def test_more_children_live_while_they_are_lent() -> None:
+    async def body() -> None:
+        async with trial([PID, HOLD], size=1) as t:
+            await until(lambda: t.pool.ready == 1)
+            waits = t.run(HOLD, seconds=1.5)
+            await until(lambda: t.begun)
+            assert t.pool.ready == 0
+            t.pool.lend(1)
+            await until(lambda: t.pool.ready == 1)
+            assert isinstance(result(await t.run(PID)), int)
+            t.pool.lend(0)
+            assert t.pool.ready == 0
+            await waits
+            assert t.pool.ready == 1
+
+    asyncio.run(body())
+
+
+def test_an_idle_child_that_dies_is_replaced_at_once() -> None:
+    async def body() -> None:
+        async with trial([PID]) as t:
+            await until(lambda: t.pool.ready == 1)
+            first = result(await t.run(PID))
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: t.pool.ready == 0)
+            await until(lambda: t.pool.ready == 1)
+            assert result(await t.run(PID)) != first
+
+    asyncio.run(body())
+
+
+def test_the_first_line_and_not_the_import_begins_the_run(module: Callable[[str], str]) -> None:
+    name = module("import time\ntime.sleep(1.5)\n" + PRICE.format(more=1))
+
+    async def body() -> None:
+        async with trial([PID]) as t:  # it imports the module when the job comes
+            await until(lambda: t.pool.ready == 1)
+            sent = time.monotonic()
+            outcome = await t.run(f"{name}:price", n=1)
+            assert isinstance(outcome, Success)
+            assert outcome.run_ms < 1000
+            assert 1.4 < t.begun[0] - sent < 15
+
+    asyncio.run(body())
+
+
+def test_an_import_may_take_longer_than_is_usual(
+    module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(childprocess, "SLOW_IMPORT_S", 0.3)
+    name = module("import time\ntime.sleep(2)\n" + PRICE.format(more=1))
+
+    async def body() -> None:
+        async with trial([f"{name}:price"]) as t:
+            assert result(await t.run(f"{name}:price", n=1)) == 2
+
+    asyncio.run(body())
+    assert "still imports the tasks' modules" in caplog.text
+
+
+def test_a_module_that_cannot_be_imported_is_told_of_and_tried_again(
+    module: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    name = module("@task\ndef price(n: int) -> i")
+    ref = f"{name}:price"
+
+    async def body() -> None:
+        async with trial([PID, ref]) as t:
+            await until(lambda: t.pool.ready == 1)
+            assert "SyntaxError: expected ':'" in t.pool.unusable[ref]
+            assert isinstance(result(await t.run(PID)), int)  # others are not concerned
+            module(PRICE.format(more=1))
+            await until(lambda: not t.pool.unusable)
+            assert result(await t.run(ref, n=1)) == 2
+
+    asyncio.run(body())
+    (told,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert "SyntaxError" in told
+
+
+@pytest.mark.parametrize("how", ["import os; os._exit(7)", "import sys; sys.exit(7)", "raise RuntimeError('no')"])
+def test_an_app_that_breaks_its_children_is_told_of_once_and_its_jobs_wait(
+    module: Callable[[str], str], caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    name = module(f"print('so far')\n{how}")
+    ref = f"{name}:price"
+
+    async def body() -> None:
+        async with trial([ref], app=f"{name}:queue") as t:
+            waiting = t.run(ref, n=1)
+            await until(lambda: caplog.records)
+            await asyncio.sleep(1.5)  # one more try
+            assert t.pool.ready == 0
+            assert not waiting.done()
+            module(PRICE.format(more=1))
+            assert result(await waiting) == 2
+
+    asyncio.run(body())
+    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert len(told) == 1
+    assert "7" in told[0] or "RuntimeError: no" in told[0]
+
+
+def test_one_worker_never_runs_two_versions_of_the_code(module: Callable[[str], str]) -> None:
+    name = module(PRICE.format(more=1))
+    ref = f"{name}:price"
+    __import__(name)
+    seen: list[Sequence[str]] = []
+
+    def outdated(files: Sequence[str]) -> bool:
+        seen.append(files)
+        return False
+
+    async def body() -> None:
+        async with trial([ref, PID], outdated=outdated) as t:
+            first = result(await t.run(PID))
+            module(PRICE.format(more=10))
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: seen)
+            await asyncio.sleep(0.7)
+            assert t.pool.ready == 0  # its worker is to start again
+
+    try:
+        asyncio.run(body())
+        ((file,),) = seen
+        assert file.endswith(f"{name}.py")
+    finally:
+        del sys.modules[name]
+
+
+def test_where_nobody_starts_the_worker_again_new_code_runs_with_a_warning(
+    module: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    name = module(PRICE.format(more=1))
+    ref = f"{name}:price"
+    __import__(name)
+
+    async def body() -> None:
+        async with trial([ref, PID]) as t:
+            first = result(await t.run(PID))
+            module(PRICE.format(more=10))
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: not t.pool.ready)
+            assert result(await t.run(ref, n=1)) == 11
+
+    try:
+        asyncio.run(body())
+        assert "source files have changed" in caplog.text
+    finally:
+        del sys.modules[name]
+
+
+def test_a_helper_that_was_edited_counts_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / f"store_{tmp_path.name}".replace("-", "_")
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "tasks.py").write_text("from . import prices\n")
+    (package / "prices.py").write_text("PRICE = 1\n")
+    name = f"{package.name}.tasks"
+    __import__(name)
+    try:
+        before, version = source.hashes([name]), source.code_version([name])
+        assert {Path(file).name for file in before} == {"__init__.py", "tasks.py", "prices.py"}
+        (package / "prices.py").write_text("PRICE = 2\n")
+        assert source.changed(before, source.hashes([name])) == [str(package / "prices.py")]
+        assert source.code_version([name]) != version
+    finally:
+        for loaded in [m for m in sys.modules if m.startswith(package.name)]:
+            del sys.modules[loaded]
+
+
+def test_a_job_that_waits_says_so_from_any_of_its_threads() -> None:
+    ref = "tests.child_tasks:lend"
+
+    async def body() -> None:
+        async with trial([ref]) as t:
+            await t.run(ref)
+            assert t.waits == [["a", "b"], []]
+
+    asyncio.run(body())
+
+
+def test_a_job_of_this_process_that_waits_says_so_on_the_loop() -> None:
+    seen: list[tuple[Sequence[str], bool]] = []
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        attempt = Attempt(
+            msgspec.convert(
+                {"id": "a", "task": "t", "payload": {}, "created_at": "2026-01-01T00:00:00Z"},
+                Job,
+            ),
+            lambda ids: seen.append((ids, asyncio.get_running_loop() is loop)),
+        )
+        attempt.attach(asyncio.current_task())  # pyright: ignore[reportArgumentType]
+        await asyncio.to_thread(attempt.context.lends, ["b"])
+        attempt.context.lends(())
+        await until(lambda: len(seen) == 2)
+
+    asyncio.run(body())
+    assert seen == [(["b"], True), ((), True)]
+
+
+def test_a_child_ends_with_its_worker() -> None:
+    async def body() -> int:
+        async with trial([PID]) as t:
+            return int(result(await t.run(PID)))
+
+    pid = asyncio.run(body())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())

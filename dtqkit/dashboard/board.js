@@ -276,12 +276,12 @@ class Known {
 // == Charts
 
 function linePath(values, width, height, top) {
-	let pen = "M";
+	let gap = Infinity;
 	return values.map((value, i) => {
-		if (value === null) return (pen = "M") && "";
-		const point = `${pen}${((i * width) / (values.length - 1)).toFixed(1)} ${(height - (value / top) * height).toFixed(1)}`;
-		pen = "L";
-		return point;
+		if (value === null) return (gap += 1) && "";
+		const pen = gap > values.length / 4 ? "M" : "L";
+		gap = 0;
+		return `${pen}${((i * width) / (values.length - 1)).toFixed(1)} ${(height - (value / top) * height).toFixed(1)}`;
 	}).join("");
 }
 
@@ -425,7 +425,7 @@ class Overview {
 	}
 
 	tick() {
-		LANES.forEach((lane, i) => this.#sparks[i].draw(this.known.series(lane).slice(-120)));
+		LANES.forEach((lane, i) => this.#sparks[i].draw(this.known.series(lane).slice(-360)));
 		this.charts.forEach((chart) => chart.draw());
 		this.#waits.draw(this.known.stats);
 		this.#tellBeats();
@@ -682,7 +682,7 @@ class Listing {
 		return this.load();
 	}
 
-	/** A later request makes the answer of an earlier one void. */
+	/** The last request's answer counts. */
 	async load() {
 		const asked = (this.#loading = ++this.#asked);
 		const cursor = this.#cursors.at(-1);

@@ -31,8 +31,11 @@ class Plots:
         self._queue = queue
 
     def waits(self, since: str | None = None, ax: Axes | None = None) -> Axes:
-        """How long attempts waited in the queue: the share that waited at most so long, by priority, in seconds."""
+        """How long attempts waited until their first line ran: the share that waited at most so long, by priority, in
+        seconds. What never ran has no wait.
+        """
         rows = self._queue.history(since=since)
+        rows = rows[rows["wait_s"].notna()]
         ax = _axes(ax, "wait in the queue (s)", "share of attempts")
         for priority, part in _by_priority(rows):
             waits = np.sort(part["wait_s"].to_numpy(dtype=float))
@@ -66,7 +69,9 @@ class Plots:
         return _finished(ax, rows.empty)
 
     def depths(self, since: str | None = None, ax: Axes | None = None) -> Axes:
-        """How many jobs waited in each lane, and when: from when each attempt became ready and when it started."""
+        """How many jobs waited in each lane, and when: from when each attempt became ready and when it started, or, if
+        it never ran, when it ended.
+        """
         rows = self._queue.history(since=since)
         ax = _axes(ax, "time", "jobs waiting")
         waiting = self._waiting(since)
@@ -77,9 +82,11 @@ class Plots:
             came = pd.concat([started["queued_at"], still["queued_at"]])
             if came.empty:
                 continue
+            # While it runs, the record knows of its claim only.
+            gone = started.reindex(columns=["started_at", "ended_at", "claimed_at"]).bfill(axis=1)["started_at"]
             # A start is never before its queueing, whatever two clocks say: no depth below zero.
-            left = started[["queued_at", "started_at"]].max(axis=1)
-            times = pd.to_datetime(pd.concat([came, left]), utc=True)
+            left = pd.concat([pd.to_datetime(gone, utc=True), pd.to_datetime(started["queued_at"], utc=True)], axis=1)
+            times = pd.to_datetime(pd.concat([came, left.max(axis=1)]), utc=True)
             change = np.concatenate([np.ones(len(came)), -np.ones(len(started))])
             steps = pd.Series(change, index=pd.DatetimeIndex(times)).groupby(level=0).sum().sort_index().cumsum()
             ax.step(cast("Any", steps.index), steps, where="post", color=COLOURS[priority], label=priority)

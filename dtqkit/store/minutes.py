@@ -258,8 +258,11 @@ def add(known: Counts, more: Counts) -> Counts:
 def _counting(jobs: str, since: datetime, until: datetime | None) -> list[Document]:
     """A pipeline on the jobs: {_id: {at, what, priority, task}, n}."""
 
-    def grouped(at: Any, what: str) -> Document:
-        minute = {"$dateTrunc": {"date": at, "unit": "minute"}}
+    # To truncate times is a third of the work, and a minute that is closed is usually the only one.
+    alone = minute_of(since) if until is not None and until <= minute_of(since) + MINUTE else None
+
+    def grouped(at: str, what: str) -> Document:
+        minute: Any = {"$literal": alone} if alone else {"$dateTrunc": {"date": at, "unit": "minute"}}
         return {
             "$group": {"_id": {"at": minute, "what": what, "priority": "$priority", "task": "$task"}, "n": {"$sum": 1}}
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -381,3 +381,17 @@ def test_jobs_that_failed_and_were_requeued_at_once_stay_failures(queue: TaskQue
     wait_until(lambda: all(job.refresh().status == "failed" for job in jobs), timeout_s=20)
     stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
     assert (stats.submitted, stats.failed) == (3, 6)
+
+
+def test_the_leader_closes_minutes_that_nobody_closed(settings: Settings, mongo: Mongo, queue: TaskQueue) -> None:
+    queue.run(queue.core.control.depths())  # the collection is there, with its indexes
+    now = datetime.now(UTC)
+    fill(settings, [job(now, 60 * n, "completed", 60 * n - 1) for n in range(3, 200)])
+    minutes = mongo[settings.database_name]["minutes"]
+
+    def completed() -> int:
+        return sum(doc["completed"] for doc in minutes.find({"_id": {"$type": "date"}}))
+
+    with Workers(queue):
+        wait_until(lambda: completed() == 197, timeout_s=30)
+    assert queue.run(queue.core.control.totals()).totals[0].completed == 197

@@ -23,7 +23,9 @@ T0 = pd.Timestamp("2026-03-01T08:00:00Z")
 class History:
     """A queue that remembers these attempts; its waiting jobs come in two pages."""
 
-    def __init__(self, attempts: list[tuple[str, float, float, float, str]], waiting: list[tuple[str, float]]) -> None:
+    def __init__(
+        self, attempts: list[tuple[str, float, float | None, float, str]], waiting: list[tuple[str, float]]
+    ) -> None:
         self._attempts, self._waiting = attempts, waiting
 
     def history(self, since: str | None = None) -> pd.DataFrame:
@@ -32,9 +34,9 @@ class History:
             {
                 "priority": priority,
                 "queued_at": T0 + pd.Timedelta(seconds=queued),
-                "started_at": T0 + pd.Timedelta(seconds=started),
+                "started_at": None if started is None else T0 + pd.Timedelta(seconds=started),
                 "ended_at": T0 + pd.Timedelta(seconds=ended),
-                "wait_s": started - queued,
+                "wait_s": None if started is None else started - queued,
                 "ending": ending,
             }
             for priority, queued, started, ended, ending in self._attempts
@@ -104,3 +106,10 @@ def test_a_queue_that_has_done_nothing_says_so_in_axes_of_ones_own(name: str) ->
     axes = getattr(plots(attempts=[]), name)(ax=mine)
     assert axes is mine
     assert [text.get_text() for text in axes.texts] == ["nothing has run yet"]
+
+
+def test_what_never_ran_has_no_wait_and_waited_until_it_ended() -> None:
+    with_lost = [*ATTEMPTS, ("high", 0.0, None, 6.0, "lost")]
+    waits, depths = line(plots(with_lost).waits(), "high"), line(plots(with_lost).depths(), "high")
+    assert np.asarray(waits.get_xdata()).tolist() == [0.0, 1.0, 3.0]
+    assert np.asarray(depths.get_ydata()).tolist() == [3, 2, 1, 0]

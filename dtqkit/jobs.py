@@ -43,6 +43,8 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     message: str
     traceback: str = ""
+    #: Where the class stands; empty: not known.
+    module: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,6 +130,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     def is_over(self) -> bool:
         """Whether the status is completed, failed or cancelled."""
         return self.status in TERMINAL
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it can change no more: a failed job can still be requeued."""
+        return self.status in ("completed", "cancelled")
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -96,10 +96,9 @@ class Form(VBox):
             self.button.disabled = False
         self.job = JobHandle(self._queue, handle)
         over = asyncio.ensure_future(handle.over())
-        handle.keep_informed()
         shown = None
         while self.job.asynchronous is handle:
-            if handle.known is not shown:
+            if handle.record is not shown:
                 shown = handle.known
                 self.card.value = job_card(shown) or ""
             if over.done():

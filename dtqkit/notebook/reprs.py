@@ -67,12 +67,14 @@ def job_card(job: Job) -> Markup:
 
 
 @never_raises
-def jobs_bar(statuses: Sequence[Status]) -> Markup:
-    """Many jobs: a bar with a piece for each status, and the numbers in words."""
+def jobs_bar(statuses: Sequence[Status], as_of: str = "") -> Markup:
+    """Many jobs: a bar with a piece for each status, and the numbers in words; `as_of` says when that was so."""
     counts: Counter[str] = Counter(statuses)
     present: list[Status] = [status for status in STATUSES if counts[status]]
     pieces = [el("i", class_=s, style=f"flex:{counts[s]}") for s in present]
     words = [el("span", f"{counts[s]:,} {s}", class_=s) for s in present]
+    if as_of:
+        words.append(el("span", as_of))
     return card(
         el("header", el("b", count(len(statuses), "job")), *words),
         el("div", *pieces, class_="bar"),

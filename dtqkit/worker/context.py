@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Final
 
@@ -57,6 +57,9 @@ class JobContext(Context):
             self._line = ""
         for line in lines:
             self.log(line)
+
+    def lends(self, ids: Sequence[str]) -> None:
+        """Say which jobs this one waits for now; none: it waits no more. May be called from any thread."""
 
     def finish(self) -> None:
         """Add what was printed without an end of line."""

@@ -133,10 +133,12 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     worker: str
     queued_at: datetime
-    started_at: datetime
+    claimed_at: datetime
+    #: When the first line of the task ran; None for what has not begun, or never did.
+    started_at: datetime | None
     ended_at: datetime | None
-    #: Seconds in the queue; seconds that it ran (None while it runs).
-    wait_s: float
+    #: Seconds from being ready to the first line; seconds that it ran. None for what never began, or still runs.
+    wait_s: float | None
     run_s: float | None
     ending: Ending | None
     error: str | None

@@ -176,18 +176,20 @@ class DirectControl:
         job = await self._lookups.get(job_id.lower()) if is_job_id(job_id) else None
         if job is None:
             raise JobNotFound(job_id)
-        if job.status != "running" or (live := await self._live(job)) is None:
-            return job
-        return msgspec.structs.replace(job, progress=live.progress, progress_message=live.message, log=live.log)
+        (job,) = await self._as_they_run([job])
+        return job
 
-    async def _live(self, job: Job) -> ProgressEvent | None:
-        """What the running attempt last showed; None when it did not, or nobody can say."""
+    async def _as_they_run(self, jobs: Sequence[Job]) -> list[Job]:
+        """`jobs`; those that run with what their attempts last showed, as far as that can be had at once."""
+        running = [job.id for job in jobs if job.status == "running"]
+        if not running:
+            return list(jobs)
         try:
             async with asyncio.timeout(_LIVE_S):
-                live = await self._broker.live(job.id)
+                lives = await self._broker.lives(running)
         except (StoreUnavailable, TimeoutError):
-            return None
-        return live if live is not None and live.token == job.token else None
+            return list(jobs)
+        return [_shown(job, lives[job.id]) if job.id in lives else job for job in jobs]
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Those that exist, in no particular order."""
@@ -197,7 +199,8 @@ class DirectControl:
 
     async def jobs(self, query: JobQuery) -> Page[Job]:
         await self._open()
-        return await listing.page(self._store, query)
+        page = await listing.page(self._store, query)
+        return msgspec.structs.replace(page, items=tuple(await self._as_they_run(page.items)))
 
     async def dead_letters(self, query: JobQuery) -> Page[Job]:
         if query.status not in (None, "failed"):
@@ -323,6 +326,19 @@ class DirectControl:
         for job in matched:
             requeued += await self._requeue(job) is not None
         return Requeued(matched=len(matched), requeued=requeued)
+
+
+def _shown(job: Job, live: ProgressEvent) -> Job:
+    """A running job with what its attempt last showed."""
+    if live.token != job.token:
+        return job
+    return msgspec.structs.replace(
+        job,
+        started_at=job.started_at or live.started_at,
+        progress=live.progress,
+        progress_message=live.message,
+        log=live.log,
+    )
 
 
 def _refused(error: DtqError) -> BatchItem:

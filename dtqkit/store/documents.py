@@ -2,11 +2,15 @@
 
 A field that is absent has the default of `dtqkit.jobs.Job`; `token`, `losses` and `rev` are always there, since
 filters and pipelines use them. All changes of one document are single compare-and-set updates.
+
+When an attempt began is kept as `start_ms`, counted from `claimed_at`: equal ends of one claim can then share a write.
+It is absent while that is not known; in a completed job, absent means at once. Documents of before have `started_at`,
+which was the claim.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -36,7 +40,15 @@ def to_job(doc: Document) -> Job:
     if error := doc.get("error"):
         fields["error"] = msgspec.convert(error, JobError)
     if earlier := doc.get("earlier"):
-        fields["earlier"] = tuple(msgspec.convert(a, Attempt) for a in earlier)
+        fields["earlier"] = tuple(msgspec.convert({"claimed_at": a.get("started_at"), **a}, Attempt) for a in earlier)
+    start_ms = fields.pop("start_ms", None)
+    if (claimed := doc.get("claimed_at")) is not None:
+        if start_ms is not None:
+            fields["started_at"] = claimed + timedelta(milliseconds=start_ms)
+        elif doc["status"] == "completed":
+            fields["started_at"] = claimed
+    elif "started_at" in doc:
+        fields["claimed_at"] = doc["started_at"]
     try:
         return Job(**fields)
     except TypeError:
@@ -75,6 +87,10 @@ def held(ids: list[ObjectId], claim: ObjectId) -> Document:
 # -- changes
 
 _CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
+#: Of a worker of before, `started_at`.
+_CLAIMED_AT: Final = {"$ifNull": ["$claimed_at", "$started_at"]}
+#: When the attempt began, in pipelines and aggregates.
+STARTED_AT: Final = {"$add": [_CLAIMED_AT, {"$ifNull": ["$start_ms", 0]}]}
 
 
 def _ms(seconds: float) -> int:
@@ -95,11 +111,11 @@ def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
                 "worker": worker,
                 "token": {"$add": ["$token", 1]},
                 "rev": {"$add": ["$rev", 1]},
-                "started_at": "$$NOW",
+                "claimed_at": "$$NOW",
                 "lease_until": {"$add": ["$$NOW", _ms(lease_s)]},
             }
         },
-        {"$unset": ["progress", "progress_message", "log"]},
+        {"$unset": ["progress", "progress_message", "log", "start_ms", "started_at"]},
     ]
 
 
@@ -109,12 +125,30 @@ def renewing(lease_s: float) -> Pipeline:
 
 def completing(change: Change) -> Document:
     """The settle of a success. It needs nothing of the document, so that equal ones can share a write."""
+    fields: Document = {"status": "completed", "result": change.result, "run_ms": change.run_ms}
+    if change.start_ms:
+        fields["start_ms"] = change.start_ms
     return {
-        "$set": {"status": "completed", "result": change.result, "run_ms": change.run_ms},
+        "$set": fields,
         "$inc": {"rev": 2},
         "$currentDate": {"ended_at": True},
         "$unset": {"lease_until": "", "error": ""},
     }
+
+
+def declining() -> Pipeline:
+    """Give back a claim that could not begin: as if it had not been, but for its number and the count of these."""
+    return [
+        {
+            "$set": {
+                "status": {"$cond": [_CANCELLED, "cancelled", "pending"]},
+                "declined": _plus("declined", 1),
+                "rev": {"$add": ["$rev", 2]},
+                "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+            }
+        },
+        {"$unset": ["lease_until", "claimed_at", "started_at"]},
+    ]
 
 
 def ending(change: Change, trail: Document | None = None) -> Pipeline:
@@ -123,11 +157,13 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
         "number": "$token",
         "worker": "$worker",
         "queued_at": {"$ifNull": ["$queued_at", "$created_at"]},
-        "started_at": "$started_at",
+        "claimed_at": _CLAIMED_AT,
         "ended_at": "$$NOW",
         "run_ms": change.run_ms,
         "ending": change.ending,
     }
+    if change.start_ms is not None:
+        attempt["started_at"] = {"$add": [_CLAIMED_AT, change.start_ms]}
     # Whatever a task has said is a literal: a message that begins with $ is no field path.
     error = {"$literal": msgspec.to_builtins(change.error)} if change.error else None
     if error:
@@ -145,6 +181,7 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
         "rev": {"$add": ["$rev", 2]},
         "queued_at": due,
         "run_ms": change.run_ms,
+        "start_ms": "$$REMOVE" if change.start_ms is None else change.start_ms,
     }
     if error:
         fields["error"] = error
@@ -177,17 +214,44 @@ def cancelling() -> Pipeline:
     ]
 
 
-def requeueing(*, by_hand: bool) -> Pipeline:
-    """Another life for a failed job: by a person (all counts start anew) or by the recovery (it runs alone)."""
+#: What a requeued job begins without.
+_OF_LIFE: Final = (
+    "cancel_requested",
+    "declined",
+    "claimed_at",
+    "started_at",
+    "start_ms",
+    "ended_at",
+    "run_ms",
+    "progress",
+    "progress_message",
+)
+
+
+def requeueing() -> Pipeline:
+    """Run a failed job anew, as a person asks: all counts start anew."""
     fields: Document = {
         "status": "pending",
         "failures": 0,
-        "losses": 0 if by_hand else {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]},
-        "recoveries": 0 if by_hand else _plus("recoveries", 1),
+        "losses": 0,
+        "recoveries": 0,
         "queued_at": "$$NOW",
         "rev": {"$add": ["$rev", 1]},
     }
-    return [
-        {"$set": fields},
-        {"$unset": ["cancel_requested", "due_at", "ended_at", "run_ms", "progress", "progress_message"]},
-    ]
+    return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
+
+
+def recovering(delay_s: float) -> Pipeline:
+    """Run a failed job anew, as the recovery does, `delay_s` from now: alone if it died with its workers."""
+    lost = {"$eq": ["$error.kind", "worker_lost"]}
+    due = {"$add": ["$$NOW", _ms(delay_s)]}
+    fields: Document = {
+        "status": "scheduled",
+        "failures": 0,
+        "losses": {"$cond": [lost, {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]}, 0]},
+        "recoveries": _plus("recoveries", 1),
+        "due_at": due,
+        "queued_at": due,
+        "rev": {"$add": ["$rev", 1]},
+    }
+    return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]

@@ -107,27 +107,30 @@ class Jobs:
     # -- claim
 
     async def claim_one(
-        self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, max_losses: int = 0
+        self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str], max_losses: int = 0
     ) -> Document | None:
-        """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
+        """Claim one job of `tasks` that has at most `max_losses` losses; None when it is not to be had."""
         with told(self._where, writes=True, point="claim"):
             return await self._claims.find_one_and_update(
-                {**documents.runnable([job]), "losses": {"$lte": max_losses}},
+                {**documents.runnable([job]), "task": {"$in": tasks}, "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
+                hint=BY_ID,
                 projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
                 maxTimeMS=round(claim_max_s(lease_s) * 1000),
             )
 
-    async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
-        """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
+    async def claim_many(
+        self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str]
+    ) -> list[Document]:
+        """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that."""
         with told(self._where, writes=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
                     "updates": [
                         {
-                            "q": {**documents.runnable(ids), "losses": 0},
+                            "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
                             "u": documents.claiming(claim, worker, lease_s),
                             "multi": True,
                             "hint": BY_ID,
@@ -217,13 +220,15 @@ class Jobs:
                 return_document=ReturnDocument.AFTER,
             )
 
-    async def requeue(self, job: ObjectId, death_seq: int, *, by_hand: bool = True) -> Document | None:
-        """Give the job that died its `death_seq`-th death another life; None when somebody else has."""
+    async def requeue(self, job: ObjectId, death_seq: int, *, recovered_in_s: float | None = None) -> Document | None:
+        """Run the job that died its `death_seq`-th death anew; None when somebody else has.
+
+        By a person at once, or (`recovered_in_s`) by the recovery, so many seconds from now.
+        """
+        update = documents.requeueing() if recovered_in_s is None else documents.recovering(recovered_in_s)
         with told(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq},
-                documents.requeueing(by_hand=by_hand),
-                return_document=ReturnDocument.AFTER,
+                {"_id": job, "status": "failed", "death_seq": death_seq}, update, return_document=ReturnDocument.AFTER
             )
 
     # -- look
@@ -234,10 +239,19 @@ class Jobs:
             return await self._jobs.find({"_id": {"$in": list(ids)}}, projection).to_list()
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
-        """Only what decides where an id belongs: status, losses, max_losses, due_at, priority, cancel_requested."""
-        fields = dict.fromkeys(("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1)
+        """Only what decides where an id belongs, as far as there are such jobs, in the order of `ids`."""
+        names = ("status", "task", "losses", "max_losses", "due_at", "priority", "cancel_requested")
+        wanted = list(ids)
         with told(self._where):
-            return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
+            docs = await self._jobs.find({"_id": {"$in": wanted}}, dict.fromkeys(names, 1)).to_list()
+        place = {job: i for i, job in enumerate(wanted)}
+        return sorted(docs, key=lambda doc: place[doc["_id"]])
+
+    async def tasks_of(self, ids: Iterable[ObjectId]) -> dict[str, str]:
+        """The task of each of these jobs, by the job's id as text."""
+        with told(self._where):
+            found = await self._jobs.find({"_id": {"$in": list(ids)}}, {"task": 1}).to_list()
+        return {str(doc["_id"]): doc["task"] for doc in found}
 
     async def page(
         self, query: Document, limit: int, max_ms: int, *, heavy: bool = False, by: str | None = None
@@ -273,7 +287,7 @@ class Jobs:
 
         A failed job's wait is not among them: its record has the next attempt's.
         """
-        wait: Any = {"$subtract": ["$started_at", {"$ifNull": ["$queued_at", "$created_at"]}]}
+        wait: Any = {"$subtract": [documents.STARTED_AT, {"$ifNull": ["$queued_at", "$created_at"]}]}
         pipeline: list[Document] = [
             {"$match": {"status": status, "priority": priority}},
             {"$sort": {"_id": -1}},
@@ -285,7 +299,7 @@ class Jobs:
                     "ends": {"$push": {"$subtract": ["$ended_at", since]}},
                     "waits": {"$push": wait if status == "completed" else None},
                     "runs": {"$push": "$run_ms"},
-                    "first_start": {"$min": {"$subtract": ["$started_at", since]}},
+                    "first_start": {"$min": {"$subtract": [documents.STARTED_AT, since]}},
                 }
             },
         ]
@@ -375,6 +389,8 @@ def _recorded(doc: Document, settlement: Settlement) -> bool:
     """Whether this very end stands in the document; that the claim's job runs no more is not enough: it may be lost."""
     if settlement.change.status == "completed":
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
+    if settlement.change.ending == "declined":
+        return doc["status"] != "running" and doc["claim"] == settlement.claim
     mine = {"number": settlement.token, "ending": settlement.change.ending}
     return mine in doc.get("earlier", ())
 
@@ -386,20 +402,20 @@ def _update(settlement: Settlement) -> Any:
         if settlement.trail:
             update["$set"] |= settlement.trail
         return update
-    return documents.ending(change, settlement.trail)
+    return documents.declining() if change.ending == "declined" else documents.ending(change, settlement.trail)
 
 
 def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:
     """One write for each distinct end: successes of one claim with the same result and run time share theirs."""
     operations: list[UpdateOne | UpdateMany] = []
-    shared: dict[tuple[ObjectId, bytes, float | None], list[Settlement]] = {}
+    shared: dict[tuple[ObjectId, bytes, float | None, int | None], list[Settlement]] = {}
     for s in settlements:
         if s.change.status == "completed" and not s.trail:
-            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms)
+            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms, s.change.start_ms)
             shared.setdefault(key, []).append(s)
         else:
             operations.append(UpdateOne(documents.held([s.id], s.claim), _update(s)))
-    for (claim, _, _), same in shared.items():
+    for (claim, *_), same in shared.items():
         operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0]), hint=BY_ID))
     return operations
 

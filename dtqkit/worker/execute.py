@@ -8,12 +8,12 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 from dtqkit.errors import DtqError
 from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import Failure, Outcome, Released, Stopped, Success
+from dtqkit.lifecycle import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.tasks import Task, TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.context import JobContext, enter
@@ -31,7 +31,7 @@ StopReason = Literal["cancel", "release", "gone"]
 class Attempt:
     """One attempt under way."""
 
-    __slots__ = ("_task", "context", "job", "reason", "started", "timed_out", "trail")
+    __slots__ = ("_task", "began", "context", "job", "on_begin", "on_wait", "reason", "started", "timed_out", "trail")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -40,6 +40,10 @@ class Attempt:
         self.reason: StopReason | None = None
         self.timed_out = False
         self.started = time.perf_counter()
+        #: When the first line of the task ran, by the loop's clock; None: not yet.
+        self.began: float | None = None
+        self.on_begin: Callable[[], None] = _nothing
+        self.on_wait: Callable[[Sequence[str]], None] = _nothing
         self._task: asyncio.Task[Any] | None = None
 
     def stop(self, reason: StopReason) -> None:
@@ -49,6 +53,11 @@ class Attempt:
             self.context.cancel()
             if self._task is not None:
                 self._task.cancel()
+
+    def begin(self) -> None:
+        """The first line of the task is about to run."""
+        self.began = asyncio.get_running_loop().time()
+        self.on_begin()
 
     def time_out(self) -> None:
         """Cancel a coroutine that has run for its time."""
@@ -61,6 +70,10 @@ class Attempt:
 
     def attach(self, task: asyncio.Task[Any]) -> None:
         self._task = task
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 class Executor:
@@ -81,7 +94,7 @@ class Executor:
                 raise
             outcome = None
         except DtqError as error:  # an unknown task, a payload that does not fit
-            outcome = Failure(error_of(error), attempt.run_ms())
+            outcome = Declined(error_of(error))
         except Exception as error:  # whatever it is, it is this attempt's affair and not its worker's
             log.exception("job %s could not be run", attempt.job.id)
             outcome = Failure(error_of(error), attempt.run_ms())
@@ -93,9 +106,9 @@ class Executor:
             case _ if isinstance(outcome, Success):
                 return outcome
             case "cancel":
-                return Stopped(attempt.run_ms())
+                return Stopped(attempt.run_ms() if attempt.began is not None else None)
             case "release":
-                return Released(attempt.run_ms())
+                return Released(attempt.run_ms() if attempt.began is not None else None)
 
     def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
         job = attempt.job
@@ -104,13 +117,14 @@ class Executor:
             return self._coroutine(task, attempt)
         if task.ref is not None and task.defaults.isolation != "thread":
             order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
-            return self._pool.run(order, job.timeout_s, attempt.trail.report)
+            return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin)
         return self._thread(task, attempt)
 
     async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
+        attempt.begin()
         attempt.started = time.perf_counter()
         # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
         timer = asyncio.get_running_loop().call_later(job.timeout_s, attempt.time_out)
@@ -151,6 +165,7 @@ class Executor:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, outcome)
 
+        attempt.begin()
         attempt.started = time.perf_counter()
         thread = threading.Thread(target=run, name=f"dtqkit-{job.task}", daemon=True)
         thread.start()

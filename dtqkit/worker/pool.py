@@ -133,6 +133,7 @@ class Pool:
         self._jobs_per_child = jobs_per_child
         self._refs = refs
         self._watch = watch
+        self._size = size
         self._slots = asyncio.Semaphore(size)
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
@@ -147,7 +148,18 @@ class Pool:
                 with contextlib.suppress(ChildDied, OSError):
                     self._idle.append(await Child.start(self._refs()))
 
-    async def run(self, order: wire.Run, timeout_s: float, report: Report) -> Outcome:
+    @property
+    def ready(self) -> int:
+        return self._size
+
+    @property
+    def unusable(self) -> dict[str, str]:
+        return {}
+
+    def lend(self, extra: int) -> None:
+        pass
+
+    async def run(self, order: wire.Run, timeout_s: float, report: Report, begun: Callable[[], None]) -> Outcome:
         """Run `order` on a child. Cancelling this kills the child."""
         async with self._slots:
             loop = asyncio.get_running_loop()
@@ -157,6 +169,7 @@ class Pool:
             except (ChildDied, OSError) as error:
                 return Failure(JobError("crash", "ChildDied", f"a child process {error}"), 0.0)
             self._busy.add(child)
+            begun()
             child.jobs_run += 1
             whole = False
             try:

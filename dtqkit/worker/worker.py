@@ -20,18 +20,20 @@ from dtqkit.broker import Broker
 from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
-from dtqkit.jobs import Priority
+from dtqkit.jobs import Priority, is_job_id
 from dtqkit.lifecycle import Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
 from dtqkit.worker.beat import Beat, Pulse
+from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.execute import Attempt, Executor
-from dtqkit.worker.fetch import Claimed, Fetcher
+from dtqkit.worker.fetch import Fetcher
+from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.live import Live
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.slots import Slots
+from dtqkit.worker.slots import PROBATION_S, Kind, Slots
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -42,12 +44,15 @@ SETTLE_S: Final = 10.0
 class Held:
     """A job that this worker holds: its claim, its lease by our monotonic clock, and its attempt."""
 
-    __slots__ = ("attempt", "claimed", "lease_from")
+    __slots__ = ("attempt", "claimed", "kind", "lease_from", "waits_for")
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: Claimed, kind: Kind) -> None:
         self.claimed = claimed
+        self.kind: Kind = kind
         self.lease_from = claimed.sent
         self.attempt = Attempt(claimed.job)
+        #: The jobs that this one waits for, while it lends its slot.
+        self.waits_for: list[ObjectId] = []
 
 
 class Worker:
@@ -78,23 +83,33 @@ class Worker:
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._started_at = datetime.now(UTC)
-        self._slots = Slots(settings.concurrency)
+        self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
+        self._slots = Slots(settings.concurrency, lambda: self._pool.ready)
+        self._kinds = Kinds(registry, lambda: self._pool.unusable)
+        claimer = Claimer(
+            broker,
+            store,
+            worker=self.id,
+            lease_s=settings.lease_s,
+            start=self._start,
+            alone=self._run_alone,
+            holds=self._holds,
+            rng=random.Random() if rng is None else rng,
+        )
         self._fetcher = Fetcher(
             broker,
             store,
             self._slots,
-            worker=self.id,
+            self._kinds,
+            claimer,
             lanes=lanes,
             lease_s=settings.lease_s,
-            start=self._start,
-            holds=self._holds,
-            rng=random.Random() if rng is None else rng,
+            awaited=self._awaited,
         )
-        self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=random.Random() if rng is None else rng)
-        self._live = Live(broker, self._trails)
-        self._beat = Beat(settings, self._compose, self._on_beat)
+        self._live = Live(broker, self._running)
+        self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
 
     # -- life
 
@@ -165,14 +180,44 @@ class Worker:
         if (earlier := self._held.get(claimed.id)) is not None:
             # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
             earlier.attempt.stop("gone")
-        held = Held(claimed)
+        held = Held(claimed, self._kinds.of(claimed.job.task) or "loop")
         self._held[claimed.id] = held
-        self._slots.take()
+        self._slots.take(held.kind, borrowed=claimed.borrowed)
+        held.attempt.on_begin = lambda: self._begun(held)
+        if claimed.job.losses:
+            self._slots.suspects.begun(claimed.claim)
+        held.attempt.on_wait = lambda ids: self._waits(held, ids)
         self._watch(self._work(held), f"job {claimed.job.id}")
 
     def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
         held = self._held.get(job)
         return held is not None and held.claimed.claim == claim
+
+    def _begun(self, held: Held) -> None:
+        self._slots.begun(held.kind)
+        if held.claimed.job.losses:
+            self._loop.call_later(PROBATION_S, self._proven, held.claimed.claim)
+
+    def _proven(self, claim: ObjectId) -> None:
+        self._slots.suspects.proven(claim, self._loop.time())
+
+    def _run_alone(self, claim: ObjectId) -> None:
+        self._slots.alone = claim
+
+    def _waits(self, held: Held, ids: Sequence[str]) -> None:
+        """A running job begins to wait for other jobs, or (without ids) ends to: meanwhile it lends its slot."""
+        before, held.waits_for = held.waits_for, [ObjectId(job) for job in ids if is_job_id(job)]
+        change = bool(held.waits_for) - bool(before)
+        if change:
+            self._slots.lend(held.kind, change)
+            self._pool.lend(self._slots.lent_of("process"))
+        if held.waits_for and not self._stopping.is_set():
+            self._watch(self._fetcher.wake(), "fetch what is waited for")
+
+    def _awaited(self) -> list[ObjectId]:
+        """What running jobs wait for and does not run here, each once."""
+        awaited = dict.fromkeys(job for held in self._held.values() for job in held.waits_for)
+        return [job for job in awaited if job not in self._held]
 
     async def _work(self, held: Held) -> None:
         claimed, attempt = held.claimed, held.attempt
@@ -181,12 +226,17 @@ class Worker:
         try:
             outcome = await self._executor.run(attempt)
         except asyncio.CancelledError:  # not by a stop, but with the loop
-            outcome = Released(0.0)
-        self._slots.ran(claimed.claim)
+            outcome = Released(None)
+        self._waits(held, ())
+        self._proven(claimed.claim)
+        began = attempt.began
+        self._slots.ran(held.kind, claimed.claim, begun=began is not None, borrowed=claimed.borrowed)
+        if self._slots.lent:
+            self._fetcher.help_soon()
         if outcome is None:
             self._settled([claimed])
         else:
-            self._settler.put(claimed, outcome, attempt.trail)
+            self._settler.put(claimed, outcome, began, attempt.trail)
 
     def _settled(self, claims: list[Claimed]) -> None:
         for claimed in claims:
@@ -203,8 +253,8 @@ class Worker:
             if task.ref is not None and not task.is_async and task.defaults.isolation != "thread"
         ]
 
-    def _trails(self) -> list[Attempt]:
-        return [held.attempt for held in self._held.values() if held.attempt.trail.dirty]
+    def _running(self) -> list[tuple[Claimed, Attempt]]:
+        return [(held.claimed, held.attempt) for held in self._held.values() if held.attempt.began is not None]
 
     async def _warm_up(self) -> None:
         """Have a child ready before its first job comes."""
@@ -285,7 +335,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             lanes=self._lanes,
-            concurrency=self._settings.concurrency,
+            concurrency=self._capacity(),
             load=load,
             started_at=self._started_at,
             version=VERSION,
@@ -293,6 +343,11 @@ class Worker:
             completed=self._settler.completed,
             failed=self._settler.failed,
         )
+
+    def _capacity(self) -> int:
+        """Jobs that it can run at a time."""
+        of_kind = {"loop": self._settings.concurrency, "process": self._settings.child_count}
+        return sum(of_kind[kind] for kind in self._kinds.present()) or self._settings.concurrency
 
     def _on_beat(self, pulse: Pulse, gap: bool) -> None:
         # The loop may be closed by the time that the last beat is answered.

@@ -274,7 +274,7 @@ class AsyncTaskQueue:
         return await self.control.tasks()
 
     def history(self, **filters: Any) -> AsyncIterator[AttemptRow]:
-        """A row an attempt: filters since, task, status."""
+        """A row an attempt: filters since, task, status; columns says whether payload, tags and result are wanted."""
         return self.control.history(query_of(HistoryQuery, filters))
 
     # -- follow

@@ -17,15 +17,13 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
-import msgspec
-
 from dtqkit.background import Background, abandon
-from dtqkit.control import AttemptRow, Control, Requeued
+from dtqkit.control import AttemptRow, Control, HistoryQuery, Requeued, columns_of
 from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.handles import JobHandle, JobList, JobPage
 from dtqkit.jobs import Priority
-from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue
+from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue, query_of
 from dtqkit.queued import (
     ContextCoroutine,
     ContextFunction,
@@ -319,17 +317,29 @@ class TaskQueue:
         return self.run(self.core.tasks())
 
     def history(self, **filters: Any) -> DataFrame:
-        """A row an attempt, as a pandas DataFrame: filters since, task, status. Times in UTC; wait_s and run_s in s."""
+        """A row an attempt, as a pandas DataFrame: filters since, task, status; columns, in this order.
+
+        Times are in UTC, wait_s and run_s in seconds; what never began has NaT and NaN there. The columns payload, tags
+        and result come when they are asked for: `queue.history(since="7d", columns=["task", "payload", "result"])`.
+        """
         try:
-            from pandas import DataFrame
+            import pandas as pd
         except ModuleNotFoundError as error:
             raise MissingExtra("queue.history()", error.name, "notebook") from None
+
+        columns = columns_of(query_of(HistoryQuery, filters))
 
         async def rows() -> list[AttemptRow]:
             return [row async for row in self.core.history(**filters)]
 
         found = self.run(rows())
-        return DataFrame([msgspec.structs.asdict(row) for row in found], columns=AttemptRow.__struct_fields__)
+        frame = pd.DataFrame({name: [getattr(row, name) for row in found] for name in dict.fromkeys(columns)})
+        for name in frame.columns:
+            if name.endswith("_at"):
+                frame[name] = pd.to_datetime(frame[name], utc=True)
+            elif name.endswith("_s"):
+                frame[name] = frame[name].astype(float)
+        return frame
 
     # -- in a notebook
 

@@ -152,6 +152,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         return self.status in ("completed", "cancelled")
 
     @property
+    def tally(self) -> str:
+        """`attempt 4 · 2 of 3 failures`: a lost or given-back attempt is none of the failures that are allowed."""
+        return (
+            f"attempt {self.token} · {self.failures} of {self.max_attempts} failures"
+            if self.token
+            else "no attempt yet"
+        )
+
+    @property
     def attempts(self) -> tuple[Attempt, ...]:
         """All kept attempts, oldest first, the running or completed one last."""
         if self.claimed_at is None or self.status not in ("running", "completed"):

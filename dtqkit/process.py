@@ -33,10 +33,11 @@ async def work(
     *,
     name: str,
     lanes: Sequence[Priority],
+    app: str | None = None,
     stop: asyncio.Event,
     started: Callable[[], None] | None = None,
 ) -> None:
-    """Work until `stop` is set; `started` is called once both stores have answered.
+    """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
 
     Raises StoreUnavailable when a store does not answer at the start, and whatever breaks a part of the worker.
     """
@@ -52,7 +53,7 @@ async def work(
         def heard(pulse: Pulse) -> None:
             leader.heard(pulse.led, pulse.scores)
 
-        worker = Worker(settings, broker, store, registry, name=name, lanes=lanes, rng=rng, heard=heard)
+        worker = Worker(settings, broker, store, registry, name=name, lanes=lanes, app=app, rng=rng, heard=heard)
         working = asyncio.create_task(worker.run(), name=f"worker {name}")
         leading = asyncio.create_task(leader.run(), name=f"leader {name}")
         stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")

@@ -145,13 +145,24 @@ class AsyncJobHandle(Generic[R]):
             self._job = self._with_news(job)
 
     def on_progress(self, news: ProgressEvent) -> None:
-        if news.progress is not None and news.token >= self._job.token:
-            self._news = news
-            self._job = self._with_news(msgspec.structs.replace(self._job, progress=None))
+        if news.token < self._job.token:
+            return
+        if (old := self._news) is not None and old.token == news.token:
+            news = msgspec.structs.replace(
+                news,
+                started_at=news.started_at or old.started_at,
+                progress=old.progress if news.progress is None else news.progress,
+                message=old.message if news.progress is None else news.message,
+            )
+        self._news = news
+        self._job = self._with_news(msgspec.structs.replace(self._job, progress=None))
 
     def _with_news(self, job: Job) -> Job:
         news = self._news
-        if news is None or news.token != job.token or job.status != "running" or job.progress is not None:
+        if news is None or news.token != job.token or job.status != "running":
+            return job
+        job = msgspec.structs.replace(job, started_at=job.started_at or news.started_at)
+        if job.progress is not None or news.progress is None:
             return job
         return msgspec.structs.replace(job, progress=news.progress, progress_message=news.message)
 
@@ -193,7 +204,7 @@ class AsyncTaskQueue:
     def _direct(self) -> Control:
         from dtqkit.direct import DirectControl  # with the drivers: half of the time that an import would take
 
-        return DirectControl(self._settings or Settings.from_env(), self.registry)
+        return DirectControl(self._settings or Settings.default(), self.registry)
 
     def after_fork(self) -> None:
         """In a forked child, before anything else."""

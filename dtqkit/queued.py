@@ -10,6 +10,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from dtqkit.errors import InvalidPayload, TaskDefinitionError
 from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Priority
+from dtqkit.settings import Settings
 from dtqkit.tasks import Call, CallOptions, Context, Task, check_name, options_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ Arguments: TypeAlias = tuple[Any, ...] | list[Any] | Mapping[str, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
+
+
+#: The queue of tasks that belong to none, in a worker's child.
+_adopted: TaskQueue | None = None
+
+
+def adopt(queue: TaskQueue) -> None:
+    """Let tasks of this process, which is a worker's child, go to `queue` when they belong to no other."""
+    global _adopted  # noqa: PLW0603 - a process has one
+    _adopted = queue
 
 
 class _Anything:
@@ -45,9 +56,15 @@ class QueuedTask(Task[P, R, F_co]):
         """Make `submit` and `map` go to `queue`."""
         self._queue = queue
 
+    def submits_to(self, settings: Settings) -> bool:
+        """Whether it belongs to a queue with these settings."""
+        return self._queue is not None and self._queue.settings == settings
+
     @property
     def queue(self) -> TaskQueue:
         if self._queue is None:
+            if _adopted is not None:
+                return _adopted
             raise TaskDefinitionError(
                 f"task {self.name!r} belongs to no queue yet: call queue.include({self.__module__!r}), "
                 "or decorate it with @queue.task"

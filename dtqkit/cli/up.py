@@ -106,7 +106,8 @@ def _wait_for_beats(
 
 
 def _say(stores: LocalStores, supervisor: Supervisor, server: ServerProcess, app: str) -> None:
-    print(f"redis-server  {redact(stores.redis_url)}  (process {stores.pids['redis']})")
+    program = stores.programs["redis"]  # redis-server or valkey-server
+    print(f"{program:<13} {redact(stores.redis_url)}  (process {stores.pids['redis']})")
     print(f"mongod        {redact(stores.atlas_uri)}  (process {stores.pids['mongod']})")
     print(f"workers       {app}  (processes {', '.join(map(str, supervisor.pids))})")
     print(f"data          {stores.directory}")

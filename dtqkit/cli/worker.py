@@ -58,7 +58,7 @@ def worker(
     # Ours only: what the driver of MongoDB logs for debugging shows payloads.
     logging.getLogger("dtqkit").setLevel(log_level.upper())
     if workers == 1:
-        run_process(_work(queue, name, _lanes(lanes, strict=strict), owner))
+        run_process(_work(queue, app, name, _lanes(lanes, strict=strict), owner))
     elif lanes is not None:
         raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
     else:
@@ -76,7 +76,7 @@ def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
     return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
 
 
-async def _work(queue: TaskQueue, name: str, lanes: tuple[Priority, ...], owner: int | None) -> None:
+async def _work(queue: TaskQueue, app: str, name: str, lanes: tuple[Priority, ...], owner: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -91,14 +91,14 @@ async def _work(queue: TaskQueue, name: str, lanes: tuple[Priority, ...], owner:
         loop.add_signal_handler(number, on_signal, number)
     watching = asyncio.create_task(_outlive_not(owner, stop), name="owner") if owner is not None else None
     try:
-        await _work_when_stores_answer(queue, name, lanes, stop)
+        await _work_when_stores_answer(queue, app, name, lanes, stop)
     finally:
         if watching is not None:
             watching.cancel()
 
 
 async def _work_when_stores_answer(
-    queue: TaskQueue, name: str, lanes: tuple[Priority, ...], stop: asyncio.Event
+    queue: TaskQueue, app: str, name: str, lanes: tuple[Priority, ...], stop: asyncio.Event
 ) -> None:
     """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not."""
     loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ async def _work_when_stores_answer(
 
     while not stop.is_set():
         try:
-            await work(settings, queue.registry, name=name, lanes=lanes, stop=stop, started=on_start)
+            await work(settings, queue.registry, name=name, lanes=lanes, app=app, stop=stop, started=on_start)
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
             if started.is_set() or left_s <= RETRY_S:

@@ -33,6 +33,7 @@ class Plots:
     def waits(self, since: str | None = None, ax: Axes | None = None) -> Axes:
         """How long attempts waited in the queue: the share that waited at most so long, by priority, in seconds."""
         rows = self._queue.history(since=since)
+        rows = rows[rows["wait_s"].notna()]  # what never began has no wait
         ax = _axes(ax, "wait in the queue (s)", "share of attempts")
         for priority, part in _by_priority(rows):
             waits = np.sort(part["wait_s"].to_numpy(dtype=float))
@@ -77,8 +78,8 @@ class Plots:
             came = pd.concat([started["queued_at"], still["queued_at"]])
             if came.empty:
                 continue
-            # A start is never before its queueing, whatever two clocks say: no depth below zero.
-            left = started[["queued_at", "started_at"]].max(axis=1)
+            # A claim is never before its queueing, whatever two clocks say: no depth below zero.
+            left = started[["queued_at", "claimed_at"]].max(axis=1)
             times = pd.to_datetime(pd.concat([came, left]), utc=True)
             change = np.concatenate([np.ones(len(came)), -np.ones(len(started))])
             steps = pd.Series(change, index=pd.DatetimeIndex(times)).groupby(level=0).sum().sort_index().cumsum()

@@ -136,13 +136,14 @@ def completing(change: Change) -> Document:
     }
 
 
-def declining() -> Pipeline:
-    """Give back a claim that could not begin: as if it had not been, but for its number and the count of these."""
+def declining(change: Change) -> Pipeline:
+    """Give back a claim that could not begin: as if it had not been, but for its number, its reason and their count."""
     return [
         {
             "$set": {
                 "status": {"$cond": [_CANCELLED, "cancelled", "pending"]},
                 "declined": _plus("declined", 1),
+                "error": {"$literal": msgspec.to_builtins(change.error)},
                 "rev": {"$add": ["$rev", 2]},
                 "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
             }

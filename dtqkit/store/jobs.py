@@ -402,7 +402,7 @@ def _update(settlement: Settlement) -> Any:
         if settlement.trail:
             update["$set"] |= settlement.trail
         return update
-    return documents.declining() if change.ending == "declined" else documents.ending(change, settlement.trail)
+    return documents.declining(change) if change.ending == "declined" else documents.ending(change, settlement.trail)
 
 
 def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:

@@ -34,7 +34,7 @@ class Kinds:
         self._seen = seen
         self._of = {}
         for task in self._registry:
-            if task.name not in seen[1]:
+            if task.name not in seen[1] and task.ref not in seen[1]:
                 self._of[task.name] = _kind(task)
         self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
 

@@ -12,8 +12,8 @@ from dtqkit.broker import Broker
 from dtqkit.broker.broker import LIVE_S
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import ProgressEvent
+from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.claim import Claimed
-from dtqkit.worker.execute import Attempt
 from dtqkit.worker.settle import start_ms
 
 log = logging.getLogger("dtqkit.worker")
@@ -56,7 +56,7 @@ class Live:
 def _event(claimed: Claimed, attempt: Attempt) -> ProgressEvent:
     trail = attempt.trail
     trail.dirty = False
-    began_ms = start_ms(claimed, attempt.began)
+    began_ms = start_ms(claimed, attempt.started)
     claimed_at = attempt.job.claimed_at  # naive, as a worker reads its claims
     return ProgressEvent(
         id=attempt.job.id,

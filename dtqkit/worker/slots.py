@@ -63,7 +63,7 @@ class Suspects:
     def may_begin(self, now: float) -> bool:
         if not self._unproven and now - self._trusted_at > _TRUST_S:
             self._trusted = 0
-        return len(self._unproven) < max(1, self._trusted)
+        return len(self._unproven) <= self._trusted
 
     def begun(self, claim: ObjectId) -> None:
         self._unproven.add(claim)

@@ -80,7 +80,8 @@ TABLE: Final = (
     # -- 2 and 3 slots
     Row(("fetch: from behind what does not fit",), parents, "caught",
         "a parent holds the slot, and what it waits for stands behind another parent"),
-    Row(("a waiting job lends its slot",), parents_on_two_workers, "caught", "every slot is held by a job that waits for another"),
+    Row(("a waiting job lends its slot",), parents_on_two_workers, "caught",
+        "every slot is held by a job that waits for another"),
     Row(("lent slot: only for what is waited for",), parents, "caught", "parents start parents, without bound"),
     Row(("decline: no attempt is used up",), old_code, "caught", "a job fails that never began"),
     # -- 3 jobs that lost a worker

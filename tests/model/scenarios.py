@@ -68,7 +68,8 @@ def parents(removed: frozenset[str]) -> Model[waits.World]:
 
 
 def parents_on_two_workers(removed: frozenset[str]) -> Model[waits.World]:
-    return waits.model(waits.Rules(*PARENTS, removed), workers=2, faults=1)
+    """Here both wait for a job of their own kind."""
+    return waits.model(waits.Rules(("process",) * 4, PARENTS[1], removed), workers=2, faults=1)
 
 
 def old_code(removed: frozenset[str]) -> Model[waits.World]:

@@ -76,7 +76,19 @@ def _list(page: Page[Job]) -> None:
     if not page.items:
         print("no jobs")
         return
-    columns = ("id", "task", "arguments", "priority", "status", "attempts", "wait", "run", "submitted", "worker", "error")
+    columns = (
+        "id",
+        "task",
+        "priority",
+        "status",
+        "attempts",
+        "wait",
+        "run",
+        "submitted",
+        "arguments",
+        "worker",
+        "error",
+    )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
     if page.cursor is not None:
@@ -88,13 +100,13 @@ def _row(job: Job) -> tuple[str, ...]:
     return (
         job.id,
         job.task,
-        first_line(msgspec.json.encode(job.payload).decode(), 40),
         job.priority,
         job.status,
         job.tally if job.token else "",
         duration(last.wait_s) if last else "",
         _run(job),
         clock(job.created_at),
+        first_line(msgspec.json.encode(job.payload).decode(), 40),
         job.worker or "",
         _error_of(job, 60),
     )

@@ -78,10 +78,12 @@ class Plots:
             came = pd.concat([started["queued_at"], still["queued_at"]])
             if came.empty:
                 continue
-            # A claim is never before its queueing, whatever two clocks say: no depth below zero.
-            left = started[["queued_at", "claimed_at"]].max(axis=1)
+            # What never began waited until its attempt was over; what has not begun waits still.
+            began = started["started_at"].fillna(started["ended_at"])
+            # A start is never before its queueing, whatever two clocks say: no depth below zero.
+            left = pd.concat([started["queued_at"], began], axis=1).max(axis=1)[began.notna()]
             times = pd.to_datetime(pd.concat([came, left]), utc=True)
-            change = np.concatenate([np.ones(len(came)), -np.ones(len(started))])
+            change = np.concatenate([np.ones(len(came)), -np.ones(len(left))])
             steps = pd.Series(change, index=pd.DatetimeIndex(times)).groupby(level=0).sum().sort_index().cumsum()
             ax.step(cast("Any", steps.index), steps, where="post", color=COLOURS[priority], label=priority)
         ax.set_ylim(bottom=0)

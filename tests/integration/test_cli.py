@@ -271,7 +271,7 @@ def test_a_value_stays_text_where_the_task_takes_text(worker: Workers, settings:
     done = dtqkit("submit", APP, "fail", "message=007", "--wait", settings=settings)
 
     assert done.returncode == 1
-    assert re.search(r"ValueError: 007 \(job [0-9a-f]{24} fail, attempt 1\)\n$", done.stderr)
+    assert re.search(r"ValueError: 007 \(job [0-9a-f]{24} fail, attempt 2\)\n$", done.stderr)
 
 
 def test_a_failed_job_shows_its_attempts_and_can_be_requeued(

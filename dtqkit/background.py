@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -64,3 +65,12 @@ class Background:
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end, at most `timeout` seconds."""
         self._thread.join(timeout)
+
+
+def abandon(*things: object) -> None:
+    """In a forked child: keep what it has of its parent's loop and connections as they are, to the end and beyond.
+
+    Were they destroyed, their destructors would take the parent's sockets out of the epoll that both processes share.
+    """
+    for thing in things:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -116,11 +116,13 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which attempts: `since` as in JobQuery, by the job's creation."""
+    """Which attempts: `since` as in JobQuery, by the job's creation; and what of them, in this order."""
 
     since: str | None = None
     task: str | None = None
     status: Status | None = None
+    #: Names of columns; besides the usual ones, these are payload, tags and result.
+    columns: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=50)] | None = None
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +144,26 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float | None
     ending: Ending | None
     error: str | None
+    #: Of the job, when they are asked for; the result, of the attempt that brought it.
+    payload: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    result: Any | msgspec.UnsetType = msgspec.UNSET
+
+
+#: Columns of a history that come only when they are asked for, and those that come otherwise.
+MORE_COLUMNS: Final = ("payload", "tags", "result")
+COLUMNS: Final = tuple(name for name in AttemptRow.__struct_fields__ if name not in MORE_COLUMNS)
+
+
+def columns_of(query: HistoryQuery) -> tuple[str, ...]:
+    """The columns that a history shall have. Raises InvalidQuery, which names those that there are."""
+    if query.columns is None:
+        return COLUMNS
+    for name in query.columns:
+        if name not in AttemptRow.__struct_fields__:
+            known = ", ".join(AttemptRow.__struct_fields__)
+            raise InvalidQuery(f"there is no column {name[:60]!r}; there are {known}")
+    return query.columns
 
 
 class TaskStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
+from dtqkit.causes import original, users_frames
+
 #: Names that a message lists.
 _FEW: Final = 5
 
@@ -44,6 +46,10 @@ class DtqError(Exception):
     """Something that dtqkit was asked to do cannot be done."""
 
     code: ClassVar[str] = "error"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Subclasses take other arguments than the message: a process pool could not send them.
+        return _unpickled, (type(self), self.args, vars(self))
 
 
 class SettingsError(DtqError, ValueError):
@@ -150,18 +156,42 @@ class JobNotFound(DtqError, LookupError):
 
 
 class JobFailed(DtqError):
-    """The job failed for good; `error_type`, `error_message` and `traceback` are its last attempt's."""
+    """The job failed for good; `error_type`, `error_message` and `traceback` are its last attempt's.
+
+    It reads as its cause does, with the frames of the task; `traceback` has them all. Its `__cause__` is the task's
+    exception, when the class of that is imported here and can be made from its message.
+    """
 
     code = "job_failed"
 
-    def __init__(self, job_id: str, task: str, error_type: str, error_message: str, traceback: str = "") -> None:
-        text = f"job {job_id} ({task}) failed: {error_type}: {error_message}"
-        super().__init__(f"{text}\n\n{traceback.rstrip()}" if traceback else text)
+    def __init__(
+        self,
+        job_id: str,
+        task: str,
+        error_type: str,
+        error_message: str,
+        traceback: str = "",
+        *,
+        attempt: int | None = None,
+        module: str = "",
+    ) -> None:
+        number = "" if attempt is None else f", attempt {attempt}"
+        first, _, rest = error_message.strip().partition("\n")
+        second = f"\n{_cut(rest.strip().partition(chr(10))[0])}" if rest.strip() else ""
+        text = f"{error_type}: {_cut(first)} (job {job_id} {task}{number}){second}"
+        super().__init__(f"{text}\n\n{users_frames(traceback)}" if traceback else text)
         self.job_id = job_id
         self.task = task
         self.error_type = error_type
         self.error_message = error_message
         self.traceback = traceback
+        self.attempt = attempt
+        self.module = module
+        self.__cause__ = original(module, error_type, error_message)
+
+
+def _cut(line: str, limit: int = 500) -> str:
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 class JobCancelled(DtqError):
@@ -271,14 +301,20 @@ def facts_of(error: DtqError) -> dict[str, Any]:
     return dict(vars(error))
 
 
+def _unpickled(kind: type[DtqError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> DtqError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(facts)
+    if isinstance(error, JobFailed):
+        error.__cause__ = original(error.module, error.error_type, error.error_message)
+    return error
+
+
 def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
     """The error of this code again, as it was where it was raised; a plain DtqError for a code that is not known."""
     kind = next((kind for kind in _kinds(DtqError) if kind.code == code), DtqError)
-    error = kind.__new__(kind)
-    error.args = (message,)
-    for name, value in facts.items():
-        setattr(error, name, tuple(cast("list[Any]", value)) if isinstance(value, list) else value)
-    return error
+    own = {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in facts.items()}
+    return _unpickled(kind, (message,), own)
 
 
 def _kinds(kind: type[DtqError]) -> Iterator[type[DtqError]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from datetime import datetime
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
 from dtqkit.control import Page
-from dtqkit.jobs import STATUSES, Job, Status
-from dtqkit.queue import AsyncJobHandle
+from dtqkit.jobs import Job, Status
+from dtqkit.late import counted
+from dtqkit.lending import lending
+from dtqkit.queue import AsyncJobHandle, failure_of
 
 if TYPE_CHECKING:
     from dtqkit.sync import TaskQueue
@@ -19,7 +21,10 @@ R = TypeVar("R")
 
 
 class JobHandle(Generic[R]):
-    """A job, to be waited for (`result()`) or awaited. Attributes never do I/O: they tell what was last heard."""
+    """A job, to be waited for (`result()`) or awaited. Attributes never do I/O: they show the last record seen.
+
+    Reading one makes the queue look for a newer record in the background. `refresh()` waits for the present one.
+    """
 
     __slots__ = ("__weakref__", "_queue", "asynchronous")
 
@@ -34,8 +39,8 @@ class JobHandle(Generic[R]):
 
     @property
     def record(self) -> Job:
-        """The job as it was last heard of; `refresh()` asks."""
-        self._queue.soon(self.asynchronous.keep_informed)
+        """The last record that was seen; `refresh()` asks for the present one."""
+        self._queue.freshen([self.asynchronous])
         return self.asynchronous.known
 
     @property
@@ -45,12 +50,20 @@ class JobHandle(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """The task's result; waits for it, at most `timeout` seconds.
 
-        Raises JobFailed with the attempt's traceback, JobCancelled, or TimeoutError.
+        Raises JobFailed, which reads as its cause does, JobCancelled, or TimeoutError, which says how the job stands.
         """
-        return self._queue.run(self.asynchronous.result(timeout))
+        job = self.asynchronous.known
+        if not job.is_final:
+            job = self._queue.run(self.asynchronous.over(timeout))
+        if (error := failure_of(job)) is not None:
+            raise error  # here: a traceback has no frames below this one
+        return self.asynchronous.decoded(job)
 
     def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.wrap_future(self._queue.start(self.asynchronous.result())).__await__()
+        job: Job = yield from asyncio.wrap_future(self._queue.start(self.asynchronous.over())).__await__()
+        if (error := failure_of(job)) is not None:
+            raise error
+        return self.asynchronous.decoded(job)
 
     def refresh(self) -> Self:
         """Ask for the job as it is now."""
@@ -63,7 +76,7 @@ class JobHandle(Generic[R]):
         return self
 
     def requeue(self) -> Self:
-        """Give the failed job another life. Raises JobConflict when it is not failed."""
+        """Put the failed job back into its lane. Raises JobConflict when it is not failed."""
         self._queue.run(self.asynchronous.requeue())
         return self
 
@@ -72,6 +85,7 @@ class JobHandle(Generic[R]):
         return self._queue.run(self.asynchronous.log())
 
     def __repr__(self) -> str:
+        self._queue.catch_up([self.asynchronous])
         return repr(self.asynchronous)
 
     def _repr_html_(self) -> str | None:
@@ -85,12 +99,19 @@ class JobPage(Page[Job], frozen=True, kw_only=True):
     """A page of jobs that shows itself as a table in a notebook."""
 
     def __repr__(self) -> str:
-        return f"<{_counted([job.status for job in self.items])}{', and more' if self.cursor else ''}>"
+        return f"<{counted([job.status for job in self.items])}{', and more' if self.cursor else ''}>"
 
     def _repr_html_(self) -> str | None:
         from dtqkit.notebook.reprs import jobs_table
 
         return jobs_table(self.items, self.cursor is not None)
+
+
+class Waited(NamedTuple, Generic[R]):
+    """What `JobList.wait` returns: the jobs that are over, however they ended, and those that are not."""
+
+    done: JobList[R]
+    not_done: JobList[R]
 
 
 class JobList(Sequence[JobHandle[R]], Generic[R]):
@@ -99,6 +120,7 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
     def __init__(self, queue: TaskQueue, handles: Sequence[JobHandle[R]]) -> None:
         self._queue = queue
         self._handles = tuple(handles)
+        self._seen_at = datetime.now().astimezone()
 
     @overload
     def __getitem__(self, index: int) -> JobHandle[R]: ...
@@ -112,71 +134,104 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
     def __len__(self) -> int:
         return len(self._handles)
 
-    def results(self, timeout: float | None = None) -> list[R]:
-        """All results, in the order of submission; waits for them, at most `timeout` seconds.
+    @property
+    def statuses(self) -> list[Status]:
+        """Of each job, as its last record that was seen has it; see JobHandle."""
+        handles = self._asynchronous()
+        self._queue.freshen(handles)
+        return [handle.known.status for handle in handles]
 
-        Raises what the first job that has no result raises.
+    @overload
+    def results(self, timeout: float | None = None, *, return_exceptions: Literal[False] = False) -> list[R]: ...
+    @overload
+    def results(self, timeout: float | None = None, *, return_exceptions: bool) -> list[R | Exception]: ...
+    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Sequence[R | Exception]:
+        """All results, in the order of submission; waits until all jobs are over, at most `timeout` seconds.
+
+        Raises what the first job that has no result raises; with `return_exceptions`, the list has it in that job's
+        place. Raises TimeoutError when a job is not over in time; `wait()` gives what is.
+        """
+        handles = self._asynchronous()
+        if any(not handle.known.is_final for handle in handles):
+            self._queue.run(self._queue.core.until_over(handles, timeout))
+        results: list[R | Exception] = []
+        for handle in handles:
+            error = failure_of(handle.known)
+            if error is None:
+                results.append(handle.decoded(handle.known))
+            elif return_exceptions:
+                results.append(error)
+            else:
+                raise error
+        return results
+
+    def wait(self, timeout: float | None = None) -> Waited[R]:
+        """Wait until all jobs are over, or for `timeout` seconds; then (done, not_done), as concurrent.futures has it.
+
+        Never raises for how a job ended, or for the time.
         """
 
-        async def gather() -> list[R]:
-            limit = asyncio.timeout(timeout)
+        async def wait() -> None:
             try:
-                async with limit:
-                    await asyncio.gather(*(handle.asynchronous.over() for handle in self._handles))
+                async with asyncio.timeout(timeout):
+                    await self._queue.core.until_over(self._asynchronous())
             except TimeoutError:
-                raise self._late(timeout, limit) from None
-            return [await handle.asynchronous.result() for handle in self._handles]
+                pass
 
-        return self._queue.run(gather())
+        self._queue.run(wait())
+        over = [handle.asynchronous.known.is_over for handle in self._handles]
+        return Waited(
+            JobList(self._queue, [handle for handle, done in zip(self._handles, over, strict=True) if done]),
+            JobList(self._queue, [handle for handle, done in zip(self._handles, over, strict=True) if not done]),
+        )
 
-    def _late(self, timeout: float | None, limit: asyncio.Timeout) -> TimeoutError:
-        if timeout is None or not limit.expired():
-            return TimeoutError("waiting for the jobs was given up")
-        return TimeoutError(f"not all are over after {timeout:g} s; last heard of: {_counted(self._statuses())}")
-
-    def _statuses(self) -> list[Status]:
-        """As they were last heard of."""
-        return [handle.asynchronous.known.status for handle in self._handles]
+    def cancel(self) -> int:
+        """Cancel all that wait, and ask those that run to stop; how many that were."""
+        return self._queue.run(self._queue.core.cancel_all(self._asynchronous()))
 
     def as_completed(self, timeout: float | None = None) -> Iterator[JobHandle[R]]:
         """Each job as soon as it is over, however it ended. Raises TimeoutError after `timeout` seconds."""
-        over: SimpleQueue[JobHandle[R] | None] = SimpleQueue()
+        over: SimpleQueue[AsyncJobHandle[R] | None] = SimpleQueue()
+        left = {id(handle.asynchronous): handle for handle in self._handles}
 
-        async def watch(handle: JobHandle[R]) -> None:
-            await handle.asynchronous.over()
-            over.put(handle)
-
-        async def watch_all() -> None:
-            limit = asyncio.timeout(timeout)
+        async def watch() -> None:
             try:
-                async with limit, asyncio.TaskGroup() as group:
-                    for handle in self._handles:
-                        group.create_task(watch(handle))
-            except TimeoutError:
-                raise self._late(timeout, limit) from None
+                await self._queue.core.until_over(self._asynchronous(), timeout, over.put, lend=False)
             finally:
                 over.put(None)
 
-        watching = self._queue.start(watch_all())
+        watching = self._queue.start(watch())
         try:
-            while (handle := over.get()) is not None:
-                yield handle
+            while True:
+                try:
+                    ended = over.get_nowait()
+                except Empty:
+                    with lending([handle.id for handle in left.values()]):
+                        ended = over.get()
+                if ended is None:
+                    break
+                yield left.pop(id(ended))
             watching.result()
         finally:
             watching.cancel()
 
+    def _asynchronous(self) -> list[AsyncJobHandle[R]]:
+        return [handle.asynchronous for handle in self._handles]
+
+    def _look(self) -> str:
+        """Look at the jobs; what to add when that could not be done in time."""
+        if self._queue.catch_up(self._asynchronous()):
+            self._seen_at = datetime.now().astimezone()
+            return ""
+        return f"as of {self._seen_at:%H:%M:%S}"
+
     def __repr__(self) -> str:
-        return f"<{_counted(self._statuses())}>"
+        as_of = self._look()
+        shown = counted([handle.asynchronous.known.status for handle in self._handles])
+        return f"<{shown}, {as_of}>" if as_of else f"<{shown}>"
 
     def _repr_html_(self) -> str | None:
         from dtqkit.notebook.reprs import jobs_bar
 
-        self._queue.catch_up([handle.asynchronous for handle in self._handles])
-        return jobs_bar(self._statuses())
-
-
-def _counted(statuses: Sequence[Status]) -> str:
-    """`4 jobs: 1 running, 3 completed`."""
-    counts = Counter(statuses)
-    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-    return f"{len(statuses)} job{'s' if len(statuses) > 1 else ''}: {shown}" if shown else "no jobs"
+        as_of = self._look()
+        return jobs_bar([handle.asynchronous.known.status for handle in self._handles], as_of)

@@ -47,6 +47,8 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     message: str
     traceback: str = ""
+    #: Where the class stands; empty: not known.
+    module: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,6 +145,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     def is_over(self) -> bool:
         """Whether the status is completed, failed or cancelled."""
         return self.status in TERMINAL
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it can change no more: a failed job can still be requeued."""
+        return self.status in ("completed", "cancelled")
+
+    @property
+    def tally(self) -> str:
+        """`attempt 4 · 2 of 3 failures`: a lost or given-back attempt is none of the failures that are allowed."""
+        return (
+            f"attempt {self.token} · {self.failures} of {self.max_attempts} failures"
+            if self.token
+            else "no attempt yet"
+        )
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, cast
 
 import msgspec
 
+from dtqkit.background import abandon
 from dtqkit.control import (
     AttemptRow,
     BatchItem,
@@ -20,30 +23,42 @@ from dtqkit.control import (
     Page,
     Requeued,
 )
-from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobFailed
-from dtqkit.events import Depths, Heartbeat, JobEvent, ProgressEvent
-from dtqkit.jobs import Job, Status
+from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobConflict, JobFailed, JobNotFound
+from dtqkit.events import Depths, Heartbeat, ProgressEvent
+from dtqkit.jobs import Job, JobError, Status
+from dtqkit.late import said_late
+from dtqkit.lending import lending
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.values import from_wire
-from dtqkit.wait import Waiter
+from dtqkit.wait import CHUNK, POLL_S, Waiter
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: How long a look for what is shown may take, in seconds.
+LOOK_S: Final = 0.5
+#: Jobs that are cancelled at the same time.
+MAX_CANCELS: Final = 64
+
 
 class AsyncJobHandle(Generic[R]):
-    """A job that can be awaited. Attributes never do I/O: they tell what was last heard."""
+    """A job that can be awaited. Attributes never do I/O: they show the last record that was seen.
+
+    Reading one makes the queue look for a newer record, which is there soon after. Of two records, the one with the
+    higher `rev` is right, so a failed job that is requeued, by anybody, is not failed any more.
+    """
 
     # A batch makes many.
-    __slots__ = ("__weakref__", "_decode", "_job", "_queue", "follows")
+    __slots__ = ("__weakref__", "_asked_at", "_decode", "_job", "_news", "_queue")
 
     def __init__(self, queue: AsyncTaskQueue, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
         self._queue = queue
         self._job = job
         self._decode = decode
-        #: Whether it hears of the job's events by itself.
-        self.follows: bool = False
+        self._asked_at = float("-inf")
+        #: What the attempt that runs has said of its progress, which its record has only at the end.
+        self._news: ProgressEvent | None = None
 
     @property
     def id(self) -> str:
@@ -51,13 +66,14 @@ class AsyncJobHandle(Generic[R]):
 
     @property
     def record(self) -> Job:
-        """The job as it was last heard of; `refresh()` asks."""
-        self.keep_informed()
+        """The last record that was seen; `refresh()` asks for the present one."""
+        if self.is_due():
+            self.look_soon()
         return self._job
 
     @property
     def known(self) -> Job:
-        """The same, without listening for more from now on."""
+        """The same, without a look for a newer one."""
         return self._job
 
     @property
@@ -72,23 +88,19 @@ class AsyncJobHandle(Generic[R]):
 
         Raises JobFailed, JobCancelled, or TimeoutError. Cancelling the wait leaves the job alone.
         """
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                result = result_of(await self.over())
-        except TimeoutError:
-            if timeout is None or not limit.expired():
-                raise
-            raise TimeoutError(
-                f"job {self.id} ({self._job.task}) is not over after {timeout:g} s; last heard of: {self._job.status}"
-            ) from None
-        return from_wire(result) if self._decode is None else self._decode(result)
+        job = await self.over(timeout)
+        if (error := failure_of(job)) is not None:
+            raise error
+        return self.decoded(job)
 
-    async def over(self) -> Job:
-        """The job once it is over, however it ended."""
-        if not self._job.is_over:
-            self.on_job(await self._queue.wait_for(self.id))
+    async def over(self, timeout: float | None = None) -> Job:
+        """The job once it is over, however it ended. Raises TimeoutError after `timeout` seconds."""
+        await self._queue.until_over([self], timeout)
         return self._job
+
+    def decoded(self, job: Job) -> R:
+        """The result of `job`, which has completed, as the task returned it."""
+        return from_wire(job.result) if self._decode is None else self._decode(job.result)
 
     async def refresh(self) -> Job:
         """Ask for the job as it is now."""
@@ -101,9 +113,8 @@ class AsyncJobHandle(Generic[R]):
         return self._job
 
     async def requeue(self) -> Job:
-        """Give the failed job another life."""
-        self._job = await self._queue.control.requeue(self.id)
-        self.follows = False
+        """Put the failed job back into its lane."""
+        self.on_job(await self._queue.control.requeue(self.id))
         return self._job
 
     async def log(self) -> tuple[str, ...]:
@@ -113,42 +124,60 @@ class AsyncJobHandle(Generic[R]):
     def __repr__(self) -> str:
         return f"<job {self._job.id} {self._job.task} {self._job.status}>"
 
-    # -- follows events
+    # -- follows the record
 
-    def keep_informed(self) -> None:
-        """Listen for the job's events from now on."""
-        if not self.follows and not self._job.is_over:
-            self.follows = True
-            self._queue.follow(self.id, self)
+    def is_due(self) -> bool:
+        """Whether a look for a newer record is due; if so, it is not again for a moment. Asked from any thread."""
+        if self._job.is_final:
+            return False
+        now = time.monotonic()
+        if now - self._asked_at < (POLL_S if self._job.is_over else self._queue.fresh_s):
+            return False
+        self._asked_at = now
+        return True
 
-    def on_event(self, event: JobEvent | ProgressEvent) -> None:
-        if isinstance(event, JobEvent):
-            if event.rev > self._job.rev:
-                self._job = msgspec.structs.replace(
-                    self._job,
-                    status=event.status,
-                    rev=event.rev,
-                    worker=event.worker,
-                    cancel_requested=event.cancel_requested,
-                )
-        elif event.progress is not None:
-            self._job = msgspec.structs.replace(self._job, progress=event.progress, progress_message=event.message)
+    def look_soon(self) -> None:
+        """Look for a newer record, and for others whenever events say so. On the queue's loop."""
+        self._queue.follow(self)
 
     def on_job(self, job: Job) -> None:
-        if job.rev >= self._job.rev or job.is_over:
-            self._job = job
+        """Take a record, unless a newer one has been seen."""
+        if job.rev >= self._job.rev:
+            self._job = self._with_news(job)
+
+    def on_progress(self, news: ProgressEvent) -> None:
+        if news.token < self._job.token:
+            return
+        if (old := self._news) is not None and old.token == news.token:
+            news = msgspec.structs.replace(
+                news,
+                started_at=news.started_at or old.started_at,
+                progress=old.progress if news.progress is None else news.progress,
+                message=old.message if news.progress is None else news.message,
+            )
+        self._news = news
+        self._job = self._with_news(msgspec.structs.replace(self._job, progress=None))
+
+    def _with_news(self, job: Job) -> Job:
+        news = self._news
+        if news is None or news.token != job.token or job.status != "running":
+            return job
+        job = msgspec.structs.replace(job, started_at=job.started_at or news.started_at)
+        if job.progress is not None or news.progress is None:
+            return job
+        return msgspec.structs.replace(job, progress=news.progress, progress_message=news.message)
 
 
-def result_of(job: Job) -> Any:
-    """The result of a job that is over. Raises JobFailed or JobCancelled."""
+def failure_of(job: Job) -> JobFailed | JobCancelled | None:
+    """Why a job that is over has no result; None when it has one."""
     if job.status == "completed":
-        return job.result
+        return None
     if job.status == "cancelled":
-        raise JobCancelled(job.id, job.task)
-    error = job.error
-    if error is None:
-        raise JobFailed(job.id, job.task, "Unknown", "the record does not say why")
-    raise JobFailed(job.id, job.task, error.type, error.message, error.traceback)
+        return JobCancelled(job.id, job.task)
+    error = job.error or JobError("exception", "Unknown", "the record has no error")
+    return JobFailed(
+        job.id, job.task, error.type, error.message, error.traceback, attempt=job.token, module=error.module
+    )
 
 
 class AsyncTaskQueue:
@@ -169,12 +198,23 @@ class AsyncTaskQueue:
         control: Control | None = None,
     ) -> None:
         self.registry: TaskRegistry = TaskRegistry() if registry is None else registry
-        if control is None:
-            from dtqkit.direct import DirectControl  # with the drivers: half of the time that an import would take
+        self._settings = settings
+        self.control: Control = self._direct() if control is None else control
+        self._waiter = Waiter(self.control)
 
-            control = DirectControl(settings or Settings.default(), self.registry)
-        self.control: Control = control
-        self._waiter = Waiter(control)
+    def _direct(self) -> Control:
+        from dtqkit.direct import DirectControl  # with the drivers: half of the time that an import would take
+
+        return DirectControl(self._settings or Settings.default(), self.registry)
+
+    def after_fork(self) -> None:
+        """In a forked child, before anything else."""
+        abandon(self.control, self._waiter)
+
+    def reconnect(self, control: Control | None) -> None:
+        """In a forked child: connections of its own, at the next use. Handles go on as they are."""
+        self.control = self._direct() if control is None else control
+        self._waiter = Waiter(self.control)
 
     async def __aenter__(self) -> Self:
         return self
@@ -246,16 +286,114 @@ class AsyncTaskQueue:
         return await self.control.tasks()
 
     def history(self, **filters: Any) -> AsyncIterator[AttemptRow]:
-        """A row an attempt: filters since, task, status."""
+        """A row an attempt: filters since, task, status; columns says whether payload, tags and result are wanted."""
         return self.control.history(query_of(HistoryQuery, filters))
 
-    def wait_for(self, job_id: str) -> Awaitable[Job]:
-        """The job once it is over."""
-        return self._waiter.wait(job_id)
+    # -- follow
 
-    def follow(self, job_id: str, follower: AsyncJobHandle[Any]) -> None:
-        """Keep a handle informed."""
-        self._waiter.follow(job_id, follower)
+    @property
+    def fresh_s(self) -> float:
+        """How old the record of a handle may be when it is read, in seconds."""
+        return self._waiter.fresh_s
+
+    def follow(self, handle: AsyncJobHandle[Any]) -> None:
+        """Give `handle` the job's record soon, and again when it changes."""
+        self._waiter.follow(handle.id, handle)
+
+    def freshen(self, handles: Iterable[AsyncJobHandle[Any]]) -> None:
+        """The same for those whose record may be old."""
+        for handle in handles:
+            if handle.is_due():
+                self.follow(handle)
+
+    async def look(self, handles: Iterable[AsyncJobHandle[Any]]) -> None:
+        """Give these handles their present records. Raises StoreUnavailable."""
+        by_id: dict[str, list[AsyncJobHandle[Any]]] = {}
+        for handle in handles:
+            by_id.setdefault(handle.id, []).append(handle)
+        for ids in _chunks(list(by_id)):
+            for job in await self.control.get_many(ids):
+                for handle in by_id[job.id]:
+                    handle.on_job(job)
+
+    async def cancel_all(self, handles: Sequence[AsyncJobHandle[Any]]) -> int:
+        """Cancel all that are not over; how many that were."""
+        at_once = asyncio.Semaphore(MAX_CANCELS)
+
+        async def cancel(handle: AsyncJobHandle[Any]) -> bool:
+            async with at_once:
+                try:
+                    await handle.cancel()
+                except (JobConflict, JobNotFound):  # it is over, or gone
+                    return False
+            return True
+
+        return sum(await asyncio.gather(*(cancel(handle) for handle in handles if not handle.known.is_final)))
+
+    async def until_over(
+        self,
+        handles: Sequence[AsyncJobHandle[Any]],
+        timeout: float | None = None,
+        heard: Callable[[AsyncJobHandle[Any]], None] | None = None,
+        *,
+        lend: bool = True,
+    ) -> None:
+        """Until all these jobs are over; `heard` gets each as soon as it is. Raises TimeoutError, which says why.
+
+        `lend`: a job that waits lends its slot meanwhile.
+        """
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                await self._until_over(handles, heard, lend)
+        except TimeoutError:
+            if timeout is None or not limit.expired():
+                raise
+            late = [handle for handle in handles if not handle.known.is_over]
+            workers = await self._bounded_look(late)
+            if any(not handle.known.is_over for handle in handles):
+                raise TimeoutError(said_late([handle.known for handle in handles], timeout, workers)) from None
+
+    async def _until_over(
+        self, handles: Sequence[AsyncJobHandle[Any]], heard: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
+    ) -> None:
+        failed = [handle for handle in handles if handle.known.status == "failed"]
+        if failed:  # they may have been requeued since
+            await self._bounded_look(failed, workers=False)
+        left: dict[str, list[AsyncJobHandle[Any]]] = {}
+
+        def over(job: Job) -> None:
+            for handle in left[job.id]:
+                handle.on_job(job)
+            if all(handle.known.is_over for handle in left[job.id]):
+                for handle in left.pop(job.id):
+                    if heard is not None:
+                        heard(handle)
+
+        for handle in handles:
+            if not handle.known.is_over:
+                left.setdefault(handle.id, []).append(handle)
+            elif heard is not None:
+                heard(handle)
+        with lending(left) if lend else nullcontext():
+            while left:
+                await self._waiter.wait(list(left), over)
+
+    async def _bounded_look(
+        self, handles: Sequence[AsyncJobHandle[Any]], *, workers: bool = True
+    ) -> Sequence[Heartbeat] | None:
+        """Look at these jobs, and at the workers; None when that cannot be had in LOOK_S."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self.look(handles)
+                return await self.workers() if workers else None
+        except (DtqError, TimeoutError):
+            return None
+
+
+def _chunks(ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), CHUNK):
+        yield ids[start : start + CHUNK]
 
 
 def submission_of(call: Call[Any]) -> Bound:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from dtqkit.errors import TaskDefinitionError
+from dtqkit.errors import InvalidPayload, TaskDefinitionError
 from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from dtqkit.sync import TaskQueue
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
+
+#: Of one job of a starmap.
+Arguments: TypeAlias = tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,10 +82,18 @@ class QueuedTask(Task[P, R, F_co]):
 
     delay = submit
 
-    def map(self, values: Iterable[Any]) -> JobList[R]:
-        """A job for each value of the first parameter, submitted in bulk."""
-        bind = cast(Callable[[Any], Call[R]], self.bind)
-        return self.queue.submit_many(bind(value) for value in values)
+    def map(self, /, *iterables: Iterable[Any], **same: Any) -> JobList[R]:
+        """A job for each value of the first parameter, submitted in bulk.
+
+        Several iterables give several parameters, until the shortest ends, as with the builtin `map`; keyword arguments
+        are the same for all jobs: `render.map(pages, dpis, paper="A4")`. Raises InvalidPayload, which names the number
+        of the job that does not fit, from 0; then none is submitted.
+        """
+        return self.queue.submit_many(_mapped(self.bind, iterables, same))
+
+    def starmap(self, arguments: Iterable[Arguments], /, **same: Any) -> JobList[R]:
+        """A job for each tuple of positional arguments or dict of named ones, as `map` does."""
+        return self.queue.submit_many(_calls(self.bind, self.name, arguments, same))
 
     def options(
         self,
@@ -124,10 +135,43 @@ class Configured(Generic[P, R]):
 
     delay = submit
 
-    def map(self, values: Iterable[Any]) -> JobList[R]:
-        """A job for each value of the first parameter, submitted in bulk."""
-        bind = cast(Callable[[Any], Call[R]], self.bind)
-        return self._task.queue.submit_many(bind(value) for value in values)
+    def map(self, /, *iterables: Iterable[Any], **same: Any) -> JobList[R]:
+        """See QueuedTask.map."""
+        return self._task.queue.submit_many(_mapped(self.bind, iterables, same))
+
+    def starmap(self, arguments: Iterable[Arguments], /, **same: Any) -> JobList[R]:
+        """See QueuedTask.starmap."""
+        return self._task.queue.submit_many(_calls(self.bind, self._task.name, arguments, same))
+
+
+def _mapped(bind: Callable[..., Call[R]], iterables: tuple[Iterable[Any], ...], same: dict[str, Any]) -> list[Call[R]]:
+    if not iterables:
+        raise TypeError("map needs at least one iterable: the values of the first parameter")
+    return _bound(bind, ((values, same) for values in zip(*iterables, strict=False)))
+
+
+def _calls(bind: Callable[..., Call[R]], task: str, arguments: Iterable[Any], same: dict[str, Any]) -> list[Call[R]]:
+    def each() -> Iterator[tuple[Sequence[Any], Mapping[str, Any]]]:
+        for number, one in enumerate(arguments):
+            if isinstance(one, Mapping):
+                yield (), {**same, **cast("Mapping[str, Any]", one)}
+            elif isinstance(one, tuple | list):
+                yield cast("Sequence[Any]", one), same
+            else:
+                given = repr(one)[:60]
+                raise InvalidPayload(task, "$", f"number {number} is {given}; starmap takes tuples, lists and dicts")
+
+    return _bound(bind, each())
+
+
+def _bound(bind: Callable[..., Call[R]], arguments: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[Call[R]]:
+    calls: list[Call[R]] = []
+    for number, (args, kwargs) in enumerate(arguments):
+        try:
+            calls.append(bind(*args, **kwargs))
+        except InvalidPayload as error:
+            raise InvalidPayload(error.task, error.path, f"number {number}: {error.detail}") from None
+    return calls
 
 
 class Decorator:

@@ -19,8 +19,10 @@ from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from dtqkit import control
 from dtqkit.control import (
+    COLUMNS,
     MAX_BATCH,
     MAX_PAGE,
+    MORE_COLUMNS,
     OPERATIONS,
     AttemptRow,
     BatchItem,
@@ -31,6 +33,7 @@ from dtqkit.control import (
     Refusal,
     Requeued,
     Submission,
+    columns_of,
 )
 from dtqkit.errors import DtqError, JobNotFound, OutcomeUnknown, SettingsError, StoreUnavailable, WrongLoop, rebuild
 from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
@@ -230,7 +233,9 @@ class RemoteControl:
             if read:
                 await chunks.put(chunk)
 
-        request = self._request("history", query, {}, request_timeout=0.0, streaming_callback=take)
+        more = tuple(name for name in columns_of(query) if name in MORE_COLUMNS)
+        whole = msgspec.structs.replace(query, columns=(*COLUMNS, *more) if more else None)  # rows as records have them
+        request = self._request("history", whole, {}, request_timeout=0.0, streaming_callback=take)
         fetching = asyncio.create_task(self._fetch(request, writes=False), name="read history")
         rest = b""  # at the end: of a refusal, all of it; it has no line's end
         try:

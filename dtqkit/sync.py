@@ -17,15 +17,13 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
-import msgspec
-
-from dtqkit.background import Background
-from dtqkit.control import AttemptRow, Control, Requeued
+from dtqkit.background import Background, abandon
+from dtqkit.control import AttemptRow, Control, HistoryQuery, Requeued, columns_of
 from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.handles import JobHandle, JobList, JobPage
 from dtqkit.jobs import Priority
-from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue, query_of
 from dtqkit.queued import (
     ContextCoroutine,
     ContextFunction,
@@ -54,11 +52,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: How long a repr may look at the stores, in seconds.
-LOOK_S: Final = 0.5
-#: And how long a hasty end of all queues may take.
+#: How long a hasty end of all queues may take.
 LEAVE_S: Final = 1.0
 
+_all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
+#: Those whose private loop runs.
 _open: weakref.WeakKeyDictionary[TaskQueue, Background] = weakref.WeakKeyDictionary()
 
 
@@ -73,8 +71,14 @@ def _leave_all() -> None:
         background.join(max(0.0, until - time.monotonic()))
 
 
+def _after_fork() -> None:
+    _open.clear()
+    for queue in list(_all):
+        queue.after_fork()
+
+
 # A forked child has the queues of its parent, but not the threads that they live on.
-os.register_at_fork(after_in_child=_open.clear)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class TaskQueue:
@@ -96,6 +100,9 @@ class TaskQueue:
         self.registry: TaskRegistry = TaskRegistry()
         self._settings = settings
         self._control = control
+        #: Makes another one of the same kind, for a forked child.
+        self._new_control: Callable[[], Control] | None = None
+        self._forked = False
         self._lock = threading.Lock()
         self._background: Background | None = None
         self._core: AsyncTaskQueue | None = None
@@ -105,6 +112,7 @@ class TaskQueue:
         self._board: Board | None = None
         #: For people, while there are no settings to tell.
         self._where = "from the environment"
+        _all.add(self)
 
     @classmethod
     def connect(cls, url: str, *, token: str = "") -> Self:
@@ -115,7 +123,11 @@ class TaskQueue:
         """
         from dtqkit.remote import RemoteControl
 
-        queue = cls(control=RemoteControl(url, token))
+        def control() -> Control:
+            return RemoteControl(url, token)
+
+        queue = cls(control=control())
+        queue._new_control = control
         queue._where = redact(url)
         return queue
 
@@ -305,17 +317,29 @@ class TaskQueue:
         return self.run(self.core.tasks())
 
     def history(self, **filters: Any) -> DataFrame:
-        """A row an attempt, as a pandas DataFrame: filters since, task, status. Times in UTC; wait_s and run_s in s."""
+        """A row an attempt, as a pandas DataFrame: filters since, task, status; columns, in this order.
+
+        Times are in UTC, wait_s and run_s in seconds; what never began has NaT and NaN there. The columns payload, tags
+        and result come when they are asked for: `queue.history(since="7d", columns=["task", "payload", "result"])`.
+        """
         try:
-            from pandas import DataFrame
+            import pandas as pd
         except ModuleNotFoundError as error:
             raise MissingExtra("queue.history()", error.name, "notebook") from None
+
+        columns = columns_of(query_of(HistoryQuery, filters))
 
         async def rows() -> list[AttemptRow]:
             return [row async for row in self.core.history(**filters)]
 
         found = self.run(rows())
-        return DataFrame([msgspec.structs.asdict(row) for row in found], columns=AttemptRow.__struct_fields__)
+        frame = pd.DataFrame({name: [getattr(row, name) for row in found] for name in dict.fromkeys(columns)})
+        for name in frame.columns:
+            if name.endswith("_at"):
+                frame[name] = pd.to_datetime(frame[name], utc=True)
+            elif name.endswith("_s"):
+                frame[name] = frame[name].astype(float)
+        return frame
 
     # -- in a notebook
 
@@ -364,6 +388,7 @@ class TaskQueue:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this queue is closed")
+            self._reconnect()
             if self._core is None:
                 settings = None if self._control is not None else self.settings
                 self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control)
@@ -375,12 +400,38 @@ class TaskQueue:
             if self._closed:
                 work.close()
                 raise RuntimeError("this queue is closed")
-            if self._background is None:
-                self._background = Background("dtqkit-queue")
-                self._owned.callback(self._background.join)
-                self._owned.callback(self._end)
-                _open[self] = self._background
-            return self._background.start(work)
+            return self._loop().start(work)
+
+    def _loop(self) -> Background:
+        """The private loop, with its thread. Under the lock."""
+        self._reconnect()
+        if self._background is None:
+            self._background = Background("dtqkit-queue")
+            self._owned.callback(self._background.join)
+            self._owned.callback(self._end)
+            _open[self] = self._background
+        return self._background
+
+    def _reconnect(self) -> None:
+        """At the first use in a forked child: connections of its own. Under the lock."""
+        if self._forked and self._core is not None:
+            self._control = self._new_control() if self._new_control is not None else self._control
+            self._core.reconnect(self._control)
+        self._forked = False
+
+    def after_fork(self) -> None:
+        """In a forked child, where the threads of this process are missing: forget what lives on them.
+
+        The parent's workers and stores go on being the parent's: closing the queue here does not stop them.
+        """
+        abandon(self._background, self._owned, self._board)
+        if self._core is not None:
+            self._core.after_fork()
+        self._lock = threading.Lock()  # one of those threads may have held it
+        self._background = None
+        self._board = None
+        self._owned = ExitStack()
+        self._forked = True
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The same, and wait for it."""
@@ -398,30 +449,35 @@ class TaskQueue:
             future.cancel()
             raise
 
-    def soon(self, call: Callable[[], None]) -> None:
-        """Let the private loop do something; nobody waits for it."""
-        if self._background is not None and not self._closed:
-            self._background.soon(call)
-
-    def catch_up(self, handles: Sequence[AsyncJobHandle[Any]]) -> None:
-        """Ask once for what these handles have not heard, waiting at most LOOK_S; from now on they hear by themselves.
-
-        For showing them: never raises, and what cannot be had in time is shown as it was last known.
-        """
-        behind = [handle for handle in handles if not handle.follows and not handle.known.is_over]
-        if not behind or self._would_block():
+    def freshen(self, handles: Sequence[AsyncJobHandle[Any]]) -> None:
+        """Have those of these handles whose record may be old looked at soon; nobody waits for it."""
+        due = [handle for handle in handles if handle.is_due()]
+        if not due:
             return
 
-        async def look() -> None:
-            for handle in behind:
-                handle.keep_informed()
-            found = await self.core.control.get_many([handle.id for handle in behind])
-            by_id = {job.id: job for job in found}
-            for handle in behind:
-                if handle.id in by_id:
-                    handle.on_job(by_id[handle.id])
+        def look() -> None:
+            for handle in due:
+                handle.look_soon()
 
-        self._look(look())
+        with self._lock:
+            if not self._closed:
+                self._loop().soon(look)
+
+    def catch_up(self, handles: Sequence[AsyncJobHandle[Any]]) -> bool:
+        """Look at these jobs, for at most LOOK_S; from now on their handles follow them. Whether that was done in time.
+
+        For showing them: never raises, and what cannot be had in time is shown as it was last seen.
+        """
+        self.freshen(handles)
+        behind = [handle for handle in handles if not handle.known.is_final]
+        if not behind:
+            return True
+
+        async def look() -> bool:
+            await self.core.look(behind)
+            return True
+
+        return not self._would_block() and self._look(look()) is not None
 
     def _look(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What `work` brings within LOOK_S; None, with a line in the log, when it does not."""

@@ -1,76 +1,130 @@
-"""Wait for jobs: events say when to look, the record says what there is."""
+"""Wait for jobs and follow them: events say when to look, only a record says what a job is.
+
+An event may be lost, late, doubled or out of order, so nothing is concluded from one: it makes this look at the record.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
 
 from dtqkit.control import Control
 from dtqkit.ending import end
 from dtqkit.errors import JobNotFound, StoreUnavailable
-from dtqkit.events import Batch, JobEvent, Line, ProgressEvent
+from dtqkit.events import Batch, Line, ProgressEvent
 from dtqkit.jobs import TERMINAL, Job
 
 log = logging.getLogger("dtqkit.queue")
 
-#: How often the record is asked anyway, in seconds: while events come, and while they do not.
+#: How often jobs that are waited for are looked at anyway, in seconds: while events come, and while they do not.
 POLL_S: Final = 5.0
 POLL_DEAF_S: Final = 0.5
+#: How old the record of a handle may be when it is read, in seconds: while events come, and while they do not. An
+#: older one is looked at again.
+FRESH_S: Final = 1.0
+FRESH_DEAF_S: Final = 0.25
+#: What is no hurry (a change that is not an end, a handle that is read again) is looked at after this time, in seconds,
+#: so that what comes meanwhile shares the look.
+COALESCE_S: Final = 0.1
 #: Ids in one look.
-_CHUNK: Final = 1000
+CHUNK: Final = 1000
 
 
 class Follows(Protocol):
-    """Somebody who wants to hear of one job as it goes."""
+    """Somebody who wants the records of one job as they change."""
 
-    def on_event(self, event: JobEvent | ProgressEvent) -> None: ...
     def on_job(self, job: Job) -> None: ...
+    def on_progress(self, news: ProgressEvent) -> None: ...
+
+
+class _Wait:
+    """Somebody who waits until some jobs are over."""
+
+    __slots__ = ("done", "left", "over")
+
+    def __init__(self, ids: Iterable[str], over: Callable[[Job], None]) -> None:
+        self.left = set(ids)
+        self.over = over
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ended(self, job: Job) -> None:
+        if job.id in self.left and not self.done.done():
+            self.left.discard(job.id)
+            self.over(job)
+            if not self.left:
+                self.done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 class Waiter:
-    """One subscription, one poll and one look-up for everybody who waits on this loop."""
+    """One subscription, one poll and one look-up for all handles of this loop."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._waiting: dict[str, list[asyncio.Future[Job]]] = {}
-        self._followers: dict[str, weakref.WeakSet[Follows]] = {}
+        self._waiting: dict[str, list[_Wait]] = {}
+        self._followers: dict[str, list[weakref.ref[Follows]]] = {}
         self._look: set[str] = set()
+        self._later: set[str] = set()
         self._wake = asyncio.Event()
         self._deaf = True
+        self._failed = False
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe = lambda: None
 
-    async def wait(self, job_id: str) -> Job:
-        """The job once it is over. Cancelling this leaves the job alone."""
-        done: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(job_id, []).append(done)
+    @property
+    def fresh_s(self) -> float:
+        """How old a record that is read may be, in seconds."""
+        return FRESH_DEAF_S if self._deaf else FRESH_S
+
+    async def wait(self, job_ids: Collection[str], over: Callable[[Job], None]) -> None:
+        """Until all these jobs are over; `over` gets each as soon as it is. Cancelling this leaves the jobs alone.
+
+        What ended before is found too: by a look that begins after this call.
+        """
+        if not job_ids:
+            return
+        wait = _Wait(job_ids, over)
+        ids = list(wait.left)
+        for job_id in ids:
+            self._waiting.setdefault(job_id, []).append(wait)
         self._start()
-        self._ask({job_id})
+        self._ask(ids)
         try:
-            return await done
+            await wait.done
         finally:
-            waiting = self._waiting.get(job_id, [])
-            if done in waiting:
-                waiting.remove(done)
-            if not waiting:
-                self._waiting.pop(job_id, None)
+            for job_id in ids if wait.left else ():
+                self._forget(job_id, wait)
+
+    def _forget(self, job_id: str, wait: _Wait) -> None:
+        waiting = self._waiting.get(job_id, [])
+        if wait in waiting:
+            waiting.remove(wait)
+        if not waiting:
+            self._waiting.pop(job_id, None)
 
     def follow(self, job_id: str, follower: Follows) -> None:
-        """Tell `follower` of the job's events for as long as it lives."""
-        self._followers.setdefault(job_id, weakref.WeakSet()).add(follower)
+        """Give `follower` the job's record soon, and again when it changes, for as long as it lives."""
+        followers = self._followers.setdefault(job_id, [])
         self._start()
-        self._ask({job_id})
+        if any(known() is follower for known in followers):
+            self._ask_later(job_id)
+        else:
+            followers.append(weakref.ref(follower))
+            self._ask((job_id,))
 
     async def close(self) -> None:
         self._unsubscribe()
         if self._task is not None:
             await end(self._task)
-        for futures in self._waiting.values():
-            for future in futures:
-                future.cancel()
+        for waits in self._waiting.values():
+            for wait in waits:
+                wait.done.cancel()
 
     def _start(self) -> None:
         if self._task is None:
@@ -81,6 +135,15 @@ class Waiter:
         self._look.update(job_ids)
         self._wake.set()
 
+    def _ask_later(self, job_id: str) -> None:
+        if not self._later:
+            asyncio.get_running_loop().call_later(COALESCE_S, self._ask_now)
+        self._later.add(job_id)
+
+    def _ask_now(self) -> None:
+        later, self._later = self._later, set()
+        self._ask(later)
+
     def _heard(self, batch: Batch | Line) -> None:
         if isinstance(batch, Line):
             self._deaf = batch is Line.DOWN
@@ -89,52 +152,74 @@ class Waiter:
                 self._ask(self._followers)
             return
         for event in batch.jobs:
-            if event.status in TERMINAL and (event.id in self._waiting or event.id in self._followers):
-                self._ask({event.id})
-            for follower in self._followers.get(event.id, ()):
-                follower.on_event(event)
+            followed = event.id in self._followers
+            if event.status in TERMINAL and (followed or event.id in self._waiting):
+                self._ask((event.id,))
+            elif followed:
+                self._ask_later(event.id)
         for news in batch.progress:
-            for follower in self._followers.get(news.id, ()):
-                follower.on_event(news)
+            for follower in self._alive(news.id):
+                follower.on_progress(news)
+
+    def _alive(self, job_id: str) -> list[Follows]:
+        """Those who still follow the job; those that are gone are forgotten."""
+        known = self._followers.get(job_id)
+        if known is None:
+            return []
+        alive = [(ref, follower) for ref in known if (follower := ref()) is not None]
+        if not alive:
+            del self._followers[job_id]
+        elif len(alive) < len(known):
+            known[:] = [ref for ref, _ in alive]
+        return [follower for _, follower in alive]
 
     async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             try:
-                async with asyncio.timeout(POLL_DEAF_S if self._deaf else POLL_S):
+                async with asyncio.timeout(POLL_DEAF_S if self._deaf or self._failed else POLL_S):
                     await self._wake.wait()
             except TimeoutError:
                 self._look.update(self._waiting)
             self._wake.clear()
             await asyncio.sleep(0)  # let those who come in the same turn share the look
             look, self._look = list(self._look), set()
+            began = clock()
+            self._failed = False
             try:
-                for start in range(0, len(look), _CHUNK):
-                    await self._see(look[start : start + _CHUNK])
+                for start in range(0, len(look), CHUNK):
+                    await self._see(look[start : start + CHUNK])
             except StoreUnavailable:
-                self._look.update(look)
-                self._deaf = True  # so as to look again soon
+                self._look.update(look)  # again at the next poll
+                self._failed = True
             except Exception as error:
                 self._fail(look, error)
+            if len(look) > CHUNK:  # at most half of the time goes into looks at very many
+                await asyncio.sleep(clock() - began)
 
     def _fail(self, job_ids: list[str], error: Exception) -> None:
-        """Whoever waits is told: one who is not would wait for ever."""
+        """Whoever waits gets the error: without it, they would wait for ever."""
         log.warning("jobs that are waited for cannot be looked at: %r", error)
         for job_id in job_ids:
-            for future in self._waiting.pop(job_id, ()):
-                if not future.done():
-                    future.set_exception(error)
+            for wait in self._waiting.pop(job_id, ()):
+                wait.fail(error)
 
     async def _see(self, job_ids: list[str]) -> None:
-        found = await self._control.get_many(job_ids)
-        for missing in set(job_ids) - {job.id for job in found}:
-            for future in self._waiting.pop(missing, ()):
-                if not future.done():
-                    future.set_exception(JobNotFound(missing))
-        for job in found:
-            for follower in self._followers.get(job.id, ()):
+        # Who comes while the look is under way may know better than what it brings: for them, there is another one.
+        asked = {job_id: tuple(self._waiting.get(job_id, ())) for job_id in job_ids}
+        missing = set(job_ids)
+        for job in await self._control.get_many(job_ids):
+            missing.discard(job.id)
+            for follower in self._alive(job.id):
                 follower.on_job(job)
             if job.is_over:
-                self._followers.pop(job.id, None)
-                for future in self._waiting.pop(job.id, ()):
-                    if not future.done():
-                        future.set_result(job)
+                for wait in asked.get(job.id, ()):
+                    wait.ended(job)
+                    self._forget(job.id, wait)
+                if job.is_final:
+                    self._followers.pop(job.id, None)
+        for job_id in missing:
+            self._followers.pop(job_id, None)
+            for wait in asked[job_id]:
+                wait.fail(JobNotFound(job_id))
+                self._forget(job_id, wait)

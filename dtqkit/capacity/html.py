@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from dtqkit.markup import NOT_MATH
+
 
 def table_html(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", notes: Iterable[str] = ()
@@ -13,7 +15,7 @@ def table_html(
     caption = f"<b>{escape(title)}</b>" if title else ""
     below = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
-        f"<div>{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<div class="{NOT_MATH}">{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         + (f"<ul>{below}</ul>" if below else "")
         + "</div>"
     )

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from dtqkit.capacity.checks import between_0_and_1
 from dtqkit.capacity.distributions import Floats
+from dtqkit.markup import NOT_MATH
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -54,7 +55,8 @@ class Estimate:
         return f"{self:.4g} {self.unit}".rstrip()
 
     def _repr_html_(self) -> str:
-        return f"{self} <small>({self.level:.0%} interval, {self.replications} replications)</small>"
+        how = f"{self.level:.0%} interval, {self.replications} replications"
+        return f'<span class="{NOT_MATH}">{self} <small>({how})</small></span>'
 
 
 def interval(values: Sequence[float] | Floats, *, level: float = 0.95, unit: str = "") -> Estimate:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from dtqkit.capacity import checks
 from dtqkit.capacity.checks import PRIORITIES
+from dtqkit.markup import NOT_MATH
 
 SHARED = "shared"
 #: Of one job: more cannot be followed one by one, and no task has them.
@@ -164,4 +165,5 @@ class System:
 
     def _repr_html_(self) -> str:
         lanes = ", ".join(f"{n} {lane}" for lane, n in self.lanes.items() if n)
-        return f"<b>System</b>: {lanes}; {self.slots_per_worker} slot(s) each; helping {self.helping}"
+        said = f"{lanes}; {self.slots_per_worker} slot(s) each; helping {self.helping}"
+        return f'<span class="{NOT_MATH}"><b>System</b>: {said}</span>'

@@ -22,7 +22,7 @@ async def follow_events(filters: Mapping[str, str | None], since: str | None, li
         page = await queue.jobs(**filters, since=since, limit=limit)
         unsubscribe = queue.control.subscribe(news.put_nowait)
         for job in reversed(page.items):
-            _print(event_of(job), job.ended_at or job.started_at or job.created_at, json=json)
+            _print(event_of(job), job.ended_at or job.started_at or job.claimed_at or job.created_at, json=json)
         printing = asyncio.create_task(_print_all(news, filters, json=json), name="print events")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
+from dtqkit.causes import users_frames
 from dtqkit.cli.follow import follow_events
 from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, table
 from dtqkit.control import MAX_PAGE, Page
 from dtqkit.errors import DtqError
-from dtqkit.jobs import WAITING, Job, Priority, Status
+from dtqkit.jobs import WAITING, Attempt, Job, Priority, Status
 from dtqkit.queue import AsyncTaskQueue
 
 T = TypeVar("T")
@@ -74,8 +76,20 @@ def _list(page: Page[Job]) -> None:
     if not page.items:
         print("no jobs")
         return
-    columns = ("id", "task", "priority", "status", "attempts", "wait", "run", "submitted", "worker", "error")
-    spare = ("attempts", "wait", "priority", "submitted", "run")
+    columns = (
+        "id",
+        "task",
+        "priority",
+        "status",
+        "attempts",
+        "wait",
+        "run",
+        "submitted",
+        "arguments",
+        "worker",
+        "error",
+    )
+    spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
@@ -88,13 +102,23 @@ def _row(job: Job) -> tuple[str, ...]:
         job.task,
         job.priority,
         job.status,
-        str(job.token),
+        job.tally if job.token else "",
         duration(last.wait_s) if last else "",
-        duration(last.run_s) if last else "",
+        _run(job),
         clock(job.created_at),
+        first_line(msgspec.json.encode(job.payload).decode(), 40),
         job.worker or "",
         _error_of(job, 60),
     )
+
+
+def _run(job: Job) -> str:
+    """How long it ran; of one that runs, since when, or for how long it has been claimed without having begun."""
+    if job.status == "running" and job.claimed_at is not None:
+        begun = job.started_at is not None
+        since = job.started_at or job.claimed_at
+        return f"{'running' if begun else 'claimed'} {duration(max(0.0, (datetime.now(UTC) - since).total_seconds()))}"
+    return duration(job.attempts[-1].run_s) if job.attempts else ""
 
 
 def _error_of(job: Job, limit: int) -> str:
@@ -129,13 +153,14 @@ def _show(job: Job) -> None:
         "job": job.id,
         "task": job.task,
         "status": f"{job.status}, asked to stop" if job.cancel_requested and not job.is_over else job.status,
+        "attempts": job.tally,
         "priority": job.priority,
         "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),
         "submitted": clock(job.created_at),
         "due": clock(job.due_at) if job.status in WAITING else "",
         "tags": ", ".join(job.tags),
         "key": job.idempotency_key or "",
-        "limits": f"{job.max_attempts} attempts of {duration(job.timeout_s)}, {job.max_losses} lost workers",
+        "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",
         "progress": f"{job.progress:.0%} {job.progress_message}".rstrip() if job.progress is not None else "",
     }
     if job.status == "completed":
@@ -144,12 +169,15 @@ def _show(job: Job) -> None:
     for name, value in facts.items():
         if value:
             _fact(name, value)
+    if facts["error"] and job.error is not None and (more := job.error.message.strip().partition("\n")[2].strip()):
+        print(f"{'':<10}{first_line(more, 2000)}")
     if job.attempts:
         print()
-        columns = ("attempt", "started", "wait", "run", "ending", "worker", "error")
-        table(columns, [_attempt(a) for a in job.attempts], right=("attempt", "wait", "run"))
+        columns = ("attempt", "claimed", "started", "wait", "run", "ending", "worker", "error")
+        rows = [_attempt(job, attempt) for attempt in job.attempts]
+        table(columns, rows, right=("attempt", "wait", "run"), spare=("claimed",))
     if job.error is not None and job.error.traceback and job.status != "completed":
-        print(f"\n{job.error.traceback.rstrip()}")
+        print(f"\n{users_frames(job.error.traceback)}")
     for line in job.log:
         print(f"  {line}")
 
@@ -165,14 +193,16 @@ def _fact(name: str, value: str) -> None:
     Console(highlight=False).print(shown, soft_wrap=True)
 
 
-def _attempt(attempt: Any) -> tuple[str, ...]:
+def _attempt(job: Job, attempt: Attempt) -> tuple[str, ...]:
+    under_way = attempt.ending is None
     error = f"{attempt.error.type}: {first_line(attempt.error.message, 100)}" if attempt.error else ""
     return (
         str(attempt.number),
+        clock(attempt.claimed_at),
         clock(attempt.started_at),
         duration(attempt.wait_s),
-        duration(attempt.run_s),
-        attempt.ending or "running",
+        _run(job) if under_way else duration(attempt.run_s),
+        attempt.ending or ("claimed" if attempt.started_at is None else "running"),
         attempt.worker,
         error,
     )
@@ -196,7 +226,7 @@ def requeue(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
     json: Json = False,
 ) -> None:
-    """Give failed jobs another life: one by its id, or all dead letters that match."""
+    """Put failed jobs back into their lanes: one by its id, or all dead letters that match."""
     if dead == (id is not None):
         raise typer.BadParameter("give either the ID of one job or --dead")
     if id is not None:

@@ -133,5 +133,5 @@ def _why(job: Job) -> DtqError:
     """In one line: the traceback is in the record."""
     if job.status == "cancelled":
         return JobCancelled(job.id, job.task)
-    error = job.error or JobError("exception", "Unknown", "the record does not say why")
-    return JobFailed(job.id, job.task, error.type, first_line(error.message))
+    error = job.error or JobError("exception", "Unknown", "the record has no error")
+    return JobFailed(job.id, job.task, error.type, first_line(error.message), attempt=job.token)

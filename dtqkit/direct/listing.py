@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
+from msgspec import UNSET
 
 from dtqkit.control import (
     AttemptRow,
@@ -16,6 +17,7 @@ from dtqkit.control import (
     HistoryQuery,
     JobQuery,
     Page,
+    columns_of,
     decode_cursor,
     encode_cursor,
     parse_since,
@@ -172,6 +174,7 @@ async def history(
     store: Store, opened: Callable[[], Awaitable[None]], query: HistoryQuery
 ) -> AsyncIterator[AttemptRow]:
     """A row for each kept attempt of each job that matches, jobs newest first, attempts oldest first."""
+    wanted = set(columns_of(query))
     await opened()
     filters = filter_of(store.now(), since=query.since, status=query.status, task=query.task)
     async for doc in _all(store, filters, heavy=True):
@@ -192,6 +195,9 @@ async def history(
                 run_s=attempt.run_s,
                 ending=attempt.ending,
                 error=f"{attempt.error.type}: {attempt.error.message}" if attempt.error else None,
+                payload=job.payload if "payload" in wanted else UNSET,
+                tags=job.tags if "tags" in wanted else UNSET,
+                result=(job.result if attempt.ending == "completed" else None) if "result" in wanted else UNSET,
             )
 
 

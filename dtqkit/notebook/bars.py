@@ -37,14 +37,13 @@ class Progress(HBox):
         self._began = time.monotonic()
         self._done_before: float | None = None
         self._show()
-        hand_over(queue.start, self._follow())
+        hand_over(queue.start, self._follow(queue))
 
-    async def _follow(self) -> None:
+    async def _follow(self, queue: TaskQueue) -> None:
         """On the queue's loop, until all are over."""
-        for handle in self._handles:
-            handle.keep_informed()
-        while not self._show():  # noqa: ASYNC110 - a bar is drawn at a steady pace, however many jobs end
-            await asyncio.sleep(TICK_S)
+        while not self._show():
+            queue.core.freshen(self._handles)
+            await asyncio.sleep(TICK_S)  # a bar is drawn at a steady pace, however many jobs end
 
     def _show(self) -> bool:
         """Draw what is known; whether all are over."""

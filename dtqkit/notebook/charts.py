@@ -35,7 +35,7 @@ class Plots:
         seconds. What never ran has no wait.
         """
         rows = self._queue.history(since=since)
-        rows = rows[rows["wait_s"].notna()]
+        rows = rows[rows["wait_s"].notna()]  # what never began has no wait
         ax = _axes(ax, "wait in the queue (s)", "share of attempts")
         for priority, part in _by_priority(rows):
             waits = np.sort(part["wait_s"].to_numpy(dtype=float))

@@ -27,7 +27,7 @@ from ipywidgets import (
     Widget,
 )
 
-from dtqkit.notebook.html import el
+from dtqkit.notebook.html import el, plain
 
 Schema = Mapping[str, Any]
 
@@ -47,8 +47,8 @@ class Field:
         self.input, self._read = _input(schema, self._default, required)
         label = el("b" if required else "span", name, title="must be given" if required else "may be left out")
         self.complaint = HTML()
-        hint = HTML(el("small", _hint(schema), style="opacity:.7"))
-        self.box = VBox([HBox([HTML(label, layout=_LABEL), self.input, hint]), self.complaint])
+        hint = HTML(plain(el("small", _hint(schema), style="opacity:.7")))
+        self.box = VBox([HBox([HTML(plain(label), layout=_LABEL), self.input, hint]), self.complaint])
 
     def read(self) -> Any:
         """The JSON value, or LEFT_OUT. Raises ValueError with what is wrong."""
@@ -61,7 +61,7 @@ class Field:
 
     def complain(self, text: str) -> None:
         """Show what is wrong with it, at the field; an empty text takes that away."""
-        self.complaint.value = el("span", text, style="color:#d4351c", role="alert") if text else ""
+        self.complaint.value = plain(el("span", text, style="color:#d4351c", role="alert")) if text else ""
 
 
 def _input(schema: Schema, default: Any, required: bool) -> tuple[Widget, Callable[[], Any]]:

@@ -16,7 +16,7 @@ from dtqkit.errors import DtqError, InvalidPayload, UnknownTask
 from dtqkit.handles import JobHandle
 from dtqkit.notebook.boards import hand_over
 from dtqkit.notebook.fields import LEFT_OUT, Field
-from dtqkit.notebook.html import el
+from dtqkit.notebook.html import el, plain
 from dtqkit.notebook.reprs import job_card
 from dtqkit.queue import AsyncJobHandle
 from dtqkit.schema import PayloadValidator
@@ -51,7 +51,7 @@ class Form(VBox):
         self.button.on_click(lambda _: self.submit())
         self.complaint = HTML()
         self.card = HTML()
-        help_text = HTML(el("div", info.description, style="white-space:pre-line;line-height:1.4;opacity:.8"))
+        help_text = HTML(plain(el("div", info.description, style="white-space:pre-line;line-height:1.4;opacity:.8")))
         boxes = [field.box for field in self.fields.values()]
         super().__init__([help_text, *boxes, self.button, self.complaint, self.card])
 
@@ -96,10 +96,9 @@ class Form(VBox):
             self.button.disabled = False
         self.job = JobHandle(self._queue, handle)
         over = asyncio.ensure_future(handle.over())
-        handle.keep_informed()
         shown = None
         while self.job.asynchronous is handle:
-            if handle.known is not shown:
+            if handle.record is not shown:
                 shown = handle.known
                 self.card.value = job_card(shown) or ""
             if over.done():
@@ -111,7 +110,7 @@ class Form(VBox):
         for name, field in self.fields.items():
             field.complain(wrong.get(name, ""))
         rest = [text for name, text in wrong.items() if name not in self.fields]
-        self.complaint.value = el("span", "; ".join(rest), style="color:#d4351c", role="alert") if rest else ""
+        self.complaint.value = plain(el("span", "; ".join(rest), style="color:#d4351c", role="alert")) if rest else ""
 
     def __repr__(self) -> str:
         return f"<Form {self._task}>"

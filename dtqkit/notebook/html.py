@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from dtqkit.markup import NOT_MATH
+
 _VOID: Final = frozenset({"br", "hr"})
 
 
@@ -32,9 +34,14 @@ def el(name: str, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{shown}>{''.join(map(text, children))}</{name}>")
 
 
+def plain(*children: object) -> Markup:
+    """Text for a widget: a `$` in it is a dollar."""
+    return el("span", *children, class_=NOT_MATH)
+
+
 def card(*children: object, label: str) -> Markup:
     """What a cell shows: styled, and readable where styles are taken away."""
-    return el("div", el("style", style()), *children, class_="dtq", role="group", aria_label=label)
+    return el("div", el("style", style()), *children, class_=f"dtq {NOT_MATH}", role="group", aria_label=label)
 
 
 @cache

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from dtqkit.causes import users_frames
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.jobs import PRIORITIES, STATUSES, Job, Status
 from dtqkit.notebook.html import Markup, card, el
-from dtqkit.notebook.words import as_json, count, duration, short
+from dtqkit.notebook.words import as_json, count, duration, ran, short, waited
 
 log = logging.getLogger("dtqkit.notebook")
 
@@ -43,14 +44,12 @@ def never_raises(show: Callable[Concatenate[T, P], Markup]) -> Callable[Concaten
 @never_raises
 def job_card(job: Job) -> Markup:
     """One job: what it is, how it went, and its result or error."""
-    attempts = job.attempts
-    last = attempts[-1] if attempts else None
     facts: list[tuple[str, object]] = [
         ("arguments", el("code", as_json(job.payload))),
         ("priority", job.priority),
-        ("waited", duration(last.wait_s if last else None)),
-        ("ran", duration(last.run_s if last else None)),
-        ("attempts", f"{len(attempts)} of at most {job.max_attempts}"),
+        ("waited", waited(job)),
+        ("ran", ran(job)),
+        ("attempts", job.tally),
     ]
     if job.worker and job.status != "pending":
         facts.append(("worker", job.worker))
@@ -67,12 +66,14 @@ def job_card(job: Job) -> Markup:
 
 
 @never_raises
-def jobs_bar(statuses: Sequence[Status]) -> Markup:
-    """Many jobs: a bar with a piece for each status, and the numbers in words."""
+def jobs_bar(statuses: Sequence[Status], as_of: str = "") -> Markup:
+    """Many jobs: a bar with a piece for each status, and the numbers in words; `as_of` says when that was so."""
     counts: Counter[str] = Counter(statuses)
     present: list[Status] = [status for status in STATUSES if counts[status]]
     pieces = [el("i", class_=s, style=f"flex:{counts[s]}") for s in present]
     words = [el("span", f"{counts[s]:,} {s}", class_=s) for s in present]
+    if as_of:
+        words.append(el("span", as_of))
     return card(
         el("header", el("b", count(len(statuses), "job")), *words),
         el("div", *pieces, class_="bar"),
@@ -87,18 +88,19 @@ def jobs_table(jobs: Sequence[Job], more: bool) -> Markup:
         (
             el("code", job.id),
             job.task,
+            el("code", as_json(job.payload, 60)),
             el("span", job.status, class_=job.status),
             job.priority,
-            str(len(job.attempts)),
-            duration(job.attempts[-1].wait_s if job.attempts else None),
-            duration(job.attempts[-1].run_s if job.attempts else None),
+            job.tally,
+            waited(job),
+            ran(job),
             short(f"{job.error.type}: {job.error.message}", 80) if job.error else "",
         )
         for job in jobs[:ROWS]
     ]
     hidden = len(jobs) - len(rows)
     title = count(len(jobs), "job") + (f", {hidden} not shown" if hidden else "") + (", and more" if more else "")
-    head = ("job", "task", "status", "priority", "attempts", "waited", "ran", "error")
+    head = ("job", "task", "arguments", "status", "priority", "attempts", "waited", "ran", "error")
     return card(el("header", el("b", title)), _table(head, rows), label=title)
 
 
@@ -119,7 +121,7 @@ def queue_card(depths: Depths, workers: Iterable[Heartbeat]) -> Markup:
     if rows:
         parts.append(_table(("worker", "lanes", "state", "jobs"), rows))
     else:
-        parts.append(el("p", "Nobody works here: jobs are kept until a worker starts."))
+        parts.append(el("p", "No workers are running: jobs wait until one starts."))
     return card(*parts, label="task queue")
 
 
@@ -143,7 +145,11 @@ def _error(job: Job) -> Markup | None:
         error = job.earlier[-1].error
     if error is None:
         return None
-    said = el("div", el("b", error.type), f": {short(error.message)}", class_="failed")
+    first, _, rest = error.message.strip().partition("\n")
+    second = rest.strip().partition("\n")[0]
+    said = el("div", el("b", error.type), f": {short(first)}", class_="failed")
+    if second:
+        said = Markup(said + el("div", short(second), class_="failed"))
     if not error.traceback:
         return said
-    return Markup(said + el("details", el("summary", "traceback"), el("pre", error.traceback)))
+    return Markup(said + el("details", el("summary", "traceback"), el("pre", users_frames(error.traceback))))

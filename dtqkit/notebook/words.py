@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Final
+
+from dtqkit.jobs import Job
 
 #: Characters of a payload, a result or a message that a card shows.
 SHORT: Final = 200
@@ -21,6 +24,25 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def waited(job: Job) -> str:
+    """How long the job's last attempt waited for its first line; a dash while that has not run."""
+    last = job.attempts[-1] if job.attempts else None
+    return duration(last.wait_s if last else None)
+
+
+def ran(job: Job) -> str:
+    """How long its last attempt ran; of one that runs, since when, and of one that only was claimed, since when."""
+    if job.status == "running" and job.claimed_at is not None:
+        if job.started_at is None:
+            return f"claimed {_since(job.claimed_at)} ago"
+        return f"running {_since(job.started_at)}"
+    return duration(job.attempts[-1].run_s if job.attempts else None)
+
+
+def _since(when: datetime) -> str:
+    return duration(max(0.0, (datetime.now(UTC) - when).total_seconds()))
 
 
 def short(value: str, limit: int = SHORT) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, cast
 import msgspec
 from tornado.iostream import StreamClosedError
 
-from dtqkit.control import OPERATIONS, Operation
+from dtqkit.control import OPERATIONS, Operation, columns_of
 from dtqkit.errors import DtqError, InvalidRequest, JobNotFound
 from dtqkit.jobs import Job, is_job_id
 from dtqkit.web.access import Scope
@@ -66,13 +66,14 @@ class HistoryHandler(OperationHandler):
 
     async def get(self, **path: str) -> None:
         (query,) = self._arguments(self.operations["GET"], path)
+        columns = columns_of(query)
         rows = self.control.history(query)
         self.set_header("Content-Type", "application/x-ndjson")
         lines: list[bytes] = []
         size = 0
         try:
             async for row in rows:
-                line = msgspec.json.encode(row)
+                line = msgspec.json.encode({name: getattr(row, name) for name in columns})
                 lines.append(line)
                 size += len(line)
                 if size > _CHUNK:

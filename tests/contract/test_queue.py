@@ -1,6 +1,7 @@
 """What a TaskQueue promises, whether its stores are here or behind a server: one suite, run on both."""
 
 import asyncio
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -90,6 +91,92 @@ def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker:
         job.result(timeout=20)
 
 
+@pytest.mark.parametrize("every_s", [0.0, 0.03])
+def test_a_job_whose_status_is_polled_has_its_result_and_its_error(
+    queue: TaskQueue, worker: Workers, every_s: float
+) -> None:
+    for n in range(25):
+        job = sample.add_async.submit(n)
+        wait_until(lambda job=job: job.status == "completed", interval_s=every_s)
+        assert job.record.result == n + 1
+        assert len(job.record.attempts) == 1
+        assert job.result(timeout=10) == n + 1
+    for n in range(5):
+        job = sample.fail.submit(f"no {n}")
+        wait_until(lambda job=job: job.status == "failed", interval_s=every_s)
+        assert job.record.error is not None
+        with pytest.raises(JobFailed, match=f"ValueError: no {n}"):
+            job.result(timeout=10)
+
+
+def test_a_failed_job_that_is_requeued_elsewhere_is_seen_to_go_on(queue: TaskQueue, worker: Workers) -> None:
+    job = sample.fail.submit("once more")
+    wait_until(lambda: job.status == "failed")
+    before = job.record
+    queue.requeue_dead(task="fail")
+    wait_until(lambda: job.record.death_seq == before.death_seq + 1 and job.status == "failed", timeout_s=15)
+    assert job.record.rev > before.rev
+    worker.stop()
+    job.requeue()
+    assert job.status == "pending"
+
+
+def test_a_failure_reads_as_its_cause_and_has_the_users_frames_only(queue: TaskQueue, worker: Workers) -> None:
+    job = sample.fail.submit("bad page 3")
+    with pytest.raises(JobFailed) as failure:
+        job.result(timeout=20)
+    error = failure.value
+    first, blank, *rest = str(error).splitlines()
+    assert (first, blank) == (f"ValueError: bad page 3 (job {job.id} fail, attempt 2)", "")
+    assert [line for line in rest if line.startswith("  File ")] == [line for line in rest if "sample.py" in line]
+    assert type(error.__cause__) is ValueError
+    assert error.__cause__.args == ("bad page 3",)
+    assert len(traceback.format_exception(error)) < 15
+
+
+def test_many_jobs_are_waited_for_as_futures_are(queue: TaskQueue, worker: Workers) -> None:
+    jobs = queue.submit_many([sample.add_async.bind(1), sample.fail.bind("no"), sample.add_async.bind(2)])
+    assert len(jobs.wait().not_done) == 0
+    first, failure, second = jobs.results(return_exceptions=True)
+    assert (first, second) == (2, 3)
+    assert isinstance(failure, JobFailed)
+    assert jobs.statuses == ["completed", "failed", "completed"]
+    with pytest.raises(JobFailed, match="ValueError: no"):
+        jobs.results()
+    worker.stop()
+    later = sample.add_async.map([1, 2])
+    done, not_done = queue.submit_many([]).wait(timeout=5)
+    assert (len(done), len(not_done)) == (0, 0)
+    waited = later.wait(timeout=0.1)
+    assert ([j.id for j in waited.done], [j.id for j in waited.not_done]) == ([], [j.id for j in later])
+    assert later.cancel() == 2
+    assert later.cancel() == 0
+    assert [type(error) for error in later.results(timeout=5, return_exceptions=True)] == [JobCancelled] * 2
+
+
+def test_what_is_shown_of_jobs_is_how_they_are(queue: TaskQueue, worker: Workers) -> None:
+    jobs = sample.add_async.map(range(5))
+    for job in jobs:
+        queue.get(job.id).result(timeout=20)  # by other handles
+    assert repr(jobs) == "<5 jobs: 5 completed>"
+    assert repr(jobs[0]) == f"<job {jobs[0].id} add_async completed>"
+    html = jobs._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    assert "5 completed" in str(html)
+
+
+def test_map_and_starmap_bind_as_python_does(queue: TaskQueue, worker: Workers) -> None:
+    assert sample.add_async.map([1, 2], [10, 20]).results(timeout=20) == [11, 22]
+    assert sample.add_async.map([1, 2], b=5).results(timeout=20) == [6, 7]
+    assert sample.add_async.starmap([(1, 2), {"a": 3}, [4]]).results(timeout=20) == [3, 4, 5]
+    before = len(queue.jobs().items)
+    with pytest.raises(InvalidPayload, match=r"number 1: .*\$\.b") as error:
+        sample.add_async.starmap([(1, 2), (1, "x")])
+    assert error.value.path == "$.b"
+    with pytest.raises(InvalidPayload, match="number 2 is 'ab'; starmap takes"):
+        sample.add_async.starmap([(1,), (2,), "ab"])  # type: ignore[list-item]
+    assert len(queue.jobs().items) == before
+
+
 def test_progress_and_log_are_seen(queue: TaskQueue, worker: Workers) -> None:
     job = sample.tell.submit(3)
     assert job.result(timeout=20) == "told"
@@ -174,6 +261,27 @@ def test_history_has_a_row_an_attempt(queue: TaskQueue, worker: Workers) -> None
     assert (rows["wait_s"] >= 0).all()
     assert len(queue.history()) == 4
     assert queue.history(task="nobody").empty
+
+
+def test_a_history_has_the_columns_that_are_asked_for(queue: TaskQueue, worker: Workers) -> None:
+    sample.add.options(tags=["a", "b"]).submit(1, b=2).result(timeout=20)
+    sample.fail_until.submit(2).result(timeout=20)
+    usual = list(queue.history().columns)
+    assert usual[:6] == ["job", "task", "priority", "status", "number", "worker"]
+    assert {"claimed_at", "started_at"} < set(usual)
+    assert not {"payload", "tags", "result"} & set(usual)
+    wanted = ["result", "payload", "task", "tags", "number", "wait_s", "ended_at"]
+    rows = queue.history(columns=wanted)
+    assert list(rows.columns) == wanted
+    (added,) = rows[rows["task"] == "add"].to_dict("records")
+    assert (added["result"], added["payload"], list(added["tags"])) == (3, {"a": 1, "b": 2}, ["a", "b"])
+    tried = rows[rows["task"] == "fail_until"]
+    assert [r is None or r != r for r in tried["result"]] == [True, False]
+    for frame in (queue.history(), queue.history(task="nobody")):
+        assert {str(frame[c].dtype)[-5:] for c in frame.columns if str(c).endswith("_at")} == {" UTC]"}
+        assert {str(frame[c].dtype) for c in frame.columns if str(c).endswith("_s")} == {"float64"}
+    with pytest.raises(InvalidQuery, match=r"there is no column 'colour'; there are job, .*payload, tags, result"):
+        queue.history(columns=["task", "colour"])
 
 
 def test_stats_count_what_has_ended(queue: TaskQueue, worker: Workers) -> None:

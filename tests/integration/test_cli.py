@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -275,7 +276,7 @@ def test_a_value_stays_text_where_the_task_takes_text(worker: Workers, settings:
     done = dtqkit("submit", APP, "fail", "message=007", "--wait", settings=settings)
 
     assert done.returncode == 1
-    assert done.stderr.endswith("(fail) failed: ValueError: 007\n")
+    assert re.search(r"ValueError: 007 \(job [0-9a-f]{24} fail, attempt 2\)\n$", done.stderr)
 
 
 def test_a_failed_job_shows_its_attempts_and_can_be_requeued(

@@ -6,6 +6,7 @@ from typing import Any, assert_type
 
 from dtqkit import AsyncJobHandle, AsyncTaskQueue, Context, Job, JobHandle, JobList, TaskQueue, current_context, task
 from dtqkit.control import Page
+from dtqkit.jobs import Status
 
 queue = TaskQueue()
 
@@ -95,10 +96,20 @@ def in_bulk(pages: Sequence[tuple[int, int]]) -> None:
     jobs = render.map(range(1000))
     assert_type(jobs, JobList[str])
     assert_type(jobs.results(), list[str])
+    assert_type(jobs.results(timeout=3, return_exceptions=True), list[str | Exception])
+    assert_type(jobs.wait(3).done, JobList[str])
+    done, not_done = jobs.wait(timeout=3)
+    print(done.results(), not_done.cancel())
+    assert_type(jobs.statuses, list[Status])
+    assert_type(render.map([1, 2], [150, 300]), JobList[str])
+    assert_type(render.map(range(3), dpi=300), JobList[str])
+    assert_type(render.starmap(pages), JobList[str])
+    assert_type(render.starmap([{"page": 1}, {"page": 2, "dpi": 3}], dpi=2), JobList[str])
+    assert_type(render.starmap([(1, 2), {"page": 2}]), JobList[str])
     assert_type(jobs[0], JobHandle[str])
     assert_type(jobs[:2], JobList[str])
-    for done in jobs.as_completed(timeout=3):
-        assert_type(done, JobHandle[str])
+    for job in jobs.as_completed(timeout=3):
+        assert_type(job, JobHandle[str])
     assert_type(queue.submit_many(render.bind(p, dpi=d) for p, d in pages), JobList[str])
 
 
@@ -106,6 +117,7 @@ def with_options() -> None:
     once = render.options(priority="low", delay_s=30, idempotency_key="p3", tags=["a"])
     assert_type(once.submit(3), JobHandle[str])
     assert_type(once.map([1, 2]), JobList[str])
+    assert_type(once.starmap([(1, 2)]), JobList[str])
     assert_type(queue.submit_call(once.bind(3, dpi=2)), JobHandle[str])
 
 
@@ -113,7 +125,7 @@ def looks() -> None:
     failed: Page[Job] = queue.jobs(status="failed", task="render", since="7d", limit=50)
     print(failed.items)
     assert_type(queue.get("65f000000000000000000000"), JobHandle[Any])
-    print(queue.history(since="7d"))
+    print(queue.history(since="7d", columns=["task", "payload"]))
     assert_type(queue.depths().high, int)
     assert_type(queue.requeue_dead(task="render", dry_run=True).matched, int)
     assert_type(current_context(), Context | None)

@@ -38,6 +38,11 @@ render.options(priority="urgent")  # refused
 render.options(delay="3 s")  # refused
 render.options(priority="low").submit("three")  # refused
 render.submit(3).result(timeout="long")  # refused
+render.map(3)  # refused
+render.starmap([3])  # refused
+render.starmap((1, 2))  # refused
+words: list[str] = render.map([3]).results(return_exceptions=True)  # refused
+render.map([3]).wait("long")  # refused
 number: int = render.submit(3).result()  # refused
 fetch.submit(3)  # refused
 fetch.submit("a").result().encode()  # refused

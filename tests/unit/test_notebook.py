@@ -75,7 +75,7 @@ def test_a_queue_without_workers_says_so() -> None:
     shown = reprs.queue_card(Depths(high=2), ())
     assert shown is not None
     assert "2 waiting" in shown
-    assert "Nobody works here" in shown
+    assert "No workers are running" in shown
 
 
 def test_a_queue_that_is_closed_or_cannot_be_reached_shows_text() -> None:

@@ -30,7 +30,7 @@ def test_a_look_that_is_refused_ends_the_wait_and_the_next_wait_too() -> None:
         try:
             for _ in range(2):
                 with pytest.raises(AccessDenied):
-                    await asyncio.wait_for(waiter.wait("a" * 24), 5)
+                    await asyncio.wait_for(waiter.wait(["a" * 24], lambda _: None), 5)
         finally:
             await waiter.close()
 

@@ -1,0 +1,58 @@
+"""What to say of jobs that are not over in time: how they stand, and what keeps them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from dtqkit.events import Heartbeat
+from dtqkit.jobs import STATUSES, WAITING, Job, Status
+
+#: Names that a message lists.
+_FEW: Final = 5
+
+
+def said_late(jobs: Sequence[Job], timeout: float, workers: Sequence[Heartbeat] | None) -> str:
+    """Of all jobs that were waited for; `workers` are the live ones, None when nobody could be asked."""
+    if len(jobs) == 1:
+        (job,) = jobs
+        how = "it is" if workers is not None else "last known state:"
+        said = f"job {job.id} ({job.task}) is not over after {timeout:g} s: {how} {job.status}"
+    else:
+        how = "" if workers is not None else "last known state: "
+        said = f"not all are over after {timeout:g} s: {how}{counted([job.status for job in jobs])}"
+    why = "" if workers is None else _why([job for job in jobs if job.status in WAITING], workers)
+    return f"{said}; {why}" if why else said
+
+
+def counted(statuses: Sequence[Status]) -> str:
+    """`4 jobs: 1 running, 3 completed`."""
+    counts = Counter(statuses)
+    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{len(statuses)} job{'s' if len(statuses) > 1 else ''}: {shown}" if shown else "no jobs"
+
+
+def _why(waiting: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
+    """What no live worker does for those that wait; nothing when some worker will take each."""
+    if not waiting:
+        return ""
+    if not workers:
+        return "no workers are running: start one with `dtqkit worker package.module:queue`"
+    how_many = f"{len(workers)} live worker{'s' if len(workers) > 1 else ''}"
+    known = [worker.tasks for worker in workers if worker.tasks is not None]
+    if len(known) == len(workers):
+        served = sorted({task for tasks in known for task in tasks})
+        if missing := sorted({job.task for job in waiting} - set(served)):
+            serve = "serve" if len(workers) > 1 else "serves"
+            return f"no live worker serves task {_names(map(repr, missing))} ({how_many} {serve}: {_names(served)})"
+    lanes = {lane for worker in workers for lane in worker.lanes}
+    if idle := sorted({job.priority for job in waiting} - lanes):
+        return f"no live worker serves lane {_names(map(repr, idle))} ({how_many}: {_names(sorted(lanes))})"
+    return ""
+
+
+def _names(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - _FEW} more" if len(every) > _FEW else ""
+    return f"{', '.join(every[:_FEW])}{more}" if every else "none"

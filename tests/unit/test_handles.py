@@ -1,0 +1,316 @@
+"""Handles against a record whose events are lost, late, doubled and out of order, and whose looks take their time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dtqkit import AsyncTaskQueue, Job, JobConflict, JobError, JobFailed, StoreUnavailable
+from dtqkit import queue as queue_module
+from dtqkit.control import Control
+from dtqkit.events import Batch, JobEvent, Line, ProgressEvent, event_of
+from dtqkit.jobs import Status
+from dtqkit.lifecycle import TRANSITIONS
+from dtqkit.queue import AsyncJobHandle
+from tests.virtual import VirtualLoop
+
+ID = "a" * 24
+
+
+def record(rev: int, status: Status, token: int) -> Job:
+    """A record in which everything tells its rev."""
+    return Job(
+        id=ID,
+        task="f",
+        payload={},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        rev=rev,
+        status=status,
+        token=token,
+        result=f"result {rev}" if status == "completed" else None,
+        error=JobError("exception", "ValueError", f"error {rev}") if status == "failed" else None,
+    )
+
+
+class Store:
+    """A record and its history; looks see it as it was when they began, and come back later."""
+
+    def __init__(self) -> None:
+        self.history: dict[int, Job] = {1: record(1, "pending", 0)}
+        self.now = self.history[1]
+        self.latency_s = 0.0
+        self.away = False
+        self.looks = 0
+        self._listeners: list[Callable[[Batch | Line], None]] = []
+
+    def change(self, status: Status, *, by: int = 1) -> JobEvent:
+        token = self.now.token + (status == "running")
+        self.now = record(self.now.rev + by, status, token)
+        self.history[self.now.rev] = self.now
+        return event_of(self.now)
+
+    def tell(self, news: Batch | Line) -> None:
+        for listener in self._listeners:
+            listener(news)
+
+    # -- as Control has it
+
+    def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        self.looks += 1
+        if self.away:
+            raise StoreUnavailable("MongoDB", "", "away")
+        seen = self.now
+        await asyncio.sleep(self.latency_s)
+        return [seen] if ID in job_ids else []
+
+    async def get(self, job_id: str) -> Job:
+        return (await self.get_many([job_id]))[0]
+
+    async def requeue(self, job_id: str) -> Job:  # noqa: ARG002
+        if self.now.status != "failed":
+            raise JobConflict("not failed")
+        self.change("pending")
+        return self.now
+
+    async def close(self) -> None: ...
+
+
+class World:
+    """A store, a queue and handles on it, in virtual time."""
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.store = Store()
+        self.clock = pytest.MonkeyPatch()
+        self.clock.setattr(queue_module, "time", SimpleNamespace(monotonic=self.loop.time))
+        self.queue = self.run(self._queue())
+
+    async def _queue(self) -> AsyncTaskQueue:
+        return AsyncTaskQueue(control=cast(Control, self.store))
+
+    def handle(self) -> AsyncJobHandle[Any]:
+        return AsyncJobHandle(self.queue, self.store.history[1])
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def read(self, handle: AsyncJobHandle[Any]) -> Job:
+        async def read() -> Job:
+            return handle.record
+
+        return self.run(read())
+
+    def tell(self, news: Batch | Line) -> None:
+        async def tell() -> None:
+            self.store.tell(news)
+
+        self.run(tell())
+
+    def pass_time(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    def close(self) -> None:
+        self.run(self.queue.close())
+        self.clock.undo()
+        self.loop.close()
+
+
+class Handles(RuleBasedStateMachine):
+    """Whatever comes in whatever order, a handle shows one record of the job, never an older one, and soon the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.handles = [self.world.handle() for _ in range(2)]
+        self.events: list[JobEvent] = []
+        self.shown = [1, 1]
+        #: Waits that were begun, each with the rev that its handle had shown.
+        self.waits: list[tuple[asyncio.Task[Job], int]] = []
+
+    def teardown(self) -> None:
+        for wait, _ in self.waits:
+            wait.cancel()
+        self.world.close()
+
+    @precondition(lambda self: not self.world.store.now.is_final)
+    @rule(choice=st.integers(0, 5), by=st.integers(1, 2), lost=st.booleans())
+    def change(self, choice: int, by: int, lost: bool) -> None:
+        store = self.world.store
+        ways = sorted(TRANSITIONS[store.now.status])
+        event = store.change(ways[choice % len(ways)], by=by)
+        if not lost:
+            self.events.append(event)
+
+    @precondition(lambda self: self.events)
+    @rule(data=st.data(), again=st.booleans())
+    def hear(self, data: st.DataObject, again: bool) -> None:
+        at = data.draw(st.integers(0, len(self.events) - 1))
+        event = self.events[at] if again else self.events.pop(at)
+        self.world.tell(Batch([event]))
+
+    @rule(token=st.integers(0, 3), fraction=st.floats(0, 1))
+    def hear_of_progress(self, token: int, fraction: float) -> None:
+        self.world.tell(Batch([], [ProgressEvent(id=ID, token=token, progress=fraction)]))
+
+    @rule(line=st.sampled_from(Line))
+    def line(self, line: Line) -> None:
+        self.world.tell(line)
+
+    @rule(latency_s=st.sampled_from([0.0, 0.05, 0.7]))
+    def looks_take(self, latency_s: float) -> None:
+        self.world.store.latency_s = latency_s
+
+    @rule(away=st.booleans())
+    def store_is(self, away: bool) -> None:
+        self.world.store.away = away
+
+    @rule(which=st.integers(0, 1))
+    def read(self, which: int) -> None:
+        self.world.read(self.handles[which])
+
+    @rule(which=st.integers(0, 1))
+    def wait(self, which: int) -> None:
+        handle = self.handles[which]
+        self.waits.append((self.world.loop.create_task(handle.over()), handle.known.rev))
+
+    @rule(which=st.integers(0, 1))
+    def requeue(self, which: int) -> None:
+        try:
+            self.world.run(self.handles[which].requeue())
+        except JobConflict:
+            pass
+
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.12, 1.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule()
+    def all_is_well_for_a_while(self) -> None:
+        """Events or not: whoever goes on reading has the last record, and every wait for a job that is over is over."""
+        store = self.world.store
+        store.away = False
+        store.latency_s = 0.05
+        for _ in range(48):
+            for handle in self.handles:
+                self.world.read(handle)
+            self.world.pass_time(0.25)
+        assert [handle.known.rev for handle in self.handles] == [store.now.rev] * 2
+        if store.now.is_over:
+            assert all(wait.done() for wait, _ in self.waits)
+
+    @invariant()
+    def what_is_shown_is_one_record_and_never_an_older_one(self) -> None:
+        for i, handle in enumerate(self.handles):
+            job = handle.known
+            assert job.rev >= self.shown[i]
+            self.shown[i] = job.rev
+            plain = self.world.store.history[job.rev]
+            assert (job.status, job.result, job.error, job.token) == (
+                plain.status,
+                plain.result,
+                plain.error,
+                plain.token,
+            )
+        for wait, shown in self.waits:
+            if wait.done():
+                job = wait.result()
+                assert job.is_over
+                assert job.rev >= shown
+
+
+Handles.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_handles_in_any_order_of_things = Handles.TestCase
+
+
+@pytest.fixture
+def world() -> Any:
+    world = World()
+    yield world
+    world.close()
+
+
+def test_an_event_does_not_complete_a_handle_and_makes_it_look(world: World) -> None:
+    handle = world.handle()
+    world.read(handle)
+    world.pass_time(0.2)
+    world.store.latency_s = 0.3
+    world.tell(Batch([world.store.change("running")]))
+    world.tell(Batch([world.store.change("completed", by=2)]))
+    world.pass_time(0.2)
+    assert handle.known.status == "pending"  # the look is under way
+    world.pass_time(0.6)
+    assert (handle.known.status, handle.known.result) == ("completed", "result 4")
+
+
+def test_a_failed_job_that_somebody_requeues_is_waited_for_again(world: World) -> None:
+    handle = world.handle()
+    world.store.change("running")
+    world.store.change("failed")
+    with pytest.raises(JobFailed, match="error 3"):
+        world.run(handle.result())
+    world.store.change("pending")
+    world.store.change("running")
+    again = world.loop.create_task(handle.result())
+    world.pass_time(1)
+    assert not again.done()
+    world.store.change("completed")
+    assert world.run(again) == "result 6"
+
+
+def test_a_failure_is_still_told_while_the_store_is_away(world: World) -> None:
+    handle = world.handle()
+    world.store.change("running")
+    world.store.change("failed")
+    with pytest.raises(JobFailed):
+        world.run(handle.result())
+    world.store.away = True
+    with pytest.raises(JobFailed, match="error 3"):
+        world.run(handle.result(timeout=5))
+
+
+def test_a_handle_that_nobody_reads_costs_no_look(world: World) -> None:
+    handles = [world.handle() for _ in range(50)]
+    world.pass_time(60)
+    assert world.store.looks == 0
+    assert len(handles) == 50
+
+
+@pytest.mark.parametrize(("line", "most"), [(Line.UP, 14), (Line.DOWN, 45)])
+def test_reading_in_a_loop_looks_a_few_times_a_second_at_most(world: World, line: Line, most: int) -> None:
+    handles = [world.handle() for _ in range(20)]
+    world.read(handles[0])
+    world.tell(line)
+
+    async def poll() -> None:
+        for _ in range(2_000):
+            assert {handle.status for handle in handles} == {"pending"}
+            await asyncio.sleep(0.005)
+
+    world.run(poll())
+    assert 5 <= world.store.looks <= most
+
+
+def test_progress_stays_while_the_same_attempt_runs_and_goes_with_it(world: World) -> None:
+    handle = world.handle()
+    world.store.change("running")
+    world.read(handle)
+    world.pass_time(0.3)
+    world.tell(Batch([], [ProgressEvent(id=ID, token=1, progress=0.5, message="half")]))
+    assert (handle.known.progress, handle.known.progress_message) == (0.5, "half")
+    world.run(handle.refresh())
+    assert handle.known.progress == 0.5
+    world.store.change("pending")
+    world.run(handle.refresh())
+    assert handle.known.progress is None

@@ -118,7 +118,7 @@ class Worker:
             awaited=self._awaited,
         )
         self._executor = Executor(registry, self._pool, settings.max_result)
-        self._settler = Settler(broker, store, settled=self._settled, rng=rng)
+        self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._live = Live(broker, self._begun_ones)
         self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
 
@@ -242,7 +242,8 @@ class Worker:
             outcome = Released(None)
         self._lend_slot_of(held, ())
         held.over = True
-        self._proven(claimed.claim)
+        if claimed.job.losses:
+            self._proven(claimed.claim)
         started = attempt.started
         self._slots.ran(held.kind, claimed.claim, begun=started is not None, borrowed=claimed.borrowed)
         if self._slots.lent:

@@ -238,6 +238,8 @@ class TaskQueue:
 
     def add(self, task: QueuedTask[..., Any]) -> None:
         """Make a task that stands alone (`@dtqkit.task`) one of this queue's. Raises TaskAlreadyRegistered."""
+        if self._works_here:
+            task.check_runs_here()
         self.registry.add(task)
         task.attach(self)
 

@@ -148,7 +148,14 @@ class Task(Generic[P, R_co, F_co]):
 
     def _check_isolation(self) -> None:
         # A module that is being imported has no attribute for it yet.
-        if self.defaults.isolation == "process" and not self.made_by_import and self.ref is None:
+        if self.defaults.isolation != "process" or self.made_by_import or self.ref is not None:
+            return
+        if not origin.is_of_script(self.function, self.home):
+            raise TaskDefinitionError(self.no_process())
+
+    def check_runs_here(self) -> None:
+        """TaskDefinitionError if it asks for a process, and workers of this one could not have it."""
+        if self.defaults.isolation == "process" and self.home == "__main__" and self.ref is None:
             raise TaskDefinitionError(self.no_process())
 
     def no_process(self) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from dtqkit import TaskQueue
 from dtqkit.errors import TaskDefinitionError
 from dtqkit.tasks import Context, Task, TaskOptions, TaskRegistry, find_task
 from tests import callables
+from tests.command import ROOT, environment
 
 PROCESS = TaskOptions(isolation="process")
 THREAD = TaskOptions(isolation="thread")
@@ -144,6 +147,39 @@ def test_a_process_that_cannot_be_had_is_refused_when_the_task_is_made(function:
     assert "late: isolation is 'process'" in str(caught.value)
     assert why in str(caught.value)
     assert "at its top level" in str(caught.value)
+
+
+def test_a_script_s_function_may_ask_for_a_process_of_workers_that_import_the_script_as_a_module(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "shop.py"
+    script.write_text(
+        """
+import sys
+from dtqkit import TaskQueue
+from dtqkit.errors import TaskDefinitionError
+queue = TaskQueue()
+@queue.task(isolation="process")
+def render(page: int) -> int:
+    return page
+def factory():
+    return queue.task(name="made", isolation="process")(lambda n: n)
+try:
+    factory()
+except TaskDefinitionError as error:
+    print(error)
+queue._works_here = True
+try:
+    queue.task(name="here", isolation="process")(render.function)
+except TaskDefinitionError as error:
+    print(error)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=ROOT, env=environment())
+    made, here = done.stdout.splitlines()
+    assert "made: isolation is 'process'" in made
+    assert "here: isolation is 'process'" in here
+    assert "made in a script or notebook" in here
 
 
 # -- what can be one

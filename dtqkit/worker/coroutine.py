@@ -52,6 +52,7 @@ class Running:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._coroutine.close()
 
     # -- what `await` calls
 

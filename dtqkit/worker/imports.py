@@ -42,16 +42,24 @@ class Tasks:
     def warm(self, setup: Setup) -> dict[str, str]:
         """Import the APP as the worker did, then the tasks' modules: what could not be imported, and why."""
         errors: dict[str, str] = {}
+        broken: dict[str, str] = {}
         if setup.app is not None:
             try:
                 importlib.import_module(setup.app.partition(":")[0])
             except BaseException as error:
                 return {setup.app: _last_lines(error)}
         for ref in setup.refs:
-            try:
-                self.get(ref)
-            except BaseException as error:
-                errors[ref] = _last_lines(error)
+            module = ref.partition(":")[0]
+            if module not in broken:  # else it would be imported once more for each of its tasks
+                try:
+                    self.get(ref)
+                    continue
+                except BaseException as error:
+                    errors[ref] = _last_lines(error)
+                    if module not in sys.modules:
+                        broken[module] = errors[ref]
+            else:
+                errors[ref] = broken[module]
         for ref in setup.known:
             found = _loaded(ref)
             if isinstance(found, Task):

@@ -177,7 +177,10 @@ class Pool:
             return
         self._unusable = child.errors = dict(ready.errors)
         if ready.errors:
-            texts = (f"{ref}:\n{why}" for ref, why in ready.errors.items())
+            causes: dict[str, list[str]] = {}
+            for ref, why in ready.errors.items():
+                causes.setdefault(why, []).append(ref)
+            texts = (f"{', '.join(refs)}:\n{why}" for why, refs in causes.items())
             self._failed("a child process could not import " + "\n".join(texts))
         else:
             self._pause_s, self._told = 0.0, ""

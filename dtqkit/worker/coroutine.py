@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import CoroutineType
 from typing import Any, Final, Self, cast
 
 from dtqkit.worker.childprocess import grace_s
@@ -10,18 +11,21 @@ from dtqkit.worker.report import TaskStopped
 
 #: How often a coroutine that swallows even that is stopped again, in seconds.
 AGAIN_S: Final = 1.0
+_BEGUN: Final = object()
 
 
 class Running:
-    """Await it: it runs `awaitable`, and turns a second cancellation into TaskStopped.
+    """Await it: it goes on with a coroutine, and turns a second cancellation into TaskStopped.
 
     It stands between the event loop and the coroutine, which costs far less than another asyncio.Task would.
     """
 
-    __slots__ = ("_coroutine", "_final", "_inner", "_task", "_timeout_s", "_timer")
+    __slots__ = ("_coroutine", "_final", "_first", "_inner", "_task", "_timeout_s", "_timer")
 
-    def __init__(self, awaitable: Any, task: asyncio.Task[Any], timeout_s: float) -> None:
-        self._coroutine: Any = awaitable if hasattr(awaitable, "throw") else _as_coroutine(awaitable)
+    def __init__(self, coroutine: Any, first: Any, task: asyncio.Task[Any], timeout_s: float) -> None:
+        """`first` is what the coroutine waits for now, after its first step."""
+        self._coroutine = coroutine
+        self._first = first
         self._task = task
         self._timeout_s = timeout_s
         self._timer: asyncio.TimerHandle | None = None
@@ -48,6 +52,7 @@ class Running:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._coroutine.close()
 
     # -- what `await` calls
 
@@ -58,7 +63,8 @@ class Running:
         return self
 
     def __next__(self) -> Any:
-        return self._waits_for(self._coroutine.send(None))
+        first, self._first = self._first, _BEGUN
+        return self._waits_for(self._coroutine.send(None) if first is _BEGUN else first)
 
     def send(self, value: Any) -> Any:
         return self._waits_for(self._coroutine.send(value))
@@ -95,6 +101,11 @@ class _Inner(asyncio.Future[None]):
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = self._future.cancel(msg)
         return super().cancel(msg) if self.forsaken else cancelled
+
+
+def coroutine_of(awaitable: Any) -> Any:
+    """A coroutine, or whatever else an asynchronous function may have returned, as one."""
+    return cast(Any, awaitable) if type(awaitable) is CoroutineType else _as_coroutine(awaitable)
 
 
 async def _as_coroutine(awaitable: Any) -> Any:

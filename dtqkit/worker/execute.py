@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from dtqkit.tasks import Task, TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.context import enter
-from dtqkit.worker.coroutine import Running
+from dtqkit.worker.coroutine import Running, coroutine_of
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.report import TaskStopped, checked_result, error_of
 from dtqkit.worker.thread import ThreadRun
@@ -83,14 +84,20 @@ class Executor:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
-        attempt.begin()
+        attempt.started = time.monotonic()
         running: Running | None = None
         # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
         timer = asyncio.get_running_loop().call_later(job.timeout_s, attempt.time_out)
         try:
-            running = Running(task.call(attempt.context, arguments), attempt.task, job.timeout_s)
-            attempt.stopper = running.stop
-            value = await running
+            coroutine = coroutine_of(task.call(attempt.context, arguments))
+            try:
+                first = coroutine.send(None)
+            except StopIteration as done:
+                value = done.value
+            else:
+                running = Running(coroutine, first, attempt.task, job.timeout_s)
+                attempt.stopper = running.stop
+                value = await running
             return Success(checked_result(value, self._max_result), attempt.run_ms() or 0.0)
         except (asyncio.CancelledError, TaskStopped) as error:
             if attempt.reason is not None:
@@ -102,7 +109,7 @@ class Executor:
             timer.cancel()
             if running is not None:
                 running.close()
-            attempt.stopper = None
+                attempt.stopper = None
             attempt.context.finish()
 
     async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:

@@ -45,16 +45,23 @@ class Tasks:
     def warm(self, setup: Setup) -> dict[str, str]:
         """Import the APP as the worker did, then the tasks' modules: what could not be imported, and why."""
         errors: dict[str, str] = {}
+        broken: dict[str, str] = {}
         if setup.app is not None:
             try:
                 self._of_app = _registry_of(setup.app)
             except BaseException as error:
                 return {setup.app: _last_lines(error)}
         for name, ref in setup.tasks.items():
+            module = ref.partition(":")[0]
+            if module in broken:  # else it would be imported once more for each of its tasks
+                errors[name] = broken[module]
+                continue
             try:
                 self.get(name, ref)
             except BaseException as error:
                 errors[name] = _last_lines(error)
+                if module and module not in sys.modules:
+                    broken[module] = errors[name]
         for ref in setup.known:
             found = _loaded(ref)
             if isinstance(found, Task):

@@ -177,7 +177,10 @@ class Pool:
             return
         self._unusable = child.errors = dict(ready.errors)
         if ready.errors:
-            texts = (f"task {name}:\n{why}" for name, why in ready.errors.items())
+            causes: dict[str, list[str]] = {}
+            for name, why in ready.errors.items():
+                causes.setdefault(why, []).append(name)
+            texts = (f"{', '.join(names)}:\n{why}" for why, names in causes.items())
             self._failed("a child process could not import " + "\n".join(texts))
         else:
             self._pause_s, self._told = 0.0, ""

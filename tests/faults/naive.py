@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
+
+from bson import ObjectId
 
 from dtqkit.broker.broker import Tick
 from dtqkit.errors import StoreUnavailable
@@ -17,6 +19,7 @@ from dtqkit.recovery.silence import Silence
 from dtqkit.store import documents, jobs
 from dtqkit.store.documents import Document
 from dtqkit.worker.beat import Beat
+from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.fetch import Fetcher
 from dtqkit.worker.worker import Worker
 
@@ -55,21 +58,21 @@ def age_of_the_score_is_silence() -> None:
 
 def lost_reply_is_not_mine() -> None:
     """Trap 3: a claim whose reply did not come took nothing."""
-    claim = Fetcher._claim
+    claim = Claimer.claim
 
-    async def naive(self: Fetcher, members: Sequence[str]) -> Collection[str]:
+    async def naive(self: Claimer, wanted: Wanted) -> dict[ObjectId, str]:
         try:
-            return await claim(self, members)
+            return await claim(self, wanted)
         except StoreUnavailable:
             self._unresolved = None
             raise
 
-    Fetcher._claim = naive
+    Claimer.claim = naive
 
-    async def nothing(self: Fetcher) -> None:
+    async def nothing(self: Claimer) -> None:
         pass
 
-    Fetcher._release_strays = nothing
+    Claimer._release_strays = nothing
 
 
 def find_by_claim_alone() -> None:
@@ -121,12 +124,12 @@ def beat_from_the_loop() -> None:
     """Trap 9: the beat needs the loop that tasks may block."""
     once = Beat._once
 
-    def naive(self: Beat, beat: Callable[..., Sequence[Any]], depths: Depths | None) -> Any:
+    def naive(self: Beat, beat: Callable[..., Sequence[Any]], depths: Depths | None, *, with_tasks: bool) -> Any:
         async def turn() -> None:
             pass
 
         asyncio.run_coroutine_threadsafe(turn(), _loop[0]).result()
-        return once(self, beat, depths)
+        return once(self, beat, depths, with_tasks=with_tasks)
 
     run = Worker.run
 
@@ -154,7 +157,7 @@ def a_loss_is_a_failure() -> None:
     from dtqkit import lifecycle
 
     def lost(job: Job, rng: SupportsRandom) -> Change:
-        return lifecycle._failed(job, JobError("worker_lost", "WorkerLost", "lost"), 0.0, rng)
+        return lifecycle._failed(job, JobError("worker_lost", "WorkerLost", "lost"), None, None, rng)
 
     lifecycle._lost = lost
 

@@ -335,3 +335,21 @@ def test_a_child_ends_with_its_worker() -> None:
 
     pid = asyncio.run(body())
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_broken_module_is_imported_once_for_all_of_its_tasks(
+    module: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = tmp_path / "count"
+    name = module(f"open({str(count)!r}, 'a').write('x')\nraise RuntimeError('no')")
+    refs = [f"{name}:{task}" for task in ("a", "b", "c")]
+
+    async def body() -> None:
+        async with trial([PID, *refs]) as t:
+            await until(lambda: t.pool.ready == 1)
+            assert set(t.pool.unusable) == set(refs)
+            assert count.read_text() == "x"
+
+    asyncio.run(body())
+    (told,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert told.count("RuntimeError: no") == 1

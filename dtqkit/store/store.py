@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -28,7 +29,7 @@ OPEN_S: Final = 3.0
 #: How long an answer to a ping may take, in seconds.
 PING_S: Final = 1.5
 #: Pause before the indexes of a large collection are asked for again, in seconds.
-_AGAIN_S: Final = 30.0
+_AGAIN_S: Final = 5.0
 
 
 class Store:
@@ -58,7 +59,10 @@ class Store:
                     await create(jobs, indexes)
                     await self._note_schema()
                 elif self._building is None or self._building.done():
-                    self._building = asyncio.create_task(self._build(indexes), name="build indexes")
+                    # In a context of its own: this one has the deadline of opening.
+                    self._building = asyncio.create_task(
+                        self._build(indexes), name="build indexes", context=contextvars.Context()
+                    )
 
     async def _build(self, indexes: list[IndexModel]) -> None:
         """Until they are there; nobody waits for it."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pymongo._csot
 import pytest
 
 from dtqkit import Settings, TaskQueue
@@ -52,6 +53,9 @@ def test_those_of_many_jobs_are_built_in_the_background(
     built = indexes.create
 
     async def later(*args: Any) -> None:
+        left = pymongo._csot.get_timeout()  # the deadline of opening is not that of building
+        assert left is not None
+        assert left > 3_600
         await go.wait()
         await built(*args)
 

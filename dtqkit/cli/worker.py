@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, cast
 
 import typer
 
-from dtqkit.cli.app import App, load_app
+from dtqkit.cli.app import App, check_tasks, load_app
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, nothing_to_stop
 from dtqkit.errors import StoreUnavailable
@@ -53,8 +53,7 @@ def worker(
     run_under_init()
     with nothing_to_stop():
         queue = load_app(app)
-        if not len(queue.registry):
-            raise typer.BadParameter(f"{app} has no tasks: decorate functions with @queue.task, or queue.include(…)")
+        check_tasks(queue, app)
         _configure_log("supervisor" if workers > 1 else name, log_level)
         if workers == 1:
             run_process(_work(queue, name, _lanes(lanes, strict=strict), owner))

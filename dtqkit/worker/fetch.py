@@ -237,8 +237,7 @@ class Fetcher:
                 for doc, job in zip(docs, jobs, strict=True)
             ]
         )
-        now_ms = self._store.now().timestamp() * 1000
-        await self._broker.put_back({member(job.priority, job.id): now_ms for job in jobs})
+        await self._broker.put_back({member(job.priority, job.id): 0.0 for job in jobs})
 
     # -- what a claim did not take
 
@@ -259,7 +258,7 @@ class Fetcher:
                 again[name] = due.timestamp() * 1000
             elif not doc["losses"] or not await self._suspect(doc):
                 # Seen as not due by the claim and as due now, or another suspect runs here: soon again.
-                soon[name] = now_ms + 1000
+                soon[name] = 1000.0
         if again:
             await self._broker.push({}, again)
         if soon:

@@ -1,11 +1,11 @@
-# Two commands need nothing but Python 3.11 or 3.12 and make: `make demo` and `make test`.
+# Two commands need nothing but Python 3.11 to 3.14 and make: `make demo` and `make test`.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 # The first interpreter that really starts (a pyenv shim may be there and not run).
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then echo $$p; break; fi; done)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.14 python3; do \
+	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then echo $$p; break; fi; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -18,7 +18,7 @@ help: ## list what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 
 $(VENV)/made:
-	@if [ -z "$(PYTHON)" ]; then echo "dtqkit needs Python 3.11 or 3.12 on PATH (or: make PYTHON=/path/to/python)" >&2; exit 1; fi
+	@if [ -z "$(PYTHON)" ]; then echo "dtqkit needs Python 3.11 to 3.14 on PATH (or: make PYTHON=/path/to/python)" >&2; exit 1; fi
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -U 'pip>=25.1' -c constraints.txt
 	touch $@

@@ -133,21 +133,25 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     worker: str
     queued_at: datetime
-    started_at: datetime
+    claimed_at: datetime
+    #: When the first line of the task ran; None for what has not begun, or never did.
+    started_at: datetime | None
     ended_at: datetime | None
-    #: Seconds in the queue; seconds that it ran (None while it runs).
-    wait_s: float
+    #: Seconds from being ready to the first line; seconds that it ran. None for what never began, or still runs.
+    wait_s: float | None
     run_s: float | None
     ending: Ending | None
     error: str | None
 
 
 class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one task in the window: jobs that ended, failures, and percentiles in seconds."""
+    """Of one task in the window: counts, and percentiles in seconds of those that ran."""
 
     task: str
+    submitted: int
     completed: int
     failed: int
+    cancelled: int
     wait_p50_s: float | None
     wait_p95_s: float | None
     run_p50_s: float | None
@@ -164,15 +168,57 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     high_s: float | None
 
 
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last `window_s` seconds looked like, and what they mean for what waits."""
+class Minute(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute, from `at`: counts, and what waited in each lane and ran shortly after it (None: nobody looked)."""
 
-    window_s: float
+    at: datetime
+    submitted: int
     completed: int
     failed: int
+    cancelled: int
+    waiting: dict[Priority, int] | None
+    running: int | None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """The `window_s` seconds before `at`, counted from the record; and what they mean for what waits.
+
+    A job that failed and was requeued since counts as failed; one that is submitted counts by the second.
+    """
+
+    at: datetime
+    window_s: float
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    #: Completed and failed ones a second.
     throughput_per_s: float
     tasks: tuple[TaskStats, ...]
+    #: How many of the newest ends the percentiles are of; None: of all.
+    sampled: int | None
+    #: Estimates, all of them.
     forecast: tuple[Forecast, ...]
+    #: The last 60 whole minutes, oldest first.
+    minutes: tuple[Minute, ...]
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of one task and priority since the record began."""
+
+    task: str
+    priority: Priority
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts until `at` that only grow, whichever process is asked; of very many tasks, the last share one name."""
+
+    at: datetime
+    totals: tuple[Total, ...]
 
 
 class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -206,6 +252,7 @@ class Control(Protocol):
     async def workers(self) -> Sequence[Heartbeat]: ...
     async def tasks(self) -> Sequence[TaskInfo]: ...
     async def stats(self, query: StatsQuery) -> Stats: ...
+    async def totals(self) -> Totals: ...
     async def health(self) -> Health: ...
     async def snapshot(self) -> Snapshot: ...
     def history(self, query: HistoryQuery) -> AsyncIterator[AttemptRow]: ...
@@ -351,9 +398,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         method="GET",
         path="/stats",
         scope="read",
-        summary="Throughput, waits, runs and a forecast to drain.",
+        summary="Counts, waits and runs of a window, the last minutes, and a forecast to drain.",
         request=StatsQuery,
         response=Stats,
+    ),
+    Operation(
+        name="totals",
+        method="GET",
+        path="/stats/totals",
+        scope="read",
+        summary="Jobs that were submitted and that ended since the record began, by task and priority.",
+        response=Totals,
     ),
     Operation(
         name="health",

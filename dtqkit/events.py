@@ -41,6 +41,8 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     progress: float | None = None
     message: str = ""
     log: tuple[str, ...] = ()
+    #: When the first line of its task ran.
+    started_at: datetime | None = None
 
 
 class Depths(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     #: The lanes as the worker last saw them.
     depths: Depths | None = None
+    #: Names of the tasks that it serves; None: not known.
+    tasks: tuple[str, ...] | None = None
     #: Seconds since its last beat, as the reader sees it.
     age_s: float = 0.0
 

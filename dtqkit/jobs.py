@@ -1,7 +1,11 @@
 """The records of a job: frozen, without a connection, the same in every part of the kit.
 
-A job's *current* attempt (or its last, when it completed) stands in the job's own fields `worker`, `started_at`,
-`ended_at` and `run_ms`; attempts that ended otherwise have been moved into `earlier`. `Job.attempts` is both.
+A job's *current* attempt (or its last, when it completed) stands in the job's own fields `worker`, `claimed_at`,
+`started_at`, `ended_at` and `run_ms`; attempts that ended otherwise have been moved into `earlier`. `Job.attempts` is
+both.
+
+Three times belong to an attempt: when a worker claimed it, when the first line of its task ran, and when it ended. What
+never began has no `started_at`, and so neither a wait nor a run time.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import msgspec
 
 Priority: TypeAlias = Literal["high", "medium", "low"]
 Status: TypeAlias = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
-Ending: TypeAlias = Literal["completed", "failed", "timeout", "crashed", "lost", "released", "cancelled"]
+Ending: TypeAlias = Literal["completed", "failed", "timeout", "crashed", "lost", "released", "declined", "cancelled"]
 
 #: From the most urgent lane down.
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
@@ -53,7 +57,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worker: str
     #: When the job could have started: its submission, its due time or its requeue.
     queued_at: datetime
-    started_at: datetime
+    #: When its worker claimed it.
+    claimed_at: datetime
+    #: When the first line of the task ran; None while that is not known, and for what never began.
+    started_at: datetime | None = None
     ended_at: datetime | None = None
     run_ms: float | None = None
     #: None while it runs.
@@ -61,16 +68,20 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: JobError | None = None
 
     @property
-    def wait_s(self) -> float:
-        """Seconds in the queue before this attempt, never negative."""
+    def wait_s(self) -> float | None:
+        """Seconds from being ready to the first line of the task, never negative; None for what has not begun."""
+        if self.started_at is None:
+            return None
         return max(0.0, (self.started_at - self.queued_at).total_seconds())
 
     @property
     def run_s(self) -> float | None:
-        """Seconds that it ran; None while it runs."""
+        """Seconds that it ran; None while it runs, and for what never began."""
         if self.run_ms is not None:
             return self.run_ms / 1000
-        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+        if self.ended_at is None or self.started_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -97,6 +108,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     queued_at: datetime | None = None
     #: Not before this (MongoDB's clock); None: at once.
     due_at: datetime | None = None
+    #: Of the current or last attempt: the claim, the first line of the task, the end.
+    claimed_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     run_ms: float | None = None
@@ -107,6 +120,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: Attempts that failed, and attempts whose worker was lost, in this life.
     failures: int = 0
     losses: int = 0
+    #: Claims that were given back because the worker could not begin it: another version of the code, say.
+    declined: int = 0
     cancel_requested: bool = False
     #: How often it has died; guards the requeue.
     death_seq: int = 0
@@ -132,12 +147,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """All kept attempts, oldest first, the running or completed one last."""
-        if self.started_at is None or self.status not in ("running", "completed"):
+        if self.claimed_at is None or self.status not in ("running", "completed"):
             return self.earlier
         current = Attempt(
             number=self.token,
             worker=self.worker or "",
             queued_at=self.queued_at or self.created_at,
+            claimed_at=self.claimed_at,
             started_at=self.started_at,
             ended_at=self.ended_at,
             run_ms=self.run_ms,

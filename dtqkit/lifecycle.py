@@ -18,10 +18,19 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     "pending": frozenset({"running", "cancelled"}),
     "scheduled": frozenset({"running", "cancelled"}),
     "running": frozenset({"completed", "scheduled", "pending", "failed", "cancelled"}),
-    "failed": frozenset({"pending"}),
+    "failed": frozenset({"pending", "scheduled"}),
     "completed": frozenset(),
     "cancelled": frozenset(),
 }
+
+#: How long a worker leaves to others what it cannot begin, in seconds: doubled each time; and how often a job is
+#: declined before it fails. Together some seven minutes: a rolling deploy is over by then.
+MIN_PATIENCE_S: Final = 0.25
+MAX_PATIENCE_S: Final = 30.0
+MAX_DECLINED: Final = 20
+
+#: Kinds of error that another attempt would only repeat, effects and all.
+_REPEATS_ITSELF: Final = frozenset({"invalid_result"})
 
 #: A second loss waits, but never long: the next worker is probably well.
 MAX_LOSS_BACKOFF_S: Final = 5.0
@@ -62,29 +71,35 @@ class Success(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The task raised, ran out of time, or took its process with it."""
+    """The task raised, ran out of time, or took its process with it; `run_ms` is None if it never began."""
 
     error: JobError
-    run_ms: float
+    run_ms: float | None
 
 
 class Released(msgspec.Struct, frozen=True):
-    """The worker gives the job back unfinished, through no fault of the job's."""
+    """The worker gives the job back unfinished, through no fault of the job's; `run_ms` is None if it never began."""
 
-    run_ms: float
+    run_ms: float | None
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """This worker cannot begin the job: its code lacks the task, or the payload does not fit it. Another's may."""
+
+    error: JobError
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """The attempt was stopped because the job's cancellation was asked for."""
+    """The attempt was stopped because the job's cancellation was asked for; `run_ms` is None if it never began."""
 
-    run_ms: float
+    run_ms: float | None
 
 
 class Lost(msgspec.Struct, frozen=True):
     """The worker is gone: its lease ran out, or it fell silent."""
 
 
-Outcome = Success | Failure | Released | Stopped | Lost
+Outcome = Success | Failure | Released | Declined | Stopped | Lost
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +107,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     status: Status
     ending: Ending
+    #: Milliseconds from the claim to the first line of the task; None when it never began.
+    start_ms: int | None = None
     run_ms: float | None = None
     result: Any = None
     error: JobError | None = None
-    #: For `scheduled`: seconds from now until it is due.
+    #: For `scheduled`: seconds from now until it is due. For what was declined: until it is listed again.
     delay_s: float = 0.0
     failures: int = 0
     losses: int = 0
@@ -104,28 +121,49 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 _ENDING_OF_ERROR: Final[Mapping[str, Ending]] = {"timeout": "timeout", "crash": "crashed"}
 
 
-def decide(job: Job, outcome: Outcome, rng: SupportsRandom) -> Change:
-    """The change that `outcome` brings to `job`, which is running."""
+def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None = None) -> Change:
+    """The change that `outcome` brings to `job`, which began `start_ms` after its claim (None: it never did)."""
     match outcome:
         case Success(result, run_ms):
-            return Change(status="completed", ending="completed", result=result, run_ms=run_ms)
+            return Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)
         case Released(run_ms):
-            return Change(status="pending", ending="released", run_ms=run_ms)
+            return Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
         case Stopped(run_ms):
-            return Change(status="pending", ending="cancelled", run_ms=run_ms)
+            return Change(status="pending", ending="cancelled", start_ms=start_ms, run_ms=run_ms)
         case Failure(error, run_ms):
-            return _failed(job, error, run_ms, rng)
+            return _failed(job, error, start_ms, run_ms, rng)
+        case Declined(error):
+            return _declined(job, error)
         case Lost():
             return _lost(job, rng)
 
 
-def _failed(job: Job, error: JobError, run_ms: float, rng: SupportsRandom) -> Change:
+def _failed(job: Job, error: JobError, start_ms: int | None, run_ms: float | None, rng: SupportsRandom) -> Change:
     failures = job.failures + 1
     ending: Ending = _ENDING_OF_ERROR.get(error.kind, "failed")
-    if failures >= job.max_attempts:
-        return Change(status="failed", ending=ending, run_ms=run_ms, error=error, failures=1)
-    delay_s = backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
-    return Change(status="scheduled", ending=ending, run_ms=run_ms, error=error, delay_s=delay_s, failures=1)
+    final = failures >= job.max_attempts or error.kind in _REPEATS_ITSELF
+    delay_s = 0.0 if final else backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
+    return Change(
+        status="failed" if final else "scheduled",
+        ending=ending,
+        start_ms=start_ms,
+        run_ms=run_ms,
+        error=error,
+        delay_s=delay_s,
+        failures=1,
+    )
+
+
+def patience_s(declined: int) -> float:
+    """How long, in seconds, a worker leaves to others what it could not begin, the first time or after so many."""
+    return min(MAX_PATIENCE_S, MIN_PATIENCE_S * 2.0 ** min(declined, 64))
+
+
+def _declined(job: Job, error: JobError) -> Change:
+    """Back to its lane, counts of attempts and losses as they were; after MAX_DECLINED times no worker can begin it."""
+    if job.declined + 1 >= MAX_DECLINED:
+        return Change(status="failed", ending="failed", error=error)
+    return Change(status="pending", ending="declined", error=error, delay_s=patience_s(job.declined))
 
 
 def _lost(job: Job, rng: SupportsRandom) -> Change:

@@ -33,10 +33,15 @@ async def work(
     *,
     name: str,
     lanes: Sequence[Priority],
+    app: str | None = None,
+    outdated: Callable[[Sequence[str]], bool] | None = None,
     stop: asyncio.Event,
     started: Callable[[], None] | None = None,
 ) -> None:
-    """Work until `stop` is set; `started` is called once both stores have answered.
+    """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
+
+    `outdated` is called with source files that a new child has loaded in another version than this process; it
+    returns whether that child may run jobs here.
 
     Raises StoreUnavailable when a store does not answer at the start, and whatever breaks a part of the worker.
     """
@@ -46,13 +51,17 @@ async def work(
         await store.open()
         if (policy := await broker.eviction()) is not None:
             log.warning("Redis's maxmemory-policy is %s: it may drop queued ids; use noeviction", policy)
+        for line in registry.in_threads():
+            log.warning("%s", line)
         rng = random.Random()
         leader = Leader(settings, broker, store, candidate=name, rng=rng)
 
         def heard(pulse: Pulse) -> None:
             leader.heard(pulse.led, pulse.scores)
 
-        worker = Worker(settings, broker, store, registry, name=name, lanes=lanes, rng=rng, heard=heard)
+        worker = Worker(
+            settings, broker, store, registry, name=name, lanes=lanes, app=app, outdated=outdated, rng=rng, heard=heard
+        )
         working = asyncio.create_task(worker.run(), name=f"worker {name}")
         leading = asyncio.create_task(leader.run(), name=f"leader {name}")
         stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")

@@ -25,6 +25,7 @@ from dtqkit.events import Depths, Heartbeat, JobEvent, ProgressEvent
 from dtqkit.jobs import Job, Status
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
+from dtqkit.values import from_wire
 from dtqkit.wait import Waiter
 
 P = ParamSpec("P")
@@ -81,7 +82,7 @@ class AsyncJobHandle(Generic[R]):
             raise TimeoutError(
                 f"job {self.id} ({self._job.task}) is not over after {timeout:g} s; last heard of: {self._job.status}"
             ) from None
-        return result if self._decode is None else self._decode(result)
+        return from_wire(result) if self._decode is None else self._decode(result)
 
     async def over(self) -> Job:
         """The job once it is over, however it ended."""
@@ -171,7 +172,7 @@ class AsyncTaskQueue:
         if control is None:
             from dtqkit.direct import DirectControl  # with the drivers: half of the time that an import would take
 
-            control = DirectControl(settings or Settings.from_env(), self.registry)
+            control = DirectControl(settings or Settings.default(), self.registry)
         self.control: Control = control
         self._waiter = Waiter(control)
 

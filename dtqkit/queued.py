@@ -10,7 +10,9 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from dtqkit.errors import TaskDefinitionError
 from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Priority
+from dtqkit.settings import Settings
 from dtqkit.tasks import Call, CallOptions, Context, Task, check_name, options_of
+from dtqkit.values import shown
 
 if TYPE_CHECKING:
     from dtqkit.sync import TaskQueue
@@ -20,6 +22,16 @@ Isolation: TypeAlias = Literal["auto", "process", "thread"]
 P = ParamSpec("P")
 R = TypeVar("R")
 F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
+
+
+#: The queue of tasks that belong to none, in a worker's child.
+_adopted: TaskQueue | None = None
+
+
+def adopt(queue: TaskQueue) -> None:
+    """Let tasks of this process, which is a worker's child, go to `queue` when they belong to no other."""
+    global _adopted  # noqa: PLW0603 - a process has one
+    _adopted = queue
 
 
 class _Anything:
@@ -42,9 +54,15 @@ class QueuedTask(Task[P, R, F_co]):
         """Make `submit` and `map` go to `queue`."""
         self._queue = queue
 
+    def submits_to(self, settings: Settings) -> bool:
+        """Whether it belongs to a queue with these settings."""
+        return self._queue is not None and self._queue.settings == settings
+
     @property
     def queue(self) -> TaskQueue:
         if self._queue is None:
+            if _adopted is not None:
+                return _adopted
             raise TaskDefinitionError(
                 f"task {self.name!r} belongs to no queue yet: call queue.include({self.__module__!r}), "
                 "or decorate it with @queue.task"
@@ -131,7 +149,10 @@ class Decorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
-        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
+        name = self._name if self._name is not None else getattr(function, "__name__", None)
+        if name is None:
+            raise TaskDefinitionError(f"{shown(function)} has no name of its own: give the task one, name=…")
+        check_name(name)
         made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
         if self._queue is not None:
             self._queue.add(made)

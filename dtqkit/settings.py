@@ -84,6 +84,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dead_letter_cooldown_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
 
     @classmethod
+    def default(cls) -> Settings:
+        """What a queue has that was given none: the environment's; in a worker's child, the worker's."""
+        return cls.from_env() if _inherited is None else _inherited
+
+    @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Settings from `environ` (default: the process's), where `overrides` win.
 
@@ -144,6 +149,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return repr(redact(value)) if "://" in value and field != "sentry_dsn" else "'***'"
 
         return f"Settings({', '.join(f'{f}={shown(f)}' for f in self.__struct_fields__)})"
+
+
+_inherited: Settings | None = None
+
+
+def inherit(settings: Settings) -> None:
+    """Make these the default of this process, which is a worker's child."""
+    global _inherited  # noqa: PLW0603 - a process has one
+    _inherited = settings
 
 
 def variables(field: str) -> tuple[str, ...]:

@@ -70,12 +70,20 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, app: str, workers: int, *, strict: bool = False, log_to: Path | None = None
+        self,
+        settings: Settings,
+        app: str,
+        workers: int,
+        *,
+        strict: bool = False,
+        reload: bool = False,
+        log_to: Path | None = None,
     ) -> None:
         self._settings = settings
         #: The file that gets what the workers write; None: where this process writes.
         self._log_to = log_to
         self._app = app
+        self._reload = reload
         self._slots = [_Slot(n, default_lanes(n, strict=strict)) for n in range(1, workers + 1)]
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -126,7 +134,7 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
         # It stops by itself when we are gone.
-        arguments += ["--owner", str(os.getpid())]
+        arguments += ["--owner", str(os.getpid()), *(["--reload"] if self._reload else [])]
         with nullcontext() if self._log_to is None else self._log_to.open("ab") as output:
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],

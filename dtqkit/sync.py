@@ -356,7 +356,7 @@ class TaskQueue:
     def settings(self) -> Settings:
         """Read from the environment at the first use, unless they were given."""
         if self._settings is None:
-            self._settings = Settings.from_env()
+            self._settings = Settings.default()
         return self._settings
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 from redis.commands.core import AsyncScript
 
 from dtqkit.broker.client import connect, told
-from dtqkit.broker.keys import Keys, member
+from dtqkit.broker.keys import Keys, member, split_member
 from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch, encode_batch
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
@@ -69,6 +69,7 @@ class Broker:
         self._url = settings.redis_url
         self._redis = connect(self._url)
         self._fetch = self._script("fetch")
+        self._take = self._script("take")
         self._lead = self._script("lead")
         self._forget = self._script("forget")
         self._prune = self._script("prune")
@@ -129,6 +130,39 @@ class Broker:
                 args=[limit, int(self.inflight_s * 1000), *lanes, *claimed],
             )
         return cast(list[str], members)
+
+    async def unpop(self, members: Sequence[str]) -> None:
+        """Put back what was popped and cannot run here now: to the front of its lane, in the order given."""
+        lanes: dict[Priority, list[str]] = {}
+        for name in members:
+            priority, job_id = split_member(name)
+            lanes.setdefault(priority, []).append(job_id)
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for priority, ids in lanes.items():
+            pipe.lpush(self.keys.lane(priority), *reversed(ids))
+        pipe.zrem(self.keys.inflight, *members)
+        with told(self._url, "unpop"):
+            await pipe.execute()
+
+    async def peek(self, lanes: Sequence[Priority], start: int, count: int) -> list[str]:
+        """Up to `count` members of each lane from position `start` on, in the order of `lanes`; they stay there."""
+        pipe = cast(Any, self._redis.pipeline(transaction=False))
+        for lane in self.keys.lanes(lanes):
+            pipe.lrange(lane, start, start + count - 1)
+        with told(self._url):
+            found = cast("list[list[str]]", await pipe.execute())
+        return [member(lane, job_id) for lane, ids in zip(lanes, found, strict=True) for job_id in ids]
+
+    async def take(self, members: Sequence[str]) -> list[str]:
+        """Take these out of their lanes, noted as in flight; returns those that were there."""
+        parts = [split_member(name) for name in members]
+        lanes: list[Priority] = list(dict.fromkeys(priority for priority, _ in parts))
+        args = [str(x) for (p, job), name in zip(parts, members, strict=True) for x in (lanes.index(p) + 2, name, job)]
+        with told(self._url, "take"):
+            taken = await self._take(
+                keys=[self.keys.inflight, *self.keys.lanes(lanes)], args=[int(self.inflight_s * 1000), *args]
+            )
+        return cast("list[str]", taken)
 
     def popper(self, lanes: Sequence[Priority]) -> Popper:
         """The blocking pop of an idle worker, on a connection of its own."""
@@ -192,16 +226,17 @@ class Broker:
             (seconds, micros), scored = cast(tuple[tuple[int, int], list[tuple[str, float]]], await pipe.execute())
             pipe = cast(Any, self._redis.pipeline(transaction=False))
             for worker_id, _ in scored:
-                pipe.hget(self.keys.worker(worker_id), "beat")
-            texts = cast(list[str | None], await pipe.execute())
+                pipe.hmget(self.keys.worker(worker_id), "beat", "tasks")
+            texts = cast("list[tuple[str | None, str | None]]", await pipe.execute())
         now = seconds + micros / 1e6
         beats: list[Heartbeat] = []
-        for (_, score), text in zip(scored, texts, strict=True):
+        for (_, score), (text, tasks) in zip(scored, texts, strict=True):
             try:
                 beat = msgspec.json.decode(text or "", type=Heartbeat)
+                names = msgspec.json.decode(tasks, type=tuple[str, ...]) if tasks else None
             except msgspec.DecodeError:
                 continue
-            beats.append(msgspec.structs.replace(beat, age_s=max(0.0, now - score / 1000)))
+            beats.append(msgspec.structs.replace(beat, tasks=names, age_s=max(0.0, now - score / 1000)))
         return tuple(sorted(beats, key=lambda b: b.name))
 
     # -- audit
@@ -281,14 +316,19 @@ class Broker:
         with told(self._url):
             await pipe.execute()
 
-    async def live(self, job_id: str) -> ProgressEvent | None:
-        """What a running job last showed."""
+    async def lives(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
+        """What these running jobs last showed, by id, as far as they did."""
         with told(self._url):
-            text = cast("str | None", await cast(Any, self._redis.get(self.keys.live(job_id))))
-        try:
-            return msgspec.json.decode(text, type=ProgressEvent) if text else None
-        except msgspec.DecodeError:
-            return None
+            texts = cast("list[str | None]", await cast(Any, self._redis.mget([self.keys.live(i) for i in job_ids])))
+        found: dict[str, ProgressEvent] = {}
+        for text in texts:
+            try:
+                event = msgspec.json.decode(text, type=ProgressEvent) if text else None
+            except msgspec.DecodeError:
+                continue
+            if event is not None:
+                found[event.id] = event
+        return found
 
     async def publish(self, events: bytes) -> None:
         with told(self._url, "publish"):

@@ -4,7 +4,7 @@
     queue:inflight          zset of `lane:id` popped and not yet claimed; score: when to give up on them (ms)
     queue:scheduled         zset of `lane:id`; score: when it is due (ms)
     workers                 zset of worker ids; score: last beat (ms)
-    worker:<id>             hash; `beat`: what the worker says of itself, as JSON; expires
+    worker:<id>             hash; `beat`: what the worker says of itself; `tasks`: those it serves; both JSON; expires
     leader                  id of the leading process; expires after two beats
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them

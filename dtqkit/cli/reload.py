@@ -10,7 +10,7 @@ import sysconfig
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from dtqkit.errors import AppError
 from dtqkit.supervisor import check_app
@@ -36,19 +36,18 @@ class Sources:
 
     def __init__(self, app: str) -> None:
         self._top = app.partition(":")[0].partition(".")[0]
+        self._looked_ns = time.time_ns()
         self._seen = self._scan()
 
     def changed(self) -> list[str]:
         """Files that are new, gone or written since the last look."""
         now, before = self._scan(), self._seen
-        # What is only loaded now is no edit, unless it is of the same age as none that we knew.
+        # What is only loaded now is no edit, unless it was written since.
         fresh = {file for file in now.keys() - before.keys() if now[file] > self._looked_ns}
         self._looked_ns = time.time_ns()
         self._seen = now
         same = before.keys() & now.keys()
         return sorted(fresh | (before.keys() - now.keys()) | {file for file in same if before[file] != now[file]})
-
-    _looked_ns = time.time_ns()
 
     def _scan(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -74,19 +73,19 @@ class Sources:
 
 
 class Restarter:
-    """Decides when this process becomes a new one of the same command; `due` says that it shall."""
+    """Decides when this process becomes a new one of the same command. On the worker's loop."""
 
     def __init__(self, app: str, stop: asyncio.Event) -> None:
         self._app = app
         self._stop = stop
         self._waiting: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
+        #: Whether this process becomes a new one when it has stopped.
         self.due = False
 
     def outdated(self, files: Sequence[str]) -> bool:
         """These files are not what this worker has loaded. False: nothing shall run the new code here."""
         if self._waiting is None:
-            self._waiting = self._loop.create_task(self._when_importable(files), name="restart")
+            self._waiting = asyncio.create_task(self._when_importable(files), name="restart")
         return False
 
     async def watch(self) -> None:
@@ -118,6 +117,8 @@ class Restarter:
         self._stop.set()
 
     def close(self) -> None:
+        """This process is to end, and not to become a new one."""
+        self.due = False
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -127,14 +128,16 @@ def _names(files: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
 
 
-def wait_for_change(app: str) -> None:
-    """Until a source file changes, for a worker that could not load APP."""
+def wait_for_change(app: str, owner: int) -> None:
+    """Until a source file changes, for a supervised worker that cannot load APP any more; ends when `owner` does."""
     sources = Sources(app)
     while not sources.changed():
         time.sleep(LOOK_S)
+        if os.getppid() != owner:
+            sys.exit(0)
 
 
-def start_again(directory: str) -> None:
+def start_again(directory: str) -> NoReturn:
     """Become a new process of the same command, with the same pid."""
     guardian.end()
     os.chdir(directory)

@@ -105,12 +105,12 @@ def _lanes(report: Report) -> None:
     for lane in PRIORITIES:
         jobs = [job for job in report.jobs if job.priority == lane]
         attempts = [row for row in report.attempts if row.priority == lane]
-        waits = [row.wait_s for row in attempts]
+        waits = [row.wait_s for row in attempts if row.wait_s is not None]
         runs = [row.run_s for row in attempts if row.run_s is not None and row.ending == "completed"]
         times = [duration(percentile(values, q)) for values in (waits, runs) for q in (0.5, 0.95)]
         rows.append((lane, _tasks(jobs), f"{len(jobs):,}", f"{len(attempts):,}", *times))
     columns = ("lane", "tasks", "jobs", "attempts", "wait p50", "wait p95", "run p50", "run p95")
-    table(columns, rows, title="Lanes (wait: until a worker took it)", right=columns[2:])
+    table(columns, rows, title="Lanes (wait: until the task began)", right=columns[2:])
     print(
         "worker 1 serves high first, worker 2 medium, worker 3 low, and each helps the\n"
         "others when its own lane is empty: high does not always wait least here\n"
@@ -143,11 +143,11 @@ def _after_loss(report: Report) -> str:
 
 
 def _gaps(report: Report) -> Iterator[float]:
-    """Seconds from the start of each lost attempt to the start of the next: not less than from the crash."""
-    starts = {(row.job, row.number): row.started_at for row in report.attempts}
+    """Seconds from the claim of each lost attempt to the claim of the next: not less than from the crash."""
+    starts = {(row.job, row.number): row.claimed_at for row in report.attempts}
     for row in report.lost:
         if (following := starts.get((row.job, row.number + 1))) is not None:
-            yield (following - row.started_at).total_seconds()
+            yield (following - row.claimed_at).total_seconds()
 
 
 def _totals(report: Report) -> None:

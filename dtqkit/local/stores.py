@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import fcntl
 import os
 import random
 import secrets
@@ -18,7 +17,8 @@ from types import TracebackType
 from typing import Self
 
 from dtqkit.errors import LocalStoreError
-from dtqkit.local.servers import HOST, MONGOD, REDIS, MongoServer, RedisServer, Server, find_server, log_tail
+from dtqkit.local.programs import MONGOD, REDIS, find_server
+from dtqkit.local.servers import HOST, MongoServer, RedisServer, Server, log_tail
 from dtqkit.local.watcher import WATCHER_GONE, Watcher
 
 START_TIMEOUT_S = 60.0
@@ -73,6 +73,11 @@ class LocalStores:
     def pids(self) -> dict[str, int]:
         """`redis` and `mongod`, those that run."""
         return dict(self._watcher.running)
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """What runs as `redis` (redis-server or valkey-server) and as `mongod`, by the name of its file."""
+        return {name: server.program.name for name, server in self._servers.items()}
 
     def check(self) -> None:
         """Raise LocalStoreError, with the end of its log, if a server has ended that nobody here asked to."""
@@ -215,6 +220,8 @@ def _locked(directory: Path) -> Generator[int, None, None]:
 
 
 def _lock(lock_fd: int, directory: Path) -> None:
+    import fcntl  # not on Windows, where the look for the programs says so before
+
     deadline = time.monotonic() + UNLOCK_TIMEOUT_S
     while True:
         try:

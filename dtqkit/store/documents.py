@@ -2,11 +2,15 @@
 
 A field that is absent has the default of `dtqkit.jobs.Job`; `token`, `losses` and `rev` are always there, since
 filters and pipelines use them. All changes of one document are single compare-and-set updates.
+
+When an attempt began is kept as `start_ms`, counted from `claimed_at`: equal ends of one claim can then share a write.
+It is absent while that is not known; in a completed job, absent means at once. Documents of before have `started_at`,
+which was the claim.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -14,6 +18,7 @@ from bson import ObjectId
 
 from dtqkit.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
 from dtqkit.lifecycle import Change
+from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[dict[str, Any]]
@@ -29,6 +34,10 @@ def to_job(doc: Document) -> Job:
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
     fields.pop("claim", None)
+    fields["payload"] = unpack(doc["payload"])
+    if "result" in doc:
+        fields["result"] = unpack(doc["result"])
+    fields.pop("failed_at", None)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
     if log := doc.get("log"):
@@ -36,11 +45,26 @@ def to_job(doc: Document) -> Job:
     if error := doc.get("error"):
         fields["error"] = msgspec.convert(error, JobError)
     if earlier := doc.get("earlier"):
-        fields["earlier"] = tuple(msgspec.convert(a, Attempt) for a in earlier)
+        fields["earlier"] = tuple(msgspec.convert({"claimed_at": a.get("started_at"), **a}, Attempt) for a in earlier)
+    start_ms = fields.pop("start_ms", None)
+    if (claimed := doc.get("claimed_at")) is not None:
+        if start_ms is not None:
+            fields["started_at"] = claimed + timedelta(milliseconds=start_ms)
+        elif doc["status"] == "completed":
+            fields["started_at"] = claimed
+    elif "started_at" in doc:
+        fields["claimed_at"] = doc["started_at"]
     try:
         return Job(**fields)
     except TypeError:
         return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
+
+
+def new_id(now: datetime) -> ObjectId:
+    """An id for a job that is created `now`: its time is MongoDB's, whatever this machine's clock says."""
+    made = ObjectId()
+    seconds = int(now.timestamp()).to_bytes(4, "big")
+    return made if made.binary[:4] == seconds else ObjectId(seconds + made.binary[4:])
 
 
 def object_id(job_id: str) -> ObjectId:
@@ -72,9 +96,50 @@ def held(ids: list[ObjectId], claim: ObjectId) -> Document:
     return {"_id": {"$in": ids}, "claim": claim, "status": "running"}
 
 
+# -- expressions
+
+
+def last_attempt() -> Document:
+    """{queued_at, started_at} of a job that is over: the start is null when its last attempt never ran.
+
+    Documents of before have `started_at`, which was the claim, where there is `claimed_at` and `start_ms` now. What
+    did not complete has its last attempt in `earlier`: its own fields are those of the attempt that never came.
+    """
+    own = {
+        "queued_at": {"$ifNull": ["$queued_at", "$created_at"]},
+        "started_at": _start("$claimed_at", "$start_ms", "$started_at"),
+        "run_ms": "$run_ms",
+    }
+    earlier = {
+        "$let": {
+            "vars": {"a": {"$arrayElemAt": ["$earlier", -1]}},
+            "in": {
+                "queued_at": "$$a.queued_at",
+                "started_at": {"$ifNull": ["$$a.started_at", _start("$$a.claimed_at", "$$a.start_ms", None)]},
+                "run_ms": "$$a.run_ms",
+            },
+        }
+    }
+    return {
+        "$let": {
+            "vars": {"last": {"$cond": [{"$eq": ["$status", "completed"]}, own, earlier]}},
+            "in": {
+                "queued_at": "$$last.queued_at",
+                "started_at": {"$cond": [{"$gt": ["$$last.run_ms", None]}, "$$last.started_at", None]},
+            },
+        }
+    }
+
+
+def _start(claimed_at: str, start_ms: str, before: str | None) -> Document:
+    return {"$ifNull": [{"$add": [claimed_at, {"$ifNull": [start_ms, 0]}]}, before]}
+
+
 # -- changes
 
 _CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
+#: Of a worker of before, `started_at`.
+_CLAIMED_AT: Final = {"$ifNull": ["$claimed_at", "$started_at"]}
 
 
 def _ms(seconds: float) -> int:
@@ -95,11 +160,11 @@ def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
                 "worker": worker,
                 "token": {"$add": ["$token", 1]},
                 "rev": {"$add": ["$rev", 1]},
-                "started_at": "$$NOW",
+                "claimed_at": "$$NOW",
                 "lease_until": {"$add": ["$$NOW", _ms(lease_s)]},
             }
         },
-        {"$unset": ["progress", "progress_message", "log"]},
+        {"$unset": ["progress", "progress_message", "log", "start_ms", "started_at"]},
     ]
 
 
@@ -109,12 +174,31 @@ def renewing(lease_s: float) -> Pipeline:
 
 def completing(change: Change) -> Document:
     """The settle of a success. It needs nothing of the document, so that equal ones can share a write."""
+    fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
+    if change.start_ms:
+        fields["start_ms"] = change.start_ms
     return {
-        "$set": {"status": "completed", "result": change.result, "run_ms": change.run_ms},
+        "$set": fields,
         "$inc": {"rev": 2},
         "$currentDate": {"ended_at": True},
         "$unset": {"lease_until": "", "error": ""},
     }
+
+
+def declining(change: Change) -> Pipeline:
+    """Give back a claim that could not begin: as if it had not been, but for its number, its reason and their count."""
+    return [
+        {
+            "$set": {
+                "status": {"$cond": [_CANCELLED, "cancelled", "pending"]},
+                "declined": _plus("declined", 1),
+                "error": {"$literal": msgspec.to_builtins(change.error)},
+                "rev": {"$add": ["$rev", 2]},
+                "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+            }
+        },
+        {"$unset": ["lease_until", "claimed_at", "started_at"]},
+    ]
 
 
 def ending(change: Change, trail: Document | None = None) -> Pipeline:
@@ -123,11 +207,13 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
         "number": "$token",
         "worker": "$worker",
         "queued_at": {"$ifNull": ["$queued_at", "$created_at"]},
-        "started_at": "$started_at",
+        "claimed_at": _CLAIMED_AT,
         "ended_at": "$$NOW",
         "run_ms": change.run_ms,
         "ending": change.ending,
     }
+    if change.start_ms is not None:
+        attempt["started_at"] = {"$add": [_CLAIMED_AT, change.start_ms]}
     # Whatever a task has said is a literal: a message that begins with $ is no field path.
     error = {"$literal": msgspec.to_builtins(change.error)} if change.error else None
     if error:
@@ -145,6 +231,7 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
         "rev": {"$add": ["$rev", 2]},
         "queued_at": due,
         "run_ms": change.run_ms,
+        "start_ms": "$$REMOVE" if change.start_ms is None else change.start_ms,
     }
     if error:
         fields["error"] = error
@@ -177,17 +264,52 @@ def cancelling() -> Pipeline:
     ]
 
 
-def requeueing(*, by_hand: bool) -> Pipeline:
-    """Another life for a failed job: by a person (all counts start anew) or by the recovery (it runs alone)."""
+#: What a requeued job begins without.
+_OF_LIFE: Final = (
+    "cancel_requested",
+    "declined",
+    "claimed_at",
+    "started_at",
+    "start_ms",
+    "ended_at",
+    "run_ms",
+    "progress",
+    "progress_message",
+)
+
+
+#: A requeued job did fail, then: counts look for it.
+_FAILED_AT: Final[Document] = {
+    "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
+}
+
+
+def requeueing() -> Pipeline:
+    """Run a failed job anew, as a person asks: all counts start anew."""
     fields: Document = {
         "status": "pending",
         "failures": 0,
-        "losses": 0 if by_hand else {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]},
-        "recoveries": 0 if by_hand else _plus("recoveries", 1),
+        "losses": 0,
+        "recoveries": 0,
         "queued_at": "$$NOW",
         "rev": {"$add": ["$rev", 1]},
+        "failed_at": _FAILED_AT,
     }
-    return [
-        {"$set": fields},
-        {"$unset": ["cancel_requested", "due_at", "ended_at", "run_ms", "progress", "progress_message"]},
-    ]
+    return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
+
+
+def recovering(delay_s: float) -> Pipeline:
+    """Run a failed job anew, as the recovery does, `delay_s` from now: alone if it died with its workers."""
+    lost = {"$eq": ["$error.kind", "worker_lost"]}
+    due = {"$add": ["$$NOW", _ms(delay_s)]}
+    fields: Document = {
+        "status": "scheduled",
+        "failures": 0,
+        "losses": {"$cond": [lost, {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]}, 0]},
+        "recoveries": _plus("recoveries", 1),
+        "due_at": due,
+        "queued_at": due,
+        "rev": {"$add": ["$rev", 1]},
+        "failed_at": _FAILED_AT,
+    }
+    return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]

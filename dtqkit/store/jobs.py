@@ -11,7 +11,7 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, WriteConcernError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
@@ -31,6 +31,8 @@ AT_ONCE: Final = 500
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
+#: MongoDB's code for a hint that names no index.
+_BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
 BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
@@ -107,27 +109,30 @@ class Jobs:
     # -- claim
 
     async def claim_one(
-        self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, max_losses: int = 0
+        self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str], max_losses: int = 0
     ) -> Document | None:
-        """Claim one job that has at most `max_losses` losses; None when it is not to be had."""
+        """Claim one job of `tasks` that has at most `max_losses` losses; None when it is not to be had."""
         with told(self._where, writes=True, point="claim"):
             return await self._claims.find_one_and_update(
-                {**documents.runnable([job]), "losses": {"$lte": max_losses}},
+                {**documents.runnable([job]), "task": {"$in": tasks}, "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
+                hint=BY_ID,
                 projection=_NOT_CLAIMED,
                 return_document=ReturnDocument.AFTER,
                 maxTimeMS=round(claim_max_s(lease_s) * 1000),
             )
 
-    async def claim_many(self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float) -> list[Document]:
-        """Claim those of `ids` that never lost a worker; returns what `claim` holds, and only that."""
+    async def claim_many(
+        self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str]
+    ) -> list[Document]:
+        """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that."""
         with told(self._where, writes=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
                     "updates": [
                         {
-                            "q": {**documents.runnable(ids), "losses": 0},
+                            "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
                             "u": documents.claiming(claim, worker, lease_s),
                             "multi": True,
                             "hint": BY_ID,
@@ -217,13 +222,15 @@ class Jobs:
                 return_document=ReturnDocument.AFTER,
             )
 
-    async def requeue(self, job: ObjectId, death_seq: int, *, by_hand: bool = True) -> Document | None:
-        """Give the job that died its `death_seq`-th death another life; None when somebody else has."""
+    async def requeue(self, job: ObjectId, death_seq: int, *, recovered_in_s: float | None = None) -> Document | None:
+        """Run the job that died its `death_seq`-th death anew; None when somebody else has.
+
+        By a person at once, or (`recovered_in_s`) by the recovery, so many seconds from now.
+        """
+        update = documents.requeueing() if recovered_in_s is None else documents.recovering(recovered_in_s)
         with told(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq},
-                documents.requeueing(by_hand=by_hand),
-                return_document=ReturnDocument.AFTER,
+                {"_id": job, "status": "failed", "death_seq": death_seq}, update, return_document=ReturnDocument.AFTER
             )
 
     # -- look
@@ -234,32 +241,50 @@ class Jobs:
             return await self._jobs.find({"_id": {"$in": list(ids)}}, projection).to_list()
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
-        """Only what decides where an id belongs: status, losses, max_losses, due_at, priority, cancel_requested."""
-        fields = dict.fromkeys(("status", "losses", "max_losses", "due_at", "priority", "cancel_requested"), 1)
+        """Only what decides where an id belongs, as far as there are such jobs, in the order of `ids`."""
+        names = ("status", "task", "losses", "max_losses", "due_at", "priority", "cancel_requested")
+        wanted = list(ids)
         with told(self._where):
-            return await self._jobs.find({"_id": {"$in": list(ids)}}, fields).to_list()
+            docs = await self._jobs.find({"_id": {"$in": wanted}}, dict.fromkeys(names, 1)).to_list()
+        place = {job: i for i, job in enumerate(wanted)}
+        return sorted(docs, key=lambda doc: place[doc["_id"]])
+
+    async def tasks_of(self, ids: Iterable[ObjectId]) -> dict[str, str]:
+        """The task of each of these jobs, by the job's id as text."""
+        with told(self._where):
+            found = await self._jobs.find({"_id": {"$in": list(ids)}}, {"task": 1}).to_list()
+        return {str(doc["_id"]): doc["task"] for doc in found}
 
     async def page(
         self, query: Document, limit: int, max_ms: int, *, heavy: bool = False, by: str | None = None
     ) -> list[Document] | None:
         """Newest first, by the index `by`; without logs and earlier attempts unless `heavy`. None when it would take
         longer."""
-        projection = {"log": 0} if heavy else _NO_HEAVY
+        projection: Document = {"log": 0} if heavy else {**_NO_HEAVY}
         with told(self._where):
-            cursor = self._jobs.find(query, projection, hint=by).sort("_id", DESCENDING).limit(limit)
             try:
-                return await cursor.max_time_ms(max_ms).to_list()
+                return await self._newest(query, projection, limit, max_ms, by)
             except ExecutionTimeout:
                 return None
 
     async def matching(self, query: Document, limit: int, max_ms: int, *, by: str) -> list[ObjectId] | None:
         """The newest ids that match, by the index `by`. None when it would take longer."""
         with told(self._where):
-            cursor = self._jobs.find(query, {"_id": 1}, hint=by).sort("_id", DESCENDING).limit(limit)
             try:
-                return [doc["_id"] async for doc in cursor.max_time_ms(max_ms)]
+                return [doc["_id"] for doc in await self._newest(query, {"_id": 1}, limit, max_ms, by)]
             except ExecutionTimeout:
                 return None
+
+    async def _newest(
+        self, query: Document, projection: Document, limit: int, max_ms: int, by: str | None
+    ) -> list[Document]:
+        cursor = self._jobs.find(query, projection, hint=by).sort("_id", DESCENDING).limit(limit).max_time_ms(max_ms)
+        try:
+            return await cursor.to_list()
+        except OperationFailure as error:
+            if by is None or error.code != _BAD_HINT:
+                raise
+            return await self._newest(query, projection, limit, max_ms, None)  # the index is still being built
 
     async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
         """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
@@ -268,24 +293,26 @@ class Jobs:
             found = await self._jobs.find(query, {"_id": 1}).sort("_id", DESCENDING).skip(n).limit(1).to_list()
         return found[0]["_id"] if found else None
 
-    async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
-        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.
+    async def ended(self, since: datetime, limit: int, *, lane: str | None = None) -> list[Document]:
+        """The newest `limit` jobs that completed or failed since then, by task and priority.
 
-        A failed job's wait is not among them: its record has the next attempt's.
+        Ends and starts in ms from `since`, waits and runs in ms; of what never ran, there is no start, wait or run.
         """
-        wait: Any = {"$subtract": ["$started_at", {"$ifNull": ["$queued_at", "$created_at"]}]}
+        query: Document = {"ended_at": {"$gte": since}, "status": {"$in": ["completed", "failed"]}}
+        if lane is not None:
+            query["priority"] = lane
         pipeline: list[Document] = [
-            {"$match": {"status": status, "priority": priority}},
-            {"$sort": {"_id": -1}},
+            {"$match": query},
+            {"$sort": {"ended_at": -1}},
             {"$limit": limit},
-            {"$match": {"ended_at": {"$gte": since}}},
+            {"$set": {"last": documents.last_attempt()}},
             {
                 "$group": {
-                    "_id": "$task",
+                    "_id": {"task": "$task", "priority": "$priority"},
                     "ends": {"$push": {"$subtract": ["$ended_at", since]}},
-                    "waits": {"$push": wait if status == "completed" else None},
+                    "waits": {"$push": {"$subtract": ["$last.started_at", "$last.queued_at"]}},
                     "runs": {"$push": "$run_ms"},
-                    "first_start": {"$min": {"$subtract": ["$started_at", since]}},
+                    "first_start": {"$min": {"$subtract": ["$last.started_at", since]}},
                 }
             },
         ]
@@ -375,6 +402,8 @@ def _recorded(doc: Document, settlement: Settlement) -> bool:
     """Whether this very end stands in the document; that the claim's job runs no more is not enough: it may be lost."""
     if settlement.change.status == "completed":
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
+    if settlement.change.ending == "declined":
+        return doc["status"] != "running" and doc["claim"] == settlement.claim
     mine = {"number": settlement.token, "ending": settlement.change.ending}
     return mine in doc.get("earlier", ())
 
@@ -386,20 +415,20 @@ def _update(settlement: Settlement) -> Any:
         if settlement.trail:
             update["$set"] |= settlement.trail
         return update
-    return documents.ending(change, settlement.trail)
+    return documents.declining(change) if change.ending == "declined" else documents.ending(change, settlement.trail)
 
 
 def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:
     """One write for each distinct end: successes of one claim with the same result and run time share theirs."""
     operations: list[UpdateOne | UpdateMany] = []
-    shared: dict[tuple[ObjectId, bytes, float | None], list[Settlement]] = {}
+    shared: dict[tuple[ObjectId, bytes, float | None, int | None], list[Settlement]] = {}
     for s in settlements:
         if s.change.status == "completed" and not s.trail:
-            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms)
+            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms, s.change.start_ms)
             shared.setdefault(key, []).append(s)
         else:
             operations.append(UpdateOne(documents.held([s.id], s.claim), _update(s)))
-    for (claim, _, _), same in shared.items():
+    for (claim, *_), same in shared.items():
         operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0]), hint=BY_ID))
     return operations
 

@@ -25,6 +25,8 @@ log = logging.getLogger("dtqkit.worker")
 
 #: Beats after which the hash of a silent worker expires.
 _HASH_BEATS: Final = 30
+#: Beats between two that name the tasks: below the life of the hash, so that they are back soon after a flush.
+_TASKS_BEATS: Final = 10
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -44,8 +46,11 @@ class Beat:
         settings: Settings,
         compose: Callable[[], Heartbeat],
         heard: Callable[[Pulse, bool], None],
+        tasks: Callable[[], Sequence[str]],
     ) -> None:
+        """`tasks` names those that the worker serves, for people: said now and then."""
         self._settings = settings
+        self._tasks = tasks
         self._keys = Keys.of(settings.namespace)
         self._compose = compose
         self._heard = heard
@@ -69,20 +74,23 @@ class Beat:
         depths: Depths | None = None
         last: float | None = None
         down = False
+        beats = 0
         try:
             while not self._stop.is_set():
                 started = time.monotonic()
                 try:
                     with told(self._settings.redis_url, "beat"):
-                        pulse = self._once(cast(Any, beat), depths)
+                        pulse = self._once(cast(Any, beat), depths, with_tasks=beats % _TASKS_BEATS == 0)
                 except StoreUnavailable as error:
                     if not down:
                         log.warning("cannot beat: %s", error)
                     down = True
+                    beats = 0
                 except Exception:  # a worker that does not beat would lose its jobs while it works
                     log.exception("a beat broke; the next one tries again")
                 else:
                     down = False
+                    beats += 1
                     gap = last is not None and started - last > self._settings.silence_s
                     last = started
                     depths = pulse.depths
@@ -92,7 +100,7 @@ class Beat:
             client.close()
             guardian.forget(self._worker)
 
-    def _once(self, beat: Callable[..., Sequence[Any]], depths: Depths | None) -> Pulse:
+    def _once(self, beat: Callable[..., Sequence[Any]], depths: Depths | None, *, with_tasks: bool) -> Pulse:
         mine = msgspec.structs.replace(self._compose(), depths=depths)
         text = encode_heartbeat(mine).decode()
         keys = self._keys
@@ -101,7 +109,8 @@ class Beat:
         args = [mine.id, expires_ms, keys.heartbeats, text, int(self._settings.lock_s * 1000), "beat", text]
         # Before the beat: Redis may take its time to answer, and that is no held GIL.
         guardian.has_beaten(mine.id, self._constant, used, args)
-        _, led, lanes, stop, scores = beat(keys=used, args=args)
+        named = ("tasks", msgspec.json.encode(tuple(self._tasks()))) if with_tasks else ()
+        _, led, lanes, stop, scores = beat(keys=used, args=[*args, *named])
         high, medium, low = lanes
         return Pulse(
             bool(led),

@@ -18,14 +18,48 @@ from dtqkit.worker.context import current_job
 
 #: Set while a record goes to its handlers: what they write to a console, the job's log has already.
 _handling: ContextVar[bool] = ContextVar("dtqkit_handling", default=False)
+#: What a text stream has, for one that has not: a notebook's, a test's.
+_USUAL: Final = {"encoding": "utf-8", "errors": "backslashreplace", "mode": "w", "name": "<stdout>", "newlines": None}
 _format: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s").format
+
+
+class _Bytes:
+    """The `buffer` of a Split."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self.closed: Final = False
+
+    def write(self, data: Any, /) -> int:
+        self._split.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        self._split.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._split.fileno()
 
 
 class Split:
     """Stands for a standard stream: what a job writes goes to its log, everything else to the stream."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, descriptor: int) -> None:
         self.stream = stream
+        self._descriptor = descriptor
+        self._bytes = _Bytes(self)
 
     def write(self, text: str, /) -> int:
         job = current_job()
@@ -42,7 +76,31 @@ class Split:
         if current_job() is None:
             self.stream.close()
 
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return current_job() is None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        """The stream's own: what a program writes there is the worker's output. A descriptor belongs to no job."""
+        try:
+            return self.stream.fileno()
+        except (AttributeError, OSError):  # in a notebook's kernel there may be none
+            return self._descriptor
+
+    @property
+    def buffer(self) -> Any:
+        return self.stream.buffer if current_job() is None else self._bytes
+
+    def reconfigure(self, **changes: Any) -> None:
+        """One job must not change what another prints."""
+        if current_job() is None:
+            self.stream.reconfigure(**changes)
+
     def __getattr__(self, name: str) -> Any:
+        if name in _USUAL and not hasattr(self.stream, name):
+            return _USUAL[name]
         return getattr(self.stream, name)
 
 
@@ -53,7 +111,7 @@ def handling() -> bool:
 
 @contextmanager
 def split_streams() -> Generator[None]:
-    splits = {name: Split(getattr(sys, name)) for name in ("stdout", "stderr")}
+    splits = {name: Split(getattr(sys, name), number) for number, name in ((1, "stdout"), (2, "stderr"))}
     for name, split in splits.items():
         setattr(sys, name, split)
     try:

@@ -1,14 +1,8 @@
-"""The program of a child process: it runs one job at a time, on its main thread, until its worker goes away.
-
-Started as `python -m dtqkit.worker.child FD`, where FD is its end of a socket pair.
-"""
+"""A child process from inside: it runs one job at a time, on its main thread, until its worker goes away."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
-import io
 import os
 import queue
 import signal
@@ -16,132 +10,171 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import msgspec
 
-from dtqkit.errors import UnknownTask
-from dtqkit.tasks import Task
-from dtqkit.worker import wire
-from dtqkit.worker.capture import handling, split_logging
-from dtqkit.worker.context import JobContext, enter
-from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
-
-
-class _Lines(io.TextIOBase):
-    """Standard output and error while a job runs, of whatever thread: each line goes to the job's log."""
-
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str, /) -> int:
-        if not handling():
-            self._context.write(text)
-        return len(text)
+from dtqkit.jobs import JobError
+from dtqkit.worker import source, wire
+from dtqkit.worker.context import JobContext, enter, enter_process
+from dtqkit.worker.imports import Attach, Tasks
+from dtqkit.worker.interrupt import Interrupter
+from dtqkit.worker.report import checked_result, elapsed_ms, error_of
+from dtqkit.worker.restore import Surroundings
+from dtqkit.worker.streams import Streams
 
 
 class Child:
-    """The child's side of the conversation."""
+    """The child's side of the conversation: `setup`, `warm`, then `run` for ever."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._stream = sock.makefile("rb")
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[wire.Run | wire.Warm] = queue.SimpleQueue()
-        self._tasks: dict[str, Task[..., Any]] = {}
-        self._main = threading.get_ident()
-        # Guards the window in which a timeout may be raised in the main thread.
-        self._window = threading.Lock()
-        self._running: str | None = None
+        self._jobs: queue.SimpleQueue[wire.Run] = queue.SimpleQueue()
+        self._interrupter = Interrupter()
+        self._pid = os.getpid()
+        self._interrupter.install()
+        self._streams = Streams()
+        os.register_at_fork(after_in_child=self._forked)
 
-    def run(self) -> None:
+    def setup(self) -> wire.Setup:
+        """What the worker says first."""
+        message = self._receive()
+        if not isinstance(message, wire.Setup):
+            raise TypeError(f"the worker began with {message!r}")
+        return message
+
+    def warm(self, setup: wire.Setup, attach: Attach) -> None:
+        """Import everything, and tell the worker; `attach` is called with each of its tasks."""
         threading.Thread(target=self._read, name="dtqkit-child-read", daemon=True).start()
+        self._tasks = Tasks(attach)
+        errors = self._tasks.warm(setup)
+        # A module may have installed handlers of its own.
+        self._interrupter.install()
+        code = source.hashes(source.modules_of(setup.app, setup.tasks.values()))
+        self._surroundings = Surroundings()
+        self._streams.finish()
+        self._send(wire.Ready(self._pid, errors, code))
+
+    def run(self) -> NoReturn:
         while True:
-            match self._jobs.get():
-                case wire.Warm(refs):
-                    for ref in refs:
-                        # A module that cannot be imported fails its jobs, not the child.
-                        with contextlib.suppress(BaseException):
-                            self._task(ref)
-                    self._send(wire.Ready())
-                case wire.Run() as order:
-                    self._run_job(order)
+            self._run_job(self._jobs.get())
+
+    def _receive(self) -> wire.ToChild | None:
+        head = self._stream.read(wire.LENGTH.size)
+        return wire.decode_to_child(self._stream.read(*wire.LENGTH.unpack(head))) if head else None
 
     def _read(self) -> None:
-        stream = self._sock.makefile("rb")
         try:
-            while head := stream.read(wire.LENGTH.size):
-                message = wire.decode_to_child(stream.read(*wire.LENGTH.unpack(head)))
-                if isinstance(message, wire.TimeOut):
-                    self._time_out(message.job_id)
-                else:
+            while (message := self._receive()) is not None:
+                if isinstance(message, wire.Interrupt):
+                    self._interrupter.ask(message.job_id, message.why)
+                elif isinstance(message, wire.Run):
                     self._jobs.put(message)
         finally:
-            os._exit(0)  # the worker is gone: nobody would take a result
-
-    def _time_out(self, job_id: str) -> None:
-        with self._window:
-            if self._running == job_id:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._main), ctypes.py_object(TaskTimeout))
+            # The worker is gone: nobody would take a result, nor end what the task has started.
+            if os.getpgrp() == self._pid:
+                os.killpg(self._pid, signal.SIGKILL)
+            os._exit(1)
 
     def _send(self, message: wire.FromChild) -> None:
         with self._sending:
             self._sock.sendall(wire.frame(message))
 
-    def _task(self, ref: str) -> Task[..., Any]:
-        if ref not in self._tasks:
-            module, _, qualname = ref.partition(":")
-            found: Any = importlib.import_module(module)
-            for part in qualname.split("."):
-                found = getattr(found, part)
-            if not isinstance(found, Task):
-                raise UnknownTask(ref)
-            self._tasks[ref] = found
-        return self._tasks[ref]
+    def _forked(self) -> None:
+        """In a process that a task has forked: it ends by the usual signals, and waits for no lock of ours."""
+        self._sending = threading.Lock()
+        self._interrupter.release()
+
+    def _context(self, order: wire.Run) -> JobContext:
+        def report(fraction: float | None, text: str) -> None:
+            if fraction is None:
+                self._streams.log(text)
+            else:
+                self._send(wire.Report(order.job_id, fraction, text))
+
+        def waiting(ids: Sequence[str]) -> None:
+            if os.getpid() == self._pid:
+                self._send(wire.Waiting(order.job_id, ids))
+
+        return JobContext(order.job_id, order.task, order.attempt, order.worker, report, waiting)
 
     def _run_job(self, order: wire.Run) -> None:
-        def report(fraction: float | None, text: str) -> None:
-            self._send(wire.Report(order.job_id, fraction, text))
-
-        context = JobContext(order.job_id, order.task, order.attempt, order.worker, report)
+        context = self._context(order)
         enter(context)
-        lines = _Lines(context)
-        started = time.perf_counter()
-        directory = os.getcwd()  # noqa: PTH109 - a plain string, to go back to
-        result: Any = None
-        error: dict[str, Any] | None = None
+        enter_process(context)
+        attempt = _Attempt(self, order, context)
         try:
-            with contextlib.redirect_stdout(lines), contextlib.redirect_stderr(lines):
-                try:
-                    with self._window:
-                        self._running = order.job_id
-                    result = self._call(order, context)
-                finally:
-                    with self._window:
-                        self._running = None
-        except BaseException as raised:
-            error = msgspec.to_builtins(error_of(raised, skip_frames=2))
-        run_ms = elapsed_ms(started)
-        with contextlib.suppress(OSError):
-            os.chdir(directory)
-        context.finish()
-        self._send(wire.Done(order.job_id, run_ms, result, error))
+            try:
+                attempt.run(self._tasks, self._interrupter)
+            finally:
+                self._interrupter.close()
+        except BaseException as raised:  # it was interrupted at its very end
+            self._interrupter.close()
+            attempt.error = error_of(raised)
+        if os.getpid() != self._pid:
+            self._leave_fork(attempt.error)
+        enter_process(None)
+        self._streams.finish()
+        self._surroundings.restore()
+        error = msgspec.to_builtins(attempt.error) if attempt.error is not None else None
+        self._send(wire.Done(order.job_id, self._pid, attempt.started, attempt.run_ms, attempt.result, error))
 
-    def _call(self, order: wire.Run, context: JobContext) -> Any:
-        task = self._task(order.ref)
-        arguments = task.decode_payload(order.payload)
-        value = task.call(context, arguments)
-        return checked_result(value, order.max_result)
+    def begin(self, job_id: str, at: float) -> None:
+        self._send(wire.Begun(job_id, at))
+
+    def _leave_fork(self, error: JobError | None) -> NoReturn:
+        """A fork of the task's has come back from the task's function: it is not the job."""
+        if error is not None:
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"{error.traceback or error.message}\n")
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(0 if error is None else 1)
 
 
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to stop
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` of the app would have it
-    with split_logging():
-        Child(socket.socket(fileno=int(sys.argv[1]))).run()
+class _Attempt:
+    """One run of a task in this process."""
+
+    def __init__(self, child: Child, order: wire.Run, context: JobContext) -> None:
+        self._child = child
+        self._order = order
+        self._context = context
+        self.started: float | None = None
+        self.run_ms: float | None = None
+        self.result: Any = None
+        self.error: JobError | None = None
+
+    def run(self, tasks: Tasks, interrupter: Interrupter) -> None:
+        order = self._order
+        try:
+            task = tasks.get(order.task, order.ref)
+            arguments = task.decode_payload(order.payload)
+        except BaseException as error:
+            self.error = _not_begun(error)
+            return
+        self.started = time.monotonic()
+        self._child.begin(order.job_id, self.started)
+        try:
+            interrupter.open(order.job_id)
+            value = task.call(self._context, arguments)
+            interrupter.close()
+            self.result = checked_result(value, order.max_result)
+        except BaseException as error:
+            interrupter.close()
+            self.error = error_of(error)
+        finally:
+            self.run_ms = elapsed_ms(self.started)
 
 
-if __name__ == "__main__":
-    main()
+def _not_begun(error: BaseException) -> JobError:
+    """A payload that does not fit, an unknown task, or a module that cannot be imported now."""
+    found = error_of(error)
+    if found.kind != "exception":
+        return found
+    lines = traceback.format_exception_only(error)
+    return JobError("unknown_task", found.type, f"the task's module cannot be imported: {lines[-1].strip()}"[:2000])

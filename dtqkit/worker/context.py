@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Final
 
 from dtqkit.tasks import Context
+from dtqkit.worker.lines import Cutter
 
 #: Longest line of a job's log and longest progress message; more is cut.
 MAX_LINE: Final = 2000
 
-#: Characters of a printed line without an end that are held back before they are logged.
-MAX_HELD: Final = 4000
-
 #: Called with (progress, message) or (None, log line).
 Report = Callable[[float | None, str], None]
 
+#: Called with the ids of the jobs that a job waits for; with none when it goes on.
+Lend = Callable[[Sequence[str]], None]
+
 _current: ContextVar[JobContext | None] = ContextVar("dtqkit_context", default=None)
+#: The job of this process, in a child: for the threads that its task starts.
+_of_process: JobContext | None = None
 
 
 class JobContext(Context):
     """The Context of one attempt."""
 
-    def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Report) -> None:
+    def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Report, lend: Lend) -> None:
         self.job_id = job_id
         self.task = task
         self.attempt = attempt
         self.worker = worker
         self._report = report
+        self._lend = lend
         self._cancelled = False
-        self._line = ""
+        #: Whether the task has seen that it should stop: then its return is no success.
+        self.noticed = False
+        self._printed: Cutter | None = None
 
     @property
     def cancelled(self) -> bool:
+        if self._cancelled:
+            self.noticed = True
         return self._cancelled
 
     def cancel(self) -> None:
@@ -49,20 +57,25 @@ class JobContext(Context):
         for line in str(message).splitlines() or [""]:
             self._report(None, shortened(line))
 
+    def lends(self, ids: Sequence[str]) -> None:
+        """Say that the job waits for these jobs, and (no ids) that it goes on: its worker runs others meanwhile.
+
+        From any thread of the job.
+        """
+        self._lend(ids)
+
     def write(self, text: str) -> None:
         """Add printed text: each line of it, once it has its end or is long, is one of the log."""
-        *lines, self._line = (self._line + text).split("\n")
-        if len(self._line) > MAX_HELD:
-            lines.append(self._line)
-            self._line = ""
-        for line in lines:
-            self.log(line)
+        if self._printed is None:
+            self._printed = Cutter()
+        for line in self._printed.feed(text):
+            self._report(None, shortened(line))
 
     def finish(self) -> None:
         """Add what was printed without an end of line."""
-        if self._line:
-            self.log(self._line)
-            self._line = ""
+        if self._printed is not None:
+            for line in self._printed.finish():
+                self._report(None, shortened(line))
 
 
 def shortened(text: str) -> str:
@@ -79,10 +92,16 @@ def current_context() -> Context | None:
 
 
 def current_job() -> JobContext | None:
-    """The same, as the worker knows it."""
-    return _current.get()
+    """The same, as the worker knows it; in a child, also in the threads that a task has started."""
+    return _current.get() or _of_process
 
 
 def enter(context: JobContext) -> None:
     """Make `context` the current one of this thread or coroutine, for as long as it lives."""
     _current.set(context)
+
+
+def enter_process(context: JobContext | None) -> None:
+    """Make `context` the job of this whole process, which is a child."""
+    global _of_process  # noqa: PLW0603 - a process has one
+    _of_process = context

@@ -3,64 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import logging
-import threading
-import time
 from collections.abc import Awaitable
-from typing import Any, Literal
+from typing import Any, Final
 
 from dtqkit.errors import DtqError
-from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import Failure, Outcome, Released, Stopped, Success
+from dtqkit.lifecycle import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.tasks import Task, TaskRegistry
 from dtqkit.worker import wire
-from dtqkit.worker.context import JobContext, enter
-from dtqkit.worker.pool import Pool, hard_limit_s
-from dtqkit.worker.report import TaskTimeout, checked_result, elapsed_ms, error_of
-from dtqkit.worker.trail import Trail
+from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.context import enter
+from dtqkit.worker.coroutine import Running
+from dtqkit.worker.pool import Pool
+from dtqkit.worker.report import TaskStopped, checked_result, error_of
+from dtqkit.worker.thread import ThreadRun
 
 log = logging.getLogger("dtqkit.worker")
 
-#: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
-#: not ours any more.
-StopReason = Literal["cancel", "release", "gone"]
+
+#: What a child says of a job that its code cannot begin.
+_NOT_BEGUN: Final = frozenset({"unknown_task", "invalid_payload"})
 
 
-class Attempt:
-    """One attempt under way."""
-
-    __slots__ = ("_task", "context", "job", "reason", "started", "timed_out", "trail")
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.trail = Trail()
-        self.context = JobContext(job.id, job.task, job.token, job.worker or "", self.trail.report)
-        self.reason: StopReason | None = None
-        self.timed_out = False
-        self.started = time.perf_counter()
-        self._task: asyncio.Task[Any] | None = None
-
-    def stop(self, reason: StopReason) -> None:
-        """Stop it: a coroutine is cancelled, a child killed, a thread told."""
-        if self.reason is None:
-            self.reason = reason
-            self.context.cancel()
-            if self._task is not None:
-                self._task.cancel()
-
-    def time_out(self) -> None:
-        """Cancel a coroutine that has run for its time."""
-        if self.reason is None and self._task is not None:
-            self.timed_out = True
-            self._task.cancel()
-
-    def run_ms(self) -> float:
-        return elapsed_ms(self.started)
-
-    def attach(self, task: asyncio.Task[Any]) -> None:
-        self._task = task
+def _declined(outcome: Outcome | None) -> Outcome | None:
+    """The outcome of an attempt that never began."""
+    if isinstance(outcome, Failure) and outcome.error.kind in _NOT_BEGUN:
+        return Declined(outcome.error)
+    return outcome
 
 
 class Executor:
@@ -81,16 +50,16 @@ class Executor:
                 raise
             outcome = None
         except DtqError as error:  # an unknown task, a payload that does not fit
-            outcome = Failure(error_of(error), attempt.run_ms())
+            outcome = Declined(error_of(error))
         except Exception as error:  # whatever it is, it is this attempt's affair and not its worker's
             log.exception("job %s could not be run", attempt.job.id)
             outcome = Failure(error_of(error), attempt.run_ms())
         match attempt.reason:
             case None:
-                return outcome
+                return _declined(outcome) if attempt.started is None else outcome
             case "gone":
                 return None
-            case _ if isinstance(outcome, Success):
+            case _ if isinstance(outcome, Success) and not attempt.context.noticed:
                 return outcome
             case "cancel":
                 return Stopped(attempt.run_ms())
@@ -100,76 +69,46 @@ class Executor:
     def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
         job = attempt.job
         task = self._registry.get(job.task)
-        if task.is_async:
+        where = self._registry.runs_as(task)
+        if where == "coroutine":
             return self._coroutine(task, attempt)
-        if task.ref is not None and task.defaults.isolation != "thread":
-            order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
-            return self._pool.run(order, job.timeout_s, attempt.trail.report)
+        if where == "process":
+            order = wire.Run(
+                task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result
+            )
+            return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waiting)
         return self._thread(task, attempt)
 
     async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
-        attempt.started = time.perf_counter()
+        attempt.begin()
+        running: Running | None = None
         # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
         timer = asyncio.get_running_loop().call_later(job.timeout_s, attempt.time_out)
         try:
-            value = await task.call(attempt.context, arguments)
-            return Success(checked_result(value, self._max_result), attempt.run_ms())
-        except asyncio.CancelledError as error:
+            running = Running(task.call(attempt.context, arguments), attempt.task, job.timeout_s)
+            attempt.stopper = running.stop
+            value = await running
+            return Success(checked_result(value, self._max_result), attempt.run_ms() or 0.0)
+        except (asyncio.CancelledError, TaskStopped) as error:
             if attempt.reason is not None:
-                raise
-            return Failure(_timeout(job) if attempt.timed_out else error_of(error), attempt.run_ms())
+                raise asyncio.CancelledError from None
+            return Failure(attempt.timeout() if attempt.timed_out else error_of(error), attempt.run_ms())
         except BaseException as error:
             return Failure(error_of(error), attempt.run_ms())
         finally:
             timer.cancel()
+            if running is not None:
+                running.close()
+            attempt.stopper = None
             attempt.context.finish()
 
     async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
-        """A thread cannot be killed: one that does not end in time is left to itself, and its result ignored."""
-        job = attempt.job
-        arguments = task.decode_payload(job.payload)
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Outcome] = loop.create_future()
+        arguments = task.decode_payload(attempt.job.payload)
 
-        def tell(outcome: Outcome) -> None:
-            if not ended.done():
-                ended.set_result(outcome)
+        def call() -> Any:
+            return checked_result(task.call(attempt.context, arguments), self._max_result)
 
-        def run() -> None:
-            enter(attempt.context)
-            try:
-                outcome: Outcome = Success(
-                    checked_result(task.call(attempt.context, arguments), self._max_result), attempt.run_ms()
-                )
-            except BaseException as error:
-                outcome = Failure(error_of(error), attempt.run_ms())
-            attempt.context.finish()
-            # The loop may be closed by the time that an abandoned thread ends.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(tell, outcome)
-
-        attempt.started = time.perf_counter()
-        thread = threading.Thread(target=run, name=f"dtqkit-{job.task}", daemon=True)
-        thread.start()
-        soft = loop.call_later(job.timeout_s, _raise_in, thread)
-        try:
-            async with asyncio.timeout(hard_limit_s(job.timeout_s)):
-                return await ended
-        except TimeoutError:
-            attempt.context.cancel()
-            return Failure(_timeout(job), attempt.run_ms())
-        finally:
-            soft.cancel()
-
-
-def _raise_in(thread: threading.Thread) -> None:
-    """Raise TaskTimeout in the thread at its next bytecode; what blocks in C notices when it returns."""
-    if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TaskTimeout))
-
-
-def _timeout(job: Job) -> JobError:
-    return JobError("timeout", "TaskTimeout", f"ran longer than timeout_s={job.timeout_s:g}")
+        return await ThreadRun(attempt, call).outcome()

@@ -1,4 +1,11 @@
-"""From a lane to a held claim. What a claim's outcome was is never guessed: the record is asked."""
+"""From the lanes to claims: only for jobs that start at once.
+
+A lane holds ids and does not say what they need. When any id fits (both kinds of slot are free, or the worker's tasks
+are of one kind), it is popped and claimed. When more ids are popped than slots of each kind are free, the claim names
+the tasks that fit, and the rest goes back to the front of its lane. When only one kind of slot is free, nothing is
+popped: the front of the lanes is looked at, and what fits is taken out. So a job that cannot run here now blocks
+nothing behind it, and stays where another worker finds it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,6 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-import msgspec
 from bson import ObjectId
 from bson.errors import InvalidId
 
@@ -15,12 +21,14 @@ from dtqkit.broker import Broker
 from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job, Priority
-from dtqkit.lifecycle import Released, SupportsRandom, decide
+from dtqkit.jobs import Priority
+from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
-from dtqkit.store.jobs import Settlement, claim_max_s
-from dtqkit.worker.slots import Slots
+from dtqkit.store.documents import Document
+from dtqkit.worker.claim import Claimer, Wanted
+from dtqkit.worker.kinds import Kinds
+from dtqkit.worker.lookahead import LookAhead
+from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -28,29 +36,16 @@ log = logging.getLogger("dtqkit.worker")
 MAX_PAUSE_S: Final = 1.0
 #: How long a full worker leaves what it has claimed listed as in flight, where it hides a missing id from a count.
 FORGET_S: Final = 1.0
+#: How often a worker looks for what its waiting jobs wait for, in seconds; and how many ids at a time.
+HELP_S: Final = 0.5
+_HELP_IDS: Final = 256
+#: Losses from which on a job runs alone, so that another's doing costs no job more than so many.
+ALONE_FROM: Final = 2
+#: Jobs of unknown tasks whose count of meetings is remembered.
+_MET: Final = 10_000
 
 
-class Claimed(msgspec.Struct, frozen=True):
-    """A job that is ours, since `sent` on the monotonic clock at the earliest."""
-
-    id: ObjectId
-    claim: ObjectId
-    job: Job
-    sent: float
-
-
-class Unresolved(msgspec.Struct, frozen=True):
-    """A claim whose outcome is not known yet."""
-
-    ids: list[ObjectId]
-    claim: ObjectId
-    sent: float
-    #: Whether it was for a job that had lost a worker, and whether that one must have this worker to itself.
-    suspect: bool = False
-    alone: bool = False
-
-
-def _ids(members: Sequence[str]) -> list[ObjectId]:
+def ids_of(members: Sequence[str]) -> list[ObjectId]:
     """The ids of members, each once; what is none is dropped, since Redis may hold anything."""
     ids: list[ObjectId] = []
     for text in dict.fromkeys(name.partition(":")[2] for name in members):
@@ -62,36 +57,36 @@ def _ids(members: Sequence[str]) -> list[ObjectId]:
 
 
 class Fetcher:
-    """Fills the free slots of one worker: `start` is called with each job that is held."""
+    """Fills the free slots of one worker."""
 
     def __init__(
         self,
         broker: Broker,
         store: Store,
         slots: Slots,
+        kinds: Kinds,
+        claimer: Claimer,
         *,
-        worker: str,
         lanes: Sequence[Priority],
         lease_s: float,
-        start: Callable[[Claimed], None],
-        holds: Callable[[ObjectId, ObjectId], bool],
-        rng: SupportsRandom,
+        awaited: Callable[[], list[ObjectId]],
     ) -> None:
+        """`awaited` gives the jobs that running jobs wait for."""
         self._broker = broker
         self._store = store
         self._slots = slots
-        self._worker = worker
+        self._kinds = kinds
+        self._claimer = claimer
         self._lanes = tuple(lanes)
         self._lease_s = lease_s
-        self._start = start
-        self._holds = holds
-        self._rng = rng
+        self._awaited = awaited
         self._popper: Popper = broker.popper(lanes)
+        self._look_ahead = LookAhead(broker, store, kinds, lanes)
         self._claimed: list[str] = []
-        self._unresolved: Unresolved | None = None
-        #: Until when a claim of unknown outcome may still turn up, and when to look next.
-        self._doubtful_until = 0.0
-        self._look_at = 0.0
+        #: The kind of slot that most jobs have needed of late.
+        self._usual: Kind = "loop"
+        self._met: dict[ObjectId, int] = {}
+        self._help_at = 0.0
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -107,10 +102,9 @@ class Fetcher:
                         log.warning("cannot fetch: %s", error)
                     pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
                     await self._pause(pause_s)
-            if self._unresolved is not None:
-                await self._resolve(self._unresolved)
+            await self._claimer.resolve()
         except StoreUnavailable as error:
-            log.warning("a claim is left to its lease: %s", error)
+            log.warning("leaving a claim of unknown outcome to its lease: %s", error)
         finally:
             await self._popper.close()
 
@@ -119,12 +113,21 @@ class Fetcher:
         self._stopping.set()
         while not done.done():
             # Again and again: the first may come just before the pop, or the wait for a slot, begins.
-            self._slots.wake()
-            try:
-                await self._popper.interrupt()
-            except StoreUnavailable:
-                pass  # then the pop fails by itself
+            await self.wake()
             await asyncio.wait([done], timeout=0.1)
+
+    async def wake(self) -> None:
+        """End a pop, or a wait for a slot, that is under way."""
+        self._help_at = 0.0
+        self._slots.wake()
+        try:
+            await self._popper.interrupt()
+        except StoreUnavailable:
+            pass  # then the pop fails by itself
+
+    def help_soon(self) -> None:
+        """A slot that a waiting job lends is free again."""
+        self._help_at = 0.0
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -133,160 +136,188 @@ class Fetcher:
         except TimeoutError:
             pass
 
+    # -- rounds
+
     async def _round(self) -> None:
-        if self._unresolved is not None:
-            await self._resolve(self._unresolved)
+        if self._claimer.unresolved:
+            await self._claimer.resolve()
             return
         now = asyncio.get_running_loop().time()
-        if self._look_at <= now < self._doubtful_until:
-            self._look_at = now + self._lease_s / 3
-            await self._release_strays()
+        self._slots.heed()
+        await self._claimer.look_for_strays(now)
+        if self._slots.lent and now >= self._help_at:
+            await self._help()
+            self._help_at = now + HELP_S
         free = await self._slots.free(self._patience_s(now))
         if self._stopping.is_set() or not (free or self._claimed):
-            return
+            return  # a change, perhaps, and no slot
+        kind = self._one_kind(free)
+        if kind is None and free.loop and free.process:
+            await self._pop(free, None, now)
+        elif kind is not None and free.of(kind):
+            await self._pop(free, kind, now)
+        elif self._claimed:
+            await self._broker.fetch(self._lanes, 0, self._forgotten())
+        elif kind is None and free:
+            await self._take_behind("loop" if free.loop else "process", free)
+        else:
+            await self._slots.change(self._patience_s(now))
+
+    def _one_kind(self, free: Free) -> Kind | None:
+        """The only kind of slot that this worker's tasks need; None when they need both."""
+        present = self._kinds.present()
+        if len(present) == 1:
+            return present[0]
+        # Without tasks, what comes is looked at by any slot.
+        return None if present else "loop" if free.loop else "process"
+
+    def _forgotten(self) -> list[str]:
+        """What was claimed, and is to be listed as in flight no more."""
         claimed, self._claimed = self._claimed, []
-        members = await self._broker.fetch(self._lanes, free, claimed)
-        if not free:
-            return  # to pop now would take a job beyond the slots
+        return claimed
+
+    async def _pop(self, free: Free, kind: Kind | None, now: float) -> None:
+        want = kind or self._usual
+        members = await self._broker.fetch(self._lanes, free.of(want), self._forgotten())
         if not members:
-            popped = await self._popper.pop(BLOCK_S if now >= self._doubtful_until else min(BLOCK_S, self._lease_s / 6))
+            popped = await self._popper.pop(self._block_s(now))
             if popped is None:
                 return
-            await self._claim([popped])
+            members = [popped]
+        if kind is None and len(members) <= min(free):
+            tasks = self._kinds.names("loop", "process")
         else:
-            put_back = await self._claim(members)
-            # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
-            self._claimed = [name for name in members if name not in put_back]
+            tasks = self._kinds.names(want)
+        put_back = await self._claim(members, tasks)
+        # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
+        self._claimed = [name for name in members if name not in put_back]
+
+    def _block_s(self, now: float) -> float:
+        if self._claimer.doubtful(now):
+            return min(BLOCK_S, self._lease_s / 6)
+        return HELP_S if self._slots.lent else BLOCK_S
 
     def _patience_s(self, now: float) -> float | None:
-        """How long to wait for a slot: what was claimed is to be forgotten soon, and strays are to be looked for."""
+        """How long to wait for a slot: what was claimed is to be forgotten soon, strays and awaited jobs looked for."""
         if self._claimed:
             return FORGET_S
-        return self._lease_s / 6 if now < self._doubtful_until else None
+        if self._slots.lent:
+            return HELP_S
+        return self._lease_s / 6 if self._claimer.doubtful(now) else None
 
-    async def _claim(self, members: Sequence[str]) -> Collection[str]:
-        """Claim what these stand for; returns those that were put back, to be popped again soon."""
-        ids = _ids(members)
+    async def _take_behind(self, kind: Kind, free: Free) -> None:
+        """What fits, from behind what does not; a pause when there is none."""
+        members = await self._look_ahead.take(kind, free.of(kind))
+        if members:
+            put_back = await self._claim(members, self._kinds.names(kind))
+            self._claimed += [name for name in members if name not in put_back]
+        elif not self._stopping.is_set():
+            await self._slots.change(self._look_ahead.pause_s())
+
+    async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
+        """Claim what these stand for; returns those that were put back."""
+        ids = ids_of(members)
         if not ids:
             return ()
-        claim = ObjectId()
-        sent = asyncio.get_running_loop().time()
-        try:
-            if len(ids) == 1:
-                doc = await self._store.jobs.claim_one(ids[0], claim, self._worker, self._lease_s)
-                docs = [doc] if doc else []
-            else:
-                docs = await self._store.jobs.claim_many(ids, claim, self._worker, self._lease_s)
-            held, since = await self._still_held(docs, claim, sent)
-        except StoreUnavailable:
-            self._doubt(Unresolved(ids, claim, sent))
-            raise
-        if len(held) > 1:  # in the order in which they stood in their lanes
-            place = {job: i for i, job in enumerate(ids)}
-            held.sort(key=lambda doc: place[doc["_id"]])
-        self._take(held, claim, since)
-        if len(docs) < len(ids):
-            taken = {doc["_id"] for doc in docs}
-            return await self._leftovers([job for job in ids if job not in taken])
-        return ()
-
-    def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float) -> None:
-        for doc in docs:
-            self._start(Claimed(doc["_id"], claim, to_job(doc), sent))
-
-    async def _still_held(self, docs: list[Document], claim: ObjectId, sent: float) -> tuple[list[Document], float]:
-        """What was claimed, and since when at the earliest. A late reply is no proof: the job may have been taken."""
-        now = asyncio.get_running_loop().time()
-        if not docs or now - sent <= self._lease_s / 3:
-            return docs, sent
-        still = await self._store.jobs.renew([doc["_id"] for doc in docs], [claim], self._lease_s)
-        return [doc for doc in docs if doc["_id"] in still], now
-
-    def _doubt(self, claim: Unresolved) -> None:
-        self._unresolved = claim
-        self._look_at = claim.sent + self._lease_s / 3
-        self._doubtful_until = claim.sent + 2 * self._lease_s
-
-    async def _resolve(self, claim: Unresolved) -> None:
-        """Find out what a claim took, once the server cannot carry it out any more."""
-        wait_s = claim.sent + 1.2 * claim_max_s(self._lease_s) - asyncio.get_running_loop().time()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
-        found = await self._store.jobs.held(claim.ids, claim.claim)
-        docs, sent = await self._still_held(found, claim.claim, claim.sent)
-        self._unresolved = None
-        if docs and claim.suspect:
-            self._slots.suspect, self._slots.alone = claim.claim, claim.alone
-        self._take(docs, claim.claim, sent)
-
-    async def _release_strays(self) -> None:
-        """Give back what the record says runs here and does not: a claim that arrived after its outcome was asked for.
-
-        No claim is under way while this runs.
-        """
-        docs = [
-            doc for doc in await self._store.jobs.running_of(self._worker) if not self._holds(doc["_id"], doc["claim"])
-        ]
-        if not docs:
-            return
-        log.warning("%d claims came late and are given back", len(docs))
-        jobs = [to_job(doc) for doc in docs]
-        await self._store.jobs.settle(
-            [
-                Settlement(doc["_id"], doc["claim"], job.token, decide(job, Released(0.0), self._rng))
-                for doc, job in zip(docs, jobs, strict=True)
-            ]
-        )
-        await self._broker.put_back({member(job.priority, job.id): 0.0 for job in jobs})
+        taken = await self._claimer.claim(Wanted(ids, tasks)) if tasks else {}
+        if len(taken) > 1:
+            kinds = [self._kinds.of(task) for task in taken.values()]
+            self._usual = "process" if kinds.count("process") * 2 > len(kinds) else "loop"
+        if len(taken) == len(ids):
+            return ()
+        return await self._leftovers([job for job in ids if job not in taken])
 
     # -- what a claim did not take
 
     async def _leftovers(self, ids: list[ObjectId]) -> Collection[str]:
-        """Not yet due: back to the schedule. Lost before: by itself. Anything else: not ours to run, dropped.
-
-        Returns the members that are put back in flight, to be popped again soon.
-        """
+        """Find out why, and see that each id is listed where it belongs. Returns the members that stand elsewhere."""
         again: dict[str, float] = {}
-        soon: dict[str, float] = {}
+        stay: dict[str, float] = {}
+        front: list[str] = []
+        fits: dict[Kind, list[Document]] = {"loop": [], "process": []}
         now_ms = self._store.now().timestamp() * 1000
         for doc in await self._store.jobs.status_of(ids):
             if doc["status"] not in ("pending", "scheduled") or doc.get("cancel_requested"):
                 continue
             name = member(doc["priority"], str(doc["_id"]))
             due = doc.get("due_at") if doc["status"] == "scheduled" else None
+            kind = self._kinds.of(doc["task"])
             if due is not None and due.timestamp() * 1000 > now_ms:
                 again[name] = due.timestamp() * 1000
-            elif not doc["losses"] or not await self._suspect(doc):
-                # Seen as not due by the claim and as due now, or another suspect runs here: soon again.
-                soon[name] = 1000.0
+            elif kind is None:
+                stay[name] = 1000 * self._meet(doc["_id"])
+            elif doc["losses"]:
+                if not await self._suspect(doc, kind):
+                    stay[name] = 1000 * PROBATION_S
+            else:
+                fits[kind].append(doc)
+        for kind, docs in fits.items():
+            taken = await self._others(docs, kind)
+            front += [member(doc["priority"], str(doc["_id"])) for doc in docs if doc["_id"] not in taken]
         if again:
             await self._broker.push({}, again)
-        if soon:
-            await self._broker.put_back(soon)
-        return soon
+        if stay:
+            await self._broker.put_back(stay)
+        if front:
+            await self._broker.unpop(front)
+        return {*stay, *front}
 
-    async def _suspect(self, doc: Document) -> bool:
-        """Claim a job that has lost a worker: one at a time, and alone if one more loss would be its last.
+    async def _others(self, docs: list[Document], kind: Kind) -> dict[ObjectId, str]:
+        """Claim, of these jobs of another kind than was expected, as many as start at once."""
+        ids = [doc["_id"] for doc in docs][: self._slots.now().of(kind)]
+        if len(docs) > 1:
+            self._usual = kind
+        return await self._claimer.claim(Wanted(ids, self._kinds.names(kind))) if ids else {}
+
+    def _meet(self, job: ObjectId) -> float:
+        """For how many seconds a job whose task is not known here is left to other workers."""
+        met = self._met.pop(job, 0)
+        self._met[job] = met + 1
+        if len(self._met) > _MET:
+            del self._met[next(iter(self._met))]
+        return patience_s(met)
+
+    async def _suspect(self, doc: Document, kind: Kind, *, borrowed: bool = False) -> bool:
+        """Claim a job that has lost a worker: alone after its second loss, or if one more would be its last.
 
         Returns False when it cannot be taken here now.
         """
-        last_chance = doc.get("max_losses", 3) - 1
-        alone = doc["losses"] >= last_chance >= 1
-        if not self._slots.may_take_suspect():
+        if not self._slots.suspects.may_begin(asyncio.get_running_loop().time()):
             return False
-        if alone and not await self._slots.empty(self._stopping):
+        alone = doc["losses"] >= min(ALONE_FROM, doc.get("max_losses", 3) - 1) >= 1
+        if alone:
+            if not await self._slots.empty(self._stopping):
+                return False
+        elif not borrowed and not self._slots.now().of(kind):
             return False
-        claim = ObjectId()
-        sent = asyncio.get_running_loop().time()
-        try:
-            found = await self._store.jobs.claim_one(
-                doc["_id"], claim, self._worker, self._lease_s, max_losses=doc["losses"]
-            )
-            held, sent = await self._still_held([found] if found else [], claim, sent)
-        except StoreUnavailable:
-            self._doubt(Unresolved([doc["_id"]], claim, sent, suspect=True, alone=alone))
-            raise
-        if held:
-            self._slots.suspect, self._slots.alone = claim, alone
-            self._take(held, claim, sent)
+        wanted = Wanted([doc["_id"]], self._kinds.names(kind), losses=doc["losses"], alone=alone, borrowed=borrowed)
+        await self._claimer.claim(wanted)
         return True
+
+    # -- what running jobs wait for
+
+    async def _help(self) -> None:
+        """Start what running jobs wait for in the slots that these lend, wherever it stands in the lanes.
+
+        Its id stays listed there, and is dropped when it is popped.
+        """
+        free = self._slots.lending()
+        ids = self._awaited()
+        for start in range(0, len(ids), _HELP_IDS):
+            if not (free := self._slots.lending()):
+                return
+            docs = await self._store.jobs.status_of(ids[start : start + _HELP_IDS])
+            ready = [doc for doc in docs if self._may_help(doc)]
+            for kind in self._kinds.present():
+                some = [doc for doc in ready if self._kinds.of(doc["task"]) == kind][: free.of(kind)]
+                fresh = [doc["_id"] for doc in some if not doc["losses"]]
+                if fresh:
+                    await self._claimer.claim(Wanted(fresh, self._kinds.names(kind), borrowed=True))
+                for doc in some:
+                    if doc["losses"]:
+                        await self._suspect(doc, kind, borrowed=True)
+
+    def _may_help(self, doc: Document) -> bool:
+        now = self._store.now()
+        due = doc["status"] == "pending" or (doc["status"] == "scheduled" and doc["due_at"] <= now)
+        return due and not doc.get("cancel_requested") and doc["priority"] in self._lanes

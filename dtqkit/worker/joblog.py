@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from datetime import datetime
 from typing import Final
 
 from dtqkit.jobs import Job
@@ -28,6 +27,7 @@ _WORDS: Final = {
     "timeout": "timed out",
     "crashed": "crashed",
     "released": "given back",
+    "declined": "given back",
     "cancelled": "cancelled",
 }
 
@@ -42,8 +42,8 @@ class JobLog:
         self._more: Counter[str] = Counter()
         self._second: asyncio.TimerHandle | None = None
 
-    def ended(self, job: Job, change: Change, started_at: datetime | None) -> None:
-        """`job` ended in this way; `started_at` is when it began to run, None when it never did."""
+    def ended(self, job: Job, change: Change) -> None:
+        """`job` ended in this way."""
         level = logging.WARNING if change.error is not None else logging.INFO
         # Not logging.lastResort: what nobody asked for would stand in a notebook's cell.
         if not self._enabled or not log.isEnabledFor(level) or not log.hasHandlers():
@@ -55,7 +55,7 @@ class JobLog:
             self._more[word] += 1
             return
         self._lines += 1
-        text = _line(job, change, word, started_at)
+        text = _line(job, change, word)
         if change.error is not None and change.error.traceback and self._tracebacks < TRACEBACKS:
             self._tracebacks += 1
             text += f"\n{_tail(change.error.traceback)}"
@@ -75,16 +75,25 @@ class JobLog:
             log.info("%s in the last second", ", ".join(f"{n:,} more jobs {word}" for word, n in more.items()))
 
 
-def _line(job: Job, change: Change, word: str, started_at: datetime | None) -> str:
-    ran = f" in {change.run_ms / 1000:.2f} s" if change.run_ms is not None and started_at is not None else ""
+def wait_ms(job: Job, change: Change) -> float | None:
+    """Milliseconds from being ready to the first line of the task; None when it never began."""
+    if job.claimed_at is None or change.start_ms is None:
+        return None
+    waited = job.claimed_at - (job.queued_at or job.created_at)
+    return max(0.0, waited.total_seconds() * 1000 + change.start_ms)
+
+
+def _line(job: Job, change: Change, word: str) -> str:
+    ran = f" in {change.run_ms / 1000:.2f} s" if change.run_ms is not None else ""
     facts = [f"attempt {job.token}"]
-    if started_at is not None:
-        waited_s = max(0.0, (started_at - (job.queued_at or job.created_at)).total_seconds())
-        facts.insert(0, f"waited {waited_s:.2f} s")
+    if (waited_ms := wait_ms(job, change)) is not None:
+        facts.insert(0, f"waited {waited_ms / 1000:.2f} s")
     text = f"{job.task} {job.id} {word}{ran} ({', '.join(facts)})"
     if change.error is not None:
         text += f": {change.error.type}: {(change.error.message.splitlines() or [''])[0][:MAX_MESSAGE]}"
-    if change.failures:
+    if change.ending == "declined":
+        text += f"; listed again in {_seconds(change.delay_s)}"
+    elif change.failures:
         text += f"; failure {job.failures + change.failures} of {job.max_attempts}, "
         text += f"again in {_seconds(change.delay_s)}" if change.status == "scheduled" else "not tried again"
     return text

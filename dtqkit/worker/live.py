@@ -1,16 +1,20 @@
-"""Show the progress and the log of running jobs while they run: a few times a second, through Redis, best effort."""
+"""Show running jobs while they run: that they have begun, their progress, their log; through Redis, best effort."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dtqkit.broker import Broker
+from dtqkit.broker.broker import LIVE_S
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import ProgressEvent
-from dtqkit.worker.execute import Attempt
+from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.claim import Claimed
+from dtqkit.worker.settle import start_ms
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -20,32 +24,51 @@ TAIL: Final = 50
 
 
 class Live:
-    """`changed` gives the attempts that have something new to show."""
+    """`running` gives the attempts that have begun. What ends sooner than a look comes is not shown."""
 
-    def __init__(self, broker: Broker, changed: Callable[[], Sequence[Attempt]]) -> None:
+    def __init__(self, broker: Broker, running: Callable[[], Sequence[tuple[Claimed, Attempt]]]) -> None:
         self._broker = broker
-        self._changed = changed
+        self._running = running
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        #: When each running attempt was last shown.
+        shown: dict[int, float] = {}
         while True:
             await asyncio.sleep(INTERVAL_S)
-            attempts = self._changed()
-            if not attempts:
+            now = loop.time()
+            running = self._running()
+            news = [
+                (id(attempt), _event(claimed, attempt))
+                for claimed, attempt in running
+                if attempt.trail.dirty or now - shown.get(id(attempt), 0.0) > LIVE_S / 2
+            ]
+            shown = {id(attempt): shown[id(attempt)] for _, attempt in running if id(attempt) in shown}
+            if not news:
                 continue
-            news: list[ProgressEvent] = []
-            for attempt in attempts:
-                trail = attempt.trail
-                trail.dirty = False
-                news.append(
-                    ProgressEvent(
-                        id=attempt.job.id,
-                        token=attempt.job.token,
-                        progress=trail.fraction,
-                        message=trail.message,
-                        log=tuple(trail.log()[-TAIL:]),
-                    )
-                )
+            shown |= dict.fromkeys((key for key, _ in news), now)
             try:
-                await self._broker.show(news)
+                await self._broker.show([event for _, event in news])
             except StoreUnavailable:
-                log.debug("the progress of %d jobs is not shown: Redis is away", len(news))
+                log.debug("the progress of %d jobs is not shown: Redis is unreachable", len(news))
+
+
+def _event(claimed: Claimed, attempt: Attempt) -> ProgressEvent:
+    trail = attempt.trail
+    trail.dirty = False
+    began_ms = start_ms(claimed, attempt.started)
+    claimed_at = attempt.job.claimed_at  # naive, as a worker reads its claims
+    return ProgressEvent(
+        id=attempt.job.id,
+        token=attempt.job.token,
+        started_at=_aware(claimed_at, began_ms),
+        progress=trail.fraction,
+        message=trail.message,
+        log=tuple(trail.log()[-TAIL:]),
+    )
+
+
+def _aware(claimed_at: datetime | None, began_ms: int | None) -> datetime | None:
+    if claimed_at is None or began_ms is None:
+        return None
+    return claimed_at.replace(tzinfo=UTC) + timedelta(milliseconds=began_ms)

@@ -1,222 +1,316 @@
-"""The warm pool of child processes that run `def` tasks, one job at a time each."""
+"""The pool of child processes that run `def` tasks, one job at a time each: some are ready before their job comes."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
-import signal
-import socket
-import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from dtqkit.jobs import JobError
-from dtqkit.lifecycle import Failure, Outcome, Success
-from dtqkit.worker import wire
+from dtqkit.lifecycle import Failure, Outcome, Released, Success
+from dtqkit.worker import source, wire
+from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Watch
 from dtqkit.worker.context import Report
 
-#: How long a child may take to start and to import the tasks' modules, in seconds.
-START_S: Final = 60.0
+log = logging.getLogger("dtqkit.worker")
+
+#: Pause in seconds before a child is started after one that could not start or import; doubled up to the maximum.
+MIN_PAUSE_S: Final = 1.0
+MAX_PAUSE_S: Final = 30.0
+#: A child that dies so soon without a job counts as one that could not start.
+SOON_S: Final = 1.0
+#: How often it is looked whether a child should be started, in seconds, besides when something changes.
+LOOK_S: Final = 0.5
+#: Children that may die before they have begun a job, until it is the job that has failed.
+TRIES: Final = 3
+#: How long a job waits for a child before it is given back, in seconds: while nothing can be started.
+PATIENCE_S: Final = 30.0
 
 
-def hard_limit_s(timeout_s: float) -> float:
-    """Seconds after which a child is killed: its soft timeout, and a while to clean up in."""
-    return timeout_s + min(5.0, max(0.5, 0.1 * timeout_s))
+def _nothing() -> None:
+    pass
 
 
-class ChildDied(Exception):
-    """The child ended while it ran a job, or did not start."""
-
-
-class Child:
-    """One child process, seen from the worker."""
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self.jobs_run = 0
-        #: Why it was killed, if it was: a job's stop, or its hard timeout.
-        self.killed = False
-
-    @classmethod
-    async def start(cls, refs: list[str]) -> Child:
-        """A child that has imported the modules of `refs`. Raises ChildDied."""
-        ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "dtqkit.worker.child",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,  # what a C library prints goes where the worker's log goes
-                start_new_session=True,  # so that what a task starts can be killed with it
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            )
-        finally:
-            theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        child = cls(process, reader, writer)
-        try:
-            child.send(wire.Warm(refs))
-            async with asyncio.timeout(START_S):
-                await child.receive()
-        except BaseException as error:
-            await child.close()
-            if isinstance(error, TimeoutError):
-                raise ChildDied(f"did not start within {START_S:.0f} s") from None
-            raise
-        return child
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has closed its side: killed while it was idle, for want of memory, say."""
-        return self._reader.at_eof() or self._process.returncode is not None
-
-    def send(self, message: wire.ToChild) -> None:
-        self._writer.write(wire.frame(message))
-
-    async def receive(self) -> wire.FromChild:
-        """The next message. Raises ChildDied, which says how it ended."""
-        try:
-            (length,) = wire.LENGTH.unpack(await self._reader.readexactly(wire.LENGTH.size))
-            return wire.decode_from_child(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            # A task that closes every descriptor has closed ours too, and may live on.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._process.wait()
-            raise ChildDied(self._ending()) from None
-        except msgspec.DecodeError:
-            raise ChildDied("sent something that is no message: a task wrote to its worker's socket") from None
-
-    def _ending(self) -> str:
-        code = self._process.returncode
-        if code is None:
-            return "closed its connection to the worker"
-        if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"exited with status {code}"
-
-    def kill(self) -> None:
-        """End it, and what it has started, now."""
-        self.killed = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    async def close(self) -> None:
-        self.kill()
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-        await self._process.wait()
+def _go_on(files: Sequence[str]) -> bool:
+    log.warning("source files have changed since this worker started: new children run the new code: %s", list(files))
+    return True
 
 
 class Pool:
-    """`size` children, started when first needed, replaced when killed, dead, or used up."""
+    """At most `size` children, and those lent. `keep` starts them; `run` runs a job on one.
 
-    def __init__(self, size: int, jobs_per_child: int, refs: Callable[[], list[str]], watch: Watch) -> None:
+    `changed` is called whenever `ready` may have changed; `outdated` with the files that a new child has loaded in
+    another version than this worker: it says whether that child may be used all the same.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        jobs_per_child: int,
+        setup: Callable[[], wire.Setup],
+        watch: Watch,
+        *,
+        changed: Callable[[], None] = _nothing,
+        outdated: Callable[[Sequence[str]], bool] | None = None,
+    ) -> None:
+        self._size = size
+        self._lent = 0
         self._jobs_per_child = jobs_per_child
-        self._refs = refs
+        self._setup = setup
         self._watch = watch
-        self._slots = asyncio.Semaphore(size)
-        self._idle: list[Child] = []
-        self._busy: set[Child] = set()
+        self._changed = changed
+        self._outdated = outdated or _go_on
+        self._idle: list[ChildProcess] = []
+        self._busy: set[ChildProcess] = set()
+        #: Those that still import; None for one whose process is not there yet.
+        self._starting: set[ChildProcess] = set()
+        self._launching = 0
+        self._waiters: deque[asyncio.Future[ChildProcess]] = deque()
+        self._look = asyncio.Event()
+        self._closing = False
+        #: A child had other code than this worker, which must be started again: no more children.
+        self._stale = False
+        self._code: dict[str, str] = {}
+        self._pause_s = 0.0
+        self._start_at = 0.0
+        self._told = ""
+        self._unusable: dict[str, str] = {}
+        self._born: dict[ChildProcess, float] = {}
 
-    def pids(self) -> list[int]:
-        return [child.pid for child in (*self._idle, *self._busy)]
+    @property
+    def ready(self) -> int:
+        """How many children could begin a job now."""
+        return len(self._idle)
 
-    async def warm_up(self) -> None:
-        """Start one child ahead of its first job."""
-        async with self._slots:
-            if not self._idle:
-                with contextlib.suppress(ChildDied, OSError):
-                    self._idle.append(await Child.start(self._refs()))
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Tasks that the newest child could not import, by name, and why."""
+        return self._unusable
 
-    async def run(self, order: wire.Run, timeout_s: float, report: Report) -> Outcome:
-        """Run `order` on a child. Cancelling this kills the child."""
-        async with self._slots:
-            loop = asyncio.get_running_loop()
-            started = loop.time()
+    def lend(self, extra: int) -> None:
+        """Let so many children exist beyond `size`, in place of those whose jobs wait for other jobs."""
+        self._lent = extra
+        while self._idle and self._count() > self._size + extra:
+            self._discard(self._idle.pop(0))
+        self._look.set()
+        self._changed()
+
+    def _count(self) -> int:
+        return len(self._idle) + len(self._busy) + len(self._starting) + self._launching
+
+    # -- start them
+
+    async def keep(self) -> None:
+        """Have a child ready before its job comes, until cancelled."""
+        while True:
+            self._fill()
             try:
-                child = self._take_idle() or await Child.start(self._refs())
-            except (ChildDied, OSError) as error:
-                return Failure(JobError("crash", "ChildDied", f"a child process {error}"), 0.0)
-            self._busy.add(child)
-            child.jobs_run += 1
-            whole = False
+                async with asyncio.timeout(LOOK_S):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+
+    def _fill(self) -> None:
+        """Start what is missing: one ahead; more at a time once several work, so that a burst soon has them all."""
+        now = asyncio.get_running_loop().time()
+        if self._closing or self._stale or now < self._start_at or self._starting or self._launching:
+            return
+        room = self._size + self._lent - self._count()
+        if self._unusable:
+            wanted = 1  # perhaps what could not be imported can be now
+        elif self._idle or room <= 0:
+            return
+        else:
+            wanted = min(room, max(1, min(len(self._busy), os.cpu_count() or 1)))
+        setup = self._setup()
+        if not setup.tasks:
+            return
+        modules = source.modules_of(setup.app, setup.tasks.values())
+        self._code = source.hashes(modules, self._code) | self._code
+        for _ in range(wanted):
+            self._launching += 1
+            self._watch(self._start(setup), "start a child")
+
+    async def _start(self, setup: wire.Setup) -> None:
+        child: ChildProcess | None = None
+        try:
             try:
-                started = loop.time()
-                done = await self._converse(child, order, timeout_s, report)
-                whole = True
-            except ChildDied as died:
-                return _death(died, timeout_s, (loop.time() - started) * 1000, killed=child.killed)
+                child = await ChildProcess.start(setup, self._watch, self._gone)
+                self._starting.add(child)
             finally:
-                self._busy.discard(child)
-                if whole and child.jobs_run < self._jobs_per_child:
-                    self._idle.append(child)
-                else:
-                    child.kill()
-                    self._watch(child.close(), "close a child")
+                self._launching -= 1
+            if self._closing:
+                child.kill()
+            ready = await child.imported()
+        except (ChildDied, OSError) as error:
+            self._failed(f"a child process {error}" if isinstance(error, ChildDied) else f"no child starts: {error}")
+        else:
+            self._starting.discard(child)
+            self._welcome(child, ready, setup)
+        finally:
+            if child is not None and child in self._starting:
+                self._starting.discard(child)
+                child.kill()
+            self._look.set()
+
+    def _welcome(self, child: ChildProcess, ready: wire.Ready, setup: wire.Setup) -> None:
+        """Take a child that has imported everything, unless it is not fit."""
+        if self._closing:
+            child.kill()
+            return
+        if files := source.changed(self._code, ready.code):
+            if not self._outdated(files):
+                self._stale = True
+                child.kill()
+                return
+            self._code |= {file: ready.code[file] for file in files}
+        if setup.app is not None and setup.app in ready.errors:
+            child.kill()
+            self._failed(f"a child process could not import {setup.app}:\n{ready.errors[setup.app]}")
+            return
+        self._unusable = child.errors = dict(ready.errors)
+        if ready.errors:
+            texts = (f"task {name}:\n{why}" for name, why in ready.errors.items())
+            self._failed("a child process could not import " + "\n".join(texts))
+        else:
+            self._pause_s, self._told = 0.0, ""
+        # The new one takes the place of one that could import less.
+        for older in [c for c in self._idle if c.errors and self._count() >= self._size + self._lent]:
+            self._idle.remove(older)
+            self._discard(older)
+        self._born[child] = asyncio.get_running_loop().time()
+        self._offer(child)
+
+    def _failed(self, cause: str) -> None:
+        """Say it once, and try again, more and more slowly. No job pays for it."""
+        if cause != self._told:
+            self._told = cause
+            log.error("%s", cause)
+        self._pause_s = min(MAX_PAUSE_S, max(MIN_PAUSE_S, self._pause_s * 2))
+        self._start_at = asyncio.get_running_loop().time() + self._pause_s
+
+    def _offer(self, child: ChildProcess) -> None:
+        """A child has nothing to do."""
+        if not child.fit or self._closing or self._count() >= self._size + self._lent:
+            self._discard(child)
+        else:
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                if not waiter.done():
+                    self._busy.add(child)
+                    waiter.set_result(child)
+                    break
+            else:
+                self._idle.append(child)
+        self._look.set()
+        self._changed()
+
+    def _discard(self, child: ChildProcess) -> None:
+        child.kill()
+
+    def _gone(self, child: ChildProcess) -> None:
+        """A child's process has ended."""
+        born = self._born.pop(child, None)
+        if child in self._idle:
+            self._idle.remove(child)
+            log.warning("child %d died while it was idle and is replaced", child.pid)
+            if not child.jobs_run and born is not None and asyncio.get_running_loop().time() - born < SOON_S:
+                self._failed("a child process died as soon as it was ready")
+            self._changed()
+        self._look.set()
+
+    # -- run a job
+
+    async def run(
+        self,
+        order: wire.Run,
+        timeout_s: float,
+        report: Report,
+        begun: Callable[[float], None],
+        waiting: Callable[[Sequence[str]], None],
+    ) -> Outcome:
+        """Run `order` on a child. `begun` is called with the monotonic time at which its first line ran.
+
+        Cancelled once, it interrupts the task and waits until it is over, or for a grace and kills the child.
+        """
+        outcome: Outcome = Released(None)
+        for _ in range(TRIES):
+            child = await self._take()
+            if child is None:
+                break
+            job = Conversation(order, timeout_s, report=report, begun=begun, waiting=waiting)
+            outcome = await self._run(child, job)
+            if job.started is not None or not isinstance(job.answer, ChildDied) or child.killed:
+                break  # else the child had died before, which is not the job's affair
+        return outcome
+
+    async def _run(self, child: ChildProcess, job: Conversation) -> Outcome:
+        self._changed()
+        self._look.set()
+        whole = False
+        try:
+            done = await child.run(job)
+            whole = True
+        except ChildDied as died:
+            return _death(died, job, killed=child.killed)
+        finally:
+            self._busy.discard(child)
+            if whole and child.jobs_run < self._jobs_per_child:
+                self._offer(child)
+            else:
+                self._discard(child)
+                self._look.set()
+                self._changed()
         if done.error is not None:
             return Failure(msgspec.convert(done.error, JobError), done.run_ms)
-        return Success(done.result, done.run_ms)
+        return Success(done.result, done.run_ms or 0.0)
 
-    def _take_idle(self) -> Child | None:
-        """An idle child that lives: a job must not fail for one that died before it."""
+    async def _take(self) -> ChildProcess | None:
+        """A child that lives, now busy; None when none can be had."""
         while self._idle:
             child = self._idle.pop()
-            if not child.ended:
+            if child.fit:
+                self._busy.add(child)
                 return child
-            self._watch(child.close(), "close a child")
-        return None
-
-    async def _converse(self, child: Child, order: wire.Run, timeout_s: float, report: Report) -> wire.Done:
-        loop = asyncio.get_running_loop()
-        timers = (
-            loop.call_later(timeout_s, child.send, wire.TimeOut(order.job_id)),
-            loop.call_later(hard_limit_s(timeout_s), child.kill),
-        )
-        try:
-            child.send(order)
-            while True:
-                match await child.receive():
-                    case wire.Report(job_id, fraction, text) if job_id == order.job_id:
-                        report(fraction, text)
-                    case wire.Done(job_id) as done if job_id == order.job_id:
-                        return done
-                    case _:
-                        pass  # the last words of a thread that an earlier job has left behind
-        finally:
-            for timer in timers:
-                timer.cancel()
+            self._discard(child)
+        waiter: asyncio.Future[ChildProcess] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._look.set()
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    return await asyncio.shield(waiter)
+            except TimeoutError:
+                if self._busy or self._starting or self._launching:
+                    continue
+                waiter.cancel()
+                return None
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._busy.discard(waiter.result())
+                    self._offer(waiter.result())
+                waiter.cancel()
+                raise
 
     async def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for child in idle:
-            await child.close()
+        """Kill all of them."""
+        self._closing = True
+        children = [*self._idle, *self._busy, *self._starting]
+        self._idle.clear()
+        await asyncio.gather(*(child.close() for child in children))
 
 
-#: Runs a coroutine as a named background task that somebody watches.
-Watch = Callable[[Coroutine[Any, Any, None], str], object]
-
-
-def _death(died: ChildDied, timeout_s: float, run_ms: float, *, killed: bool) -> Failure:
+def _death(died: ChildDied, job: Conversation, *, killed: bool) -> Failure:
+    run_ms = None
+    if job.started is not None:
+        run_ms = round((asyncio.get_running_loop().time() - job.started) * 1000, 1)
     if killed:
-        message = f"ran longer than timeout_s={timeout_s:g} and its process was killed"
+        message = f"ran longer than timeout_s={job.timeout_s:g} and its process was killed"
         return Failure(JobError("timeout", "TaskTimeout", message), run_ms)
     return Failure(JobError("crash", "ChildDied", f"the process that ran the task {died}"), run_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -13,12 +14,19 @@ from dtqkit.jobs import ErrorKind, JobError
 from dtqkit.values import to_wire
 from dtqkit.worker.context import shortened
 
+_PACKAGE: Final = f"{Path(__file__).parents[1]}/"
+_DEMO: Final = f"{_PACKAGE}demo.py"
+
 #: Characters of a traceback that are kept, from its end.
 MAX_TRACEBACK: Final = 16_000
 
 
 class TaskTimeout(TimeoutError):
     """Raised inside a task that has run for its `timeout_s`."""
+
+
+class TaskStopped(BaseException):
+    """Raised inside a task whose job is cancelled, or whose worker stops. Not to be caught but by `finally`."""
 
 
 def checked_result(value: object, max_bytes: int) -> object:
@@ -37,12 +45,12 @@ def checked_result(value: object, max_bytes: int) -> object:
 
 
 def elapsed_ms(since: float) -> float:
-    """Milliseconds since a `time.perf_counter()`, to a tenth: finer is noise, and equal ends can share one write."""
-    return round((time.perf_counter() - since) * 1000, 1)
+    """Milliseconds since a `time.monotonic()`, to a tenth: finer is noise, and equal ends can share one write."""
+    return round((time.monotonic() - since) * 1000, 1)
 
 
-def error_of(error: BaseException, *, skip_frames: int = 1) -> JobError:
-    """What is recorded of an exception; our own first `skip_frames` frames are left out of the traceback."""
+def error_of(error: BaseException) -> JobError:
+    """What is recorded of an exception; our own frames are left out of the traceback."""
     kind: ErrorKind = "exception"
     match error:
         case TaskTimeout():
@@ -55,7 +63,7 @@ def error_of(error: BaseException, *, skip_frames: int = 1) -> JobError:
             kind = "unknown_task"
         case _:
             pass
-    text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else _traceback(error, skip_frames)
+    text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else _traceback(error)
     try:
         message = str(error)
     except Exception as broken:
@@ -63,14 +71,29 @@ def error_of(error: BaseException, *, skip_frames: int = 1) -> JobError:
     return JobError(kind, type(error).__name__, shortened(message), text)
 
 
-def _traceback(error: BaseException, skip_frames: int) -> str:
-    frames = error.__traceback__
-    for _ in range(skip_frames):
-        frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
+def _traceback(error: BaseException) -> str:
     try:
-        text = "".join(traceback.format_exception(type(error), error, frames))
+        whole = traceback.TracebackException.from_exception(error)
+        _leave_out(whole, set())
+        text = "".join(whole.format())
     except Exception:
-        text = "".join(traceback.format_tb(frames))
+        text = "".join(traceback.format_tb(error.__traceback__))
     if len(text) > MAX_TRACEBACK:
         text = f"… ({len(text) - MAX_TRACEBACK} characters before)\n{text[-MAX_TRACEBACK:]}"
     return text.encode("utf-8", "replace").decode().replace("\0", "�")
+
+
+def _leave_out(error: traceback.TracebackException, seen: set[int]) -> None:
+    """Take our own frames out of an exception, and of those that it came from."""
+    if id(error) in seen:
+        return
+    seen.add(id(error))
+    error.stack = traceback.StackSummary.from_list([frame for frame in error.stack if not _ours(frame.filename)])
+    for other in (error.__cause__, error.__context__, *(error.exceptions or ())):
+        if other is not None:
+            _leave_out(other, seen)
+
+
+def _ours(file: str) -> bool:
+    """The demo's tasks are a user's."""
+    return file.startswith(_PACKAGE) and file != _DEMO

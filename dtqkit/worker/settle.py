@@ -19,8 +19,8 @@ from dtqkit.jobs import Job, JobError, Status
 from dtqkit.lifecycle import Change, Failure, Outcome, decide
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
-from dtqkit.worker.fetch import Claimed
-from dtqkit.worker.joblog import JobLog
+from dtqkit.worker.claim import Claimed
+from dtqkit.worker.joblog import JobLog, wait_ms
 from dtqkit.worker.trail import Trail
 
 log = logging.getLogger("dtqkit.worker")
@@ -65,8 +65,10 @@ class Settler:
         self.completed = 0
         self.failed = 0
 
-    def put(self, claimed: Claimed, outcome: Outcome, trail: Trail) -> None:
-        self._ends.append(End(claimed, decide(claimed.job, outcome, self._rng), trail))
+    def put(self, claimed: Claimed, outcome: Outcome, began: float | None, trail: Trail) -> None:
+        """Record `outcome` of an attempt that began at `began` by the loop's clock; None: it never did."""
+        change = decide(claimed.job, outcome, self._rng, start_ms(claimed, began))
+        self._ends.append(End(claimed, change, trail))
         self._arrived.set()
 
     def finish(self) -> None:
@@ -92,7 +94,7 @@ class Settler:
         for end in done:
             self.completed += end.change.status == "completed"
             self.failed += end.change.ending in ("failed", "timeout", "crashed")
-            self._job_log.ended(end.claimed.job, end.change, end.claimed.job.started_at)
+            self._job_log.ended(end.claimed.job, end.change)
         if refused:
             log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(refused))
         await self._tell(done)
@@ -119,8 +121,8 @@ class Settler:
                 await asyncio.sleep(pause_s)
 
     def _unwritable(self, end: End, error: Exception) -> End:
-        reason = JobError("store", type(error).__name__, f"MongoDB does not take this result: {error}"[:500])
-        change = decide(end.claimed.job, Failure(reason, end.change.run_ms or 0.0), self._rng)
+        reason = JobError("invalid_result", type(error).__name__, f"MongoDB does not take this result: {error}"[:500])
+        change = decide(end.claimed.job, Failure(reason, end.change.run_ms), self._rng, end.change.start_ms)
         return End(end.claimed, change, Trail())
 
     async def _tell(self, done: list[End]) -> None:
@@ -131,7 +133,7 @@ class Settler:
         for end in done:
             job, change = end.claimed.job, end.change
             if change.status == "pending" and change.ending != "cancelled":
-                released[member(job.priority, job.id)] = 0.0
+                released[member(job.priority, job.id)] = change.delay_s * 1000
             elif change.status == "scheduled":
                 later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
         events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])
@@ -162,13 +164,19 @@ def event_of_end(job: Job, change: Change) -> JobEvent:
         task=job.task,
         priority=job.priority,
         worker=job.worker,
-        wait_ms=_wait_ms(job),
+        wait_ms=wait_ms(job, change),
         run_ms=change.run_ms,
         error=f"{error.type}: {error.message}"[:200] if error else None,
     )
 
 
-def _wait_ms(job: Job) -> float | None:
-    if job.started_at is None:
+#: An attempt's begin is told to this many ms: finer is noise, and equal ends can share one write.
+_START_STEP_MS: Final = 10
+
+
+def start_ms(claimed: Claimed, began: float | None) -> int | None:
+    """Milliseconds from the claim, which MongoDB made between our asking and its answer, to the first line."""
+    if began is None:
         return None
-    return max(0.0, (job.started_at - (job.queued_at or job.created_at)).total_seconds() * 1000)
+    since_ms = (began - (claimed.sent + claimed.known) / 2) * 1000
+    return max(0, int(since_ms // _START_STEP_MS) * _START_STEP_MS)

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 import msgspec
 
 LENGTH: Final = struct.Struct("!I")
+
+#: Why a task is interrupted: it has run for its time, or its attempt is stopped from outside.
+Why = Literal["timeout", "stop"]
+
+
+class Setup(msgspec.Struct, tag="setup", frozen=True, kw_only=True):
+    """What a child needs before its first job: it imports the APP as its worker did, then the tasks' modules."""
+
+    #: `package.module:queue`; None for workers that live in a notebook or script.
+    app: str | None
+    #: The tasks that run in children: `module:qualname` by name; empty where only the APP's import brings it.
+    tasks: dict[str, str]
+    #: The same of every importable task of the worker: those submit to the worker's queue here too.
+    known: Sequence[str]
+    #: The worker's Settings as builtins. Here and not on the command line, since they hold passwords.
+    settings: dict[str, Any]
+    argv: Sequence[str]
 
 
 class Run(msgspec.Struct, tag="run", frozen=True):
@@ -22,41 +40,59 @@ class Run(msgspec.Struct, tag="run", frozen=True):
     max_result: int
 
 
-class TimeOut(msgspec.Struct, tag="timeout", frozen=True):
-    """Raise TaskTimeout inside what runs."""
+class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
+    """Raise TaskTimeout or TaskStopped inside what runs."""
 
     job_id: str
-
-
-class Warm(msgspec.Struct, tag="warm", frozen=True):
-    """Import these modules now, so that the first job need not."""
-
-    refs: list[str]
+    why: Why
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """The child has started and imported what it was told to."""
+    """The child has imported what it was told to."""
+
+    pid: int
+    #: What could not be imported (the APP, or a task by name), and why.
+    errors: dict[str, str]
+    #: Hash of each source file that was loaded, see `source.hashes`.
+    code: dict[str, str]
+
+
+class Begun(msgspec.Struct, tag="begun", frozen=True):
+    """The first line of the task runs, at this monotonic time (the same clock in all processes of a host)."""
+
+    job_id: str
+    at: float
 
 
 class Report(msgspec.Struct, tag="report", frozen=True):
-    """Progress (`fraction`, text) or a line of the log (None, text)."""
+    """Progress. What is printed and logged comes by the pipe of the child's output."""
 
     job_id: str
-    fraction: float | None
+    fraction: float
     text: str
 
 
-class Done(msgspec.Struct, tag="done", frozen=True):
-    """The task has returned, or raised; `error` is a JobError as builtins."""
+class Waiting(msgspec.Struct, tag="waiting", frozen=True):
+    """The job waits for these jobs; none: it goes on."""
 
     job_id: str
-    run_ms: float
+    ids: Sequence[str]
+
+
+class Done(msgspec.Struct, tag="done", frozen=True):
+    """The task has returned, or raised; `error` is a JobError as builtins. Without `started`, it has never begun."""
+
+    job_id: str
+    #: A process that the task forked has the same socket.
+    pid: int
+    started: float | None
+    run_ms: float | None
     result: Any = None
     error: dict[str, Any] | None = None
 
 
-ToChild = Run | TimeOut | Warm
-FromChild = Ready | Report | Done
+ToChild = Setup | Run | Interrupt
+FromChild = Ready | Begun | Report | Waiting | Done
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

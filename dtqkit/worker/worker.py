@@ -9,10 +9,13 @@ import os
 import random
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, cast
 
+import msgspec
 from bson import ObjectId
 
 from dtqkit._version import VERSION
@@ -20,18 +23,22 @@ from dtqkit.broker import Broker
 from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
-from dtqkit.jobs import Priority
+from dtqkit.jobs import Priority, is_job_id
 from dtqkit.lifecycle import Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
+from dtqkit.worker import wire
+from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse
-from dtqkit.worker.execute import Attempt, Executor
-from dtqkit.worker.fetch import Claimed, Fetcher
+from dtqkit.worker.claim import Claimed, Claimer
+from dtqkit.worker.execute import Executor
+from dtqkit.worker.fetch import Fetcher
+from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.live import Live
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.slots import Slots
+from dtqkit.worker.slots import PROBATION_S, Kind, Slots
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -42,12 +49,17 @@ SETTLE_S: Final = 10.0
 class Held:
     """A job that this worker holds: its claim, its lease by our monotonic clock, and its attempt."""
 
-    __slots__ = ("attempt", "claimed", "lease_from")
+    __slots__ = ("attempt", "claimed", "kind", "lease_from", "over", "waits_for")
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: Claimed, kind: Kind, attempt: Attempt) -> None:
         self.claimed = claimed
+        self.kind: Kind = kind
         self.lease_from = claimed.sent
-        self.attempt = Attempt(claimed.job)
+        self.attempt = attempt
+        #: Its task is over; its end may not be recorded yet.
+        self.over = False
+        #: The jobs that this one waits for, while it lends its slot.
+        self.waits_for: list[ObjectId] = []
 
 
 class Worker:
@@ -62,12 +74,16 @@ class Worker:
         *,
         name: str,
         lanes: Sequence[Priority],
+        app: str | None = None,
+        outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._registry = registry
+        #: `package.module:queue`, which children import too; None in a notebook or script.
+        self._app = app
         #: New in each incarnation, so that a restarted worker is never taken for its predecessor.
         self.id: Final = f"{name}-{secrets.token_hex(4)}"
         self.name: Final = name
@@ -78,29 +94,41 @@ class Worker:
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._started_at = datetime.now(UTC)
-        self._slots = Slots(settings.concurrency)
+        rng = random.Random() if rng is None else rng
+        self._slots = Slots(settings.concurrency, lambda: self._pool.ready)
+        self._pool = Pool(
+            settings.child_count,
+            settings.child_jobs,
+            self._setup,
+            self._watch,
+            changed=self._slots.wake,
+            outdated=outdated,
+        )
+        self._kinds = Kinds(registry, lambda: self._pool.unusable)
+        claimer = Claimer(
+            broker,
+            store,
+            worker=self.id,
+            lease_s=settings.lease_s,
+            start=self._start,
+            alone=self._run_alone,
+            holds=self._holds,
+            rng=rng,
+        )
         self._fetcher = Fetcher(
             broker,
             store,
             self._slots,
-            worker=self.id,
+            self._kinds,
+            claimer,
             lanes=lanes,
             lease_s=settings.lease_s,
-            start=self._start,
-            holds=self._holds,
-            rng=random.Random() if rng is None else rng,
+            awaited=self._awaited,
         )
-        self._pool = Pool(settings.child_count, settings.child_jobs, self._refs, self._watch)
         self._executor = Executor(registry, self._pool, settings.max_result)
-        self._settler = Settler(
-            broker,
-            store,
-            settled=self._settled,
-            rng=random.Random() if rng is None else rng,
-            log_jobs=settings.log_jobs,
-        )
-        self._live = Live(broker, self._trails)
-        self._beat = Beat(settings, self._compose, self._on_beat)
+        self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
+        self._live = Live(broker, self._begun_ones)
+        self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
 
     # -- life
 
@@ -115,10 +143,9 @@ class Worker:
             asyncio.create_task(self._renew_for_ever(), name="renew"),
             asyncio.create_task(self._live.run(), name="live"),
             asyncio.create_task(self._publish_tasks(), name="publish tasks"),
+            asyncio.create_task(self._pool.keep(), name="keep children ready"),
         ]
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-        if self._refs():
-            parts.append(asyncio.create_task(self._warm_up(), name="warm up"))
         self._beat.start(self.id)
         try:
             await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -171,14 +198,47 @@ class Worker:
         if (earlier := self._held.get(claimed.id)) is not None:
             # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
             earlier.attempt.stop("gone")
-        held = Held(claimed)
-        self._held[claimed.id] = held
-        self._slots.take()
+        kind = self._kinds.of(claimed.job.task) or "loop"
+        attempt = Attempt(claimed.job, partial(self._began, claimed, kind), partial(self._waits_for, claimed))
+        held = self._held[claimed.id] = Held(claimed, kind, attempt)
+        self._slots.take(kind, borrowed=claimed.borrowed)
+        if claimed.job.losses:
+            self._slots.suspects.begun(claimed.claim)
         self._watch(self._work(held), f"job {claimed.job.id}")
 
     def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
         held = self._held.get(job)
         return held is not None and held.claimed.claim == claim
+
+    def _began(self, claimed: Claimed, kind: Kind) -> None:
+        self._slots.begun(kind)
+        if claimed.job.losses:
+            self._loop.call_later(PROBATION_S, self._proven, claimed.claim)
+
+    def _proven(self, claim: ObjectId) -> None:
+        self._slots.suspects.proven(claim, self._loop.time())
+
+    def _run_alone(self, claim: ObjectId) -> None:
+        self._slots.alone = claim
+
+    def _waits_for(self, claimed: Claimed, ids: Sequence[str]) -> None:
+        held = self._held.get(claimed.id)
+        if held is not None and held.claimed is claimed and not held.over:
+            self._lend_slot_of(held, ids)
+
+    def _lend_slot_of(self, held: Held, ids: Sequence[str]) -> None:
+        """A running job begins to wait for other jobs, or (without ids) ends to: meanwhile it lends its slot."""
+        waited, held.waits_for = held.waits_for, [ObjectId(job) for job in ids if is_job_id(job)]
+        if change := bool(held.waits_for) - bool(waited):
+            self._slots.lend(held.kind, change)
+            self._pool.lend(self._slots.lent_of("process"))
+        if held.waits_for and not self._stopping.is_set():
+            self._watch(self._fetcher.wake(), "fetch what is waited for")
+
+    def _awaited(self) -> list[ObjectId]:
+        """What running jobs wait for and does not run here, each once."""
+        awaited = dict.fromkeys(job for held in self._held.values() for job in held.waits_for)
+        return [job for job in awaited if job not in self._held]
 
     async def _work(self, held: Held) -> None:
         claimed, attempt = held.claimed, held.attempt
@@ -187,12 +247,19 @@ class Worker:
         try:
             outcome = await self._executor.run(attempt)
         except asyncio.CancelledError:  # not by a stop, but with the loop
-            outcome = Released(0.0)
-        self._slots.ran(claimed.claim)
+            outcome = Released(None)
+        self._lend_slot_of(held, ())
+        held.over = True
+        if claimed.job.losses:
+            self._proven(claimed.claim)
+        started = attempt.started
+        self._slots.ran(held.kind, claimed.claim, begun=started is not None, borrowed=claimed.borrowed)
+        if self._slots.lent:
+            self._fetcher.help_soon()
         if outcome is None:
             self._settled([claimed])
         else:
-            self._settler.put(claimed, outcome, attempt.trail)
+            self._settler.put(claimed, outcome, started, attempt.trail)
 
     def _settled(self, claims: list[Claimed]) -> None:
         for claimed in claims:
@@ -201,21 +268,19 @@ class Worker:
                 del self._held[claimed.id]
         self._slots.settled(len(claims))
 
-    def _refs(self) -> list[str]:
-        """Where children find the tasks that they will run."""
-        return [
-            task.ref
-            for task in self._registry
-            if task.ref is not None and not task.is_async and task.defaults.isolation != "thread"
-        ]
+    def _setup(self) -> wire.Setup:
+        """What children import, and to which queue their tasks submit."""
+        known = {ref: task for task in self._registry if (ref := task.ref) is not None}
+        return wire.Setup(
+            app=self._app,
+            tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
+            known=list(known),
+            settings=msgspec.to_builtins(self._settings),
+            argv=sys.argv,
+        )
 
-    def _trails(self) -> list[Attempt]:
-        return [held.attempt for held in self._held.values() if held.attempt.trail.dirty]
-
-    async def _warm_up(self) -> None:
-        """Have a child ready before its first job comes."""
-        await self._pool.warm_up()
-        await self._stopping.wait()
+    def _begun_ones(self) -> list[tuple[Claimed, Attempt]]:
+        return [(held.claimed, held.attempt) for held in self._held.values() if held.attempt.started is not None]
 
     async def _publish_tasks(self) -> None:
         """Let servers know what this worker can run; tried until MongoDB takes it."""
@@ -291,7 +356,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             lanes=self._lanes,
-            concurrency=self._settings.concurrency,
+            concurrency=self._capacity(),
             load=load,
             started_at=self._started_at,
             version=VERSION,
@@ -299,6 +364,11 @@ class Worker:
             completed=self._settler.completed,
             failed=self._settler.failed,
         )
+
+    def _capacity(self) -> int:
+        """Jobs that it can run at a time."""
+        of_kind = {"loop": self._settings.concurrency, "process": self._settings.child_count}
+        return sum(of_kind[kind] for kind in self._kinds.present()) or self._settings.concurrency
 
     def _on_beat(self, pulse: Pulse, gap: bool) -> None:
         # The loop may be closed by the time that the last beat is answered.

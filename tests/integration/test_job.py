@@ -180,16 +180,6 @@ def test_an_unknown_job_is_not_found(queue: TaskQueue) -> None:
         queue.get("nonsense")
 
 
-def test_a_job_whose_task_its_worker_does_not_have_says_what_there_is(worker: Workers, settings: Settings) -> None:
-    with TaskQueue(settings) as other:
-
-        @other.task(max_attempts=1)
-        def of_another_app() -> None: ...
-
-        with pytest.raises(JobFailed, match=r"'of_another_app'; there are \w+, \w+, \w+, \w+, \w+ and \d+ more"):
-            of_another_app.submit().result(timeout=20)
-
-
 def test_an_unknown_task_is_refused_with_the_nearest_name(queue: TaskQueue) -> None:
     with pytest.raises(UnknownTask, match="sleep"):
         queue.run(queue.core.control.submit(Submission(task="slep")))

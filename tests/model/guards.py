@@ -10,7 +10,19 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from tests.model.explore import Result, explore
-from tests.model.scenarios import REQUEUED, Build, dead_letters, lanes, leader_lock, one_job, rebuild, several
+from tests.model.scenarios import (
+    REQUEUED,
+    Build,
+    dead_letters,
+    lanes,
+    leader_lock,
+    old_code,
+    one_job,
+    parents,
+    parents_on_two_workers,
+    rebuild,
+    several,
+)
 
 Verdict = Literal["caught", "heals"]
 
@@ -47,7 +59,7 @@ _LATE: Final = one_job("claim late", "claim lost", "crash", at_most=2)
 _SILENT: Final = one_job("pause", "crash", "wedge", at_most=2)
 _TWO_WORKERS: Final = one_job("pause", workers=2)
 _TWO_LEADERS: Final = one_job("pause", leaders=2, at_most=2)
-_LATE_FOR_SEVERAL: Final = several(at_most=1, max_losses=3)
+_LATE_FOR_SEVERAL: Final = several(at_most=1, max_losses=4)
 _TWO_POISON: Final = several(jobs=3, poison=2)
 
 TABLE: Final = (
@@ -65,10 +77,17 @@ TABLE: Final = (
         "what it has got is released by its worker, or its lease runs out: 2 minutes lost"),
     Row(("claim: no more than the free slots",), _TWO_POISON, "heals",
         "more neighbours lose an attempt, but on its last chance each runs alone"),
-    # -- 3 suspects
+    # -- 2 and 3 slots
+    Row(("fetch: from behind what does not fit",), parents, "caught",
+        "a parent holds the slot, and what it waits for stands behind another parent"),
+    Row(("a waiting job lends its slot",), parents_on_two_workers, "caught",
+        "every slot is held by a job that waits for another"),
+    Row(("lent slot: only for what is waited for",), parents, "caught", "parents start parents, without bound"),
+    Row(("decline: no attempt is used up",), old_code, "caught", "a job fails that never began"),
+    # -- 3 jobs that lost a worker
     Row(("batch: losses 0 in the filter",), several(), "caught", "the poison job takes a good one along each time"),
-    Row(("suspects: one at a time",), several(max_losses=3), "heals",
-        "a good job loses one attempt more, but on its last chance it runs alone"),
+    Row(("lost before: one at a time until it has run for a while",), several(max_losses=3), "heals",
+        "more neighbours lose a second attempt, but on its last chance each runs alone"),
     Row(("last chance: runs alone",), _TWO_POISON, "caught", "it is started beside a poison job"),
     Row(("last chance: takes nothing else meanwhile",), _TWO_POISON, "caught", "a poison job is started beside it"),
     # -- 5 renew
@@ -145,7 +164,7 @@ TABLE: Final = (
 #: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
-    *(rebuild, leader_lock, dead_letters, lanes),
+    *(rebuild, leader_lock, dead_letters, lanes, parents, parents_on_two_workers, old_code),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

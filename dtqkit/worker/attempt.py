@@ -1,0 +1,97 @@
+"""One attempt under way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from dtqkit.jobs import Job, JobError
+from dtqkit.worker.context import JobContext
+from dtqkit.worker.report import elapsed_ms
+from dtqkit.worker.trail import Trail
+
+#: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
+#: not ours any more.
+StopReason = Literal["cancel", "release", "gone"]
+
+
+def _nobody(*_: object) -> None:
+    pass
+
+
+class Attempt:
+    """One attempt under way.
+
+    `began` is called on the loop when it begins, `waiting` with the ids of the jobs that it waits for, or none.
+    """
+
+    __slots__ = (
+        *("_loop", "_task", "began", "context", "job", "reason", "started", "stopper", "timed_out", "trail"),
+        "waiting",
+    )
+
+    def __init__(
+        self, job: Job, began: Callable[[], None] = _nobody, waiting: Callable[[Sequence[str]], None] = _nobody
+    ) -> None:
+        self.job = job
+        self.trail = Trail()
+        self.context = JobContext(job.id, job.task, job.token, job.worker or "", self.trail.report, self._lend)
+        self.reason: StopReason | None = None
+        self.timed_out = False
+        #: When the first line of the task ran, by the monotonic clock; None while it has not.
+        self.started: float | None = None
+        #: Ends what runs, instead of cancelling our own task; called again, it does so at any price.
+        self.stopper: Callable[[], None] | None = None
+        self.began = began
+        self.waiting = waiting
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self._loop = task.get_loop()
+
+    @property
+    def task(self) -> asyncio.Task[Any]:
+        assert self._task is not None  # noqa: S101 - attached before it is run
+        return self._task
+
+    def begin(self, at: float | None = None) -> None:
+        """The first line of the task runs."""
+        first = self.started is None
+        self.started = time.monotonic() if at is None else at
+        if first:
+            self.began()
+
+    def stop(self, reason: StopReason) -> None:
+        """Stop it: it is interrupted, and holds its slot until it is over. A release that comes on top ends it now."""
+        if self.reason is None:
+            self.reason = reason
+            self.context.cancel()
+        elif reason != "release":
+            return
+        self._stop()
+
+    def time_out(self) -> None:
+        """Interrupt a coroutine that has run for its time."""
+        if self.reason is None:
+            self.timed_out = True
+            self._stop()
+
+    def _stop(self) -> None:
+        if self.stopper is not None:
+            self.stopper()
+        elif self._task is not None:
+            self._task.cancel()
+
+    def run_ms(self) -> float | None:
+        return None if self.started is None else elapsed_ms(self.started)
+
+    def timeout(self) -> JobError:
+        return JobError("timeout", "TaskTimeout", f"ran longer than timeout_s={self.job.timeout_s:g}")
+
+    def _lend(self, ids: Sequence[str]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.waiting, ids)

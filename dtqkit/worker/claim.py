@@ -1,0 +1,171 @@
+"""Claims. What a claim's outcome was is never guessed: the record is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit.broker import Broker
+from dtqkit.broker.keys import member
+from dtqkit.errors import StoreUnavailable
+from dtqkit.jobs import Job
+from dtqkit.lifecycle import Released, SupportsRandom, decide
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.jobs import Settlement, claim_max_s
+
+log = logging.getLogger("dtqkit.worker")
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A job that is ours, since `sent` on the monotonic clock at the earliest, and `known` since then."""
+
+    id: ObjectId
+    claim: ObjectId
+    job: Job
+    sent: float
+    known: float
+    #: Whether it runs in a slot that a waiting job lends.
+    borrowed: bool = False
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a claim is to bring."""
+
+    ids: list[ObjectId]
+    #: The tasks that this worker can begin now: no other job is claimed.
+    tasks: list[str]
+    #: Losses that a job may have; more than none only for one job at a time.
+    losses: int = 0
+    #: Whether it must have this worker to itself.
+    alone: bool = False
+    borrowed: bool = False
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A claim whose outcome is not known yet."""
+
+    wanted: Wanted
+    claim: ObjectId
+    sent: float
+
+
+class Claimer:
+    """Claims jobs for one worker: `start` is called with each job that is held."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        *,
+        worker: str,
+        lease_s: float,
+        start: Callable[[Claimed], None],
+        alone: Callable[[ObjectId], None],
+        holds: Callable[[ObjectId, ObjectId], bool],
+        rng: SupportsRandom,
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._worker = worker
+        self._lease_s = lease_s
+        self._start = start
+        self._alone = alone
+        self._holds = holds
+        self._rng = rng
+        self._unresolved: Unresolved | None = None
+        #: Until when a claim of unknown outcome may still turn up, and when to look next.
+        self._doubtful_until = 0.0
+        self._look_at = 0.0
+
+    @property
+    def unresolved(self) -> bool:
+        return self._unresolved is not None
+
+    def doubtful(self, now: float) -> bool:
+        """Whether a claim of unknown outcome may still turn up."""
+        return now < self._doubtful_until
+
+    async def look_for_strays(self, now: float) -> None:
+        """Each third of a lease while it is doubtful."""
+        if self.doubtful(now) and now >= self._look_at:
+            self._look_at = now + self._lease_s / 3
+            await self._release_strays()
+
+    async def claim(self, wanted: Wanted) -> dict[ObjectId, str]:
+        """Claim what fits; returns what was held: id and task. Raises StoreUnavailable: then `resolve` comes first."""
+        claim = ObjectId()
+        sent = asyncio.get_running_loop().time()
+        try:
+            if len(wanted.ids) == 1:
+                doc = await self._store.jobs.claim_one(
+                    wanted.ids[0], claim, self._worker, self._lease_s, tasks=wanted.tasks, max_losses=wanted.losses
+                )
+                docs = [doc] if doc else []
+            else:
+                docs = await self._store.jobs.claim_many(
+                    wanted.ids, claim, self._worker, self._lease_s, tasks=wanted.tasks
+                )
+            held, since = await self._still_held(docs, claim, sent)
+        except StoreUnavailable:
+            self._unresolved = Unresolved(wanted, claim, sent)
+            self._look_at = sent + self._lease_s / 3
+            self._doubtful_until = sent + 2 * self._lease_s
+            raise
+        if len(held) > 1:  # in the order in which they stood in their lanes
+            place = {job: i for i, job in enumerate(wanted.ids)}
+            held.sort(key=lambda doc: place[doc["_id"]])
+        self._take(held, claim, since, wanted)
+        return {doc["_id"]: doc["task"] for doc in docs}
+
+    def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float, wanted: Wanted) -> None:
+        if docs and wanted.alone:
+            self._alone(claim)
+        known = asyncio.get_running_loop().time()
+        for doc in docs:
+            self._start(Claimed(doc["_id"], claim, to_job(doc), sent, known, wanted.borrowed))
+
+    async def _still_held(self, docs: list[Document], claim: ObjectId, sent: float) -> tuple[list[Document], float]:
+        """What was claimed, and since when at the earliest. A late reply is no proof: the job may have been taken."""
+        now = asyncio.get_running_loop().time()
+        if not docs or now - sent <= self._lease_s / 3:
+            return docs, sent
+        still = await self._store.jobs.renew([doc["_id"] for doc in docs], [claim], self._lease_s)
+        return [doc for doc in docs if doc["_id"] in still], now
+
+    async def resolve(self) -> None:
+        """Find out what a claim took, once the server cannot carry it out any more."""
+        unresolved = self._unresolved
+        if unresolved is None:
+            return
+        wait_s = unresolved.sent + 1.2 * claim_max_s(self._lease_s) - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        found = await self._store.jobs.held(unresolved.wanted.ids, unresolved.claim)
+        docs, sent = await self._still_held(found, unresolved.claim, unresolved.sent)
+        self._unresolved = None
+        self._take(docs, unresolved.claim, sent, unresolved.wanted)
+
+    async def _release_strays(self) -> None:
+        """Give back what the record says runs here and does not: a claim that arrived after its outcome was asked for.
+
+        No claim is under way while this runs.
+        """
+        docs = [
+            doc for doc in await self._store.jobs.running_of(self._worker) if not self._holds(doc["_id"], doc["claim"])
+        ]
+        if not docs:
+            return
+        log.warning("giving back %d jobs whose claims arrived late", len(docs))
+        jobs = [to_job(doc) for doc in docs]
+        await self._store.jobs.settle(
+            [
+                Settlement(doc["_id"], doc["claim"], job.token, decide(job, Released(None), self._rng))
+                for doc, job in zip(docs, jobs, strict=True)
+            ]
+        )
+        await self._broker.put_back({member(job.priority, job.id): 0.0 for job in jobs})

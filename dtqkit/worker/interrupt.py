@@ -1,0 +1,69 @@
+"""Interrupt the main thread of a child while a task runs there, and at no other time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Final
+
+from dtqkit.worker.report import TaskStopped, TaskTimeout
+from dtqkit.worker.wire import Why
+
+#: By default it is ignored, so it harms nobody who has no handler; and hardly anybody has another use for it.
+SIGNAL: Final = signal.SIGURG
+
+
+def leave_to_worker(_number: int, _frame: FrameType | None) -> None:
+    """The handler of SIGTERM and SIGINT: the worker decides when to stop.
+
+    A function and not SIG_IGN, which programs that the task starts would inherit.
+    """
+
+
+class Interrupter:
+    """A signal, since its handler also ends what blocks in a system call: a sleep, a lock, a socket, a subprocess."""
+
+    def __init__(self) -> None:
+        self._main: Final = threading.main_thread().ident or 0
+        self._open: str | None = None
+        self._asked: tuple[str, Why] | None = None
+
+    def install(self) -> None:
+        """Take the signals over; in the main thread."""
+        signal.signal(signal.SIGTERM, leave_to_worker)
+        signal.signal(signal.SIGINT, leave_to_worker)
+        signal.signal(SIGNAL, self._on_signal)
+
+    def release(self) -> None:
+        """Give the signals their usual meaning again, in a process that the task has forked."""
+        for number, usual in (
+            (signal.SIGTERM, signal.SIG_DFL),
+            (signal.SIGINT, signal.default_int_handler),
+            (SIGNAL, signal.SIG_DFL),
+        ):
+            if signal.getsignal(number) in (leave_to_worker, self._on_signal):
+                signal.signal(number, usual)
+
+    def ask(self, job_id: str, why: Why) -> None:
+        """Interrupt this job, once: now, or as soon as it begins. From any thread."""
+        if self._asked is None or self._asked[0] != job_id:
+            self._asked = job_id, why
+            signal.pthread_kill(self._main, SIGNAL)
+
+    def open(self, job_id: str) -> None:
+        """From now on the job may be interrupted; raises when that was asked for already."""
+        self._open = job_id
+        self._strike()
+
+    def close(self) -> None:
+        self._open = None
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._strike()
+
+    def _strike(self) -> None:
+        asked = self._asked
+        if asked is not None and asked[0] == self._open:
+            self._open = None  # once is enough: its clean-up is not interrupted
+            raise TaskTimeout("ran for its timeout_s") if asked[1] == "timeout" else TaskStopped("stopped")

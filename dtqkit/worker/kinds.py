@@ -1,0 +1,53 @@
+"""Which tasks this worker can run, and in which kind of slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from dtqkit.tasks import TaskRegistry
+from dtqkit.worker.slots import Kind
+
+KINDS: Final[tuple[Kind, ...]] = ("loop", "process")
+
+
+class Kinds:
+    """The registered tasks by kind of slot; those whose module no child can import are left out."""
+
+    def __init__(self, registry: TaskRegistry, unusable: Callable[[], Mapping[str, str]]) -> None:
+        """`unusable` names the tasks that children cannot import, each with the reason."""
+        self._registry = registry
+        self._unusable = unusable
+        self._seen: tuple[int, Mapping[str, str]] | None = None
+        self._of: dict[str, Kind] = {}
+        self._names: dict[Kind, list[str]] = {}
+
+    def _refreshed(self) -> None:
+        seen = (self._registry.version, self._unusable())
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self._of = {}
+        for task in self._registry:
+            if task.name not in seen[1]:
+                self._of[task.name] = "process" if self._registry.runs_as(task) == "process" else "loop"
+        self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
+
+    def of(self, task: str) -> Kind | None:
+        """The kind of slot that `task` needs; None when it cannot run here."""
+        self._refreshed()
+        return self._of.get(task)
+
+    def names(self, *kinds: Kind) -> list[str]:
+        """The tasks that run in slots of these kinds."""
+        self._refreshed()
+        return [name for kind in kinds for name in self._names[kind]]
+
+    def served(self) -> list[str]:
+        """All of them, for people."""
+        return self.names(*KINDS)
+
+    def present(self) -> tuple[Kind, ...]:
+        """The kinds of slot that some task needs."""
+        self._refreshed()
+        return tuple(kind for kind in KINDS if self._names[kind])

@@ -1,0 +1,128 @@
+"""A task in a thread of the worker's process. A thread cannot be killed: its attempt lasts until it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from dtqkit.lifecycle import Failure, Outcome, Released, Success
+from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.childprocess import grace_s
+from dtqkit.worker.context import enter
+from dtqkit.worker.report import TaskStopped, TaskTimeout, error_of
+
+log = logging.getLogger("dtqkit.worker")
+
+#: How long a task that was told to stop may take to see it, before TaskStopped is raised in its thread, in seconds.
+TOLD_S: Final = 0.5
+#: How often it is said that a thread runs on, in seconds.
+AGAIN_S: Final = 60.0
+
+
+class ThreadRun:
+    """One attempt in a thread: `call` runs there and gives the result."""
+
+    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+        self._attempt = attempt
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[Outcome] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name=f"dtqkit-{attempt.job.task}", daemon=True)
+        # Guards the time in which something may be raised in the thread.
+        self._window = threading.Lock()
+        self._open = True
+        self._late = False
+        self._told = False
+        self._timers: list[asyncio.TimerHandle] = []
+
+    async def outcome(self) -> Outcome:
+        """Start it, and wait until it is over."""
+        attempt = self._attempt
+        attempt.stopper = self.stop
+        self._thread.start()
+        self._later(attempt.job.timeout_s, self._time_out)
+        try:
+            return await self._ended
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+
+    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+        self._timers.append(self._loop.call_later(seconds, do))
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        attempt = self._attempt
+        try:
+            try:
+                enter(attempt.context)
+                attempt.begin()
+                outcome: Outcome = Success(self._call(), attempt.run_ms() or 0.0)
+            finally:
+                with self._window:
+                    self._open = False
+        except BaseException as error:
+            self._open = False
+            outcome = Failure(error_of(error), attempt.run_ms())
+        attempt.context.finish()
+        # The loop may be closed by the time that an abandoned thread ends.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._over, outcome)
+
+    def _raise(self, error: type[BaseException]) -> None:
+        """Raise it in the thread at its next bytecode; what blocks in C notices when it returns."""
+        with self._window:
+            if self._open and self._thread.ident is not None:
+                identity = ctypes.c_ulong(self._thread.ident)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(error))
+
+    # -- on the loop
+
+    def _over(self, outcome: Outcome) -> None:
+        if not self._ended.done():
+            late = self._late and isinstance(outcome, Success)
+            self._ended.set_result(Failure(self._attempt.timeout(), self._attempt.run_ms()) if late else outcome)
+
+    def _time_out(self) -> None:
+        self._raise(TaskTimeout)
+        self._later(grace_s(self._attempt.job.timeout_s), self._runs_on)
+
+    def _runs_on(self) -> None:
+        """It has ignored its timeout, or blocks in C: it holds its slot, and no other attempt of its job begins."""
+        job = self._attempt.job
+        if not self._late:
+            self._late = True
+            self._attempt.context.cancel()
+        else:
+            self._raise(TaskTimeout)
+        log.warning(
+            "job %s (%s) runs past timeout_s=%g in a thread, which cannot be killed: it holds its slot until it ends",
+            *(job.id, job.task, job.timeout_s),
+        )
+        self._later(AGAIN_S, self._runs_on)
+
+    def stop(self) -> None:
+        """It has been told by its context; soon TaskStopped is raised in it. Called again, it is left to itself."""
+        if self._told:
+            self._abandon()
+            return
+        self._told = True
+        self._later(TOLD_S, self._interrupt)
+        if self._attempt.reason == "release":  # this worker will not live to see its end
+            self._later(TOLD_S + grace_s(self._attempt.job.timeout_s), self._abandon)
+
+    def _interrupt(self) -> None:
+        self._raise(TaskStopped)
+        self._later(AGAIN_S, self._interrupt)
+
+    def _abandon(self) -> None:
+        late = self._late or self._attempt.reason is None
+        run_ms = self._attempt.run_ms()
+        if not self._ended.done():
+            self._ended.set_result(Failure(self._attempt.timeout(), run_ms) if late else Released(run_ms))

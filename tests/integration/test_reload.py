@@ -45,7 +45,16 @@ def answers(queue: TaskQueue, task: str, wanted: int) -> Callable[[], bool]:
 
 
 def submit(queue: TaskQueue, task: str, seconds: float | None = None) -> JobHandle[Any]:
-    return queue.submit(task, **({} if seconds is None else {"seconds": seconds}))
+    if task not in queue.registry:  # a client knows a task by its name and signature
+
+        @queue.task
+        async def version(seconds: float = 0.0) -> int: ...
+
+        @queue.task
+        def version_in_child() -> int: ...
+
+    arguments = {} if seconds is None else {"seconds": seconds}
+    return queue.submit_call(queue.registry.get(task).bind(**arguments))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -19,7 +19,8 @@ from pymongo import MongoClient
 
 from dtqkit import JobList, Settings, TaskQueue
 from dtqkit.broker.keys import Keys
-from dtqkit.local.servers import MONGOD, REPLICA_SET, MongoServer, find_server
+from dtqkit.local.programs import MONGOD, find_server
+from dtqkit.local.servers import REPLICA_SET, MongoServer
 from tests import sample
 from tests.command import running
 from tests.wait import wait_until

@@ -40,6 +40,9 @@ async def work(
 ) -> None:
     """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
 
+    `outdated` is called with source files that a new child has loaded in another version than this process; it
+    returns whether that child may run jobs here.
+
     Raises StoreUnavailable when a store does not answer at the start, and whatever breaks a part of the worker.
     """
     store = Store(settings)

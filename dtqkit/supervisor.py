@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from dtqkit.errors import DtqError
+from dtqkit.errors import AppError, DtqError
 from dtqkit.jobs import Priority
 from dtqkit.process import default_lanes
 from dtqkit.settings import Settings, variables
@@ -35,6 +36,12 @@ WRONG_USE: Final = 2
 STOPPED: Final = frozenset({0, -signal.SIGTERM, -signal.SIGINT})
 #: How long we wait to be asked too before such a worker is started again, in seconds.
 STOPPED_PAUSE_S: Final = 1.0
+
+
+#: How long a check of an APP may take, in seconds: an import that takes longer is left to the workers.
+CHECK_S: Final = 120.0
+#: Begins the line in which the checking process says what is wrong.
+APP_ERROR: Final = "dtqkit-app-error: "
 
 
 class Hopeless(DtqError):
@@ -63,12 +70,20 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, app: str, workers: int, *, strict: bool = False, log_to: Path | None = None
+        self,
+        settings: Settings,
+        app: str,
+        workers: int,
+        *,
+        strict: bool = False,
+        reload: bool = False,
+        log_to: Path | None = None,
     ) -> None:
         self._settings = settings
         #: The file that gets what the workers write; None: where this process writes.
         self._log_to = log_to
         self._app = app
+        self._reload = reload
         self._slots = [_Slot(n, default_lanes(n, strict=strict)) for n in range(1, workers + 1)]
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -119,7 +134,7 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
         # It stops by itself when we are gone.
-        arguments += ["--owner", str(os.getpid())]
+        arguments += ["--owner", str(os.getpid()), *(["--reload"] if self._reload else [])]
         with nullcontext() if self._log_to is None else self._log_to.open("ab") as output:
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
@@ -187,3 +202,29 @@ def environment_of(settings: Settings) -> Mapping[str, str]:
         # An empty one too: it hides what our own environment says.
         values[variables(field)[0]] = text
     return values
+
+
+def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
+    """Import `app` as a worker does, in a process of its own. Raises AppError, which says what is wrong."""
+    command = [sys.executable, "-m", "dtqkit.cli.app", app]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            timeout=CHECK_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return  # slow is not wrong
+    if done.returncode == 0:
+        return
+    *_, last = [b"", *done.stderr.splitlines()]
+    text = last.decode(errors="replace")
+    if not text.startswith(APP_ERROR):
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        raise AppError(f"{app}: importing it ended the process with {how}: {text[:500]}")
+    raise AppError(json.loads(text.removeprefix(APP_ERROR)))

@@ -156,10 +156,11 @@ class TaskQueue:
         """Worker processes for this queue's stores that serve `app`, such as "shop.tasks:queue"; stopped with it.
 
         They are started again when they die; `.pids` are those that live. What they log goes to the file `log`, or
-        nowhere: a notebook would have it in its cells.
+        nowhere: a notebook would have it in its cells. Raises AppError when `app` cannot be imported.
         """
-        from dtqkit.supervisor import Supervisor
+        from dtqkit.supervisor import Supervisor, check_app, environment_of
 
+        check_app(app, environment_of(self.settings))
         supervisor = Supervisor(self.settings, app, workers, log_to=log or Path(os.devnull))
         supervisor.start_watching()
         self._owned.callback(supervisor.close)

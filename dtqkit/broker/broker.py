@@ -52,6 +52,8 @@ class Tick(msgspec.Struct, frozen=True):
 class Listed(msgspec.Struct, frozen=True):
     """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
 
+    #: Redis's clock, by which `inflight` is scored; `scheduled` is by MongoDB's.
+    now_ms: float
     lanes: set[str]
     inflight: dict[str, float]
     scheduled: dict[str, float]
@@ -73,6 +75,8 @@ class Broker:
         self._prune = self._script("prune")
         self._epoch = self._script("epoch")
         self._resign = self._script("resign")
+        self._put_back = self._script("put_back")
+        self._ask_to_stop = self._script("ask_to_stop")
 
     def _script(self, name: str) -> AsyncScript:
         return self._redis.register_script(script(name))
@@ -114,9 +118,9 @@ class Broker:
             await pipe.execute()
 
     async def put_back(self, members: Mapping[str, float]) -> None:
-        """List jobs that have had their turn already: at the front of their lanes from the given time (ms) on."""
+        """List jobs that have had their turn already: at the front of their lanes, so many ms from now."""
         with told(self._url, "put_back"):
-            await cast(Any, self._redis.zadd(self.keys.inflight, dict(members)))
+            await self._put_back(keys=[self.keys.inflight], args=[x for pair in members.items() for x in pair])
 
     async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
         """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
@@ -176,8 +180,13 @@ class Broker:
 
     # -- liveness
 
-    async def lead(self, candidate: str, lock_s: float, move_limit: int = 10_000) -> Tick:
-        """Take or keep the leader's lock; if held, put back what is overdue and move what is due."""
+    async def lead(
+        self, candidate: str, lock_s: float, *, due_ms: float | None = None, move_limit: int = 10_000
+    ) -> Tick:
+        """Take or keep the leader's lock; if held, put back what is overdue and move what is due.
+
+        What is scheduled is due by `due_ms`, MongoDB's clock: Redis's own may be another one.
+        """
         keys = self.keys
         with told(self._url, "lead"):
             leads, now, swept, moved, mended, epoch, run_id, scores = cast(
@@ -192,7 +201,7 @@ class Broker:
                         keys.epoch,
                         *keys.lanes(),
                     ],
-                    args=[candidate, int(lock_s * 1000), move_limit],
+                    args=[candidate, int(lock_s * 1000), move_limit, *(() if due_ms is None else (due_ms,))],
                 ),
             )
         by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
@@ -237,6 +246,7 @@ class Broker:
         keys = self.keys
         lanes: set[str] = set()
         with told(self._url):
+            seconds, micros = cast(tuple[int, int], await cast(Any, self._redis).time())
             for lane in keys.lanes():
                 for start in range(0, int(await cast(Any, self._redis.llen(lane))), _CHUNK):
                     lanes.update(await cast(Any, self._redis.lrange(lane, start, start + _CHUNK - 1)))
@@ -246,7 +256,7 @@ class Broker:
             scheduled = cast(
                 list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.scheduled, 0, -1, withscores=True)
             )
-        return Listed(lanes, dict(inflight), dict(scheduled))
+        return Listed(seconds * 1000 + micros / 1000, lanes, dict(inflight), dict(scheduled))
 
     async def listed_count(self) -> int:
         """How many ids there are in the lanes and in the sets."""
@@ -291,15 +301,11 @@ class Broker:
 
     # -- bus
 
-    async def ask_to_stop(self, job_ids: Iterable[str], now_ms: float) -> None:
+    async def ask_to_stop(self, job_ids: Iterable[str]) -> None:
         """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
-        ids = dict.fromkeys(job_ids, now_ms + CANCEL_S * 1000)
-        if ids:
-            pipe = cast(Any, self._redis.pipeline(transaction=False))
-            pipe.zadd(self.keys.cancels, ids)
-            pipe.pexpire(self.keys.cancels, int(2 * CANCEL_S * 1000))
+        if ids := list(job_ids):
             with told(self._url, "ask_to_stop"):
-                await pipe.execute()
+                await self._ask_to_stop(keys=[self.keys.cancels], args=[int(CANCEL_S * 1000), *ids])
 
     async def show(self, news: Sequence[ProgressEvent]) -> None:
         """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""

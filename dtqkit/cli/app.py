@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from typing import Annotated
@@ -47,3 +48,25 @@ def _hint(module_name: str) -> str:
     """What the module does have."""
     names = [name for name, value in vars(sys.modules[module_name]).items() if isinstance(value, TaskQueue)]
     return f"; did you mean {module_name}:{names[0]}?" if names else ""
+
+
+def main() -> None:
+    """`python -m dtqkit.cli.app APP`: exit status 0, or 2 and a last line on standard error that says why."""
+    from dtqkit.supervisor import APP_ERROR, WRONG_USE
+
+    try:
+        check_tasks(load_app(sys.argv[1]), sys.argv[1])
+    except DtqError as error:
+        print(f"\n{APP_ERROR}{json.dumps(str(error))}", file=sys.stderr, flush=True)
+        os._exit(WRONG_USE)  # threads that the module has started are not waited for
+    os._exit(0)
+
+
+def check_tasks(queue: TaskQueue, app: str) -> None:
+    """Raises AppError when there is nothing that a worker could run."""
+    if not len(queue.registry):
+        raise AppError(f"{app} has no tasks: decorate functions with @queue.task, or call queue.include(…)")
+
+
+if __name__ == "__main__":
+    main()

@@ -45,6 +45,7 @@ def up(
     ws_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="WebSocket.  [default: WS_PORT, else 8080]")
     ] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start workers again when their code changes.")] = False,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the stores' data here.  [default: thrown away]")
     ] = None,
@@ -71,7 +72,7 @@ def up(
     with ExitStack() as owned:
         stores = owned.enter_context(start_local_stores(data))
         settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
-        supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers))
+        supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers, reload=reload))
         stop.at_once = supervisor.kill
         server = owned.enter_context(ServerProcess(settings))
 

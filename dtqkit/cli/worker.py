@@ -6,14 +6,15 @@ import asyncio
 import logging
 import os
 import signal
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final, Literal, NamedTuple, cast
 
 import typer
 
-from dtqkit.cli.app import App, load_app
+from dtqkit.cli.app import App, check_tasks, load_app
 from dtqkit.cli.orphans import run_under_init
+from dtqkit.cli.reload import Restarter, start_again, wait_for_change
 from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, nothing_to_stop
-from dtqkit.errors import StoreUnavailable
+from dtqkit.errors import AppError, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
 from dtqkit.process import default_lanes, work
@@ -42,6 +43,9 @@ def worker(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Serve its own lane only (the first).")] = False,
     workers: Annotated[int, typer.Option(min=1, max=1000, help="Processes; more than one are supervised.")] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again when the code changes on disk: for development.")
+    ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged.", envvar="DTQ_LOG_LEVEL")] = "info",
     owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
 ) -> None:
@@ -51,17 +55,45 @@ def worker(
     second medium, the third low, and so on.
     """
     run_under_init()
+    directory = os.getcwd()  # noqa: PTH109 - a plain string, to start again in
     with nothing_to_stop():
-        queue = load_app(app)
-        if not len(queue.registry):
-            raise typer.BadParameter(f"{app} has no tasks: decorate functions with @queue.task, or queue.include(…)")
         _configure_log("supervisor" if workers > 1 else name, log_level)
+        queue = _load(app, owner if reload else None, directory)
         if workers == 1:
-            run_process(_work(queue, app, name, _lanes(lanes, strict=strict), owner))
+            place = Place(queue, app, name, _lanes(lanes, strict=strict), owner)
+            stop = asyncio.Event()
+            restarter = Restarter(app, stop)
+            run_process(_work(place, stop, restarter, reload=reload))
+            if restarter.due:
+                start_again(directory)
         elif lanes is not None:
             raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
         else:
-            _supervise(queue.settings, app, workers, strict=strict)
+            _supervise(queue.settings, app, workers, strict=strict, reload=reload)
+
+
+class Place(NamedTuple):
+    """What one worker process works on, and for whom."""
+
+    queue: TaskQueue
+    app: str
+    name: str
+    lanes: tuple[Priority, ...]
+    owner: int | None
+
+
+def _load(app: str, owner: int | None, directory: str) -> TaskQueue:
+    """The queue of APP. With an `owner`, which has loaded it before, a broken edit is waited for to be mended."""
+    try:
+        queue = load_app(app)
+        check_tasks(queue, app)
+    except AppError as error:
+        if owner is None:
+            raise
+        log.error("waiting for a change, since the code cannot be loaded: %s", error)  # noqa: TRY400 - no traceback of ours
+        wait_for_change(app, owner)
+        start_again(directory)
+    return queue
 
 
 def _configure_log(name: str, level: LogLevel) -> None:
@@ -81,16 +113,16 @@ def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
     return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
 
 
-async def _work(queue: TaskQueue, app: str, name: str, lanes: tuple[Priority, ...], owner: int | None) -> None:
-    stop = asyncio.Event()
+async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, *, reload: bool) -> None:
+    owner = place.owner
     loop = asyncio.get_running_loop()
-
     requests = StopRequests(supervised=owner is not None)
 
     def on_signal(number: int) -> None:
         match requests.on(number):
             case "stop":
                 log.info("%s: stopping once running jobs are done", signal.Signals(number).name)
+                restarter.close()
                 stop.set()
             case "same":
                 log.info("%s: already stopping", signal.Signals(number).name)
@@ -100,31 +132,42 @@ async def _work(queue: TaskQueue, app: str, name: str, lanes: tuple[Priority, ..
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
-    grace_s = queue.settings.grace_s + ORPHAN_S
-    watching = asyncio.create_task(_stop_with(owner, stop, grace_s), name="owner") if owner is not None else None
+    watching: list[asyncio.Task[None]] = []
+    if owner is not None:
+        grace_s = place.queue.settings.grace_s + ORPHAN_S
+        watching.append(asyncio.create_task(_stop_with(owner, stop, grace_s), name="owner"))
+    if reload:
+        watching.append(asyncio.create_task(restarter.watch(), name="sources"))
     try:
-        await _work_when_stores_answer(queue, app, name, lanes, stop)
+        await _work_when_stores_answer(place, stop, restarter)
     finally:
-        if watching is not None:
-            watching.cancel()
+        for task in watching:
+            task.cancel()
 
 
-async def _work_when_stores_answer(
-    queue: TaskQueue, app: str, name: str, lanes: tuple[Priority, ...], stop: asyncio.Event
-) -> None:
+async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter: Restarter) -> None:
     """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + STORES_S
-    settings = queue.settings
+    settings, registry = place.queue.settings, place.queue.registry
     started = asyncio.Event()
 
     def on_start() -> None:
         started.set()
-        log.info("process %d serves %s with %d tasks", os.getpid(), ", ".join(lanes), len(queue.registry))
+        log.info("process %d serves %s with %d tasks", os.getpid(), ", ".join(place.lanes), len(registry))
 
     while not stop.is_set():
         try:
-            await work(settings, queue.registry, name=name, lanes=lanes, app=app, stop=stop, started=on_start)
+            await work(
+                settings,
+                registry,
+                name=place.name,
+                lanes=place.lanes,
+                app=place.app,
+                outdated=restarter.outdated,
+                stop=stop,
+                started=on_start,
+            )
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
             if started.is_set() or left_s <= RETRY_S:
@@ -151,9 +194,9 @@ async def _stop_with(owner: int, stop: asyncio.Event, grace_s: float) -> None:
     os._exit(1)
 
 
-def _supervise(settings: Settings, app: str, workers: int, *, strict: bool) -> None:
+def _supervise(settings: Settings, app: str, workers: int, *, strict: bool, reload: bool) -> None:
     stop = StopSignal()
-    with Supervisor(settings, app, workers, strict=strict) as supervisor:
+    with Supervisor(settings, app, workers, strict=strict, reload=reload) as supervisor:
         stop.at_once = supervisor.kill
         log.info("process %d keeps %d workers", os.getpid(), workers)
         while not stop.wait(0.2):

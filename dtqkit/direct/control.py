@@ -296,7 +296,7 @@ class DirectControl:
         job = to_job(doc)
         try:
             if job.status == "running":
-                await self._broker.ask_to_stop([job.id], self._store.now().timestamp() * 1000)
+                await self._broker.ask_to_stop([job.id])
             await self._broker.publish(encode_batch([event_of(job)]))
         except StoreUnavailable:
             pass  # the leader asks again with its next survey

@@ -55,7 +55,7 @@ class Auditor:
         listed = await self._broker.listed()
         now_ms = self._store.now().timestamp() * 1000
         # What is popped with a score further ahead than this will not be seen again in time.
-        soon_ms = now_ms + _TOLERANCE_MS + self._broker.inflight_s * 1000
+        soon_ms = listed.now_ms + _TOLERANCE_MS + self._broker.inflight_s * 1000
         repairs = Repairs()
         ready: dict[Priority, list[str]] = {}
         later: dict[str, float] = {}

@@ -21,6 +21,7 @@ from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
 from dtqkit.settings import Settings
 from dtqkit.store import Store
+from dtqkit.store.clock import Step
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -30,6 +31,8 @@ _GAP_BEATS: Final = 1.5
 _AUDIT_ROUNDS: Final = 5
 #: Part of a round after which a count that differed is compared again: what is on its way has arrived by then.
 _AGAIN: Final = 1 / 6
+#: How much later than due a job is moved to its lane, in ms: its claim must not find that it is not due yet.
+_EARLY_MS: Final = 20.0
 #: How often old jobs are deleted, in seconds.
 _EXPIRE_S: Final = 3600.0
 
@@ -53,6 +56,8 @@ class Leader:
         self._round: asyncio.Task[None] | None = None
         self._round_since = 0.0
         self._put_off = False
+        #: The last step of MongoDB's clock that was seen to.
+        self._step: Step | None = None
         self.leads = False
         self._begin(0.0)
 
@@ -62,7 +67,9 @@ class Leader:
         self._next_audit = 0.0
         self._next_expiry = 0.0
         self._recount_at: float | None = None
-        self._law_from = now + self._settings.round_s
+        # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
+        # this process could notice, that puts it right.
+        self._law_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
 
     def heard(self, led: bool, scores: dict[str, str]) -> None:
         """What a beat of a worker in this process brought back: even a candidate watches, so as to be ready."""
@@ -90,7 +97,8 @@ class Leader:
                     pass  # the lock ends by itself
 
     async def _lead(self) -> Tick:
-        tick = await self._broker.lead(self._candidate, self._settings.lock_s)
+        due_ms = self._store.now().timestamp() * 1000 - _EARLY_MS
+        tick = await self._broker.lead(self._candidate, self._settings.lock_s, due_ms=due_ms)
         if tick.leads:
             self._silence.observe(tick.scores, asyncio.get_running_loop().time())
         return tick
@@ -138,6 +146,7 @@ class Leader:
 
     async def _recover(self, tick: Tick) -> None:
         now = asyncio.get_running_loop().time()
+        await self._mind_clock()
         if tick.epoch != tick.run_id:
             self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
             self._next_survey = 0.0
@@ -175,9 +184,12 @@ class Leader:
         """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
         recount = self._recount_at is not None and now >= self._recount_at
         survey = await self._store.jobs.survey(LIMIT)
+        if survey.overdue:
+            await self._store.compare_clocks()  # after the survey: it is the clock that was used there
+            await self._mind_clock()
         if survey.overdue and now >= self._law_from:
             self._rounds.did("law", await self._reaper.overdue(survey.overdue))
-        await self._broker.ask_to_stop(survey.to_stop, self._store.now().timestamp() * 1000)
+        await self._broker.ask_to_stop(survey.to_stop)
         self._rounds.did("survey", 0)
         if not await self._auditor.missing(survey.waiting):
             self._recount_at = None
@@ -189,6 +201,32 @@ class Leader:
         if survey.failed != survey.letters:
             await self._audit_dead_letters()
         self._next_survey = max(self._next_survey, now + self._settings.round_s if not recount else 0.0)
+
+    async def _mind_clock(self) -> None:
+        """When MongoDB's clock was set: leases and due times are of the old one.
+
+        Every worker gets the time to renew before a lease counts as over. After a step back, what would be waited for
+        that much longer is set right.
+        """
+        step = self._store.step
+        if step is None or step is self._step:
+            return
+        if self._store.since(step) > self._settings.lease_s:
+            self._step = step  # whoever led then has seen to it
+            return
+        now = asyncio.get_running_loop().time()
+        self._law_from = max(self._law_from, now + self._settings.lease_s)
+        if await self._store.steps.claim(step):
+            log.warning(
+                "MongoDB's clock was set by %+.1f s: jobs are taken from workers that do not renew within %.0f s",
+                step.by_s,
+                self._settings.lease_s,
+            )
+            if step.by_s < 0:
+                moved = await self._store.steps.set_back(-step.by_s, self._settings.lease_s)
+                self._rounds.did("clock", moved)
+        self._step = step
+        self._next_audit = 0.0  # scores follow due times
 
     async def _audit(self) -> None:
         repairs = await self._auditor.audit()

@@ -54,11 +54,10 @@ class Reaper:
     async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
         again: dict[str, float] = {}
         events: list[JobEvent] = []
-        now_ms = self._store.now().timestamp() * 1000
         for doc, change in taken:
             job = to_job(doc)
             if change.status == "scheduled":
-                again[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
+                again[member(job.priority, job.id)] = change.delay_s * 1000
             events.append(
                 JobEvent(
                     id=job.id,

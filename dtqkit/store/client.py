@@ -48,7 +48,7 @@ class _PlainInts(TypeDecoder):
 PLAIN_INTS: Final = TypeRegistry([_PlainInts()])
 
 
-def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
+def connect(settings: Settings, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
     """A client for ATLAS_URI, not connected yet: journaled majority writes, majority reads on the primary."""
     try:
         return AsyncMongoClient(
@@ -66,6 +66,7 @@ def connect(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
             connectTimeoutMS=int(SELECT_S * 1000),
             socketTimeoutMS=int(ANSWER_S * 1000),
             appname="dtqkit",
+            event_listeners=listeners,
         )
     except (ConfigurationError, InvalidURI, ValueError) as error:
         raise SettingsError(f"ATLAS_URI cannot be used: {redact(str(error))}") from None

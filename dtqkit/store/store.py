@@ -11,16 +11,23 @@ from typing import Any, Final, cast
 import pymongo
 from pymongo import IndexModel
 from pymongo.errors import PyMongoError
+from pymongo.monitoring import (
+    ServerHeartbeatFailedEvent,
+    ServerHeartbeatListener,
+    ServerHeartbeatStartedEvent,
+    ServerHeartbeatSucceededEvent,
+)
 
 from dtqkit.ending import end
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import connect, told
-from dtqkit.store.clock import Clock
+from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missing
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.minutes import Minutes
+from dtqkit.store.steps import ClockSteps
 
 log = logging.getLogger("dtqkit.store")
 
@@ -32,27 +39,44 @@ PING_S: Final = 1.5
 _AGAIN_S: Final = 5.0
 
 
+class _ClockListener(ServerHeartbeatListener):
+    """Sets the clock by what the driver asks the primary each ten seconds anyway: it costs no operation."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def started(self, event: ServerHeartbeatStartedEvent) -> None:
+        pass
+
+    def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
+        theirs = event.reply.document.get("localTime")
+        if event.reply.is_writable and not event.awaited and isinstance(theirs, datetime):
+            now = self._clock.read()
+            self._clock.set(theirs.replace(tzinfo=UTC), (now - event.duration, now))
+
+    def failed(self, event: ServerHeartbeatFailedEvent) -> None:
+        pass
+
+
 class Store:
     """MongoDB as the queue uses it."""
 
     def __init__(self, settings: Settings) -> None:
         self._where = settings.atlas_uri
-        self._client = connect(settings)
+        self._clock = Clock()
+        self._client = connect(settings, _ClockListener(self._clock))
         self._database = self._client[settings.database_name]
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
+        self.steps: Final = ClockSteps(self._database, self._where)
         self.minutes: Final = Minutes(self._database["minutes"], self._database["jobs"], self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
-        self._clock = Clock()
         self._building: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect, compare clocks, and make the indexes that are missing: of many jobs, in the background."""
         with told(self._where), pymongo.timeout(OPEN_S):
-            before = self._clock.read()
-            hello: dict[str, Any] = await self._client.admin.command("hello")
-            theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
-            self._clock.set(theirs, (before, self._clock.read()))
+            await self._compare_clocks()
             jobs = self._database["jobs"]
             if indexes := await missing(jobs):
                 if await is_small(jobs):
@@ -79,6 +103,26 @@ class Store:
     async def _note_schema(self) -> None:
         configuration = self._database["configuration"]
         await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
+
+    async def compare_clocks(self) -> None:
+        """Set the clock now: `step` is known afterwards."""
+        with told(self._where), pymongo.timeout(PING_S):
+            await self._compare_clocks()
+
+    async def _compare_clocks(self) -> None:
+        before = self._clock.read()
+        hello: dict[str, Any] = await self._client.admin.command("hello")
+        theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
+        self._clock.set(theirs, (before, self._clock.read()))
+
+    @property
+    def step(self) -> Step | None:
+        """The last step of MongoDB's clock that was noticed."""
+        return self._clock.step
+
+    def since(self, step: Step) -> float:
+        """Seconds since a step was noticed."""
+        return self._clock.read() - step.noticed
 
     async def ping(self) -> None:
         # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.

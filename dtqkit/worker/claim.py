@@ -168,5 +168,4 @@ class Claimer:
                 for doc, job in zip(docs, jobs, strict=True)
             ]
         )
-        now_ms = self._store.now().timestamp() * 1000
-        await self._broker.put_back({member(job.priority, job.id): now_ms for job in jobs})
+        await self._broker.put_back({member(job.priority, job.id): 0.0 for job in jobs})

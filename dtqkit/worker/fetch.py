@@ -245,10 +245,10 @@ class Fetcher:
             if due is not None and due.timestamp() * 1000 > now_ms:
                 again[name] = due.timestamp() * 1000
             elif kind is None:
-                stay[name] = now_ms + 1000 * self._meet(doc["_id"])
+                stay[name] = 1000 * self._meet(doc["_id"])
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
-                    stay[name] = now_ms + 1000 * PROBATION_S
+                    stay[name] = 1000 * PROBATION_S
             else:
                 fits[kind].append(doc)
         for kind, docs in fits.items():

@@ -225,7 +225,7 @@ def storm(world: World, client: TaskQueue) -> int:
     return len(set(accepted) - stored)
 
 
-def unjournaled(settings: Any) -> AsyncMongoClient[dict[str, Any]]:
+def unjournaled(settings: Any, *_: Any) -> AsyncMongoClient[dict[str, Any]]:
     return AsyncMongoClient(settings.atlas_uri, tz_aware=True, w=1, journal=False, serverSelectionTimeoutMS=1500)
 
 

@@ -1,7 +1,8 @@
 -- The leader's tick: take or keep the lock, mend keys of a wrong type, give up on what was popped and never claimed,
 -- move what is due.
 -- KEYS: 1 leader; 2 inflight; 3 scheduled; 4 workers; 5 cancels; 6 epoch; 7 high; 8 medium; 9 low
--- ARGV: 1 candidate's id; 2 ms that the lock lasts; 3 how many ids to move at most from each set
+-- ARGV: 1 candidate's id; 2 ms that the lock lasts; 3 how many ids to move at most from each set;
+--       4 what is scheduled is due up to then, by MongoDB's clock, which set its scores (absent: by ours)
 -- Returns {1 when the candidate leads; now ms; swept; moved; mended; epoch; run_id; {worker, score, ...}}.
 local function kind(key) return redis.call('TYPE', key).ok end
 
@@ -36,8 +37,8 @@ for _, worker in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
 end
 
 local lanes = {high = KEYS[7], medium = KEYS[8], low = KEYS[9]}
-local function move(set, push)
-  local due = redis.call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, ARGV[3])
+local function move(set, push, until_ms)
+  local due = redis.call('ZRANGEBYSCORE', set, '-inf', until_ms, 'LIMIT', 0, ARGV[3])
   local by_lane = {high = {}, medium = {}, low = {}}
   for _, member in ipairs(due) do
     local lane, id = string.match(member, '^(%a+):(%x+)$')
@@ -51,8 +52,8 @@ local function move(set, push)
   return #due
 end
 -- What was popped before has waited its turn already: it goes to the front.
-local swept = move(KEYS[2], 'LPUSH')
-local moved = move(KEYS[3], 'RPUSH')
+local swept = move(KEYS[2], 'LPUSH', now)
+local moved = move(KEYS[3], 'RPUSH', ARGV[4] or now)
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
 return {1, now, swept, moved, mended, redis.call('GET', KEYS[6]) or '', run_id,
         redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')}

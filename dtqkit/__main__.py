@@ -40,6 +40,9 @@ def main() -> None:
         if text := told_usage(error):
             _tell(text)
         sys.exit(error.exit_code)
+    except MemoryError:
+        _tell("memory ran out")
+        sys.exit(1)
     except DtqError as error:
         _tell(str(error))
         if hint := _hint(error):

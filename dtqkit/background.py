@@ -18,9 +18,18 @@ class Background:
 
     def __init__(self, name: str) -> None:
         self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._loop, self._over = self._started.result()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except RuntimeError:
+            # At the interpreter's end, Python 3.12 starts no thread, not even the one that ends the loop's executor.
+            # The loop is closed all the same.
+            if not self._started.done() or not self._started.result()[1].is_set():
+                raise
 
     async def _main(self) -> None:
         over = asyncio.Event()

@@ -167,11 +167,13 @@ def columns_of(query: HistoryQuery) -> tuple[str, ...]:
 
 
 class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one task in the window: jobs that ended, failures, and percentiles in seconds."""
+    """Of one task in the window: counts, and percentiles in seconds of those that ran."""
 
     task: str
+    submitted: int
     completed: int
     failed: int
+    cancelled: int
     wait_p50_s: float | None
     wait_p95_s: float | None
     run_p50_s: float | None
@@ -188,15 +190,57 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     high_s: float | None
 
 
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last `window_s` seconds looked like, and what they mean for what waits."""
+class Minute(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute, from `at`: counts, and what waited in each lane and ran shortly after it (None: nobody looked)."""
 
-    window_s: float
+    at: datetime
+    submitted: int
     completed: int
     failed: int
+    cancelled: int
+    waiting: dict[Priority, int] | None
+    running: int | None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """The `window_s` seconds before `at`, counted from the record; and what they mean for what waits.
+
+    A job that failed and was requeued since counts as failed; one that is submitted counts by the second.
+    """
+
+    at: datetime
+    window_s: float
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    #: Completed and failed ones a second.
     throughput_per_s: float
     tasks: tuple[TaskStats, ...]
+    #: How many of the newest ends the percentiles are of; None: of all.
+    sampled: int | None
+    #: Estimates, all of them.
     forecast: tuple[Forecast, ...]
+    #: The last 60 whole minutes, oldest first.
+    minutes: tuple[Minute, ...]
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of one task and priority since the record began."""
+
+    task: str
+    priority: Priority
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts until `at` that only grow, whichever process is asked; of very many tasks, the last share one name."""
+
+    at: datetime
+    totals: tuple[Total, ...]
 
 
 class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -230,6 +274,7 @@ class Control(Protocol):
     async def workers(self) -> Sequence[Heartbeat]: ...
     async def tasks(self) -> Sequence[TaskInfo]: ...
     async def stats(self, query: StatsQuery) -> Stats: ...
+    async def totals(self) -> Totals: ...
     async def health(self) -> Health: ...
     async def snapshot(self) -> Snapshot: ...
     def history(self, query: HistoryQuery) -> AsyncIterator[AttemptRow]: ...
@@ -375,9 +420,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         method="GET",
         path="/stats",
         scope="read",
-        summary="Throughput, waits, runs and a forecast to drain.",
+        summary="Counts, waits and runs of a window, the last minutes, and a forecast to drain.",
         request=StatsQuery,
         response=Stats,
+    ),
+    Operation(
+        name="totals",
+        method="GET",
+        path="/stats/totals",
+        scope="read",
+        summary="Jobs that were submitted and that ended since the record began, by task and priority.",
+        response=Totals,
     ),
     Operation(
         name="health",

@@ -24,6 +24,7 @@
     ├── InvalidRequest           a server cannot read what it was sent
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
     ├── LocalStoreError          a private redis-server or mongod that cannot be had
+    ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
     └── MissingExtra             an optional part that is not installed
 
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
@@ -269,6 +270,12 @@ class LocalStoreError(DtqError):
     """A private redis-server or mongod cannot be found or started."""
 
     code = "local_store"
+
+
+class SimulationFailed(DtqError, RuntimeError):
+    """A simulation takes more memory than there is, or one of its processes was killed."""
+
+    code = "simulation_failed"
 
 
 class MissingExtra(DtqError, ImportError):

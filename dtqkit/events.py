@@ -38,11 +38,11 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     id: str
     #: The attempt that reports.
     token: int
-    #: When the first line of the task ran.
-    started_at: datetime | None = None
     progress: float | None = None
     message: str = ""
     log: tuple[str, ...] = ()
+    #: When the first line of its task ran.
+    started_at: datetime | None = None
 
 
 class Depths(msgspec.Struct, frozen=True, kw_only=True):

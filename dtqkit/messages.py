@@ -40,21 +40,12 @@ class Watch(msgspec.Struct, frozen=True, tag="watch", forbid_unknown_fields=True
     jobs: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_WATCHED)] | None
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Ends of jobs a second, over the last `window_s` seconds that this server has heard."""
-
-    completed_per_s: float
-    failed_per_s: float
-    window_s: float
-
-
 class SnapshotMessage(msgspec.Struct, frozen=True, tag="snapshot", kw_only=True):
     """All that a board needs to begin with, or to go on with when events may have been lost."""
 
     depths: Depths
     workers: tuple[Heartbeat, ...]
     jobs: tuple[Job, ...]
-    rates: Rates
 
 
 class EventsMessage(msgspec.Struct, frozen=True, tag="events", kw_only=True, omit_defaults=True):
@@ -62,10 +53,9 @@ class EventsMessage(msgspec.Struct, frozen=True, tag="events", kw_only=True, omi
 
     jobs: tuple[JobEvent, ...] = ()
     progress: tuple[ProgressEvent, ...] = ()
-    #: These three when they were looked up anew.
+    #: These two when they were looked up anew.
     depths: Depths | None = None
     workers: tuple[Heartbeat, ...] | None = None
-    rates: Rates | None = None
 
 
 class LineMessage(msgspec.Struct, frozen=True, tag="line"):

@@ -47,6 +47,8 @@ async def work(
         await store.open()
         if (policy := await broker.eviction()) is not None:
             log.warning("Redis's maxmemory-policy is %s: it may drop queued ids; use noeviction", policy)
+        for line in registry.in_threads():
+            log.warning("%s", line)
         rng = random.Random()
         leader = Leader(settings, broker, store, candidate=name, rng=rng)
 

@@ -30,6 +30,7 @@ from dtqkit.late import said_late
 from dtqkit.lending import lending
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
+from dtqkit.values import from_wire
 from dtqkit.wait import CHUNK, POLL_S, Waiter
 
 P = ParamSpec("P")
@@ -99,7 +100,7 @@ class AsyncJobHandle(Generic[R]):
 
     def decoded(self, job: Job) -> R:
         """The result of `job`, which has completed, as the task returned it."""
-        return job.result if self._decode is None else self._decode(job.result)
+        return from_wire(job.result) if self._decode is None else self._decode(job.result)
 
     async def refresh(self) -> Job:
         """Ask for the job as it is now."""

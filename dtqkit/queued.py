@@ -12,6 +12,7 @@ from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, CallOptions, Context, Task, check_name, options_of
+from dtqkit.values import shown
 
 if TYPE_CHECKING:
     from dtqkit.sync import TaskQueue
@@ -192,7 +193,10 @@ class Decorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
-        name = check_name(self._name if self._name is not None else getattr(function, "__name__", repr(function)))
+        name = self._name if self._name is not None else getattr(function, "__name__", None)
+        if name is None:
+            raise TaskDefinitionError(f"{shown(function)} has no name of its own: give the task one, name=…")
+        check_name(name)
         made: QueuedTask[..., Any] = QueuedTask(function, name, options_of(name, self._options))
         if self._queue is not None:
             self._queue.add(made)
@@ -226,8 +230,11 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
     backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
-    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what cannot be
-    imported). Raises TaskDefinitionError when the function cannot be a task.
+    max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what no child can
+    import, which the worker's log tells). A child imports the worker's APP: whatever that registers, closures, partials
+    and bound methods too, runs in one; a script's and a notebook's functions do not. A method's jobs call it on an
+    object that its class makes without arguments. Raises TaskDefinitionError when the function cannot be a task, when
+    what it says that it returns has no JSON form, and when the isolation that it asks for cannot be had.
     """
     decorator = Decorator(None, options.pop("name", None), options)
     return decorator if function is None else decorator(function)

@@ -210,6 +210,9 @@ class RemoteControl:
     async def stats(self, query: control.StatsQuery) -> control.Stats:
         return await self._ask("stats", query)
 
+    async def totals(self) -> control.Totals:
+        return await self._ask("totals")
+
     async def health(self) -> control.Health:
         return await self._ask("health")
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, Union, cast
 import msgspec
 
 from dtqkit.errors import InvalidPayload
-from dtqkit.values import check_payload, shown
+from dtqkit.values import check_payload, from_wire, shown
 
 Schema = Mapping[str, Any]
 
@@ -56,13 +56,13 @@ class PayloadValidator:
     def __init__(self, task: str, schema: Schema) -> None:
         self.task = task
         self._known = frozenset(schema.get("properties", {}))
-        self._type: Any = _Reader(schema).read(schema)
+        self._type: Any = _readable(schema)
 
     def check(self, payload: Mapping[str, Any]) -> None:
         """InvalidPayload, with the path of what is wrong, unless the task would accept `payload`."""
         check_payload(self.task, payload)
         try:
-            msgspec.convert(payload, self._type)
+            msgspec.convert(from_wire(payload), self._type, str_keys=True)
         except msgspec.ValidationError as error:
             raise invalid(self.task, payload, error, self._known) from None
 
@@ -117,6 +117,31 @@ def _at(payload: object, path: str) -> tuple[bool, object]:
     return end == len(path), value
 
 
+def _readable(schema: Schema) -> Any:
+    """The type that accepts what `schema` does; an argument whose schema cannot be one is left to the worker.
+
+    Schemas of other libraries say what a msgspec type cannot: a union of two objects, a pattern of another engine.
+    """
+    if (found := _type_of(schema)) is not None:
+        return found
+    properties: Schema = schema.get("properties", {})
+    checked: dict[str, Any] = {
+        name: one if _type_of({**schema, "properties": {name: one}, "required": []}) is not None else {}
+        for name, one in properties.items()
+    }
+    found = _type_of({**schema, "properties": checked})
+    return Any if found is None else found
+
+
+def _type_of(schema: Schema) -> Any:
+    try:
+        found = _Reader(schema).read(schema)
+        msgspec.json.Decoder(found)
+    except (TypeError, ValueError, NameError, AttributeError, re.error):
+        return None
+    return found
+
+
 class _Reader:
     """Turns one schema document into a type."""
 
@@ -135,7 +160,9 @@ class _Reader:
                 setattr(record, name.__forward_arg__, target)
         return found
 
-    def _type(self, schema: Schema, tag: str | None = None) -> Any:
+    def _type(self, schema: Schema | bool, tag: str | None = None) -> Any:
+        if isinstance(schema, bool):
+            return Any
         if (ref := schema.get("$ref")) is not None:
             return self._resolve(str(ref).removeprefix("#/$defs/"), tag)
         if "enum" in schema:

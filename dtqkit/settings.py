@@ -68,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: How long a stopping worker lets its jobs run on before it gives them back.
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 25.0
 
+    #: Whether a worker logs a line for each job that ends.
+    log_jobs: bool = True
+
     #: Time between two beats of a worker; silence is 4.5 of them, a leader's lock lasts 2.
     heartbeat_s: Annotated[float, msgspec.Meta(ge=0.05, le=60)] = 2.0
     #: How long a claim holds without a renewal; rounds of recovery run each third of it.

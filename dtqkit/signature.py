@@ -6,26 +6,25 @@ the submit is accepted at the run. It is strict: `"3"`, `True` and `3.0` are no 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import msgspec.inspect as mi
 
+from dtqkit import foreign
+from dtqkit.annotations import is_plain, never_recorded, parts_of, spelled, why_unreadable
 from dtqkit.errors import InvalidPayload, TaskDefinitionError
+from dtqkit.plain import class_name, cure_of_class
 from dtqkit.schema import TIMEZONE, invalid
-from dtqkit.values import Unfit, shown, wire
+from dtqkit.values import Unfit, from_wire, shown, wire
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REF: Final = "#/$defs/{name}"
-_SUPPORTED: Final = (
-    "supported are None, bool, int, float, str, bytes, Any, list, tuple, set, frozenset, dict[str, …], "
-    "Literal, Enum, unions, date, datetime, time, timedelta, UUID, Decimal, dataclasses, TypedDict, NamedTuple and "
-    "msgspec.Struct"
-)
 _NO_DEFAULT: Final = inspect.Parameter.empty
 
 
@@ -70,13 +69,17 @@ class Signature:
     """The parameters of one function, checked when it becomes a task."""
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
-        parameters, wants_context = _parameters(fn, name)
+        found = _written(fn, name)
+        #: Whether it is a method, whose object is no part of the payload.
+        self.is_method: bool = bool(found) and _is_method(fn, found[0], name)
+        parameters, wants_context = _parameters(fn, name, found[self.is_method :])
         self.parameters: tuple[Parameter, ...] = parameters
         self.wants_context: bool = wants_context
         self.schema: Mapping[str, Any] = _schema(name, self.parameters)
         self._names = tuple(p.name for p in self.parameters)
         self._known = frozenset(self._names)
-        self._returns: Any = _returned(fn)
+        self._returns: Any = _returned(fn, name)
+        self._read_result = _reader(self._returns)
         self._positional = tuple(p.name for p in self.parameters if not p.keyword_only)
         self._struct = msgspec.defstruct(
             "Arguments",
@@ -87,6 +90,7 @@ class Signature:
             kw_only=True,
             forbid_unknown_fields=True,
         )
+        self._read = _reader(self._struct)
 
     def bind(self, task: str, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Any]:
         """The payload: the given arguments by name, as JSON values; InvalidPayload unless they fit.
@@ -101,7 +105,8 @@ class Signature:
         except Unfit as unfit:
             raise InvalidPayload(task, unfit.path, unfit.detail) from None
         try:
-            msgspec.convert(payload, self._struct)
+            # What was kept as it is holds scalars, and no float that has to be found again.
+            self._read(payload if payload is kwargs else from_wire(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
         return payload
@@ -109,17 +114,18 @@ class Signature:
     def decode(self, task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments in their annotated types, by name; what the payload lacks is left to the defaults."""
         try:
-            arguments = msgspec.convert(payload, self._struct)
+            arguments = self._read(from_wire(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
         return {name: getattr(arguments, name) for name in self._names if name in payload}
 
     def decode_result(self, result: Any) -> Any:
         """See Task.decode_result."""
+        result = from_wire(result)
         if self._returns is Any:
             return result
         try:
-            return msgspec.convert(result, self._returns)
+            return self._read_result(result, self._returns)
         except msgspec.ValidationError:  # the function did not keep its word: what it returned is what there is
             return result
 
@@ -136,17 +142,32 @@ class Signature:
         return named
 
 
-def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...], bool]:
-    """The payload's parameters, and whether a Context comes before them."""
+def _read(value: Any, kind: Any) -> Any:
+    """`value`, which is JSON, as a `kind`. Raises msgspec.ValidationError."""
+    return msgspec.convert(value, kind, dec_hook=foreign.read, str_keys=True)
+
+
+def _reader(kind: Any) -> Callable[[Any, Any], Any]:
+    """The same; without what costs time where nothing needs it."""
+    return msgspec.convert if is_plain(kind) else _read
+
+
+def _written(fn: Callable[..., Any], name: str) -> list[inspect.Parameter]:
     try:
-        signature = inspect.signature(fn)
+        return list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
         raise TaskDefinitionError(f"{name}: {shown(fn)} has no signature; wrap it in a function") from None
+
+
+def _parameters(
+    fn: Callable[..., Any], name: str, given: list[inspect.Parameter]
+) -> tuple[tuple[Parameter, ...], bool]:
+    """The payload's parameters, and whether a Context comes before them."""
     found: list[Parameter] = []
     wants_context = False
-    for position, parameter in enumerate(signature.parameters.values()):
+    for position, parameter in enumerate(given):
         where = f"{name}: parameter {parameter.name!r}"
-        annotation = _resolved(fn, parameter.name, parameter.annotation, where)
+        annotation = foreign.adapted(_resolved(fn, parameter.name, parameter.annotation, where))
         if _is_context(annotation):
             if position or parameter.kind is parameter.KEYWORD_ONLY:
                 raise TaskDefinitionError(f"{where}: Context must be the first parameter, and positional")
@@ -160,22 +181,42 @@ def _parameters(fn: Callable[..., Any], name: str) -> tuple[tuple[Parameter, ...
     return tuple(found), wants_context
 
 
-def _returned(fn: Callable[..., Any]) -> Any:
+def _is_method(fn: Callable[..., Any], first: inspect.Parameter, name: str) -> bool:
+    """Whether it was written in a class, with `self`. What only looks so is refused: it would be an argument."""
+    if first.name not in ("self", "cls"):
+        return False
+    owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(owner) and not owner.endswith("<locals>") and inspect.isfunction(fn)
+    if in_class and first.name == "self":
+        return True
+    if in_class or first.annotation is first.empty:
+        raise TaskDefinitionError(
+            f"{name}: {first.name!r} would be part of the payload; use a @staticmethod, queue.task(Class.method) of a "
+            "@classmethod, or a function that makes the object"
+        )
+    return False
+
+
+def _returned(fn: Callable[..., Any], name: str) -> Any:
     """The return annotation, or Any where results cannot be converted to it."""
     where = "the result"
     try:
         returned = _resolved(fn, "return", inspect.signature(fn).return_annotation, where)
-        _check_type(returned, where)
     except TaskDefinitionError:  # it may be of use to readers alone
         return Any
-    return returned
+    if (bad := never_recorded(returned)) is not None:
+        raise TaskDefinitionError(
+            f"{name}: it returns {spelled(returned)}, and {class_name(bad)} has no JSON form: {cure_of_class(bad)}"
+        )
+    returned = foreign.adapted(returned)
+    return Any if why_unreadable(returned) is not None else returned
 
 
 def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) -> Any:
     """The annotation, evaluated where the function was defined if it is text."""
     if annotation is inspect.Parameter.empty:
         return Any
-    source = inspect.unwrap(fn)
+    source = _source(fn)
     names = {**getattr(source, "__globals__", {}), **_closure(source)}
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     try:
@@ -185,6 +226,17 @@ def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) ->
             f"{where}: the annotation {annotation!r} cannot be evaluated: {type(error).__name__}: "
             f"{error}; what it names must be defined at module level, and not under TYPE_CHECKING"
         ) from None
+
+
+def _source(fn: Callable[..., Any]) -> Any:
+    """The function that was written: inside what wraps it, is bound to an object, or is an object with __call__."""
+    found: Any = inspect.unwrap(fn)
+    if isinstance(found, functools.partial):
+        return _source(cast("functools.partial[Any]", found).func)
+    if isinstance(found, types.MethodType):
+        return _source(found.__func__)
+    written: Any = getattr(cast("Any", type(found)), "__call__", None)  # noqa: B004 - it is looked into, not called
+    return _source(written) if not isinstance(found, types.FunctionType) and inspect.isfunction(written) else found
 
 
 def _closure(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -206,10 +258,13 @@ def _is_context(annotation: Any) -> bool:
 def _check_kind(parameter: inspect.Parameter, where: str) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise TaskDefinitionError(
-            f"{where}: {parameter} cannot be: a payload holds arguments by name; take a list or a dict"
+            f"{where}: {parameter} cannot be: a payload holds arguments by name; take a list or a dict; in a "
+            "decorator, functools.wraps gives the wrapper the signature of its function"
         )
     if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise TaskDefinitionError(f"{where}: it is positional-only, and a payload holds arguments by name")
+        raise TaskDefinitionError(
+            f"{where}: it is positional-only, and a payload holds arguments by name; write a def that calls it"
+        )
     if parameter.name.startswith("__"):
         raise TaskDefinitionError(f"{where}: names that begin with two underscores are reserved")
 
@@ -218,85 +273,34 @@ def _check_default(annotation: Any, default: Any, where: str) -> None:
     if default is _NO_DEFAULT:
         return
     try:
-        msgspec.convert(wire(default), annotation)
+        _read(from_wire(wire(default)), annotation)
     except Unfit as unfit:
         raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {unfit.detail}") from None
     except msgspec.ValidationError as error:
         raise TaskDefinitionError(
-            f"{where}: the default {shown(default)} is not of its type {_spelled(annotation)}: {error}"
+            f"{where}: the default {shown(default)} is not of its type {spelled(annotation)}: {error}"
         ) from None
 
 
 def _check_type(annotation: Any, where: str) -> None:
-    try:
-        info = mi.type_info(annotation)
-        msgspec.json.Decoder(annotation)
-        bad = next(_unsupported(info, set()), None)
-    except (TypeError, ValueError, NameError) as error:
-        raise TaskDefinitionError(
-            f"{where}: the type {_spelled(annotation)} cannot be read from JSON: {error}"
-        ) from None
-    if bad is not None:
-        raise TaskDefinitionError(
-            f"{where}: the type {_spelled(annotation)} cannot be read from JSON: {bad}; {_SUPPORTED}"
-        )
-
-
-def _unsupported(info: mi.Type, seen: set[Any]) -> Iterator[str]:
-    """Why the parts of a type that cannot cross the wire cannot."""
-    match info:
-        case mi.CustomType(cls=cls):
-            yield f"{_spelled(cls)} has no JSON form"
-        case mi.RawType() | mi.ExtType():
-            yield "it belongs to msgspec's own wire"
-        case mi.DictType(key_type=key) if not isinstance(key, mi.StrType | mi.AnyType):
-            yield "a dict's keys must be str"
-        case (
-            mi.StructType(cls=cls) | mi.DataclassType(cls=cls) | mi.TypedDictType(cls=cls) | mi.NamedTupleType(cls=cls)
-        ):
-            if cls in seen:
-                return
-            seen.add(cls)
-        case _:
-            pass
-    for part in _parts(info):
-        yield from _unsupported(part, seen)
-
-
-def _parts(info: mi.Type) -> Iterator[mi.Type]:
-    match info:
-        case mi.Metadata(type=inner):
-            yield inner
-        case mi.UnionType(types=members):
-            yield from members
-        case mi.TupleType(item_types=items):
-            yield from items
-        case mi.ListType(item_type=item) | mi.SetType(item_type=item) | mi.FrozenSetType(item_type=item):
-            yield item
-        case mi.VarTupleType(item_type=item):
-            yield item
-        case mi.DictType(key_type=key, value_type=value):
-            yield key
-            yield value
-        case mi.StructType(fields=fields) | mi.DataclassType(fields=fields):
-            yield from (field.type for field in fields)
-        case mi.TypedDictType(fields=fields) | mi.NamedTupleType(fields=fields):
-            yield from (field.type for field in fields)
-        case _:
-            pass
+    if (why := why_unreadable(annotation)) is not None:
+        raise TaskDefinitionError(f"{where}: the type {spelled(annotation)} cannot be read from JSON: {why}")
 
 
 def _schema(name: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
     """The JSON Schema (2020-12) of the payload."""
     annotations = [p.annotation for p in parameters]
-    schemas, defs = msgspec.json.schema_components(annotations, ref_template=_REF)
+    foreign_defs: dict[str, Any] = {}
+    schemas, defs = msgspec.json.schema_components(
+        annotations, ref_template=_REF, schema_hook=lambda kind: foreign.schema_of(kind, foreign_defs)
+    )
+    defs.update(foreign_defs)
     seen: set[str] = set()
     for annotation, schema in zip(annotations, schemas, strict=True):
         _name_times(mi.type_info(annotation), schema, defs, seen)
     properties: dict[str, Any] = {}
     for parameter, schema in zip(parameters, schemas, strict=True):
-        default = {} if parameter.default is _NO_DEFAULT else {"default": wire(parameter.default)}
-        properties[parameter.name] = {**schema, **default}
+        properties[parameter.name] = {**schema, **_default(parameter)}
     return {
         "$schema": _DIALECT,
         "title": name,
@@ -306,6 +310,31 @@ def _schema(name: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
         "additionalProperties": False,
         **({"$defs": defs} if defs else {}),
     }
+
+
+def _default(parameter: Parameter) -> dict[str, Any]:
+    """What the schema says of it; of NaN and the like nothing, which a form could not show."""
+    if parameter.default is _NO_DEFAULT:
+        return {}
+    written = wire(parameter.default)
+    return {} if type(written) is dict and isinstance(from_wire(written), float) else {"default": written}
+
+
+def _key_schema(info: mi.Type) -> dict[str, Any]:
+    """The schema of a dict's keys that are not plain text; msgspec names them only when they are."""
+    match info:
+        case mi.IntType():
+            return {"pattern": "^-?(0|[1-9][0-9]*)$"}
+        case mi.DateType():
+            return {"format": "date"}
+        case mi.UUIDType():
+            return {"format": "uuid"}
+        case mi.EnumType(cls=cls):
+            return {"enum": [str(member.value) for member in cls]}
+        case mi.LiteralType(values=values):
+            return {"enum": [str(value) for value in values]}
+        case _:
+            return {}
 
 
 def _name_times(info: mi.Type, schema: dict[str, Any], defs: dict[str, Any], seen: set[str]) -> None:
@@ -324,6 +353,8 @@ def _name_times(info: mi.Type, schema: dict[str, Any], defs: dict[str, Any], see
             if zone is not None:
                 schema[TIMEZONE] = "required" if zone else "forbidden"
         case _:
+            if isinstance(info, mi.DictType) and (names := _key_schema(info.key_type)):
+                schema["propertyNames"] = names
             for part, place in _places(info, schema):
                 _name_times(part, place, defs, seen)
 
@@ -351,10 +382,6 @@ def _places(info: mi.Type, schema: dict[str, Any]) -> Iterator[tuple[mi.Type, di
         case mi.DictType(value_type=value) if "additionalProperties" in schema:
             yield value, schema["additionalProperties"]
         case _ if "items" in schema:
-            yield from ((part, schema["items"]) for part in _parts(info))
+            yield from ((part, schema["items"]) for part in parts_of(info))
         case _:
             pass
-
-
-def _spelled(annotation: Any) -> str:
-    return annotation.__name__ if type(annotation) is type else str(annotation)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
@@ -31,6 +31,10 @@ WELL_S: Final = 30.0
 HOPELESS: Final = 5
 #: Exit status of a worker that was used wrongly (an APP that cannot be loaded): it is not started again.
 WRONG_USE: Final = 2
+#: How a worker ends that somebody else has asked to stop: the host, say, which is about to ask us too.
+STOPPED: Final = frozenset({0, -signal.SIGTERM, -signal.SIGINT})
+#: How long we wait to be asked too before such a worker is started again, in seconds.
+STOPPED_PAUSE_S: Final = 1.0
 
 
 class Hopeless(DtqError):
@@ -94,6 +98,10 @@ class Supervisor:
 
     def _died(self, slot: _Slot, status: int, now: float) -> None:
         slot.process = None
+        if status in STOPPED:
+            slot.start_at = now + STOPPED_PAUSE_S
+            log.warning("worker-%d was stopped by somebody else and is started again", slot.number)
+            return
         early = now - slot.started_at < WELL_S
         slot.early_deaths = slot.early_deaths + 1 if early else 0
         why = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
@@ -135,6 +143,13 @@ class Supervisor:
 
         self._thread = threading.Thread(target=run, name="dtqkit-supervisor", daemon=True)
         self._thread.start()
+
+    def kill(self) -> None:
+        """End all workers at once; for a signal handler, which must not wait for a lock."""
+        for slot in self._slots:
+            if (process := slot.process) is not None and process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Ask all workers to stop, wait for their grace, and kill those that do not."""

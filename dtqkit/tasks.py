@@ -15,15 +15,17 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, cast
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, TypeAlias, cast
 
 import msgspec
 from typing_extensions import TypeVar
 
+from dtqkit import origin
 from dtqkit.errors import TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
 from dtqkit.options import CallOptions, TaskOptions, options_of
 from dtqkit.signature import Context, Signature
@@ -33,17 +35,22 @@ __all__ = [
     "Call",
     "CallOptions",
     "Context",
+    "RunsAs",
     "Task",
     "TaskInfo",
     "TaskOptions",
     "TaskRegistry",
     "check_name",
+    "find_task",
     "options_of",
 ]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 F_co = TypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
+
+#: Where a job of a task runs: on the worker's loop, in a thread of the worker, or in a child process.
+RunsAs: TypeAlias = Literal["coroutine", "thread", "process"]
 
 _PLAIN: Final = CallOptions()
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -84,7 +91,11 @@ class Task(Generic[P, R_co, F_co]):
         _check_function(function, name)
         self.name: Final = check_name(name)
         self.function: Final = function
-        self.is_async: Final = inspect.iscoroutinefunction(function)
+        self.is_async: Final = _is_async(function)
+        #: The module that made it a task, and whether an import did.
+        self.home: Final[str]
+        self.made_by_import: Final[bool]
+        self.home, self.made_by_import = origin.maker()
         #: Used where a call does not say otherwise.
         self.defaults: Final = defaults or TaskOptions()
         if self.is_async and self.defaults.isolation != "auto":
@@ -98,8 +109,9 @@ class Task(Generic[P, R_co, F_co]):
         #: Whether a Context is passed before the payload's arguments.
         self.wants_context: Final[bool] = self._signature.wants_context
         #: The docstring, without its indentation.
-        self.description: Final = inspect.getdoc(function) or ""
+        self.description: Final = _docstring(function)
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
+        self._check_isolation()
 
     if TYPE_CHECKING:
         # An attribute, since a method could not have F's parameters, and a property is not taken for a Callable.
@@ -114,14 +126,37 @@ class Task(Generic[P, R_co, F_co]):
 
     @property
     def ref(self) -> str | None:
-        """`module:qualname` under which another process finds this task; None when it cannot be imported."""
-        module, qualname = _home(self.function)
-        found: Any = None if module == "__main__" else sys.modules.get(module)
-        if getattr(found, "__spec__", None) is None:
-            return None
-        for part in qualname.split("."):
-            found = getattr(found, part, None)
-        return f"{module}:{qualname}" if found is self else None
+        """`module:qualname` where another process finds this task (`find_task`); None when it cannot be imported."""
+        return origin.reference(self, self.function, self.home)
+
+    @property
+    def runs_as(self) -> RunsAs:
+        """Where its jobs run, as far as the task alone can tell; TaskRegistry.runs_as knows of an APP too."""
+        return self.runs_where(importable=self.ref is not None)
+
+    def runs_where(self, *, importable: bool) -> RunsAs:
+        """The same, for who knows whether a child can have it. A process that was asked for is never a thread."""
+        if self.is_async:
+            return "coroutine"
+        if self.defaults.isolation == "auto":
+            return "process" if importable else "thread"
+        return self.defaults.isolation
+
+    def why_not_importable(self) -> str:
+        """In words for its author."""
+        return origin.why_not(self.home, self.function)
+
+    def _check_isolation(self) -> None:
+        # A module that is being imported has no attribute for it yet.
+        if self.defaults.isolation == "process" and not self.made_by_import and self.ref is None:
+            raise TaskDefinitionError(self.no_process())
+
+    def no_process(self) -> str:
+        """That it asks for a process and cannot have one, why, and what to do."""
+        return (
+            f"{self.name}: isolation is 'process', but no child process could import it: {self.why_not_importable()}; "
+            "put the function in a module, at its top level, or leave isolation out"
+        )
 
     @property
     def info(self) -> TaskInfo:
@@ -139,6 +174,8 @@ class Task(Generic[P, R_co, F_co]):
 
     def bind_payload(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The payload for these arguments: a new dict of JSON values. InvalidPayload unless they fit."""
+        if self._signature.is_method:
+            self._owner_class()
         return self._signature.bind(self.name, args, kwargs)
 
     def check_payload(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +194,39 @@ class Task(Generic[P, R_co, F_co]):
 
     def call(self, context: Context, arguments: Mapping[str, Any]) -> Any:
         """Call the function with decoded arguments, and the context if it wants one."""
+        if self._signature.is_method:
+            made = self._owner_class()()
+            return self.function(made, context, **arguments) if self.wants_context else self.function(made, **arguments)
         return self.function(context, **arguments) if self.wants_context else self.function(**arguments)
+
+    # -- a method: its jobs call it on an object of their own, which the class makes without arguments
+
+    _owner: type[Any] | None = None
+
+    def __set_name__(self, owner: type[Any], _name: str) -> None:
+        if self._signature.is_method:
+            self._owner = owner
+            self._owner_class()
+
+    if not TYPE_CHECKING:  # to a checker, a task in a class is what it is elsewhere
+
+        def __get__(self, instance, owner=None):
+            """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
+            return self if instance is None or not self._signature.is_method else MethodType(self, instance)
+
+    def _owner_class(self) -> type[Any]:
+        """The class whose objects have this method. TaskDefinitionError when it cannot be found or called."""
+        owner = self._owner or origin.class_of(self.function)
+        if owner is None:
+            raise TaskDefinitionError(f"{self.name}: a method whose class cannot be found: use a @staticmethod")
+        try:
+            inspect.signature(owner).bind()
+        except (TypeError, ValueError) as error:
+            raise TaskDefinitionError(
+                f"{self.name}: a method needs an object, and a worker cannot make a {owner.__qualname__}() ({error}): "
+                "use a @staticmethod, or a function that makes the object"
+            ) from None
+        return owner
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """A call that can be submitted, alone or with many. InvalidPayload, naming the argument, unless they fit."""
@@ -171,6 +240,32 @@ class TaskRegistry:
         self._tasks: dict[str, Task[..., Any]] = {}
         #: Grows with each change.
         self.version: int = 0
+        #: The APP whose import made this registry, such as "shop.tasks:queue": a child that imports it has the same.
+        self.app: str | None = None
+        self._of_app: frozenset[Task[..., Any]] = frozenset()
+
+    def came_from(self, app: str) -> None:
+        """Say that what is registered by now came with the import of `app`."""
+        self.app = app
+        self._of_app = frozenset(self)
+
+    def importable(self, task: Task[..., Any]) -> bool:
+        """Whether a child process can have the task: from the APP, by name, or from its module."""
+        return task in self._of_app or task.ref is not None
+
+    def runs_as(self, task: Task[..., Any]) -> RunsAs:
+        """Where its jobs run."""
+        return task.runs_where(importable=self.importable(task))
+
+    def in_threads(self) -> list[str]:
+        """A line for the log about each task that runs in a thread without having asked for one, or cannot run."""
+        lost = [task for task in self if not task.is_async and not self.importable(task)]
+        return [
+            f"task {task.name} runs in a thread, since no child process can import it ({task.why_not_importable()}): "
+            "it cannot be killed at its timeout, and shares this process's memory and interpreter lock"
+            for task in lost
+            if task.defaults.isolation == "auto"
+        ] + [f"task {task.no_process()}" for task in lost if task.defaults.isolation == "process"]
 
     def add(self, task: Task[..., Any]) -> None:
         """Register; the same function again (a notebook cell run again) takes the place of its older self.
@@ -180,7 +275,7 @@ class TaskRegistry:
         known = self._tasks.get(task.name)
         if known is task:
             return
-        if known is not None and (old := _home(known.function)) != (new := _home(task.function)):
+        if known is not None and (old := origin.home_of(known.function)) != (new := origin.home_of(task.function)):
             raise TaskAlreadyRegistered(
                 f"{':'.join(old)} is already registered as {task.name!r}; give {':'.join(new)} another name=…"
             )
@@ -215,10 +310,23 @@ class TaskRegistry:
         return len(self._tasks)
 
 
-def _home(fn: Callable[..., Any]) -> tuple[str, str]:
-    """Module and qualified name of a function."""
-    module: str = getattr(fn, "__module__", None) or "?"
-    return module, getattr(fn, "__qualname__", type(fn).__qualname__)
+def find_task(ref: str, name: str) -> Task[..., Any]:
+    """The task that `ref` leads to, in a process that may have to import its module first.
+
+    Raises what the import raises, and UnknownTask when it leads to nothing that can be called.
+    """
+    module, _, qualname = ref.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    inner: Any = found
+    while inner is not None:
+        if isinstance(inner, Task):
+            return cast("Task[..., Any]", inner)
+        inner = getattr(inner, "__wrapped__", None)
+    if not callable(found):
+        raise UnknownTask(name)
+    return Task(found, name)
 
 
 def check_name(name: str) -> str:
@@ -232,10 +340,28 @@ def check_name(name: str) -> str:
     return name
 
 
+def _docstring(function: Callable[..., Any]) -> str:
+    """Not the one that every partial has."""
+    while isinstance(function, functools.partial):
+        function = cast("functools.partial[Any]", function).func
+    return inspect.getdoc(function) or ""
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Also of an object whose __call__ is an async def."""
+    called = getattr(function, "__call__", None)  # noqa: B004 - it is looked at, not called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
 def _check_function(function: Callable[..., Any], name: str) -> None:
     if isinstance(function, Task):
         raise TaskDefinitionError(f"{name}: {function!r} is a task already")
+    if isinstance(function, classmethod):
+        raise TaskDefinitionError(f"{name}: a classmethod has no class yet: use a @staticmethod, or Class.method later")
     if isinstance(function, type) or not callable(function):
         raise TaskDefinitionError(f"{name}: a task is a function, not {shown(function)}; write a def that uses it")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TaskDefinitionError(f"{name}: a generator has many results and a job has one: return a list")
+    cached = cast("Any", getattr(function, "__wrapped__", None)) if hasattr(function, "cache_info") else None
+    if cached is not None and inspect.iscoroutinefunction(cached):
+        raise TaskDefinitionError(f"{name}: a cached coroutine can be awaited but once: cache inside the async def")

@@ -87,6 +87,23 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def workers_under(pid: int) -> set[int]:
+    """The worker processes that the supervisor `pid` keeps."""
+    return children_with(pid, b"worker")
+
+
+def children_with(pid: int, word: bytes) -> set[int]:
+    """The children of `pid` that have such an argument, or one that ends with it."""
+    return {child for child in _children(pid) if any(part.endswith(word) for part in _command_line(child))}
+
+
+def _command_line(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def living(pids: set[int]) -> set[int]:
     """Those that have not ended (a zombie has)."""
     return {pid for pid in pids if _state(pid) not in ("", "Z", "X")}

@@ -172,10 +172,8 @@ def give(what: str) -> Any:
     for _ in range(40):
         deep = [deep]
     return {
-        "nan": {"a": [1.0, float("nan")]},
         "big int": 2**64,
         "object": {"x": object()},
-        "dollar": {"$x": 1},
         "surrogate": "\ud800",
         "large": "x" * 2_000_000,
         "generator": (n for n in range(3)),

@@ -65,14 +65,18 @@ def told(url: str, point: str | None = None) -> Generator[None]:
         raise StoreUnavailable("Redis", url, f"refuses the user or password ({error})") from None
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable("Redis", url, str(error) or type(error).__name__) from None
-    except AttributeError as error:
-        # redis-py looks for the writer of a connection that was torn down under it while it was being made.
-        if error.obj is not None or not _is_of_the_driver(error):
+    except (AttributeError, TypeError) as error:
+        if not _is_of_a_closed_connection(error):
             raise
         raise StoreUnavailable("Redis", url, "the connection was closed while it was made") from None
 
 
-def _is_of_the_driver(error: Exception) -> bool:
-    """Whether it was raised by a line of redis-py."""
+def _is_of_a_closed_connection(error: AttributeError | TypeError) -> bool:
+    """redis-py looks for the writer of a connection that was torn down under it while it was being made. And before
+    Python 3.13.6, asyncio calls None when it writes to a connection that is lost (gh-136234).
+    """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("redis.")
+    module = str(frame.f_globals.get("__name__", ""))
+    if isinstance(error, TypeError):
+        return module.startswith("asyncio.")
+    return error.obj is None and module.startswith("redis.")

@@ -11,7 +11,7 @@ Rates are in jobs/s or jobs/day, times in seconds. Only plots and `explore` need
 
 from typing import TYPE_CHECKING, Any
 
-from dtqkit.errors import MissingExtra
+from dtqkit.errors import MissingExtra, SimulationFailed
 
 try:
     from dtqkit.capacity.distributions import (
@@ -83,6 +83,7 @@ __all__ = [
     "Result",
     "Retry",
     "Scaled",
+    "SimulationFailed",
     "System",
     "Tier",
     "Trace",

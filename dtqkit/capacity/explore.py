@@ -19,6 +19,7 @@ from dtqkit.capacity.plots import wait_curve
 from dtqkit.capacity.simulate import quiet, simulate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
+from dtqkit.errors import SimulationFailed
 
 REPLICATIONS = 5
 
@@ -69,11 +70,15 @@ class Explorer(widgets.VBox):
             ("utilisation, mean", f"{load.utilisation(system, work):.0%}"),
             ("utilisation, busiest hour", f"{load.utilisation(system, work, peak=True):.0%}"),
         ]
+        notes = [*general(system, work)]
         if load.utilisation(system, work) < 1:
             horizon_s = min(86_400.0, 20_000 / work.arrival_rate) if work.profile is None else work.cycle_s
-            result = simulate(system, work, horizon_s, REPLICATIONS, progress=quiet)
-            rows += [(f"wait {p}, p95", str(result.estimate("wait", q=0.95, priority=p))) for p in services]
-        self.report.value = table_html(("", ""), rows, notes=general(system, work))
+            try:
+                result = simulate(system, work, horizon_s, REPLICATIONS, progress=quiet)
+                rows += [(f"wait {p}, p95", str(result.estimate("wait", q=0.95, priority=p))) for p in services]
+            except SimulationFailed as error:
+                notes.append(str(error))
+        self.report.value = table_html(("", ""), rows, notes=notes)
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axes = wait_curve(work, system.servers, ax=figure.add_subplot())
         axes.axvline(min(load.utilisation(system, work), 1.0), linestyle=":", color="#2fa36b")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dtqkit.capacity import advice, checks, load
+from dtqkit.capacity import advice, budget, checks, load
 from dtqkit.capacity.html import table_html
 from dtqkit.capacity.quotas import MONTH_DAYS, Footprint, quotas
 from dtqkit.capacity.scenario import SCENARIOS, SLO, Layout, Scenario, counts, examine, fewest
@@ -271,6 +271,7 @@ def plan(
 
     `layout(n)` is the system with n workers; the default is the queue's own. Numbers that cannot keep up in
     the mean are not simulated, their wait is without end. `progress` is called with (scenarios done, scenarios).
+    Raises SimulationFailed as `simulate` does.
     """
     if not 0 < max_utilisation <= 1:
         raise ValueError(f"max_utilisation must be above 0 and at most 1, got {max_utilisation!r}")
@@ -279,6 +280,7 @@ def plan(
     offers = default_tiers() if tiers is None else tuple(tiers)
     if not offers:
         raise ValueError("tiers must hold at least one tier, got none")
+    budget.afford(budget.need_of(layout(1), work, work.cycle_s), work, replications)
     objective, print_ = slo or SLO(), footprint or Footprint()
     of_tiers = {tier.workers for tier in offers}
     chosen = counts(work, layout, max_utilisation, SCENARIOS - len(of_tiers)) if workers is None else set(workers)

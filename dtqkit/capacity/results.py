@@ -70,7 +70,10 @@ class Result:
         n = min(len(rep.wait) for rep in self.replications)
         if not n:
             return 0.0
-        course = np.array([rep.wait[:n] for rep in self.replications], dtype=np.float64).mean(axis=0)
+        course = np.zeros(n)
+        for rep in self.replications:  # one by one, which takes the memory of one
+            course += rep.wait[:n]
+        course /= len(self.replications)
         cut = mser5(course)
         return float(np.mean([rep.ready[cut] for rep in self.replications])) if cut else 0.0
 

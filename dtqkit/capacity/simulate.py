@@ -3,13 +3,14 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 
-from dtqkit.capacity import checks, fast, load, reference
+from dtqkit.capacity import budget, checks, fast, load, reference
 from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.draws import Draws
 from dtqkit.capacity.replication import Replication, replication_of
@@ -17,6 +18,7 @@ from dtqkit.capacity.results import Result
 from dtqkit.capacity.statistics import interval
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
+from dtqkit.errors import SimulationFailed
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -45,7 +47,8 @@ def simulate(
     A workload with a profile or trace is simulated as it is, from `backlog` (waiting jobs by priority); any other
     is asked for its steady state, and a warm-up is left out. With `relative_half_width`, more replications
     are added until the mean wait's 95 % interval is that narrow or `max_replications` is reached.
-    Raises ValueError if a priority of the mix has no worker.
+    Raises ValueError if a priority of the mix has no worker, and SimulationFailed if memory does not suffice (nothing
+    is simulated then) or a process of the executor was killed.
     """
     checks.whole("replications", replications)
     checks.whole("max_replications", max_replications)
@@ -55,13 +58,16 @@ def simulate(
     for priority, waiting in (backlog or {}).items():
         checks.one_of("backlog", priority, PRIORITIES)
         checks.whole(f"backlog[{priority!r}]", waiting, least=0)
+    need = budget.need_of(system, work, horizon_s, engine=engine, backlog=backlog)
+    budget.afford(need, work, replications, horizon_s=horizon_s)
     load.utilisation(system, work)
     task = partial(replicate, system, work, horizon_s, seed, backlog, run_engine)
     report = progress or _terminal_bar()
     done: list[Replication] = []
     wanted = replications
     while True:
-        for replication in _run(task, range(len(done), wanted), executor):
+        at_a_time = budget.afford(need, work, wanted, processes=executor is not None, horizon_s=horizon_s)
+        for replication in _run(task, range(len(done), wanted), executor if at_a_time > 1 else None, at_a_time):
             done.append(replication)
             report(len(done), wanted)
         done.sort(key=lambda replication: replication.index)
@@ -87,11 +93,36 @@ def replicate(
     return replication_of(ENGINES[engine](system, draws), system, horizon_s, index)
 
 
-def _run(task: Callable[[int], Replication], indexes: range, executor: Executor | None) -> Iterator[Replication]:
-    if executor is None:
-        yield from map(task, indexes)
-    else:
-        yield from (future.result() for future in as_completed([executor.submit(task, i) for i in indexes]))
+def _run(
+    task: Callable[[int], Replication], indexes: range, executor: Executor | None, at_a_time: int
+) -> Iterator[Replication]:
+    try:
+        yield from map(task, indexes) if executor is None else _run_on(executor, task, indexes, at_a_time)
+    except BrokenExecutor:
+        raise SimulationFailed(
+            "a process of the simulation was killed, as the system does when memory runs out: what was simulated is "
+            "lost. Fewer processes, fewer jobs or a shorter horizon take less"
+        ) from None
+    except MemoryError:
+        raise SimulationFailed(
+            "memory ran out, and what was simulated is lost. Fewer jobs or a shorter horizon take less"
+        ) from None
+
+
+def _run_on(
+    executor: Executor, task: Callable[[int], Replication], indexes: range, at_a_time: int
+) -> Iterator[Replication]:
+    """No more at a time than memory has room for."""
+    rest = iter(indexes)
+    running: set[Future[Replication]] = {executor.submit(task, index) for index in islice(rest, at_a_time)}
+    try:
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {executor.submit(task, index) for index in islice(rest, len(done))}
+            yield from (future.result() for future in done)
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def quiet(_done: int, _total: int) -> None:

@@ -39,6 +39,7 @@ def load_app(app: str) -> TaskQueue:
         found = getattr(found, part)
     if not isinstance(found, TaskQueue):
         raise AppError(f"{app}: {attribute} is a {type(found).__name__}, not a TaskQueue{_hint(module_name)}")
+    found.registry.came_from(app)
     return found
 
 

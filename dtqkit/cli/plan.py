@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dtqkit.capacity.budget import need_of
 from dtqkit.capacity.plan import Plan
 from dtqkit.capacity.plan import plan as make_plan
 from dtqkit.capacity.scenario import SCENARIOS, SLO, Scenario
@@ -50,7 +51,7 @@ def plan(
 
     with (
         given.wrong_use(),
-        given.processes(SCENARIOS * replications * jobs_per_day) as executor,
+        given.processes(need_of(layout(1), work, work.cycle_s), work, replications, SCENARIOS) as executor,
         given.progress("scenarios") as progress,
     ):
         found = make_plan(

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dtqkit.capacity import checks
 from dtqkit.capacity.advice import duration
+from dtqkit.capacity.budget import afford, need_of
 from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.results import Result
 from dtqkit.capacity.simulate import simulate as run
@@ -56,9 +57,12 @@ def simulate(
             crashes=Crashes(mtbf_s=mtbf_h * 3600) if mtbf_h is not None else None,
             autoscale=Autoscale(max_workers, threshold) if max_workers is not None else None,
         )
+    waiting = {"low": backlog} if backlog else None
+    need = need_of(system, work, horizon_s, backlog=waiting)
+    afford(need, work, replications, horizon_s=horizon_s)
     with (
         given.wrong_use("--strict" if strict else None),  # then a lane may have no worker
-        given.processes(replications * jobs_per_day) as executor,
+        given.processes(need, work, replications) as executor,
         given.progress("replications") as progress,
     ):
         result = run(
@@ -67,7 +71,7 @@ def simulate(
             horizon_s,
             replications,
             seed,
-            backlog={"low": backlog} if backlog else None,
+            backlog=waiting,
             executor=executor,
             progress=progress,
         )

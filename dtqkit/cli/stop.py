@@ -1,26 +1,77 @@
-"""SIGTERM and Ctrl-C, for commands that own processes: the first asks, the second ends."""
+"""SIGTERM and Ctrl-C: the first asks to stop, a deliberate second one ends the process at once."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
-import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from types import FrameType
+from typing import Final, Literal
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+#: A signal that comes within so many seconds of the first is the same request. A host signals every process, its
+#: supervisor the same ones again; a terminal's Ctrl-C reaches a whole group, whose parent passes it on.
+SAME_S: Final[Mapping[int, float]] = {signal.SIGTERM: 5.0, signal.SIGINT: 1.0}
+
+
+class StopRequests:
+    """Tells a second request from an echo of the first."""
+
+    def __init__(self, *, supervised: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        #: A supervisor ends this process when it is time: no signal does so before.
+        self._supervised = supervised
+        self._clock = clock
+        self._first_at: float | None = None
+
+    def on(self, number: int) -> Literal["stop", "same", "at once"]:
+        now = self._clock()
+        if self._first_at is None:
+            self._first_at = now
+            return "stop"
+        same = self._supervised or now - self._first_at < SAME_S[number]
+        return "same" if same else "at once"
 
 
 class StopSignal:
-    """Takes both signals over; `wait()` tells whether one has come. What is owned must not outlive us by itself."""
+    """Takes both signals over; `wait()` returns whether one has come."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # A pipe, since a lock that the main thread holds must not be wanted by a handler that runs on it.
+        self._asked, self._tell = os.pipe()
+        self._requests = StopRequests()
+        #: Called before a second request ends this process: for what must not outlive it.
+        self.at_once: Callable[[], None] = lambda: None
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._asked.is_set():
-            os._exit(1)
-        self._asked.set()
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        match self._requests.on(number):
+            case "stop":
+                os.write(self._tell, b"!")
+            case "same":
+                pass
+            case "at once":
+                self.at_once()
+                os._exit(1)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether a signal has come, at the latest after `timeout_s`."""
-        return self._asked.wait(timeout_s)
+        return bool(select.select([self._asked], [], [], timeout_s)[0])
+
+
+@contextmanager
+def nothing_to_stop() -> Generator[None]:
+    """Until a handler of its own is there, a signal ends this process as an orderly stop: nothing runs yet."""
+    before = {number: signal.signal(number, _end) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)

@@ -14,6 +14,7 @@ from dtqkit.cli.show import as_json, first_line, job_record
 from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
 from dtqkit.jobs import Job, JobError, Priority
 from dtqkit.tasks import Call, CallOptions, Task
+from dtqkit.values import FLOAT
 
 #: What an error about an option of a call begins with, and what that is called here.
 _OPTIONS: Final = {
@@ -117,9 +118,11 @@ def _place_of(text: str) -> str:
 
 def _value(task: Task[..., Any], key: str, text: str) -> Any:
     """JSON where it is, text otherwise; always text where the task takes a string."""
-    properties = task.info.schema["properties"]
-    if properties.get(key, {}).get("type") == "string":
+    kind = task.info.schema["properties"].get(key, {}).get("type")
+    if kind == "string":
         return text
+    if kind == "number" and text in ("nan", "inf", "-inf"):
+        return {FLOAT: text}
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError):

@@ -17,8 +17,9 @@ import typer
 
 from dtqkit.cli.app import load_app
 from dtqkit.cli.early import check_port, new_file
+from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.serving import HOST, ServerProcess
-from dtqkit.cli.stop import StopSignal
+from dtqkit.cli.stop import StopSignal, nothing_to_stop
 from dtqkit.errors import DtqError, redact
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.settings import Settings
@@ -55,8 +56,10 @@ def up(
     ] = None,
 ) -> None:
     """Start a private redis-server and mongod, workers for APP and the dashboard; Ctrl-C stops all of it."""
+    run_under_init()
     logging.basicConfig(format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    load_app(app)  # what is wrong with it is better said once, here, than by each worker
+    with nothing_to_stop():
+        load_app(app)  # what is wrong with it is better said once, here, than by each worker
     settings = Settings.from_env()
     if port is not None:
         settings = settings.replace(port=port)
@@ -69,6 +72,7 @@ def up(
         stores = owned.enter_context(start_local_stores(data))
         settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
         supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers))
+        stop.at_once = supervisor.kill
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:

@@ -11,7 +11,8 @@ from typing import Annotated, Final, Literal, cast
 import typer
 
 from dtqkit.cli.app import App, load_app
-from dtqkit.cli.stop import StopSignal
+from dtqkit.cli.orphans import run_under_init
+from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, nothing_to_stop
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
@@ -26,7 +27,7 @@ log = logging.getLogger("dtqkit.process")
 STORES_S: Final = 25.0
 #: Pause between two tries, in seconds.
 RETRY_S: Final = 1.0
-#: How long a worker whose supervisor is gone may take to stop, in seconds.
+#: How long a worker whose supervisor is gone may take to record its last ends, beyond its grace, in seconds.
 ORPHAN_S: Final = 5.0
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -44,25 +45,29 @@ def worker(
     log_level: Annotated[LogLevel, typer.Option(help="What is logged.", envvar="DTQ_LOG_LEVEL")] = "info",
     owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
 ) -> None:
-    """Run the jobs of APP's tasks until SIGTERM or Ctrl-C; a second one ends it at once.
+    """Run the jobs of APP's tasks until SIGTERM or Ctrl-C; a deliberate second one ends it at once.
 
     With --workers, a supervisor keeps that many processes alive: the first serves high before the other lanes, the
     second medium, the third low, and so on.
     """
-    queue = load_app(app)
-    if not len(queue.registry):
-        raise typer.BadParameter(f"{app} has no tasks: decorate functions with @queue.task, or call queue.include(…)")
-    logging.basicConfig(
-        format=f"%(asctime)s {'supervisor' if workers > 1 else name} %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
+    run_under_init()
+    with nothing_to_stop():
+        queue = load_app(app)
+        if not len(queue.registry):
+            raise typer.BadParameter(f"{app} has no tasks: decorate functions with @queue.task, or queue.include(…)")
+        _configure_log("supervisor" if workers > 1 else name, log_level)
+        if workers == 1:
+            run_process(_work(queue, app, name, _lanes(lanes, strict=strict), owner))
+        elif lanes is not None:
+            raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
+        else:
+            _supervise(queue.settings, app, workers, strict=strict)
+
+
+def _configure_log(name: str, level: LogLevel) -> None:
+    logging.basicConfig(format=f"%(asctime)s {name} %(levelname)s %(message)s", datefmt="%H:%M:%S")
     # Ours only: what the driver of MongoDB logs for debugging shows payloads.
-    logging.getLogger("dtqkit").setLevel(log_level.upper())
-    if workers == 1:
-        run_process(_work(queue, app, name, _lanes(lanes, strict=strict), owner))
-    elif lanes is not None:
-        raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
-    else:
-        _supervise(queue.settings, app, workers, strict=strict)
+    logging.getLogger("dtqkit").setLevel(level.upper())
 
 
 def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
@@ -80,16 +85,23 @@ async def _work(queue: TaskQueue, app: str, name: str, lanes: tuple[Priority, ..
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            log.warning("stopped at once by a second signal; its jobs run again elsewhere")
-            os._exit(1)
-        log.info("%s: stopping once running jobs are done", signal.Signals(number).name)
-        stop.set()
+    requests = StopRequests(supervised=owner is not None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    def on_signal(number: int) -> None:
+        match requests.on(number):
+            case "stop":
+                log.info("%s: stopping once running jobs are done", signal.Signals(number).name)
+                stop.set()
+            case "same":
+                log.info("%s: already stopping", signal.Signals(number).name)
+            case "at once":
+                log.warning("stopped at once by a second signal; its jobs run again elsewhere")
+                os._exit(1)
+
+    for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
-    watching = asyncio.create_task(_outlive_not(owner, stop), name="owner") if owner is not None else None
+    grace_s = queue.settings.grace_s + ORPHAN_S
+    watching = asyncio.create_task(_stop_with(owner, stop, grace_s), name="owner") if owner is not None else None
     try:
         await _work_when_stores_answer(queue, app, name, lanes, stop)
     finally:
@@ -128,19 +140,21 @@ async def _work_when_stores_answer(
     log.info("stopped")
 
 
-async def _outlive_not(owner: int, stop: asyncio.Event) -> None:
+async def _stop_with(owner: int, stop: asyncio.Event, grace_s: float) -> None:
     """Stop when the process `owner`, our parent, is gone: nobody would stop us any more."""
-    while os.getppid() == owner:  # noqa: ASYNC110 - no event tells of it
+    while os.getppid() == owner:  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(1.0)
-    log.warning("the supervisor is gone: stopping")
-    stop.set()
-    await asyncio.sleep(ORPHAN_S)
+    if not stop.is_set():
+        log.warning("the supervisor is gone: stopping once running jobs are done")
+        stop.set()
+    await asyncio.sleep(grace_s)
     os._exit(1)
 
 
 def _supervise(settings: Settings, app: str, workers: int, *, strict: bool) -> None:
     stop = StopSignal()
     with Supervisor(settings, app, workers, strict=strict) as supervisor:
+        stop.at_once = supervisor.kill
         log.info("process %d keeps %d workers", os.getpid(), workers)
         while not stop.wait(0.2):
             supervisor.watch()

@@ -1,10 +1,8 @@
 """What `plan` and `simulate` share: the options of a workload, progress, and how results are written."""
 
 import math
-import multiprocessing
-import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dtqkit.capacity import checks
+from dtqkit.capacity import budget, checks, machine, pool
 from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import FAMILIES, distribution
 from dtqkit.capacity.profiles import HourOfDay
@@ -124,17 +122,14 @@ def wrong_use(option: str | None = None, name: str = "") -> Generator[None]:
 
 
 @contextmanager
-def processes(jobs: float) -> Generator[ProcessPoolExecutor | None]:
-    """A process a core, spawned, so that nothing of this one is copied into them; none for so few simulated jobs
-    that starting them would take longer."""
-    if jobs < WORTH_PROCESSES:
-        yield None
-        return
-    executor = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
-    try:
+def processes(need: budget.Need, work: Workload, replications: int, scenarios: int = 1) -> Generator[Executor | None]:
+    """As many as there are cores, replications and memory for; none for so few simulated jobs that starting them would
+    take longer."""
+    wanted = 1
+    if scenarios * replications * need.jobs >= WORTH_PROCESSES:
+        wanted = min(machine.cores(), replications, budget.afford(need, work, replications, processes=True))
+    with pool.processes(wanted) as executor:
         yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager

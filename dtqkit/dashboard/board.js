@@ -1,10 +1,8 @@
 // The board of a queue: one ES module without imports, for a server's page and a notebook.
 //
-//   mount(el, source)  draws it into a shadow root of `el`; returns what takes it away again
-//   source             {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}:
-//                      modelSource (an anywidget model), or webSource of page.js
-//
-// Views touch only what has changed, at most five times a second. Text from the queue becomes text nodes only.
+// A source is {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}: modelSource (an anywidget
+// model), or webSource of page.js. Views touch only what has changed, at most five times a second. Text from the queue
+// becomes text nodes only.
 
 const STATUSES = ["pending", "scheduled", "running", "completed", "failed", "cancelled"];
 const WAITING = ["pending", "scheduled"];
@@ -12,15 +10,12 @@ const LANES = ["high", "medium", "low"];
 
 // == The source of a notebook
 
-/** Of a request that was refused or not answered; `errors`: [{path, detail}] of a payload. */
+/** `errors`: [{path, detail}] of a payload. */
 export const refused = ({ code, detail, title, errors }) => Object.assign(new Error(detail || title || code), { code, errors });
 
 const ANSWER_MS = 5_000;
 
-/**
- * A queue behind an anywidget model: {id, op, params} go to the kernel; {id, result}, {id, error}, {snapshot} and
- * {events} come. Before, the trait `snapshot` is shown, which a notebook saves.
- */
+/** {id, op, params} go to the kernel; {id, result | error}, {snapshot} and {events} come. A saved trait is shown first. */
 export function modelSource(model) {
 	const asked = new Map();
 	let listener = () => {};
@@ -106,7 +101,6 @@ function dress(node, attributes) {
 	}
 }
 
-/** Sets text where it differs, so that a board at rest touches nothing. */
 function say(node, text) {
 	if (node.said === text) return;
 	node.said = text;
@@ -119,7 +113,6 @@ function set(node, name, value) {
 	else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value === true ? "" : value);
 }
 
-/** As many children as items: made by `make(item)`, painted by `paint(child, item)`. */
 function fill(parent, items, make, paint) {
 	while (parent.children.length > items.length) parent.lastChild.remove();
 	items.forEach((item, i) => paint(parent.children[i] ?? parent.appendChild(make(item)), item));
@@ -150,7 +143,6 @@ const count = (n) => grouped.format(n);
 const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
 const rate = (perS) => (perS === 0 ? "0" : perS < 0.1 ? perS.toFixed(2) : perS < 100 ? perS.toFixed(1) : count(Math.round(perS)));
 
-/** Seconds in units that say enough. */
 function duration(s) {
 	if (s == null) return "–";
 	if (s < 0.9995) return `${Math.round(s * 1000)} ms`;
@@ -166,7 +158,6 @@ const dayAndTime = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "sh
 const clock = (ms) => (Math.abs(Date.now() - ms) < 43_200_000 ? timeOfDay : dayAndTime).format(ms);
 const moment = (iso) => (iso ? clock(Date.parse(iso)) : "–");
 
-/** The next number of 1, 2 or 5 times a power of ten: the top of an axis. */
 function ceiling(n) {
 	const power = 10 ** Math.floor(Math.log10(n));
 	return [1, 2, 5, 10].find((step) => step * power >= n) * power;
@@ -174,15 +165,14 @@ function ceiling(n) {
 
 // == Records
 
-/** A job with the defaults that the wire may leave out. */
 function whole(job) {
 	return {
-		priority: "medium", status: "pending", max_attempts: 3, timeout_s: 300, tags: [], earlier: [], token: 0, rev: 1,
+		priority: "medium", status: "pending", max_attempts: 3, failures: 0, timeout_s: 300, tags: [], earlier: [], token: 0, rev: 1,
 		cancel_requested: false, progress: null, progress_message: "", ...job,
 	};
 }
 
-/** The job after an event: an error is one line, times are those of its arrival. */
+/** After an event: an error is one line, times are those of its arrival. */
 function after(job, event) {
 	const next = { ...job, cancel_requested: false, ...event };
 	if (typeof event.error === "string") {
@@ -190,39 +180,45 @@ function after(job, event) {
 		next.error = { type, message: message.join(": ") };
 	}
 	if (event.status === "running" && job.status !== "running") {
-		Object.assign(next, { started_at: new Date().toISOString(), run_ms: null, error: null, progress: null, progress_message: "" });
+		Object.assign(next, { ...NOT_RUN, claimed_at: new Date().toISOString(), error: null, progress: null, progress_message: "" });
 	}
-	if (WAITING.includes(event.status)) Object.assign(next, { started_at: null, run_ms: null });
-	return next;
+	return WAITING.includes(event.status) ? { ...next, ...NOT_RUN } : next;
 }
 
-/** The job after a report of its running attempt. */
-function progressed(job, { token, progress = null, message = "" }) {
+const NOT_RUN = { claimed_at: null, started_at: null, run_ms: null, wait_ms: null };
+
+function progressed(job, { token, progress = null, message = "", started_at }) {
 	const begun = WAITING.includes(job.status) && token > job.token;
 	if (!begun && (job.status !== "running" || token < job.token)) return job;
-	return { ...(begun ? after(job, { status: "running" }) : job), token, progress, progress_message: message };
+	const next = { ...(begun ? after(job, { status: "running" }) : job), token, progress, progress_message: message };
+	return { ...next, started_at: started_at ?? next.started_at };
 }
+
+/** Of a running attempt, only a report says when it began. */
+const renewed = (job, was) => (job.status === "running" && job.token === was?.token ? { ...job, started_at: job.started_at ?? was.started_at } : job);
 
 const createdAt = (job) => (job.created_at ? Date.parse(job.created_at) : parseInt(job.id.slice(0, 8), 16) * 1000);
 const between = (from, to) => (from && to ? Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000) : null);
-const waited = (job) => (job.wait_ms == null ? between(job.queued_at ?? job.created_at, job.started_at) : job.wait_ms / 1000);
+const now = () => new Date().toISOString();
+const claimed = (one) => one.claimed_at ?? one.started_at;
 
-function ran(job) {
-	if (job.run_ms != null) return job.run_ms / 1000;
-	return between(job.started_at, job.status === "running" ? new Date().toISOString() : job.ended_at);
+/** Of an attempt, or of the last one of a job; null: it never began. */
+function waited(one) {
+	if (one.wait_ms != null) return one.wait_ms / 1000;
+	const of = one.earlier && !holds(one) ? (one.earlier.at(-1) ?? {}) : one;
+	return between(of.queued_at ?? of.created_at, of.started_at);
 }
+/** Whether a job's own fields are of its last attempt. */
+const holds = ({ status }) => ["running", "completed"].includes(status);
+const ran = (one) => (one.run_ms != null ? one.run_ms / 1000 : one.status === "running" ? between(one.started_at, now()) : null);
 
-/** All kept attempts, oldest first, as Job.attempts has them. */
-function attemptsOf(job) {
-	if (!job.started_at || !["running", "completed"].includes(job.status)) return job.earlier;
-	const { token, worker, started_at, run_ms, status } = job;
-	return [...job.earlier, { number: token, worker, started_at, run_ms, ending: status }];
-}
+const attemptsOf = (job) => (claimed(job) && holds(job) ? [...job.earlier, { ...job, number: job.token, ending: job.status, error: null }] : job.earlier);
+const triedOf = (job) => `${job.token} · ${job.failures} of ${job.max_attempts}`;
 
-const WINDOW_S = 300;
+const WINDOW_S = 900;
 const SEEN = 5_000;
 
-/** Depths, workers, rates and their past: all but the listings. */
+/** Depths, workers, counts and their past: all but the listings. */
 class Known {
 	depths = null;
 	workers = [];
@@ -240,7 +236,21 @@ class Known {
 		if (workers) Object.assign(this, { workers, at: Date.now() });
 	}
 
-	/** Whether the event is news. */
+	/** False while it is not known what the workers have. */
+	unserved(task) {
+		return this.at > 0 && this.workers.every(({ tasks }) => tasks && !tasks.includes(task));
+	}
+
+	/** By the second: depths as seen, before that by the record's minutes; ends by those, and then as heard. */
+	series(name) {
+		const { minutes, at } = this.stats ?? { minutes: [] };
+		const ageS = (Date.parse(at) - Date.parse(minutes[0]?.at) + Date.now() - this.asked) / 1000;
+		return this.past[name].map((seen, i) => {
+			const minute = minutes[Math.floor((ageS - WINDOW_S + i) / 60)];
+			return name in this.#ended ? (minute ? minute[name] / 60 : seen) : (seen ?? minute?.waiting?.[name] ?? null);
+		});
+	}
+
 	news({ id, rev, status }) {
 		if ((this.#seen.get(id) ?? 0) >= rev) return false;
 		this.#seen.delete(id);
@@ -250,7 +260,6 @@ class Known {
 		return true;
 	}
 
-	/** Once a second: the present becomes past. */
 	sample(live) {
 		for (const [name, values] of Object.entries(this.past)) {
 			values.shift();
@@ -266,7 +275,6 @@ class Known {
 
 // == Charts
 
-/** The path of a line through `values`, `null` being a gap. */
 function linePath(values, width, height, top) {
 	let pen = "M";
 	return values.map((value, i) => {
@@ -286,9 +294,9 @@ function sparkline() {
 const WIDTH = 600;
 const HEIGHT = 100;
 
-/** Over the last minutes; the legend gives the present values. */
+/** The legend gives the present values, `note` how late the others are. */
 class Chart {
-	constructor(title, kinds, values, say = count) {
+	constructor(title, kinds, values, note, say = count) {
 		Object.assign(this, { kinds, values, format: say });
 		this.figures = kinds.map(() => h("b"));
 		this.lines = kinds.map((kind) => svg(`path.line.${kind}`));
@@ -296,7 +304,7 @@ class Chart {
 		this.svg = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, svg("path.grid", { d: "M0 .5H600M0 50H600M0 99.5H600" }), this.lines);
 		this.element = h("section.chart", { "aria-label": title },
 			h("header", h("h2", title), h("ul.legend", kinds.map((kind, i) => h(`li.${kind}`, kind, " ", this.figures[i])))),
-			h(".plot", this.top, this.svg), h("footer", h("span", "5 min ago"), h("span", "now")));
+			h(".plot", this.top, this.svg), h("footer", h("span", "15 min ago"), h("span", note), h("span", "now")));
 	}
 
 	draw() {
@@ -313,7 +321,6 @@ class Chart {
 
 const MEAN_S = 5;
 
-/** The mean of each MEAN_S values. */
 function means(values) {
 	return Array.from({ length: values.length / MEAN_S }, (_, i) => {
 		const known = values.slice(i * MEAN_S, (i + 1) * MEAN_S).filter((value) => value !== null);
@@ -323,17 +330,17 @@ function means(values) {
 
 const WAITS_SHOWN = 4;
 
-/** For each task, its waits' median to 95th percentile, on one logarithmic scale. */
+/** On one logarithmic scale. */
 class WaitsChart {
 	#rows = h("ol.waits");
-	#note = h("p.quiet", "No job has started in the last 5 minutes.");
+	#note = h("p.quiet");
 	element = h("section.chart", { "aria-label": "Wait before start" },
 		h("header", h("h2", "Wait before start"), h("ul.legend", h("li.p50", "p50"), h("li.p95", "p95"))), this.#rows, this.#note);
 
 	draw(stats) {
 		const ended = (task) => task.completed + task.failed;
 		const tasks = (stats?.tasks ?? []).filter((task) => task.wait_p95_s !== null).sort((a, b) => ended(b) - ended(a)).slice(0, WAITS_SHOWN);
-		this.#note.hidden = tasks.length > 0;
+		say(this.#note, !tasks.length ? "No job has run in the last 5 minutes." : stats.sampled ? `Of the newest ${count(stats.sampled)} ends.` : "");
 		const log = (value) => Math.log10(Math.max(value, 0.001));
 		const least = Math.min(...tasks.map((task) => log(task.wait_p50_s))) - 0.2;
 		const most = Math.max(...tasks.map((task) => log(task.wait_p95_s))) + 0.2;
@@ -368,8 +375,8 @@ class Overview {
 	constructor(known) {
 		this.known = known;
 		this.charts = [
-			new Chart("Waiting by lane", LANES, (lane) => known.past[lane]),
-			new Chart("Finished", ["completed", "failed"], (kind) => means(known.past[kind]), (perS) => `${rate(perS)}/s`),
+			new Chart("Waiting by lane", LANES, (lane) => known.series(lane), "each minute, now each second"),
+			new Chart("Finished", ["completed", "failed"], (kind) => means(known.series(kind)), "each minute counted, then as heard", (perS) => `${rate(perS)}/s`),
 		];
 		this.element = h(".overview",
 			h("dl.figures", { "aria-label": "The queue now" }, LANES.map((lane, i) => this.#cell(lane, [icon(lane), capital(lane)], this.#sparks[i].element)),
@@ -395,9 +402,9 @@ class Overview {
 		if (!depths) return Object.keys(this.#figures).forEach((name) => this.#say(name, "–", ""));
 		for (const lane of LANES) {
 			const forecast = stats?.forecast.find((one) => one.lane === lane);
-			const title = forecast?.low_s != null && `90 % between ${duration(forecast.low_s)} and ${forecast.high_s === null ? "never" : duration(forecast.high_s)}`;
+			const range = forecast?.low_s != null && `${duration(forecast.low_s)} to ${duration(forecast.high_s)}`;
 			const drain = forecast?.drain_s;
-			this.#say(lane, count(depths[lane]), !depths[lane] ? "empty" : drain === undefined ? "waiting" : drain === null ? "not draining" : `clear in ${duration(drain)}`, { title });
+			this.#say(lane, count(depths[lane]), !depths[lane] ? "empty" : drain === undefined ? "waiting" : drain === null ? "not draining" : `est. clear in ${duration(drain)} (${range})`, { title: range && `90 % in ${range}` });
 		}
 		const ended = stats ? stats.completed + stats.failed : 0;
 		this.#say("throughput", stats ? `${rate(stats.throughput_per_s)}/s` : "–", stats ? `${count(stats.completed)} in ${duration(stats.window_s)}` : "");
@@ -418,7 +425,7 @@ class Overview {
 	}
 
 	tick() {
-		LANES.forEach((lane, i) => this.#sparks[i].draw(this.known.past[lane].slice(-120)));
+		LANES.forEach((lane, i) => this.#sparks[i].draw(this.known.series(lane).slice(-120)));
 		this.charts.forEach((chart) => chart.draw());
 		this.#waits.draw(this.known.stats);
 		this.#tellBeats();
@@ -434,12 +441,11 @@ function paintStatus(cell, job) {
 		cell.replaceChildren(icon(job.status), cell.label);
 		set(cell, "data-status", job.status);
 	}
-	const stopping = job.status === "running" && job.cancel_requested;
-	const share = job.status === "running" && job.progress !== null ? ` ${Math.round(job.progress * 100)} %` : "";
-	say(cell.label, stopping ? "Stopping" : capital(job.status) + share);
+	const running = job.status === "running";
+	const share = running && job.progress !== null ? ` ${Math.round(job.progress * 100)} %` : "";
+	say(cell.label, !running ? capital(job.status) : job.cancel_requested ? "Stopping" : job.started_at || share ? `Running${share}` : `Claimed ${duration(between(job.claimed_at, now()))} ago`);
 }
 
-/** The job in one line: its error, what it reports, when it is due, its result. */
 function outcome(job) {
 	if (job.error && job.status !== "completed") return `${job.error.type}: ${job.error.message}`;
 	if (job.status === "running") return job.progress_message;
@@ -447,6 +453,7 @@ function outcome(job) {
 	return job.result == null ? "" : JSON.stringify(job.result).slice(0, 200);
 }
 
+const text = (of) => (cell, job) => say(cell, of(job));
 const COLUMNS = {
 	status: ["Status", paintStatus],
 	outcome: ["Outcome", (cell, job) => {
@@ -454,25 +461,27 @@ const COLUMNS = {
 		set(cell, "data-bad", job.error && job.status !== "completed");
 	}],
 	priority: ["Priority", (cell, job) => cell.said ?? (cell.said = job.priority, cell.append(icon(job.priority), h("span", capital(job.priority))))],
-	created: ["Created", (cell, job) => say(cell, clock(createdAt(job)))],
-	died: ["Failed", (cell, job) => say(cell, moment(job.ended_at))],
-	wait: ["Wait", (cell, job) => say(cell, duration(waited(job)))],
-	run: ["Run", (cell, job) => say(cell, duration(ran(job)))],
-	attempts: ["Tries", (cell, job) => say(cell, job.token ? `${job.token}/${job.max_attempts}` : "–")],
-	worker: ["Worker", (cell, job) => say(cell, job.worker ?? "–")],
+	created: ["Created", text((job) => clock(createdAt(job)))],
+	died: ["Failed", text((job) => moment(job.ended_at))],
+	wait: ["Wait", text((job) => duration(waited(job)))],
+	run: ["Run", text((job) => duration(ran(job)))],
+	attempts: ["Attempt", (cell, job) => {
+		say(cell, job.token ? triedOf(job) : "–");
+		set(cell, "title", job.token > 0 && `attempt ${triedOf(job)} failures`);
+	}],
+	worker: ["Worker", text((job) => job.worker ?? "–")],
 };
 
-/** Rows by the job's id, newest first; a row keeps its element, and so its focus. */
+/** Newest first; a row keeps its element, and so its focus. */
 class JobTable {
 	rows = new Map();
 	chosen = new Set();
 	#dirty = new Set();
 	#tabbable = null;
 
-	/** `open(id)`: a row was opened; `choose()`, if given: another selection. */
 	constructor(label, columns, { open, choose }) {
 		Object.assign(this, { columns, open, choose });
-		this.body = h("tbody", { onkeydown: (e) => this.#move(e), onfocusin: (e) => this.#makeTabbable(this.#rowOf(e)), onclick: (e) => this.#clicked(e) });
+		this.body = h("tbody", { onkeydown: (e) => this.#move(e), onfocusin: (e) => this.#aim(this.#rowOf(e)), onclick: (e) => this.#clicked(e) });
 		const heads = columns.map((key) => h(`th.${key}`, { scope: "col" }, COLUMNS[key][0]));
 		heads.splice(1, 0, h("th.task", { scope: "col" }, "Task"));
 		this.all = h("input", { type: "checkbox", "aria-label": "Select all on this page", onchange: () => this.chooseAll(this.all.checked) });
@@ -484,7 +493,6 @@ class JobTable {
 		return this.body.contains(this.body.getRootNode().activeElement) ? this.body.getRootNode().activeElement : null;
 	}
 
-	/** Whether somebody points at a row or works in it. */
 	get held() {
 		return this.focused !== null || this.body.matches(":hover");
 	}
@@ -496,7 +504,7 @@ class JobTable {
 	put(job) {
 		const row = this.rows.get(job.id);
 		if (!row) this.#insert(job);
-		else if (job.rev >= row.job.rev) this.patch(job.id, () => job);
+		else if (job.rev >= row.job.rev) this.patch(job.id, (was) => renewed(job, was));
 	}
 
 	patch(id, change) {
@@ -512,14 +520,13 @@ class JobTable {
 		this.rows.delete(id);
 		this.#dirty.delete(row);
 		if (this.chosen.delete(id)) this.#chosenChanged();
-		if (this.#tabbable === row) this.#makeTabbable(this.rows.values().next().value);
+		if (this.#tabbable === row) this.#aim(this.rows.values().next().value);
 	}
 
 	clear() {
 		for (const id of [...this.rows.keys()]) this.remove(id);
 	}
 
-	/** These jobs and no others; the row that has the focus stays. */
 	replace(jobs) {
 		const wanted = new Set(jobs.map((job) => job.id));
 		for (const [id, { tr }] of this.rows) if (!wanted.has(id) && !tr.contains(this.focused)) this.remove(id);
@@ -535,11 +542,10 @@ class JobTable {
 		if (box) tr.prepend(h("td.choose", box));
 		const row = { job, tr, cells, opener, box };
 		this.rows.set(job.id, row);
-		// New jobs come on top: the place is nearly always the first one looked at.
 		let next = this.body.firstElementChild;
 		while (next && next.dataset.id > job.id) next = next.nextElementSibling;
 		this.body.insertBefore(tr, next);
-		if (!this.#tabbable) this.#makeTabbable(row);
+		if (!this.#tabbable) this.#aim(row);
 		this.#dirty.add(row);
 	}
 
@@ -549,7 +555,7 @@ class JobTable {
 	}
 
 	tick() {
-		for (const { job, cells } of this.rows.values()) if (job.status === "running" && cells.run) COLUMNS.run[1](cells.run, job);
+		for (const { job, cells } of this.rows.values()) if (job.status === "running" && cells.run) ["status", "run"].forEach((key) => COLUMNS[key][1](cells[key], job));
 	}
 
 	mark(open) {
@@ -564,7 +570,7 @@ class JobTable {
 		return this.rows.get(event.target.closest("tr").dataset.id);
 	}
 
-	#makeTabbable(row = null) {
+	#aim(row = null) {
 		if (this.#tabbable) this.#tabbable.opener.tabIndex = -1;
 		this.#tabbable = row;
 		if (row) row.opener.tabIndex = 0;
@@ -617,7 +623,6 @@ class Listing {
 	#refreshed = 0;
 	#fresh = new Map();
 
-	/** `filters` name those that are offered; `always` hold besides. */
 	constructor(board, operation, table, { filters, always = {}, empty }) {
 		Object.assign(this, { board, operation, table, always, empty });
 		const reload = () => this.reload();
@@ -648,6 +653,11 @@ class Listing {
 		return this.#cursors.length === 0;
 	}
 
+	/** A task of a shown job that has waited for more than a moment, and that nobody serves. */
+	get unserved() {
+		return [...this.table.rows.values()].find(({ job }) => job.status === "pending" && Date.now() - createdAt(job) > 5000 && this.board.known.unserved(job.task))?.job.task;
+	}
+
 	get #still() {
 		return this.table.held || this.board.scrolled;
 	}
@@ -672,7 +682,7 @@ class Listing {
 		return this.load();
 	}
 
-	/** The present page. A later request makes the answer of an earlier one void. */
+	/** A later request makes the answer of an earlier one void. */
 	async load() {
 		const asked = (this.#loading = ++this.#asked);
 		const cursor = this.#cursors.at(-1);
@@ -722,7 +732,7 @@ class Listing {
 		return this.first && this.#matches(job) && (this.table.rows.size < Number(this.size.value) || job.id > this.table.lowest);
 	}
 
-	heardProgress(news) {
+	report(news) {
 		this.table.patch(news.id, (job) => progressed(job, news));
 	}
 
@@ -731,7 +741,7 @@ class Listing {
 		this.update();
 	}
 
-	/** Puts in what has come; where that would move a row in use, it is only announced. */
+	/** What would move a row in use is only announced. */
 	update() {
 		const { table } = this;
 		if (!this.#still) {
@@ -755,7 +765,6 @@ class Listing {
 		this.note.replaceChildren(h("strong", title), detail);
 	}
 
-	/** Events say little, none that a job has begun: the records follow. */
 	tick() {
 		this.table.tick();
 		const waiting = [...this.table.rows.values()].some(({ job }) => job.status === "pending" || job.status === "running");
@@ -771,7 +780,6 @@ function jobsView(board) {
 	});
 }
 
-/** Dead letters, and how they are requeued: chosen, counted, confirmed. */
 class DeadLetters extends Listing {
 	constructor(board) {
 		const table = new JobTable("Dead letters", ["status", "outcome", "priority", "died", "attempts", "worker"], { open: (id) => board.openJob(id), choose: () => this.#offer() });
@@ -783,7 +791,6 @@ class DeadLetters extends Listing {
 		this.tools.after(this.bulk);
 	}
 
-	/** What was counted before is of other filters. */
 	reload() {
 		this.#offer();
 		return super.reload();
@@ -834,7 +841,7 @@ class DeadLetters extends Listing {
 
 class Workers {
 	#body = h("tbody");
-	#note = h(".note", h("strong", "No worker is alive."), "Jobs are accepted, and wait. Start one: dtqkit worker APP");
+	#note = h(".note", h("strong", "No worker is alive."), "Jobs wait. Start one: dtqkit worker APP");
 	element = h(".listing", h("table.workers", { "aria-label": "Workers" },
 		h("thead", h("tr", ["Worker", "Last beat", "Slots busy", "Lanes", "Completed", "Failed", "Up", "Host", "Version"].map((label) => h("th", { scope: "col" }, label)))), this.#body), this.#note);
 
@@ -860,9 +867,8 @@ class Workers {
 	}
 }
 
-/** A capacity panel goes into the board's element with slot="capacity". */
 const capacity = () => ({ element: h(".listing", h("slot", { name: "capacity" }, h(".note", h("strong", "How many workers will be enough?"),
-	"The capacity model answers: dtqkit plan --jobs-per-day …, or capacity.explore(…) in a notebook."))) });
+	"Ask dtqkit plan --jobs-per-day …, or capacity.explore(…) in a notebook."))) });
 
 // == The panel on the right: a job
 
@@ -894,12 +900,13 @@ class JobPanel {
 		this.bar = h("progress", { max: 1, "aria-label": "Progress" });
 		this.progress = h(".progress", { hidden: true }, this.bar, h("span"));
 		this.error = h(".error", { hidden: true }, h("b"), h("p"));
+		this.warning = h("p.warning", { role: "status" });
 		this.facts = h("dl.facts");
 		this.attempts = h("ol.attempts");
 		this.history = h("section", { hidden: true }, h("h3", "Attempts"), this.attempts);
 		const { Traceback, Payload, Result, Log } = this.#parts;
 		this.element = h(".job", h("header", this.title, h("p.line", this.status, h("code", id))), h(".actions", this.cancel, this.requeue),
-			this.problem, this.progress, this.error, Traceback.element, this.facts, Payload.element, Result.element, this.history, Log.element);
+			this.problem, this.warning, this.progress, this.error, Traceback.element, this.facts, Payload.element, Result.element, this.history, Log.element);
 		this.load();
 	}
 
@@ -909,7 +916,7 @@ class JobPanel {
 		this.#asked = Date.now();
 		try {
 			const [job, log] = await Promise.all(["get", "log"].map((operation) => this.board.request(operation, { id: this.id })));
-			if (!this.job || job.rev >= this.job.rev) this.take(whole(job));
+			if (!this.job || job.rev >= this.job.rev) this.take(renewed(whole(job), this.job));
 			this.#parts.Log.say(log.lines.join("\n"));
 		} catch (error) {
 			if (!this.job) say(this.problem, error.message);
@@ -926,7 +933,7 @@ class JobPanel {
 		this.#loadSoon();
 	}
 
-	heardProgress(news) {
+	report(news) {
 		if (news.id !== this.id || !this.job) return;
 		this.take(progressed(this.job, news));
 		this.#loadSoon();
@@ -939,7 +946,6 @@ class JobPanel {
 		const share = job.progress === null ? null : `${Math.round(job.progress * 100)} %`;
 		this.job = job;
 		say(this.title, job.task);
-		paintStatus(this.status, job);
 		this.cancel.hidden = over || job.status === "failed";
 		this.cancel.disabled = job.cancel_requested;
 		this.requeue.hidden = job.status !== "failed";
@@ -960,10 +966,12 @@ class JobPanel {
 
 	#sayFacts() {
 		const { job } = this;
+		paintStatus(this.status, job);
+		say(this.warning, WAITING.includes(job.status) && this.board.known.unserved(job.task) ? `No live worker serves the task ${job.task}: the job waits until one starts.` : "");
 		const facts = Object.entries({
 			Priority: capital(job.priority), Worker: job.worker, Created: clock(createdAt(job)), Due: job.status === "scheduled" && moment(job.due_at),
-			Started: job.started_at && moment(job.started_at), Ended: job.ended_at && moment(job.ended_at), Waited: waited(job) !== null && duration(waited(job)),
-			Ran: ran(job) !== null && duration(ran(job)), Tries: job.token > 0 && `${job.token}; ${job.max_attempts} failures allowed`, "Time limit": duration(job.timeout_s),
+			...(job.token > 0 && { Claimed: moment(claimed(job)), Started: moment(job.started_at), Waited: duration(waited(job)), Ran: duration(ran(job)), Attempt: `${triedOf(job)} failures` }),
+			Ended: job.ended_at && moment(job.ended_at), "Time limit": duration(job.timeout_s),
 			Tags: job.tags.join(", "), "Idempotency key": job.idempotency_key,
 		}).filter(([, text]) => text);
 		fill(this.facts, facts, () => h("div", h("dt"), h("dd")), (pair, fact) => fact.forEach((text, i) => say(pair.children[i], text)));
@@ -971,10 +979,12 @@ class JobPanel {
 
 	#sayAttempts(attempts) {
 		this.history.hidden = attempts.length < 2 && !attempts[0]?.error;
-		fill(this.attempts, attempts, () => h("li", h("p"), h("details", h("summary"), pre("Traceback of this attempt"))), (row, { number, worker, ending, error, started_at, run_ms }) => {
-			const [line, details] = row.children;
-			set(line, "data-ending", ending ?? "running");
-			say(line, `${number}. ${ending ?? "running"} on ${worker}, ${moment(started_at)}${run_ms == null ? "" : `, ${duration(run_ms / 1000)}`}`);
+		fill(this.attempts, attempts, () => h("li", h("p"), h("p.quiet"), h("details", h("summary"), pre("Traceback of this attempt"))), (row, attempt) => {
+			const [line, times, details] = row.children;
+			const { number, worker, ending, error } = attempt;
+			set(line, "data-ending", ending);
+			say(line, `${number}. ${ending} on ${worker}`);
+			say(times, `claimed ${moment(claimed(attempt))}, waited ${duration(waited(attempt))}, ran ${duration(ran(attempt))}`);
 			details.hidden = !error;
 			say(details.firstChild, error ? `${error.type}: ${error.message}` : "");
 			say(details.lastChild, error?.traceback || "No traceback was kept.");
@@ -991,7 +1001,7 @@ class JobPanel {
 	}
 
 	tick() {
-		if (this.job?.status === "running") this.#sayFacts();
+		if (this.job && !this.job.ended_at) this.#sayFacts();
 		if (this.job?.status === "pending") this.#loadSoon();
 	}
 
@@ -1004,19 +1014,16 @@ class JobPanel {
 
 class FieldError extends Error {}
 
-/** The schema behind references and behind "or null". */
 function resolve(schema, root) {
 	while (schema.$ref) schema = { ...root.$defs[schema.$ref.split("/").pop()], ...schema, $ref: undefined };
 	const ways = schema.anyOf?.filter((way) => way.type !== "null") ?? [];
 	if (ways.length !== 1) return schema;
 	const way = resolve(ways[0], root);
-	// A box is ticked or not; this may be neither.
 	return { ...way, ...schema, anyOf: undefined, ...(way.type === "boolean" && { type: undefined, enum: [true, false] }) };
 }
 
 const DATES = { date: "date", "date-time": "datetime-local", time: "time" };
 
-/** How a value is asked for: its element, `put` and `read` it (undefined: none). */
 function control(schema) {
 	if (schema.enum) {
 		const node = h("select", h("option", { value: "" }, "–"), schema.enum.map((value, i) => h("option", { value: i }, String(value))));
@@ -1132,7 +1139,7 @@ class SubmitPanel {
 		this.more.replaceChildren(...this.#options.map((field) => field.element));
 	}
 
-	/** What the fields say, by name; throws the first FieldError once all were told. */
+	/** Throws the first FieldError once all are shown. */
 	#values(fields) {
 		const values = {};
 		let wrong = null;
@@ -1170,7 +1177,6 @@ class SubmitPanel {
 		(this.element.querySelector("[aria-invalid]") ?? this.submit).focus();
 	}
 
-	/** Puts what the server says at the field that its path begins with. */
 	#refused(error) {
 		const rest = [];
 		for (const { path = "$", detail = error.message } of error.errors?.length ? error.errors : [{}]) {
@@ -1239,7 +1245,7 @@ class Board {
 		this.main = h("main", this.scroller, this.side);
 		this.toast = h(".toast", { role: "status" });
 		this.element = h(".board", { tabindex: "-1" }, h("header.bar", h("h1", icon("mark"), "dtqkit"), this.light, this.submit), this.banner, this.main, this.#buildPrompt(), this.toast);
-		// Whether what stands above a listing has left the view, without asking for a layout.
+		// Whether it has left the view, without a layout.
 		this.observer = new IntersectionObserver(([{ isIntersecting, boundingClientRect, rootBounds }]) => (this.scrolled = !isIntersecting && boundingClientRect.top < rootBounds.top), { root: this.scroller });
 		this.observer.observe(this.edge);
 	}
@@ -1290,11 +1296,11 @@ class Board {
 		this.known.take(message);
 		if (message.type === "snapshot") this.#restart(message.jobs.map(whole));
 		else message.jobs?.forEach((event) => this.#hear(event));
-		for (const progress of message.progress ?? []) [...this.listings, this.panel].forEach((part) => part?.heardProgress?.(progress));
+		for (const progress of message.progress ?? []) [...this.listings, this.panel].forEach((part) => part?.report?.(progress));
 		this.#paintSoon();
 	}
 
-	/** Events may have been lost: what is shown is asked for again. */
+	/** Events may have been lost. */
 	#restart(jobs) {
 		const [listing] = this.listings;
 		if (listing.first && !Object.keys(listing.filters).length) jobs.forEach((job) => listing.table.put(job));
@@ -1331,10 +1337,10 @@ class Board {
 		this.#paintSoon();
 	}
 
-	/** The light in the bar, and the banner with what has happened and what will. */
 	#reflect() {
 		const { state, retryAt = 0, at } = this.state;
 		const { redis, mongodb } = this.known.health ?? {};
+		const lone = this.known.workers.length && this.listings[0].unserved;
 		const inS = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
 		const lost = this.#lostAt ? `Connection lost at ${clock(this.#lostAt)}. This is what was known then.` : "The queue cannot be reached.";
 		const [fact, next = ""] =
@@ -1342,7 +1348,8 @@ class Board {
 			: state === "saved" ? [`As it was${at ? ` on ${dayAndTime.format(at)}` : ""}.`, "Run the cell to go live."]
 			: state !== "live" ? []
 			: mongodb === "down" ? ["MongoDB is away.", "Jobs are refused until it is back."]
-			: redis === "down" ? ["Redis is away.", "Jobs are accepted, and run when it is back."] : [];
+			: redis === "down" ? ["Redis is away.", "Jobs are accepted, and run when it is back."]
+			: lone ? [`No live worker serves the task ${lone}.`, "Its jobs wait until one starts."] : [];
 		set(this.light, "data-state", state);
 		say(this.light.lastChild, STATES[state]);
 		this.banner.hidden = !fact;
@@ -1354,7 +1361,6 @@ class Board {
 
 	// -- painting
 
-	/** At most five times a second. */
 	#paintSoon() {
 		this.#painting ||= setTimeout(() => requestAnimationFrame(() => {
 			this.#painting = 0;
@@ -1375,7 +1381,7 @@ class Board {
 	async #ask() {
 		const ask = (operation) => this.source.request(operation).catch(() => this.known[operation]);
 		const [stats, health] = await Promise.all([ask("stats"), ask("health"), this.known.tasks.length || this.loadTasks()]);
-		Object.assign(this.known, { stats, health });
+		Object.assign(this.known, { stats, health, asked: Date.now() });
 		this.#reflect();
 		this.#paintSoon();
 	}
@@ -1387,7 +1393,7 @@ class Board {
 
 	// -- what somebody does
 
-	/** Does `operation`; undefined after a failure, which has been told. */
+	/** Undefined after a failure, which was shown. */
 	async act(operation, params, fail = (message) => this.announce(message)) {
 		try {
 			return await this.source.request(operation, params);
@@ -1461,7 +1467,7 @@ function followTheme(el) {
 	return () => observer.disconnect();
 }
 
-/** Draws the board into `el`, styled by `css`. Returns what takes it away. */
+/** Returns what takes the board away. */
 export function mount(el, source, { css = "" } = {}) {
 	const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
 	const sheet = new CSSStyleSheet();
@@ -1476,7 +1482,7 @@ export function mount(el, source, { css = "" } = {}) {
 	};
 }
 
-/** anywidget calls `render` for each view; the trait `css` is the text of board.css. */
+/** For anywidget. */
 export default {
 	render({ model, el }) {
 		return mount(el.appendChild(document.createElement("div")), modelSource(model), { css: model.get("css") });

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from bson import ObjectId
 
 from dtqkit import control
 from dtqkit.broker import Broker
@@ -27,7 +26,8 @@ from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
-from dtqkit.direct.stats import stats
+from dtqkit.direct.shared import Shared
+from dtqkit.direct.stats import stats, totals
 from dtqkit.direct.submit import Submitter
 from dtqkit.errors import (
     DtqError,
@@ -43,7 +43,8 @@ from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapsho
 from dtqkit.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.documents import Document, new_id, object_id, to_job
+from dtqkit.store.packing import pack
 from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
 from dtqkit.values import Json
 
@@ -71,6 +72,8 @@ class DirectControl:
         self._follower = Follower(self._broker)
         self._known = KnownTasks(self._store)
         self._lookups = Lookups(self.get_many)
+        self._stats: Shared[control.Stats] = Shared(good_for=4.0)
+        self._totals: Shared[control.Totals] = Shared()
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health: tuple[float, control.Health] | None = None
@@ -143,9 +146,9 @@ class DirectControl:
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
         doc: Document = {
-            "_id": ObjectId(),
+            "_id": new_id(now),
             "task": submission.task,
-            "payload": payload,
+            "payload": pack(payload),
             "priority": submission.priority or options.priority,
             "status": "pending",
             "max_attempts": submission.max_attempts or options.max_attempts,
@@ -267,9 +270,13 @@ class DirectControl:
         return listing.history(self._store, self._open, query)
 
     async def stats(self, query: control.StatsQuery) -> control.Stats:
-        """Counted from the record; see `direct.stats` for what is looked at."""
+        """Counted from the record, at the time of asking; see `direct.stats` for what is looked at."""
         depths = await self.depths()
-        return await stats(self._store, depths, query.window_s)
+        return await self._stats.get(query.window_s, lambda: stats(self._store, depths, query.window_s))
+
+    async def totals(self) -> control.Totals:
+        await self._open()
+        return await self._totals.get(None, lambda: totals(self._store))
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
         return self._follower.subscribe(callback)

@@ -1,95 +1,83 @@
-"""What the last minutes looked like, from the record, and what they mean for what waits."""
+"""What the last minutes looked like, from the record, and what they mean for what waits.
+
+Counts are exact. Waits, runs and the forecast are those of the newest ends, as many as SAMPLE; where more have ended,
+the answer says so.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from datetime import datetime, timedelta
+from collections import Counter
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from dtqkit.control import Forecast, Stats, TaskStats
+from dtqkit.control import Forecast, Stats, TaskStats, Total, Totals
+from dtqkit.direct.counts import Window, total, window
 from dtqkit.events import Depths
-from dtqkit.forecast import forecast, percentile
+from dtqkit.forecast import MIN_ENDS, forecast, percentile
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.store import Store
+from dtqkit.store.minutes import What, summed
 
-#: Newest jobs of a lane and status that are looked at. When more have ended in the window, the rates are those of the
-#: latest ones, and the counts are extended from them.
+#: Newest ends that are looked at.
 SAMPLE: Final = 5_000
+#: The same for one lane, when it is hardly among those.
+_LANE_SAMPLE: Final = 200
 
 
-class _Ends(msgspec.Struct):
-    """Ends of one lane and status: by task, times in ms from the begin of the window."""
+class Ends(msgspec.Struct):
+    """The newest jobs that completed or failed in a window, by task and priority; times in ms from its begin."""
 
-    tasks: list[dict[str, Any]]
-
-    @property
-    def ends_ms(self) -> list[float]:
-        return sorted(end for task in self.tasks for end in task["ends"])
+    groups: list[dict[str, Any]]
 
     @property
     def count(self) -> int:
-        return sum(len(task["ends"]) for task in self.tasks)
+        return sum(len(group["ends"]) for group in self.groups)
+
+    def of(self, lane: Priority) -> Ends:
+        return Ends([group for group in self.groups if group["_id"]["priority"] == lane])
+
+    @property
+    def ends_ms(self) -> list[float]:
+        return sorted(end for group in self.groups for end in group["ends"])
+
+    @property
+    def first_start_ms(self) -> float:
+        starts = [group["first_start"] for group in self.groups if group["first_start"] is not None]
+        return max(0.0, min(starts, default=0.0))
+
+    def times_s(self, task: str, name: str) -> list[float]:
+        """`waits` or `runs`, in ascending order; what never ran has none."""
+        found = (t for group in self.groups if group["_id"]["task"] == task for t in group[name])
+        return sorted(max(0.0, t) / 1000 for t in found if t is not None)
 
 
 async def stats(store: Store, depths: Depths, window_s: float) -> Stats:
-    """Throughput, waits and runs of what ended in the last `window_s` seconds; a forecast for each lane."""
-    since = store.now() - timedelta(seconds=window_s)
-    lanes: list[Priority] = list(PRIORITIES)
-    completed, failed = await asyncio.gather(
-        _all(store, "completed", lanes, since), _all(store, "failed", lanes, since)
-    )
-    factors: dict[Priority, float] = {lane: _factor(completed[lane], window_s) for lane in lanes}
-    n_completed = sum(round(completed[lane].count * factors[lane]) for lane in lanes)
-    n_failed = sum(failed[lane].count for lane in lanes)
+    """Counts, waits and runs of the last `window_s` seconds; a forecast for each lane."""
+    seen = await window(store, window_s)
+    ends = Ends(await store.jobs.ended(seen.since, SAMPLE))
+    counts = summed(seen.counts)
+    ended = counts["completed"] + counts["failed"]
+    lanes = await asyncio.gather(*(_forecast(store, lane, depths, seen, ends) for lane in PRIORITIES))
     return Stats(
+        at=seen.until,
         window_s=window_s,
-        completed=n_completed,
-        failed=n_failed,
-        throughput_per_s=(n_completed + n_failed) / window_s,
-        tasks=_by_task(completed, failed, factors),
-        forecast=tuple(_forecast(lane, depths, completed[lane], failed[lane], window_s) for lane in lanes),
+        **counts,
+        throughput_per_s=ended / window_s,
+        tasks=tuple(_task_stats(task, seen, ends) for task in sorted({task for _, _, task in seen.counts})),
+        sampled=ends.count if ends.count >= SAMPLE and ended > ends.count else None,
+        forecast=tuple(lanes),
+        minutes=seen.minutes,
     )
 
 
-async def _all(store: Store, status: str, lanes: list[Priority], since: datetime) -> dict[Priority, _Ends]:
-    found = await asyncio.gather(*(store.jobs.ended(status, lane, since, SAMPLE) for lane in lanes))
-    return {lane: _Ends(tasks) for lane, tasks in zip(lanes, found, strict=True)}
-
-
-def _factor(ends: _Ends, window_s: float) -> float:
-    """By how much more have ended than were looked at; 1 when all were."""
-    if ends.count < SAMPLE:
-        return 1.0
-    seen_s = window_s - ends.ends_ms[0] / 1000
-    return window_s / max(seen_s, 0.001)
-
-
-def _by_task(
-    completed: dict[Priority, _Ends], failed: dict[Priority, _Ends], factors: dict[Priority, float]
-) -> tuple[TaskStats, ...]:
-    counts: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    waits: defaultdict[str, list[float]] = defaultdict(list)
-    runs: defaultdict[str, list[float]] = defaultdict(list)
-    for lane, ends in completed.items():
-        for task in ends.tasks:
-            counts[task["_id"]][0] += len(task["ends"]) * factors[lane]
-            waits[task["_id"]] += [max(0.0, wait) / 1000 for wait in task["waits"] if wait is not None]
-            runs[task["_id"]] += [run / 1000 for run in task["runs"] if run is not None]
-    for ends in failed.values():
-        for task in ends.tasks:
-            counts[task["_id"]][1] += len(task["ends"])
-            runs[task["_id"]] += [run / 1000 for run in task["runs"] if run is not None]
-    return tuple(_task_stats(name, counts[name], sorted(waits[name]), sorted(runs[name])) for name in sorted(counts))
-
-
-def _task_stats(name: str, counts: list[float], waits: list[float], runs: list[float]) -> TaskStats:
+def _task_stats(name: str, seen: Window, ends: Ends) -> TaskStats:
+    waits, runs = ends.times_s(name, "waits"), ends.times_s(name, "runs")
     return TaskStats(
         task=name,
-        completed=round(counts[0]),
-        failed=round(counts[1]),
+        **summed(Counter({key: n for key, n in seen.counts.items() if key[2] == name})),
         wait_p50_s=percentile(waits, 0.5),
         wait_p95_s=percentile(waits, 0.95),
         run_p50_s=percentile(runs, 0.5),
@@ -97,13 +85,43 @@ def _task_stats(name: str, counts: list[float], waits: list[float], runs: list[f
     )
 
 
-def _forecast(lane: Priority, depths: Depths, completed: _Ends, failed: _Ends, window_s: float) -> Forecast:
+async def _forecast(store: Store, lane: Priority, depths: Depths, seen: Window, ends: Ends) -> Forecast:
     """By the rate since the lane was first seen busy in the window: an idle time before says nothing of its speed."""
-    ends_ms = sorted(completed.ends_ms + failed.ends_ms)
-    starts = [
-        task["first_start"] for ends in (completed, failed) for task in ends.tasks if task["first_start"] is not None
-    ]
-    begin_s = max(0.0, min(starts, default=0.0) / 1000)
-    if completed.count >= SAMPLE:
-        begin_s = max(begin_s, ends_ms[0] / 1000)
-    return forecast(lane, getattr(depths, lane), [end / 1000 - begin_s for end in ends_ms], window_s - begin_s)
+    waiting: int = getattr(depths, lane)
+    of_lane = ends.of(lane)
+    all_looked_at = ends.count < SAMPLE
+    if waiting and not all_looked_at and of_lane.count < MIN_ENDS:
+        of_lane = Ends(await store.jobs.ended(seen.since, _LANE_SAMPLE, lane=lane))
+        all_looked_at = of_lane.count < _LANE_SAMPLE
+    ends_ms = of_lane.ends_ms
+    begin_ms = of_lane.first_start_ms
+    if not all_looked_at and ends_ms:
+        begin_ms = max(begin_ms, ends_ms[0])
+    span_s = (_ms(seen.until, seen.since) - begin_ms) / 1000
+    return forecast(lane, waiting, [(end - begin_ms) / 1000 for end in ends_ms], span_s)
+
+
+def _ms(until: datetime, since: datetime) -> float:
+    return (until - since).total_seconds() * 1000
+
+
+async def totals(store: Store) -> Totals:
+    """Of each task and priority, since the record began."""
+    at, counts = await total(store)
+    rows: dict[tuple[str, Priority], Counter[What]] = {}
+    for (what, priority, task), n in counts.items():
+        rows.setdefault((task, priority), Counter())[what] += n
+    return Totals(
+        at=at,
+        totals=tuple(
+            Total(
+                task=task,
+                priority=priority,
+                submitted=row["submitted"],
+                completed=row["completed"],
+                failed=row["failed"],
+                cancelled=row["cancelled"],
+            )
+            for (task, priority), row in sorted(rows.items())
+        ),
+    )

@@ -124,8 +124,9 @@ class Submitter:
         for _ in range(_TRIES):
             first = await self._store.jobs.by_key(doc["task"], key)
             if first is not None:
-                if first["payload"] == doc["payload"]:
-                    return to_job(first)
+                known = to_job(first)
+                if known.payload == to_job(doc).payload:
+                    return known
                 return IdempotencyConflict(
                     f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
                     "which has another payload"

@@ -15,6 +15,7 @@ from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
+from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.reap import LIMIT, Reaper
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
@@ -44,6 +45,7 @@ class Leader:
         self._reaper = Reaper(broker, store, rng)
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
+        self._minutes = MinuteRounds(store, settings.retention_days)
         self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
@@ -150,6 +152,7 @@ class Leader:
             before = self._store.now() - timedelta(days=self._settings.retention_days)
             self._rounds.did("expire", await self._store.jobs.expire(before))
             self._next_expiry = now + _EXPIRE_S
+        await self._minutes.run()
         if self._rounds.changed:
             await self._broker.note_rounds(self._rounds.encode())
 

@@ -18,6 +18,7 @@ from bson import ObjectId
 
 from dtqkit.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
 from dtqkit.lifecycle import Change
+from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[dict[str, Any]]
@@ -33,6 +34,10 @@ def to_job(doc: Document) -> Job:
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
     fields.pop("claim", None)
+    fields["payload"] = unpack(doc["payload"])
+    if "result" in doc:
+        fields["result"] = unpack(doc["result"])
+    fields.pop("failed_at", None)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
     if log := doc.get("log"):
@@ -53,6 +58,13 @@ def to_job(doc: Document) -> Job:
         return Job(**fields)
     except TypeError:
         return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
+
+
+def new_id(now: datetime) -> ObjectId:
+    """An id for a job that is created `now`: its time is MongoDB's, whatever this machine's clock says."""
+    made = ObjectId()
+    seconds = int(now.timestamp()).to_bytes(4, "big")
+    return made if made.binary[:4] == seconds else ObjectId(seconds + made.binary[4:])
 
 
 def object_id(job_id: str) -> ObjectId:
@@ -84,13 +96,50 @@ def held(ids: list[ObjectId], claim: ObjectId) -> Document:
     return {"_id": {"$in": ids}, "claim": claim, "status": "running"}
 
 
+# -- expressions
+
+
+def last_attempt() -> Document:
+    """{queued_at, started_at} of a job that is over: the start is null when its last attempt never ran.
+
+    Documents of before have `started_at`, which was the claim, where there is `claimed_at` and `start_ms` now. What
+    did not complete has its last attempt in `earlier`: its own fields are those of the attempt that never came.
+    """
+    own = {
+        "queued_at": {"$ifNull": ["$queued_at", "$created_at"]},
+        "started_at": _start("$claimed_at", "$start_ms", "$started_at"),
+        "run_ms": "$run_ms",
+    }
+    earlier = {
+        "$let": {
+            "vars": {"a": {"$arrayElemAt": ["$earlier", -1]}},
+            "in": {
+                "queued_at": "$$a.queued_at",
+                "started_at": {"$ifNull": ["$$a.started_at", _start("$$a.claimed_at", "$$a.start_ms", None)]},
+                "run_ms": "$$a.run_ms",
+            },
+        }
+    }
+    return {
+        "$let": {
+            "vars": {"last": {"$cond": [{"$eq": ["$status", "completed"]}, own, earlier]}},
+            "in": {
+                "queued_at": "$$last.queued_at",
+                "started_at": {"$cond": [{"$gt": ["$$last.run_ms", None]}, "$$last.started_at", None]},
+            },
+        }
+    }
+
+
+def _start(claimed_at: str, start_ms: str, before: str | None) -> Document:
+    return {"$ifNull": [{"$add": [claimed_at, {"$ifNull": [start_ms, 0]}]}, before]}
+
+
 # -- changes
 
 _CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
 #: Of a worker of before, `started_at`.
 _CLAIMED_AT: Final = {"$ifNull": ["$claimed_at", "$started_at"]}
-#: When the attempt began, in pipelines and aggregates.
-STARTED_AT: Final = {"$add": [_CLAIMED_AT, {"$ifNull": ["$start_ms", 0]}]}
 
 
 def _ms(seconds: float) -> int:
@@ -125,7 +174,7 @@ def renewing(lease_s: float) -> Pipeline:
 
 def completing(change: Change) -> Document:
     """The settle of a success. It needs nothing of the document, so that equal ones can share a write."""
-    fields: Document = {"status": "completed", "result": change.result, "run_ms": change.run_ms}
+    fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
         fields["start_ms"] = change.start_ms
     return {
@@ -229,6 +278,12 @@ _OF_LIFE: Final = (
 )
 
 
+#: A requeued job did fail, then: counts look for it.
+_FAILED_AT: Final[Document] = {
+    "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
+}
+
+
 def requeueing() -> Pipeline:
     """Run a failed job anew, as a person asks: all counts start anew."""
     fields: Document = {
@@ -238,6 +293,7 @@ def requeueing() -> Pipeline:
         "recoveries": 0,
         "queued_at": "$$NOW",
         "rev": {"$add": ["$rev", 1]},
+        "failed_at": _FAILED_AT,
     }
     return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
 
@@ -254,5 +310,6 @@ def recovering(delay_s: float) -> Pipeline:
         "due_at": due,
         "queued_at": due,
         "rev": {"$add": ["$rev", 1]},
+        "failed_at": _FAILED_AT,
     }
     return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]

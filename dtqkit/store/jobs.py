@@ -11,7 +11,7 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, WriteConcernError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
@@ -31,6 +31,8 @@ AT_ONCE: Final = 500
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
+#: MongoDB's code for a hint that names no index.
+_BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
 BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
@@ -258,22 +260,31 @@ class Jobs:
     ) -> list[Document] | None:
         """Newest first, by the index `by`; without logs and earlier attempts unless `heavy`. None when it would take
         longer."""
-        projection = {"log": 0} if heavy else _NO_HEAVY
+        projection: Document = {"log": 0} if heavy else {**_NO_HEAVY}
         with told(self._where):
-            cursor = self._jobs.find(query, projection, hint=by).sort("_id", DESCENDING).limit(limit)
             try:
-                return await cursor.max_time_ms(max_ms).to_list()
+                return await self._newest(query, projection, limit, max_ms, by)
             except ExecutionTimeout:
                 return None
 
     async def matching(self, query: Document, limit: int, max_ms: int, *, by: str) -> list[ObjectId] | None:
         """The newest ids that match, by the index `by`. None when it would take longer."""
         with told(self._where):
-            cursor = self._jobs.find(query, {"_id": 1}, hint=by).sort("_id", DESCENDING).limit(limit)
             try:
-                return [doc["_id"] async for doc in cursor.max_time_ms(max_ms)]
+                return [doc["_id"] for doc in await self._newest(query, {"_id": 1}, limit, max_ms, by)]
             except ExecutionTimeout:
                 return None
+
+    async def _newest(
+        self, query: Document, projection: Document, limit: int, max_ms: int, by: str | None
+    ) -> list[Document]:
+        cursor = self._jobs.find(query, projection, hint=by).sort("_id", DESCENDING).limit(limit).max_time_ms(max_ms)
+        try:
+            return await cursor.to_list()
+        except OperationFailure as error:
+            if by is None or error.code != _BAD_HINT:
+                raise
+            return await self._newest(query, projection, limit, max_ms, None)  # the index is still being built
 
     async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
         """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
@@ -282,24 +293,26 @@ class Jobs:
             found = await self._jobs.find(query, {"_id": 1}).sort("_id", DESCENDING).skip(n).limit(1).to_list()
         return found[0]["_id"] if found else None
 
-    async def ended(self, status: str, priority: str, since: datetime, limit: int) -> list[Document]:
-        """Of the newest `limit` jobs of a lane, those that ended since, by task: ms of ends (from then), waits, runs.
+    async def ended(self, since: datetime, limit: int, *, lane: str | None = None) -> list[Document]:
+        """The newest `limit` jobs that completed or failed since then, by task and priority.
 
-        A failed job's wait is not among them: its record has the next attempt's.
+        Ends and starts in ms from `since`, waits and runs in ms; of what never ran, there is no start, wait or run.
         """
-        wait: Any = {"$subtract": [documents.STARTED_AT, {"$ifNull": ["$queued_at", "$created_at"]}]}
+        query: Document = {"ended_at": {"$gte": since}, "status": {"$in": ["completed", "failed"]}}
+        if lane is not None:
+            query["priority"] = lane
         pipeline: list[Document] = [
-            {"$match": {"status": status, "priority": priority}},
-            {"$sort": {"_id": -1}},
+            {"$match": query},
+            {"$sort": {"ended_at": -1}},
             {"$limit": limit},
-            {"$match": {"ended_at": {"$gte": since}}},
+            {"$set": {"last": documents.last_attempt()}},
             {
                 "$group": {
-                    "_id": "$task",
+                    "_id": {"task": "$task", "priority": "$priority"},
                     "ends": {"$push": {"$subtract": ["$ended_at", since]}},
-                    "waits": {"$push": wait if status == "completed" else None},
+                    "waits": {"$push": {"$subtract": ["$last.started_at", "$last.queued_at"]}},
                     "runs": {"$push": "$run_ms"},
-                    "first_start": {"$min": {"$subtract": [documents.STARTED_AT, since]}},
+                    "first_start": {"$min": {"$subtract": ["$last.started_at", since]}},
                 }
             },
         ]

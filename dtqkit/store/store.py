@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import pymongo
+from pymongo import IndexModel
+from pymongo.errors import PyMongoError
 
+from dtqkit.ending import end
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import connect, told
 from dtqkit.store.clock import Clock
 from dtqkit.store.deadletter import DeadLetters
-from dtqkit.store.indexes import JOBS, SCHEMA_VERSION
+from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missing
 from dtqkit.store.jobs import Jobs
+from dtqkit.store.minutes import Minutes
+
+log = logging.getLogger("dtqkit.store")
 
 #: How long connecting may take, in seconds.
 OPEN_S: Final = 3.0
 #: How long an answer to a ping may take, in seconds.
 PING_S: Final = 1.5
+#: Pause before the indexes of a large collection are asked for again, in seconds.
+_AGAIN_S: Final = 30.0
 
 
 class Store:
@@ -30,21 +40,41 @@ class Store:
         self._database = self._client[settings.database_name]
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
+        self.minutes: Final = Minutes(self._database["minutes"], self._database["jobs"], self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
         self._clock = Clock()
+        self._building: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect, compare clocks, and make the indexes when they are not there yet."""
+        """Connect, compare clocks, and make the indexes that are missing: of many jobs, in the background."""
         with told(self._where), pymongo.timeout(OPEN_S):
             before = self._clock.read()
             hello: dict[str, Any] = await self._client.admin.command("hello")
             theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
             self._clock.set(theirs, (before, self._clock.read()))
-            configuration = self._database["configuration"]
-            schema = await configuration.find_one({"_id": "schema"})
-            if schema is None or schema.get("version", 0) < SCHEMA_VERSION:
-                await self._database["jobs"].create_indexes(list(JOBS))
-                await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
+            jobs = self._database["jobs"]
+            if indexes := await missing(jobs):
+                if await is_small(jobs):
+                    await create(jobs, indexes)
+                    await self._note_schema()
+                elif self._building is None or self._building.done():
+                    self._building = asyncio.create_task(self._build(indexes), name="build indexes")
+
+    async def _build(self, indexes: list[IndexModel]) -> None:
+        """Until they are there; nobody waits for it."""
+        built = False
+        while not built:
+            try:
+                await build(self._database["jobs"], indexes)
+                await self._note_schema()
+                built = True
+            except PyMongoError as error:
+                log.warning("the indexes are not built yet, and are asked for again: %s", str(error)[:300])
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _note_schema(self) -> None:
+        configuration = self._database["configuration"]
+        await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
     async def ping(self) -> None:
         # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
@@ -56,4 +86,6 @@ class Store:
         return self._clock.now()
 
     async def close(self) -> None:
+        if self._building is not None:
+            await end(self._building)
         await self._client.close()

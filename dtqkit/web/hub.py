@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ import msgspec
 from dtqkit.control import Control
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, Depths, Heartbeat, JobEvent, Line, ProgressEvent
-from dtqkit.messages import EventsMessage, LineMessage, Rates
+from dtqkit.messages import EventsMessage, LineMessage
 from dtqkit.web.wire import plain
 
 log = logging.getLogger("dtqkit.web")
@@ -28,8 +28,6 @@ LOOK_S: Final = 1.0
 MAX_CHANGED: Final = 2_000
 #: Jobs whose last revision is remembered.
 _REMEMBERED: Final = 20_000
-#: Seconds that the rates are taken over.
-_RATE_S: Final = 60
 
 _encoder = msgspec.json.Encoder()
 
@@ -61,12 +59,10 @@ class Hub:
         self._jobs: dict[str, JobEvent] = {}
         self._progress: dict[str, ProgressEvent] = {}
         self._sent_rev: OrderedDict[str, int] = OrderedDict()
-        self._ends: deque[tuple[float, int, int]] = deque()
         self._news = asyncio.Event()
         self._wanted = asyncio.Event()
         self._watched = asyncio.Event()
         self._up = False
-        self._started_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -105,10 +101,7 @@ class Hub:
             else:
                 self._tell(lambda _: _encoder.encode(LineMessage(up=False)))
             return
-        completed = failed = 0
         for event in batch.jobs:
-            completed += event.status == "completed"
-            failed += event.status == "failed"
             known = self._jobs.get(event.id)
             if event.rev > (known.rev if known else self._sent_rev.get(event.id, 0)):
                 self._jobs[event.id] = event
@@ -116,28 +109,13 @@ class Hub:
             known_news = self._progress.get(news.id)
             if known_news is None or news.token >= known_news.token:
                 self._progress[news.id] = news
-        if completed or failed:
-            self._ends.append((asyncio.get_running_loop().time(), completed, failed))
         if self._jobs or self._progress:
             self._news.set()
-
-    def rates(self) -> Rates:
-        """Over the last minute, or since this server began to hear."""
-        now = asyncio.get_running_loop().time()
-        while self._ends and self._ends[0][0] < now - _RATE_S:
-            self._ends.popleft()
-        window_s = max(1.0, min(float(_RATE_S), now - (self._started_at or now)))
-        return Rates(
-            completed_per_s=round(sum(c for _, c, _ in self._ends) / window_s, 3),
-            failed_per_s=round(sum(f for _, _, f in self._ends) / window_s, 3),
-            window_s=round(window_s, 1),
-        )
 
     # -- sending
 
     async def run(self) -> None:
         """Send for as long as this runs; whatever breaks a part of it, breaks it."""
-        self._started_at = asyncio.get_running_loop().time()
         unsubscribe = self._control.subscribe(self.heard)
         try:
             async with asyncio.TaskGroup() as group:
@@ -202,7 +180,7 @@ class Hub:
                 self._wanted.set()
                 await asyncio.sleep(LOOK_S)
                 continue
-            text = _encoder.encode({"type": "snapshot", **plain(snapshot), "rates": self.rates()})
+            text = _encoder.encode({"type": "snapshot", **plain(snapshot)})
             for client in waiting & self._clients:
                 client.restart(text)
                 if not self._up:
@@ -221,6 +199,6 @@ class Hub:
                 workers = tuple(await self._control.workers())
             if (depths, workers) != told:
                 told = (depths, workers)
-                text = _encoder.encode(EventsMessage(depths=depths, workers=workers, rates=self.rates()))
+                text = _encoder.encode(EventsMessage(depths=depths, workers=workers))
                 self._tell(lambda _, text=text: text)
             await asyncio.sleep(LOOK_S)

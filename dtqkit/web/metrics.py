@@ -1,15 +1,23 @@
-"""Prometheus: counters and histograms from the events, gauges from a look at the queue when they are asked for."""
+"""Prometheus: counters and gauges from a look at the queue when they are asked for, histograms from the events.
+
+The counters are those of the record: the same at every server, and they go on after a restart. A histogram is of what
+one server process has heard since it started, which may miss some; its label `server` keeps those of several apart.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from dtqkit._version import VERSION
-from dtqkit.control import Control, Health
+from dtqkit.control import Control, Health, Total
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line
 from dtqkit.jobs import PRIORITIES
@@ -25,27 +33,38 @@ MAX_TASKS: Final = 200
 OTHER: Final = "(other)"
 
 
+class _Counted(Collector):
+    """Counters of the record, as they were last asked for."""
+
+    totals: tuple[Total, ...] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "dtqkit_jobs",
+            "Jobs that have reached a status, counted from the record; pending: all that were submitted. A job that "
+            "failed and was requeued may end again.",
+            labels=("task", "priority", "status"),
+        )
+        for one in self.totals:
+            counts = {"completed": one.completed, "failed": one.failed, "cancelled": one.cancelled}
+            for status, n in {"pending": one.submitted, **counts}.items():
+                family.add_metric((one.task, one.priority, status), n)
+        yield family
+
+
 class Metrics:
-    """Of one server process: each hears all events, so each has the whole count since it began."""
+    """Of one server process."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._tasks: set[str] = set()
         self._looked_at = float("-inf")
         registry = self.registry = CollectorRegistry()
-        self._changes = Counter(
-            "dtqkit_jobs", "Changes of jobs that were heard of.", ("task", "priority", "status"), registry=registry
-        )
-        self._waits = Histogram(
-            "dtqkit_job_wait_seconds", "Time in the queue.", ("task", "priority"), buckets=BUCKETS, registry=registry
-        )
-        self._runs = Histogram(
-            "dtqkit_job_run_seconds",
-            "Time that attempts ran.",
-            ("task", "priority"),
-            buckets=BUCKETS,
-            registry=registry,
-        )
+        self._counted = _Counted()
+        registry.register(self._counted)
+        self._server = f"{socket.gethostname()}:{os.getpid()}"
+        self._waits = self._heard("dtqkit_heard_job_wait_seconds", "Time in the queue")
+        self._runs = self._heard("dtqkit_heard_job_run_seconds", "Time that attempts ran")
         self._depth = Gauge("dtqkit_lane_depth", "Jobs that wait in a lane.", ("priority",), registry=registry)
         self._scheduled = Gauge("dtqkit_scheduled", "Jobs that are not yet due.", registry=registry)
         self._running = Gauge("dtqkit_running", "Jobs that run.", registry=registry)
@@ -55,6 +74,10 @@ class Metrics:
         self._store = Gauge("dtqkit_store_up", "Whether a store answers.", ("store",), registry=registry)
         self._clients = Gauge("dtqkit_stream_clients", "Clients of the stream.", registry=registry)
         Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
+
+    def _heard(self, name: str, what: str) -> Histogram:
+        text = f"{what}, of the ends that this server process has heard since it started; some may be missing."
+        return Histogram(name, text, ("task", "priority", "server"), buckets=BUCKETS, registry=self.registry)
 
     def heard(self, batch: Batch | Line) -> None:
         if isinstance(batch, Batch):
@@ -68,18 +91,19 @@ class Metrics:
                 task = OTHER
             else:
                 self._tasks.add(task)
-        self._changes.labels(task, event.priority, event.status).inc()
         if event.wait_ms is not None:
-            self._waits.labels(task, event.priority).observe(event.wait_ms / 1000)
+            self._waits.labels(task, event.priority, self._server).observe(event.wait_ms / 1000)
         if event.run_ms is not None and event.status != "running":
-            self._runs.labels(task, event.priority).observe(event.run_ms / 1000)
+            self._runs.labels(task, event.priority, self._server).observe(event.run_ms / 1000)
 
     async def text(self, health: Health, clients: int) -> bytes:
-        """The exposition, with gauges that are at most FRESH_S old."""
+        """The exposition: counters as they are now, gauges that are at most FRESH_S old."""
         now = asyncio.get_running_loop().time()
         self._clients.set(clients)
         self._store.labels("redis").set(health.redis == "up")
         self._store.labels("mongodb").set(health.mongodb == "up")
+        if (totals := await _unless_away(self._control.totals)) is not None:
+            self._counted.totals = totals.totals
         if now - self._looked_at > FRESH_S:
             self._looked_at = now
             await self._look()

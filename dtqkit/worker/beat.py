@@ -1,4 +1,7 @@
-"""The beat: a thread of its own says every `heartbeat_s` that the worker lives, whatever its tasks do to its loop."""
+"""The beat: a thread of its own says every `heartbeat_s` that the worker lives, whatever its tasks do to its loop.
+
+The thread cannot run while a task holds the GIL: then the guardian, a process, beats in its place.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from dtqkit.broker.keys import Keys
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Depths, Heartbeat, encode_heartbeat
 from dtqkit.settings import Settings
+from dtqkit.worker.guardian import guardian
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -54,6 +58,7 @@ class Beat:
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
+        self._worker = name
         self._thread = threading.Thread(target=self._run, name=f"dtqkit-beat-{name}", daemon=True)
         self._thread.start()
 
@@ -65,6 +70,7 @@ class Beat:
         interval_s = self._settings.heartbeat_s
         client = connect_blocking(self._settings.redis_url, answer_s=max(0.2, min(5.0, interval_s)))
         beat = client.register_script(script("beat"))
+        self._constant = {"url": self._settings.redis_url, "interval_s": interval_s, "script": script("beat")}
         depths: Depths | None = None
         last: float | None = None
         down = False
@@ -92,24 +98,19 @@ class Beat:
                 self._stop.wait(max(0.0, started + interval_s - time.monotonic()))
         finally:
             client.close()
+            guardian.forget(self._worker)
 
     def _once(self, beat: Callable[..., Sequence[Any]], depths: Depths | None, *, with_tasks: bool) -> Pulse:
         mine = msgspec.structs.replace(self._compose(), depths=depths)
-        text = encode_heartbeat(mine)
+        text = encode_heartbeat(mine).decode()
         keys = self._keys
-        _, led, lanes, stop, scores = beat(
-            keys=[keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, *keys.lanes()],
-            args=[
-                mine.id,
-                int(_HASH_BEATS * self._settings.heartbeat_s * 1000),
-                keys.heartbeats,
-                text,
-                int(self._settings.lock_s * 1000),
-                "beat",
-                text,
-                *(("tasks", msgspec.json.encode(tuple(self._tasks()))) if with_tasks else ()),
-            ],
-        )
+        used = [keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, *keys.lanes()]
+        expires_ms = int(_HASH_BEATS * self._settings.heartbeat_s * 1000)
+        args = [mine.id, expires_ms, keys.heartbeats, text, int(self._settings.lock_s * 1000), "beat", text]
+        # Before the beat: Redis may take its time to answer, and that is no held GIL.
+        guardian.has_beaten(mine.id, self._constant, used, args)
+        named = ("tasks", msgspec.json.encode(tuple(self._tasks()))) if with_tasks else ()
+        _, led, lanes, stop, scores = beat(keys=used, args=[*args, *named])
         high, medium, low = lanes
         return Pulse(
             bool(led),

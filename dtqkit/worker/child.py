@@ -54,7 +54,7 @@ class Child:
         errors = self._tasks.warm(setup)
         # A module may have installed handlers of its own.
         self._interrupter.install()
-        code = source.hashes(source.modules_of(setup.app, setup.refs))
+        code = source.hashes(source.modules_of(setup.app, setup.tasks.values()))
         self._surroundings = Surroundings()
         self._streams.finish()
         self._send(wire.Ready(self._pid, errors, code))
@@ -152,7 +152,7 @@ class _Attempt:
     def run(self, tasks: Tasks, interrupter: Interrupter) -> None:
         order = self._order
         try:
-            task = tasks.get(order.ref)
+            task = tasks.get(order.task, order.ref)
             arguments = task.decode_payload(order.payload)
         except BaseException as error:
             self.error = _not_begun(error)

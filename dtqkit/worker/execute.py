@@ -69,10 +69,13 @@ class Executor:
     def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
         job = attempt.job
         task = self._registry.get(job.task)
-        if task.is_async:
+        where = self._registry.runs_as(task)
+        if where == "coroutine":
             return self._coroutine(task, attempt)
-        if task.ref is not None and task.defaults.isolation != "thread":
-            order = wire.Run(task.ref, job.payload, job.id, job.task, job.token, job.worker or "", self._max_result)
+        if where == "process":
+            order = wire.Run(
+                task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result
+            )
             return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waiting)
         return self._thread(task, attempt)
 

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
-from dtqkit.errors import UnknownTask
-from dtqkit.tasks import Task
+from dtqkit.errors import TaskDefinitionError
+from dtqkit.tasks import Task, TaskRegistry, find_task
 from dtqkit.worker.wire import Setup
 
 Attach: TypeAlias = Callable[[Task[..., Any]], None]
@@ -19,44 +19,56 @@ _LINES: Final = 12
 
 
 class Tasks:
-    """The tasks of this process by their refs, imported when first needed."""
+    """The tasks of this process by name, imported when first needed."""
 
     def __init__(self, attach: Attach) -> None:
         #: Called with each task of the worker's once it is loaded.
         self._attach = attach
         self._found: dict[str, Task[..., Any]] = {}
+        self._of_app: TaskRegistry | None = None
 
-    def get(self, ref: str) -> Task[..., Any]:
-        """Raises UnknownTask, or whatever importing its module raises."""
-        if ref not in self._found:
-            module, _, qualname = ref.partition(":")
-            found: Any = importlib.import_module(module)
-            for part in qualname.split("."):
-                found = getattr(found, part)
-            if not isinstance(found, Task):
-                raise UnknownTask(ref)
-            task = self._found[ref] = cast("Task[..., Any]", found)
-            self._attach(task)
-        return self._found[ref]
+    def get(self, name: str, ref: str) -> Task[..., Any]:
+        """From the APP, by name, else from where `ref` leads to.
+
+        Raises UnknownTask, or whatever importing its module raises.
+        """
+        if name not in self._found:
+            task = self._of_app.find(name) if self._of_app is not None else None
+            if task is None and not ref:
+                raise TaskDefinitionError(
+                    f"{name}: no child process can import it: put it in a module, at its top level"
+                )
+            self._found[name] = find_task(ref, name) if task is None else task
+            self._attach(self._found[name])
+        return self._found[name]
 
     def warm(self, setup: Setup) -> dict[str, str]:
         """Import the APP as the worker did, then the tasks' modules: what could not be imported, and why."""
         errors: dict[str, str] = {}
         if setup.app is not None:
             try:
-                importlib.import_module(setup.app.partition(":")[0])
+                self._of_app = _registry_of(setup.app)
             except BaseException as error:
                 return {setup.app: _last_lines(error)}
-        for ref in setup.refs:
+        for name, ref in setup.tasks.items():
             try:
-                self.get(ref)
+                self.get(name, ref)
             except BaseException as error:
-                errors[ref] = _last_lines(error)
+                errors[name] = _last_lines(error)
         for ref in setup.known:
             found = _loaded(ref)
             if isinstance(found, Task):
                 self._attach(cast("Task[..., Any]", found))
         return errors
+
+
+def _registry_of(app: str) -> TaskRegistry:
+    """The registry of the queue that `package.module:queue` names."""
+    module, _, path = app.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return cast(TaskRegistry, found.registry)
 
 
 def _loaded(ref: str) -> Any:

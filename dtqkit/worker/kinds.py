@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from dtqkit.tasks import Task, TaskRegistry
+from dtqkit.tasks import TaskRegistry
 from dtqkit.worker.slots import Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("loop", "process")
-
-
-def _kind(task: Task[..., Any]) -> Kind:
-    process = not task.is_async and task.ref is not None and task.defaults.isolation != "thread"
-    return "process" if process else "loop"
 
 
 class Kinds:
@@ -34,8 +29,8 @@ class Kinds:
         self._seen = seen
         self._of = {}
         for task in self._registry:
-            if task.name not in seen[1] and task.ref not in seen[1]:
-                self._of[task.name] = _kind(task)
+            if task.name not in seen[1]:
+                self._of[task.name] = "process" if self._registry.runs_as(task) == "process" else "loop"
         self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
 
     def of(self, task: str) -> Kind | None:

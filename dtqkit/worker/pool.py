@@ -89,7 +89,7 @@ class Pool:
 
     @property
     def unusable(self) -> Mapping[str, str]:
-        """Refs of tasks that the newest child could not import, and why."""
+        """Tasks that the newest child could not import, by name, and why."""
         return self._unusable
 
     def lend(self, extra: int) -> None:
@@ -129,9 +129,9 @@ class Pool:
         else:
             wanted = min(room, max(1, min(len(self._busy), os.cpu_count() or 1)))
         setup = self._setup()
-        if not setup.refs:
+        if not setup.tasks:
             return
-        modules = source.modules_of(setup.app, setup.refs)
+        modules = source.modules_of(setup.app, setup.tasks.values())
         self._code = source.hashes(modules, self._code) | self._code
         for _ in range(wanted):
             self._launching += 1
@@ -176,7 +176,7 @@ class Pool:
             return
         self._unusable = child.errors = dict(ready.errors)
         if ready.errors:
-            texts = (f"{ref}:\n{why}" for ref, why in ready.errors.items())
+            texts = (f"task {name}:\n{why}" for name, why in ready.errors.items())
             self._failed("a child process could not import " + "\n".join(texts))
         else:
             self._pause_s, self._told = 0.0, ""

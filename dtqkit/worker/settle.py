@@ -20,6 +20,7 @@ from dtqkit.lifecycle import Change, Failure, Outcome, decide
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.worker.claim import Claimed
+from dtqkit.worker.joblog import JobLog, wait_ms
 from dtqkit.worker.trail import Trail
 
 log = logging.getLogger("dtqkit.worker")
@@ -51,11 +52,13 @@ class Settler:
         *,
         settled: Callable[[list[Claimed]], None],
         rng: random.Random,
+        log_jobs: bool = False,
     ) -> None:
         self._broker = broker
         self._store = store
         self._settled = settled
         self._rng = rng
+        self._job_log = JobLog(enabled=log_jobs)
         self._ends: list[End] = []
         self._arrived = asyncio.Event()
         self._closing = False
@@ -81,6 +84,7 @@ class Settler:
                 batch, self._ends = self._ends[:MAX_BATCH], self._ends[MAX_BATCH:]
                 await self._settle(batch)
             if self._closing:
+                self._job_log.close()
                 return
 
     async def _settle(self, batch: list[End]) -> None:
@@ -90,6 +94,7 @@ class Settler:
         for end in done:
             self.completed += end.change.status == "completed"
             self.failed += end.change.ending in ("failed", "timeout", "crashed")
+            self._job_log.ended(end.claimed.job, end.change)
         if refused:
             log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(refused))
         await self._tell(done)
@@ -159,7 +164,7 @@ def event_of_end(job: Job, change: Change) -> JobEvent:
         task=job.task,
         priority=job.priority,
         worker=job.worker,
-        wait_ms=_wait_ms(job, change.start_ms),
+        wait_ms=wait_ms(job, change),
         run_ms=change.run_ms,
         error=f"{error.type}: {error.message}"[:200] if error else None,
     )
@@ -175,10 +180,3 @@ def start_ms(claimed: Claimed, began: float | None) -> int | None:
         return None
     since_ms = (began - (claimed.sent + claimed.known) / 2) * 1000
     return max(0, int(since_ms // _START_STEP_MS) * _START_STEP_MS)
-
-
-def _wait_ms(job: Job, started_ms: int | None) -> float | None:
-    if job.claimed_at is None or started_ms is None:
-        return None
-    waited = job.claimed_at - (job.queued_at or job.created_at)
-    return max(0.0, waited.total_seconds() * 1000 + started_ms)

@@ -45,7 +45,7 @@ def changed(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
 
 def modules_of(app: str | None, refs: Iterable[str]) -> set[str]:
     """The modules of an APP and of tasks."""
-    return {name.partition(":")[0] for name in (*refs, *([] if app is None else [app]))}
+    return {name.partition(":")[0] for name in (*refs, app or "")} - {""}
 
 
 def _files(roots: Collection[str]) -> Iterator[str]:

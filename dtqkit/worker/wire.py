@@ -19,8 +19,8 @@ class Setup(msgspec.Struct, tag="setup", frozen=True, kw_only=True):
 
     #: `package.module:queue`; None for workers that live in a notebook or script.
     app: str | None
-    #: `module:qualname` of the tasks that run in children.
-    refs: Sequence[str]
+    #: The tasks that run in children: `module:qualname` by name; empty where only the APP's import brings it.
+    tasks: dict[str, str]
     #: The same of every importable task of the worker: those submit to the worker's queue here too.
     known: Sequence[str]
     #: The worker's Settings as builtins. Here and not on the command line, since they hold passwords.
@@ -51,7 +51,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     """The child has imported what it was told to."""
 
     pid: int
-    #: What could not be imported (the APP or a ref), and why.
+    #: What could not be imported (the APP, or a task by name), and why.
     errors: dict[str, str]
     #: Hash of each source file that was loaded, see `source.hashes`.
     code: dict[str, str]

@@ -118,7 +118,7 @@ class Worker:
             awaited=self._awaited,
         )
         self._executor = Executor(registry, self._pool, settings.max_result)
-        self._settler = Settler(broker, store, settled=self._settled, rng=rng)
+        self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._live = Live(broker, self._begun_ones)
         self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
 
@@ -242,7 +242,8 @@ class Worker:
             outcome = Released(None)
         self._lend_slot_of(held, ())
         held.over = True
-        self._proven(claimed.claim)
+        if claimed.job.losses:
+            self._proven(claimed.claim)
         started = attempt.started
         self._slots.ran(held.kind, claimed.claim, begun=started is not None, borrowed=claimed.borrowed)
         if self._slots.lent:
@@ -264,7 +265,7 @@ class Worker:
         known = {ref: task for task in self._registry if (ref := task.ref) is not None}
         return wire.Setup(
             app=self._app,
-            refs=[ref for ref, task in known.items() if not task.is_async and task.defaults.isolation != "thread"],
+            tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
             known=list(known),
             settings=msgspec.to_builtins(self._settings),
             argv=sys.argv,

@@ -9,6 +9,7 @@ import time
 
 from dtqkit import Context, task
 from tests.faults.ledger import write
+from tests.gil import hold_gil as hold
 
 
 @task(backoff_s=0.1)
@@ -51,5 +52,14 @@ async def block(ctx: Context, n: int, ledger: str, seconds: float) -> int:
     """Wedges its worker's loop."""
     write(ledger, "start", ctx)
     time.sleep(seconds)
+    write(ledger, "end", ctx)
+    return ctx.attempt
+
+
+@task
+async def hold_gil(ctx: Context, n: int, ledger: str, seconds: float) -> int:
+    """Stops every thread of its worker's process, the beat's too."""
+    write(ledger, "start", ctx)
+    hold(seconds)
     write(ledger, "end", ctx)
     return ctx.attempt

@@ -136,9 +136,17 @@ def beat_from_the_loop() -> None:
 
     Beat._once = naive
     Worker.run = remembering
+    no_guardian()
 
 
 _loop: list[asyncio.AbstractEventLoop] = []
+
+
+def no_guardian() -> None:
+    """Trap 9: nobody beats for a worker whose beat thread cannot run."""
+    from dtqkit.worker.guardian import guardian
+
+    guardian._refused = True
 
 
 def a_loss_is_a_failure() -> None:
@@ -188,6 +196,7 @@ NAIVE: Final[Mapping[str, Callable[[], None]]] = {
         completion_without_a_fence,
         cancel_read_before,
         beat_from_the_loop,
+        no_guardian,
         a_loss_is_a_failure,
         counts_are_enough,
         no_reconnect,

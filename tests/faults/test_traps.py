@@ -239,6 +239,18 @@ def test_trap_9_a_task_that_blocks_its_worker_is_not_taken_away(world: World, na
     assert ("lost" in world.endings()) == bool(naive)
 
 
+@naive("no_guardian")
+def test_trap_9_a_task_that_holds_the_gil_is_not_taken_away(world: World, naive: str) -> None:
+    slower = {"heartbeat_s": 0.8, "lease_s": 60.0}  # silence is 3.6 s
+    world.start("w2", lanes=["high"], settings=slower)
+    world.wait_for_leader("w2")
+    world.start("w1", naive=naive, lanes=["low"], settings=slower)
+    world.submit(lambda n: jobs.hold_gil.options(priority="low", timeout_s=60).bind(n, world.ledger, 8.0))
+    started(world, 1)
+    wait_until(lambda: len(world.entries("end")) >= 1, timeout_s=60)
+    assert ("lost" in world.endings()) == bool(naive)
+
+
 def test_trap_9_a_loop_that_is_wedged_for_a_lease_loses_its_jobs(world: World) -> None:
     world.start("w1", lanes=["low"])
     world.start("w2", lanes=["high"])

@@ -43,7 +43,14 @@ def test_a_program_whose_queue_is_not_closed_ends(kind: str, queue: TaskQueue) -
         first = "import atexit\natexit.register(lambda: queue.close())\n" if "handler" in kind else ""
         program = PROGRAMS[kind].format(http=http, token=TOKEN)
         done = subprocess.run(
-            [sys.executable, "-c", first + HEAD + program + "print(time.time(), flush=True)\n"],
+            # From 3.12 on, Python warns of every fork of a process with threads.
+            [
+                sys.executable,
+                "-W",
+                "ignore:This process:DeprecationWarning",
+                "-c",
+                first + HEAD + program + "print(time.time(), flush=True)\n",
+            ],
             env=environment(queue.settings),
             cwd=ROOT,
             capture_output=True,

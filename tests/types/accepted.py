@@ -1,6 +1,7 @@
 """The examples of the documentation, with the types that checkers must give them. It is checked, never run."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, assert_type
 
 from dtqkit import AsyncJobHandle, AsyncTaskQueue, Context, Job, JobHandle, JobList, TaskQueue, current_context, task
@@ -40,6 +41,35 @@ async def crawl(ctx: Context, url: str) -> list[str]:
 @task
 def untyped(a, b=2):  # type: ignore[no-untyped-def]
     return a + b
+
+
+def _report(n: int, *, loud: bool = False) -> str:
+    return str(n)
+
+
+class Service:
+    @staticmethod
+    @queue.task
+    def static(n: int) -> int:
+        return n
+
+    def bound(self, n: int) -> int:
+        return n
+
+
+report = queue.task(_report)
+renamed = queue.task(name="report_again", isolation="process")(_report)
+bound = queue.task(Service().bound)
+part = queue.task(name="part")(partial(_report, loud=True))
+
+
+def other_callables() -> None:
+    assert_type(report.submit(3, loud=True), JobHandle[str])
+    assert_type(renamed(3), str)
+    assert_type(Service.static.submit(3), JobHandle[int])
+    assert_type(Service.static(3), int)
+    assert_type(bound.submit(3), JobHandle[int])
+    assert_type(part.submit(3).result(), str)
 
 
 def here() -> None:

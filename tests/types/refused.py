@@ -20,6 +20,12 @@ def build(ctx: Context, n: int) -> int:
     return n
 
 
+def report(n: int) -> str:
+    return str(n)
+
+
+queue.task(report).submit("three")  # refused
+queue.task(name="again")(report).submit(3).result().bit_length()  # refused
 render("three")  # refused
 render.submit("three")  # refused
 render.submit(3, dpi="fine")  # refused

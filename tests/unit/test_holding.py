@@ -15,14 +15,17 @@ from dtqkit.broker import Broker
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
 from dtqkit.worker import fetch
-from dtqkit.worker.fetch import Claimed, Fetcher
+from dtqkit.worker.claim import Claimed, Claimer
+from dtqkit.worker.fetch import Fetcher
+from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Slots
 from dtqkit.worker.worker import Worker
 
 
 def claimed(job: ObjectId) -> Claimed:
     record = Job(id=str(job), task="unknown", payload={}, status="running", token=1, created_at=job.generation_time)
-    return Claimed(job, ObjectId(), record, asyncio.get_running_loop().time())
+    now = asyncio.get_running_loop().time()
+    return Claimed(job, ObjectId(), record, now, now)
 
 
 class Worked:
@@ -61,29 +64,30 @@ class Redis:
         self.asked.append("pop")
 
 
-def full_fetcher(redis: Any, lease_s: float = 6.0) -> tuple[Fetcher, Slots]:
+def full_fetcher(redis: Any, lease_s: float = 6.0) -> tuple[Fetcher, Slots, Claimer]:
     """One slot, and it is taken."""
-    slots = Slots(1)
-    slots.take()
+    slots = Slots(1, ready=lambda: 0)
+    slots.take("loop")
     nobody: Any = None
-    fetcher = Fetcher(
+    claimer = Claimer(
         redis,
         nobody,
-        slots,
         worker="w",
-        lanes=("high",),
         lease_s=lease_s,
         start=nobody,
+        alone=nobody,
         holds=nobody,
         rng=random.Random(1),
     )
-    return fetcher, slots
+    kinds = Kinds(TaskRegistry(), dict)
+    fetcher = Fetcher(redis, nobody, slots, kinds, claimer, lanes=("high",), lease_s=lease_s, awaited=list)
+    return fetcher, slots, claimer
 
 
 def test_a_change_that_frees_no_slot_does_not_pop() -> None:
     async def scenario() -> list[Any]:
         redis = Redis()
-        fetcher, slots = full_fetcher(redis)
+        fetcher, slots, _ = full_fetcher(redis)
         going = asyncio.ensure_future(fetcher._round())
         await turns()
         slots.settled(0)
@@ -98,7 +102,7 @@ def test_a_full_worker_forgets_what_it_has_claimed_and_pops_nothing(monkeypatch:
 
     async def scenario() -> list[Any]:
         redis = Redis()
-        fetcher, _ = full_fetcher(redis)
+        fetcher, *_ = full_fetcher(redis)
         fetcher._claimed = ["high:1"]
         await fetcher._round()
         return redis.asked
@@ -114,10 +118,10 @@ def test_a_full_worker_still_looks_for_claims_that_came_late() -> None:
             nonlocal looked
             looked += 1
 
-        fetcher, _ = full_fetcher(Redis(), lease_s=0.06)
-        fetcher._release_strays = look
+        fetcher, _, claimer = full_fetcher(Redis(), lease_s=0.06)
+        claimer._release_strays = look
         now = asyncio.get_running_loop().time()
-        fetcher._look_at, fetcher._doubtful_until = now + 0.02, now + 0.12
+        claimer._look_at, claimer._doubtful_until = now + 0.02, now + 0.12
         while asyncio.get_running_loop().time() < now + 0.12:
             await fetcher._round()
         return looked

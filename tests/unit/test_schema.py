@@ -8,6 +8,7 @@ import decimal
 import enum
 import inspect
 import json
+import pathlib
 import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Required, TypedDict
@@ -94,6 +95,7 @@ SCALARS: list[Typed] = [
     (datetime.time, st.times()),
     (datetime.timedelta, st.timedeltas()),
     (uuid.UUID, st.uuids()),
+    (pathlib.Path, keys.map(pathlib.Path)),
     (decimal.Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
     (Level, st.sampled_from(Level)),
     (Colour, st.sampled_from(Colour)),
@@ -116,7 +118,7 @@ SCALARS: list[Typed] = [
     (Circle | Box | str | None, shapes | texts | st.none()),
     (Row, st.builds(Row, texts, integers)),
 ]
-HASHABLE: list[Typed] = [SCALARS[i] for i in (0, 1, 2, 3, 6, 10, 12, 13, 25)]
+HASHABLE: list[Typed] = [SCALARS[i] for i in (0, 1, 2, 3, 6, 10, 13, 14, 26)]
 
 
 def containers(inner: Typed) -> list[Typed]:
@@ -127,6 +129,9 @@ def containers(inner: Typed) -> list[Typed]:
         (tuple[kind, ...], st.lists(values, max_size=3).map(tuple)),
         (tuple[kind, int], st.tuples(values, integers)),
         (dict[str, kind], st.dictionaries(keys, values, max_size=3)),
+        (dict[int, kind], st.dictionaries(integers, values, max_size=3)),
+        (dict[Level, kind], st.dictionaries(st.sampled_from(Level), values)),
+        (dict[datetime.date, kind], st.dictionaries(dates, values, max_size=3)),
         (Annotated[dict[str, kind], msgspec.Meta(max_length=2)], st.dictionaries(keys, values, max_size=2)),
         (dict[Annotated[str, msgspec.Meta(max_length=3)], kind], st.dictionaries(keys.map(lambda k: k[:3]), values)),
         (list[dict[str, kind]] | None, st.none() | st.lists(st.dictionaries(keys, values, max_size=2), max_size=2)),

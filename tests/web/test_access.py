@@ -40,6 +40,7 @@ SCOPES = {
     ("GET", "/attempts"): "read",
     ("GET", "/workers"): "read",
     ("GET", "/stats"): "read",
+    ("GET", "/stats/totals"): "read",
     ("GET", "/openapi.json"): "open",
     ("GET", r"/(board\.js|board\.css|page\.js|config\.js|icon\.svg)?"): "open",
     ("GET", "/ws"): "open",  # the hello has the token

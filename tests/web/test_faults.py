@@ -337,8 +337,10 @@ def test_metrics_are_those_of_prometheus(start_server: Start) -> None:
 
             wait_until(lambda: samples().get("dtqkit_jobs_total['add', 'completed', 'high']") == 1)
             found = samples()
-    assert found["dtqkit_job_wait_seconds_count['add', 'high']"] == 1
-    assert found["dtqkit_job_run_seconds_count['add', 'high']"] == 1
+    assert found["dtqkit_jobs_total['add', 'high', 'pending']"] == 1
+    for name in ("wait", "run"):  # of what this very process has heard
+        counted = f"dtqkit_heard_job_{name}_seconds_count['add', 'high'"
+        assert [n for key, n in found.items() if key.startswith(counted)] == [1]
     assert found["dtqkit_store_up['redis']"] == 1
     assert sum(value for name, value in found.items() if name.startswith("dtqkit_workers[")) == 1
 

@@ -77,7 +77,7 @@ def test_hello_brings_a_snapshot_and_then_events(server: Server) -> None:
     async def story(url: str) -> None:
         async with connected(url, READ_TOKEN) as line:
             snapshot = await read(line)
-            assert set(snapshot) == {"type", "depths", "workers", "jobs", "rates"}
+            assert set(snapshot) == {"type", "depths", "workers", "jobs"}
             assert snapshot["type"] == "snapshot"
             job = await asyncio.to_thread(server.post, "/jobs", {"task": "add", "payload": {"a": 1}})
             found = await events_of(line, lambda events: len(events) > 0)

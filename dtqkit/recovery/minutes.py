@@ -1,0 +1,44 @@
+"""Close the minutes: once each, by whoever leads; see `store.minutes`."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from dtqkit.errors import StoreUnavailable
+from dtqkit.store import Store
+from dtqkit.store.minutes import LAG_S, MINUTE, minute_of
+
+log = logging.getLogger("dtqkit.recovery")
+
+#: How often old minutes are deleted; and how long nothing is tried after a count that took too long.
+_EXPIRE: Final = timedelta(hours=1)
+_PAUSE: Final = timedelta(seconds=30)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class MinuteRounds:
+    """`run` may be called as often as one likes: it has something to do once a minute, or while it catches up."""
+
+    def __init__(self, store: Store, retention_days: float) -> None:
+        self._store = store
+        self._retention = timedelta(days=retention_days)
+        self._next = _LONG_AGO
+        self._next_expiry = _LONG_AGO
+        self._put_off = False
+
+    async def run(self) -> None:
+        """One piece of work. It holds nothing else up: what MongoDB does not answer in time is tried later."""
+        now = self._store.now()
+        try:
+            if now >= self._next and not await self._store.minutes.close(now):
+                self._next = minute_of(now - timedelta(seconds=LAG_S)) + MINUTE + timedelta(seconds=LAG_S)
+            if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
+                self._next_expiry = now + _EXPIRE
+            self._put_off = False
+        except StoreUnavailable as error:
+            if not self._put_off:
+                log.warning("counts of the last minutes are late: %s", error)
+            self._put_off = True
+            self._next = max(self._next, now + _PAUSE)

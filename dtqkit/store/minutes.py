@@ -1,0 +1,330 @@
+"""What was submitted and what ended: counted from the jobs, and kept by minute in the collection `minutes`.
+
+A minute is counted once, `LAG_S` after its end, when every write of that minute has been committed; it is closed then,
+and neither a requeue nor the expiry of its jobs changes it. What is not closed yet is counted from the jobs each time.
+So a count is closed minutes plus the rest: the same in every process, and never less than before.
+
+    {_id: minute, counts: [[what, priority, task, n], …], submitted, completed, failed, cancelled, waiting?, running?}
+    {_id: "totals", until: minute, counts}      all closed minutes; their documents may have expired since
+
+A job is submitted at the time of its id (whole seconds), completed and cancelled at its `ended_at`, and failed at that
+or, if it was requeued since, at each time in its `failed_at`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+from bson import ObjectId
+from pymongo import DESCENDING, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
+
+from dtqkit.errors import StoreUnavailable
+from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.store.client import told
+from dtqkit.store.documents import Document, id_at
+
+What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
+WHATS: Final[tuple[What, ...]] = get_args(What)
+#: What, priority, task.
+Counts: TypeAlias = Counter[tuple[What, Priority, str]]
+
+#: Seconds after a minute's end until it is closed: by then what was written in it is committed.
+LAG_S: Final = 20.0
+MINUTE: Final = timedelta(minutes=1)
+#: Tasks with counts of their own; further ones share those of OTHER, so that no document grows without a limit.
+MAX_TASKS: Final = 200
+OTHER: Final = "(other)"
+#: Minutes that are closed at a time, and how long one count may take, in ms.
+_SPAN: Final = 60
+_COUNT_MS: Final = 5_000
+#: Documents that are deleted at a time.
+_PIECE: Final = 1_000
+_TOTALS: Final = "totals"
+_DUPLICATE_KEY: Final = 11_000
+
+
+class Totals(NamedTuple):
+    """All that was counted until then."""
+
+    until: datetime
+    counts: Counts
+    #: `until` as it is stored: nothing happened between the two.
+    stored: datetime
+
+
+class Sample(NamedTuple):
+    """What waited in each lane, and what ran, at some time of a minute."""
+
+    waiting: dict[Priority, int]
+    running: int
+
+
+class Minutes:
+    """Any process may close minutes, and two at once do no harm: they count the same."""
+
+    def __init__(self, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: str) -> None:
+        self._minutes = minutes
+        self._jobs = jobs
+        self._where = where
+        #: Until then there is nothing after the last closed minute.
+        self._empty_until = datetime.min.replace(tzinfo=UTC)
+        #: As this process has written them last; another may have gone on since, which the next write finds out.
+        self._held: Totals | None = None
+        self._span = _SPAN
+        self._sample = Sample(dict.fromkeys(PRIORITIES, 0), 0)
+
+    # -- counting the jobs
+
+    async def count(self, since: datetime, until: datetime | None = None) -> dict[datetime, Counts]:
+        """From the jobs: what happened from `since` until before `until` (None: by now), by minute.
+
+        Raises StoreUnavailable when it takes too long, as it may while the index is still being built.
+        """
+        return _by_minute(await self._look(_counting(self._jobs.name, since, until)))
+
+    async def _look(self, pipeline: list[Document]) -> list[Document]:
+        with told(self._where):
+            try:
+                return await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
+            except ExecutionTimeout:
+                late = f"counting jobs took longer than {_COUNT_MS / 1000:g} s: is the index `ended` still being built?"
+                raise StoreUnavailable("MongoDB", self._where, late) from None
+
+    # -- what is closed
+
+    async def totals(self) -> Totals | None:
+        """None: nothing was ever closed."""
+        with told(self._where):
+            doc = await self._minutes.find_one({"_id": _TOTALS})
+        if doc is None:
+            return None
+        return Totals(max(doc["until"], self._empty_until), _counted(doc["counts"]), doc["until"])
+
+    async def between(self, since: datetime, until: datetime) -> Counts:
+        """The sum of the closed minutes that begin from `since` until before `until`."""
+        pipeline: list[Document] = [
+            {"$match": {"_id": {"$gte": since, "$lt": until}}},
+            {"$unwind": "$counts"},
+            {"$group": {"_id": {"$slice": ["$counts", 3]}, "n": {"$sum": {"$arrayElemAt": ["$counts", 3]}}}},
+        ]
+        with told(self._where):
+            found = await (await self._minutes.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
+        return _counted([*group["_id"], group["n"]] for group in found)
+
+    async def series(self, since: datetime, until: datetime) -> tuple[Sample | None, dict[datetime, Document]]:
+        """The closed minutes from `since` until before `until`, without tasks, and the last sample before them."""
+        with told(self._where):
+            docs = await self._minutes.find({"_id": {"$gte": since, "$lt": until}}, {"counts": 0}).to_list()
+            before = await self._minutes.find_one(
+                {"_id": {"$lt": since, "$gte": since - timedelta(days=7)}, "running": {"$exists": True}},
+                {"counts": 0},
+                sort=[("_id", DESCENDING)],
+                max_time_ms=_COUNT_MS,
+            )
+        return sample_of(before), {doc["_id"]: doc for doc in docs}
+
+    # -- closing
+
+    async def close(self, now: datetime) -> bool:
+        """Close what can be closed, some minutes at a time. Returns whether there is more."""
+        limit = minute_of(now - timedelta(seconds=LAG_S))
+        totals = self._held or await self.totals()
+        begin = max(totals.until, self._empty_until) if totals else await self._next(None)
+        if begin is not None and limit - begin > 2 * MINUTE:  # time in which nothing happened is no work
+            begin = await self._next(begin) or limit
+        if begin is None:
+            return False
+        end = min(limit, begin + self._span * MINUTE)
+        if begin < end:
+            try:
+                counted, sample = await self._count_and_sample(begin, end, now=end == limit)
+            except StoreUnavailable:
+                self._span = max(1, self._span // 4)
+                raise
+            self._span = min(_SPAN, self._span * 2)
+            docs = _documents(counted, end, sample if sample != self._sample else None)
+            if docs or totals is None:
+                self._held = await self._write(docs, totals, begin, end)
+            self._sample = sample or self._sample
+        if totals:  # up to here, all is written, or nothing happened
+            self._empty_until = max(self._empty_until, end)
+        return end < limit
+
+    async def _next(self, since: datetime | None) -> datetime | None:
+        """The first minute from `since` on in which something was submitted or ended; None: none."""
+        from_then: Document = {"$gte": since or datetime.min.replace(tzinfo=UTC)}
+        first: Document = {"_id": {"$gte": id_at(since)}} if since else {}
+        pipelines: list[list[Document]] = [
+            [{"$match": first}, {"$sort": {"_id": 1}}, {"$limit": 1}, {"$project": {"at": {"$toDate": "$_id"}}}],
+            [
+                {"$match": {"ended_at": from_then}},
+                {"$sort": {"ended_at": 1}},
+                {"$limit": 1},
+                {"$set": {"at": "$ended_at"}},
+            ],
+            [
+                {"$match": {"failed_at": {"$elemMatch": from_then}}},
+                {"$unwind": "$failed_at"},
+                {"$match": {"failed_at": from_then}},
+                {"$group": {"_id": None, "at": {"$min": "$failed_at"}}},
+            ],
+        ]
+        found = [doc for pipeline in pipelines for doc in await self._look([*pipeline, {"$project": {"at": 1}}])]
+        return min((minute_of(doc["at"]) for doc in found), default=None)
+
+    async def _count_and_sample(
+        self, begin: datetime, end: datetime, *, now: bool
+    ) -> tuple[dict[datetime, Counts], Sample | None]:
+        """One operation. A sample is taken only for a minute that ended just now."""
+        pipeline = _counting(self._jobs.name, begin, end)
+        if now:
+            waiting = {"status": "pending"}
+            by_lane: Document = {"$group": {"_id": {"lane": "$priority"}, "n": {"$sum": 1}}}
+            running: Document = {"$group": {"_id": {"lane": "running"}, "n": {"$sum": 1}}}
+            for match, group in (waiting, by_lane), ({"status": "running"}, running):
+                pipeline.append({"$unionWith": {"coll": self._jobs.name, "pipeline": [{"$match": match}, group]}})
+        found = await self._look(pipeline)
+        lanes = {group["_id"]["lane"]: group["n"] for group in found if "lane" in group["_id"]}
+        counted = _by_minute(group for group in found if "lane" not in group["_id"])
+        if not now:
+            return counted, None
+        return counted, Sample({lane: lanes.get(lane, 0) for lane in PRIORITIES}, lanes.get("running", 0))
+
+    async def _write(
+        self, docs: list[Document], totals: Totals | None, begin: datetime, end: datetime
+    ) -> Totals | None:
+        """First the minutes, then the totals up to them: whoever is stopped in between is followed by who does both.
+
+        None: another process has gone on meanwhile.
+        """
+        upserts = [UpdateOne({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True) for doc in docs]
+        with told(self._where, writes=True):
+            try:
+                written = (await self._minutes.bulk_write(upserts, ordered=False)).upserted_count if upserts else 0
+            except BulkWriteError as error:
+                if any(e["code"] != _DUPLICATE_KEY for e in error.details["writeErrors"]):
+                    raise
+                written = 0
+            if written < len(docs):  # what stands there already is what counts
+                docs = await self._minutes.find({"_id": {"$gte": begin, "$lt": end}}).sort("_id").to_list()
+            known: Counts = totals.counts if totals else Counter()
+            for doc in docs:
+                known = add(known, _counted(doc["counts"]))
+            new: Document = {"until": end, "counts": _listed(known)}
+            if totals is not None:
+                stored: Document = {"_id": _TOTALS, "until": totals.stored}
+                done = (await self._minutes.update_one(stored, {"$set": new})).matched_count == 1
+                return Totals(end, known, end) if done else None
+            with contextlib.suppress(DuplicateKeyError):
+                await self._minutes.insert_one({"_id": _TOTALS, **new})
+            return None
+
+    async def expire(self, before: datetime) -> int:
+        """Delete minutes that began before then, a piece at a time; returns how many went. The totals stay."""
+        query: Document = {"_id": {"$lt": before}}
+        with told(self._where, writes=True):
+            ids = [doc["_id"] async for doc in self._minutes.find(query, {"_id": 1}).sort("_id").limit(_PIECE)]
+            return (await self._minutes.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
+
+
+def minute_of(when: datetime) -> datetime:
+    return when.replace(second=0, microsecond=0)
+
+
+def sample_of(doc: Mapping[str, Any] | None) -> Sample | None:
+    return Sample(doc["waiting"], doc["running"]) if doc is not None and "running" in doc else None
+
+
+def add(known: Counts, more: Counts) -> Counts:
+    """The sum. Beyond MAX_TASKS tasks, what is new is counted as OTHER; the same, then, wherever it is added."""
+    tasks = {task for _, _, task in known}
+    both = known.copy()
+    for (what, priority, task), n in sorted(more.items(), key=lambda item: item[0][2]):
+        if task not in tasks:
+            if len(tasks) >= MAX_TASKS:
+                both[what, priority, OTHER] += n
+                continue
+            tasks.add(task)
+        both[what, priority, task] += n
+    return both
+
+
+def _counting(jobs: str, since: datetime, until: datetime | None) -> list[Document]:
+    """A pipeline on the jobs: {_id: {at, what, priority, task}, n}."""
+
+    def grouped(at: Any, what: str) -> Document:
+        minute = {"$dateTrunc": {"date": at, "unit": "minute"}}
+        return {
+            "$group": {"_id": {"at": minute, "what": what, "priority": "$priority", "task": "$task"}, "n": {"$sum": 1}}
+        }
+
+    within: Document = {"$gte": since}
+    ids: Document = {"$gte": _id_from(since)}
+    if until is not None:
+        within["$lt"] = until
+        ids["$lt"] = _id_from(until)
+    submitted = [{"$match": {"_id": ids}}, grouped("$_id", "submitted")]
+    requeued = [
+        {"$match": {"failed_at": {"$elemMatch": within}}},
+        {"$unwind": "$failed_at"},
+        {"$match": {"failed_at": within}},
+        grouped("$failed_at", "failed"),
+    ]
+    return [
+        {"$match": {"ended_at": within}},
+        grouped("$ended_at", "$status"),
+        {"$unionWith": {"coll": jobs, "pipeline": submitted}},
+        {"$unionWith": {"coll": jobs, "pipeline": requeued}},
+    ]
+
+
+def _id_from(when: datetime) -> ObjectId:
+    """The smallest id whose time, in whole seconds, is not before `when`."""
+    return id_at(when + timedelta(microseconds=-when.microsecond % 1_000_000))
+
+
+def _by_minute(groups: Iterable[Document]) -> dict[datetime, Counts]:
+    found: dict[datetime, Counts] = {}
+    for group in groups:
+        key = group["_id"]
+        if key.get("what") in WHATS:
+            found.setdefault(key["at"], Counter())[key["what"], key["priority"], key["task"]] += group["n"]
+    return found
+
+
+def _documents(counted: dict[datetime, Counts], end: datetime, sample: Sample | None) -> list[Document]:
+    last = end - MINUTE
+    minutes = {at: add(Counter(), counts) for at, counts in counted.items()}
+    if sample is not None:
+        minutes.setdefault(last, Counter())
+    return [
+        {
+            "_id": at,
+            "counts": _listed(counts),
+            **summed(counts),
+            **(sample._asdict() if sample is not None and at == last else {}),
+        }
+        for at, counts in sorted(minutes.items())
+    ]
+
+
+def summed(counts: Counts) -> dict[What, int]:
+    """Over priorities and tasks."""
+    return {what: sum(n for (w, _, _), n in counts.items() if w == what) for what in WHATS}
+
+
+def _listed(counts: Counts) -> list[list[Any]]:
+    return [[*key, n] for key, n in sorted(counts.items())]
+
+
+def _counted(rows: Iterable[Any]) -> Counts:
+    counts: Counts = Counter()
+    for what, priority, task, n in rows:
+        counts[what, priority, task] += n
+    return counts

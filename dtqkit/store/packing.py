@@ -1,0 +1,46 @@
+"""Payloads and results whose keys MongoDB would not take or the driver not give back: kept as the text of their JSON.
+
+A key that is empty, has a dot or begins with `$` is a field path, an operator or a DBRef to one or the other of
+pipelines, queries, drivers and tools. A value that has such a key anywhere is stored as `{"": text}`, which no other
+value is. All else is stored as it is, and can be queried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+_TEXT: Final = ""
+_type_of: Callable[[Any], type[Any]] = type
+_SCALARS: Final = frozenset({type(None), bool, int, float, str})
+
+
+def pack(value: Any) -> Any:
+    """A JSON value as it is stored."""
+    return {_TEXT: msgspec.json.encode(value).decode()} if _has_odd_key(value) else value
+
+
+def unpack(stored: Any) -> Any:
+    """What was packed."""
+    if _type_of(stored) is dict and len(stored) == 1 and _TEXT in stored:
+        return msgspec.json.decode(cast(str, stored[_TEXT]))
+    return stored
+
+
+def _has_odd_key(value: Any) -> bool:
+    kind = _type_of(value)
+    if kind is dict:
+        if not all(map(str.isidentifier, value)) and any(map(_is_odd, value)):
+            return True
+        parts = value.values()
+    elif kind is list:
+        parts = value
+    else:
+        return False
+    return not _SCALARS.issuperset(map(type, parts)) and any(map(_has_odd_key, parts))
+
+
+def _is_odd(key: str) -> bool:
+    return not key or key[0] == "$" or "." in key

@@ -1,0 +1,108 @@
+"""The worker's log of its jobs: a line for each end, the traceback of a failure, and a sum where they come too fast."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final
+
+from dtqkit.jobs import Job
+from dtqkit.lifecycle import Change
+
+log = logging.getLogger("dtqkit.jobs")
+
+#: Lines in one second, and tracebacks among them; more are summed up.
+LINES: Final = 200
+TRACEBACKS: Final = 20
+#: Characters of a traceback that are shown, from its end; the job's record has all of it.
+MAX_TRACEBACK: Final = 4_000
+MAX_MESSAGE: Final = 300
+
+#: What a terminal would obey, in whatever a task has said.
+_HARMLESS: Final = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
+_WORDS: Final = {
+    "completed": "completed",
+    "failed": "failed",
+    "timeout": "timed out",
+    "crashed": "crashed",
+    "released": "given back",
+    "declined": "given back",
+    "cancelled": "cancelled",
+}
+
+
+class JobLog:
+    """Called with each end that is recorded. Without a handler that somebody set up it is silent, as in a notebook."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._lines = 0
+        self._tracebacks = 0
+        self._more: Counter[str] = Counter()
+        self._second: asyncio.TimerHandle | None = None
+
+    def ended(self, job: Job, change: Change) -> None:
+        """`job` ended in this way."""
+        level = logging.WARNING if change.error is not None else logging.INFO
+        # Not logging.lastResort: what nobody asked for would stand in a notebook's cell.
+        if not self._enabled or not log.isEnabledFor(level) or not log.hasHandlers():
+            return
+        if self._second is None:
+            self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
+        word = _WORDS.get(change.ending, change.ending)
+        if self._lines >= LINES:
+            self._more[word] += 1
+            return
+        self._lines += 1
+        text = _line(job, change, word)
+        if change.error is not None and change.error.traceback and self._tracebacks < TRACEBACKS:
+            self._tracebacks += 1
+            text += f"\n{_tail(change.error.traceback)}"
+        log.log(level, "%s", text.translate(_HARMLESS))
+
+    def close(self) -> None:
+        """Say what has not been said yet."""
+        if self._second is not None:
+            self._second.cancel()
+            self._next_second()
+
+    def _next_second(self) -> None:
+        more, self._more = self._more, Counter()
+        self._lines = self._tracebacks = 0
+        self._second = None
+        if more:
+            log.info("%s in the last second", ", ".join(f"{n:,} more jobs {word}" for word, n in more.items()))
+
+
+def wait_ms(job: Job, change: Change) -> float | None:
+    """Milliseconds from being ready to the first line of the task; None when it never began."""
+    if job.claimed_at is None or change.start_ms is None:
+        return None
+    waited = job.claimed_at - (job.queued_at or job.created_at)
+    return max(0.0, waited.total_seconds() * 1000 + change.start_ms)
+
+
+def _line(job: Job, change: Change, word: str) -> str:
+    ran = f" in {change.run_ms / 1000:.2f} s" if change.run_ms is not None else ""
+    facts = [f"attempt {job.token}"]
+    if (waited_ms := wait_ms(job, change)) is not None:
+        facts.insert(0, f"waited {waited_ms / 1000:.2f} s")
+    text = f"{job.task} {job.id} {word}{ran} ({', '.join(facts)})"
+    if change.error is not None:
+        text += f": {change.error.type}: {(change.error.message.splitlines() or [''])[0][:MAX_MESSAGE]}"
+    if change.ending == "declined":
+        text += f"; listed again in {_seconds(change.delay_s)}"
+    elif change.failures:
+        text += f"; failure {job.failures + change.failures} of {job.max_attempts}, "
+        text += f"again in {_seconds(change.delay_s)}" if change.status == "scheduled" else "not tried again"
+    return text
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+
+
+def _tail(traceback: str) -> str:
+    text = traceback.rstrip()
+    return text if len(text) <= MAX_TRACEBACK else f"… (the job's record has all of it)\n{text[-MAX_TRACEBACK:]}"

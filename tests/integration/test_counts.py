@@ -1,0 +1,383 @@
+"""What is counted, over any window, is what a look at each document would count; closed minutes stay as they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+from bson import ObjectId
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from dtqkit import Settings, TaskQueue
+from dtqkit.control import StatsQuery
+from dtqkit.direct.counts import total, window
+from dtqkit.recovery.minutes import MinuteRounds
+from dtqkit.store import Store
+from dtqkit.store.minutes import LAG_S, MAX_TASKS, MINUTE, OTHER, Counts, add, minute_of, summed
+from tests import sample
+from tests.conftest import Mongo
+from tests.serving import fill
+from tests.wait import wait_until
+from tests.workers import Workers
+
+T = TypeVar("T")
+With = Callable[[Callable[[Store], Coroutine[Any, Any, T]]], T]
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def on_store(settings: Settings) -> With[Any]:
+    """Run a coroutine function on a store that is opened for it."""
+
+    def run(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        async def main() -> T:
+            store = Store(settings)
+            await store.open()
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(main())
+
+    return run
+
+
+_number = iter(range(1, 1 << 24))
+
+
+def job(now: datetime, age_s: float, status: str = "completed", ended_s: float | None = None, **more: Any) -> Document:
+    """A document: created `age_s` before `now`, ended `ended_s` before it."""
+    created = now - timedelta(seconds=age_s)
+    doc: Document = {
+        "_id": ObjectId(int(created.timestamp()).to_bytes(4, "big") + next(_number).to_bytes(8, "big")),
+        "task": "shop",
+        "payload": {},
+        "priority": "medium",
+        "status": status,
+        "created_at": created,
+        "token": 1,
+        "losses": 0,
+        "rev": 3,
+    }
+    if ended_s is not None:
+        doc["ended_at"] = now - timedelta(seconds=ended_s)
+    return doc | more
+
+
+def by_hand(docs: Iterable[Document], since: datetime, until: datetime) -> Counts:
+    counts: Counts = Counter()
+    for doc in docs:
+        key = (doc["priority"], doc["task"])
+        if since <= doc["_id"].generation_time < until:
+            counts["submitted", *key] += 1
+        if "ended_at" in doc and since <= doc["ended_at"] < until:
+            counts[doc["status"], *key] += 1
+        for failed_at in doc.get("failed_at", ()):
+            counts["failed", *key] += since <= failed_at < until
+    return +counts
+
+
+async def close_all(store: Store, now: datetime | None = None) -> None:
+    while await store.minutes.close(now or store.now()):
+        pass
+
+
+ages = st.floats(min_value=0.0, max_value=1_200.0).map(lambda s: round(s, 3))
+ends = st.one_of(
+    st.tuples(st.sampled_from(["completed", "failed", "cancelled"]), ages),
+    st.tuples(st.sampled_from(["pending", "running", "scheduled"]), st.none()),
+)
+lots = st.lists(
+    st.tuples(
+        ages, ends, st.sampled_from(["a", "b.c", "$d"]), st.sampled_from(["high", "low"]), st.lists(ages, max_size=2)
+    ),
+    max_size=40,
+)
+
+
+@limits(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lots, st.lists(st.floats(min_value=10, max_value=1_300), min_size=1, max_size=3), ages)
+def test_any_window_counts_what_each_document_says(
+    settings: Settings,
+    mongo: Mongo,
+    on_store: With[None],
+    made: list[tuple[float, tuple[str, float | None], str, str, list[float]]],
+    windows: list[float],
+    closed_before_s: float,
+) -> None:
+    async def check(store: Store) -> None:
+        mongo[settings.database_name]["jobs"].delete_many({})
+        mongo[settings.database_name]["minutes"].drop()
+        now = store.now()
+        docs = [
+            job(
+                now,
+                age,
+                status,
+                ended,
+                task=task,
+                priority=lane,
+                failed_at=[now - timedelta(seconds=s) for s in failed],
+            )
+            for age, (status, ended), task, lane, failed in made
+        ]
+        if docs:
+            fill(settings, docs)
+        await close_all(store, now - timedelta(seconds=closed_before_s))
+        for window_s in windows:
+            seen = await window(store, window_s)
+            assert seen.counts == by_hand(docs, seen.since, seen.until)
+            for minute in seen.minutes:
+                found = summed(by_hand(docs, minute.at, minute.at + MINUTE))
+                assert {what: getattr(minute, what) for what in found} == found
+        at, counts = await total(store)
+        assert counts == by_hand(docs, datetime.fromtimestamp(0, at.tzinfo), at)
+
+    on_store(check)
+
+
+def test_a_bulk_of_5000_is_5000(queue: TaskQueue) -> None:
+    sample.add.map(range(5_000))
+    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    (total,) = queue.run(queue.core.control.totals()).totals
+    assert (stats.submitted, stats.tasks[0].submitted, total.submitted) == (5_000, 5_000, 5_000)
+
+
+def test_more_ends_than_a_sample_are_counted_and_the_percentiles_say_that_they_are_of_a_sample(
+    queue: TaskQueue, worker: Workers
+) -> None:
+    queue.submit_many(sample.noop.bind() for _ in range(6_000))
+
+    def ended() -> bool:
+        stats = queue.run(queue.core.control.stats(StatsQuery(window_s=300)))
+        assert stats.completed <= 6_000
+        return stats.completed == 6_000 and stats.sampled == 5_000
+
+    wait_until(ended, timeout_s=60, interval_s=0.2)
+
+
+def test_a_closed_minute_survives_requeue_and_expiry(
+    settings: Settings, mongo: Mongo, on_store: With[None], queue: TaskQueue
+) -> None:
+    jobs = mongo[settings.database_name]["jobs"]
+
+    async def check(store: Store) -> None:
+        now = store.now()
+        docs = [
+            job(now, 600, "failed", 590, death_seq=1),
+            job(now, 600, "completed", 590),
+            job(now, 30, "failed", 5, death_seq=1),
+        ]
+        fill(settings, docs)
+        before = (await total(store))[1]
+        assert summed(before) == {"submitted": 3, "completed": 1, "failed": 2, "cancelled": 0}
+        await close_all(store)
+        for doc in docs:
+            if doc["status"] == "failed":
+                assert await store.jobs.requeue(doc["_id"], 1)
+        assert (await total(store))[1] == before
+        assert (await window(store, 900)).counts == before
+        jobs.delete_many({"_id": {"$in": [doc["_id"] for doc in docs[:2]]}})
+        assert (await total(store))[1] == before
+        assert (await window(store, 900)).counts == before
+
+    on_store(check)
+
+
+def test_a_minute_is_closed_when_what_was_written_late_in_it_is_there(settings: Settings, on_store: With[None]) -> None:
+    async def check(store: Store) -> None:
+        end = minute_of(store.now()) - MINUTE
+        fill(settings, [job(end, 50, "completed", 40)])
+        await close_all(store, end + timedelta(seconds=LAG_S - 1))
+        late = job(end, 0.5, "completed", 0.001)
+        fill(settings, [late])
+        await close_all(store, end + timedelta(seconds=LAG_S + 1))
+        series = (await window(store, 900)).minutes
+        assert [(m.submitted, m.completed) for m in series if m.at == end - MINUTE] == [(2, 2)]
+
+    on_store(check)
+
+
+def test_a_leader_that_was_away_closes_what_it_missed_in_pieces(
+    settings: Settings, mongo: Mongo, on_store: With[None]
+) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        ages = [30 * 86_400, 86_400, 7_200, 7_000, 100]
+        docs = [job(now, age, "completed", age - 10) for age in ages]
+        fill(settings, docs)
+        pieces = 0
+        while await store.minutes.close(now):
+            pieces += 1
+        assert pieces <= 2 * len(ages)  # and not one for each hour in which nothing happened
+        kept = list(mongo[settings.database_name]["minutes"].find({"_id": {"$type": "date"}}))
+        assert sum(doc["submitted"] for doc in kept) == sum(doc["completed"] for doc in kept)
+        assert sum(doc["submitted"] for doc in kept) >= 4
+        assert summed((await total(store))[1])["completed"] == 5
+
+    on_store(check)
+
+
+def test_two_leaders_count_once(settings: Settings, mongo: Mongo, on_store: With[None]) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        fill(settings, [job(now, 60 * n, "completed", 60 * n - 1) for n in range(1, 100)])
+        other = Store(settings)
+        await other.open()
+        await asyncio.gather(close_all(store), close_all(other), close_all(store), close_all(other))
+        assert summed((await total(store))[1])["completed"] == summed((await total(other))[1])["completed"] == 99
+        await other.close()
+
+    on_store(check)
+
+
+def test_nothing_is_written_for_a_time_in_which_nothing_happened(
+    settings: Settings, mongo: Mongo, on_store: With[None]
+) -> None:
+    minutes = mongo[settings.database_name]["minutes"]
+
+    async def check(store: Store) -> None:
+        now = store.now()
+        await close_all(store, now)
+        assert minutes.count_documents({}) == 0
+        fill(settings, [job(now, 200, "completed", 199)])
+        await close_all(store, now)
+        written = list(minutes.find({}))
+        for minute in range(1, 50):
+            await close_all(store, now + minute * MINUTE)
+        assert list(minutes.find({})) == written
+
+    on_store(check)
+
+
+def test_old_minutes_expire_and_the_totals_stay(settings: Settings, mongo: Mongo, on_store: With[None]) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        fill(settings, [job(now, 10 * 86_400, "completed", 10 * 86_400 - 5), job(now, 400, "completed", 399)])
+        await close_all(store)
+        await MinuteRounds(store, retention_days=5).run()
+        kept = mongo[settings.database_name]["minutes"].count_documents({"_id": {"$type": "date"}})
+        assert kept == 1
+        assert summed((await total(store))[1])["completed"] == 2
+
+    on_store(check)
+
+
+def test_the_depths_of_a_minute_are_kept_and_stand_until_something_changes(
+    settings: Settings, on_store: With[None]
+) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        end = minute_of(now - 10 * MINUTE)
+        fill(settings, [job(end, 30, "pending", priority="high"), job(end, 20, "running", priority="low")])
+        for minute in range(3):
+            await close_all(store, end + minute * MINUTE + timedelta(seconds=LAG_S + 1))
+        by_minute = {minute.at: minute for minute in (await window(store, 60)).minutes}
+        assert by_minute[end - 2 * MINUTE].waiting is None
+        for at in (end - MINUTE, end, end + MINUTE, end + 5 * MINUTE):
+            assert by_minute[at].waiting == {"high": 1, "medium": 0, "low": 0}
+            assert by_minute[at].running == 1
+
+    on_store(check)
+
+
+def test_waits_are_those_of_old_and_new_documents_and_never_of_what_did_not_run(
+    settings: Settings, queue: TaskQueue, on_store: With[None]
+) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+
+        def at(seconds: float) -> datetime:
+            return now - timedelta(seconds=seconds)
+
+        attempt = {"number": 1, "worker": "w", "queued_at": at(50), "ended_at": at(20), "ending": "failed"}
+        fill(
+            settings,
+            [
+                job(now, 50, "completed", 20, task="old", started_at=at(40), run_ms=20_000.0),
+                job(now, 50, "completed", 20, task="new", claimed_at=at(40), start_ms=3_000, run_ms=17_000.0),
+                job(now, 50, "completed", 20, task="at once", claimed_at=at(50), run_ms=30_000.0),
+                job(
+                    now,
+                    50,
+                    "failed",
+                    20,
+                    task="failed old",
+                    run_ms=1.0,
+                    queued_at=at(20),
+                    earlier=[{**attempt, "started_at": at(45), "run_ms": 1.0}],
+                ),
+                job(
+                    now,
+                    50,
+                    "failed",
+                    20,
+                    task="failed new",
+                    run_ms=1.0,
+                    earlier=[{**attempt, "claimed_at": at(45), "start_ms": 1_000, "run_ms": 1.0}],
+                ),
+                job(
+                    now,
+                    50,
+                    "failed",
+                    20,
+                    task="never ran",
+                    queued_at=at(20),
+                    earlier=[{**attempt, "claimed_at": at(45), "run_ms": None, "ending": "lost"}],
+                ),
+                job(now, 50, "failed", 20, task="no attempt is kept"),
+            ],
+        )
+
+    on_store(check)
+    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    waits = {one.task: one.wait_p50_s for one in stats.tasks}
+    assert waits == {
+        "old": 10,
+        "new": 13,
+        "at once": 0,
+        "failed old": 5,
+        "failed new": 6,
+        "never ran": None,
+        "no attempt is kept": None,
+    }
+    assert {one.task for one in stats.tasks if one.run_p50_s is None} == {"never ran", "no attempt is kept"}
+    assert stats.sampled is None
+
+
+def test_an_id_has_the_time_of_mongodb_whatever_the_clock_of_the_submitter_says(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    job = sample.add.submit(1).record
+    assert abs((ObjectId(job.id).generation_time - job.created_at).total_seconds()) < 1
+    assert queue.run(queue.core.control.stats(StatsQuery(window_s=60))).submitted == 1
+
+
+def test_very_many_tasks_share_a_name_and_no_count_is_lost() -> None:
+    counts: Counts = Counter()
+    for n in range(300):
+        counts = add(counts, Counter({("completed", "high", f"task {n}"): 2}))
+    assert len(counts) == MAX_TASKS + 1
+    assert counts["completed", "high", OTHER] == 200
+    assert sum(counts.values()) == 600
+
+
+def test_jobs_that_failed_and_were_requeued_at_once_stay_failures(queue: TaskQueue, worker: Workers) -> None:
+    jobs = [sample.fail.submit("no") for _ in range(3)]
+    wait_until(lambda: all(job.refresh().status == "failed" for job in jobs), timeout_s=20)
+    for job in jobs:
+        job.requeue()
+    wait_until(lambda: all(job.refresh().status == "failed" for job in jobs), timeout_s=20)
+    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    assert (stats.submitted, stats.failed) == (3, 6)

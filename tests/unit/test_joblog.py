@@ -1,0 +1,105 @@
+"""The worker's log of its jobs: one line for each end, bounded, and nothing where nobody set up logging."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from dtqkit.jobs import Job, JobError
+from dtqkit.lifecycle import Failure, Outcome, Released, Success, decide
+from dtqkit.worker.joblog import LINES, JobLog
+from tests.wait import wait_until_async
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+ERROR = JobError("exception", "ValueError", "no \x1b[2J\nmore", 'Traceback\n  File "shop.py"\nValueError: no')
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(f"{record.levelname} {record.getMessage()}")
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    handler, logger = Lines(), logging.getLogger("dtqkit")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    yield handler
+    logger.setLevel(before)
+    logger.removeHandler(handler)
+
+
+def job(failures: int = 0) -> Job:
+    return Job(id="6" * 24, task="render", payload={}, created_at=BEGAN, token=failures + 1, failures=failures)
+
+
+def told(log: JobLog, outcome: Outcome, failures: int = 0, waited_s: float | None = 0.03) -> None:
+    started_at = None if waited_s is None else BEGAN + timedelta(seconds=waited_s)
+    log.ended(job(failures), decide(job(failures), outcome, random.Random(1)), started_at)
+
+
+@on_a_loop
+async def test_each_end_is_a_line(lines: Lines) -> None:
+    log = JobLog(enabled=True)
+    told(log, Success(1, 1240.0))
+    told(log, Failure(ERROR, 400.0), failures=1)
+    told(log, Failure(ERROR, 400.0), failures=2)
+    told(log, Released(0.0), waited_s=None)
+    log.close()
+    retried, dead = lines.said[1].splitlines(), lines.said[2].splitlines()
+    assert lines.said[0] == f"INFO render {'6' * 24} completed in 1.24 s (waited 0.03 s, attempt 1)"
+    head = f"WARNING render {'6' * 24} failed in 0.40 s (waited 0.03 s, attempt"
+    assert retried[0].startswith(f"{head} 2): ValueError: no \\x1b[2J; failure 2 of 3, again in ")
+    assert retried[1:] == ["Traceback", '  File "shop.py"', "ValueError: no"]
+    assert dead[0] == f"{head} 3): ValueError: no \\x1b[2J; failure 3 of 3, not tried again"
+    assert lines.said[3:] == [f"INFO render {'6' * 24} given back (attempt 1)"]
+
+
+@on_a_loop
+async def test_a_flood_is_summed_up_each_second(lines: Lines) -> None:
+    log = JobLog(enabled=True)
+    for _ in range(LINES + 1834):
+        told(log, Success(1, 1.0))
+    assert len(lines.said) == LINES
+    await wait_until_async(lambda: len(lines.said) > LINES)
+    told(log, Success(1, 1.0))
+    log.close()
+    assert lines.said[LINES] == "INFO 1,834 more jobs completed in the last second"
+    assert len(lines.said) == LINES + 2
+
+
+@on_a_loop
+async def test_it_can_be_turned_off(lines: Lines) -> None:
+    told(JobLog(enabled=False), Failure(ERROR, 1.0))
+    assert lines.said == []
+
+
+@on_a_loop
+async def test_what_nobody_asked_for_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+    log = JobLog(enabled=True)
+    told(log, Failure(ERROR, 1.0))
+    log.close()
+    assert capsys.readouterr() == ("", "")

@@ -35,6 +35,7 @@ from dtqkit.queued import (
 )
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
+from dtqkit.values import from_wire
 from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
@@ -342,6 +343,8 @@ class TaskQueue:
                 frame[name] = pd.to_datetime(frame[name], utc=True)
             elif name.endswith("_s"):
                 frame[name] = frame[name].astype(float)
+            elif name in ("payload", "result"):
+                frame[name] = [from_wire(value) for value in frame[name]]
         return frame
 
     # -- in a notebook

@@ -35,7 +35,7 @@ class JobContext(Context):
         self._lend = lend
         self._cancelled = False
         #: Whether the task has seen that it should stop: then its return is no success.
-        self.noticed = False
+        self.noticed: bool = False
         self._printed: Cutter | None = None
 
     @property

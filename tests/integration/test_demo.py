@@ -97,6 +97,7 @@ def attempt(number: int, ending: Ending, at_s: float) -> Attempt:
         number=number,
         worker=f"worker-{number}-0123abcd",
         queued_at=started,
+        claimed_at=started,
         started_at=started,
         ended_at=started,
         run_ms=5.0,
@@ -107,11 +108,11 @@ def attempt(number: int, ending: Ending, at_s: float) -> Attempt:
 def hit_by_a_crash(ended: Status) -> Job:
     """A job that lost its worker, and was run again ten seconds later."""
     again = attempt(2, "completed" if ended == "completed" else "failed", 10.0)
-    job = Job(id="0" * 24, task="index", payload={"path": "a.py"}, created_at=again.started_at, status=ended, token=2)
+    job = Job(id="0" * 24, task="index", payload={"path": "a.py"}, created_at=again.claimed_at, status=ended, token=2)
     lost = attempt(1, "lost", 0.0)
     if ended == "failed":
         return replace(job, earlier=(lost, again))
-    return replace(job, earlier=(lost,), started_at=again.started_at, worker=again.worker, run_ms=5.0, result=["os"])
+    return replace(job, earlier=(lost,), claimed_at=again.claimed_at, worker=again.worker, run_ms=5.0, result=["os"])
 
 
 def row_of(job: Job, one: Attempt) -> AttemptRow:
@@ -123,6 +124,7 @@ def row_of(job: Job, one: Attempt) -> AttemptRow:
         number=one.number,
         worker=one.worker,
         queued_at=one.queued_at,
+        claimed_at=one.claimed_at,
         started_at=one.started_at,
         ended_at=one.ended_at,
         wait_s=one.wait_s,
@@ -181,5 +183,5 @@ def test_jobs_of_a_worker_process_that_is_killed_run_again_within_15_s_and_the_b
     assert {record.status for record in records} == {"completed"}
     lost = [record for record in records if any(a.ending == "lost" for a in record.attempts)]
     assert lost
-    again = [next(a for a in record.attempts if a.worker != name).started_at for record in lost]
+    again = [next(a for a in record.attempts if a.worker != name).claimed_at for record in lost]
     assert max((when - killed_at).total_seconds() for when in again) < 15, took_s

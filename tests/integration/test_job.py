@@ -30,6 +30,7 @@ def test_a_job_gives_its_result(queue: TaskQueue, worker: Workers) -> None:
     assert record.status == "completed"
     (attempt,) = record.attempts
     assert (attempt.number, attempt.ending) == (1, "completed")
+    assert attempt.wait_s is not None
     assert attempt.wait_s >= 0
     assert attempt.run_s is not None
     assert attempt.run_s >= 0

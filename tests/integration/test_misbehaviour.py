@@ -231,6 +231,7 @@ def test_a_clock_that_is_an_hour_wrong_delays_and_hastens_nothing(
         record = job.refresh().record
     assert abs((record.created_at - dt.datetime.now(dt.UTC)).total_seconds()) < 60
     (attempt,) = record.attempts
+    assert attempt.wait_s is not None
     assert attempt.wait_s < 60
 
 

@@ -135,7 +135,7 @@ def test_the_server_answers_in_strict_json(behind: Settings, served: Server) -> 
     for path in (f"/jobs/{job.id}", "/jobs", "/attempts", "/stats", "/tasks"):
         answer = served.ask("GET", path)
         assert answer.status == 200
-        read = [strict(line) for line in answer.body.splitlines()] if path == "/attempts" else strict(answer.body)
+        read: Any = [strict(line) for line in answer.body.splitlines()] if path == "/attempts" else strict(answer.body)
         if path == f"/jobs/{job.id}":
             assert read["result"] == read["payload"]["value"]
             assert read["result"]["inf"] == {"$float": "-inf"}

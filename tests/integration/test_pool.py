@@ -42,7 +42,9 @@ class Trial:
 
     def _setup(self) -> wire.Setup:
         settings = msgspec.to_builtins(Settings())
-        return wire.Setup(app=self._app, refs=self._refs, known=self._refs, settings=settings, argv=["worker"])
+        return wire.Setup(
+            app=self._app, tasks={ref: ref for ref in self._refs}, known=self._refs, settings=settings, argv=["worker"]
+        )
 
     def watch(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -317,7 +319,7 @@ def test_a_job_of_this_process_that_waits_says_so_on_the_loop() -> None:
                 {"id": "a", "task": "t", "payload": {}, "created_at": "2026-01-01T00:00:00Z"},
                 Job,
             ),
-            lambda ids: seen.append((ids, asyncio.get_running_loop() is loop)),
+            waiting=lambda ids: seen.append((ids, asyncio.get_running_loop() is loop)),
         )
         attempt.attach(asyncio.current_task())  # pyright: ignore[reportArgumentType]
         await asyncio.to_thread(attempt.context.lends, ["b"])

@@ -214,7 +214,8 @@ def test_a_method_s_job_gets_an_object_of_its_own_and_is_a_method_still() -> Non
             return self.value
 
     task: Any = Counter.add
-    assert Counter(1).add(2) == 3
+    made: Any = Counter(1)
+    assert made.add(2) == 3
     assert task.bind_payload(2) == {"n": 2}
     assert task.call(None, {"n": 2}) == task.call(None, {"n": 2}) == 42
     assert Counter(7).add.name == "add"

@@ -72,7 +72,7 @@ async def test_each_end_is_a_line(lines: Lines) -> None:
     told(log, Success(1, 1240.0))
     told(log, Failure(ERROR, 400.0), failures=1)
     told(log, Failure(ERROR, 400.0), failures=2)
-    told(log, Released(0.0), waited_s=None)
+    told(log, Released(None), waited_s=None)
     log.close()
     retried, dead = lines.said[1].splitlines(), lines.said[2].splitlines()
     assert lines.said[0] == f"INFO render {'6' * 24} completed in 1.24 s (waited 0.03 s, attempt 1)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import dataclasses
 import datetime as dt
 import decimal
@@ -75,7 +76,7 @@ class Account:
 
 
 ORDER = Order(orderId=3, total=decimal.Decimal("1.50"))
-frame = pd.DataFrame({"x": [1.0, math.nan], "t": pd.to_datetime(["2026-01-31", None])})
+frame = pd.DataFrame({"x": [1.0, math.nan], "t": [pd.Timestamp("2026-01-31"), pd.NaT]})
 
 
 @pytest.mark.parametrize(

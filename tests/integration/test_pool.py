@@ -220,7 +220,7 @@ def test_an_app_that_breaks_its_children_is_told_of_once_and_its_jobs_wait(
             await asyncio.sleep(1.5)  # one more try
             assert t.pool.ready == 0
             assert not waiting.done()
-            module(PRICE.format(more=1))
+            module(f"{PRICE.format(more=1)}\nfrom dtqkit import TaskQueue\nqueue = TaskQueue()")
             assert result(await waiting) == 2
 
     asyncio.run(body())

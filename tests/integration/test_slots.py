@@ -236,11 +236,11 @@ def test_a_document_of_an_earlier_version_still_reads(queue: TaskQueue, mongo: M
 
 def test_jobs_that_lost_their_worker_start_again_side_by_side(queue: TaskQueue, mongo: Mongo) -> None:
     # Given six jobs that have each lost a worker once
-    jobs = sample.sleep_async.map([4.0] * 6)
+    jobs = sample.sleep_async.map([10.0] * 6)
     mongo[queue.settings.database_name].jobs.update_many({}, {"$set": {"losses": 1}})
     with Workers(queue):
         # Then they run at the same time
-        wait_until(lambda: statuses(jobs).count("running") == 6, timeout_s=4)
+        wait_until(lambda: statuses(jobs).count("running") == 6, timeout_s=9)
 
 
 def test_jobs_that_failed_together_are_requeued_at_intervals(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -84,7 +83,7 @@ class Executor:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
-        attempt.started = time.monotonic()
+        attempt.begin()
         running: Running | None = None
         # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
         timer = asyncio.get_running_loop().call_later(job.timeout_s, attempt.time_out)

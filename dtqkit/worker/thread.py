@@ -46,6 +46,7 @@ class ThreadRun:
         """Start it, and wait until it is over."""
         attempt = self._attempt
         attempt.stopper = self.stop
+        attempt.begin()
         self._thread.start()
         self._later(attempt.job.timeout_s, self._time_out)
         try:
@@ -64,7 +65,6 @@ class ThreadRun:
         try:
             try:
                 enter(attempt.context)
-                attempt.begin()
                 outcome: Outcome = Success(self._call(), attempt.run_ms() or 0.0)
             finally:
                 with self._window:

@@ -55,7 +55,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("dtqkit.capacity", error.name.partition(".")[0], "capacity") from None
 
 if TYPE_CHECKING:
-    from dtqkit.capacity.explore import explore
+    from dtqkit.capacity.sliders import explore
 
     TIERS: tuple[Tier, ...]
 
@@ -116,7 +116,7 @@ def __getattr__(name: str) -> Any:
     if name == "TIERS":
         return default_tiers()
     if name == "explore":
-        from dtqkit.capacity.explore import explore
+        from dtqkit.capacity.sliders import explore
 
         return explore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -137,9 +137,9 @@ def _i5(e: Evidence) -> Iterator[str]:
 def _i6(e: Evidence) -> Iterator[str]:
     """No attempt before it was due."""
     for doc in e.documents:
-        attempts = [(a["number"], a["queued_at"], a["started_at"]) for a in doc.get("earlier", ())]
+        attempts = [(a["number"], a["queued_at"], a["claimed_at"]) for a in doc.get("earlier", ())]
         if doc["status"] == "completed":
-            attempts.append((doc["token"], doc.get("queued_at", doc["created_at"]), doc["started_at"]))
+            attempts.append((doc["token"], doc.get("queued_at", doc["created_at"]), doc["claimed_at"]))
         for number, due, started in attempts:
             first = number == 1 and due == doc["created_at"]
             # The client's reading of MongoDB's clock dates the submit; all else is MongoDB's own.
@@ -166,7 +166,7 @@ def _j0(e: Evidence) -> Iterator[str]:
             if attempt["ending"] != "lost":
                 continue
             taken = _seconds(attempt["ended_at"])
-            if taken - _seconds(attempt["started_at"]) >= e.lease_s - SLACK_S:
+            if taken - _seconds(attempt["claimed_at"]) >= e.lease_s - SLACK_S:
                 continue  # by the law
             longest = longest_silence(e.beats.get(attempt["worker"], []), taken, e.silence_s)
             if longest < 0.9 * e.silence_s - SLACK_S:

@@ -24,7 +24,7 @@ def attempt(number: int, ending: str, start: float, end: float, worker: str = "w
         "number": number,
         "worker": worker,
         "queued_at": at(start),
-        "started_at": at(start),
+        "claimed_at": at(start),
         "ended_at": at(end),
         "ending": ending,
     }
@@ -38,7 +38,7 @@ def document(n: int, status: str = "completed", token: int = 1, **fields: Any) -
         "token": token,
         "rev": 5,
         "created_at": at(0),
-        "started_at": at(30),
+        "claimed_at": at(30),
         "losses": 0,
         **fields,
     }

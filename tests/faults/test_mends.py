@@ -59,7 +59,7 @@ def test_a_claim_that_arrives_late_is_given_back(world: World) -> None:
                     "claim": ObjectId(),
                     "worker": worker,
                     "token": 1,
-                    "started_at": "$$NOW",
+                    "claimed_at": "$$NOW",
                     "lease_until": {"$add": ["$$NOW", 60_000]},
                 }
             }

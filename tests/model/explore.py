@@ -82,7 +82,7 @@ class Result(NamedTuple):
 
     @property
     def problem(self) -> Trace | None:
-        return self.violation or self.stuck
+        return self.stuck if self.violation is None else self.violation
 
 
 STUCK = "from here no good state can be reached any more"

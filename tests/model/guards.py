@@ -47,7 +47,7 @@ def check(row: Row) -> Result:
 
 
 def verdict(result: Result) -> Verdict:
-    return "caught" if result.problem else "heals"
+    return "heals" if result.problem is None else "caught"  # a start that is stuck has no steps
 
 
 _ANY: Final = one_job()

@@ -18,7 +18,8 @@ T = TypeVar("T")
 JOB = b'{"id":"0123456789abcdef01234567","task":"t","payload":{},"created_at":"2026-01-01T00:00:00Z"}'
 ROW = (
     b'{"job":"0123456789abcdef01234567","task":"t","priority":"low","status":"completed","number":1,"worker":"w",'
-    b'"queued_at":"2026-01-01T00:00:00Z","started_at":"2026-01-01T00:00:00Z","ended_at":null,"wait_s":0.0,'
+    b'"queued_at":"2026-01-01T00:00:00Z","claimed_at":"2026-01-01T00:00:00Z","started_at":"2026-01-01T00:00:00Z",'
+    b'"ended_at":null,"wait_s":0.0,'
     b'"run_s":null,"ending":null,"error":null}\n'
 )
 

@@ -250,9 +250,10 @@ class Jobs:
         return sorted(docs, key=lambda doc: place[doc["_id"]])
 
     async def tasks_of(self, ids: Iterable[ObjectId]) -> dict[str, str]:
-        """The task of each of these jobs, by the job's id as text."""
+        """The task of each of these jobs that waits, by the job's id as text."""
+        waiting = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}}
         with told(self._where):
-            found = await self._jobs.find({"_id": {"$in": list(ids)}}, {"task": 1}).to_list()
+            found = await self._jobs.find(waiting, {"task": 1}, hint=BY_ID).to_list()
         return {str(doc["_id"]): doc["task"] for doc in found}
 
     async def page(

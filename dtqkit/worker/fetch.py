@@ -2,9 +2,9 @@
 
 A lane holds ids and does not say what they need. When any id fits (both kinds of slot are free, or the worker's tasks
 are of one kind), it is popped and claimed. When more ids are popped than slots of each kind are free, the claim names
-the tasks that fit, and the rest goes back to the front of its lane. When only one kind of slot is free, nothing is
-popped: the front of the lanes is looked at, and what fits is taken out. So a job that cannot run here now blocks
-nothing behind it, and stays where another worker finds it.
+the tasks that fit, and the rest goes back to the front of its lane. When only one kind of slot is free, or tasks are
+about that this worker does not know, nothing is popped: the front of the lanes is looked at, and what fits is taken
+out. So a job that cannot run here now blocks nothing behind it, and stays where another worker finds it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import Priority
-from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.worker.claim import Claimer, Wanted
-from dtqkit.worker.kinds import Kinds
+from dtqkit.worker.kinds import KINDS, Kinds
 from dtqkit.worker.lookahead import LookAhead
 from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
 
@@ -41,8 +40,8 @@ HELP_S: Final = 0.5
 _HELP_IDS: Final = 256
 #: Losses from which on a job runs alone, so that another's doing costs no job more than so many.
 ALONE_FROM: Final = 2
-#: Jobs of unknown tasks whose count of meetings is remembered.
-_MET: Final = 10_000
+#: How long a worker looks before it pops, after it has met a task that it does not know, in seconds.
+CAREFUL_S: Final = 5.0
 
 
 def ids_of(members: Sequence[str]) -> list[ObjectId]:
@@ -85,7 +84,8 @@ class Fetcher:
         self._claimed: list[str] = []
         #: The kind of slot that most jobs have needed of late.
         self._usual: Kind = "loop"
-        self._met: dict[ObjectId, int] = {}
+        #: Until when nothing is popped unseen.
+        self._careful_until = 0.0
         self._help_at = 0.0
         self._stopping = asyncio.Event()
 
@@ -148,20 +148,26 @@ class Fetcher:
         if self._slots.lent and now >= self._help_at:
             await self._help()
             self._help_at = now + HELP_S
-        free = await self._slots.free(self._patience_s(now))
-        if self._stopping.is_set() or not (free or self._claimed):
-            return  # a change, perhaps, and no slot
+        free = self._usable(await self._slots.free(self._patience_s(now)))
+        if self._stopping.is_set():
+            return
         kind = self._one_kind(free)
-        if kind is None and free.loop and free.process:
-            await self._pop(free, None, now)
-        elif kind is not None and free.of(kind):
+        some = free.loop and free.process if kind is None else free.of(kind)
+        if some and now >= self._careful_until:
             await self._pop(free, kind, now)
         elif self._claimed:
             await self._broker.fetch(self._lanes, 0, self._forgotten())
-        elif kind is None and free:
-            await self._take_behind("loop" if free.loop else "process", free)
+        elif free:
+            await self._take_behind(free, now)
         else:
             await self._slots.change(self._patience_s(now))
+
+    def _usable(self, free: Free) -> Free:
+        """Of the free slots, those that some task needs; without tasks, any."""
+        present = self._kinds.present()
+        if not present:
+            return free
+        return Free(free.loop if "loop" in present else 0, free.process if "process" in present else 0)
 
     def _one_kind(self, free: Free) -> Kind | None:
         """The only kind of slot that this worker's tasks need; None when they need both."""
@@ -205,11 +211,13 @@ class Fetcher:
             return HELP_S
         return self._lease_s / 6 if self._claimer.doubtful(now) else None
 
-    async def _take_behind(self, kind: Kind, free: Free) -> None:
+    async def _take_behind(self, free: Free, now: float) -> None:
         """What fits, from behind what does not; a pause when there is none."""
-        members = await self._look_ahead.take(kind, free.of(kind))
+        members = await self._look_ahead.take(free)
+        if self._look_ahead.unknown:
+            self._careful_until = now + CAREFUL_S
         if members:
-            put_back = await self._claim(members, self._kinds.names(kind))
+            put_back = await self._claim(members, self._kinds.names(*(kind for kind in KINDS if free.of(kind))))
             self._claimed += [name for name in members if name not in put_back]
         elif not self._stopping.is_set():
             await self._slots.change(self._look_ahead.pause_s())
@@ -245,7 +253,8 @@ class Fetcher:
             if due is not None and due.timestamp() * 1000 > now_ms:
                 again[name] = due.timestamp() * 1000
             elif kind is None:
-                stay[name] = 1000 * self._meet(doc["_id"])
+                self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
+                front.append(name)
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
                     stay[name] = 1000 * PROBATION_S
@@ -268,14 +277,6 @@ class Fetcher:
         if len(docs) > 1:
             self._usual = kind
         return await self._claimer.claim(Wanted(ids, self._kinds.names(kind))) if ids else {}
-
-    def _meet(self, job: ObjectId) -> float:
-        """For how many seconds a job whose task is not known here is left to other workers."""
-        met = self._met.pop(job, 0)
-        self._met[job] = met + 1
-        if len(self._met) > _MET:
-            del self._met[next(iter(self._met))]
-        return patience_s(met)
 
     async def _suspect(self, doc: Document, kind: Kind, *, borrowed: bool = False) -> bool:
         """Claim a job that has lost a worker: alone after its second loss, or if one more would be its last.

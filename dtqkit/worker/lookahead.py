@@ -1,4 +1,4 @@
-"""Look at the front of the lanes, and take out what fits the one kind of slot that is free."""
+"""Look at the front of the lanes, and take out what fits the slots that are free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dtqkit.broker.keys import split_member
 from dtqkit.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
-from dtqkit.worker.slots import Kind
+from dtqkit.worker.slots import Free, Kind
 
 #: Ids of each lane that one look sees; a look that finds nothing is followed by one further behind.
 WINDOW: Final = 256
@@ -31,7 +31,10 @@ class LookAhead:
         self._store = store
         self._kinds = kinds
         self._lanes = tuple(lanes)
+        #: The task of each job that was looked up; empty for what waits no more.
         self._tasks: dict[str, str] = {}
+        #: Whether the last look saw a job whose task this worker does not know.
+        self.unknown = False
         self._behind = 0
         self._pause_s = MIN_PAUSE_S
 
@@ -42,11 +45,26 @@ class LookAhead:
         pause_s, self._pause_s = self._pause_s, min(MAX_PAUSE_S, self._pause_s * 2)
         return pause_s
 
-    async def take(self, kind: Kind, limit: int) -> list[str]:
-        """Take out up to `limit` jobs of `kind`, in the order of the lanes; they are then in flight."""
+    async def take(self, free: Free) -> list[str]:
+        """Take out what fits these free slots, in the order of the lanes; it is then in flight.
+
+        What waits no more is taken out too: a claim finds nothing, and its id is gone.
+        """
         seen = await self._broker.peek(self._lanes, self._behind, WINDOW)
         await self._look_up([job for name in seen if is_job_id(job := name.partition(":")[2])])
-        fitting = [name for name in seen if self._kind_of(name) == kind][:limit]
+        fitting: list[str] = []
+        left: dict[Kind, int] = {"loop": free.loop, "process": free.process}
+        self.unknown = False
+        for name in seen:
+            task = self._tasks.get(split_member(name)[1])
+            kind = self._kinds.of(task) if task else None
+            if not task:
+                fitting.append(name)
+            elif kind is None:
+                self.unknown = True
+            elif left[kind] > 0:
+                left[kind] -= 1
+                fitting.append(name)
         taken = await self._broker.take(fitting) if fitting else []
         if taken:
             self._behind, self._pause_s = 0, MIN_PAUSE_S
@@ -54,14 +72,11 @@ class LookAhead:
             self._behind = self._behind + WINDOW if len(seen) >= WINDOW else 0
         return taken
 
-    def _kind_of(self, name: str) -> Kind | None:
-        task = self._tasks.get(split_member(name)[1])
-        return None if task is None else self._kinds.of(task)
-
     async def _look_up(self, job_ids: Sequence[str]) -> None:
         unknown = [job for job in dict.fromkeys(job_ids) if job not in self._tasks]
         if not unknown:
             return
         if len(self._tasks) > _REMEMBERED:
             self._tasks.clear()
+        self._tasks |= dict.fromkeys(unknown, "")
         self._tasks.update(await self._store.jobs.tasks_of([ObjectId(job) for job in unknown]))

@@ -49,8 +49,8 @@ def lending(ids: Iterable[str]) -> Generator[None]:
         yield
         return
     wait = object()
-    _waits.begin(job, wait, wanted)
     try:
+        _waits.begin(job, wait, wanted)
         yield
     finally:
         _waits.end(job, wait)

@@ -112,7 +112,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     run_ms: float | None = None
     result: Any = None
     error: JobError | None = None
-    #: For `scheduled`: seconds from now until it is due. For what was declined: until it is listed again.
+    #: For `scheduled`: seconds from now until it is due.
     delay_s: float = 0.0
     failures: int = 0
     losses: int = 0
@@ -163,7 +163,7 @@ def _declined(job: Job, error: JobError) -> Change:
     """Back to its lane, counts of attempts and losses as they were; after MAX_DECLINED times no worker can begin it."""
     if job.declined + 1 >= MAX_DECLINED:
         return Change(status="failed", ending="failed", error=error)
-    return Change(status="pending", ending="declined", error=error, delay_s=patience_s(job.declined))
+    return Change(status="pending", ending="declined", error=error)
 
 
 def _lost(job: Job, rng: SupportsRandom) -> Change:

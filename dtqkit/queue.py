@@ -378,6 +378,11 @@ class AsyncTaskQueue:
         with lending(left) if lend else nullcontext():
             while left:
                 await self._waiter.wait(list(left), over)
+                if not left:  # a failed job may have been requeued while the others were waited for
+                    heard = None
+                    for handle in handles:
+                        if not handle.known.is_over:
+                            left.setdefault(handle.id, []).append(handle)
 
     async def _bounded_look(
         self, handles: Sequence[AsyncJobHandle[Any]], *, workers: bool = True

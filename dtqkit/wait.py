@@ -216,7 +216,7 @@ class Waiter:
                 for wait in asked.get(job.id, ()):
                     wait.ended(job)
                     self._forget(job.id, wait)
-                if job.is_final:
+                if job.is_final or not self._alive(job.id):
                     self._followers.pop(job.id, None)
         for job_id in missing:
             self._followers.pop(job_id, None)

@@ -403,8 +403,9 @@ def _recorded(doc: Document, settlement: Settlement) -> bool:
     """Whether this very end stands in the document; that the claim's job runs no more is not enough: it may be lost."""
     if settlement.change.status == "completed":
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
-    if settlement.change.ending == "declined":
-        return doc["status"] != "running" and doc["claim"] == settlement.claim
+    if settlement.change.ending == "declined":  # its attempt is not filed; one that was lost meanwhile is
+        filed = any(attempt["number"] == settlement.token for attempt in doc.get("earlier", ()))
+        return doc["status"] in ("pending", "cancelled") and doc["claim"] == settlement.claim and not filed
     mine = {"number": settlement.token, "ending": settlement.change.ending}
     return mine in doc.get("earlier", ())
 

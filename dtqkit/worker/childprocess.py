@@ -335,14 +335,15 @@ class ChildProcess(asyncio.Protocol):
         self.jobs_run += 1
         self.interrupted = False
         self.send(job.order)
-        timers: list[asyncio.TimerHandle] = []
+        unbegun = self._loop.call_later(IMPORT_S, self._kill_late)
+        timers = [unbegun]
 
         def begun(at: float, told: Callable[[float], None] = job.begun) -> None:
+            unbegun.cancel()
             told(at)
             timers.append(self._loop.call_later(job.timeout_s, self._interrupt, job, "timeout", timers))
 
         job.begun = begun
-        timers.append(self._loop.call_later(IMPORT_S, self._kill_late))
         if self.broken:
             job.end(ChildDied("died while it was idle"))
         try:

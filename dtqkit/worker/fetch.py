@@ -21,7 +21,8 @@ from dtqkit.broker import Broker
 from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Priority
+from dtqkit.jobs import Job, Priority
+from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.worker.claim import Claimer, Wanted
@@ -40,6 +41,8 @@ HELP_S: Final = 0.5
 _HELP_IDS: Final = 256
 #: Losses from which on a job runs alone, so that another's doing costs no job more than so many.
 ALONE_FROM: Final = 2
+#: The longest wait for a slot, in seconds: tasks may have been registered meanwhile.
+LOOK_S: Final = 1.0
 #: How long a worker looks before it pops, after it has met a task that it does not know, in seconds.
 CAREFUL_S: Final = 5.0
 
@@ -84,6 +87,8 @@ class Fetcher:
         self._claimed: list[str] = []
         #: The kind of slot that most jobs have needed of late.
         self._usual: Kind = "loop"
+        #: Jobs that could not begin here, each with until when they are left to others.
+        self._avoided: dict[str, float] = {}
         #: Until when nothing is popped unseen.
         self._careful_until = 0.0
         self._help_at = 0.0
@@ -125,6 +130,12 @@ class Fetcher:
         except StoreUnavailable:
             pass  # then the pop fails by itself
 
+    def avoid(self, job: Job) -> None:
+        """Leave a job that could not begin here to other workers, the longer the more often it happened."""
+        now = asyncio.get_running_loop().time()
+        self._avoided[job.id] = now + patience_s(job.declined)
+        self._careful_until = now + CAREFUL_S
+
     def help_soon(self) -> None:
         """A slot that a waiting job lends is free again."""
         self._help_at = 0.0
@@ -148,10 +159,12 @@ class Fetcher:
         if self._slots.lent and now >= self._help_at:
             await self._help()
             self._help_at = now + HELP_S
-        free = self._usable(await self._slots.free(self._patience_s(now)))
+        if not (free := self._free()):
+            await self._slots.change(self._patience_s(now))
+            free = self._free()
         if self._stopping.is_set():
             return
-        kind = self._one_kind(free)
+        kind = self._one_kind()
         some = free.loop and free.process if kind is None else free.of(kind)
         if some and now >= self._careful_until:
             await self._pop(free, kind, now)
@@ -159,23 +172,17 @@ class Fetcher:
             await self._broker.fetch(self._lanes, 0, self._forgotten())
         elif free:
             await self._take_behind(free, now)
-        else:
-            await self._slots.change(self._patience_s(now))
 
-    def _usable(self, free: Free) -> Free:
-        """Of the free slots, those that some task needs; without tasks, any."""
+    def _free(self) -> Free:
+        """Of the free slots, those that some task needs."""
         present = self._kinds.present()
-        if not present:
-            return free
+        free = self._slots.now()
         return Free(free.loop if "loop" in present else 0, free.process if "process" in present else 0)
 
-    def _one_kind(self, free: Free) -> Kind | None:
+    def _one_kind(self) -> Kind | None:
         """The only kind of slot that this worker's tasks need; None when they need both."""
         present = self._kinds.present()
-        if len(present) == 1:
-            return present[0]
-        # Without tasks, what comes is looked at by any slot.
-        return None if present else "loop" if free.loop else "process"
+        return present[0] if len(present) == 1 else None
 
     def _forgotten(self) -> list[str]:
         """What was claimed, and is to be listed as in flight no more."""
@@ -190,6 +197,7 @@ class Fetcher:
             if popped is None:
                 return
             members = [popped]
+            free = self._free()  # the pop may have taken its time
         if kind is None and len(members) <= min(free):
             tasks = self._kinds.names("loop", "process")
         else:
@@ -203,21 +211,23 @@ class Fetcher:
             return min(BLOCK_S, self._lease_s / 6)
         return HELP_S if self._slots.lent else BLOCK_S
 
-    def _patience_s(self, now: float) -> float | None:
+    def _patience_s(self, now: float) -> float:
         """How long to wait for a slot: what was claimed is to be forgotten soon, strays and awaited jobs looked for."""
         if self._claimed:
             return FORGET_S
         if self._slots.lent:
             return HELP_S
-        return self._lease_s / 6 if self._claimer.doubtful(now) else None
+        return min(LOOK_S, self._lease_s / 6) if self._claimer.doubtful(now) else LOOK_S
 
     async def _take_behind(self, free: Free, now: float) -> None:
         """What fits, from behind what does not; a pause when there is none."""
-        members = await self._look_ahead.take(free)
+        self._avoided = {job: until for job, until in self._avoided.items() if until > now}
+        members = await self._look_ahead.take(free, self._avoided)
         if self._look_ahead.unknown:
             self._careful_until = now + CAREFUL_S
         if members:
-            put_back = await self._claim(members, self._kinds.names(*(kind for kind in KINDS if free.of(kind))))
+            kinds: list[Kind] = [kind for kind in KINDS if free.of(kind)]
+            put_back = await self._claim(members, self._kinds.names(*kinds))
             self._claimed += [name for name in members if name not in put_back]
         elif not self._stopping.is_set():
             await self._slots.change(self._look_ahead.pause_s())
@@ -225,9 +235,8 @@ class Fetcher:
     async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back."""
         ids = ids_of(members)
-        if not ids:
-            return ()
-        taken = await self._claimer.claim(Wanted(ids, tasks)) if tasks else {}
+        wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
+        taken = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else {}
         if len(taken) > 1:
             kinds = [self._kinds.of(task) for task in taken.values()]
             self._usual = "process" if kinds.count("process") * 2 > len(kinds) else "loop"
@@ -252,7 +261,7 @@ class Fetcher:
             kind = self._kinds.of(doc["task"])
             if due is not None and due.timestamp() * 1000 > now_ms:
                 again[name] = due.timestamp() * 1000
-            elif kind is None:
+            elif kind is None or str(doc["_id"]) in self._avoided:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front.append(name)
             elif doc["losses"]:
@@ -292,8 +301,7 @@ class Fetcher:
         elif not borrowed and not self._slots.now().of(kind):
             return False
         wanted = Wanted([doc["_id"]], self._kinds.names(kind), losses=doc["losses"], alone=alone, borrowed=borrowed)
-        await self._claimer.claim(wanted)
-        return True
+        return bool(await self._claimer.claim(wanted))
 
     # -- what running jobs wait for
 

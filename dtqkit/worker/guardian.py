@@ -105,7 +105,8 @@ class Guardian:
         """Whether it was sent, or will be: a guardian that does not read must not hold up the beat."""
         if self._process is None or self._process.stdin is None:
             return False
-        fresh = b"" if len(self._unsent) else json.dumps(said).encode() + b"\n"
+        # A beat may be dropped, the last word of a worker not: the guardian would beat for it ever after.
+        fresh = b"" if self._unsent and "args" in said else json.dumps(said).encode() + b"\n"
         self._unsent += fresh
         try:
             while self._unsent:

@@ -92,7 +92,7 @@ def _line(job: Job, change: Change, word: str) -> str:
     if change.error is not None:
         text += f": {change.error.type}: {(change.error.message.splitlines() or [''])[0][:MAX_MESSAGE]}"
     if change.ending == "declined":
-        text += f"; listed again in {_seconds(change.delay_s)}"
+        text += "; left to other workers"
     elif change.failures:
         text += f"; failure {job.failures + change.failures} of {job.max_attempts}, "
         text += f"again in {_seconds(change.delay_s)}" if change.status == "scheduled" else "not tried again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from bson import ObjectId
@@ -14,12 +14,13 @@ from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Free, Kind
 
-#: Ids of each lane that one look sees; a look that finds nothing is followed by one further behind.
+#: Ids of each lane that one look sees; a look that finds nothing is followed by one further behind, so many times.
 WINDOW: Final = 256
+WINDOWS: Final = 16
 #: Pauses between looks that find nothing, in seconds: doubled up to the longest.
 MIN_PAUSE_S: Final = 0.05
 MAX_PAUSE_S: Final = 1.0
-#: Jobs whose task is remembered, so that each is looked up once.
+#: Jobs whose task is remembered, so that each is looked up once: more than all looks see in three lanes.
 _REMEMBERED: Final = 20_000
 
 
@@ -33,20 +34,19 @@ class LookAhead:
         self._lanes = tuple(lanes)
         #: The task of each job that was looked up; empty for what waits no more.
         self._tasks: dict[str, str] = {}
-        #: Whether the last look saw a job whose task this worker does not know.
+        #: Whether the last look saw a job that this worker is to leave to others.
         self.unknown = False
         self._behind = 0
         self._pause_s = MIN_PAUSE_S
 
     def pause_s(self) -> float:
-        """How long to wait after a look that found nothing: not at all while there is more to see."""
-        if self._behind:
-            return 0.0
+        """How long to wait after a look that found nothing."""
         pause_s, self._pause_s = self._pause_s, min(MAX_PAUSE_S, self._pause_s * 2)
         return pause_s
 
-    async def take(self, free: Free) -> list[str]:
-        """Take out what fits these free slots, in the order of the lanes; it is then in flight.
+    async def take(self, free: Free, avoided: Container[str] = ()) -> list[str]:
+        """Take out what fits these free slots, in the order of the lanes, but none of the `avoided`; it is then in
+        flight.
 
         What waits no more is taken out too: a claim finds nothing, and its id is gone.
         """
@@ -56,11 +56,12 @@ class LookAhead:
         left: dict[Kind, int] = {"loop": free.loop, "process": free.process}
         self.unknown = False
         for name in seen:
-            task = self._tasks.get(split_member(name)[1])
+            job = split_member(name)[1]
+            task = self._tasks.get(job)
             kind = self._kinds.of(task) if task else None
             if not task:
                 fitting.append(name)
-            elif kind is None:
+            elif kind is None or job in avoided:
                 self.unknown = True
             elif left[kind] > 0:
                 left[kind] -= 1
@@ -69,14 +70,15 @@ class LookAhead:
         if taken:
             self._behind, self._pause_s = 0, MIN_PAUSE_S
         else:
-            self._behind = self._behind + WINDOW if len(seen) >= WINDOW else 0
+            more = len(seen) >= WINDOW and self._behind < WINDOW * (WINDOWS - 1)
+            self._behind = self._behind + WINDOW if more else 0
         return taken
 
     async def _look_up(self, job_ids: Sequence[str]) -> None:
         unknown = [job for job in dict.fromkeys(job_ids) if job not in self._tasks]
         if not unknown:
             return
-        if len(self._tasks) > _REMEMBERED:
-            self._tasks.clear()
+        for job in list(self._tasks)[: max(0, len(self._tasks) + len(unknown) - _REMEMBERED)]:
+            del self._tasks[job]  # the oldest
         self._tasks |= dict.fromkeys(unknown, "")
         self._tasks.update(await self._store.jobs.tasks_of([ObjectId(job) for job in unknown]))

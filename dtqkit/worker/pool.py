@@ -13,7 +13,7 @@ import msgspec
 
 from dtqkit.jobs import JobError
 from dtqkit.lifecycle import Failure, Outcome, Released, Success
-from dtqkit.worker import source, wire
+from dtqkit.worker import childprocess, source, wire
 from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Watch
 from dtqkit.worker.context import Report
 
@@ -119,10 +119,14 @@ class Pool:
     def _fill(self) -> None:
         """Start what is missing: one ahead; more at a time once several work, so that a burst soon has them all."""
         now = asyncio.get_running_loop().time()
+        if self._stale and not self._unusable and not self._count():
+            self._unusable = dict.fromkeys(self._setup().tasks, "its code has changed, and the new cannot be imported")
         if self._closing or self._stale or now < self._start_at or self._starting or self._launching:
             return
         room = self._size + self._lent - self._count()
         if self._unusable:
+            if room <= 0 and not self._idle:
+                return
             wanted = 1  # perhaps what could not be imported can be now
         elif self._idle or room <= 0:
             return
@@ -173,6 +177,8 @@ class Pool:
             self._code |= {file: ready.code[file] for file in files}
         if setup.app is not None and setup.app in ready.errors:
             child.kill()
+            if not self._idle and not self._busy:
+                self._unusable = dict.fromkeys(setup.tasks, ready.errors[setup.app])
             self._failed(f"a child process could not import {setup.app}:\n{ready.errors[setup.app]}")
             return
         self._unusable = child.errors = dict(ready.errors)
@@ -318,6 +324,8 @@ def _death(died: ChildDied, job: Conversation, *, killed: bool) -> Failure:
     run_ms = None
     if job.started is not None:
         run_ms = round((asyncio.get_running_loop().time() - job.started) * 1000, 1)
+    if killed and job.started is None:
+        return Failure(JobError("timeout", "TaskTimeout", f"did not begin within {childprocess.IMPORT_S:g} s"), None)
     if killed:
         message = f"ran longer than timeout_s={job.timeout_s:g} and its process was killed"
         return Failure(JobError("timeout", "TaskTimeout", message), run_ms)

@@ -133,7 +133,7 @@ class Settler:
         for end in done:
             job, change = end.claimed.job, end.change
             if change.status == "pending" and change.ending != "cancelled":
-                released[member(job.priority, job.id)] = change.delay_s * 1000
+                released[member(job.priority, job.id)] = 0.0
             elif change.status == "scheduled":
                 later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
         events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])

@@ -40,7 +40,7 @@ class _Count:
     def __init__(self) -> None:
         #: Jobs that hold a slot.
         self.running = 0
-        #: Of these, those that have not begun yet: a child is to be theirs.
+        #: Of these, those that have not asked for a child yet.
         self.coming = 0
         #: Running jobs that wait for others, and jobs that run in the slots which these lend.
         self.lent = 0
@@ -67,6 +67,10 @@ class Suspects:
 
     def begun(self, claim: ObjectId) -> None:
         self._unproven.add(claim)
+
+    def forget(self, claim: ObjectId) -> None:
+        """It has never begun."""
+        self._unproven.discard(claim)
 
     def proven(self, claim: ObjectId, now: float) -> None:
         """It has run for a while, or has ended, and this worker lives."""
@@ -112,15 +116,14 @@ class Slots:
         count.borrowed += borrowed
         self._unsettled += 1
 
-    def begun(self, kind: Kind) -> None:
-        """A job that took a slot runs its first line."""
+    def begins(self, kind: Kind) -> None:
+        """A job that took a slot asks for its child now, or needs none."""
         self._kinds[kind].coming -= 1
 
-    def ran(self, kind: Kind, claim: ObjectId, *, begun: bool, borrowed: bool = False) -> None:
+    def ran(self, kind: Kind, claim: ObjectId, *, borrowed: bool = False) -> None:
         """A job's task is over; its end is not recorded yet."""
         count = self._kinds[kind]
         count.running -= 1
-        count.coming -= not begun
         count.borrowed -= borrowed
         if self.alone == claim:
             self.alone = None
@@ -159,13 +162,6 @@ class Slots:
             max(0, loop.lent - loop.borrowed),
             max(0, min(process.lent - process.borrowed, self._children())),
         )
-
-    async def free(self, patience_s: float | None = None) -> Free:
-        """What may be taken; waits for a change when there is nothing, so long at most: then it may be nothing."""
-        if not (free := self.now()):
-            await self.change(patience_s)
-            free = self.now()
-        return free
 
     def heed(self) -> None:
         """From now on, `change` returns at once if something has changed since."""

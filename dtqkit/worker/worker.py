@@ -24,7 +24,7 @@ from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import Priority, is_job_id
-from dtqkit.lifecycle import Released
+from dtqkit.lifecycle import Declined, Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
@@ -199,7 +199,7 @@ class Worker:
             # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
             earlier.attempt.stop("gone")
         kind = self._kinds.of(claimed.job.task) or "loop"
-        attempt = Attempt(claimed.job, partial(self._began, claimed, kind), partial(self._waits_for, claimed))
+        attempt = Attempt(claimed.job, partial(self._began, claimed), partial(self._waits_for, claimed))
         held = self._held[claimed.id] = Held(claimed, kind, attempt)
         self._slots.take(kind, borrowed=claimed.borrowed)
         if claimed.job.losses:
@@ -210,8 +210,7 @@ class Worker:
         held = self._held.get(job)
         return held is not None and held.claimed.claim == claim
 
-    def _began(self, claimed: Claimed, kind: Kind) -> None:
-        self._slots.begun(kind)
+    def _began(self, claimed: Claimed) -> None:
         if claimed.job.losses:
             self._loop.call_later(PROBATION_S, self._proven, claimed.claim)
 
@@ -244,21 +243,25 @@ class Worker:
         claimed, attempt = held.claimed, held.attempt
         # Only now: a task that is cancelled before its first step would never come here, and hold its job for ever.
         attempt.attach(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._slots.begins(held.kind)
         try:
             outcome = await self._executor.run(attempt)
         except asyncio.CancelledError:  # not by a stop, but with the loop
             outcome = Released(None)
         self._lend_slot_of(held, ())
         held.over = True
-        if claimed.job.losses:
+        if claimed.job.losses and attempt.started is not None:
             self._proven(claimed.claim)
+        self._slots.suspects.forget(claimed.claim)
         started = attempt.started
-        self._slots.ran(held.kind, claimed.claim, begun=started is not None, borrowed=claimed.borrowed)
+        self._slots.ran(held.kind, claimed.claim, borrowed=claimed.borrowed)
         if self._slots.lent:
             self._fetcher.help_soon()
         if outcome is None:
             self._settled([claimed])
         else:
+            if isinstance(outcome, Declined):
+                self._fetcher.avoid(claimed.job)
             self._settler.put(claimed, outcome, started, attempt.trail)
 
     def _settled(self, claims: list[Claimed]) -> None:

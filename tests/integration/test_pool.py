@@ -355,3 +355,15 @@ def test_a_broken_module_is_imported_once_for_all_of_its_tasks(
     asyncio.run(body())
     (told,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert told.count("RuntimeError: no") == 1
+
+
+def test_a_job_may_run_longer_than_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(childprocess, "IMPORT_S", 5.0)
+
+    async def body() -> None:
+        async with trial(["tests.sample:sleep"]) as t:
+            await until(lambda: t.pool.ready)
+            monkeypatch.setattr(childprocess, "IMPORT_S", 0.3)
+            assert result(await t.run("tests.sample:sleep", seconds=0.8)) == "slept"
+
+    asyncio.run(body())

@@ -85,6 +85,8 @@ def wire(value: Any) -> Any:
 
 def from_wire(value: Any) -> Any:
     """A JSON value with the floats that it stands for; the same object where it is flat and has none."""
+    if not value:
+        return value
     kind = _type_of(value)
     if kind is dict:
         if len(value) == 1 and FLOAT in value and (item := value[FLOAT]).__class__ is str and item in _NOT_FINITE:

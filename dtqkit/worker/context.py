@@ -23,6 +23,10 @@ _current: ContextVar[JobContext | None] = ContextVar("dtqkit_context", default=N
 _of_process: JobContext | None = None
 
 
+def _nobody(ids: Sequence[str]) -> None:
+    pass
+
+
 class JobContext(Context):
     """The Context of one attempt."""
 
@@ -63,6 +67,10 @@ class JobContext(Context):
         From any thread of the job.
         """
         self._lend(ids)
+
+    def end(self) -> None:
+        """The attempt is over. It holds this, and this must not hold it: there are thousands a second."""
+        self._lend = _nobody
 
     def write(self, text: str) -> None:
         """Add printed text: each line of it, once it has its end or is long, is one of the log."""

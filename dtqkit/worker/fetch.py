@@ -85,7 +85,7 @@ class Fetcher:
         self._popper: Popper = broker.popper(lanes)
         self._look_ahead = LookAhead(broker, store, kinds, lanes)
         self._claimed: list[str] = []
-        #: The kind of slot that most jobs have needed of late.
+        #: The kind of slot that the last of many jobs has needed.
         self._usual: Kind = "loop"
         #: Jobs that could not begin here, each with until when they are left to others.
         self._avoided: dict[str, float] = {}
@@ -168,6 +168,10 @@ class Fetcher:
         some = free.loop and free.process if kind is None else free.of(kind)
         if some and now >= self._careful_until:
             await self._pop(free, kind, now)
+        elif free and now < self._look_ahead.next_at:
+            changed = await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
+            if self._claimed and not changed:
+                await self._broker.fetch(self._lanes, 0, self._forgotten())
         elif self._claimed:
             await self._broker.fetch(self._lanes, 0, self._forgotten())
         elif free:
@@ -229,8 +233,8 @@ class Fetcher:
             kinds: list[Kind] = [kind for kind in KINDS if free.of(kind)]
             put_back = await self._claim(members, self._kinds.names(*kinds))
             self._claimed += [name for name in members if name not in put_back]
-        elif not self._stopping.is_set():
-            await self._slots.change(self._look_ahead.pause_s())
+        else:
+            self._look_ahead.pause(now)
 
     async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back."""
@@ -238,8 +242,7 @@ class Fetcher:
         wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
         taken = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else {}
         if len(taken) > 1:
-            kinds = [self._kinds.of(task) for task in taken.values()]
-            self._usual = "process" if kinds.count("process") * 2 > len(kinds) else "loop"
+            self._usual = self._kinds.of(next(reversed(taken.values()))) or self._usual
         if len(taken) == len(ids):
             return ()
         return await self._leftovers([job for job in ids if job not in taken])

@@ -18,18 +18,19 @@ class Kinds:
         """`unusable` names the tasks that children cannot import, each with the reason."""
         self._registry = registry
         self._unusable = unusable
-        self._seen: tuple[int, Mapping[str, str]] | None = None
+        self._version = -1
+        self._missing: Mapping[str, str] = {}
         self._of: dict[str, Kind] = {}
         self._names: dict[Kind, list[str]] = {}
 
     def _refreshed(self) -> None:
-        seen = (self._registry.version, self._unusable())
-        if seen == self._seen:
+        missing = self._unusable()
+        if missing is self._missing and self._registry.version == self._version:
             return
-        self._seen = seen
+        self._version, self._missing = self._registry.version, missing
         self._of = {}
         for task in self._registry:
-            if task.name not in seen[1]:
+            if task.name not in missing:
                 self._of[task.name] = "process" if self._registry.runs_as(task) == "process" else "loop"
         self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
 

@@ -19,7 +19,7 @@ WINDOW: Final = 256
 WINDOWS: Final = 16
 #: Pauses between looks that find nothing, in seconds: doubled up to the longest.
 MIN_PAUSE_S: Final = 0.05
-MAX_PAUSE_S: Final = 1.0
+MAX_PAUSE_S: Final = 0.25
 #: Jobs whose task is remembered, so that each is looked up once: more than all looks see in three lanes.
 _REMEMBERED: Final = 20_000
 
@@ -38,11 +38,13 @@ class LookAhead:
         self.unknown = False
         self._behind = 0
         self._pause_s = MIN_PAUSE_S
+        #: When to look again, by the loop's clock.
+        self.next_at = 0.0
 
-    def pause_s(self) -> float:
-        """How long to wait after a look that found nothing."""
-        pause_s, self._pause_s = self._pause_s, min(MAX_PAUSE_S, self._pause_s * 2)
-        return pause_s
+    def pause(self, now: float) -> None:
+        """After a look that found nothing: leave the lanes alone for a while, whatever slot is free meanwhile."""
+        self.next_at = now + self._pause_s
+        self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
 
     async def take(self, free: Free, avoided: Container[str] = ()) -> list[str]:
         """Take out what fits these free slots, in the order of the lanes, but none of the `avoided`; it is then in

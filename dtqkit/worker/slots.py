@@ -167,11 +167,12 @@ class Slots:
         """From now on, `change` returns at once if something has changed since."""
         self._changed.clear()
 
-    async def change(self, patience_s: float | None) -> None:
-        """Wait until something changes, at most so long."""
+    async def change(self, patience_s: float) -> bool:
+        """Wait until something changes, at most so long; whether it has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 await self._changed.wait()
+        return self._changed.is_set()
 
     async def empty(self, stopping: asyncio.Event) -> bool:
         """Wait until nothing runs but what waits for other jobs; False when the worker is asked to stop before, or when

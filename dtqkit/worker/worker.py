@@ -199,20 +199,20 @@ class Worker:
             # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
             earlier.attempt.stop("gone")
         kind = self._kinds.of(claimed.job.task) or "loop"
-        attempt = Attempt(claimed.job, partial(self._began, claimed), partial(self._waits_for, claimed))
+        attempt = Attempt(claimed.job, waiting=partial(self._waits_for, claimed))
         held = self._held[claimed.id] = Held(claimed, kind, attempt)
         self._slots.take(kind, borrowed=claimed.borrowed)
         if claimed.job.losses:
             self._slots.suspects.begun(claimed.claim)
+            attempt.began = partial(self._suspect_began, claimed.claim)
         self._watch(self._work(held), f"job {claimed.job.id}")
 
     def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
         held = self._held.get(job)
         return held is not None and held.claimed.claim == claim
 
-    def _began(self, claimed: Claimed) -> None:
-        if claimed.job.losses:
-            self._loop.call_later(PROBATION_S, self._proven, claimed.claim)
+    def _suspect_began(self, claim: ObjectId) -> None:
+        self._loop.call_later(PROBATION_S, self._proven, claim)
 
     def _proven(self, claim: ObjectId) -> None:
         self._slots.suspects.proven(claim, self._loop.time())
@@ -248,12 +248,15 @@ class Worker:
             outcome = await self._executor.run(attempt)
         except asyncio.CancelledError:  # not by a stop, but with the loop
             outcome = Released(None)
-        self._lend_slot_of(held, ())
+        if held.waits_for:
+            self._lend_slot_of(held, ())
         held.over = True
-        if claimed.job.losses and attempt.started is not None:
-            self._proven(claimed.claim)
-        self._slots.suspects.forget(claimed.claim)
+        attempt.context.end()
         started = attempt.started
+        if claimed.job.losses:
+            if started is not None:
+                self._proven(claimed.claim)
+            self._slots.suspects.forget(claimed.claim)
         self._slots.ran(held.kind, claimed.claim, borrowed=claimed.borrowed)
         if self._slots.lent:
             self._fetcher.help_soon()

@@ -93,6 +93,8 @@ class Slots:
         self._ready = ready
         self._kinds: dict[Kind, _Count] = {"loop": _Count(), "process": _Count()}
         self._unsettled = 0
+        #: Running jobs that wait for others.
+        self.lent = 0
         self._changed = asyncio.Event()
         self.suspects = Suspects()
         #: The claim of the job that must have the worker to itself, while it runs here.
@@ -101,10 +103,6 @@ class Slots:
     @property
     def running(self) -> int:
         return sum(count.running for count in self._kinds.values())
-
-    @property
-    def lent(self) -> int:
-        return sum(count.lent for count in self._kinds.values())
 
     def lent_of(self, kind: Kind) -> int:
         return self._kinds[kind].lent
@@ -132,6 +130,7 @@ class Slots:
     def lend(self, kind: Kind, change: int) -> None:
         """A running job begins (1) or ends (-1) to wait for other jobs."""
         self._kinds[kind].lent += change
+        self.lent += change
         self._changed.set()
 
     def settled(self, count: int) -> None:

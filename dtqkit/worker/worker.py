@@ -286,7 +286,11 @@ class Worker:
         )
 
     def _begun_ones(self) -> list[tuple[Claimed, Attempt]]:
-        return [(held.claimed, held.attempt) for held in self._held.values() if held.attempt.started is not None]
+        return [
+            (held.claimed, held.attempt)
+            for held in self._held.values()
+            if held.attempt.started is not None and not held.over
+        ]
 
     async def _publish_tasks(self) -> None:
         """Let servers know what this worker can run; tried until MongoDB takes it."""

@@ -1,10 +1,10 @@
 """From the lanes to claims: only for jobs that start at once.
 
-A lane holds ids and does not say what they need. When any id fits (both kinds of slot are free, or the worker's tasks
-are of one kind), it is popped and claimed. When more ids are popped than slots of each kind are free, the claim names
-the tasks that fit, and the rest goes back to the front of its lane. When only one kind of slot is free, or tasks are
-about that this worker does not know, nothing is popped: the front of the lanes is looked at, and what fits is taken
-out. So a job that cannot run here now blocks nothing behind it, and stays where another worker finds it.
+A lane holds ids and does not say what they need. Ids are popped for the kind of slot that jobs have needed of late, and
+the claim names the tasks for which a slot is free; the rest goes back to the front of its lane. From then on, for as
+long as such jobs stand in front, and when only slots of the other kind are free, nothing is popped: the front of the
+lanes is looked at, and what fits is taken out. So a job that cannot run here now blocks nothing behind it, and stays
+where another worker finds it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HELP_IDS: Final = 256
 ALONE_FROM: Final = 2
 #: The longest wait for a slot, in seconds: tasks may have been registered meanwhile.
 LOOK_S: Final = 1.0
-#: How long a worker looks before it pops, after it has met a task that it does not know, in seconds.
+#: How long a worker looks before it pops, after it has popped what it cannot run now, in seconds.
 CAREFUL_S: Final = 5.0
 
 
@@ -164,10 +164,8 @@ class Fetcher:
             free = self._free()
         if self._stopping.is_set():
             return
-        kind = self._one_kind()
-        some = free.loop and free.process if kind is None else free.of(kind)
-        if some and now >= self._careful_until:
-            await self._pop(free, kind, now)
+        if free.of(self._likely()) and now >= self._careful_until:
+            await self._pop(free, now)
         elif free and now < self._look_ahead.next_at:
             changed = await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
             if self._claimed and not changed:
@@ -183,18 +181,18 @@ class Fetcher:
         free = self._slots.now()
         return Free(free.loop if "loop" in present else 0, free.process if "process" in present else 0)
 
-    def _one_kind(self) -> Kind | None:
-        """The only kind of slot that this worker's tasks need; None when they need both."""
-        present = self._kinds.present()
-        return present[0] if len(present) == 1 else None
-
     def _forgotten(self) -> list[str]:
         """What was claimed, and is to be listed as in flight no more."""
         claimed, self._claimed = self._claimed, []
         return claimed
 
-    async def _pop(self, free: Free, kind: Kind | None, now: float) -> None:
-        want = kind or self._usual
+    def _likely(self) -> Kind:
+        """The kind of slot that the next job probably needs."""
+        present = self._kinds.present()
+        return self._usual if self._usual in present or not present else present[0]
+
+    async def _pop(self, free: Free, now: float) -> None:
+        want = self._likely()
         members = await self._broker.fetch(self._lanes, free.of(want), self._forgotten())
         if not members:
             popped = await self._popper.pop(self._block_s(now))
@@ -202,10 +200,8 @@ class Fetcher:
                 return
             members = [popped]
             free = self._free()  # the pop may have taken its time
-        if kind is None and len(members) <= min(free):
-            tasks = self._kinds.names("loop", "process")
-        else:
-            tasks = self._kinds.names(want)
+        fits: list[Kind] = [kind for kind in KINDS if len(members) <= free.of(kind)]
+        tasks = self._kinds.names(*(fits or [want]))
         put_back = await self._claim(members, tasks)
         # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
         self._claimed = [name for name in members if name not in put_back]
@@ -226,9 +222,8 @@ class Fetcher:
     async def _take_behind(self, free: Free, now: float) -> None:
         """What fits, from behind what does not; a pause when there is none."""
         self._avoided = {job: until for job, until in self._avoided.items() if until > now}
-        members = await self._look_ahead.take(free, self._avoided)
-        if self._look_ahead.unknown:
-            self._careful_until = now + CAREFUL_S
+        members = await self._look_ahead.take(free, self._likely(), self._avoided)
+        self._careful_until = now + CAREFUL_S if self._look_ahead.unfit else 0.0
         if members:
             kinds: list[Kind] = [kind for kind in KINDS if free.of(kind)]
             put_back = await self._claim(members, self._kinds.names(*kinds))
@@ -274,7 +269,10 @@ class Fetcher:
                 fits[kind].append(doc)
         for kind, docs in fits.items():
             taken = await self._others(docs, kind)
-            front += [member(doc["priority"], str(doc["_id"])) for doc in docs if doc["_id"] not in taken]
+            left = [member(doc["priority"], str(doc["_id"])) for doc in docs if doc["_id"] not in taken]
+            if left:
+                self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
+                front += left
         if again:
             await self._broker.push({}, again)
         if stay:

@@ -34,8 +34,8 @@ class LookAhead:
         self._lanes = tuple(lanes)
         #: The task of each job that was looked up; empty for what waits no more.
         self._tasks: dict[str, str] = {}
-        #: Whether the last look saw a job that this worker is to leave to others.
-        self.unknown = False
+        #: Whether the last look saw a job that would be popped in vain.
+        self.unfit = False
         self._behind = 0
         self._pause_s = MIN_PAUSE_S
         #: When to look again, by the loop's clock.
@@ -46,7 +46,7 @@ class LookAhead:
         self.next_at = now + self._pause_s
         self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
 
-    async def take(self, free: Free, avoided: Container[str] = ()) -> list[str]:
+    async def take(self, free: Free, likely: Kind, avoided: Container[str] = ()) -> list[str]:
         """Take out what fits these free slots, in the order of the lanes, but none of the `avoided`; it is then in
         flight.
 
@@ -56,15 +56,15 @@ class LookAhead:
         await self._look_up([job for name in seen if is_job_id(job := name.partition(":")[2])])
         fitting: list[str] = []
         left: dict[Kind, int] = {"loop": free.loop, "process": free.process}
-        self.unknown = False
+        self.unfit = False
         for name in seen:
             job = split_member(name)[1]
             task = self._tasks.get(job)
             kind = self._kinds.of(task) if task else None
             if not task:
                 fitting.append(name)
-            elif kind is None or job in avoided:
-                self.unknown = True
+            elif kind is None or job in avoided or (kind != likely and not free.of(kind)):
+                self.unfit = True
             elif left[kind] > 0:
                 left[kind] -= 1
                 fitting.append(name)

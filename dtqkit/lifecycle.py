@@ -135,7 +135,7 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None
         case Declined(error):
             return _declined(job, error)
         case Lost():
-            return _lost(job, rng)
+            return _lost(job, start_ms, rng)
 
 
 def _failed(job: Job, error: JobError, start_ms: int | None, run_ms: float | None, rng: SupportsRandom) -> Change:
@@ -166,13 +166,13 @@ def _declined(job: Job, error: JobError) -> Change:
     return Change(status="pending", ending="declined", error=error)
 
 
-def _lost(job: Job, rng: SupportsRandom) -> Change:
+def _lost(job: Job, start_ms: int | None, rng: SupportsRandom) -> Change:
     losses = job.losses + 1
     worker = job.worker or "the worker"
     error = JobError("worker_lost", "WorkerLost", f"{worker} was lost while it ran this job")
     if losses >= job.max_losses:
-        return Change(status="failed", ending="lost", error=error, losses=1)
+        return Change(status="failed", ending="lost", start_ms=start_ms, error=error, losses=1)
     delay_s = 0.0
     if losses > 1:
         delay_s = backoff_s(losses - 1, rng, base_s=1.0, max_s=MAX_LOSS_BACKOFF_S)
-    return Change(status="scheduled", ending="lost", error=error, delay_s=delay_s, losses=1)
+    return Change(status="scheduled", ending="lost", start_ms=start_ms, error=error, delay_s=delay_s, losses=1)

@@ -444,7 +444,8 @@ class TaskQueue:
         if self._would_block():
             work.close()
             raise WrongLoop(
-                "a TaskQueue would block the event loop that it is called from: use AsyncTaskQueue and await it"
+                "a TaskQueue would block the event loop that it is called from: await asyncio.to_thread(…) with the "
+                "call, or use AsyncTaskQueue"
             )
         future = self.start(work)
         try:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from bson import ObjectId
+
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
@@ -38,8 +40,9 @@ class Reaper:
 
     async def _lose(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
         taken: list[tuple[Document, Change]] = []
+        began = await self._began(docs)
         for doc in docs:
-            change = decide(to_job(doc), Lost(), self._rng)
+            change = decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"]))
             if await self._store.jobs.lose(doc, change, only_overdue=only_overdue):
                 taken.append((doc, change))
                 log.warning("job %s was lost with %s", doc["_id"], doc["worker"])
@@ -50,6 +53,20 @@ class Reaper:
                 died = await self._store.jobs.find(dead, heavy=False)
                 await self._store.dead.project([doc for doc in died if doc["status"] == "failed"])
         return len(taken)
+
+    async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
+        """How long after its claim each of these attempts began, in ms, as far as they showed it."""
+        try:
+            lives = await self._broker.lives([str(doc["_id"]) for doc in docs]) if docs else {}
+        except StoreUnavailable:
+            return {}
+        began: dict[ObjectId, int] = {}
+        for doc in docs:
+            live = lives.get(str(doc["_id"]))
+            if live is not None and live.token == doc["token"] and live.started_at is not None and "claimed_at" in doc:
+                since = live.started_at - doc["claimed_at"]
+                began[doc["_id"]] = max(0, round(since.total_seconds() * 1000))
+        return began
 
     async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
         again: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a step of MongoDB's clock does to the times that stand in documents, and how it is put right."""
+"""What a step of MongoDB's clock does to the times that stand in documents, and how it is corrected."""
 
 from __future__ import annotations
 

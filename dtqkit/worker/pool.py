@@ -200,6 +200,8 @@ class Pool:
 
     def _failed(self, cause: str) -> None:
         """Say it once, and try again, more and more slowly. No job pays for it."""
+        if self._closing:
+            return
         if cause != self._told:
             self._told = cause
             log.error("%s", cause)

@@ -156,7 +156,7 @@ def a_loss_is_a_failure() -> None:
     """Trap 10: a job whose worker died has had one of its attempts."""
     from dtqkit import lifecycle
 
-    def lost(job: Job, rng: SupportsRandom) -> Change:
+    def lost(job: Job, start_ms: int | None, rng: SupportsRandom) -> Change:
         return lifecycle._failed(job, JobError("worker_lost", "WorkerLost", "lost"), None, None, rng)
 
     lifecycle._lost = lost

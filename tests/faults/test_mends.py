@@ -213,3 +213,16 @@ def test_what_redis_alone_lists_as_cancelled_is_not_stopped(world: World) -> Non
     world.come_to_rest()
     assert world.redis.zscore(world.keys.cancels, near) is not None
     assert {(doc["status"], doc["token"]) for doc in world.documents()} == {("completed", 1)}
+
+
+def test_a_lost_attempt_keeps_when_it_began(world: World) -> None:
+    world.start("w1")
+    n = world.submit(lambda n: jobs.note.bind(n, world.ledger, 3.0))
+    wait_until(lambda: world.queue.get(world.accepted[n]).refresh().record.started_at is not None)
+    world.workers["w1"].kill()
+    world.start("w2")
+    world.come_to_rest()
+    lost, again = world.queue.get(world.accepted[n]).refresh().record.attempts
+    assert (lost.ending, again.ending) == ("lost", "completed")
+    assert lost.started_at is not None
+    assert lost.wait_s is not None

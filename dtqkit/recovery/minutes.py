@@ -15,11 +15,13 @@ log = logging.getLogger("dtqkit.recovery")
 #: How often old minutes are deleted; and how long nothing is tried after a count that took too long.
 _EXPIRE: Final = timedelta(hours=1)
 _PAUSE: Final = timedelta(seconds=30)
+#: How often minutes are closed while little happens: each time costs MongoDB some four operations.
+_QUIET_EVERY: Final = timedelta(minutes=5)
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class MinuteRounds:
-    """`run` may be called as often as one likes: it has something to do once a minute, or while it catches up."""
+    """`run` may be called as often as one likes: it has something to do once a minute, or once in five."""
 
     def __init__(self, store: Store, retention_days: float) -> None:
         self._store = store
@@ -33,7 +35,8 @@ class MinuteRounds:
         now = self._store.now()
         try:
             if now >= self._next and not await self._store.minutes.close(now):
-                self._next = minute_of(now - timedelta(seconds=LAG_S)) + MINUTE + timedelta(seconds=LAG_S)
+                later = _QUIET_EVERY if self._store.minutes.quiet else MINUTE
+                self._next = minute_of(now - timedelta(seconds=LAG_S)) + later + timedelta(seconds=LAG_S)
             if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
                 self._next_expiry = now + _EXPIRE
             self._put_off = False

@@ -36,6 +36,8 @@ Counts: TypeAlias = Counter[tuple[What, Priority, str]]
 
 #: Seconds after a minute's end until it is closed: by then what was written in it is committed.
 LAG_S: Final = 20.0
+#: Submits and ends in a minute below which a few minutes are closed together: until then they are counted one by one.
+QUIET: Final = 200
 MINUTE: Final = timedelta(minutes=1)
 #: Tasks with counts of their own; further ones share those of OTHER, so that no document grows without a limit.
 MAX_TASKS: Final = 200
@@ -76,6 +78,8 @@ class Minutes:
         self._empty_until = datetime.min.replace(tzinfo=UTC)
         #: As this process has written them last; another may have gone on since, which the next write finds out.
         self._held: Totals | None = None
+        #: Whether little happened in what was closed last.
+        self.quiet = False
         self._span = _SPAN
         self._sample = Sample(dict.fromkeys(PRIORITIES, 0), 0)
 
@@ -148,6 +152,7 @@ class Minutes:
                 self._span = max(1, self._span // 4)
                 raise
             self._span = min(_SPAN, self._span * 2)
+            self.quiet = sum(counts.total() for counts in counted.values()) < QUIET * ((end - begin) / MINUTE)
             docs = _documents(counted, end, sample if sample != self._sample else None)
             if docs or totals is None:
                 self._held = await self._write(docs, totals, begin, end)

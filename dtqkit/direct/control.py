@@ -106,6 +106,8 @@ class DirectControl:
 
     async def submit(self, submission: Submission) -> Job:
         await self._open()
+        if submission.delay_s:
+            await self._store.clock_of_now()
         (accepted,) = await self._submitter.submit([await self._document(submission, self._store.now())])
         if isinstance(accepted, DtqError):
             raise accepted
@@ -116,6 +118,8 @@ class DirectControl:
         items: list[BatchItem | None] = [None] * len(submissions)
         docs: list[Document] = []
         places: list[int] = []
+        if any(submission.delay_s for submission in submissions):
+            await self._store.clock_of_now()
         now = self._store.now()
         for place, submission in enumerate(submissions):
             try:

@@ -39,6 +39,10 @@ PING_S: Final = 1.5
 _AGAIN_S: Final = 5.0
 
 
+#: How old a comparison of clocks may be for a delayed submit, in seconds.
+RECENT_S: Final = 2.0
+
+
 class _ClockListener(ServerHeartbeatListener):
     """Sets the clock by what the driver asks the primary each ten seconds anyway: it costs no operation."""
 
@@ -64,6 +68,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self._where = settings.atlas_uri
         self._clock = Clock()
+        self._compared = float("-inf")
         self._client = connect(settings, _ClockListener(self._clock))
         self._database = self._client[settings.database_name]
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
@@ -109,11 +114,17 @@ class Store:
         with told(self._where), pymongo.timeout(PING_S):
             await self._compare_clocks()
 
+    async def clock_of_now(self) -> None:
+        """Compare clocks unless that was just done: a time that is computed now is to hold by MongoDB's clock."""
+        if self._clock.read() - self._compared > RECENT_S:
+            await self.compare_clocks()
+
     async def _compare_clocks(self) -> None:
         before = self._clock.read()
         hello: dict[str, Any] = await self._client.admin.command("hello")
         theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
-        self._clock.set(theirs, (before, self._clock.read()))
+        self._compared = self._clock.read()
+        self._clock.set(theirs, (before, self._compared))
 
     @property
     def step(self) -> Step | None:

@@ -65,7 +65,7 @@ class StopSignal:
 @contextmanager
 def nothing_to_stop() -> Generator[None]:
     """Until a handler of its own is there, a signal ends this process as an orderly stop: nothing runs yet."""
-    before = {number: signal.signal(number, _end) for number in SIGNALS}
+    before = {number: signal.signal(number, end_now) for number in SIGNALS}
     try:
         yield
     finally:
@@ -73,5 +73,6 @@ def nothing_to_stop() -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def end_now(_number: int, _frame: FrameType | None) -> None:
+    """Of a process in which nothing runs."""
     os._exit(0)

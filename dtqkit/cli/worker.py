@@ -13,7 +13,7 @@ import typer
 from dtqkit.cli.app import App, check_tasks, load_app
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.reload import Restarter, start_again, wait_for_change
-from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, nothing_to_stop
+from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, end_now, nothing_to_stop
 from dtqkit.errors import AppError, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
@@ -143,6 +143,10 @@ async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, *, relo
     finally:
         for task in watching:
             task.cancel()
+        # All is over: a signal that comes now must not be lost between this loop and the process that follows.
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, end_now)
 
 
 async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter: Restarter) -> None:

@@ -66,6 +66,11 @@ def test_a_worker_that_leads_may_die_around_each_of_its_writes(world: World) -> 
             world.redis.flushdb()
             world.redis.zadd(world.keys.inflight, {f"medium:{ObjectId()}": 4e15})
             database["deadletter"].insert_one({"_id": ObjectId(), "death_seq": 1})
+        if place.startswith("publish"):  # a lease that is over: its loss is published
+            n = world.submit(lambda n: jobs.note.bind(n, world.ledger), ends=ANY)
+            gone = {"status": "running", "claim": ObjectId(), "worker": "gone", "token": 1}
+            past = [{"$set": {**gone, "claimed_at": "$created_at", "lease_until": "$created_at"}}]
+            database["jobs"].update_one({"_id": ObjectId(world.accepted[n])}, past)
         worker = world.start("w1", fail=f"{place}=kill", settings=settings, wait=False)
         if place.startswith("cancel"):
             ask_in_the_record(world, "scheduled")

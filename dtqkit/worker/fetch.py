@@ -21,7 +21,7 @@ from dtqkit.broker import Broker
 from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job, Priority
+from dtqkit.jobs import Job, Priority, is_job_id
 from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
@@ -58,6 +58,12 @@ def ids_of(members: Sequence[str]) -> list[ObjectId]:
     return ids
 
 
+def _without(members: Sequence[str], taken: Collection[ObjectId]) -> list[str]:
+    """Those that stand for other jobs; what stands for none is left out."""
+    jobs = {str(job) for job in taken}
+    return [name for name in members if is_job_id(job := name.partition(":")[2]) and job not in jobs]
+
+
 class Fetcher:
     """Fills the free slots of one worker."""
 
@@ -85,6 +91,8 @@ class Fetcher:
         self._popper: Popper = broker.popper(lanes)
         self._look_ahead = LookAhead(broker, store, kinds, lanes)
         self._claimed: list[str] = []
+        #: What was popped and is not known to be claimed, nor put back.
+        self._undecided: list[str] = []
         #: The kind of slot that the last of many jobs has needed.
         self._usual: Kind = "loop"
         #: Jobs that could not begin here, each with until when they are left to others.
@@ -100,6 +108,9 @@ class Fetcher:
         try:
             while not self._stopping.is_set():
                 try:
+                    if self._claimer.unresolved or self._undecided:
+                        await self._decide()
+                        continue  # the next claim says whether claims are taken again
                     await self._round()
                     pause_s = 0.0
                 except StoreUnavailable as error:
@@ -107,7 +118,7 @@ class Fetcher:
                         log.warning("cannot fetch: %s", error)
                     pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
                     await self._pause(pause_s)
-            await self._claimer.resolve()
+            await self._decide()
         except StoreUnavailable as error:
             log.warning("leaving a claim of unknown outcome to its lease: %s", error)
         finally:
@@ -150,9 +161,6 @@ class Fetcher:
     # -- rounds
 
     async def _round(self) -> None:
-        if self._claimer.unresolved:
-            await self._claimer.resolve()
-            return
         now = asyncio.get_running_loop().time()
         self._slots.heed()
         await self._claimer.look_for_strays(now)
@@ -234,13 +242,24 @@ class Fetcher:
     async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back."""
         ids = ids_of(members)
+        self._undecided = list(members)
         wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
         taken = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else {}
         if len(taken) > 1:
             self._usual = self._kinds.of(next(reversed(taken.values()))) or self._usual
-        if len(taken) == len(ids):
-            return ()
-        return await self._leftovers([job for job in ids if job not in taken])
+        put_back: Collection[str] = ()
+        if len(taken) < len(ids):
+            self._undecided = _without(members, taken)
+            put_back = await self._leftovers([job for job in ids if job not in taken])
+        self._undecided = []
+        return put_back
+
+    async def _decide(self) -> None:
+        """After an error: find out what a claim took, and put the rest of what was popped back where it stood."""
+        self._undecided = _without(self._undecided, await self._claimer.resolve())
+        if self._undecided:
+            await self._broker.unpop(self._undecided)
+            self._undecided = []
 
     # -- what a claim did not take
 

@@ -148,12 +148,14 @@ def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDataba
 
 
 @contextmanager
-def told(link: Link, *, writes: bool = False, once: bool = False, point: str | None = None) -> Generator[None]:
-    """Turn an error of MongoDB into StoreUnavailable, or for a write that may be done into OutcomeUnknown; or into
-    DocumentRefused, when it is this document that it does not take.
+def told(
+    link: Link, *, writes: bool = False, once: bool = False, document: bool = False, point: str | None = None
+) -> Generator[None]:
+    """Turn an error of MongoDB into StoreUnavailable, or for a write that may be done into OutcomeUnknown.
 
     A key that is taken passes through, alone or in a bulk. `once`: the driver sends this write once only, so that "not
-    primary" means that it is not done. `point` names the write's failpoint.
+    primary" means that it is not done. `document`: when it is this document that MongoDB does not take, that is a
+    DocumentRefused. `point` names the write's failpoint.
     """
     try:
         if point is not None:
@@ -164,11 +166,11 @@ def told(link: Link, *, writes: bool = False, once: bool = False, point: str | N
     except DuplicateKeyError:
         raise
     except BulkWriteError as error:
-        _raise_bulk(error, link)
+        _raise_bulk(error, link, document=document)
     except PyMongoError as error:
-        _raise(error, link, writes=writes, once=once)
+        _raise(error, link, writes=writes, once=once, document=document)
     except (BSONError, OverflowError) as error:
-        if not writes:
+        if not document:
             raise
         raise DocumentRefused(f"MongoDB does not take this document: {one_line(str(error))}") from None
     else:
@@ -176,10 +178,13 @@ def told(link: Link, *, writes: bool = False, once: bool = False, point: str | N
             link.refused = None
 
 
-def _raise(error: PyMongoError, link: Link, *, writes: bool, once: bool) -> NoReturn:
+def _raise(error: PyMongoError, link: Link, *, writes: bool, once: bool, document: bool) -> NoReturn:
     verdict, perhaps = _judge(error, link)
     if verdict is None:
-        raise DocumentRefused(f"MongoDB does not take this document: {one_line(redact(str(error)))}") from None
+        words = one_line(str(error))
+        if document:
+            raise DocumentRefused(f"MongoDB does not take this document: {redact(words)}") from None
+        verdict = refusals.of_now(words)
     perhaps = perhaps and not (once and isinstance(error, NotPrimaryError) and _code(error) != _INTERRUPTED)
     raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
 
@@ -226,7 +231,7 @@ def _code(error: PyMongoError) -> int | None:
     return details.get("code") if isinstance(details, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-def _raise_bulk(error: BulkWriteError, link: Link) -> NoReturn:
+def _raise_bulk(error: BulkWriteError, link: Link, *, document: bool) -> NoReturn:
     """A bulk is kept as a whole if any part of it was refused for a reason that passes; its writes may be repeated."""
     errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
     counts = ("nInserted", "nUpserted", "nMatched", "nRemoved")
@@ -241,4 +246,6 @@ def _raise_bulk(error: BulkWriteError, link: Link) -> NoReturn:
     if all(one.get("code") == _DUPLICATE_KEY for one in errors):
         raise error
     words = next(str(one.get("errmsg", "")) for one in errors if one.get("code") != _DUPLICATE_KEY)
+    if not document:
+        raise refused(link, refusals.of_now(words), writes=True, perhaps=True) from None
     raise DocumentRefused(f"MongoDB does not take this document: {one_line(redact(words))}") from None

@@ -38,7 +38,7 @@ _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
 _NOT_CLAIMED: Final = dict.fromkeys(
-    (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
+    (*documents.HEAVY, "claim", "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
 )
 
 
@@ -89,7 +89,7 @@ class Jobs:
         """
         try:
             with (
-                told(self._where, writes=True, point="insert"),
+                told(self._where, writes=True, document=True, point="insert"),
                 pymongo.timeout(self._where.within(SUBMIT_S + max(0, len(docs) - AT_ONCE) / SUBMITS_A_SECOND)),
             ):
                 if len(docs) == 1:
@@ -185,7 +185,7 @@ class Jobs:
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Record the ends of attempts. Returns the positions of those whose claim held the job no more."""
         operations = _settle_operations(settlements)
-        with told(self._where, writes=True, point="settle"):
+        with told(self._where, writes=True, document=True, point="settle"):
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
                 done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))

@@ -101,7 +101,12 @@ def of_code(code: int | None, words: str) -> Verdict | None:
         return Verdict("misconfigured", f"{words}: check the replica set's configuration")
     if code in _UNSUPPORTED:
         return Verdict("unsupported", f"does not know what it is asked ({words}): dtqkit needs MongoDB 6.0 or later")
-    return Verdict("refused", f"refuses for now ({words})")
+    return of_now(words)
+
+
+def of_now(words: str) -> Verdict:
+    """A refusal that may pass."""
+    return Verdict("refused", f"refuses for now ({one_line(words)})")
 
 
 def of_members(types: Collection[str], replica_set: str | None, first: str) -> Verdict:
@@ -110,7 +115,7 @@ def of_members(types: Collection[str], replica_set: str | None, first: str) -> V
         named = f"the replica set {replica_set!r}" if replica_set else "the replica set"
         return Verdict(
             "misconfigured",
-            f"none of its servers belongs to {named} that the URI names: check replicaSet=NAME in it, and --replSet there",
+            f"none of its servers belongs to {named} that the URI names: check replicaSet=NAME and --replSet",
         )
     members = [kind for kind in types if kind.startswith("RS") and kind != "RSGhost"]
     if members:

@@ -91,9 +91,11 @@ class Settler:
         done = await self._write(batch)
         self._settled([end.claimed for end in batch])
         for end in done:
-            self.completed += end.change.status == "completed"
-            self.failed += end.change.ending in ("failed", "timeout", "crashed")
-            self._job_log.ended(end.claimed.job, end.change)
+            if end.change.ending == "completed":
+                self.completed += 1
+            elif end.change.ending in ("failed", "timeout", "crashed"):
+                self.failed += 1
+        self._job_log.ended((end.claimed.job, end.change) for end in done)
         if refused := len(batch) - len(done):
             log.warning("%d ends were not recorded: the jobs had been taken away or were over", refused)
         await self._tell(done)
@@ -109,7 +111,8 @@ class Settler:
             except DocumentRefused as error:
                 if len(batch) > 1:  # one of them cannot be written: find out which
                     return [written for end in batch for written in await self._write([end])]
-                log.error("the end of job %s cannot be recorded as it is: %s", batch[0].claimed.job.id, error)  # noqa: TRY400 - no traceback of ours
+                job = batch[0].claimed.job.id
+                log.error("the end of job %s cannot be recorded as it is: %s", job, error)  # noqa: TRY400 - no traceback of ours
                 batch = [self._unwritable(batch[0], error)]
             except Exception as error:
                 # Of no other error is it known that it is about these ends.

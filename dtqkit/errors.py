@@ -240,13 +240,16 @@ class StoreUnavailable(DtqError, ConnectionError):
         return self.reason in PASSING
 
 
+MAYBE: Final = " (the write may be done or not)"
+
+
 class OutcomeUnknown(StoreUnavailable):
     """The connection was lost during a write: it may or may not be done; safe to repeat with an idempotency key."""
 
     code = "outcome_unknown"
 
     def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
-        super().__init__(store, where, f"{detail} (the write may be done or not)", reason=reason)
+        super().__init__(store, where, f"{detail}{MAYBE}", reason=reason)
 
 
 class DocumentRefused(DtqError, ValueError):

@@ -10,7 +10,7 @@ from typing import Final
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.direct.patience import Patience
-from dtqkit.errors import DocumentRefused, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
+from dtqkit.errors import MAYBE, DocumentRefused, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
 from dtqkit.events import encode_batch, event_of
 from dtqkit.jobs import Job, Priority
 from dtqkit.store import Store
@@ -25,7 +25,7 @@ MAX_ANNOUNCED: Final = 100
 #: A push that takes longer than this is left to the audit; and Redis is not tried again for as long.
 PUSH_S: Final = 2.0
 #: Seconds after which what may have been stored is looked for by a worker.
-DOUBT_S: Final = 3.0
+DOUBT_S: Final = 2.0
 #: Tries to insert a job whose idempotency key is taken by a job that then is gone.
 _TRIES: Final = 3
 
@@ -118,7 +118,7 @@ class Submitter:
         except Exception as error:
             if isinstance(error, StoreUnavailable):
                 # Those that came meanwhile would wait as long again for the same answer.
-                why = f"the write before this one failed: {error}"
+                why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
                 away = StoreUnavailable("MongoDB", "", why, reason=error.reason)
                 for entry in self._waiting:
                     if not entry.done.done():

@@ -44,6 +44,7 @@ ANSWER_S: Final = 20.0
 _TRIPS: Final = 6
 _MAX_SLACK_S: Final = 15.0
 _DUPLICATE_KEY: Final = 11_000
+_NOT_ON_A_MAJORITY: Final = "the write is not known to be on a majority"
 
 
 class _PlainInts(TypeDecoder):
@@ -173,6 +174,11 @@ def told(
         if not document:
             raise
         raise DocumentRefused(f"MongoDB does not take this document: {one_line(str(error))}") from None
+    except AttributeError as error:
+        # The driver stumbles over an error that came with a find-and-modify, where it has not decoded the answer.
+        if "RawBSONDocument" not in str(error):
+            raise
+        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
     else:
         if writes:
             link.refused = None
@@ -242,7 +248,7 @@ def _raise_bulk(error: BulkWriteError, link: Link, *, document: bool) -> NoRetur
             perhaps = some or code in refusals.PERHAPS_DONE
             raise refused(link, verdict, writes=True, perhaps=perhaps) from None
     if error.details.get("writeConcernErrors"):
-        raise refused(link, Verdict("away", "not known to be on a majority"), writes=True, perhaps=True) from None
+        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=True, perhaps=True) from None
     if all(one.get("code") == _DUPLICATE_KEY for one in errors):
         raise error
     words = next(str(one.get("errmsg", "")) for one in errors if one.get("code") != _DUPLICATE_KEY)

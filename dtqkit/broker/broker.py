@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
@@ -241,8 +241,11 @@ class Broker:
 
     # -- audit
 
-    async def listed(self) -> Listed:
-        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twic."""
+    async def listed(self, moved: Callable[[], None]) -> Listed:
+        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twice.
+
+        `moved` is called after each piece.
+        """
         keys = self.keys
         lanes: set[str] = set()
         with told(self._url):
@@ -250,13 +253,20 @@ class Broker:
             for lane in keys.lanes():
                 for start in range(0, int(await cast(Any, self._redis.llen(lane))), _CHUNK):
                     lanes.update(await cast(Any, self._redis.lrange(lane, start, start + _CHUNK - 1)))
-            inflight = cast(
-                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.inflight, 0, -1, withscores=True)
+                    moved()
+            inflight = await self._scores(keys.inflight, moved)
+            scheduled = await self._scores(keys.scheduled, moved)
+        return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled)
+
+    async def _scores(self, key: str, moved: Callable[[], None]) -> dict[str, float]:
+        redis = cast(Any, self._redis)
+        found: dict[str, float] = {}
+        for start in range(0, int(await redis.zcard(key)), _CHUNK):
+            found.update(
+                cast("list[tuple[str, float]]", await redis.zrange(key, start, start + _CHUNK - 1, withscores=True))
             )
-            scheduled = cast(
-                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.scheduled, 0, -1, withscores=True)
-            )
-        return Listed(seconds * 1000 + micros / 1000, lanes, dict(inflight), dict(scheduled))
+            moved()
+        return found
 
     async def listed_count(self) -> int:
         """How many ids there are in the lanes and in the sets."""

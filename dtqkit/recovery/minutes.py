@@ -30,6 +30,10 @@ class MinuteRounds:
         self._next_expiry = _LONG_AGO
         self._put_off = False
 
+    def due(self) -> bool:
+        now = self._store.now()
+        return now >= self._next or now >= self._next_expiry
+
     async def run(self) -> None:
         """One piece of work. It holds nothing else up: what MongoDB does not answer in time is tried later."""
         now = self._store.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pymongo
@@ -28,6 +28,8 @@ SUBMIT_S: Final = 1.45
 SUBMITS_A_SECOND: Final = 1_000
 #: So many are no reason to wait longer: the jobs of all who submit at the same time.
 AT_ONCE: Final = 500
+#: How long counting may take in a round of recovery, in ms.
+_SURVEY_MS: Final = 3_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
 _DUPLICATE_KEY: Final = 11_000
@@ -60,12 +62,19 @@ class Settlement(msgspec.Struct, frozen=True):
     trail: Document | None = None
 
 
-class Survey(msgspec.Struct, frozen=True):
-    """What a round of recovery looks at first."""
+class Counts(NamedTuple):
+    """How many jobs wait, how many failed, and how many dead letters there are."""
 
     waiting: int
     failed: int
     letters: int
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a round of recovery looks at first."""
+
+    #: None: MongoDB could not count in time.
+    counts: Counts | None
     #: Running jobs whose lease is over, by MongoDB's clock.
     overdue: list[Document]
     #: Ids of running jobs whose cancellation was asked for.
@@ -222,15 +231,13 @@ class Jobs:
                 return_document=ReturnDocument.AFTER,
             )
 
-    async def requeue(self, job: ObjectId, death_seq: int, *, recovered_in_s: float | None = None) -> Document | None:
-        """Run the job that died its `death_seq`-th death anew; None when somebody else has.
-
-        By a person at once, or (`recovered_in_s`) by the recovery, so many seconds from now.
-        """
-        update = documents.requeueing() if recovered_in_s is None else documents.recovering(recovered_in_s)
+    async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
+        """Run the job that died its `death_seq`-th death anew, as a person asks; None when somebody else has."""
         with told(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq}, update, return_document=ReturnDocument.AFTER
+                {"_id": job, "status": "failed", "death_seq": death_seq},
+                documents.requeueing(),
+                return_document=ReturnDocument.AFTER,
             )
 
     # -- look
@@ -343,11 +350,14 @@ class Jobs:
     # -- rounds of recovery
 
     async def survey(self, limit: int) -> Survey:
-        """One operation: counts of what waits and of the dead, and the running jobs that want attention."""
+        """One operation: counts of what waits and of the dead, and the running jobs that want attention.
+
+        Where counting takes too long, only those running jobs: nothing holds them up.
+        """
         failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
         letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
         attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
-        running = [
+        running: list[Document] = [
             {"$match": {"status": "running", **attention}},
             {"$limit": limit},
             {"$project": _NO_HEAVY},
@@ -361,14 +371,17 @@ class Jobs:
             {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
+        counted = True
         with told(self._where):
-            found = await (await self._jobs.aggregate(pipeline)).to_list()
-        counts = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
+            try:
+                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_SURVEY_MS)).to_list()
+            except ExecutionTimeout:
+                counted = False
+                found = await (await self._jobs.aggregate(running)).to_list()
+        n = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
         attention_docs = [doc for doc in found if "n" not in doc]
         return Survey(
-            waiting=counts.get("waiting", 0),
-            failed=counts.get("failed", 0),
-            letters=counts.get("letters", 0),
+            counts=Counts(*(n.get(name, 0) for name in Counts._fields)) if counted else None,
             overdue=[doc for doc in attention_docs if doc["overdue"]],
             to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
         )
@@ -380,23 +393,6 @@ class Jobs:
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):
                 yield docs
-
-    async def failed(self) -> AsyncIterator[Document]:
-        """All that failed, as far as a dead letter and its recovery need it."""
-        fields = dict.fromkeys(("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status"), 1)
-        with told(self._where):
-            async for doc in self._jobs.find({"status": "failed"}, fields, batch_size=1_000):
-                yield doc
-
-    async def expire(self, before: datetime) -> int:
-        """Delete the jobs that were over by then; returns how many."""
-        query = {
-            "_id": {"$lt": documents.id_at(before)},
-            "status": {"$in": list(TERMINAL)},
-            "ended_at": {"$lt": before},
-        }
-        with told(self._where, writes=True):
-            return (await self._jobs.delete_many(query)).deleted_count
 
 
 def _recorded(doc: Document, settlement: Settlement) -> bool:

@@ -28,6 +28,7 @@ from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missin
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.minutes import Minutes
 from dtqkit.store.steps import ClockSteps
+from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
 
@@ -74,6 +75,7 @@ class Store:
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
+        self.upkeep: Final = Upkeep(self._database, self._where)
         self.minutes: Final = Minutes(self._database["minutes"], self._database["jobs"], self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
         self._building: asyncio.Task[None] | None = None

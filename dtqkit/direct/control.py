@@ -28,7 +28,7 @@ from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
-from dtqkit.direct.submit import Submitter
+from dtqkit.direct.submit import New, Submitter
 from dtqkit.errors import (
     DtqError,
     InvalidQuery,
@@ -48,6 +48,8 @@ from dtqkit.store.packing import pack
 from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
 from dtqkit.values import Json
 
+#: Bytes of a new job's document besides its payload, roughly.
+_OTHER_BYTES: Final = 256
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
 #: How long a look at the stores' health is good for, in seconds.
@@ -116,23 +118,23 @@ class DirectControl:
     async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
         await self._open()
         items: list[BatchItem | None] = [None] * len(submissions)
-        docs: list[Document] = []
+        new: list[New] = []
         places: list[int] = []
         if any(submission.delay_s for submission in submissions):
             await self._store.clock_of_now()
         now = self._store.now()
         for place, submission in enumerate(submissions):
             try:
-                docs.append(await self._document(submission, now))
+                new.append(await self._document(submission, now))
                 places.append(place)
             except DtqError as error:
                 items[place] = _refused(error)
-        accepted = await self._submitter.submit(docs) if docs else []
+        accepted = await self._submitter.submit(new) if new else []
         for place, job in zip(places, accepted, strict=True):
             items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
         return [item for item in items if item is not None]
 
-    async def _document(self, submission: Submission, now: datetime) -> Document:
+    async def _document(self, submission: Submission, now: datetime) -> New:
         """The document of a new job, checked in every respect."""
         task = self._registry.find(submission.task)
         if task is not None:
@@ -145,7 +147,7 @@ class DirectControl:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
 
-    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> Document:
+    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> New:
         size = len(msgspec.json.encode(payload))
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
@@ -174,7 +176,7 @@ class DirectControl:
                 value = getattr(options, name)
                 if value != getattr(_OPTION_DEFAULTS, name):
                     doc[name] = value
-        return doc
+        return New(doc, size + _OTHER_BYTES)
 
     # -- look
 

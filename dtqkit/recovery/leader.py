@@ -63,8 +63,12 @@ class Leader:
         self._letters = RoundTask("dead letters", self._letters_due, self._repair_letters, pause_s=later_s)
         self._expiry = RoundTask("expired jobs", self._expiry_due, self._expire, pause_s=later_s)
         self._closing = RoundTask("minutes", self._minutes_due, self._close_minutes)
+        self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
         #: None of them waits for another: however much one has to do, jobs of dead workers are found in time.
-        self._tasks = (self._silent_workers, self._surveys, self._lanes, self._letters, self._expiry, self._closing)
+        self._tasks = (
+            *(self._silent_workers, self._surveys, self._lanes),
+            *(self._letters, self._expiry, self._closing, self._indexing),
+        )
         self._reaper.moved = self._reaped
         self._auditor.moved = self._lanes.moved
         #: The last step of MongoDB's clock that was seen to.
@@ -78,6 +82,8 @@ class Leader:
         self._next_audit = 0.0
         self._next_letters = 0.0
         self._next_expiry = 0.0
+        # They were compared when the store was opened.
+        self._next_indexes = now + _AUDIT_ROUNDS * self._settings.round_s
         self._recount_at: float | None = None
         self._audit_lanes = False
         self._audit_letters = False
@@ -315,3 +321,10 @@ class Leader:
 
     async def _close_minutes(self, _: Tick) -> None:
         await self._minutes.run()
+
+    def _indexes_due(self, _: Tick) -> bool:
+        return asyncio.get_running_loop().time() >= self._next_indexes
+
+    async def _keep_indexes(self, _: Tick) -> None:
+        self._next_indexes = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
+        self._store.indexes.keep()

@@ -13,21 +13,26 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
 
+from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, told
 from dtqkit.store.documents import Document
+from dtqkit.store.indexes import KEY
+from dtqkit.store.keeper import IndexKeeper
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
 CLAIM_MAX_S: Final = 5.0
-#: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
+#: How long a submit may take, in seconds, and how many more jobs and bytes each further second allows; after that its
 #: outcome is not known, which is better than a caller that hangs with a server that does. A driver that finds no
 #: server looks at the clock each half second only: these give up at 1.5, within the 2 that are promised.
 SUBMIT_S: Final = 1.45
 SUBMITS_A_SECOND: Final = 1_000
+BYTES_A_SECOND: Final = 1_000_000
 #: So many are no reason to wait longer: the jobs of all who submit at the same time.
 AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 256 * 1024
 #: How long counting may take in a round of recovery, in ms.
 _SURVEY_MS: Final = 3_000
 #: Documents that are looked through at a time.
@@ -48,6 +53,12 @@ _NOT_CLAIMED: Final = dict.fromkeys(
 def claim_max_s(lease_s: float) -> float:
     """Seconds that the server may take for a claim: a small part of the lease that it gives."""
     return min(CLAIM_MAX_S, lease_s / 6)
+
+
+def submit_s(jobs: int, size: int) -> float:
+    """Seconds that a submit of so many jobs and bytes may take."""
+    more_jobs, more_bytes = max(0, jobs - AT_ONCE), max(0, size - BYTES_AT_ONCE)
+    return SUBMIT_S + more_jobs / SUBMITS_A_SECOND + more_bytes / BYTES_A_SECOND
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -84,31 +95,67 @@ class Survey(msgspec.Struct, frozen=True):
 class Jobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: str, indexes: IndexKeeper) -> None:
         self._jobs = collection
+        self._indexes = indexes
         # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
         self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
 
     # -- submit
 
-    async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
-        """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
+    async def insert(self, docs: Sequence[Document], size: int = 0) -> None:
+        """Insert `docs`, which have no idempotency keys and about `size` bytes."""
         try:
-            with (
-                told(self._where, writes=True, point="insert"),
-                pymongo.timeout(SUBMIT_S + max(0, len(docs) - AT_ONCE) / SUBMITS_A_SECOND),
-            ):
+            with told(self._where, writes=True, point="insert"), pymongo.timeout(submit_s(len(docs), size)):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
                     await self._jobs.insert_many(docs, ordered=False)
-        except DuplicateKeyError as error:
-            details: Mapping[str, Any] = error.details or {}
-            return _taken([{**details, "index": 0}])
+        except DuplicateKeyError as error:  # its own id: it is there
+            _taken([{**(error.details or {}), "index": 0}])
         except BulkWriteError as error:
-            return _taken(error.details["writeErrors"])
-        return {}
+            _taken(error.details["writeErrors"])
+
+    async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> set[int] | StoreUnavailable:
+        """Insert `docs`, which have idempotency keys; returns the positions of those whose key is taken.
+
+        The write names the index that lets a key have one job. While that is missing, nothing is inserted; returned is
+        why not, for whoever submitted these: there is nothing wrong with other submits.
+        """
+        for _ in range(2):
+            try:
+                with told(self._where, writes=True, point="insert"), pymongo.timeout(submit_s(len(docs), size)):
+                    if len(docs) == 1:
+                        query, update = _inserting(docs[0])
+                        one = await self._jobs.update_one(query, update, upsert=True, hint=KEY)
+                        return set() if one.upserted_id is not None else {0}
+                    writes = [UpdateOne(*_inserting(doc), upsert=True, hint=KEY) for doc in docs]
+                    many = await self._jobs.bulk_write(writes, ordered=False)
+                    return set(range(len(docs))) - (many.upserted_ids or {}).keys()
+            except DuplicateKeyError as error:
+                return set(_taken([{**(error.details or {}), "index": 0}]))
+            except BulkWriteError as error:
+                errors = error.details["writeErrors"]
+                if any(one["code"] == _BAD_HINT for one in errors):
+                    if not await self._mend_key():
+                        break
+                    continue
+                new = {upserted["index"] for upserted in error.details["upserted"]}
+                _taken(errors)
+                return set(range(len(docs))) - new
+            except OperationFailure as error:
+                if error.code != _BAD_HINT:
+                    raise
+                if not await self._mend_key():
+                    break
+        why = self._indexes.refused or "the index of idempotency keys is being built"
+        detail = f"{why}; until it is there, jobs with an idempotency key are refused: submit again later"
+        return StoreUnavailable("MongoDB", self._where, detail)
+
+    async def _mend_key(self) -> bool:
+        with told(self._where):
+            return await self._indexes.mend_key()
 
     async def by_key(self, task: str, key: str) -> Document | None:
         """The job that holds an idempotency key."""
@@ -292,7 +339,8 @@ class Jobs:
         except OperationFailure as error:
             if by is None or error.code != _BAD_HINT:
                 raise
-            return await self._newest(query, projection, limit, max_ms, None)  # the index is still being built
+            self._indexes.keep()  # it is being built, or is gone
+            return await self._newest(query, projection, limit, max_ms, None)
 
     async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
         """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
@@ -431,12 +479,15 @@ def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | Up
     return operations
 
 
-def _taken(errors: Sequence[Mapping[str, Any]]) -> dict[int, Document]:
+def _inserting(doc: Document) -> tuple[Document, Document]:
+    """An insert as an upsert by idempotency key: the query, and the update."""
+    query = {name: doc[name] for name in ("idempotency_key", "task")}
+    return query, {"$setOnInsert": {name: value for name, value in doc.items() if name not in query}}
+
+
+def _taken(errors: Sequence[Mapping[str, Any]]) -> list[int]:
     """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
-    taken: dict[int, Document] = {}
     for error in errors:
         if error.get("code") != _DUPLICATE_KEY:
             raise BulkWriteError({"writeErrors": [dict(error)]})
-        if "_id" not in error.get("keyPattern", {}):
-            taken[error["index"]] = error.get("keyValue", {})
-    return taken
+    return [error["index"] for error in errors if "_id" not in error.get("keyPattern", {})]

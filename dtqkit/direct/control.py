@@ -200,15 +200,21 @@ class DirectControl:
             return list(jobs)
         return [_shown(job, lives[job.id]) if job.id in lives else job for job in jobs]
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Those that exist, in no particular order."""
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
         await self._open()
         ids = [object_id(i) for i in job_ids if is_job_id(i)]
-        return [to_job(doc) for doc in await self._store.jobs.find(ids)]
+        return [to_job(doc) for doc in await self._store.jobs.find(ids, payload=payload)]
+
+    async def statuses(self, job_ids: Sequence[str]) -> list[control.JobStatus]:
+        await self._open()
+        docs = await self._store.jobs.statuses([object_id(i) for i in job_ids if is_job_id(i)])
+        return [control.JobStatus(str(doc["_id"]), doc["status"], doc["rev"]) for doc in docs]
 
     async def jobs(self, query: JobQuery) -> Page[Job]:
         await self._open()
         page = await listing.page(self._store, query)
+        if query.brief:
+            return page
         return msgspec.structs.replace(page, items=tuple(await self._as_they_run(page.items)))
 
     async def dead_letters(self, query: JobQuery) -> Page[Job]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import pymongo
@@ -43,6 +43,13 @@ _BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
 BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+#: What a page has of each job: the usual leaves out logs and earlier attempts.
+Fields: TypeAlias = Literal["brief", "usual", "attempts"]
+_FIELDS: Final[Mapping[Fields, Document]] = {
+    "brief": dict.fromkeys(("task", "priority", "status", "rev", "created_at"), 1),
+    "usual": {**_NO_HEAVY},
+    "attempts": {"log": 0},
+}
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
 _NOT_CLAIMED: Final = dict.fromkeys(
@@ -289,10 +296,15 @@ class Jobs:
 
     # -- look
 
-    async def find(self, ids: Iterable[ObjectId], *, heavy: bool = True) -> list[Document]:
+    async def find(self, ids: Iterable[ObjectId], *, heavy: bool = True, payload: bool = True) -> list[Document]:
+        projection = {**({} if heavy else _NO_HEAVY), **({} if payload else {"payload": 0})}
         with told(self._where):
-            projection = None if heavy else _NO_HEAVY
-            return await self._jobs.find({"_id": {"$in": list(ids)}}, projection).to_list()
+            return await self._jobs.find({"_id": {"$in": list(ids)}}, projection or None).to_list()
+
+    async def statuses(self, ids: Iterable[ObjectId]) -> list[Document]:
+        """Of those that exist: _id, status and rev."""
+        with told(self._where):
+            return await self._jobs.find({"_id": {"$in": list(ids)}}, {"status": 1, "rev": 1}, hint=BY_ID).to_list()
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Only what decides where an id belongs, as far as there are such jobs, in the order of `ids`."""
@@ -311,11 +323,10 @@ class Jobs:
         return {str(doc["_id"]): doc["task"] for doc in found}
 
     async def page(
-        self, query: Document, limit: int, max_ms: int, *, heavy: bool = False, by: str | None = None
+        self, query: Document, limit: int, max_ms: int, *, fields: Fields = "usual", by: str | None = None
     ) -> list[Document] | None:
-        """Newest first, by the index `by`; without logs and earlier attempts unless `heavy`. None when it would take
-        longer."""
-        projection: Document = {"log": 0} if heavy else {**_NO_HEAVY}
+        """Newest first, by the index `by`. None when it would take longer."""
+        projection = _FIELDS[fields]
         with told(self._where):
             try:
                 return await self._newest(query, projection, limit, max_ms, by)

@@ -176,7 +176,7 @@ def failure_of(job: Job) -> JobFailed | JobCancelled | None:
         return JobCancelled(job.id, job.task)
     error = job.error or JobError("exception", "Unknown", "the record has no error")
     return JobFailed(
-        job.id, job.task, error.type, error.message, error.traceback, attempt=job.token, module=error.module
+        job.id, job.task, error.type, error.message, error.traceback, attempt=job.attempt, module=error.module
     )
 
 

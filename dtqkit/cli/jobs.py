@@ -65,7 +65,7 @@ def jobs(
 async def _with_attempts(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> Page[Job]:
     """A page whose jobs have their attempts: a listing leaves those out that did not complete."""
     page = await queue.jobs(**query)
-    without = [job.id for job in page.items if job.token and not job.attempts]
+    without = [job.id for job in page.items if job.attempt and not job.attempts]
     if not without:
         return page
     whole = {job.id: job for job in (await queue.jobs(ids=without, limit=len(without))).items}
@@ -102,7 +102,7 @@ def _row(job: Job) -> tuple[str, ...]:
         job.task,
         job.priority,
         job.status,
-        job.tally if job.token else "",
+        job.tally if job.attempt else "",
         duration(last.wait_s) if last else "",
         _run(job),
         clock(job.created_at),

@@ -134,4 +134,4 @@ def _why(job: Job) -> DtqError:
     if job.status == "cancelled":
         return JobCancelled(job.id, job.task)
     error = job.error or JobError("exception", "Unknown", "the record has no error")
-    return JobFailed(job.id, job.task, error.type, first_line(error.message), attempt=job.token)
+    return JobFailed(job.id, job.task, error.type, first_line(error.message), attempt=job.attempt)

@@ -14,6 +14,7 @@ from dtqkit.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Free, Kind
+from dtqkit.worker.unknown import UnknownTasks
 
 #: Ids of each lane that one look sees; a look that finds nothing is followed by one further behind, so many times.
 WINDOW: Final = 256
@@ -31,10 +32,13 @@ _REMEMBERED: Final = 20_000
 class LookAhead:
     """One worker's looks at its lanes."""
 
-    def __init__(self, broker: Broker, store: Store, kinds: Kinds, lanes: Sequence[Priority]) -> None:
+    def __init__(
+        self, broker: Broker, store: Store, kinds: Kinds, unknown: UnknownTasks, lanes: Sequence[Priority]
+    ) -> None:
         self._broker = broker
         self._store = store
         self._kinds = kinds
+        self._unknown = unknown
         self._lanes = tuple(lanes)
         #: The task of each job that was looked up; empty for what waits no more.
         self._tasks: dict[str, str] = {}
@@ -70,6 +74,8 @@ class LookAhead:
                 fitting.append(name)
             elif kind is None or job in avoided or (kind != likely and not free.of(kind)):
                 self.unfit = True
+                if kind is None:
+                    self._unknown.left(task)
             elif left[kind] > 0:
                 left[kind] -= 1
                 fitting.append(name)

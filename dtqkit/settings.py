@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_workers: Count = 8
     #: Waiting jobs per worker above which another worker is asked for.
     autoscale_threshold: Count = 20
+    #: How long a submit that MongoDB does not take, say while it elects a primary, is sent again before it fails.
+    submit_wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
     #: Jobs that a worker runs at a time.
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     #: Child processes that run a worker's `def` tasks; 0: the smaller of 2 and the cores.

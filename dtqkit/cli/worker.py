@@ -174,7 +174,7 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
             )
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
-            if started.is_set() or left_s <= RETRY_S:
+            if started.is_set() or left_s <= RETRY_S or not error.passes:
                 raise
             log.warning("%s; tried again for %.0f s more", error, left_s)
         else:

@@ -17,7 +17,8 @@
     ├── JobConflict              the job's state does not allow what was asked
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
-    │   └── OutcomeUnknown       it may or may not have been written
+    │   ├── OutcomeUnknown       it may or may not have been written
+    │   └── NamespaceTaken       another environment uses this Redis under the same DTQ_NAMESPACE
     ├── DocumentRefused          MongoDB does not take this job, whenever it is sent
     ├── AccessDenied             a server does not know the token
     │   ├── Forbidden            it does, and the token does not reach so far
@@ -256,6 +257,12 @@ class DocumentRefused(DtqError, ValueError):
     """MongoDB does not take this document, whenever it is sent: too large, say, or refused by a validator."""
 
     code = "document_refused"
+
+
+class NamespaceTaken(StoreUnavailable):
+    """Another environment's jobs are listed in this Redis under the same DTQ_NAMESPACE."""
+
+    code = "namespace_taken"
 
 
 class AccessDenied(DtqError, PermissionError):

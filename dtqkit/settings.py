@@ -171,6 +171,12 @@ _TYPES: dict[str, Any] = {f.name: f.type for f in msgspec.structs.fields(Setting
 _LISTS = frozenset({"allowed_hosts", "cors_origins"})
 
 
+_SCHEMES = {
+    "redis_url": ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    "atlas_uri": ("mongodb", "mongodb+srv"),
+}
+
+
 def _parse(field: str, variable: str, text: str) -> Any:
     value: Any = text
     if field in _LISTS:
@@ -184,7 +190,7 @@ def _check(field: str, name: str, value: Any) -> Any:
         checked = msgspec.convert(value, _TYPES[field], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         raise SettingsError(f"{name} is {shown}, which is not allowed: {error}") from None
-    schemes = {"redis_url": ("redis", "rediss", "unix"), "atlas_uri": ("mongodb", "mongodb+srv")}.get(field)
+    schemes = _SCHEMES.get(field)
     if schemes and str(checked).partition("://")[0] not in schemes:
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)
         raise SettingsError(f"{name} must start with {allowed}; what was given does not (it is not shown)")

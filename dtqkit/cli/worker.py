@@ -180,8 +180,8 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
             )
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
-            waits = place.owner is not None and error.passes
-            if started.is_set() or (left_s <= RETRY_S and not waits):
+            waits = place.owner is not None
+            if started.is_set() or not error.passes or (left_s <= RETRY_S and not waits):
                 raise
             if loop.time() >= remind_at:
                 log.warning("%s; tried again%s", error, "" if waits else f" for {left_s:.0f} s more")

@@ -35,6 +35,7 @@ from dtqkit.errors import (
     InvalidQuery,
     JobConflict,
     JobNotFound,
+    NamespaceTaken,
     PayloadTooLarge,
     StoreUnavailable,
     UnknownTask,
@@ -51,6 +52,8 @@ from dtqkit.values import Json
 
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
+#: How long Redis may take to say whose jobs it lists, in seconds; a push asks again.
+OPEN_REDIS_S: Final = 3.0
 #: How long a look at the stores' health is good for, in seconds.
 _HEALTH_S: Final = 1.0
 #: How long the progress of a running job may take to be found, in seconds.
@@ -87,7 +90,7 @@ class DirectControl:
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._store.open())
+            self._opening = asyncio.ensure_future(self._open_stores())
         opening = self._opening
         try:
             await asyncio.shield(opening)
@@ -95,6 +98,18 @@ class DirectControl:
             if opening.done():
                 self._opening = None
             raise
+
+    async def _open_stores(self) -> None:
+        """Raises NamespaceTaken where Redis lists another record's jobs. A Redis that is away stops nothing."""
+        await self._store.open()
+        record = await self._store.identity()
+        try:
+            async with asyncio.timeout(OPEN_REDIS_S):
+                await self._broker.open(record)
+        except NamespaceTaken:
+            raise
+        except (StoreUnavailable, TimeoutError):
+            pass
 
     async def close(self) -> None:
         await self._submitter.close()

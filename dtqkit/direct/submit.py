@@ -22,7 +22,7 @@ log = logging.getLogger("dtqkit.queue")
 MAX_GROUP: Final = 5_000
 #: Jobs of one group that are announced; a board learns of more from its next look.
 MAX_ANNOUNCED: Final = 100
-#: A push that takes longer than this is left to the audit; and Redis is not tried again for as long.
+#: A push that takes longer than this is tried again later; and no submit waits for Redis for as long.
 PUSH_S: Final = 2.0
 #: Seconds after which what may have been stored is looked for by a worker.
 DOUBT_S: Final = 2.0
@@ -190,7 +190,7 @@ class Submitter:
     async def _push(self, jobs: Sequence[Job]) -> None:
         """Best effort: what is not pushed is in the record, and recovery lists it."""
         loop = asyncio.get_running_loop()
-        if not jobs or loop.time() < self._redis_back_at:
+        if not jobs:
             return
         ready: dict[Priority, list[str]] = {}
         later: dict[str, float] = {}
@@ -199,13 +199,16 @@ class Submitter:
                 ready.setdefault(job.priority, []).append(job.id)
             else:
                 later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
+        if loop.time() < self._redis_back_at:
+            self._broker.push_later(ready, later)
+            return
         events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
         try:
             async with asyncio.timeout(PUSH_S):
                 await self._broker.push(ready, later, events)
         except (StoreUnavailable, TimeoutError) as error:
             log.warning(
-                "%s safe in MongoDB, and will be listed by a worker once Redis is back: %s",
+                "%s safe in MongoDB, and will be listed once Redis takes writes: %s",
                 "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
                 str(error) or f"no answer within {PUSH_S:g} s",
             )

@@ -26,6 +26,7 @@ from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import Link, connect, database, refused, told
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
+from dtqkit.store.identity import identity_of
 from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missing
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.minutes import Minutes
@@ -132,6 +133,11 @@ class Store:
     async def _note_schema(self) -> None:
         configuration = self._database["configuration"]
         await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
+
+    async def identity(self) -> str:
+        """The record's own id, made at the first time."""
+        with told(self._where), pymongo.timeout(OPEN_S):
+            return await identity_of(self._database["configuration"])
 
     async def compare_clocks(self) -> None:
         """Set the clock now: `step` is known afterwards."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.errors import DtqError, Reason, StoreUnavailable, facts_of
+from dtqkit.errors import DtqError, OutcomeUnknown, Reason, StoreUnavailable, facts_of
 
 MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which it is worth to ask again.
@@ -35,6 +35,7 @@ STATUS: Final = {
     "too_many_attempts": 429,
     "store_unavailable": 503,
     "outcome_unknown": 503,
+    "namespace_taken": 503,
 }
 
 
@@ -75,7 +76,7 @@ def problem_of(error: DtqError, request_id: str) -> Problem:
         return internal(request_id)
     detail, facts = str(error), facts_of(error)
     if isinstance(error, StoreUnavailable):
-        known = "" if error.code == "store_unavailable" else "; whether it was done is not known"
+        known = "; whether it was done is not known" if isinstance(error, OutcomeUnknown) else ""
         detail = f"{error.store} {_WHY[error.reason]}{known}"
     if isinstance(error, Refused):
         facts = {}

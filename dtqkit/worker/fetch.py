@@ -18,8 +18,8 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
+from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import Job, Priority, is_job_id
 from dtqkit.lifecycle import patience_s

@@ -35,7 +35,8 @@ def test_jobs_for_a_child_are_claimed_one_for_each_child(queue: TaskQueue, worke
     assert jobs.results(timeout=20) == ["slept"] * 3
     # Then each was claimed when it could begin: one that is claimed beside another waits for the other's end
     for record in records(jobs):
-        assert record.claimed_at and record.started_at
+        assert record.claimed_at
+        assert record.started_at
         assert (record.started_at - record.claimed_at).total_seconds() < 0.35
 
 

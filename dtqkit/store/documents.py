@@ -35,7 +35,7 @@ def to_job(doc: Document) -> Job:
     fields["id"] = str(fields.pop("_id"))
     fields.pop("claim", None)
     fields["payload"] = unpack(doc["payload"])
-    if "result" in doc:
+    if doc.get("result") is not None:
         fields["result"] = unpack(doc["result"])
     fields.pop("failed_at", None)
     if tags := doc.get("tags"):

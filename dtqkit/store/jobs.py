@@ -39,7 +39,7 @@ _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
 _NOT_CLAIMED: Final = dict.fromkeys(
-    (*documents.HEAVY, "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
+    (*documents.HEAVY, "claim", "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
 )
 
 

@@ -96,8 +96,8 @@ class Claimer:
             self._look_at = now + self._lease_s / 3
             await self._release_strays()
 
-    async def claim(self, wanted: Wanted) -> dict[ObjectId, str]:
-        """Claim what fits; returns what was held: id and task. Raises StoreUnavailable: then `resolve` comes first."""
+    async def claim(self, wanted: Wanted) -> list[Document]:
+        """Claim what fits; returns what was held. Raises StoreUnavailable: then `resolve` comes first."""
         claim = ObjectId()
         sent = asyncio.get_running_loop().time()
         try:
@@ -120,7 +120,7 @@ class Claimer:
             place = {job: i for i, job in enumerate(wanted.ids)}
             held.sort(key=lambda doc: place[doc["_id"]])
         self._take(held, claim, since, wanted)
-        return {doc["_id"]: doc["task"] for doc in docs}
+        return docs
 
     def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float, wanted: Wanted) -> None:
         if docs and wanted.alone:

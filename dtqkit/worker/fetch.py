@@ -85,6 +85,8 @@ class Fetcher:
         self._popper: Popper = broker.popper(lanes)
         self._look_ahead = LookAhead(broker, store, kinds, lanes)
         self._claimed: list[str] = []
+        #: When that is to be forgotten at the latest.
+        self._forget_at = 0.0
         #: The kind of slot that the last of many jobs has needed.
         self._usual: Kind = "loop"
         #: Jobs that could not begin here, each with until when they are left to others.
@@ -166,12 +168,10 @@ class Fetcher:
             return
         if free.of(self._likely()) and now >= self._careful_until:
             await self._pop(free, now)
-        elif free and now < self._look_ahead.next_at:
-            changed = await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
-            if self._claimed and not changed:
-                await self._broker.fetch(self._lanes, 0, self._forgotten())
-        elif self._claimed:
+        elif self._claimed and (not free or now >= self._forget_at):
             await self._broker.fetch(self._lanes, 0, self._forgotten())
+        elif free and now < self._look_ahead.next_at:
+            await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
         elif free:
             await self._take_behind(free, now)
 
@@ -185,6 +185,13 @@ class Fetcher:
         """What was claimed, and is to be listed as in flight no more."""
         claimed, self._claimed = self._claimed, []
         return claimed
+
+    def _note(self, members: Sequence[str], put_back: Collection[str]) -> None:
+        """Remember what was claimed. What was put back is in flight still: forgotten, it would be listed nowhere until
+        the next audit."""
+        if not self._claimed:
+            self._forget_at = asyncio.get_running_loop().time() + FORGET_S
+        self._claimed += [name for name in members if name not in put_back] if put_back else members
 
     def _likely(self) -> Kind:
         """The kind of slot that the next job probably needs."""
@@ -203,8 +210,7 @@ class Fetcher:
         fits: list[Kind] = [kind for kind in KINDS if len(members) <= free.of(kind)]
         tasks = self._kinds.names(*(fits or [want]))
         put_back = await self._claim(members, tasks)
-        # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
-        self._claimed = [name for name in members if name not in put_back]
+        self._note(members, put_back)
 
     def _block_s(self, now: float) -> float:
         if self._claimer.doubtful(now):
@@ -227,7 +233,7 @@ class Fetcher:
         if members:
             kinds: list[Kind] = [kind for kind in KINDS if free.of(kind)]
             put_back = await self._claim(members, self._kinds.names(*kinds))
-            self._claimed += [name for name in members if name not in put_back]
+            self._note(members, put_back)
         else:
             self._look_ahead.pause(now)
 
@@ -235,11 +241,12 @@ class Fetcher:
         """Claim what these stand for; returns those that were put back."""
         ids = ids_of(members)
         wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
-        taken = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else {}
-        if len(taken) > 1:
-            self._usual = self._kinds.of(next(reversed(taken.values()))) or self._usual
-        if len(taken) == len(ids):
+        docs = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else []
+        if len(docs) > 1:
+            self._usual = self._kinds.of(docs[-1]["task"]) or self._usual
+        if len(docs) == len(ids):
             return ()
+        taken = {doc["_id"] for doc in docs}
         return await self._leftovers([job for job in ids if job not in taken])
 
     # -- what a claim did not take
@@ -281,12 +288,13 @@ class Fetcher:
             await self._broker.unpop(front)
         return {*stay, *front}
 
-    async def _others(self, docs: list[Document], kind: Kind) -> dict[ObjectId, str]:
+    async def _others(self, docs: list[Document], kind: Kind) -> set[ObjectId]:
         """Claim, of these jobs of another kind than was expected, as many as start at once."""
         ids = [doc["_id"] for doc in docs][: self._slots.now().of(kind)]
         if len(docs) > 1:
             self._usual = kind
-        return await self._claimer.claim(Wanted(ids, self._kinds.names(kind))) if ids else {}
+        claimed = await self._claimer.claim(Wanted(ids, self._kinds.names(kind))) if ids else []
+        return {doc["_id"] for doc in claimed}
 
     async def _suspect(self, doc: Document, kind: Kind, *, borrowed: bool = False) -> bool:
         """Claim a job that has lost a worker: alone after its second loss, or if one more would be its last.

@@ -35,8 +35,7 @@ class Kinds:
         self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
 
     def of(self, task: str) -> Kind | None:
-        """The kind of slot that `task` needs; None when it cannot run here."""
-        self._refreshed()
+        """The kind of slot that `task` needs, as of the last look at all of them; None when it cannot run here."""
         return self._of.get(task)
 
     def names(self, *kinds: Kind) -> list[str]:

@@ -92,9 +92,11 @@ class Settler:
         self._settled([end.claimed for end in batch])
         done = [end for i, end in enumerate(batch) if i not in refused]
         for end in done:
-            self.completed += end.change.status == "completed"
-            self.failed += end.change.ending in ("failed", "timeout", "crashed")
-            self._job_log.ended(end.claimed.job, end.change)
+            if end.change.ending == "completed":
+                self.completed += 1
+            elif end.change.ending in ("failed", "timeout", "crashed"):
+                self.failed += 1
+        self._job_log.ended((end.claimed.job, end.change) for end in done)
         if refused:
             log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(refused))
         await self._tell(done)

@@ -319,7 +319,7 @@ def test_a_job_of_this_process_that_waits_says_so_on_the_loop() -> None:
                 {"id": "a", "task": "t", "payload": {}, "created_at": "2026-01-01T00:00:00Z"},
                 Job,
             ),
-            waiting=lambda ids: seen.append((ids, asyncio.get_running_loop() is loop)),
+            waiting=lambda _, ids: seen.append((ids, asyncio.get_running_loop() is loop)),
         )
         attempt.attach(asyncio.current_task())  # pyright: ignore[reportArgumentType]
         await asyncio.to_thread(attempt.context.lends, ["b"])

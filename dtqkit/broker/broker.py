@@ -144,14 +144,18 @@ class Broker:
         with told(self._url, "unpop"):
             await pipe.execute()
 
-    async def peek(self, lanes: Sequence[Priority], start: int, count: int) -> list[str]:
-        """Up to `count` members of each lane from position `start` on, in the order of `lanes`; they stay there."""
+    async def peek(self, lanes: Sequence[Priority], starts: Sequence[int], count: int) -> list[list[str]]:
+        """For each position: up to `count` members of each lane from there on, in the order of `lanes`; they stay."""
+        places: list[tuple[int, Priority]] = [(start, lane) for start in starts for lane in lanes]
         pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for lane in self.keys.lanes(lanes):
-            pipe.lrange(lane, start, start + count - 1)
+        for (start, _), key in zip(places, self.keys.lanes(lanes) * len(starts), strict=True):
+            pipe.lrange(key, start, start + count - 1)
         with told(self._url):
             found = cast("list[list[str]]", await pipe.execute())
-        return [member(lane, job_id) for lane, ids in zip(lanes, found, strict=True) for job_id in ids]
+        seen: dict[int, list[str]] = {start: [] for start in starts}
+        for (start, lane), ids in zip(places, found, strict=True):
+            seen[start] += [member(lane, job_id) for job_id in ids]
+        return list(seen.values())
 
     async def take(self, members: Sequence[str]) -> list[str]:
         """Take these out of their lanes, noted as in flight; returns those that were there."""

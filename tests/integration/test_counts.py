@@ -480,7 +480,7 @@ def test_a_process_that_was_overtaken_while_it_closed_minutes_leaves_none_out(
     async def check(store: Store) -> None:
         now = store.now()
         fill(settings, [job(now, 60 * n, "completed", 60 * n - 1) for n in range(1, 50)])
-        begun = now - 49 * MINUTE
+        begun = now - 45 * MINUTE
         await close_all(store, begun)  # there are totals
         other = Store(settings)
         await other.open()

@@ -12,8 +12,8 @@ from dtqkit.store.minutes import LAG_S, MINUTE, minute_of
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: How often old minutes are deleted, and closed ones counted again; and how long nothing is tried after a count that took
-#: too long.
+#: How often old minutes are deleted, and closed ones counted again; and how long nothing is tried after a count that
+#: took too long.
 _HOURLY: Final = timedelta(hours=1)
 _PAUSE: Final = timedelta(seconds=30)
 #: How often minutes are closed while little happens: each time costs MongoDB some four operations.

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
-from dtqkit.errors import DtqError, IdempotencyConflict, StoreUnavailable
+from dtqkit.direct.patience import Patience
+from dtqkit.errors import MAYBE, DocumentRefused, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
 from dtqkit.events import encode_batch, event_of
 from dtqkit.jobs import Job, Priority
 from dtqkit.store import Store
@@ -28,8 +29,10 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 LARGE_BYTES: Final = 1024 * 1024
 #: Jobs of one group that are announced; a board learns of more from its next look.
 MAX_ANNOUNCED: Final = 100
-#: A push that takes longer than this is left to the audit; and Redis is not tried again for as long.
+#: A push that takes longer than this is tried again later; and no submit waits for Redis for as long.
 PUSH_S: Final = 2.0
+#: Seconds after which what may have been stored is looked for by a worker.
+DOUBT_S: Final = 2.0
 #: Tries to insert a job whose idempotency key is taken by a job that then is gone.
 _TRIES: Final = 3
 
@@ -79,11 +82,38 @@ class Submitter:
         self._large = _Queue()
         self._redis_back_at = float("-inf")
 
-    async def submit(self, jobs: Sequence[New]) -> list[Accepted]:
+    async def submit(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
         """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
 
-        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have.
+        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. With `patience`, what
+        MongoDB does not take now is sent again, under the ids that it has: that is safe.
         """
+        patience = patience or Patience(0.0)
+        accepted: list[Accepted] = []
+        left = list(range(len(jobs)))
+        while True:
+            answers: list[Accepted]
+            none = False
+            try:
+                answers = await self._submit([jobs[i] for i in left])
+            except StoreUnavailable as error:
+                none = len(left) == len(jobs)
+                answers = [error] * len(left)
+            accepted = accepted or answers
+            for i, answer in zip(left, answers, strict=True):
+                accepted[i] = answer
+            refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
+            if not refused:
+                return accepted
+            why = next(iter(refused.values()))
+            if not await patience.again(why):
+                break
+            left = list(refused)
+        if none:
+            raise patience.last(why)
+        return [patience.last(one) if isinstance(one, StoreUnavailable) else one for one in accepted]
+
+    async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
         size = sum(job.size for job in jobs)
         queue = self._large if size > LARGE_BYTES else self._small
@@ -114,17 +144,16 @@ class Submitter:
                 piece = _piece(jobs, len(accepted))
                 accepted += await self._insert(piece)
         except Exception as error:
+            if not isinstance(error, StoreUnavailable):
+                _fail(group, error)
+                return
             # Those that came meanwhile, or were to follow, would wait as long again for the same answer.
-            not_sent = StoreUnavailable("MongoDB", "", "the write before this one was not answered")
-            if isinstance(error, StoreUnavailable):
-                for entry in queue.waiting:
-                    if not entry.done.done():
-                        entry.done.set_exception(not_sent)
-                queue.waiting.clear()
-            if not accepted or not isinstance(error, StoreUnavailable):
-                for entry in group:
-                    if not entry.done.done():
-                        entry.done.set_exception(error)
+            why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
+            not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
+            _fail(queue.waiting, not_sent)
+            queue.waiting.clear()
+            if not accepted:
+                _fail(group, error)
                 return
             # What was accepted before stays so: told that it was refused, its submitter would run it twice.
             accepted += [error] * len(piece)
@@ -136,6 +165,18 @@ class Submitter:
             at += len(entry.jobs)
 
     async def _insert(self, jobs: list[New]) -> list[Accepted]:
+        try:
+            return await self._insert_all(jobs)
+        except OutcomeUnknown:
+            await self._list_later([job.doc for job in jobs])
+            raise
+        except DocumentRefused as error:
+            if len(jobs) == 1:
+                return [error]
+            # One of them, or several: the others are not to suffer for it.
+            return [one for job in jobs for one in await self._insert([job])]
+
+    async def _insert_all(self, jobs: list[New]) -> list[Accepted]:
         keyed = [i for i, job in enumerate(jobs) if "idempotency_key" in job.doc]
         with_keys = set(keyed)
         plain = [job for i, job in enumerate(jobs) if i not in with_keys] if keyed else jobs
@@ -159,6 +200,8 @@ class Submitter:
             if alone:
                 raise
             found = error  # the others are stored
+            if isinstance(error, OutcomeUnknown):
+                await self._list_later([job.doc for job in some])
         if isinstance(found, StoreUnavailable):
             for i in places:
                 accepted[i] = found
@@ -196,10 +239,20 @@ class Submitter:
                 return job
         return IdempotencyConflict(f"idempotency key {key!r} is taken and given up again and again")
 
+    async def _list_later(self, docs: Sequence[Document]) -> None:
+        """These may be stored or not: if they are, nothing else lists them before the next audit."""
+        at_ms = (self._store.now().timestamp() + DOUBT_S) * 1000
+        later = {member(d["priority"], str(d["_id"])): at_ms for d in docs if d["status"] == "pending"}
+        try:
+            async with asyncio.timeout(PUSH_S):
+                await self._broker.push({}, later)
+        except (StoreUnavailable, TimeoutError):
+            pass
+
     async def _push(self, jobs: Sequence[Job]) -> None:
         """Best effort: what is not pushed is in the record, and recovery lists it."""
         loop = asyncio.get_running_loop()
-        if not jobs or loop.time() < self._redis_back_at:
+        if not jobs:
             return
         ready: dict[Priority, list[str]] = {}
         later: dict[str, float] = {}
@@ -208,17 +261,26 @@ class Submitter:
                 ready.setdefault(job.priority, []).append(job.id)
             else:
                 later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
+        if loop.time() < self._redis_back_at:
+            self._broker.push_later(ready, later)
+            return
         events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
         try:
             async with asyncio.timeout(PUSH_S):
                 await self._broker.push(ready, later, events)
         except (StoreUnavailable, TimeoutError) as error:
             log.warning(
-                "%s safe in MongoDB, and will be listed by a worker once Redis is back: %s",
+                "%s safe in MongoDB, and will be listed once Redis takes writes: %s",
                 "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
                 str(error) or f"no answer within {PUSH_S:g} s",
             )
             self._redis_back_at = loop.time() + PUSH_S
+
+
+def _fail(entries: Sequence[_Entry], error: Exception) -> None:
+    for entry in entries:
+        if not entry.done.done():
+            entry.done.set_exception(error)
 
 
 def _piece(jobs: Sequence[New], start: int) -> list[New]:

@@ -13,7 +13,7 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import Tick
+from dtqkit.broker.found import Tick
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds

@@ -13,11 +13,11 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
 
-from dtqkit.errors import StoreUnavailable
+from dtqkit.errors import Reason, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
-from dtqkit.store.client import PLAIN_INTS, told
+from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import KEY
 from dtqkit.store.keeper import IndexKeeper
@@ -37,7 +37,6 @@ BYTES_AT_ONCE: Final = 256 * 1024
 _SURVEY_MS: Final = 3_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
-_DUPLICATE_KEY: Final = 11_000
 #: MongoDB's code for a hint that names no index.
 _BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
@@ -102,7 +101,7 @@ class Survey(msgspec.Struct, frozen=True):
 class Jobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: str, indexes: IndexKeeper) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
         self._jobs = collection
         self._indexes = indexes
         # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
@@ -112,9 +111,15 @@ class Jobs:
     # -- submit
 
     async def insert(self, docs: Sequence[Document], size: int = 0) -> None:
-        """Insert `docs`, which have no idempotency keys and about `size` bytes."""
+        """Insert `docs`, which have no idempotency keys and about `size` bytes.
+
+        Raises DocumentRefused when MongoDB does not take one of them; the others may be stored.
+        """
         try:
-            with told(self._where, writes=True, point="insert"), pymongo.timeout(submit_s(len(docs), size)):
+            with (
+                told(self._where, writes=True, document=True, point="insert"),
+                pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+            ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
@@ -132,37 +137,40 @@ class Jobs:
         """
         for _ in range(2):
             try:
-                with told(self._where, writes=True, point="insert"), pymongo.timeout(submit_s(len(docs), size)):
-                    if len(docs) == 1:
-                        query, update = _inserting(docs[0])
-                        one = await self._jobs.update_one(query, update, upsert=True, hint=KEY)
-                        return set() if one.upserted_id is not None else {0}
-                    writes = [UpdateOne(*_inserting(doc), upsert=True, hint=KEY) for doc in docs]
-                    many = await self._jobs.bulk_write(writes, ordered=False)
-                    return set(range(len(docs))) - (many.upserted_ids or {}).keys()
+                with (
+                    told(self._where, writes=True, document=True, point="insert"),
+                    pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+                ):
+                    new = await self._upsert(docs)
             except DuplicateKeyError as error:
-                return set(_taken([{**(error.details or {}), "index": 0}]))
+                return _taken([{**(error.details or {}), "index": 0}])
             except BulkWriteError as error:
-                errors = error.details["writeErrors"]
-                if any(one["code"] == _BAD_HINT for one in errors):
-                    if not await self._mend_key():
-                        break
-                    continue
                 new = {upserted["index"] for upserted in error.details["upserted"]}
-                _taken(errors)
+            if new is not None:
                 return set(range(len(docs))) - new
-            except OperationFailure as error:
-                if error.code != _BAD_HINT:
-                    raise
-                if not await self._mend_key():
+            with told(self._where):
+                if not await self._indexes.mend_key():
                     break
-        why = self._indexes.refused or "the index of idempotency keys is being built"
+        refused = self._indexes.refused
+        why = refused or "the index of idempotency keys is being built"
         detail = f"{why}; until it is there, jobs with an idempotency key are refused: submit again later"
-        return StoreUnavailable("MongoDB", self._where, detail)
+        reason: Reason = "not_allowed" if refused else "refused"
+        return StoreUnavailable("MongoDB", self._where.uri, detail, reason=reason)
 
-    async def _mend_key(self) -> bool:
-        with told(self._where):
-            return await self._indexes.mend_key()
+    async def _upsert(self, docs: Sequence[Document]) -> set[int] | None:
+        """Positions of those that were inserted; None when the index of their keys is missing."""
+        try:
+            if len(docs) == 1:
+                query, update = _inserting(docs[0])
+                one = await self._jobs.update_one(query, update, upsert=True, hint=KEY)
+                return {0} if one.upserted_id is not None else set()
+            writes = [UpdateOne(*_inserting(doc), upsert=True, hint=KEY) for doc in docs]
+            return set((await self._jobs.bulk_write(writes, ordered=False)).upserted_ids or ())
+        except OperationFailure as error:  # a bulk's too
+            errors = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
+            if error.code != _BAD_HINT and not any(one["code"] == _BAD_HINT for one in errors):
+                raise
+            return None
 
     async def by_key(self, task: str, key: str) -> Document | None:
         """The job that holds an idempotency key."""
@@ -189,7 +197,7 @@ class Jobs:
         self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str]
     ) -> list[Document]:
         """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that."""
-        with told(self._where, writes=True, point="claim"):
+        with told(self._where, writes=True, once=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
@@ -206,7 +214,9 @@ class Jobs:
                     "writeConcern": {"w": "majority", "j": True},
                 }
             )
-            if "writeConcernError" in answer:  # which the driver does not look for in a command
+            if errors := answer.get("writeErrors"):  # which the driver does not look for in a command
+                raise OperationFailure(errors[0]["errmsg"], errors[0]["code"])
+            if "writeConcernError" in answer:
                 raise WriteConcernError("the claim is not known to be on a majority", 64, answer)
             return await self.held(ids, claim)
 
@@ -221,7 +231,7 @@ class Jobs:
         Within a sixth of the lease: no answer is an answer too, for a lease that runs out.
         """
         query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
-        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6):
+        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6 + self._where.slack_s):
             answer = await self._jobs.update_many(query, documents.renewing(lease_s))
             if answer.matched_count == len(ids):
                 return set(ids)
@@ -244,7 +254,7 @@ class Jobs:
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Record the ends of attempts. Returns the positions of those whose claim held the job no more."""
         operations = _settle_operations(settlements)
-        with told(self._where, writes=True, point="settle"):
+        with told(self._where, writes=True, document=True, point="settle"):
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
                 done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))
@@ -496,9 +506,6 @@ def _inserting(doc: Document) -> tuple[Document, Document]:
     return query, {"$setOnInsert": {name: value for name, value in doc.items() if name not in query}}
 
 
-def _taken(errors: Sequence[Mapping[str, Any]]) -> list[int]:
+def _taken(errors: Sequence[Mapping[str, Any]]) -> set[int]:
     """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
-    for error in errors:
-        if error.get("code") != _DUPLICATE_KEY:
-            raise BulkWriteError({"writeErrors": [dict(error)]})
-    return [error["index"] for error in errors if "_id" not in error.get("keyPattern", {})]
+    return {error["index"] for error in errors if "_id" not in error.get("keyPattern", {})}

@@ -19,6 +19,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from dtqkit.ending import end
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import KEY, SCHEMA_VERSION, Differences, differences
+from dtqkit.store.refusals import of_code, one_line
 
 log = logging.getLogger("dtqkit.store")
 
@@ -36,8 +37,7 @@ REPORT_S: Final = 10.0
 _NO_DEADLINE_S: Final = 7 * 86_400.0
 #: How long a build of a small collection may take, in seconds, when a submit waits for it.
 _AT_ONCE_S: Final = 5.0
-#: MongoDB's codes: not allowed (13), and Atlas' own for the same (8000); no such index (27).
-_NOT_ALLOWED: Final = frozenset({13, 8000})
+#: MongoDB's code: no such index.
 _NO_INDEX: Final = 27
 #: Interrupted, and a build that was ended from outside.
 _FOR_NOW: Final = frozenset({276, 11601})
@@ -101,7 +101,7 @@ class IndexKeeper:
         return True
 
     def _not_allowed(self, error: PyMongoError, found: Differences) -> bool:
-        if not isinstance(error, OperationFailure) or error.code not in _NOT_ALLOWED:
+        if not _is_denied(error):
             return False
         self.refused = (
             f"indexes of {self._jobs.full_name} are missing ({found.names}) and the user of ATLAS_URI may not create "
@@ -225,7 +225,7 @@ class IndexKeeper:
             # A member that is away does not keep them from being built.
             await self._jobs.create_indexes(indexes, commitQuorum="majority")
         except OperationFailure as error:
-            if error.code in _NOT_ALLOWED or error.code in _FOR_NOW:
+            if _is_denied(error) or error.code in _FOR_NOW:
                 raise
             if error.code == _DUPLICATE_KEY and await self._free_keys():
                 await self._create(indexes)
@@ -262,5 +262,10 @@ def _names(indexes: list[IndexModel]) -> list[Any]:
     return [index.document["name"] for index in indexes]
 
 
+def _is_denied(error: PyMongoError) -> bool:
+    verdict = of_code(error.code, str(error)) if isinstance(error, OperationFailure) else None
+    return verdict is not None and verdict.reason == "not_allowed"
+
+
 def _first(error: PyMongoError) -> str:
-    return str(error).partition(", full error")[0][:300]
+    return one_line(str(error))

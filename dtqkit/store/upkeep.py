@@ -16,7 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.store import documents
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document
 
 #: Jobs in one piece of an expiry, and how long MongoDB may look for a piece of anything, in ms.
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 class Upkeep:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, database: AsyncDatabase[Document], where: str) -> None:
+    def __init__(self, database: AsyncDatabase[Document], where: Link) -> None:
         self._jobs = database["jobs"]
         self._configuration = database["configuration"]
         self._where = where

@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError, WriteConcernError
 from dtqkit import Job, OutcomeUnknown, StoreUnavailable
 from dtqkit.direct import submit as submitting
 from dtqkit.direct.submit import New, Submitter
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 from dtqkit.store.jobs import submit_s
 
 
@@ -87,7 +87,7 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     ids=["one", "bulk"],
 )
 def test_a_write_that_is_not_known_to_be_on_a_majority_has_an_unknown_outcome(error: Exception) -> None:
-    with pytest.raises(OutcomeUnknown), told("mongodb://127.0.0.1", writes=True):
+    with pytest.raises(OutcomeUnknown), told(Link("mongodb://127.0.0.1"), writes=True):
         raise error
 
 

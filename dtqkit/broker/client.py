@@ -148,7 +148,7 @@ def connect(route: Route, *, answer_s: float = ANSWER_S, size: int = POOL) -> re
 
 def connect_blocking(url: str, key: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
     """The same for one thread without a loop; in a cluster, to the node that has `key`."""
-    route = Route(parse(url), key)
+    route = Route(parse(url), key, cluster=key.startswith("{"))
     kind, place = _connection(route.address, _BlockingTcp, _BlockingTls, _BlockingUnix)
     pool = redis.ConnectionPool(
         connection_class=kind,

@@ -266,7 +266,7 @@ class DirectControl:
         """Looked up at most every second, however often it is asked for."""
         loop = asyncio.get_running_loop()
         if self._health is None or loop.time() - self._health[0] > _HEALTH_S:
-            redis, mongodb = await asyncio.gather(_up(self._broker.ping), _up(self._ping_store))
+            redis, mongodb = await asyncio.gather(_up(self._broker.probe), _up(self._ping_store))
             status = "down" if mongodb == "down" else "ok" if redis == "up" else "degraded"
             self._health = (loop.time(), control.Health(status=status, redis=redis, mongodb=mongodb))
         return self._health[1]

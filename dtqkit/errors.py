@@ -19,6 +19,7 @@
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
     │   ├── OutcomeUnknown       it may or may not have been written
     │   └── NamespaceTaken       another environment uses this Redis under the same DTQ_NAMESPACE
+    ├── DocumentRefused          MongoDB does not take this job, whenever it is sent
     ├── AccessDenied             a server does not know the token
     │   ├── Forbidden            it does, and the token does not reach so far
     │   └── TooManyAttempts      too many wrong tokens from one address
@@ -240,13 +241,22 @@ class StoreUnavailable(DtqError, ConnectionError):
         return self.reason in PASSING
 
 
+MAYBE: Final = " (the write may be done or not)"
+
+
 class OutcomeUnknown(StoreUnavailable):
     """The connection was lost during a write: it may or may not be done; safe to repeat with an idempotency key."""
 
     code = "outcome_unknown"
 
     def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
-        super().__init__(store, where, f"{detail} (the write may be done or not)", reason=reason)
+        super().__init__(store, where, f"{detail}{MAYBE}", reason=reason)
+
+
+class DocumentRefused(DtqError, ValueError):
+    """MongoDB does not take this document, whenever it is sent: too large, say, or refused by a validator."""
+
+    code = "document_refused"
 
 
 class NamespaceTaken(StoreUnavailable):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Awaitable
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 import msgspec
 from tornado.httputil import HTTPServerRequest
@@ -119,7 +118,7 @@ class Base(RequestHandler):
 
     async def head(self, *parts: str, **named: str) -> None:
         """As GET; Tornado leaves the body out."""
-        answer = cast("Awaitable[None] | None", self.get(*parts, **named))
+        answer = self.get(*parts, **named)
         if answer is not None:
             await answer
 

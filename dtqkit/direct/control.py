@@ -26,6 +26,7 @@ from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
+from dtqkit.direct.opening import open_stores
 from dtqkit.direct.patience import Patience
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
@@ -54,8 +55,8 @@ from dtqkit.values import Json
 _OTHER_BYTES: Final = 256
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
-#: How long Redis may take to say whose jobs it lists, in seconds; a push asks again.
-OPEN_REDIS_S: Final = 3.0
+#: Between two tries to open the stores, in seconds.
+OPEN_PAUSE_S: Final = 1.0
 #: How long a look at the stores' health is good for, in seconds.
 _HEALTH_S: Final = 1.0
 #: How long the progress of a running job may take to be found, in seconds.
@@ -84,6 +85,18 @@ class DirectControl:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health: tuple[float, control.Health] | None = None
 
+    async def until_open(self) -> None:
+        """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""
+        while True:
+            try:
+                await self._open()
+            except StoreUnavailable as error:
+                if isinstance(error, NamespaceTaken):
+                    raise
+                await asyncio.sleep(OPEN_PAUSE_S)
+            else:
+                return
+
     async def _open(self) -> None:
         """Connect once; a failure is told to everybody who waited for it, and tried again by the next."""
         loop = asyncio.get_running_loop()
@@ -92,7 +105,7 @@ class DirectControl:
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open_stores())
+            self._opening = asyncio.ensure_future(open_stores(self._store, self._broker))
         opening = self._opening
         try:
             await asyncio.shield(opening)
@@ -100,18 +113,6 @@ class DirectControl:
             if opening.done():
                 self._opening = None
             raise
-
-    async def _open_stores(self) -> None:
-        """Raises NamespaceTaken where Redis lists another record's jobs. A Redis that is away stops nothing."""
-        await self._store.open()
-        record = await self._store.identity()
-        try:
-            async with asyncio.timeout(OPEN_REDIS_S):
-                await self._broker.open(record)
-        except NamespaceTaken:
-            raise
-        except (StoreUnavailable, TimeoutError):
-            pass
 
     async def close(self) -> None:
         await self._submitter.close()
@@ -292,7 +293,7 @@ class DirectControl:
         """Looked up at most every second, however often it is asked for."""
         loop = asyncio.get_running_loop()
         if self._health is None or loop.time() - self._health[0] > _HEALTH_S:
-            redis, mongodb = await asyncio.gather(_up(self._broker.ping), _up(self._ping_store))
+            redis, mongodb = await asyncio.gather(_up(self._broker.probe), _up(self._ping_store))
             status = "down" if mongodb == "down" else "ok" if redis == "up" else "degraded"
             self._health = (loop.time(), control.Health(status=status, redis=redis, mongodb=mongodb))
         return self._health[1]

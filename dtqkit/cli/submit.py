@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Final
 
@@ -13,6 +12,7 @@ from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record
 from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
 from dtqkit.jobs import Job, JobError, Priority
+from dtqkit.sanitize import log_safely
 from dtqkit.tasks import Call, CallOptions, Task
 from dtqkit.values import FLOAT
 
@@ -47,7 +47,7 @@ def submit(
     """Submit a job and print its id; with --wait, its result (exit status 1 when it fails)."""
     queue = load_app(app)
     # A line on stderr when Redis is away, say: the job is safe, and does not run yet.
-    logging.basicConfig(level="WARNING", format="%(name)s: %(message)s")
+    log_safely("%(name)s: %(message)s")
     known = queue.registry.get(task)
     options = _options(
         priority=priority,

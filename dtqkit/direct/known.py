@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from dtqkit.errors import InvalidPayload, StoreUnavailable, UnknownTask
+from dtqkit.nearest import nearest
 from dtqkit.schema import PayloadValidator
 from dtqkit.store import Store
 from dtqkit.tasks import TaskInfo, TaskOptions
@@ -19,6 +19,11 @@ from dtqkit.values import Json
 #: Seconds after which the catalogue is read again, and after which an entry that refuses something is.
 FRESH_S: Final = 30.0
 DOUBT_S: Final = 1.0
+#: How many names in how many seconds are looked for among those that are known.
+HINTS: Final = 5
+HINTS_S: Final = 0.1
+#: Characters of a name that an error shows: none that is longer can be a task's.
+MAX_NAME: Final = 200
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -35,6 +40,8 @@ class KnownTasks:
         self._entries: dict[str, _Entry] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+        self._hinted_at = float("-inf")
+        self._hints = 0
 
     async def check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
         """The checked payload, and the task's options. Raises UnknownTask, with near names, or InvalidPayload."""
@@ -54,9 +61,17 @@ class KnownTasks:
     def _check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
         entry = self._entries.get(name)
         if entry is None:
-            raise UnknownTask(name, difflib.get_close_matches(name, self._entries, n=3))
+            raise UnknownTask(name[:MAX_NAME], self._near(name))
         entry.validator.check(payload)
         return dict(payload), entry.defaults
+
+    def _near(self, name: str) -> list[str]:
+        """Names like it. For a few names at a time: a batch may have a thousand that are not known."""
+        now = asyncio.get_running_loop().time()
+        if now - self._hinted_at > HINTS_S:
+            self._hinted_at, self._hints = now, 0
+        self._hints += 1
+        return nearest(name, self._entries) if self._hints <= HINTS else []
 
     def _older_than(self, age_s: float) -> bool:
         return asyncio.get_running_loop().time() - self._read_at > age_s

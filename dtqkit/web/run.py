@@ -40,8 +40,8 @@ def run(
 
     A token that is made here is told to a terminal, or in `ready_file` (mode 0600), and nowhere else.
     """
-    logs.configure()
     settings, made = with_token(settings, host)
+    logs.configure(secrets=settings.secrets())
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
             "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"

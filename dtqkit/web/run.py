@@ -19,6 +19,7 @@ from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
+from dtqkit.web.connections import raise_descriptor_limit
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
 log = logging.getLogger("dtqkit.web")
@@ -51,6 +52,7 @@ def run(
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # of a server that was killed
     Origins(settings, host)  # what is wrong with the settings is said here, and not by each process
+    raise_descriptor_limit()
     sockets = bind(settings, host)
     pid = os.getpid()  # of the supervisor, where there is one
 

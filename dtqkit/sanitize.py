@@ -46,6 +46,7 @@ _CONTROLS: Final = (
     *range(0x2066, 0x206A),
 )
 _ESCAPES: Final = {n: f"\\x{n:02x}" if n < 256 else f"\\u{n:04x}" for n in _CONTROLS if chr(n) not in "\n\t"}
+_IN_JSON: Final = {n: f"\\u{n:04x}" for n in _ESCAPES if n >= 32}
 _IN_ONE_LINE: Final = {**_ESCAPES, 10: "\\n", 9: "\\t"}
 
 
@@ -92,6 +93,11 @@ def escaped(text: str) -> str:
 def escaped_line(text: str) -> str:
     """The same as one line."""
     return text.translate(_IN_ONE_LINE)
+
+
+def escaped_json(text: str) -> str:
+    """The same JSON without what a terminal would obey: such characters stand in its strings only."""
+    return text.translate(_IN_JSON)
 
 
 class SecretHider:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Final
 
@@ -11,7 +10,7 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import App, load_app
-from dtqkit.cli.show import as_json, first_line, job_record
+from dtqkit.cli.show import as_json, first_line, job_record, say
 from dtqkit.ending import end
 from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
 from dtqkit.jobs import Job, JobError, Priority
@@ -99,7 +98,7 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
             continue  # the wait itself goes on, and logs what is away
         if why and why != said:
             until = "one starts" if why == NO_WORKERS else "one does"
-            print(f"dtqkit: {why}; the job waits until {until}", file=sys.stderr, flush=True)
+            say(f"dtqkit: {why}; the job waits until {until}", error=True)
         said = why
 
 

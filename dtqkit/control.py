@@ -253,11 +253,26 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """`ok`; `degraded` without Redis (jobs are still accepted); `down` when submits would be refused."""
+    """Whether jobs can be accepted and run.
 
-    status: Literal["ok", "degraded", "down"]
+    `ok`; `degraded`: accepted, but they may not run now; `down`: submits would be refused; `stopping`: this server is.
+    """
+
+    status: Literal["ok", "degraded", "down", "stopping"]
+    #: Whether each store answers and takes writes.
     redis: Literal["up", "down"]
     mongodb: Literal["up", "down"]
+    #: Live workers; whether one of them leads recovery; lanes in which jobs wait that none of them serves. None: not
+    #: known, as Redis does not answer.
+    workers: int | None = None
+    leader: bool | None = None
+    unserved: tuple[Priority, ...] | None = None
+    #: Seconds since the last write to each store that was done, and since the last beat of a worker.
+    mongodb_wrote_s: float | None = None
+    redis_wrote_s: float | None = None
+    beat_s: float | None = None
+    #: What is wrong, in plain words.
+    reasons: tuple[str, ...] = ()
 
 
 class Control(Protocol):

@@ -51,8 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     read_token: str = ""
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
-    #: Whether a proxy of ours stands before the server: the client's address is what X-Forwarded-For says.
-    behind_proxy: bool = False
+    #: How many trusted proxies stand before the server (true: one). The client's address is then the entry that the
+    #: outermost of them wrote into X-Forwarded-For: 1 for a load balancer or Render, 2 for a CDN before those.
+    behind_proxy: bool | Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    #: How long a server that got SIGTERM still serves new connections: load balancers need that time to notice.
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 5.0
     sentry_dsn: str = ""
 
     worker_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""

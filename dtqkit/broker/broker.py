@@ -149,14 +149,18 @@ class Broker:
         async with self._link.asking("unpop") as keys:
             await self._link.run("unpop", [keys.inflight, *keys.lanes(lanes)], [*args, *members])
 
-    async def peek(self, lanes: Sequence[Priority], start: int, count: int) -> list[str]:
-        """Up to `count` members of each lane from position `start` on, in the order of `lanes`; they stay there."""
+    async def peek(self, lanes: Sequence[Priority], starts: Sequence[int], count: int) -> list[list[str]]:
+        """For each position: up to `count` members of each lane from there on, in the order of `lanes`; they stay."""
+        places: list[tuple[int, Priority]] = [(start, lane) for start in starts for lane in lanes]
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
-            for lane in keys.lanes(lanes):
-                pipe.lrange(lane, start, start + count - 1)
+            for (start, _), key in zip(places, keys.lanes(lanes) * len(starts), strict=True):
+                pipe.lrange(key, start, start + count - 1)
             found = cast("list[list[str]]", await pipe.execute())
-        return [member(lane, job_id) for lane, ids in zip(lanes, found, strict=True) for job_id in ids]
+        seen: dict[int, list[str]] = {start: [] for start in starts}
+        for (start, lane), ids in zip(places, found, strict=True):
+            seen[start] += [member(lane, job_id) for job_id in ids]
+        return list(seen.values())
 
     async def take(self, members: Sequence[str]) -> list[str]:
         """Take these out of their lanes, noted as in flight; returns those that were there."""

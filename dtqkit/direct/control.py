@@ -153,10 +153,10 @@ class DirectControl:
         items: list[BatchItem | None] = [None] * len(submissions)
         docs: list[Document] = []
         places: list[int] = []
-        now = self._store.now()
+        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
         for place, submission in enumerate(submissions):
             try:
-                docs.append(await self._document(submission, now))
+                docs.append(await self._document(submission, now, asked_at))
                 places.append(place)
             except DtqError as error:
                 items[place] = _refused(error)
@@ -165,7 +165,7 @@ class DirectControl:
             items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
         return [item for item in items if item is not None]
 
-    async def _document(self, submission: Submission, now: datetime) -> Document:
+    async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> Document:
         """The document of a new job, checked in every respect."""
         task = self._registry.find(submission.task)
         if task is not None:
@@ -173,7 +173,7 @@ class DirectControl:
             payload = submission.payload if checked else task.check_payload(submission.payload)
             return self._new(submission, payload, task.defaults, now)
         try:
-            return self._new(submission, *await self._known.check(submission.task, submission.payload), now)
+            return self._new(submission, *await self._known.check(submission.task, submission.payload, asked_at), now)
         except UnknownTask as error:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
@@ -276,8 +276,9 @@ class DirectControl:
 
     async def tasks(self) -> Sequence[TaskInfo]:
         await self._open()
+        began = asyncio.get_running_loop().time()
         tasks = await self._store.catalogue.all()
-        self._known.take(tasks)
+        self._known.take(tasks, began)
         return tasks
 
     async def health(self) -> control.Health:

@@ -37,6 +37,7 @@ class MinuteRounds:
             if now >= self._next and not await self._store.minutes.close(now):
                 later = _QUIET_EVERY if self._store.minutes.quiet else MINUTE
                 self._next = minute_of(now - timedelta(seconds=LAG_S)) + later + timedelta(seconds=LAG_S)
+                await self._store.recount.run(now, now - self._retention)
             if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
                 self._next_expiry = now + _EXPIRE
             self._put_off = False

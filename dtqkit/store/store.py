@@ -30,6 +30,7 @@ from dtqkit.store.identity import identity_of
 from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missing
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.minutes import Minutes
+from dtqkit.store.recount import Recount
 from dtqkit.store.refusals import of_hello
 from dtqkit.store.steps import ClockSteps
 
@@ -81,7 +82,9 @@ class Store:
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
-        self.minutes: Final = Minutes(self._database["minutes"], self._database["jobs"], self._where)
+        minutes, jobs = self._database["minutes"], self._database["jobs"]
+        self.minutes: Final = Minutes(minutes, jobs, self._where)
+        self.recount: Final = Recount(self.minutes, minutes, jobs, self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
         self._building: asyncio.Task[None] | None = None
 

@@ -84,7 +84,9 @@ class RemoteControl:
                 "a server has an address as http://host:port or https://host/path; the token goes apart"
             )
         self._url = url.partition("#")[0].rstrip("/")
-        self._token = token
+        self._token = token.strip()  # of a file with the line ends of Windows
+        if wrong := next((char for char in self._token if ord(char) < 33 or ord(char) == 127), None):
+            raise SettingsError(f"the token has the character {wrong!r} in it, which no header can carry")
         self._http: AsyncHTTPClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callbacks: list[Callable[[Batch | Line], None]] = []

@@ -44,6 +44,7 @@ from dtqkit.errors import (
 )
 from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
 from dtqkit.jobs import PRIORITIES, Job, is_job_id
+from dtqkit.sanitize import bounded
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, new_id, object_id, to_job
@@ -395,7 +396,7 @@ def _shown(job: Job, live: ProgressEvent) -> Job:
 
 
 def _refused(error: DtqError) -> BatchItem:
-    return BatchItem(refused=Refusal(code=error.code, detail=str(error)))
+    return BatchItem(refused=Refusal(code=error.code, detail=bounded(str(error))))
 
 
 async def _up(ping: Callable[[], Any]) -> Any:

@@ -20,6 +20,7 @@ from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
+from dtqkit.web.connections import raise_descriptor_limit
 from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
@@ -44,8 +45,8 @@ def run(
 
     A token that is made here is told to a terminal, or in `ready_file` (mode 0600), and nowhere else.
     """
-    logs.configure()
     settings, made = with_token(settings, host)
+    logs.configure(secrets=settings.secrets())
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
             "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"
@@ -55,6 +56,7 @@ def run(
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # of a server that was killed
     Origins(settings, host)  # what is wrong with the settings is said here, and not by each process
+    raise_descriptor_limit()
     sockets = bind(settings, host)
     pid = os.getpid()  # of the supervisor, where there is one
 

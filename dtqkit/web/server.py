@@ -20,6 +20,7 @@ from dtqkit.tasks import TaskRegistry
 from dtqkit.web.access import Doorkeeper, Origins, is_loopback
 from dtqkit.web.app import make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services
+from dtqkit.web.connections import Connections, connection_limit
 from dtqkit.web.drain import Drain
 from dtqkit.web.hub import Hub
 from dtqkit.web.metrics import Metrics
@@ -103,9 +104,10 @@ async def serve(
         queue, doorkeeper, origins, vitals, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
     )
     origins.ports |= bound.ports()
+    connections = Connections(connection_limit(), behind_proxy=bool(settings.behind_proxy))
     servers = [
-        _listen(make_http_server(make_app(services)), bound.http),
-        *([_listen(make_http_server(make_ws_app(services)), bound.ws)] if bound.ws else []),
+        _listen(make_http_server(make_app(services), connections), bound.http),
+        *([_listen(make_http_server(make_ws_app(services), connections), bound.ws)] if bound.ws else []),
     ]
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)

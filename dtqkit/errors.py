@@ -17,7 +17,8 @@
     ├── JobConflict              the job's state does not allow what was asked
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
-    │   └── OutcomeUnknown       it may or may not have been written
+    │   ├── OutcomeUnknown       it may or may not have been written
+    │   └── NamespaceTaken       another environment uses this Redis under the same DTQ_NAMESPACE
     ├── DocumentRefused          MongoDB does not take this job, whenever it is sent
     ├── AccessDenied             a server does not know the token
     │   ├── Forbidden            it does, and the token does not reach so far
@@ -33,11 +34,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
 from dtqkit.causes import original, users_frames
+from dtqkit.sanitize import redact
 
 #: Names that a message lists.
 _FEW: Final = 5
@@ -258,6 +259,12 @@ class DocumentRefused(DtqError, ValueError):
     code = "document_refused"
 
 
+class NamespaceTaken(StoreUnavailable):
+    """Another environment's jobs are listed in this Redis under the same DTQ_NAMESPACE."""
+
+    code = "namespace_taken"
+
+
 class AccessDenied(DtqError, PermissionError):
     """A server does not know the token, or the token does not reach so far."""
 
@@ -307,15 +314,6 @@ class MissingExtra(DtqError, ImportError):
 
     def __init__(self, what: str, package: str | None, extra: str) -> None:
         super().__init__(f"{what} needs {package}, which is not installed: pip install 'dtqkit[{extra}]'")
-
-
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(r"(?i)(\w*(?:password|passwd|token|secret)|authMechanismProperties)=[^&\s]+")
-
-
-def redact(text: str) -> str:
-    """`text` without the user and password of any address in it, and without secret query parameters."""
-    return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub(r"\g<scheme>***@", text))
 
 
 def facts_of(error: DtqError) -> dict[str, Any]:

@@ -26,12 +26,12 @@ from dtqkit.control import (
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobConflict, JobFailed, JobNotFound
 from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
-from dtqkit.late import said_late
+from dtqkit.late import said_late, why_waiting
 from dtqkit.lending import lending
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.values import from_wire
-from dtqkit.wait import CHUNK, POLL_S, Waiter
+from dtqkit.wait import CHUNK, FEW, POLL_S, Waiter, records
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +126,11 @@ class AsyncJobHandle(Generic[R]):
 
     # -- follows the record
 
+    @property
+    def rev(self) -> int:
+        """Of the last record that was seen."""
+        return self._job.rev
+
     def is_due(self) -> bool:
         """Whether a look for a newer record is due; if so, it is not again for a moment. Asked from any thread."""
         if self._job.is_final:
@@ -141,8 +146,10 @@ class AsyncJobHandle(Generic[R]):
         self._queue.follow(self)
 
     def on_job(self, job: Job) -> None:
-        """Take a record, unless a newer one has been seen."""
+        """Take a record, unless a newer one has been seen. It may come without its payload, which never changes."""
         if job.rev >= self._job.rev:
+            if not job.payload and self._job.payload:
+                job = msgspec.structs.replace(job, payload=self._job.payload)
             self._job = self._with_news(job)
 
     def on_progress(self, news: ProgressEvent) -> None:
@@ -176,7 +183,7 @@ def failure_of(job: Job) -> JobFailed | JobCancelled | None:
         return JobCancelled(job.id, job.task)
     error = job.error or JobError("exception", "Unknown", "the record has no error")
     return JobFailed(
-        job.id, job.task, error.type, error.message, error.traceback, attempt=job.token, module=error.module
+        job.id, job.task, error.type, error.message, error.traceback, attempt=job.attempt, module=error.module
     )
 
 
@@ -312,7 +319,11 @@ class AsyncTaskQueue:
         for handle in handles:
             by_id.setdefault(handle.id, []).append(handle)
         for ids in _chunks(list(by_id)):
-            for job in await self.control.get_many(ids):
+            changed = ids
+            if len(ids) > FEW:
+                seen = await self.control.statuses(ids)
+                changed = [s.id for s in seen if any(handle.rev < s.rev for handle in by_id[s.id])]
+            async for job in records(self.control, changed):
                 for handle in by_id[job.id]:
                     handle.on_job(job)
 
@@ -384,6 +395,17 @@ class AsyncTaskQueue:
                         if not handle.known.is_over:
                             left.setdefault(handle.id, []).append(handle)
 
+    async def why_waiting(self, jobs: Sequence[Job]) -> str:
+        """Why those that wait are not taken: no live worker knows their task, say. Empty when there is no such reason,
+        or when the workers cannot be asked in LOOK_S."""
+        workers = await self._bounded_look(())
+        return "" if workers is None else why_waiting(jobs, workers)
+
+    async def _live_workers(self) -> Sequence[Heartbeat]:
+        """Those that are not silent: a worker that was killed is listed until the leader has noticed."""
+        silence_s = (self._settings or Settings()).silence_s
+        return [worker for worker in await self.workers() if worker.age_s < silence_s]
+
     async def _bounded_look(
         self, handles: Sequence[AsyncJobHandle[Any]], *, workers: bool = True
     ) -> Sequence[Heartbeat] | None:
@@ -391,7 +413,7 @@ class AsyncTaskQueue:
         try:
             async with asyncio.timeout(LOOK_S):
                 await self.look(handles)
-                return await self.workers() if workers else None
+                return await self._live_workers() if workers else None
         except (DtqError, TimeoutError):
             return None
 

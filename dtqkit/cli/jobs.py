@@ -12,11 +12,13 @@ import typer
 
 from dtqkit.causes import users_frames
 from dtqkit.cli.follow import follow_events
-from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, table
+from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, say, table
 from dtqkit.control import MAX_PAGE, Page
 from dtqkit.errors import DtqError
 from dtqkit.jobs import WAITING, Attempt, Job, Priority, Status
+from dtqkit.late import with_cure
 from dtqkit.queue import AsyncTaskQueue
+from dtqkit.sanitize import escaped_line
 
 T = TypeVar("T")
 
@@ -59,20 +61,26 @@ def jobs(
         page = _ask(lambda queue: queue.jobs(**query))
         as_json({"items": [job_record(job) for job in page.items], "cursor": page.cursor})
     else:
-        _list(_ask(lambda queue: _with_attempts(queue, query)))
+        _list(*_ask(lambda queue: _for_people(queue, query)))
 
 
-async def _with_attempts(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> Page[Job]:
-    """A page whose jobs have their attempts: a listing leaves those out that did not complete."""
-    page = await queue.jobs(**query)
-    without = [job.id for job in page.items if job.token and not job.attempts]
+async def _for_people(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> tuple[Page[Job], str]:
+    """A page whose jobs have their attempts, and why jobs of it wait, if no live worker takes them."""
+    page = await _with_attempts(queue, await queue.jobs(**query))
+    waiting = [job for job in page.items if job.status in WAITING]
+    return page, with_cure(await queue.why_waiting(waiting)) if waiting else ""
+
+
+async def _with_attempts(queue: AsyncTaskQueue, page: Page[Job]) -> Page[Job]:
+    """A listing leaves those attempts out that did not complete."""
+    without = [job.id for job in page.items if job.attempt and not job.attempts]
     if not without:
         return page
     whole = {job.id: job for job in (await queue.jobs(ids=without, limit=len(without))).items}
     return Page(items=tuple(whole.get(job.id, job) for job in page.items), cursor=page.cursor)
 
 
-def _list(page: Page[Job]) -> None:
+def _list(page: Page[Job], why_jobs_wait: str) -> None:
     if not page.items:
         print("no jobs")
         return
@@ -91,6 +99,8 @@ def _list(page: Page[Job]) -> None:
     )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
+    if why_jobs_wait:
+        say(f"why jobs wait: {why_jobs_wait}")
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 
@@ -102,7 +112,7 @@ def _row(job: Job) -> tuple[str, ...]:
         job.task,
         job.priority,
         job.status,
-        job.tally if job.token else "",
+        job.tally if job.attempt else "",
         duration(last.wait_s) if last else "",
         _run(job),
         clock(job.created_at),
@@ -132,27 +142,39 @@ def job(
     id: JobId,
     json: Json = False,
     log: Annotated[bool, typer.Option("--log", help="Print its log only.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="With --log: what the job has printed, colours too, as it is.")
+    ] = False,
 ) -> None:
     """Show one job with its attempts, its result or its error."""
+    if raw and (json or not log):
+        raise typer.BadParameter("--raw goes with --log, and not with --json")
     if log:
         lines = _ask(lambda queue: queue.control.log(id))
         if json:
             as_json(lines)
         else:
-            print("\n".join(lines.lines) or "no log", flush=True)
+            text = "\n".join(lines.lines) or "no log"
+            print(text, flush=True) if raw else say(text)
         return
-    found = _ask(lambda queue: queue.control.get(id))
     if json:
-        as_json(job_record(found))
+        as_json(job_record(_ask(lambda queue: queue.control.get(id))))
     else:
-        _show(found)
+        _show(*_ask(lambda queue: _with_reason(queue, id)))
 
 
-def _show(job: Job) -> None:
+async def _with_reason(queue: AsyncTaskQueue, id: str) -> tuple[Job, str]:
+    """The job, and why it waits, if no live worker takes it."""
+    found = await queue.control.get(id)
+    return found, with_cure(await queue.why_waiting([found])) if found.status in WAITING else ""
+
+
+def _show(job: Job, why_it_waits: str) -> None:
     facts: dict[str, str] = {
         "job": job.id,
         "task": job.task,
         "status": f"{job.status}, asked to stop" if job.cancel_requested and not job.is_over else job.status,
+        "waits": why_it_waits,
         "attempts": job.tally,
         "priority": job.priority,
         "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),
@@ -170,16 +192,16 @@ def _show(job: Job) -> None:
         if value:
             _fact(name, value)
     if facts["error"] and job.error is not None and (more := job.error.message.strip().partition("\n")[2].strip()):
-        print(f"{'':<10}{first_line(more, 2000)}")
+        say(f"{'':<10}{first_line(more, 2000)}")
     if job.attempts:
         print()
         columns = ("attempt", "claimed", "started", "wait", "run", "ending", "worker", "error")
         rows = [_attempt(job, attempt) for attempt in job.attempts]
         table(columns, rows, right=("attempt", "wait", "run"), spare=("claimed",))
     if job.error is not None and job.error.traceback and job.status != "completed":
-        print(f"\n{users_frames(job.error.traceback)}")
+        say(f"\n{users_frames(job.error.traceback)}")
     for line in job.log:
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 def _fact(name: str, value: str) -> None:
@@ -189,7 +211,7 @@ def _fact(name: str, value: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    shown = Text.assemble((f"{name:<10}", "dim"), (value, STYLES.get(value, "")))
+    shown = Text.assemble((f"{name:<10}", "dim"), (escaped_line(value), STYLES.get(value, "")))
     Console(highlight=False).print(shown, soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ from dtqkit.errors import AppError, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
 from dtqkit.process import default_lanes, work
+from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
@@ -99,7 +100,7 @@ def _load(app: str, owner: int | None, directory: str) -> TaskQueue:
 
 
 def _configure_log(name: str, level: LogLevel) -> None:
-    logging.basicConfig(format=f"%(asctime)s {name} %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    log_safely(f"%(asctime)s {name} %(levelname)s %(message)s", "%H:%M:%S")
     # Ours only: what the driver of MongoDB logs for debugging shows payloads.
     logging.getLogger("dtqkit").setLevel(level.upper())
 
@@ -180,8 +181,8 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
             )
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
-            waits = place.owner is not None and error.passes
-            if started.is_set() or (left_s <= RETRY_S and not waits):
+            waits = place.owner is not None
+            if started.is_set() or not error.passes or (left_s <= RETRY_S and not waits):
                 raise
             if loop.time() >= remind_at:
                 log.warning("%s; tried again%s", error, "" if waits else f" for {left_s:.0f} s more")

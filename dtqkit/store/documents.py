@@ -30,11 +30,14 @@ _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
 
 
 def to_job(doc: Document) -> Job:
-    """The record of a document; fields that it does not know (a newer version's) are left out."""
+    """The record of a document; fields that it does not know (a newer version's) are left out.
+
+    Of a document that was read without its payload, the record has an empty one.
+    """
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
     fields.pop("claim", None)
-    fields["payload"] = unpack(doc["payload"])
+    fields["payload"] = unpack(doc["payload"]) if "payload" in doc else {}
     if doc.get("result") is not None:
         fields["result"] = unpack(doc["result"])
     fields.pop("failed_at", None)
@@ -257,7 +260,7 @@ def cancelling() -> Pipeline:
             "$set": {
                 "status": {"$cond": [running, "running", "cancelled"]},
                 "cancel_requested": True,
-                "rev": {"$cond": [_CANCELLED, "$rev", {"$add": ["$rev", 1]}]},
+                "rev": {"$cond": [{"$and": [running, _CANCELLED]}, "$rev", {"$add": ["$rev", 1]}]},
                 "ended_at": {"$cond": [running, "$$REMOVE", "$$NOW"]},
             }
         }
@@ -278,6 +281,14 @@ _OF_LIFE: Final = (
 )
 
 
+#: Claims that were declined are no attempts in any life, while each life may decline as many anew.
+_DECLINED_SO_FAR: Final[Document] = {
+    "$let": {
+        "vars": {"n": {"$add": [_plus("declined", 0), _plus("declined_before", 0)]}},
+        "in": {"$cond": [{"$gt": ["$$n", 0]}, "$$n", "$$REMOVE"]},
+    }
+}
+
 #: A requeued job did fail, then: counts look for it.
 _FAILED_AT: Final[Document] = {
     "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
@@ -294,14 +305,15 @@ def requeueing() -> Pipeline:
         "queued_at": "$$NOW",
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
+        "declined_before": _DECLINED_SO_FAR,
     }
     return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
 
 
-def recovering(delay_s: float) -> Pipeline:
-    """Run a failed job anew, as the recovery does, `delay_s` from now: alone if it died with its workers."""
+def recovering(at: datetime) -> Pipeline:
+    """Run a failed job anew, as the recovery does, not before `at`: alone if it died with its workers."""
     lost = {"$eq": ["$error.kind", "worker_lost"]}
-    due = {"$add": ["$$NOW", _ms(delay_s)]}
+    due = {"$max": ["$$NOW", at]}
     fields: Document = {
         "status": "scheduled",
         "failures": 0,
@@ -311,5 +323,6 @@ def recovering(delay_s: float) -> Pipeline:
         "queued_at": due,
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
+        "declined_before": _DECLINED_SO_FAR,
     }
     return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]

@@ -121,7 +121,7 @@ def of_members(types: Collection[str], replica_set: str | None, first: str) -> V
     if members:
         return Verdict("electing", f"{ELECTION} ({len(members)} of {len(types)} members answer)")
     if "RSGhost" in types:
-        return Verdict("misconfigured", NOT_INITIATED)
+        return Verdict("refused", NOT_INITIATED)
     return of_connecting(first)
 
 
@@ -140,7 +140,7 @@ def of_hello(hello: dict[str, object]) -> Verdict | None:
     if isinstance(wire, int) and wire < _MIN_WIRE:
         return Verdict("unsupported", TOO_OLD)
     if hello.get("isreplicaset"):
-        return Verdict("misconfigured", NOT_INITIATED)
+        return Verdict("refused", NOT_INITIATED)
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         return Verdict("misconfigured", REPLICA_SET)
     return None

@@ -18,8 +18,8 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
+from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import Job, Priority, is_job_id
 from dtqkit.lifecycle import patience_s
@@ -29,6 +29,7 @@ from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import KINDS, Kinds
 from dtqkit.worker.lookahead import LookAhead
 from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
+from dtqkit.worker.unknown import UnknownTasks
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -89,7 +90,8 @@ class Fetcher:
         self._lease_s = lease_s
         self._awaited = awaited
         self._popper: Popper = broker.popper(lanes)
-        self._look_ahead = LookAhead(broker, store, kinds, lanes)
+        self._unknown = UnknownTasks(kinds)
+        self._look_ahead = LookAhead(broker, store, kinds, self._unknown, lanes)
         self._claimed: list[str] = []
         #: What was popped and is not known to be claimed, nor put back.
         self._undecided: list[str] = []
@@ -288,6 +290,8 @@ class Fetcher:
             elif kind is None or str(doc["_id"]) in self._avoided:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front.append(name)
+                if kind is None:
+                    self._unknown.left(doc["task"])
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
                     stay[name] = 1000 * PROBATION_S

@@ -131,7 +131,7 @@ class Worker:
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._live = Live(broker, self._begun_ones)
-        self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
+        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
 
     # -- life
 

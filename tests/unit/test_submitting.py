@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +40,7 @@ async def nothing(*_: object, **__: object) -> None: ...
 
 def submitter(**jobs: Any) -> Submitter:
     broker: Any = SimpleNamespace(push=nothing)
-    store: Any = SimpleNamespace(jobs=SimpleNamespace(**jobs))
+    store: Any = SimpleNamespace(jobs=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
     return Submitter(broker, store)
 
 

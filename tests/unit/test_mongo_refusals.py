@@ -164,6 +164,7 @@ def test_a_write_that_is_done_ends_what_was_said_of_refusals() -> None:
          "another host name"),
         ("SSL handshake failed: h: [SSL: WRONG_VERSION_NUMBER] wrong version number", "misconfigured", "not speak TLS"),
         ("h:27017: connection closed", "away", "tls=true"),
+        ("h:27017: connection is already closed", "away", "tls=true"),
         ("h:27017: timed out", "away", "IP access list"),
         ("Server at h:27017 reports wire version 5, but this version of PyMongo requires at least 8", "unsupported",
          "6.0 or later"),

@@ -13,7 +13,7 @@ from redis.commands.core import AsyncScript
 from dtqkit.broker.client import connect, told
 from dtqkit.broker.keys import Keys, member, split_member
 from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch, encode_batch
-from dtqkit.jobs import Priority
+from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.settings import Settings
 
 #: How long a cancel stays listed; the leader lists it again while it is needed.
@@ -49,6 +49,15 @@ class Tick(msgspec.Struct, frozen=True):
     scores: dict[str, str]
 
 
+class Look(msgspec.Struct, frozen=True):
+    """A look at Redis, which has just taken a write: whether somebody leads, jobs by lane, and the last beats (ms)."""
+
+    now_ms: float
+    led: bool
+    depths: dict[Priority, int]
+    scores: dict[str, float]
+
+
 class Listed(msgspec.Struct, frozen=True):
     """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
 
@@ -77,6 +86,7 @@ class Broker:
         self._resign = self._script("resign")
         self._put_back = self._script("put_back")
         self._ask_to_stop = self._script("ask_to_stop")
+        self._look = self._script("look")
 
     def _script(self, name: str) -> AsyncScript:
         return self._redis.register_script(script(name))
@@ -87,6 +97,19 @@ class Broker:
     async def ping(self) -> None:
         with told(self._url):
             await cast(Any, self._redis).ping()
+
+    async def look(self, lock_s: float) -> Look:
+        """Whether it takes writes, and who is there, in one command. Raises StoreUnavailable with Redis's words."""
+        keys = self.keys
+        with told(self._url):
+            now, led, depths, scores = cast(
+                tuple[int, int, list[int], list[str]],
+                await self._look(
+                    keys=[keys.probe, keys.leader, keys.workers, *keys.lanes()], args=[int(lock_s * 1000)]
+                ),
+            )
+        by_worker = {worker: float(score) for worker, score in zip(scores[::2], scores[1::2], strict=True)}
+        return Look(now, bool(led), dict(zip(PRIORITIES, depths, strict=True)), by_worker)
 
     async def eviction(self) -> str | None:
         """Under which policy keys may be evicted when memory runs short; None: never, or Redis does not tell."""

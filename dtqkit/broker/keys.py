@@ -8,6 +8,7 @@
     leader                  id of the leading process; expires after two beats
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them
+    probe                   written by looks at Redis's health, to see whether it takes writes; expires
     rounds                  what the leader's rounds last did, as JSON; expires
     job:<id>:live           progress and log tail of a running job, as JSON; expires
     cancels                 zset of job ids whose running attempt is to be stopped; score: when to forget it (ms)
@@ -66,6 +67,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def epoch_building(self) -> str:
         return f"{self.prefix}epoch:building"
+
+    @property
+    def probe(self) -> str:
+        return f"{self.prefix}probe"
 
     @property
     def rounds(self) -> str:

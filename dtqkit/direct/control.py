@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from dtqkit.control import (
 )
 from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
+from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.shared import Shared
@@ -50,8 +51,6 @@ from dtqkit.values import Json
 
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
-#: How long a look at the stores' health is good for, in seconds.
-_HEALTH_S: Final = 1.0
 #: How long the progress of a running job may take to be found, in seconds.
 _LIVE_S: Final = 0.25
 
@@ -76,7 +75,7 @@ class DirectControl:
         self._totals: Shared[control.Totals] = Shared()
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._health: tuple[float, control.Health] | None = None
+        self._health = HealthMonitor(settings, self._broker, self._store, self._open)
 
     async def _open(self) -> None:
         """Connect once; a failure is told to everybody who waited for it, and tried again by the next."""
@@ -111,6 +110,7 @@ class DirectControl:
         (accepted,) = await self._submitter.submit([await self._document(submission, self._store.now())])
         if isinstance(accepted, DtqError):
             raise accepted
+        self._health.wrote()
         return accepted
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
@@ -250,16 +250,7 @@ class DirectControl:
 
     async def health(self) -> control.Health:
         """Looked up at most every second, however often it is asked for."""
-        loop = asyncio.get_running_loop()
-        if self._health is None or loop.time() - self._health[0] > _HEALTH_S:
-            redis, mongodb = await asyncio.gather(_up(self._broker.ping), _up(self._ping_store))
-            status = "down" if mongodb == "down" else "ok" if redis == "up" else "degraded"
-            self._health = (loop.time(), control.Health(status=status, redis=redis, mongodb=mongodb))
-        return self._health[1]
-
-    async def _ping_store(self) -> None:
-        await self._open()
-        await self._store.ping()
+        return await self._health.health()
 
     async def snapshot(self) -> Snapshot:
         """What there is; without workers while Redis, which alone knows them, is away."""
@@ -355,12 +346,3 @@ def _shown(job: Job, live: ProgressEvent) -> Job:
 
 def _refused(error: DtqError) -> BatchItem:
     return BatchItem(refused=Refusal(code=error.code, detail=str(error)))
-
-
-async def _up(ping: Callable[[], Any]) -> Any:
-    try:
-        async with asyncio.timeout(2.0):
-            await ping()
-    except (StoreUnavailable, TimeoutError):
-        return "down"
-    return "up"

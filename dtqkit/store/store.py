@@ -140,6 +140,12 @@ class Store:
         with told(self._where), pymongo.timeout(PING_S):
             await self._client.admin.command("ping")
 
+    async def probe(self) -> None:
+        """Make the smallest write: whether it takes any."""
+        configuration = self._database["configuration"]
+        with told(self._where, writes=True), pymongo.timeout(PING_S):
+            await configuration.update_one({"_id": "probe"}, {"$currentDate": {"at": True}}, upsert=True)
+
     def now(self) -> datetime:
         """MongoDB's time, as well as this machine knows it."""
         return self._clock.now()

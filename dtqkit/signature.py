@@ -56,6 +56,9 @@ class Context(Protocol):
         ...
 
 
+_EXACT: Final = (int, str, bool)
+
+
 class Parameter(msgspec.Struct, frozen=True):
     """One argument of the payload. `default` is `inspect.Parameter.empty` when it must be given."""
 
@@ -91,6 +94,8 @@ class Signature:
             forbid_unknown_fields=True,
         )
         self._read = _reader(self._struct)
+        #: Whether no argument can be a float, which JSON may have in another form.
+        self._exact = all(any(p.annotation is kind for kind in _EXACT) for p in self.parameters)
 
     def bind(self, task: str, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Any]:
         """The payload: the given arguments by name, as JSON values; InvalidPayload unless they fit.
@@ -114,10 +119,10 @@ class Signature:
     def decode(self, task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments in their annotated types, by name; what the payload lacks is left to the defaults."""
         try:
-            arguments = self._read(from_wire(payload), self._struct)
+            arguments = self._read(payload if self._exact else from_wire(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
-        return {name: getattr(arguments, name) for name in self._names if name in payload}
+        return {name: getattr(arguments, name) for name in payload}
 
     def decode_result(self, result: Any) -> Any:
         """See Task.decode_result."""

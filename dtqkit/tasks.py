@@ -262,7 +262,7 @@ class TaskRegistry:
 
     def runs_as(self, task: Task[..., Any]) -> RunsAs:
         """Where its jobs run."""
-        return task.runs_where(importable=self.importable(task))
+        return "coroutine" if task.is_async else task.runs_where(importable=self.importable(task))
 
     def in_threads(self) -> list[str]:
         """A line for the log about each task that runs in a thread without having asked for one, or cannot run."""

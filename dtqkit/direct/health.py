@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import Look
+from dtqkit.broker.found import Look
 from dtqkit.control import Health
-from dtqkit.errors import DtqError, StoreUnavailable
+from dtqkit.errors import DtqError, NamespaceTaken, Reason, StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.settings import Settings
@@ -32,21 +32,24 @@ _BEATS_S: Final = 15.0
 #: Beats without a leader after which there is none: another candidate takes over within two.
 _VACANT_BEATS: Final = 4.0
 
-#: Redis's refusals by what they say (redis-py cuts the first word off many of them), and what they mean.
+#: What the words in Redis's refusals mean; broker/refusals.py has all of them.
 _REDIS: Final[tuple[tuple[str, str], ...]] = (
-    ("READONLY|read only replica", "is a replica that takes no writes (READONLY)"),
-    ("OOM|used memory > 'maxmemory'", "is full (OOM)"),
-    ("MISCONF|to persist on disk|unable to write", "refuses writes because it cannot save them (MISCONF)"),
-    ("LOADING|loading the dataset", "is loading its data (LOADING)"),
-    ("MASTERDOWN|Link with MASTER is down", "is a replica without its primary (MASTERDOWN)"),
-    ("NOREPLICAS|enough good replicas", "has too few replicas to take writes (NOREPLICAS)"),
-    ("CLUSTERDOWN|CROSSSLOT|MOVED|hash to the same slot", "is a cluster that cannot be used so"),
-    ("NOPERM|no permissions", "does not allow its user what is needed (NOPERM)"),
-    ("NOAUTH|WRONGPASS|Authentication required|refuses the user", "refuses the user or password"),
+    ("READONLY", "is a replica that takes no writes (READONLY)"),
+    ("OOM", "is full (OOM)"),
+    ("MISCONF", "refuses writes because it cannot save them (MISCONF)"),
+    ("LOADING", "is loading its data (LOADING)"),
+    ("MASTERDOWN", "is a replica without its primary (MASTERDOWN)"),
+    ("NOREPLICAS", "has too few replicas to take writes (NOREPLICAS)"),
+    ("CLUSTERDOWN", "is a cluster that is down (CLUSTERDOWN)"),
+    ("NOPERM", "does not allow its user what is needed (NOPERM)"),
+    ("NOAUTH|WRONGPASS", "refuses the user or password"),
     ("max number of clients", "has no connection left for us (maxclients)"),
 )
+#: Of a Redis where another record's jobs are listed.
+TAKEN: Final = "lists jobs of another MongoDB database under this DTQ_NAMESPACE"
 #: What each reason of a StoreUnavailable means.
-_REASONS: Final[Mapping[str, str]] = {
+_REASONS: Final[Mapping[Reason, str]] = {
+    "away": "does not answer",
     "electing": "is electing a primary",
     "refused": "refuses writes",
     "not_allowed": "does not allow its user what is needed",
@@ -76,7 +79,9 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
     reasons: list[str] = []
     if seen.mongodb is not None:
         reasons.append(f"MongoDB {seen.mongodb}: submits are refused")
-    if seen.redis is not None:
+    if seen.redis == TAKEN:
+        reasons.append(f"Redis {TAKEN}: submits are refused")
+    elif seen.redis is not None:
         also = "" if seen.mongodb is not None else " are accepted, and"
         reasons.append(f"Redis {seen.redis}: jobs{also} wait until it takes writes")
     known = seen.redis is None
@@ -94,7 +99,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
             f"no live worker serves the lane {lane}, where {seen.waiting[lane]:,} jobs wait" for lane in unserved
         ]
     return Health(
-        status="down" if seen.mongodb is not None else "degraded" if reasons else "ok",
+        status="down" if seen.mongodb is not None or seen.redis == TAKEN else "degraded" if reasons else "ok",
         redis="up" if seen.redis is None else "down",
         mongodb="up" if seen.mongodb is None else "down",
         workers=len(seen.workers) if known else None,
@@ -109,15 +114,15 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
 
 def trouble_of(error: Exception) -> str:
     """Why a store cannot be used, without its address: /health is open to everybody."""
-    if isinstance(error, TimeoutError):
-        return "does not answer"
-    if getattr(error, "store", "Redis") == "Redis":
-        for said, means in _REDIS:
-            if re.search(said, str(error)):
-                return means
+    if isinstance(error, NamespaceTaken):
+        return TAKEN
     if isinstance(error, StoreUnavailable):
-        return _REASONS.get(str(getattr(error, "reason", "")), "does not answer")
-    return "refuses what is needed"
+        if error.store == "Redis":
+            for said, means in _REDIS:
+                if re.search(said, str(error)):
+                    return means
+        return _REASONS[error.reason]
+    return "does not answer" if isinstance(error, TimeoutError) else "refuses what is needed"
 
 
 class HealthMonitor:
@@ -149,6 +154,8 @@ class HealthMonitor:
     async def _look(self) -> Health:
         clock = asyncio.get_running_loop().time
         redis, mongodb = await asyncio.gather(_tried(self._look_at_redis), _tried(self._try_mongodb))
+        if mongodb == TAKEN:  # as opening the stores says
+            redis, mongodb = TAKEN, None
         now = clock()
         seen = Seen(
             mongodb=mongodb if isinstance(mongodb, str) else None,

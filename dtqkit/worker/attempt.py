@@ -28,16 +28,16 @@ class Attempt:
     """
 
     __slots__ = (
-        *("_loop", "_task", "began", "context", "job", "reason", "started", "stopper", "timed_out", "trail"),
-        "waiting",
+        *("_loop", "_task", "_waiting", "began", "context", "job", "reason", "started", "stopper", "timed_out"),
+        "trail",
     )
 
     def __init__(
-        self, job: Job, began: Callable[[], None] = _nobody, waiting: Callable[[Sequence[str]], None] = _nobody
+        self, job: Job, began: Callable[[], None] = _nobody, waiting: Callable[[Attempt, Sequence[str]], None] = _nobody
     ) -> None:
         self.job = job
         self.trail = Trail()
-        self.context = JobContext(job.id, job.task, job.token, job.worker or "", self.trail.report, self._lend)
+        self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
         self.reason: StopReason | None = None
         self.timed_out = False
         #: When the first line of the task ran, by the monotonic clock; None while it has not.
@@ -45,7 +45,7 @@ class Attempt:
         #: Ends what runs, instead of cancelling our own task; called again, it does so at any price.
         self.stopper: Callable[[], None] | None = None
         self.began = began
-        self.waiting = waiting
+        self._waiting = waiting
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -86,12 +86,19 @@ class Attempt:
         elif self._task is not None:
             self._task.cancel()
 
+    def ran_s(self) -> float:
+        return 0.0 if self.started is None else time.monotonic() - self.started
+
     def run_ms(self) -> float | None:
         return None if self.started is None else elapsed_ms(self.started)
 
     def timeout(self) -> JobError:
         return JobError("timeout", "TaskTimeout", f"ran longer than timeout_s={self.job.timeout_s:g}")
 
+    def waits_for(self, ids: Sequence[str]) -> None:
+        """It begins to wait for these jobs, or (no ids) goes on. On the loop."""
+        self._waiting(self, ids)
+
     def _lend(self, ids: Sequence[str]) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.waiting, ids)
+            self._loop.call_soon_threadsafe(self.waits_for, ids)

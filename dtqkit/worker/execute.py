@@ -74,9 +74,10 @@ class Executor:
             return self._coroutine(task, attempt)
         if where == "process":
             order = wire.Run(
-                task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result
+                *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
+                job.attempt,
             )
-            return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waiting)
+            return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
         return self._thread(task, attempt)
 
     async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
@@ -85,8 +86,7 @@ class Executor:
         enter(attempt.context)
         attempt.begin()
         running: Running | None = None
-        # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
-        timer = asyncio.get_running_loop().call_later(job.timeout_s, attempt.time_out)
+        timer: asyncio.TimerHandle | None = None
         try:
             coroutine = coroutine_of(task.call(attempt.context, arguments))
             try:
@@ -94,6 +94,8 @@ class Executor:
             except StopIteration as done:
                 value = done.value
             else:
+                # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
+                timer = asyncio.get_running_loop().call_later(job.timeout_s - attempt.ran_s(), attempt.time_out)
                 running = Running(coroutine, first, attempt.task, job.timeout_s)
                 attempt.stopper = running.stop
                 value = await running
@@ -105,7 +107,8 @@ class Executor:
         except BaseException as error:
             return Failure(error_of(error), attempt.run_ms())
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             if running is not None:
                 running.close()
                 attempt.stopper = None

@@ -18,10 +18,10 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
+from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job, Priority
+from dtqkit.jobs import Job, Priority, is_job_id
 from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
@@ -29,6 +29,7 @@ from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import KINDS, Kinds
 from dtqkit.worker.lookahead import LookAhead
 from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
+from dtqkit.worker.unknown import UnknownTasks
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -58,6 +59,12 @@ def ids_of(members: Sequence[str]) -> list[ObjectId]:
     return ids
 
 
+def _without(members: Sequence[str], taken: Collection[ObjectId]) -> list[str]:
+    """Those that stand for other jobs; what stands for none is left out."""
+    jobs = {str(job) for job in taken}
+    return [name for name in members if is_job_id(job := name.partition(":")[2]) and job not in jobs]
+
+
 class Fetcher:
     """Fills the free slots of one worker."""
 
@@ -83,8 +90,13 @@ class Fetcher:
         self._lease_s = lease_s
         self._awaited = awaited
         self._popper: Popper = broker.popper(lanes)
-        self._look_ahead = LookAhead(broker, store, kinds, lanes)
+        self._unknown = UnknownTasks(kinds)
+        self._look_ahead = LookAhead(broker, store, kinds, self._unknown, lanes)
         self._claimed: list[str] = []
+        #: What was popped and is not known to be claimed, nor put back.
+        self._undecided: list[str] = []
+        #: When that is to be forgotten at the latest.
+        self._forget_at = 0.0
         #: The kind of slot that the last of many jobs has needed.
         self._usual: Kind = "loop"
         #: Jobs that could not begin here, each with until when they are left to others.
@@ -100,6 +112,9 @@ class Fetcher:
         try:
             while not self._stopping.is_set():
                 try:
+                    if self._claimer.unresolved or self._undecided:
+                        await self._decide()
+                        continue  # the next claim says whether claims are taken again
                     await self._round()
                     pause_s = 0.0
                 except StoreUnavailable as error:
@@ -107,7 +122,7 @@ class Fetcher:
                         log.warning("cannot fetch: %s", error)
                     pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
                     await self._pause(pause_s)
-            await self._claimer.resolve()
+            await self._decide()
         except StoreUnavailable as error:
             log.warning("leaving a claim of unknown outcome to its lease: %s", error)
         finally:
@@ -150,9 +165,6 @@ class Fetcher:
     # -- rounds
 
     async def _round(self) -> None:
-        if self._claimer.unresolved:
-            await self._claimer.resolve()
-            return
         now = asyncio.get_running_loop().time()
         self._slots.heed()
         await self._claimer.look_for_strays(now)
@@ -166,12 +178,10 @@ class Fetcher:
             return
         if free.of(self._likely()) and now >= self._careful_until:
             await self._pop(free, now)
-        elif free and now < self._look_ahead.next_at:
-            changed = await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
-            if self._claimed and not changed:
-                await self._broker.fetch(self._lanes, 0, self._forgotten())
-        elif self._claimed:
+        elif self._claimed and (not free or now >= self._forget_at):
             await self._broker.fetch(self._lanes, 0, self._forgotten())
+        elif free and now < self._look_ahead.next_at:
+            await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
         elif free:
             await self._take_behind(free, now)
 
@@ -185,6 +195,13 @@ class Fetcher:
         """What was claimed, and is to be listed as in flight no more."""
         claimed, self._claimed = self._claimed, []
         return claimed
+
+    def _note(self, members: Sequence[str], put_back: Collection[str]) -> None:
+        """Remember what was claimed. What was put back is in flight still: forgotten, it would be listed nowhere until
+        the next audit."""
+        if not self._claimed:
+            self._forget_at = asyncio.get_running_loop().time() + FORGET_S
+        self._claimed += [name for name in members if name not in put_back] if put_back else members
 
     def _likely(self) -> Kind:
         """The kind of slot that the next job probably needs."""
@@ -203,8 +220,7 @@ class Fetcher:
         fits: list[Kind] = [kind for kind in KINDS if len(members) <= free.of(kind)]
         tasks = self._kinds.names(*(fits or [want]))
         put_back = await self._claim(members, tasks)
-        # What was put back is in flight still: forgotten, it would be listed nowhere until the next audit.
-        self._claimed = [name for name in members if name not in put_back]
+        self._note(members, put_back)
 
     def _block_s(self, now: float) -> float:
         if self._claimer.doubtful(now):
@@ -227,20 +243,32 @@ class Fetcher:
         if members:
             kinds: list[Kind] = [kind for kind in KINDS if free.of(kind)]
             put_back = await self._claim(members, self._kinds.names(*kinds))
-            self._claimed += [name for name in members if name not in put_back]
+            self._note(members, put_back)
         else:
             self._look_ahead.pause(now)
 
     async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back."""
         ids = ids_of(members)
+        self._undecided = list(members)
         wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
-        taken = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else {}
-        if len(taken) > 1:
-            self._usual = self._kinds.of(next(reversed(taken.values()))) or self._usual
-        if len(taken) == len(ids):
-            return ()
-        return await self._leftovers([job for job in ids if job not in taken])
+        docs = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else []
+        if len(docs) > 1:
+            self._usual = self._kinds.of(docs[-1]["task"]) or self._usual
+        put_back: Collection[str] = ()
+        if len(docs) < len(ids):
+            taken = {doc["_id"] for doc in docs}
+            self._undecided = _without(members, taken)
+            put_back = await self._leftovers([job for job in ids if job not in taken])
+        self._undecided = []
+        return put_back
+
+    async def _decide(self) -> None:
+        """After an error: find out what a claim took, and put the rest of what was popped back where it stood."""
+        self._undecided = _without(self._undecided, await self._claimer.resolve())
+        if self._undecided:
+            await self._broker.unpop(self._undecided)
+            self._undecided = []
 
     # -- what a claim did not take
 
@@ -262,6 +290,8 @@ class Fetcher:
             elif kind is None or str(doc["_id"]) in self._avoided:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front.append(name)
+                if kind is None:
+                    self._unknown.left(doc["task"])
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
                     stay[name] = 1000 * PROBATION_S
@@ -281,12 +311,13 @@ class Fetcher:
             await self._broker.unpop(front)
         return {*stay, *front}
 
-    async def _others(self, docs: list[Document], kind: Kind) -> dict[ObjectId, str]:
+    async def _others(self, docs: list[Document], kind: Kind) -> set[ObjectId]:
         """Claim, of these jobs of another kind than was expected, as many as start at once."""
         ids = [doc["_id"] for doc in docs][: self._slots.now().of(kind)]
         if len(docs) > 1:
             self._usual = kind
-        return await self._claimer.claim(Wanted(ids, self._kinds.names(kind))) if ids else {}
+        claimed = await self._claimer.claim(Wanted(ids, self._kinds.names(kind))) if ids else []
+        return {doc["_id"] for doc in claimed}
 
     async def _suspect(self, doc: Document, kind: Kind, *, borrowed: bool = False) -> bool:
         """Claim a job that has lost a worker: alone after its second loss, or if one more would be its last.

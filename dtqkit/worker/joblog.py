@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from dtqkit.jobs import Job
@@ -33,7 +34,7 @@ _WORDS: Final = {
 
 
 class JobLog:
-    """Called with each end that is recorded. Without a handler that somebody set up it is silent, as in a notebook."""
+    """Without a handler that somebody set up it is silent, as in a notebook."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -42,12 +43,17 @@ class JobLog:
         self._more: Counter[str] = Counter()
         self._second: asyncio.TimerHandle | None = None
 
-    def ended(self, job: Job, change: Change) -> None:
-        """`job` ended in this way."""
-        level = logging.WARNING if change.error is not None else logging.INFO
+    def ended(self, ends: Iterable[tuple[Job, Change]]) -> None:
+        """These jobs ended in these ways."""
         # Not logging.lastResort: what nobody asked for would stand in a notebook's cell.
-        if not self._enabled or not log.isEnabledFor(level) or not log.hasHandlers():
+        if not self._enabled or not log.isEnabledFor(logging.WARNING) or not log.hasHandlers():
             return
+        for job, change in ends:
+            level = logging.WARNING if change.error is not None else logging.INFO
+            if log.isEnabledFor(level):
+                self._say(job, change, level)
+
+    def _say(self, job: Job, change: Change, level: int) -> None:
         if self._second is None:
             self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
         word = _WORDS.get(change.ending, change.ending)
@@ -85,7 +91,7 @@ def wait_ms(job: Job, change: Change) -> float | None:
 
 def _line(job: Job, change: Change, word: str) -> str:
     ran = f" in {change.run_ms / 1000:.2f} s" if change.run_ms is not None else ""
-    facts = [f"attempt {job.token}"]
+    facts = [f"attempt {job.attempt}"] if change.ending != "declined" else []
     if (waited_ms := wait_ms(job, change)) is not None:
         facts.insert(0, f"waited {waited_ms / 1000:.2f} s")
     text = f"{job.task} {job.id} {word}{ran} ({', '.join(facts)})"

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Container, Sequence
+from itertools import islice
 from typing import Final
 
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import split_member
 from dtqkit.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Free, Kind
+from dtqkit.worker.unknown import UnknownTasks
 
 #: Ids of each lane that one look sees; a look that finds nothing is followed by one further behind, so many times.
 WINDOW: Final = 256
 WINDOWS: Final = 16
-#: Pauses between looks that find nothing, in seconds: doubled up to the longest.
+#: Pauses between looks that find nothing, in seconds: doubled up to the longest, and so many times as long as the look
+#: took, which bounds what looks cost a busy worker.
 MIN_PAUSE_S: Final = 0.05
 MAX_PAUSE_S: Final = 0.25
+_TIMES_AS_LONG: Final = 20
+_AT_MOST_S: Final = 1.0
 #: Jobs whose task is remembered, so that each is looked up once: more than all looks see in three lanes.
 _REMEMBERED: Final = 20_000
 
@@ -27,10 +32,13 @@ _REMEMBERED: Final = 20_000
 class LookAhead:
     """One worker's looks at its lanes."""
 
-    def __init__(self, broker: Broker, store: Store, kinds: Kinds, lanes: Sequence[Priority]) -> None:
+    def __init__(
+        self, broker: Broker, store: Store, kinds: Kinds, unknown: UnknownTasks, lanes: Sequence[Priority]
+    ) -> None:
         self._broker = broker
         self._store = store
         self._kinds = kinds
+        self._unknown = unknown
         self._lanes = tuple(lanes)
         #: The task of each job that was looked up; empty for what waits no more.
         self._tasks: dict[str, str] = {}
@@ -41,9 +49,10 @@ class LookAhead:
         #: When to look again, by the loop's clock.
         self.next_at = 0.0
 
-    def pause(self, now: float) -> None:
-        """After a look that found nothing: leave the lanes alone for a while, whatever slot is free meanwhile."""
-        self.next_at = now + self._pause_s
+    def pause(self, since: float) -> None:
+        """After a look since then that found nothing: leave the lanes alone, whatever slot is free meanwhile."""
+        now = asyncio.get_running_loop().time()
+        self.next_at = now + max(self._pause_s, min(_AT_MOST_S, _TIMES_AS_LONG * (now - since)))
         self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
 
     async def take(self, free: Free, likely: Kind, avoided: Container[str] = ()) -> list[str]:
@@ -53,18 +62,20 @@ class LookAhead:
         What waits no more is taken out too: a claim finds nothing, and its id is gone.
         """
         seen = await self._broker.peek(self._lanes, self._behind, WINDOW)
-        await self._look_up([job for name in seen if is_job_id(job := name.partition(":")[2])])
+        await self._look_up([job for name in seen if (job := name.partition(":")[2]) not in self._tasks])
         fitting: list[str] = []
         left: dict[Kind, int] = {"loop": free.loop, "process": free.process}
         self.unfit = False
         for name in seen:
-            job = split_member(name)[1]
+            job = name.partition(":")[2]
             task = self._tasks.get(job)
             kind = self._kinds.of(task) if task else None
             if not task:
                 fitting.append(name)
             elif kind is None or job in avoided or (kind != likely and not free.of(kind)):
                 self.unfit = True
+                if kind is None:
+                    self._unknown.left(task)
             elif left[kind] > 0:
                 left[kind] -= 1
                 fitting.append(name)
@@ -77,10 +88,11 @@ class LookAhead:
         return taken
 
     async def _look_up(self, job_ids: Sequence[str]) -> None:
-        unknown = [job for job in dict.fromkeys(job_ids) if job not in self._tasks]
+        unknown = [job for job in dict.fromkeys(job_ids) if is_job_id(job)]
         if not unknown:
             return
-        for job in list(self._tasks)[: max(0, len(self._tasks) + len(unknown) - _REMEMBERED)]:
-            del self._tasks[job]  # the oldest
+        if (surplus := len(self._tasks) + len(unknown) - _REMEMBERED) > 0:
+            for job in list(islice(self._tasks, surplus)):
+                del self._tasks[job]  # the oldest
         self._tasks |= dict.fromkeys(unknown, "")
         self._tasks.update(await self._store.jobs.tasks_of([ObjectId(job) for job in unknown]))

@@ -123,7 +123,7 @@ class Slots:
         count = self._kinds[kind]
         count.running -= 1
         count.borrowed -= borrowed
-        if self.alone == claim:
+        if self.alone is not None and self.alone == claim:
             self.alone = None
         self._changed.set()
 

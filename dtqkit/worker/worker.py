@@ -24,7 +24,7 @@ from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import Priority, is_job_id
-from dtqkit.lifecycle import Declined, Released
+from dtqkit.lifecycle import Declined, Outcome, Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
@@ -59,7 +59,7 @@ class Held:
         #: Its task is over; its end may not be recorded yet.
         self.over = False
         #: The jobs that this one waits for, while it lends its slot.
-        self.waits_for: list[ObjectId] = []
+        self.waits_for: Sequence[str] = ()
 
 
 class Worker:
@@ -89,8 +89,11 @@ class Worker:
         self.name: Final = name
         self._lanes = tuple(lanes)
         self._heard = heard
-        self._held: dict[ObjectId, Held] = {}
+        #: By the job's id as text: an ObjectId takes far longer to look up.
+        self._held: dict[str, Held] = {}
+        #: Tasks of ours: what runs beside the jobs, and the jobs.
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._started_at = datetime.now(UTC)
@@ -128,7 +131,7 @@ class Worker:
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._live = Live(broker, self._begun_ones)
-        self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
+        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
 
     # -- life
 
@@ -154,8 +157,8 @@ class Worker:
             await end(*parts, stopped)
             self._beat.stop()
             await self._pool.close()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=SETTLE_S)
+            if rest := self._tasks | self._jobs:
+                await asyncio.wait(rest, timeout=SETTLE_S)
         for part in parts:
             if not part.cancelled() and (error := part.exception()) is not None:
                 raise error
@@ -168,15 +171,16 @@ class Worker:
 
     async def _wind_down(self, fetching: asyncio.Task[None], settling: asyncio.Task[None]) -> None:
         await self._fetcher.stop(fetching)
-        running = {task for task in self._tasks if task.get_name().startswith("job ")}
-        if running:
-            _, late = await asyncio.wait(running, timeout=self._settings.grace_s)
+        if self._jobs:
+            _, late = await asyncio.wait(list(self._jobs), timeout=self._settings.grace_s)
             for held in list(self._held.values()):
                 held.attempt.stop("release")
             if late:
                 await asyncio.wait(late, timeout=SETTLE_S)
         self._settler.finish()
         await asyncio.wait([settling], timeout=SETTLE_S)
+        if not settling.done():
+            log.warning("%d ends are not recorded, since MongoDB takes none: these jobs run again", len(self._held))
 
     def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A background task with a name and an owner: if it breaks, the worker stops, loudly."""
@@ -188,27 +192,30 @@ class Worker:
     def _watched(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s broke: %r", task.get_name(), error, exc_info=error)
-            self._failure = self._failure or error
-            self._stopping.set()
+            self._broke(task, error)
+
+    def _broke(self, task: asyncio.Task[Any], error: BaseException) -> None:
+        log.error("%s broke: %r", task.get_name(), error, exc_info=error)
+        self._failure = self._failure or error
+        self._stopping.set()
 
     # -- jobs
 
     def _start(self, claimed: Claimed) -> None:
-        if (earlier := self._held.get(claimed.id)) is not None:
+        if (earlier := self._held.get(claimed.job.id)) is not None:
             # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
             earlier.attempt.stop("gone")
         kind = self._kinds.of(claimed.job.task) or "loop"
-        attempt = Attempt(claimed.job, waiting=partial(self._waits_for, claimed))
-        held = self._held[claimed.id] = Held(claimed, kind, attempt)
+        attempt = Attempt(claimed.job, waiting=self._waits_for)
+        held = self._held[claimed.job.id] = Held(claimed, kind, attempt)
         self._slots.take(kind, borrowed=claimed.borrowed)
         if claimed.job.losses:
             self._slots.suspects.begun(claimed.claim)
             attempt.began = partial(self._suspect_began, claimed.claim)
-        self._watch(self._work(held), f"job {claimed.job.id}")
+        self._jobs.add(asyncio.get_running_loop().create_task(self._work(held), name=claimed.job.id))
 
     def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
-        held = self._held.get(job)
+        held = self._held.get(str(job))
         return held is not None and held.claimed.claim == claim
 
     def _suspect_began(self, claim: ObjectId) -> None:
@@ -220,14 +227,14 @@ class Worker:
     def _run_alone(self, claim: ObjectId) -> None:
         self._slots.alone = claim
 
-    def _waits_for(self, claimed: Claimed, ids: Sequence[str]) -> None:
-        held = self._held.get(claimed.id)
-        if held is not None and held.claimed is claimed and not held.over:
+    def _waits_for(self, attempt: Attempt, ids: Sequence[str]) -> None:
+        held = self._held.get(attempt.job.id)
+        if held is not None and held.attempt is attempt and not held.over:
             self._lend_slot_of(held, ids)
 
     def _lend_slot_of(self, held: Held, ids: Sequence[str]) -> None:
         """A running job begins to wait for other jobs, or (without ids) ends to: meanwhile it lends its slot."""
-        waited, held.waits_for = held.waits_for, [ObjectId(job) for job in ids if is_job_id(job)]
+        waited, held.waits_for = held.waits_for, [job for job in ids if is_job_id(job)]
         if change := bool(held.waits_for) - bool(waited):
             self._slots.lend(held.kind, change)
             self._pool.lend(self._slots.lent_of("process"))
@@ -237,17 +244,28 @@ class Worker:
     def _awaited(self) -> list[ObjectId]:
         """What running jobs wait for and does not run here, each once."""
         awaited = dict.fromkeys(job for held in self._held.values() for job in held.waits_for)
-        return [job for job in awaited if job not in self._held]
+        return [ObjectId(job) for job in awaited if job not in self._held]
 
     async def _work(self, held: Held) -> None:
-        claimed, attempt = held.claimed, held.attempt
-        # Only now: a task that is cancelled before its first step would never come here, and hold its job for ever.
-        attempt.attach(cast("asyncio.Task[None]", asyncio.current_task()))
+        attempt = held.attempt
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        # Only now: a task that is cancelled before its first step would never come here, and keep its job claimed.
+        attempt.attach(task)
         self._slots.begins(held.kind)
         try:
-            outcome = await self._executor.run(attempt)
-        except asyncio.CancelledError:  # not by a stop, but with the loop
-            outcome = Released(None)
+            try:
+                outcome = await self._executor.run(attempt)
+            except asyncio.CancelledError:  # not by a stop, but with the loop
+                outcome = Released(None)
+            self._ended(held, outcome)
+        except Exception as error:
+            self._broke(task, error)
+        finally:
+            self._jobs.discard(task)
+
+    def _ended(self, held: Held, outcome: Outcome | None) -> None:
+        """The task of a job is over; None: it is not this worker's job any longer."""
+        claimed, attempt = held.claimed, held.attempt
         if held.waits_for:
             self._lend_slot_of(held, ())
         held.over = True
@@ -269,9 +287,9 @@ class Worker:
 
     def _settled(self, claims: list[Claimed]) -> None:
         for claimed in claims:
-            held = self._held.get(claimed.id)
+            held = self._held.get(claimed.job.id)
             if held is not None and held.claimed is claimed:
-                del self._held[claimed.id]
+                del self._held[claimed.job.id]
         self._slots.settled(len(claims))
 
     def _setup(self) -> wire.Setup:
@@ -341,7 +359,7 @@ class Worker:
         for held in due:
             if held.claimed.id in still:
                 held.lease_from = now
-            elif self._held.get(held.claimed.id) is held:
+            elif self._held.get(held.claimed.job.id) is held:
                 log.warning("job %s is not ours any more", held.claimed.job.id)
                 held.attempt.stop("gone")
 

@@ -55,7 +55,7 @@ class Trial:
         self.changes += 1
 
     def run(self, ref: str, **payload: Any) -> asyncio.Task[Outcome]:
-        order = wire.Run(ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000)
+        order = wire.Run(ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000, 1)
 
         def waiting(ids: Sequence[str]) -> None:
             self.waits.append(list(ids))
@@ -319,7 +319,7 @@ def test_a_job_of_this_process_that_waits_says_so_on_the_loop() -> None:
                 {"id": "a", "task": "t", "payload": {}, "created_at": "2026-01-01T00:00:00Z"},
                 Job,
             ),
-            waiting=lambda ids: seen.append((ids, asyncio.get_running_loop() is loop)),
+            waiting=lambda _, ids: seen.append((ids, asyncio.get_running_loop() is loop)),
         )
         attempt.attach(asyncio.current_task())  # pyright: ignore[reportArgumentType]
         await asyncio.to_thread(attempt.context.lends, ["b"])

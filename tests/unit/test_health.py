@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dtqkit.direct.health import Seen, judge, trouble_of
-from dtqkit.errors import StoreUnavailable
+from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import PRIORITIES
 
@@ -77,9 +77,7 @@ def test_each_situation_has_its_status_and_its_reasons(seen: dict[str, Any], sta
     ("said", "means"),
     [
         ("READONLY You can't write against a read only replica.", "is a replica that takes no writes (READONLY)"),
-        ("command not allowed when used memory > 'maxmemory'. script: 1", "is full (OOM)"),  # cut by redis-py
-        # as a script of Redis 6.2 has it
-        ("Error running script (call to f_1): @user_script:1: -OOM command not allowed", "is full (OOM)"),
+        ("it is full: raise maxmemory or free memory (OOM command not allowed)", "is full (OOM)"),
         ("MISCONF Redis is configured to save", "refuses writes because it cannot save them (MISCONF)"),
         ("max number of clients reached", "has no connection left for us (maxclients)"),
         ("Error 111 connecting to secret-host:6379. Connection refused.", "does not answer"),
@@ -89,7 +87,14 @@ def test_what_redis_says_is_given_in_plain_words_and_without_its_address(said: s
     assert trouble_of(StoreUnavailable("Redis", "redis://secret-host", said)) == means
 
 
-def test_a_slow_store_and_a_mistake_of_ours_are_troubles_too() -> None:
+def test_other_troubles_have_plain_words_too() -> None:
     assert trouble_of(TimeoutError()) == "does not answer"
-    assert trouble_of(ValueError("READONLY secret")) == "is a replica that takes no writes (READONLY)"
+    assert trouble_of(StoreUnavailable("MongoDB", "m", "OOM", reason="electing")) == "is electing a primary"
+    assert trouble_of(StoreUnavailable("MongoDB", "m", "x", reason="refused")) == "refuses writes"
     assert trouble_of(ValueError("secret")) == "refuses what is needed"
+
+
+def test_a_redis_of_another_environment_means_that_submits_are_refused() -> None:
+    health = judge(Seen(redis=trouble_of(NamespaceTaken("Redis", "r", "taken"))), BEAT_S)
+    assert (health.status, health.redis, health.mongodb) == ("down", "down", "up")
+    assert "DTQ_NAMESPACE: submits are refused" in health.reasons[0]

@@ -134,7 +134,7 @@ def test_an_attempt_that_is_stopped_before_its_first_step_ends() -> None:
         async with Worked() as worker:
             one = claimed(ObjectId())
             worker._start(one)
-            worker._held[one.id].attempt.stop("cancel")
+            worker._held[one.job.id].attempt.stop("cancel")
             await turns()
             return [end.change.ending for end in worker._settler._ends], worker._slots.running
 
@@ -147,7 +147,7 @@ def test_a_job_that_is_claimed_again_belongs_to_its_second_claim() -> None:
             job = ObjectId()
             first, second = claimed(job), claimed(job)
             worker._start(first)
-            before = worker._held[job].attempt
+            before = worker._held[str(job)].attempt
             await turns()
             worker._start(second)
             settled: Any = worker._settler._settled

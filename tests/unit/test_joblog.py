@@ -63,7 +63,7 @@ def job(failures: int = 0) -> Job:
 
 def told(log: JobLog, outcome: Outcome, failures: int = 0, waited_s: float | None = 0.03) -> None:
     start_ms = None if waited_s is None else round(waited_s * 1000)
-    log.ended(job(failures), decide(job(failures), outcome, random.Random(1), start_ms))
+    log.ended([(job(failures), decide(job(failures), outcome, random.Random(1), start_ms))])
 
 
 @on_a_loop

@@ -73,6 +73,8 @@ TABLE: Final = (
     Row(("find by claim: renew before start",), _ANY, "caught", "it starts under a lease that is over"),
     Row(("find by claim: not before maxTimeMS",), _LATE, "heals",
         "what the claim gets later is released by its worker, or its lease runs out"),
+    Row(("find by claim: put back",), _LATE, "heals",
+        "what was popped is given up on in flight, and swept to its lane: half a minute lost"),
     Row(("claim: find after any outcome",), _LATE_FOR_SEVERAL, "heals",
         "what it has got is released by its worker, or its lease runs out: 2 minutes lost"),
     Row(("claim: no more than the free slots",), _TWO_POISON, "heals",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -98,8 +99,8 @@ def _list(page: Page[Job], why_jobs_wait: str) -> None:
     )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
-    if why_jobs_wait:
-        print(f"why jobs wait: {why_jobs_wait}")
+    if why_jobs_wait:  # beside the table, which scripts read
+        print(f"why jobs wait: {why_jobs_wait}", file=sys.stderr)
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 

@@ -28,6 +28,7 @@ MAX_BATCH: Final = 1000
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Timeout = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Delay = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
+Wait = Annotated[float, msgspec.Meta(ge=0, le=60)]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=20)]
@@ -47,6 +48,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
+    #: Seconds for which a submit that MongoDB does not take now, say while it elects a primary, is sent again.
+    wait_s: Wait | None = None
 
 
 class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -250,11 +253,26 @@ class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """`ok`; `degraded` without Redis (jobs are still accepted); `down` when submits would be refused."""
+    """Whether jobs can be accepted and run.
 
-    status: Literal["ok", "degraded", "down"]
+    `ok`; `degraded`: accepted, but they may not run now; `down`: submits would be refused; `stopping`: this server is.
+    """
+
+    status: Literal["ok", "degraded", "down", "stopping"]
+    #: Whether each store answers and takes writes.
     redis: Literal["up", "down"]
     mongodb: Literal["up", "down"]
+    #: Live workers; whether one of them leads recovery; lanes in which jobs wait that none of them serves. None: not
+    #: known, as Redis does not answer.
+    workers: int | None = None
+    leader: bool | None = None
+    unserved: tuple[Priority, ...] | None = None
+    #: Seconds since the last write to each store that was done, and since the last beat of a worker.
+    mongodb_wrote_s: float | None = None
+    redis_wrote_s: float | None = None
+    beat_s: float | None = None
+    #: What is wrong, in plain words.
+    reasons: tuple[str, ...] = ()
 
 
 class Control(Protocol):

@@ -423,6 +423,7 @@ def submission_of(call: Call[Any]) -> Bound:
         timeout_s=options.timeout_s,
         idempotency_key=options.idempotency_key,
         tags=options.tags,
+        wait_s=options.wait_s,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
+from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
 log = logging.getLogger("dtqkit.web")
@@ -88,11 +90,11 @@ def write_ready(path: Path, address: Address, token: str, pid: int) -> None:
 async def _serve(
     settings: Settings, host: str, sockets: Sockets, ready: Callable[[Address], None] | None, *, dev: bool
 ) -> None:
-    stop = asyncio.Event()
+    drain = Drain(0.0 if dev else settings.drain_s)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await serve(settings, host=host, sockets=sockets, stop=stop, ready=ready, dev=dev)
+    loop.add_signal_handler(signal.SIGTERM, drain.ask)
+    loop.add_signal_handler(signal.SIGINT, lambda: drain.ask(at_once=True))  # Ctrl-C: somebody waits for it
+    await serve(settings, host=host, sockets=sockets, drain=drain, ready=ready, dev=dev)
 
 
 # -- several processes
@@ -107,11 +109,12 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
     stopping = False
     read_end, write_end = os.pipe()  # closed with us, however we end: the children see it
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
-        for pid in children:
-            os.kill(pid, signal.SIGTERM)
+        for pid in list(children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def start(number: int) -> None:
         # Held back meanwhile: a child must not act on a signal as its parent would, and none must be missed.

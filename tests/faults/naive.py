@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from bson import ObjectId
-
-from dtqkit.broker.broker import Tick
+from dtqkit.broker.client import Script
+from dtqkit.broker.found import Tick
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Depths
 from dtqkit.jobs import Job, JobError
@@ -60,7 +59,7 @@ def lost_reply_is_not_mine() -> None:
     """Trap 3: a claim whose reply did not come took nothing."""
     claim = Claimer.claim
 
-    async def naive(self: Claimer, wanted: Wanted) -> dict[ObjectId, str]:
+    async def naive(self: Claimer, wanted: Wanted) -> list[Document]:
         try:
             return await claim(self, wanted)
         except StoreUnavailable:
@@ -124,7 +123,7 @@ def beat_from_the_loop() -> None:
     """Trap 9: the beat needs the loop that tasks may block."""
     once = Beat._once
 
-    def naive(self: Beat, beat: Callable[..., Sequence[Any]], depths: Depths | None, *, with_tasks: bool) -> Any:
+    def naive(self: Beat, beat: Script, depths: Depths | None, *, with_tasks: bool) -> Any:
         async def turn() -> None:
             pass
 

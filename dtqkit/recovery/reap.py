@@ -15,6 +15,7 @@ from dtqkit.events import JobEvent, encode_batch
 from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.wording import counted, few
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -45,14 +46,21 @@ class Reaper:
             change = decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"]))
             if await self._store.jobs.lose(doc, change, only_overdue=only_overdue):
                 taken.append((doc, change))
-                log.warning("job %s was lost with %s", doc["_id"], doc["worker"])
         if taken:
+            self._log_lost([doc for doc, _ in taken])
             await self._list_again(taken)
             dead = [doc["_id"] for doc, change in taken if change.status == "failed"]
             if dead:
                 died = await self._store.jobs.find(dead, heavy=False)
                 await self._store.dead.project([doc for doc in died if doc["status"] == "failed"])
         return len(taken)
+
+    def _log_lost(self, docs: Sequence[Document]) -> None:
+        by_worker: dict[str, list[str]] = {}
+        for doc in docs:
+            by_worker.setdefault(doc["worker"], []).append(str(doc["_id"]))
+        for worker, ids in by_worker.items():
+            log.warning("%s taken from worker %s: %s", counted(len(ids), "job was", "jobs were"), worker, few(ids))
 
     async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
         """How long after its claim each of these attempts began, in ms, as far as they showed it."""

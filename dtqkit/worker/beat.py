@@ -120,8 +120,8 @@ class Beat:
         """Off the list: or the leader would notice, after a while, that this worker is silent."""
         try:
             with told(self._settings.redis_url, "goodbye"):
-                client.zrem(self._keys.workers, self._worker)
-                client.delete(self._keys.worker(self._worker))
+                client.zrem(self._broker.keys.workers, self._worker)
+                client.delete(self._broker.keys.worker(self._worker))
         except StoreUnavailable:
             pass  # then the leader does notice
 

@@ -90,10 +90,12 @@ class Submitter:
         """
         patience = patience or Patience(0.0)
         accepted: list[Accepted] = []
+        #: Of those that were sent without an answer, by position: whatever comes later, they may be done.
+        doubts: dict[int, OutcomeUnknown] = {}
         left = list(range(len(jobs)))
         while True:
-            answers: list[Accepted]
             none = False
+            answers: list[Accepted]
             try:
                 answers = await self._submit([jobs[i] for i in left])
             except StoreUnavailable as error:
@@ -105,13 +107,14 @@ class Submitter:
             refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
             if not refused:
                 return accepted
+            doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if not await patience.again(why):
                 break
             left = list(refused)
         if none:
-            raise patience.last(why)
-        return [patience.last(one) if isinstance(one, StoreUnavailable) else one for one in accepted]
+            raise next(iter(doubts.values()), why)
+        return [doubts[i] if i in doubts and i in refused else one for i, one in enumerate(accepted)]
 
     async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()

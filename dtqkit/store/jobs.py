@@ -33,7 +33,8 @@ BYTES_A_SECOND: Final = 1_000_000
 #: So many are no reason to wait longer: the jobs of all who submit at the same time.
 AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 256 * 1024
-#: How long counting may take in a round of recovery, in ms.
+#: How long counting may take for a look at the load, in ms, and in a round of recovery.
+_LOAD_MS: Final = 5_000
 _SURVEY_MS: Final = 3_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
@@ -409,11 +410,11 @@ class Jobs:
     async def load(self) -> tuple[int, datetime | None]:
         """How many jobs run, and since when the oldest pending job waits."""
         with told(self._where):
-            running = await self._jobs.count_documents({"status": "running"})
+            running = await self._jobs.count_documents({"status": "running"}, maxTimeMS=_LOAD_MS)
             fields = {"queued_at": 1, "created_at": 1}
             # By lane, so that the index gives them in order: the first of each, merged.
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
-            oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)])
+            oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
     # -- rounds of recovery

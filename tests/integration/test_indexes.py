@@ -83,6 +83,31 @@ def test_those_of_many_jobs_are_built_in_the_background_without_a_deadline(
 
 
 @pytest.mark.usefixtures("many")
+def test_a_build_logs_how_far_it_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dtqkit.store")
+    monkeypatch.setattr(keeper, "REPORT_S", 0.01)
+    asked = IndexKeeper.builds
+    scanning = "Index Build: scanning collection"
+
+    async def as_mongodb_says(self: IndexKeeper) -> list[str]:
+        return [*await asked(self), f"{scanning} {scanning}: 69364/400000 17%"]
+
+    async def slow(self: IndexKeeper, found: Any) -> None:
+        await wait_until_async(lambda: "400000" in caplog.text)
+
+    monkeypatch.setattr(IndexKeeper, "builds", as_mongodb_says)
+    monkeypatch.setattr(IndexKeeper, "_build", slow)
+
+    async def meanwhile(_: Store) -> None:
+        await wait_until_async(lambda: "built indexes of jobs" in caplog.text)
+
+    opened(settings, meanwhile)
+    assert "building indexes of jobs for 0 s: scanning collection: 69364/400000 17%" in caplog.text
+
+
+@pytest.mark.usefixtures("many")
 def test_of_many_processes_that_start_together_one_builds_and_another_takes_over_when_it_is_gone(
     settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

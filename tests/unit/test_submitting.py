@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from dtqkit import Job, OutcomeUnknown, StoreUnavailable
 from dtqkit.direct import submit as submitting
 from dtqkit.direct.submit import New, Submitter
 from dtqkit.store.client import Link, told
-from dtqkit.store.jobs import submit_s
+from dtqkit.store.inserts import submit_s
 
 
 def document(size: int = 100, **more: object) -> New:
@@ -39,7 +40,7 @@ async def nothing(*_: object, **__: object) -> None: ...
 
 def submitter(**jobs: Any) -> Submitter:
     broker: Any = SimpleNamespace(push=nothing)
-    store: Any = SimpleNamespace(jobs=SimpleNamespace(**jobs))
+    store: Any = SimpleNamespace(inserts=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
     return Submitter(broker, store)
 
 

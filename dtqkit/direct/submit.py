@@ -90,6 +90,8 @@ class Submitter:
         """
         patience = patience or Patience(0.0)
         accepted: list[Accepted] = []
+        # Those that an earlier try may have stored.
+        doubted: dict[int, OutcomeUnknown] = {}
         left = list(range(len(jobs)))
         while True:
             answers: list[Accepted]
@@ -102,6 +104,8 @@ class Submitter:
             accepted = accepted or answers
             for i, answer in zip(left, answers, strict=True):
                 accepted[i] = answer
+                if isinstance(answer, OutcomeUnknown):
+                    doubted[i] = answer
             refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
             if not refused:
                 return accepted
@@ -111,7 +115,7 @@ class Submitter:
             left = list(refused)
         if none:
             raise patience.last(why)
-        return [patience.last(one) if isinstance(one, StoreUnavailable) else one for one in accepted]
+        return [doubted.get(i, one) if i in refused else one for i, one in enumerate(accepted)]
 
     async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()

@@ -28,6 +28,7 @@ MAX_BATCH: Final = 1000
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Timeout = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Delay = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
+Wait = Annotated[float, msgspec.Meta(ge=0, le=60)]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=20)]
@@ -47,6 +48,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
+    #: Seconds for which a submit that MongoDB does not take now, say while it elects a primary, is sent again.
+    wait_s: Wait | None = None
 
 
 class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):

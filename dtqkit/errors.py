@@ -17,7 +17,9 @@
     ├── JobConflict              the job's state does not allow what was asked
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
-    │   └── OutcomeUnknown       it may or may not have been written
+    │   ├── OutcomeUnknown       it may or may not have been written
+    │   └── NamespaceTaken       another environment uses this Redis under the same DTQ_NAMESPACE
+    ├── DocumentRefused          MongoDB does not take this job, whenever it is sent
     ├── AccessDenied             a server does not know the token
     │   ├── Forbidden            it does, and the token does not reach so far
     │   └── TooManyAttempts      too many wrong tokens from one address
@@ -34,7 +36,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
 from dtqkit.causes import original, users_frames
 
@@ -217,14 +219,29 @@ class IdempotencyConflict(JobConflict):
     code = "idempotency_conflict"
 
 
+#: Why a store takes nothing: it cannot be reached; its members elect a primary; it refuses for now; this user may not;
+#: it is not set up as dtqkit needs it; it is too old. Only the last three need somebody who changes something.
+Reason: TypeAlias = Literal["away", "electing", "refused", "not_allowed", "misconfigured", "unsupported"]
+PASSING: Final[frozenset[Reason]] = frozenset({"away", "electing", "refused"})
+
+
 class StoreUnavailable(DtqError, ConnectionError):
     """A store cannot be reached or refuses us; says which, where and why, never a password."""
 
     code = "store_unavailable"
 
-    def __init__(self, store: str, where: str, detail: str) -> None:
+    def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
         super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
         self.store = store
+        self.reason: Reason = reason
+
+    @property
+    def passes(self) -> bool:
+        """Whether trying again may help, without anybody changing something."""
+        return self.reason in PASSING
+
+
+MAYBE: Final = " (the write may be done or not)"
 
 
 class OutcomeUnknown(StoreUnavailable):
@@ -232,8 +249,20 @@ class OutcomeUnknown(StoreUnavailable):
 
     code = "outcome_unknown"
 
-    def __init__(self, store: str, where: str, detail: str) -> None:
-        super().__init__(store, where, f"{detail} (the write may be done or not)")
+    def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
+        super().__init__(store, where, f"{detail}{MAYBE}", reason=reason)
+
+
+class DocumentRefused(DtqError, ValueError):
+    """MongoDB does not take this document, whenever it is sent: too large, say, or refused by a validator."""
+
+    code = "document_refused"
+
+
+class NamespaceTaken(StoreUnavailable):
+    """Another environment's jobs are listed in this Redis under the same DTQ_NAMESPACE."""
+
+    code = "namespace_taken"
 
 
 class AccessDenied(DtqError, PermissionError):

@@ -124,6 +124,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     losses: int = 0
     #: Claims that were given back because the worker could not begin it: another version of the code, say.
     declined: int = 0
+    #: The same, before it was last requeued.
+    declined_before: int = 0
     cancel_requested: bool = False
     #: How often it has died; guards the requeue.
     death_seq: int = 0
@@ -152,21 +154,26 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         return self.status in ("completed", "cancelled")
 
     @property
+    def attempt(self) -> int:
+        """The number of its last attempt, 0 before the first. A claim that could not begin is no attempt."""
+        return max(0, self.token - self.declined - self.declined_before)
+
+    @property
     def tally(self) -> str:
         """`attempt 4 · 2 of 3 failures`: a lost or given-back attempt is none of the failures that are allowed."""
         return (
-            f"attempt {self.token} · {self.failures} of {self.max_attempts} failures"
-            if self.token
+            f"attempt {self.attempt} · {self.failures} of {self.max_attempts} failures"
+            if self.attempt
             else "no attempt yet"
         )
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """All kept attempts, oldest first, the running or completed one last."""
+        """All kept attempts, oldest first, the running or completed one last; numbered as `attempt` counts."""
         if self.claimed_at is None or self.status not in ("running", "completed"):
-            return self.earlier
+            return self._numbered(self.attempt)
         current = Attempt(
-            number=self.token,
+            number=self.attempt,
             worker=self.worker or "",
             queued_at=self.queued_at or self.created_at,
             claimed_at=self.claimed_at,
@@ -175,7 +182,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
             run_ms=self.run_ms,
             ending="completed" if self.status == "completed" else None,
         )
-        return (*self.earlier, current)
+        return (*self._numbered(self.attempt - 1), current)
+
+    def _numbered(self, last: int) -> tuple[Attempt, ...]:
+        """The earlier attempts, whose numbers in the record are tokens; the newest of them is number `last`."""
+        if self.token == self.attempt:
+            return self.earlier
+        first = last - len(self.earlier) + 1
+        return tuple(msgspec.structs.replace(attempt, number=first + i) for i, attempt in enumerate(self.earlier))
 
 
 def is_job_id(text: str) -> bool:

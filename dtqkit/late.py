@@ -11,6 +11,7 @@ from dtqkit.jobs import STATUSES, WAITING, Job, Status
 
 #: Names that a message lists.
 _FEW: Final = 5
+NO_WORKERS: Final = "no workers are running"
 
 
 def said_late(jobs: Sequence[Job], timeout: float, workers: Sequence[Heartbeat] | None) -> str:
@@ -22,7 +23,7 @@ def said_late(jobs: Sequence[Job], timeout: float, workers: Sequence[Heartbeat] 
     else:
         how = "" if workers is not None else "last known state: "
         said = f"not all are over after {timeout:g} s: {how}{counted([job.status for job in jobs])}"
-    why = "" if workers is None else _why([job for job in jobs if job.status in WAITING], workers)
+    why = "" if workers is None else with_cure(why_waiting(jobs, workers))
     return f"{said}; {why}" if why else said
 
 
@@ -33,23 +34,29 @@ def counted(statuses: Sequence[Status]) -> str:
     return f"{len(statuses)} job{'s' if len(statuses) > 1 else ''}: {shown}" if shown else "no jobs"
 
 
-def _why(waiting: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
-    """What no live worker does for those that wait; nothing when some worker will take each."""
+def why_waiting(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
+    """Why those of `jobs` that wait are not taken by any of these live workers; nothing when each may be."""
+    waiting = [job for job in jobs if job.status in WAITING]
     if not waiting:
         return ""
     if not workers:
-        return "no workers are running: start one with `dtqkit worker package.module:queue`"
+        return NO_WORKERS
     how_many = f"{len(workers)} live worker{'s' if len(workers) > 1 else ''}"
     known = [worker.tasks for worker in workers if worker.tasks is not None]
     if len(known) == len(workers):
         served = sorted({task for tasks in known for task in tasks})
         if missing := sorted({job.task for job in waiting} - set(served)):
             serve = "serve" if len(workers) > 1 else "serves"
-            return f"no live worker serves task {_names(map(repr, missing))} ({how_many} {serve}: {_names(served)})"
+            return f"no live worker knows task {_names(map(repr, missing))} ({how_many} {serve}: {_names(served)})"
     lanes = {lane for worker in workers for lane in worker.lanes}
     if idle := sorted({job.priority for job in waiting} - lanes):
         return f"no live worker serves lane {_names(map(repr, idle))} ({how_many}: {_names(sorted(lanes))})"
     return ""
+
+
+def with_cure(why: str) -> str:
+    """The same, and what to do where one thing helps."""
+    return f"{why}: start one with `dtqkit worker package.module:queue`" if why == NO_WORKERS else why
 
 
 def _names(names: Iterable[str]) -> str:

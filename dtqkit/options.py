@@ -17,6 +17,7 @@ ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
 
 MAX_TIMEOUT_S: Final = 86_400.0
 MAX_DELAY_S: Final = 366 * 86_400.0
+MAX_WAIT_S: Final = 60.0
 MAX_ATTEMPTS: Final = 100
 MAX_TAGS: Final = 20
 
@@ -62,6 +63,8 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int | None = None
     timeout_s: float | None = None
     tags: tuple[str, ...] = ()
+    #: Seconds for which a submit that MongoDB does not take now is sent again; None: as DTQ_SUBMIT_WAIT_S says.
+    wait_s: float | None = None
 
     def __post_init__(self) -> None:
         _check_seconds("delay_s", self.delay_s, MAX_DELAY_S)
@@ -71,6 +74,8 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
             _check_count("max_attempts", self.max_attempts, MAX_ATTEMPTS)
         if self.timeout_s is not None:
             _check_seconds("timeout_s", self.timeout_s, MAX_TIMEOUT_S, above_zero=True)
+        if self.wait_s is not None:
+            _check_seconds("wait_s", self.wait_s, MAX_WAIT_S)
         if self.idempotency_key is not None:
             _check_text("idempotency_key", self.idempotency_key, 200)
         if type(self.tags) is not tuple or len(self.tags) > MAX_TAGS:

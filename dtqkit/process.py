@@ -49,6 +49,8 @@ async def work(
     broker = Broker(settings)
     try:
         await store.open()
+        await broker.open(await store.identity())
+        await broker.check_rights()
         if (policy := await broker.eviction()) is not None:
             log.warning("Redis's maxmemory-policy is %s: it may drop queued ids; use noeviction", policy)
         for line in registry.in_threads():

@@ -26,7 +26,7 @@ from dtqkit.control import (
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobConflict, JobFailed, JobNotFound
 from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
-from dtqkit.late import said_late
+from dtqkit.late import said_late, why_waiting
 from dtqkit.lending import lending
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
@@ -176,7 +176,7 @@ def failure_of(job: Job) -> JobFailed | JobCancelled | None:
         return JobCancelled(job.id, job.task)
     error = job.error or JobError("exception", "Unknown", "the record has no error")
     return JobFailed(
-        job.id, job.task, error.type, error.message, error.traceback, attempt=job.token, module=error.module
+        job.id, job.task, error.type, error.message, error.traceback, attempt=job.attempt, module=error.module
     )
 
 
@@ -384,6 +384,17 @@ class AsyncTaskQueue:
                         if not handle.known.is_over:
                             left.setdefault(handle.id, []).append(handle)
 
+    async def why_waiting(self, jobs: Sequence[Job]) -> str:
+        """Why those that wait are not taken: no live worker knows their task, say. Empty when there is no such reason,
+        or when the workers cannot be asked in LOOK_S."""
+        workers = await self._bounded_look(())
+        return "" if workers is None else why_waiting(jobs, workers)
+
+    async def _live_workers(self) -> Sequence[Heartbeat]:
+        """Those that are not silent: a worker that was killed is listed until the leader has noticed."""
+        silence_s = (self._settings or Settings()).silence_s
+        return [worker for worker in await self.workers() if worker.age_s < silence_s]
+
     async def _bounded_look(
         self, handles: Sequence[AsyncJobHandle[Any]], *, workers: bool = True
     ) -> Sequence[Heartbeat] | None:
@@ -391,7 +402,7 @@ class AsyncTaskQueue:
         try:
             async with asyncio.timeout(LOOK_S):
                 await self.look(handles)
-                return await self.workers() if workers else None
+                return await self._live_workers() if workers else None
         except (DtqError, TimeoutError):
             return None
 
@@ -412,6 +423,7 @@ def submission_of(call: Call[Any]) -> Bound:
         timeout_s=options.timeout_s,
         idempotency_key=options.idempotency_key,
         tags=options.tags,
+        wait_s=options.wait_s,
     )
 
 

@@ -104,8 +104,13 @@ class QueuedTask(Task[P, R, F_co]):
         timeout_s: float | None = None,
         idempotency_key: str | None = None,
         tags: Iterable[str] = (),
+        wait_s: float | None = None,
     ) -> Configured[P, R]:
-        """The same task with other options for the jobs that are submitted through what this returns."""
+        """The same task with other options for the jobs that are submitted through what this returns.
+
+        `wait_s`: while MongoDB takes nothing, as during an election, a submit is sent again for so long: under the same
+        id, so that it makes one job.
+        """
         return Configured(
             self,
             CallOptions(
@@ -115,6 +120,7 @@ class QueuedTask(Task[P, R, F_co]):
                 timeout_s=timeout_s,
                 idempotency_key=idempotency_key,
                 tags=tuple(tags),
+                wait_s=wait_s,
             ),
         )
 

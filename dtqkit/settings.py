@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_workers: Count = 8
     #: Waiting jobs per worker above which another worker is asked for.
     autoscale_threshold: Count = 20
+    #: How long a submit that MongoDB does not take, say while it elects a primary, is sent again before it fails.
+    submit_wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
     #: Jobs that a worker runs at a time.
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     #: Child processes that run a worker's `def` tasks; 0: the smaller of 2 and the cores.
@@ -169,6 +171,12 @@ _TYPES: dict[str, Any] = {f.name: f.type for f in msgspec.structs.fields(Setting
 _LISTS = frozenset({"allowed_hosts", "cors_origins"})
 
 
+_SCHEMES = {
+    "redis_url": ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    "atlas_uri": ("mongodb", "mongodb+srv"),
+}
+
+
 def _parse(field: str, variable: str, text: str) -> Any:
     value: Any = text
     if field in _LISTS:
@@ -182,7 +190,7 @@ def _check(field: str, name: str, value: Any) -> Any:
         checked = msgspec.convert(value, _TYPES[field], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         raise SettingsError(f"{name} is {shown}, which is not allowed: {error}") from None
-    schemes = {"redis_url": ("redis", "rediss", "unix"), "atlas_uri": ("mongodb", "mongodb+srv")}.get(field)
+    schemes = _SCHEMES.get(field)
     if schemes and str(checked).partition("://")[0] not in schemes:
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)
         raise SettingsError(f"{name} must start with {allowed}; what was given does not (it is not shown)")

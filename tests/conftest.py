@@ -65,7 +65,16 @@ def queue(settings: Settings, stores: LocalStores) -> Iterator[TaskQueue]:
         queue.include("tests.sample")
         yield queue
     left = leaked_keys(stores.redis_url, settings.namespace)
-    known = ("epoch", "workers", "queue:high", "queue:medium", "queue:low", "queue:scheduled", "queue:inflight")
+    known = (
+        "epoch",
+        "workers",
+        "queue:record",
+        "queue:high",
+        "queue:medium",
+        "queue:low",
+        "queue:scheduled",
+        "queue:inflight",
+    )
     assert [key for key in left if key.partition(":")[2] not in known] == []
 
 

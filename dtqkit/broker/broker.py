@@ -2,132 +2,138 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-from redis.commands.core import AsyncScript
+from redis.exceptions import ResponseError
 
-from dtqkit.broker.client import connect, told
+from dtqkit.broker.bus import listen
+from dtqkit.broker.found import Listed, Tick, beats_of
 from dtqkit.broker.keys import Keys, member, split_member
-from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch, encode_batch
+from dtqkit.broker.link import Condition, Link
+from dtqkit.broker.popper import Popper
+from dtqkit.broker.rights import check_rights
+from dtqkit.broker.unlisted import Ready, Scheduled, Unlisted
+from dtqkit.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, encode_batch
 from dtqkit.jobs import Priority
 from dtqkit.settings import Settings
 
 #: How long a cancel stays listed; the leader lists it again while it is needed.
 CANCEL_S: Final = 60.0
-#: The longest blocking pop.
-BLOCK_S: Final = 10.0
 #: How long the progress of a job is kept after it was last shown.
 LIVE_S: Final = 120.0
-#: Quiet seconds after which a subscription is tested.
-ANSWER_POLL_S: Final = 20.0
-#: Ids in one RPUSH.
+#: How long what `probe` writes is kept.
+PROBE_MS: Final = 60_000
+#: Ids in one call of a script.
 _CHUNK: Final = 5000
-
-
-@cache
-def script(name: str) -> str:
-    """The text of one of our Lua scripts."""
-    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """What the leader's tick found: ids put back, ids that were due, and the workers' last beats by id (ms)."""
-
-    leads: bool
-    now_ms: float
-    swept: int
-    moved: int
-    #: Keys of a wrong type that were removed.
-    mended: int
-    #: Redis's run_id when the lanes were last known to be complete, and now.
-    epoch: str
-    run_id: str
-    scores: dict[str, str]
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
-
-    #: Redis's clock, by which `inflight` is scored; `scheduled` is by MongoDB's.
-    now_ms: float
-    lanes: set[str]
-    inflight: dict[str, float]
-    scheduled: dict[str, float]
 
 
 class Broker:
     """Redis as the queue uses it. Methods raise StoreUnavailable when it is away."""
 
     def __init__(self, settings: Settings) -> None:
-        self.keys: Final = Keys.of(settings.namespace)
         #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
         self.inflight_s: Final = settings.inflight_s
-        self._url = settings.redis_url
-        self._redis = connect(self._url)
-        self._fetch = self._script("fetch")
-        self._take = self._script("take")
-        self._lead = self._script("lead")
-        self._forget = self._script("forget")
-        self._prune = self._script("prune")
-        self._epoch = self._script("epoch")
-        self._resign = self._script("resign")
-        self._put_back = self._script("put_back")
-        self._ask_to_stop = self._script("ask_to_stop")
+        self._link = Link(settings.redis_url, settings.namespace)
+        self._unlisted = Unlisted(self._push)
 
-    def _script(self, name: str) -> AsyncScript:
-        return self._redis.register_script(script(name))
+    @property
+    def keys(self) -> Keys:
+        """As the server has them; sure once it has answered."""
+        return self._link.keys
+
+    @property
+    def record(self) -> str:
+        """The id of the record whose jobs this broker lists; empty before `open`."""
+        return self._link.record
+
+    @property
+    def condition(self) -> Condition:
+        """How writes to Redis have gone of late, in this process."""
+        return self._link.condition
+
+    async def open(self, record: str) -> None:
+        """List the jobs of this record, and of no other. Raises NamespaceTaken when another one's are listed here."""
+        self._link.record = record
+        async with self._link.asking():
+            await self._link.run("check", [], [])
+
+    async def check_rights(self) -> None:
+        """Raises StoreUnavailable, which names them, when the user may not run all commands that we need."""
+        async with self._link.asking() as keys:
+            await check_rights(self._link.redis, keys)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._unlisted.close()
+        await self._link.close()
 
     async def ping(self) -> None:
-        with told(self._url):
-            await cast(Any, self._redis).ping()
+        async with self._link.asking():
+            await self._link.raw.ping()
+
+    async def probe(self) -> None:
+        """Whether Redis takes writes: writes something small."""
+        async with self._link.asking(writes=True) as keys:
+            await self._link.raw.set(keys.probe, "1", px=PROBE_MS)
 
     async def eviction(self) -> str | None:
         """Under which policy keys may be evicted when memory runs short; None: never, or Redis does not tell."""
-        with told(self._url):
-            memory = cast("dict[str, Any]", await cast(Any, self._redis).info("memory"))
+        async with self._link.asking():
+            try:
+                memory = cast("dict[str, Any]", await self._link.raw.info("memory"))
+            except ResponseError:  # INFO is no right that we need
+                return None
         policy = memory.get("maxmemory_policy", "noeviction")
         return None if policy == "noeviction" else str(policy)
 
     # -- lanes
 
-    async def push(
-        self,
-        ready: Mapping[Priority, Sequence[str]],
-        scheduled: Mapping[str, float] | None = None,
-        events: bytes | None = None,
-    ) -> None:
-        """Append ids to their lanes, note those due later (member -> ms), and publish, in one round trip."""
-        keys = self.keys
-        pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for priority, ids in ready.items():
-            lane = keys.lane(priority)
-            for start in range(0, len(ids), _CHUNK):
-                pipe.rpush(lane, *ids[start : start + _CHUNK])
-        if scheduled:
-            pipe.zadd(keys.scheduled, dict(scheduled))
-        if events is not None:
-            pipe.publish(keys.events, events)
-        with told(self._url, "push"):
-            await pipe.execute()
+    async def push(self, ready: Ready, scheduled: Scheduled | None = None, events: bytes | None = None) -> None:
+        """Append ids to their lanes, note those due later (member -> ms), and publish.
+
+        What is refused is listed as soon as Redis takes writes, as long as this process lives.
+        """
+        try:
+            await self._push(ready, scheduled or {}, events)
+        except NamespaceTaken:
+            raise
+        except (StoreUnavailable, asyncio.CancelledError):
+            self.push_later(ready, scheduled or {})
+            raise
+
+    def push_later(self, ready: Ready, scheduled: Scheduled) -> None:
+        """List them as soon as Redis takes writes: it has just refused some."""
+        self._unlisted.add(ready, scheduled)
+
+    async def _push(self, ready: Ready, scheduled: Scheduled, events: bytes | None = None) -> None:
+        lanes = list(ready)
+        pairs = list(scheduled.items())
+        longest = max([len(pairs), *map(len, ready.values())], default=0)
+        async with self._link.asking("push", writes=True) as keys:
+            for start in range(0, max(1, longest), _CHUNK):
+                some = pairs[start : start + _CHUNK]
+                args: list[Any] = [keys.events, events or "", len(some), *(x for m, ms in some for x in (ms, m))]
+                for lane in lanes:
+                    ids = ready[lane][start : start + _CHUNK]
+                    args += [len(ids), *ids]
+                await self._link.run("push", [keys.scheduled, *keys.lanes(lanes)], args)
+                events = None
 
     async def put_back(self, members: Mapping[str, float]) -> None:
         """List jobs that have had their turn already: at the front of their lanes, so many ms from now."""
-        with told(self._url, "put_back"):
-            await self._put_back(keys=[self.keys.inflight], args=[x for pair in members.items() for x in pair])
+        async with self._link.asking("put_back") as keys:
+            await self._link.run("put_back", [keys.inflight], [x for pair in members.items() for x in pair])
 
     async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
         """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
-        with told(self._url, "fetch"):
-            members = await self._fetch(
-                keys=[self.keys.inflight, *self.keys.lanes(lanes)],
-                args=[limit, int(self.inflight_s * 1000), *lanes, *claimed],
+        async with self._link.asking("fetch") as keys:
+            members = await self._link.run(
+                "fetch",
+                [keys.inflight, *keys.lanes(lanes)],
+                [limit, int(self.inflight_s * 1000), *lanes, *claimed],
             )
         return cast(list[str], members)
 
@@ -137,20 +143,19 @@ class Broker:
         for name in members:
             priority, job_id = split_member(name)
             lanes.setdefault(priority, []).append(job_id)
-        pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for priority, ids in lanes.items():
-            pipe.lpush(self.keys.lane(priority), *reversed(ids))
-        pipe.zrem(self.keys.inflight, *members)
-        with told(self._url, "unpop"):
-            await pipe.execute()
+        args: list[Any] = []
+        for ids in lanes.values():
+            args += [len(ids), *reversed(ids)]
+        async with self._link.asking("unpop") as keys:
+            await self._link.run("unpop", [keys.inflight, *keys.lanes(lanes)], [*args, *members])
 
     async def peek(self, lanes: Sequence[Priority], starts: Sequence[int], count: int) -> list[list[str]]:
         """For each position: up to `count` members of each lane from there on, in the order of `lanes`; they stay."""
         places: list[tuple[int, Priority]] = [(start, lane) for start in starts for lane in lanes]
-        pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for (start, _), key in zip(places, self.keys.lanes(lanes) * len(starts), strict=True):
-            pipe.lrange(key, start, start + count - 1)
-        with told(self._url):
+        async with self._link.asking() as keys:
+            pipe = self._link.pipeline()
+            for start, lane in places:
+                pipe.lrange(keys.lane(lane), start, start + count - 1)
             found = cast("list[list[str]]", await pipe.execute())
         seen: dict[int, list[str]] = {start: [] for start in starts}
         for (start, lane), ids in zip(places, found, strict=True):
@@ -162,23 +167,23 @@ class Broker:
         parts = [split_member(name) for name in members]
         lanes: list[Priority] = list(dict.fromkeys(priority for priority, _ in parts))
         args = [str(x) for (p, job), name in zip(parts, members, strict=True) for x in (lanes.index(p) + 2, name, job)]
-        with told(self._url, "take"):
-            taken = await self._take(
-                keys=[self.keys.inflight, *self.keys.lanes(lanes)], args=[int(self.inflight_s * 1000), *args]
+        async with self._link.asking("take") as keys:
+            taken = await self._link.run(
+                "take", [keys.inflight, *keys.lanes(lanes)], [int(self.inflight_s * 1000), *args]
             )
         return cast("list[str]", taken)
 
     def popper(self, lanes: Sequence[Priority]) -> Popper:
         """The blocking pop of an idle worker, on a connection of its own."""
-        return Popper(self._url, self.keys, lanes)
+        return Popper(self._link, lanes)
 
     async def depths(self) -> Depths:
         """Lengths of lanes and of the schedule; what runs and waits longest is MongoDB's to say."""
-        pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for lane in self.keys.lanes():
-            pipe.llen(lane)
-        pipe.zcard(self.keys.scheduled)
-        with told(self._url):
+        async with self._link.asking() as keys:
+            pipe = self._link.pipeline()
+            for lane in keys.lanes():
+                pipe.llen(lane)
+            pipe.zcard(keys.scheduled)
             high, medium, low, scheduled = cast(list[int], await pipe.execute())
         return Depths(high=high, medium=medium, low=low, scheduled=scheduled)
 
@@ -191,12 +196,12 @@ class Broker:
 
         What is scheduled is due by `due_ms`, MongoDB's clock: Redis's own may be another one.
         """
-        keys = self.keys
-        with told(self._url, "lead"):
+        async with self._link.asking("lead", writes=True) as keys:
             leads, now, swept, moved, mended, epoch, run_id, scores = cast(
                 tuple[int, int, int, int, int, str, str, list[str]],
-                await self._lead(
-                    keys=[
+                await self._link.run(
+                    "lead",
+                    [
                         keys.leader,
                         keys.inflight,
                         keys.scheduled,
@@ -205,125 +210,113 @@ class Broker:
                         keys.epoch,
                         *keys.lanes(),
                     ],
-                    args=[candidate, int(lock_s * 1000), move_limit, *(() if due_ms is None else (due_ms,))],
+                    [candidate, int(lock_s * 1000), move_limit, *(() if due_ms is None else (due_ms,))],
                 ),
             )
         by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
-        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker)
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id or self._link.life, by_worker)
 
     async def resign(self, candidate: str) -> None:
-        with told(self._url):
-            await self._resign(keys=[self.keys.leader], args=[candidate])
+        async with self._link.asking() as keys:
+            await self._link.run("resign", [keys.leader], [candidate])
 
     async def forget(self, worker_id: str, score: str) -> bool:
         """Drop a worker whose score is still `score`."""
-        with told(self._url, "forget"):
-            gone = await self._forget(keys=[self.keys.workers, self.keys.worker(worker_id)], args=[worker_id, score])
+        async with self._link.asking("forget") as keys:
+            gone = await self._link.run("forget", [keys.workers, keys.worker(worker_id)], [worker_id, score])
         return bool(gone)
 
     async def workers(self) -> tuple[Heartbeat, ...]:
         """What each known worker last said of itself, with the age of its beat."""
-        with told(self._url):
-            pipe = cast(Any, self._redis.pipeline(transaction=False))
+        async with self._link.asking() as keys:
+            pipe = self._link.pipeline()
             pipe.time()
-            pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+            pipe.zrange(keys.workers, 0, -1, withscores=True)
             (seconds, micros), scored = cast(tuple[tuple[int, int], list[tuple[str, float]]], await pipe.execute())
-            pipe = cast(Any, self._redis.pipeline(transaction=False))
+            pipe = self._link.pipeline()
             for worker_id, _ in scored:
-                pipe.hmget(self.keys.worker(worker_id), "beat", "tasks")
+                pipe.hmget(keys.worker(worker_id), "beat", "tasks")
             texts = cast("list[tuple[str | None, str | None]]", await pipe.execute())
-        now = seconds + micros / 1e6
-        beats: list[Heartbeat] = []
-        for (_, score), (text, tasks) in zip(scored, texts, strict=True):
-            try:
-                beat = msgspec.json.decode(text or "", type=Heartbeat)
-                names = msgspec.json.decode(tasks, type=tuple[str, ...]) if tasks else None
-            except msgspec.DecodeError:
-                continue
-            beats.append(msgspec.structs.replace(beat, tasks=names, age_s=max(0.0, now - score / 1000)))
-        return tuple(sorted(beats, key=lambda b: b.name))
+        return beats_of(seconds + micros / 1e6, scored, texts)
 
     # -- audit
 
     async def listed(self) -> Listed:
         """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twic."""
-        keys = self.keys
         lanes: set[str] = set()
-        with told(self._url):
-            seconds, micros = cast(tuple[int, int], await cast(Any, self._redis).time())
+        async with self._link.asking() as keys:
+            seconds, micros = cast(tuple[int, int], await self._link.raw.time())
             for lane in keys.lanes():
-                for start in range(0, int(await cast(Any, self._redis.llen(lane))), _CHUNK):
-                    lanes.update(await cast(Any, self._redis.lrange(lane, start, start + _CHUNK - 1)))
-            inflight = cast(
-                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.inflight, 0, -1, withscores=True)
-            )
+                for start in range(0, int(await self._link.raw.llen(lane)), _CHUNK):
+                    lanes.update(await self._link.raw.lrange(lane, start, start + _CHUNK - 1))
+            inflight = cast(list[tuple[str, float]], await self._link.raw.zrange(keys.inflight, 0, -1, withscores=True))
             scheduled = cast(
-                list[tuple[str, float]], await cast(Any, self._redis).zrange(keys.scheduled, 0, -1, withscores=True)
+                list[tuple[str, float]], await self._link.raw.zrange(keys.scheduled, 0, -1, withscores=True)
             )
         return Listed(seconds * 1000 + micros / 1000, lanes, dict(inflight), dict(scheduled))
 
     async def listed_count(self) -> int:
         """How many ids there are in the lanes and in the sets."""
-        pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for lane in self.keys.lanes():
-            pipe.llen(lane)
-        pipe.zcard(self.keys.inflight)
-        pipe.zcard(self.keys.scheduled)
-        with told(self._url):
+        async with self._link.asking() as keys:
+            pipe = self._link.pipeline()
+            for lane in keys.lanes():
+                pipe.llen(lane)
+            pipe.zcard(keys.inflight)
+            pipe.zcard(keys.scheduled)
             return sum(cast(list[int], await pipe.execute()))
 
     async def prune(self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float]) -> int:
         """Drop members whose score is still as given; returns how many."""
         dropped = 0
-        with told(self._url, "prune"):
-            for key, members in ((self.keys.inflight, inflight), (self.keys.scheduled, scheduled)):
+        async with self._link.asking("prune") as keys:
+            for key, members in ((keys.inflight, inflight), (keys.scheduled, scheduled)):
                 flat = [str(x) for m, score in members.items() for x in (m, f"{score:.17g}")]
                 for start in range(0, len(flat), 2 * _CHUNK):
                     part = flat[start : start + 2 * _CHUNK]
-                    dropped += cast(int, await self._prune(keys=[key], args=part))
+                    dropped += cast(int, await self._link.run("prune", [key], part))
         return dropped
 
     async def begin_epoch(self, nonce: str) -> None:
-        with told(self._url, "epoch.begin"):
-            await cast(Any, self._redis.set(self.keys.epoch_building, nonce, ex=3600))
+        async with self._link.asking("epoch.begin") as keys:
+            await self._link.raw.set(keys.epoch_building, nonce, ex=3600)
 
     async def finish_epoch(self, nonce: str, run_id: str) -> bool:
         """Say that the lanes are complete; False when Redis was emptied, or another leader began, in between."""
-        with told(self._url, "epoch.finish"):
-            done = await self._epoch(keys=[self.keys.epoch, self.keys.epoch_building], args=[nonce, run_id])
+        async with self._link.asking("epoch.finish") as keys:
+            done = await self._link.run("epoch", [keys.epoch, keys.epoch_building], [nonce, run_id])
         return bool(done)
 
     async def note_rounds(self, rounds: bytes) -> None:
         """Keep what the leader's rounds did, for whoever asks how recovery fares."""
-        with told(self._url):
-            await cast(Any, self._redis.set(self.keys.rounds, rounds, ex=3600))
+        async with self._link.asking() as keys:
+            await self._link.raw.set(keys.rounds, rounds, ex=3600)
 
     async def rounds(self) -> str | None:
         """What `note_rounds` kept."""
-        with told(self._url):
-            return cast("str | None", await cast(Any, self._redis.get(self.keys.rounds)))
+        async with self._link.asking() as keys:
+            return cast("str | None", await self._link.raw.get(keys.rounds))
 
     # -- bus
 
     async def ask_to_stop(self, job_ids: Iterable[str]) -> None:
         """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
         if ids := list(job_ids):
-            with told(self._url, "ask_to_stop"):
-                await self._ask_to_stop(keys=[self.keys.cancels], args=[int(CANCEL_S * 1000), *ids])
+            async with self._link.asking("ask_to_stop") as keys:
+                await self._link.run("ask_to_stop", [keys.cancels], [int(CANCEL_S * 1000), *ids])
 
     async def show(self, news: Sequence[ProgressEvent]) -> None:
         """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
-        pipe = cast(Any, self._redis.pipeline(transaction=False))
-        for event in news:
-            pipe.set(self.keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
-        pipe.publish(self.keys.events, encode_batch(progress=news))
-        with told(self._url):
+        async with self._link.asking() as keys:
+            pipe = self._link.pipeline()
+            for event in news:
+                pipe.set(keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
+            pipe.publish(keys.events, encode_batch(progress=news))
             await pipe.execute()
 
     async def lives(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
         """What these running jobs last showed, by id, as far as they did."""
-        with told(self._url):
-            texts = cast("list[str | None]", await cast(Any, self._redis.mget([self.keys.live(i) for i in job_ids])))
+        async with self._link.asking() as keys:
+            texts = cast("list[str | None]", await self._link.raw.mget([keys.live(i) for i in job_ids]))
         found: dict[str, ProgressEvent] = {}
         for text in texts:
             try:
@@ -335,59 +328,18 @@ class Broker:
         return found
 
     async def publish(self, events: bytes) -> None:
-        with told(self._url, "publish"):
-            await cast(Any, self._redis).publish(self.keys.events, events)
+        async with self._link.asking("publish") as keys:
+            await self._link.raw.publish(keys.events, events)
 
     async def listen(self) -> AsyncIterator[Batch | None]:
         """Batches of events, for ever. Yields None first, whenever it has just subscribed: events before that are lost.
 
         Raises StoreUnavailable when the connection is lost.
         """
-        with told(self._url):
-            async with self._redis.pubsub() as pubsub:  # pyright: ignore[reportUnknownMemberType]
-                await pubsub.subscribe(self.keys.events)
-                while True:
-                    message = cast(dict[str, Any] | None, await pubsub.get_message(timeout=ANSWER_POLL_S))
-                    if message is None:
-                        # A quiet line is tested, so that a dead one is noticed.
-                        await cast(Any, pubsub).ping()
-                    elif message["type"] == "subscribe":
-                        yield None
-                    elif message["type"] == "message":
-                        yield decode_batch(message["data"].encode())
-
-
-class Popper:
-    """One idle worker's blocking pop; `interrupt()` ends it without losing an id."""
-
-    def __init__(self, url: str, keys: Keys, lanes: Sequence[Priority]) -> None:
-        self._url = url
-        self._lanes: dict[str, Priority] = {keys.lane(p): p for p in lanes}
-        self._redis = connect(url, answer_s=BLOCK_S + 3.0, single=True)
-        self._side = connect(url)
-        self._client_id: int | None = None
-
-    async def pop(self, timeout_s: float = BLOCK_S) -> str | None:
-        """The next member by priority, or None after `timeout_s`. A pop that is lost is found by the audit."""
-        with told(self._url, "pop"):
-            if self._client_id is None:
-                self._client_id = int(cast(int, await cast(Any, self._redis).client_id()))
-            try:
-                answer = cast(
-                    "tuple[str, str] | None",
-                    await cast(Any, self._redis.blpop(list(self._lanes), timeout=timeout_s)),
-                )
-            except BaseException:
-                self._client_id = None  # the connection may be another one next time
-                raise
-        return None if answer is None else member(self._lanes[answer[0]], answer[1])
-
-    async def interrupt(self) -> None:
-        """Make a `pop` that is under way return None (or the id that it has got) now."""
-        if self._client_id is not None:
-            with told(self._url):
-                await cast(Any, self._side).client_unblock(self._client_id)
-
-    async def close(self) -> None:
-        await self._redis.aclose()
-        await self._side.aclose()
+        client = self._link.another()
+        try:
+            async with self._link.asking() as keys:
+                async for batch in listen(client, keys.events):
+                    yield batch
+        finally:
+            await self._link.close(client)

@@ -1,74 +1,215 @@
-"""How a connection to Redis is made, and how its errors are told."""
+"""How a connection to Redis is made: to the primary, wherever it is now; and how its errors are told."""
 
 from __future__ import annotations
 
+import asyncio
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio import connection as aio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from dtqkit.errors import SettingsError, StoreUnavailable, redact
+from dtqkit.broker.address import CONNECT_S, Address, parse
+from dtqkit.broker.refusals import REASONS, Refusal, Unfit, refusal_of
+from dtqkit.broker.route import Route
+from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.failpoints import hit
 
-#: Longest wait in seconds for a connection and for an answer.
-CONNECT_S: Final = 2.0
+#: Longest wait in seconds for an answer, and for a connection of a pool.
 ANSWER_S: Final = 5.0
+#: Connections of one pool.
+POOL: Final = 2
+_NAME: Final = "dtqkit"
+_HELLO: Final = ("HELLO", "2", "SETNAME", _NAME)
 
 
-def _options(answer_s: float) -> dict[str, Any]:
+def _options(address: Address, answer_s: float) -> dict[str, Any]:
     return {
-        "decode_responses": True,
-        "encoding_errors": "replace",  # Redis may hold anything: what is no text names no job and no worker
-        "protocol": 2,
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": answer_s,
         "socket_keepalive": True,
-        "client_name": "dtqkit",
+        **address.options,
+        "decode_responses": True,
+        "encoding_errors": "replace",  # Redis may hold anything: what is no text names no job and no worker
+        "protocol": 2,
+        "driver_info": None,  # CLIENT SETINFO would ask for a right
     }
 
 
-def connect(url: str, *, answer_s: float = ANSWER_S, single: bool = False) -> redis.asyncio.Redis:
-    """A client for `url`, not connected yet. It never retries by itself: who calls it knows better."""
-    try:
-        return redis.asyncio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            url, **_options(answer_s), retry=AsyncRetry(NoBackoff(), 0), single_connection_client=single
-        )
-    except ValueError as error:
-        raise SettingsError(f"REDIS_URL cannot be used: {redact(str(error))}") from None
+class _Async:
+    """A connection that asks its route where to, and the server what it is."""
+
+    def __init__(self, *, route: Route, **options: Any) -> None:
+        self._route = route
+        super().__init__(**options)
+
+    async def _connect(self) -> None:
+        if self._route.moves:
+            # In a thread: it asks other servers, and is the same for the beat, which has no loop.
+            place = await asyncio.to_thread(self._route.locate)
+            self.host, self.port = place
+        await cast(Any, super())._connect()
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        me = cast(Any, self)
+        try:
+            await cast(Any, super()).on_connect_check_health(check_health=check_health)
+            await me.send_command(*_HELLO, check_health=False)
+            hello = await me.read_response()
+        except RedisError as error:
+            hello = _without_hello(error, tls=self._route.address.tls)
+        self._route.check(hello)
 
 
-def connect_blocking(url: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
-    """The same for a thread without a loop."""
-    try:
-        return redis.Redis.from_url(url, **_options(answer_s), retry=Retry(NoBackoff(), 0))  # pyright: ignore[reportUnknownMemberType]
-    except ValueError as error:
-        raise SettingsError(f"REDIS_URL cannot be used: {redact(str(error))}") from None
+class _Blocking:
+    """The same for a thread."""
+
+    def __init__(self, *, route: Route, **options: Any) -> None:
+        self._route = route
+        super().__init__(**options)
+
+    def _connect(self) -> Any:
+        if self._route.moves:
+            self.host, self.port = self._route.locate()
+        return cast(Any, super())._connect()
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        me = cast(Any, self)
+        try:
+            cast(Any, super()).on_connect_check_health(check_health=check_health)
+            me.send_command(*_HELLO, check_health=False)
+            hello = me.read_response()
+        except RedisError as error:
+            hello = _without_hello(error, tls=self._route.address.tls)
+        self._route.check(hello)
+
+
+def _without_hello(error: RedisError, *, tls: bool) -> list[Any]:
+    """What to make of a server that does not answer a greeting as Redis does: some proxies know no HELLO."""
+    if isinstance(error, ResponseError) and "unknown command" in str(error).lower():
+        return []
+    closed = type(error) is RedisConnectionError and refusal_of(error).kind == "away"
+    if closed and not tls and ("closed" in str(error).lower() or "reset" in str(error).lower()):
+        detail = "it closed a new connection at once: if it speaks only TLS there, write rediss:// in REDIS_URL"
+        raise Unfit("away", detail) from error
+    raise error
+
+
+class _AsyncTcp(_Async, aio.Connection): ...
+
+
+class _AsyncTls(_Async, aio.SSLConnection): ...
+
+
+class _AsyncUnix(_Async, aio.UnixDomainSocketConnection): ...
+
+
+class _BlockingTcp(_Blocking, redis.Connection): ...
+
+
+class _BlockingTls(_Blocking, redis.SSLConnection): ...
+
+
+class _BlockingUnix(_Blocking, redis.UnixDomainSocketConnection): ...
+
+
+def _connection(address: Address, tcp: Any, tls: Any, unix: Any) -> tuple[Any, dict[str, Any]]:
+    if address.path is not None:
+        return unix, {"path": address.path}
+    host, port = address.hosts[0]
+    return tls if address.tls else tcp, {"host": host, "port": port}
+
+
+def connect(route: Route, *, answer_s: float = ANSWER_S, size: int = POOL) -> redis.asyncio.Redis:
+    """A client with at most `size` connections, for which callers wait; none is made yet.
+
+    It never retries by itself: who calls it knows better.
+    """
+    kind, place = _connection(route.address, _AsyncTcp, _AsyncTls, _AsyncUnix)
+    pool = aio.BlockingConnectionPool(
+        max_connections=size,
+        timeout=ANSWER_S,
+        connection_class=kind,
+        route=route,
+        retry=AsyncRetry(NoBackoff(), 0),
+        **place,
+        **_options(route.address, answer_s),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def connect_blocking(url: str, key: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
+    """The same for one thread without a loop; in a cluster, to the node that has `key`."""
+    route = Route(parse(url), key)
+    kind, place = _connection(route.address, _BlockingTcp, _BlockingTls, _BlockingUnix)
+    pool = redis.ConnectionPool(
+        connection_class=kind,
+        max_connections=1,
+        route=route,
+        retry=Retry(NoBackoff(), 0),
+        **place,
+        **_options(route.address, answer_s),
+    )
+    return redis.Redis.from_pool(pool)
+
+
+class Script:
+    """A Lua script by its digest; by its text where the server does not know it. SCRIPT LOAD would ask for a right."""
+
+    def __init__(self, client: Any, text: str) -> None:
+        self._client = client
+        self.text = text
+        self.digest = client.register_script(text).sha
+
+    async def __call__(self, keys: Any, args: Any) -> Any:
+        try:
+            return await self._client.evalsha(self.digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self._client.eval(self.text, len(keys), *keys, *args)
+
+    def blocking(self, keys: Any, args: Any) -> Any:
+        """The same for a client of `connect_blocking`."""
+        try:
+            return self._client.evalsha(self.digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return self._client.eval(self.text, len(keys), *keys, *args)
 
 
 @contextmanager
-def told(url: str, point: str | None = None) -> Generator[None]:
-    """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the failpoint."""
+def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | None = None) -> Generator[None]:
+    """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the failpoint.
+
+    `heard` gets the refusal.
+    """
     try:
         if point is not None:
             hit(point, "before")
         yield
         if point is not None:
             hit(point, "after")
-    except AuthenticationError as error:
-        raise StoreUnavailable("Redis", url, f"refuses the user or password ({error})") from None
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable("Redis", url, str(error) or type(error).__name__) from None
+        refusal = refusal_of(error)
+        if heard is not None:
+            heard(refusal)
+        raise unavailable(url, refusal) from None
     except (AttributeError, TypeError) as error:
         if not _is_of_a_closed_connection(error):
             raise
         raise StoreUnavailable("Redis", url, "the connection was closed while it was made") from None
+
+
+def unavailable(url: str, refusal: Refusal) -> StoreUnavailable:
+    """A refusal as it is raised."""
+    kind = NamespaceTaken if refusal.kind == "taken" else StoreUnavailable
+    return kind("Redis", url, refusal.detail, reason=REASONS[refusal.kind])
 
 
 def _is_of_a_closed_connection(error: AttributeError | TypeError) -> bool:

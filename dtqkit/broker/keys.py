@@ -4,15 +4,19 @@
     queue:inflight          zset of `lane:id` popped and not yet claimed; score: when to give up on them (ms)
     queue:scheduled         zset of `lane:id`; score: when it is due (ms)
     workers                 zset of worker ids; score: last beat (ms)
+    worker:<id>:wake        list that ends this worker's blocking pop; expires
     worker:<id>             hash; `beat`: what the worker says of itself; `tasks`: those it serves; both JSON; expires
     leader                  id of the leading process; expires after two beats
+    queue:record            the id of the record (MongoDB's `configuration`) whose jobs are listed here
+    queue:probe             written to see whether Redis takes writes; expires
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them
     rounds                  what the leader's rounds last did, as JSON; expires
     job:<id>:live           progress and log tail of a running job, as JSON; expires
     cancels                 zset of job ids whose running attempt is to be stopped; score: when to forget it (ms)
 
-and the channels `worker-heartbeats` and `job-events`.
+and the channels `worker-heartbeats` and `job-events`. With a namespace, all of them begin with it and a colon; in a
+Redis Cluster with `{namespace}:`, or `{dtqkit}:` when there is none.
 """
 
 from __future__ import annotations
@@ -34,6 +38,11 @@ class Keys(msgspec.Struct, frozen=True):
     def of(cls, namespace: str) -> Keys:
         return cls(f"{namespace}:" if namespace else "")
 
+    @classmethod
+    def in_cluster(cls, namespace: str) -> Keys:
+        """A cluster keeps what stands in braces on one node, and scripts need their keys together."""
+        return cls(f"{{{namespace or 'dtqkit'}}}:")
+
     def lane(self, priority: Priority) -> str:
         return f"{self.prefix}queue:{priority}"
 
@@ -54,6 +63,17 @@ class Keys(msgspec.Struct, frozen=True):
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}worker:{worker_id}"
+
+    def wake(self, worker_id: str) -> str:
+        return f"{self.prefix}worker:{worker_id}:wake"
+
+    @property
+    def record(self) -> str:
+        return f"{self.prefix}queue:record"
+
+    @property
+    def probe(self) -> str:
+        return f"{self.prefix}queue:probe"
 
     @property
     def leader(self) -> str:

@@ -5,46 +5,94 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Final
 
 from dtqkit.cli.show import STYLES, as_json, clock, duration, on_terminal
+from dtqkit.ending import end
+from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, event_of
 from dtqkit.queue import AsyncTaskQueue
 
+#: How long the first listing waits for the subscription, in seconds.
+SUBSCRIBE_S: Final = 3.0
+#: Jobs whose last printed revision is remembered.
+_REMEMBERED: Final = 10_000
 
-async def follow_events(filters: Mapping[str, str | None], since: str | None, limit: int, *, json: bool) -> None:
+Filters = Mapping[str, str | None]
+
+
+async def follow_events(filters: Filters, since: str | None, limit: int, *, json: bool) -> None:
     """Print the newest jobs, oldest first, then every event that fits, until a signal comes."""
-    news: asyncio.Queue[Batch | Line] = asyncio.Queue()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncTaskQueue() as queue:
-        page = await queue.jobs(**filters, since=since, limit=limit)
-        unsubscribe = queue.control.subscribe(news.put_nowait)
-        for job in reversed(page.items):
-            _print(event_of(job), job.ended_at or job.started_at or job.claimed_at or job.created_at, json=json)
-        printing = asyncio.create_task(_print_all(news, filters, json=json), name="print events")
+        following = asyncio.create_task(_Following(queue, filters, since, limit, json=json).run(), name="print events")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            await asyncio.wait({printing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            unsubscribe()
-            printing.cancel()
-            stopping.cancel()
-            await asyncio.gather(printing, stopping, return_exceptions=True)
-        if not printing.cancelled() and (error := printing.exception()) is not None:
+            await end(following, stopping)
+        if not following.cancelled() and (error := following.exception()) is not None:
             raise error
 
 
-async def _print_all(news: asyncio.Queue[Batch | Line], filters: Mapping[str, str | None], *, json: bool) -> None:
-    while True:
-        match await news.get():
-            case Line():
-                pass  # whoever listens logs that events are missed, and comes back by itself
-            case Batch(jobs=events):
-                for event in events:
-                    if all(wanted is None or getattr(event, name) == wanted for name, wanted in filters.items()):
-                        _print(event, datetime.now(UTC), json=json)
+class _Following:
+    """The subscription is up before the jobs are listed, so that no change falls between the two.
+
+    They are listed again whenever it is up again, since events were missed. A change that both bring is printed once.
+    """
+
+    def __init__(self, queue: AsyncTaskQueue, filters: Filters, since: str | None, limit: int, *, json: bool) -> None:
+        self._queue = queue
+        self._filters = filters
+        self._since = since
+        self._limit = limit
+        self._json = json
+        #: The revision of each job that was printed last.
+        self._printed: dict[str, int] = {}
+
+    async def run(self) -> None:
+        news: asyncio.Queue[Batch | Line] = asyncio.Queue()
+        unsubscribe = self._queue.control.subscribe(news.put_nowait)
+        try:
+            try:
+                async with asyncio.timeout(SUBSCRIBE_S):
+                    await news.get()
+            except TimeoutError:
+                pass
+            await self._list()  # while Redis is away, too: it is logged that events are missed
+            while True:
+                match await news.get():
+                    case Line.UP:
+                        with suppress(StoreUnavailable):  # events come all the same
+                            await self._list()
+                    case Line.DOWN:
+                        pass
+                    case Batch(jobs=events):
+                        for event in events:
+                            if all(
+                                want is None or getattr(event, name) == want for name, want in self._filters.items()
+                            ):
+                                self._print(event, datetime.now(UTC))
+        finally:
+            unsubscribe()
+
+    async def _list(self) -> None:
+        page = await self._queue.jobs(**self._filters, since=self._since, limit=self._limit)
+        for job in reversed(page.items):
+            self._print(event_of(job), job.ended_at or job.started_at or job.claimed_at or job.created_at)
+
+    def _print(self, event: JobEvent, when: datetime) -> None:
+        if event.rev <= self._printed.get(event.id, 0):
+            return
+        self._printed.pop(event.id, None)
+        self._printed[event.id] = event.rev
+        if len(self._printed) > _REMEMBERED:
+            del self._printed[next(iter(self._printed))]
+        _print(event, when, json=self._json)
 
 
 def _print(event: JobEvent, when: datetime, *, json: bool) -> None:

@@ -16,6 +16,7 @@ from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_re
 from dtqkit.control import MAX_PAGE, Page
 from dtqkit.errors import DtqError
 from dtqkit.jobs import WAITING, Attempt, Job, Priority, Status
+from dtqkit.late import with_cure
 from dtqkit.queue import AsyncTaskQueue
 
 T = TypeVar("T")
@@ -59,20 +60,26 @@ def jobs(
         page = _ask(lambda queue: queue.jobs(**query))
         as_json({"items": [job_record(job) for job in page.items], "cursor": page.cursor})
     else:
-        _list(_ask(lambda queue: _with_attempts(queue, query)))
+        _list(*_ask(lambda queue: _for_people(queue, query)))
 
 
-async def _with_attempts(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> Page[Job]:
-    """A page whose jobs have their attempts: a listing leaves those out that did not complete."""
-    page = await queue.jobs(**query)
-    without = [job.id for job in page.items if job.token and not job.attempts]
+async def _for_people(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> tuple[Page[Job], str]:
+    """A page whose jobs have their attempts, and why jobs of it wait, if no live worker takes them."""
+    page = await _with_attempts(queue, await queue.jobs(**query))
+    waiting = [job for job in page.items if job.status in WAITING]
+    return page, with_cure(await queue.why_waiting(waiting)) if waiting else ""
+
+
+async def _with_attempts(queue: AsyncTaskQueue, page: Page[Job]) -> Page[Job]:
+    """A listing leaves those attempts out that did not complete."""
+    without = [job.id for job in page.items if job.attempt and not job.attempts]
     if not without:
         return page
     whole = {job.id: job for job in (await queue.jobs(ids=without, limit=len(without))).items}
     return Page(items=tuple(whole.get(job.id, job) for job in page.items), cursor=page.cursor)
 
 
-def _list(page: Page[Job]) -> None:
+def _list(page: Page[Job], why_jobs_wait: str) -> None:
     if not page.items:
         print("no jobs")
         return
@@ -91,6 +98,8 @@ def _list(page: Page[Job]) -> None:
     )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
+    if why_jobs_wait:
+        print(f"why jobs wait: {why_jobs_wait}")
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 
@@ -102,7 +111,7 @@ def _row(job: Job) -> tuple[str, ...]:
         job.task,
         job.priority,
         job.status,
-        job.tally if job.token else "",
+        job.tally if job.attempt else "",
         duration(last.wait_s) if last else "",
         _run(job),
         clock(job.created_at),
@@ -141,18 +150,24 @@ def job(
         else:
             print("\n".join(lines.lines) or "no log", flush=True)
         return
-    found = _ask(lambda queue: queue.control.get(id))
     if json:
-        as_json(job_record(found))
+        as_json(job_record(_ask(lambda queue: queue.control.get(id))))
     else:
-        _show(found)
+        _show(*_ask(lambda queue: _with_reason(queue, id)))
 
 
-def _show(job: Job) -> None:
+async def _with_reason(queue: AsyncTaskQueue, id: str) -> tuple[Job, str]:
+    """The job, and why it waits, if no live worker takes it."""
+    found = await queue.control.get(id)
+    return found, with_cure(await queue.why_waiting([found])) if found.status in WAITING else ""
+
+
+def _show(job: Job, why_it_waits: str) -> None:
     facts: dict[str, str] = {
         "job": job.id,
         "task": job.task,
         "status": f"{job.status}, asked to stop" if job.cancel_requested and not job.is_over else job.status,
+        "waits": why_it_waits,
         "attempts": job.tally,
         "priority": job.priority,
         "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),

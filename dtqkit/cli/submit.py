@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Final
 
@@ -11,10 +13,16 @@ import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record
+from dtqkit.ending import end
 from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
 from dtqkit.jobs import Job, JobError, Priority
+from dtqkit.late import NO_WORKERS
+from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.tasks import Call, CallOptions, Task
 from dtqkit.values import FLOAT
+
+#: How often it is looked at why a job that is waited for is not taken, in seconds.
+EXPLAIN_S: Final = 2.0
 
 #: What an error about an option of a call begins with, and what that is called here.
 _OPTIONS: Final = {
@@ -61,7 +69,7 @@ def submit(
     with queue:
         handle = queue.submit_call(call).asynchronous
         if wait:
-            queue.run(handle.over())
+            queue.run(_over(handle, queue.core))
     if json:
         as_json(job_record(handle.known))
     elif not wait:
@@ -70,6 +78,29 @@ def submit(
         as_json(handle.known.result)
     if wait and handle.known.status != "completed":
         raise _why(handle.known)
+
+
+async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
+    """Wait until the job is over. While no worker takes it, say why on standard error."""
+    explaining = asyncio.create_task(_explain(handle, queue), name="explain the wait")
+    try:
+        await handle.over()
+    finally:
+        await end(explaining)
+
+
+async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
+    said = ""
+    while True:
+        await asyncio.sleep(EXPLAIN_S)
+        try:
+            why = await queue.why_waiting([await handle.refresh()])
+        except DtqError:
+            continue  # the wait itself goes on, and logs what is away
+        if why and why != said:
+            until = "one starts" if why == NO_WORKERS else "one does"
+            print(f"dtqkit: {why}; the job waits until {until}", file=sys.stderr, flush=True)
+        said = why
 
 
 def _options(**given: Any) -> CallOptions:
@@ -134,4 +165,4 @@ def _why(job: Job) -> DtqError:
     if job.status == "cancelled":
         return JobCancelled(job.id, job.task)
     error = job.error or JobError("exception", "Unknown", "the record has no error")
-    return JobFailed(job.id, job.task, error.type, first_line(error.message), attempt=job.token)
+    return JobFailed(job.id, job.task, error.type, first_line(error.message), attempt=job.attempt)

@@ -28,6 +28,8 @@ log = logging.getLogger("dtqkit.process")
 STORES_S: Final = 25.0
 #: Pause between two tries, in seconds.
 RETRY_S: Final = 1.0
+#: Time between two lines about stores that do not answer, in seconds.
+REMIND_S: Final = 10.0
 #: How long a worker whose supervisor is gone may take to record its last ends, beyond its grace, in seconds.
 ORPHAN_S: Final = 5.0
 
@@ -150,9 +152,13 @@ async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, *, relo
 
 
 async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter: Restarter) -> None:
-    """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not."""
+    """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not.
+
+    A worker of a supervisor waits for as long as that may help: it would only be started again.
+    """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + STORES_S
+    remind_at = 0.0
     settings, registry = place.queue.settings, place.queue.registry
     started = asyncio.Event()
 
@@ -174,9 +180,12 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
             )
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
-            if started.is_set() or left_s <= RETRY_S:
+            waits = place.owner is not None
+            if started.is_set() or not error.passes or (left_s <= RETRY_S and not waits):
                 raise
-            log.warning("%s; tried again for %.0f s more", error, left_s)
+            if loop.time() >= remind_at:
+                log.warning("%s; tried again%s", error, "" if waits else f" for {left_s:.0f} s more")
+                remind_at = loop.time() + REMIND_S
         else:
             break
         try:

@@ -1,4 +1,4 @@
-// The board of a queue: one ES module without imports, for a server's page and a notebook.
+// The board: one ES module without imports, for a server's page and a notebook.
 //
 // A source is {request(operation, params) -> Promise, subscribe(callback) -> unsubscribe}: modelSource (an anywidget
 // model), or webSource of page.js. Views touch only what has changed, at most five times a second. Text from the queue
@@ -81,7 +81,7 @@ export function modelSource(model) {
 
 // == Elements
 
-/** An element, as `tag.class`; attributes (`on…`: listeners) first; then nodes or text. */
+/** An element `tag.class`: attributes (`on…`: listeners), then nodes or text. */
 const h = (selector, ...rest) => build((tag) => document.createElement(tag || "div"), selector, rest);
 const svg = (selector, ...rest) => build((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag), selector, rest);
 
@@ -172,7 +172,7 @@ function whole(job) {
 	};
 }
 
-/** After an event: an error is one line, times are those of its arrival. */
+/** After an event: an error is one line, times those of its arrival. */
 function after(job, event) {
 	const next = { ...job, cancel_requested: false, ...event };
 	if (typeof event.error === "string") {
@@ -212,8 +212,10 @@ function waited(one) {
 const holds = ({ status }) => ["running", "completed"].includes(status);
 const ran = (one) => (one.run_ms != null ? one.run_ms / 1000 : one.status === "running" ? between(one.started_at, now()) : null);
 
-const attemptsOf = (job) => (claimed(job) && holds(job) ? [...job.earlier, { ...job, number: job.token, ending: job.status, error: null }] : job.earlier);
-const triedOf = (job) => `${job.token} · ${job.failures} of ${job.max_attempts}`;
+/** What could not begin is no attempt. */
+const attemptOf = ({ token, declined = 0, declined_before = 0 }) => token - declined - declined_before;
+const attemptsOf = (job) => (claimed(job) && holds(job) ? [...job.earlier, { ...job, ending: job.status, error: null }] : job.earlier);
+const triedOf = (job) => `${attemptOf(job)} · ${job.failures} of ${job.max_attempts}`;
 
 const WINDOW_S = 900;
 const SEEN = 5_000;
@@ -241,7 +243,7 @@ class Known {
 		return this.at > 0 && this.workers.every(({ tasks }) => tasks && !tasks.includes(task));
 	}
 
-	/** By the second: depths as seen, before that by the record's minutes; ends by those, and then as heard. */
+	/** By the second: what was seen and heard; before that, the record's minutes. */
 	series(name) {
 		const { minutes, at } = this.stats ?? { minutes: [] };
 		const ageS = (Date.parse(at) - Date.parse(minutes[0]?.at) + Date.now() - this.asked) / 1000;
@@ -294,7 +296,7 @@ function sparkline() {
 const WIDTH = 600;
 const HEIGHT = 100;
 
-/** The legend gives the present values, `note` how late the others are. */
+/** The legend: present values, `note` how late the others are. */
 class Chart {
 	constructor(title, kinds, values, note, say = count) {
 		Object.assign(this, { kinds, values, format: say });
@@ -466,13 +468,13 @@ const COLUMNS = {
 	wait: ["Wait", text((job) => duration(waited(job)))],
 	run: ["Run", text((job) => duration(ran(job)))],
 	attempts: ["Attempt", (cell, job) => {
-		say(cell, job.token ? triedOf(job) : "–");
-		set(cell, "title", job.token > 0 && `attempt ${triedOf(job)} failures`);
+		say(cell, attemptOf(job) ? triedOf(job) : "–");
+		set(cell, "title", attemptOf(job) > 0 && `attempt ${triedOf(job)} failures`);
 	}],
 	worker: ["Worker", text((job) => job.worker ?? "–")],
 };
 
-/** Newest first; a row keeps its element, and so its focus. */
+/** Newest first; a row keeps its element and focus. */
 class JobTable {
 	rows = new Map();
 	chosen = new Set();
@@ -653,7 +655,7 @@ class Listing {
 		return this.#cursors.length === 0;
 	}
 
-	/** A task of a shown job that has waited for more than a moment, and that nobody serves. */
+	/** A task that no worker serves, of a job that waits for some time. */
 	get unserved() {
 		return [...this.table.rows.values()].find(({ job }) => job.status === "pending" && Date.now() - createdAt(job) > 5000 && this.board.known.unserved(job.task))?.job.task;
 	}
@@ -808,7 +810,7 @@ class DeadLetters extends Listing {
 		if (this.offered === offer) return;
 		this.offered = offer;
 		const held = this.bulk.matches(":focus-within");
-		// A search is no filter of `requeue_dead`: what it found is requeued by selection only.
+		// `requeue_dead` takes no search: what that found is requeued by selection.
 		this.bulk.replaceChildren(
 			size ? h("span", `${count(size)} selected`) : "",
 			size ? button("plain", "Requeue selected…", () => this.#preview({ ids: [...this.table.chosen] })) : "",
@@ -960,7 +962,7 @@ class JobPanel {
 		this.#parts.Result.say(job.status === "completed" && JSON.stringify(job.result, null, 2));
 		this.#sayFacts();
 		this.#sayAttempts(attemptsOf(job));
-		// A button that has gone takes the focus along: to the title, instead of nowhere.
+		// The focus of a button that has gone moves to the title.
 		if (focused?.hidden || focused?.disabled) this.title.focus();
 	}
 
@@ -970,7 +972,7 @@ class JobPanel {
 		say(this.warning, WAITING.includes(job.status) && this.board.known.unserved(job.task) ? `No live worker serves the task ${job.task}: the job waits until one starts.` : "");
 		const facts = Object.entries({
 			Priority: capital(job.priority), Worker: job.worker, Created: clock(createdAt(job)), Due: job.status === "scheduled" && moment(job.due_at),
-			...(job.token > 0 && { Claimed: moment(claimed(job)), Started: moment(job.started_at), Waited: duration(waited(job)), Ran: duration(ran(job)), Attempt: `${triedOf(job)} failures` }),
+			...(attemptOf(job) > 0 && { Claimed: moment(claimed(job)), Started: moment(job.started_at), Waited: duration(waited(job)), Ran: duration(ran(job)), Attempt: `${triedOf(job)} failures` }),
 			Ended: job.ended_at && moment(job.ended_at), "Time limit": duration(job.timeout_s),
 			Tags: job.tags.join(", "), "Idempotency key": job.idempotency_key,
 		}).filter(([, text]) => text);
@@ -981,9 +983,9 @@ class JobPanel {
 		this.history.hidden = attempts.length < 2 && !attempts[0]?.error;
 		fill(this.attempts, attempts, () => h("li", h("p"), h("p.quiet"), h("details", h("summary"), pre("Traceback of this attempt"))), (row, attempt) => {
 			const [line, times, details] = row.children;
-			const { number, worker, ending, error } = attempt;
+			const { worker, ending, error } = attempt;
 			set(line, "data-ending", ending);
-			say(line, `${number}. ${ending} on ${worker}`);
+			say(line, `${attemptOf(this.job) - attempts.length + attempts.indexOf(attempt) + 1}. ${ending} on ${worker}`);
 			say(times, `claimed ${moment(claimed(attempt))}, waited ${duration(waited(attempt))}, ran ${duration(ran(attempt))}`);
 			details.hidden = !error;
 			say(details.firstChild, error ? `${error.type}: ${error.message}` : "");
@@ -1079,7 +1081,7 @@ class Field {
 		if (schema.default != null) this.put(schema.default);
 	}
 
-	/** The value; undefined: nothing was given, or what is the default anyway. */
+	/** Undefined: nothing was given, or the default. */
 	value() {
 		const value = this.read();
 		if (this.required && value === undefined) throw new FieldError("This is needed.");
@@ -1217,7 +1219,7 @@ class Board {
 		this.#build();
 		this.overview.tick();
 		this.open("Jobs");
-		// Keys pressed in the board are not those of a notebook around it.
+		// Keys are not a notebook's shortcuts.
 		this.element.addEventListener("keydown", (event) => this.#key(event));
 		root.replaceChildren(this.element);
 		this.unsubscribe = source.subscribe((message) => this.receive(message));
@@ -1455,7 +1457,7 @@ class Board {
 
 // == Where it lives
 
-/** A notebook's theme: JupyterLab and VS Code say theirs on the body. */
+/** JupyterLab and VS Code say their theme on the body. */
 function followTheme(el) {
 	const { body } = document;
 	const look = () => {

@@ -26,6 +26,7 @@ from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
+from dtqkit.direct.patience import Patience
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
 from dtqkit.direct.submit import Submitter
@@ -34,6 +35,7 @@ from dtqkit.errors import (
     InvalidQuery,
     JobConflict,
     JobNotFound,
+    NamespaceTaken,
     PayloadTooLarge,
     StoreUnavailable,
     UnknownTask,
@@ -50,6 +52,8 @@ from dtqkit.values import Json
 
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
+#: How long Redis may take to say whose jobs it lists, in seconds; a push asks again.
+OPEN_REDIS_S: Final = 3.0
 #: How long a look at the stores' health is good for, in seconds.
 _HEALTH_S: Final = 1.0
 #: How long the progress of a running job may take to be found, in seconds.
@@ -86,7 +90,7 @@ class DirectControl:
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._store.open())
+            self._opening = asyncio.ensure_future(self._open_stores())
         opening = self._opening
         try:
             await asyncio.shield(opening)
@@ -94,6 +98,18 @@ class DirectControl:
             if opening.done():
                 self._opening = None
             raise
+
+    async def _open_stores(self) -> None:
+        """Raises NamespaceTaken where Redis lists another record's jobs. A Redis that is away stops nothing."""
+        await self._store.open()
+        record = await self._store.identity()
+        try:
+            async with asyncio.timeout(OPEN_REDIS_S):
+                await self._broker.open(record)
+        except NamespaceTaken:
+            raise
+        except (StoreUnavailable, TimeoutError):
+            pass
 
     async def close(self) -> None:
         await self._submitter.close()
@@ -105,21 +121,37 @@ class DirectControl:
     # -- submit
 
     async def submit(self, submission: Submission) -> Job:
-        await self._open()
-        if submission.delay_s:
-            await self._store.clock_of_now()
-        (accepted,) = await self._submitter.submit([await self._document(submission, self._store.now())])
+        patience = self._patience([submission])
+        await self._ready_for([submission], patience)
+        doc = await self._document(submission, self._store.now())
+        (accepted,) = await self._submitter.submit([doc], patience)
         if isinstance(accepted, DtqError):
             raise accepted
         return accepted
 
+    def _patience(self, submissions: Sequence[Submission]) -> Patience:
+        default_s = self._settings.submit_wait_s
+        return Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
+
+    async def _ready_for(self, submissions: Sequence[Submission], patience: Patience) -> None:
+        """Connected; for delayed jobs, with the clock compared just now."""
+        while True:
+            try:
+                await self._open()
+                if any(submission.delay_s for submission in submissions):
+                    await self._store.clock_of_now()
+            except StoreUnavailable as error:
+                if not await patience.again(error):
+                    raise
+            else:
+                return
+
     async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
-        await self._open()
+        patience = self._patience(submissions)
+        await self._ready_for(submissions, patience)
         items: list[BatchItem | None] = [None] * len(submissions)
         docs: list[Document] = []
         places: list[int] = []
-        if any(submission.delay_s for submission in submissions):
-            await self._store.clock_of_now()
         now = self._store.now()
         for place, submission in enumerate(submissions):
             try:
@@ -127,7 +159,7 @@ class DirectControl:
                 places.append(place)
             except DtqError as error:
                 items[place] = _refused(error)
-        accepted = await self._submitter.submit(docs) if docs else []
+        accepted = await self._submitter.submit(docs, patience) if docs else []
         for place, job in zip(places, accepted, strict=True):
             items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
         return [item for item in items if item is not None]

@@ -9,7 +9,8 @@ from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
-from dtqkit.errors import DtqError, IdempotencyConflict, StoreUnavailable
+from dtqkit.direct.patience import Patience
+from dtqkit.errors import MAYBE, DocumentRefused, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
 from dtqkit.events import encode_batch, event_of
 from dtqkit.jobs import Job, Priority
 from dtqkit.store import Store
@@ -21,8 +22,10 @@ log = logging.getLogger("dtqkit.queue")
 MAX_GROUP: Final = 5_000
 #: Jobs of one group that are announced; a board learns of more from its next look.
 MAX_ANNOUNCED: Final = 100
-#: A push that takes longer than this is left to the audit; and Redis is not tried again for as long.
+#: A push that takes longer than this is tried again later; and no submit waits for Redis for as long.
 PUSH_S: Final = 2.0
+#: Seconds after which what may have been stored is looked for by a worker.
+DOUBT_S: Final = 2.0
 #: Tries to insert a job whose idempotency key is taken by a job that then is gone.
 _TRIES: Final = 3
 
@@ -47,11 +50,38 @@ class Submitter:
         self._flushing: asyncio.Task[None] | None = None
         self._redis_back_at = float("-inf")
 
-    async def submit(self, docs: Sequence[Document]) -> list[Accepted]:
+    async def submit(self, docs: Sequence[Document], patience: Patience | None = None) -> list[Accepted]:
         """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
 
-        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have.
+        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. With `patience`, what
+        MongoDB does not take now is sent again, under the ids that it has: that is safe.
         """
+        patience = patience or Patience(0.0)
+        accepted: list[Accepted] = []
+        left = list(range(len(docs)))
+        while True:
+            answers: list[Accepted]
+            none = False
+            try:
+                answers = await self._submit([docs[i] for i in left])
+            except StoreUnavailable as error:
+                none = len(left) == len(docs)
+                answers = [error] * len(left)
+            accepted = accepted or answers
+            for i, answer in zip(left, answers, strict=True):
+                accepted[i] = answer
+            refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
+            if not refused:
+                return accepted
+            why = next(iter(refused.values()))
+            if not await patience.again(why):
+                break
+            left = list(refused)
+        if none:
+            raise patience.last(why)
+        return [patience.last(one) if isinstance(one, StoreUnavailable) else one for one in accepted]
+
+    async def _submit(self, docs: Sequence[Document]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Entry(docs, done))
         if self._flushing is None:
@@ -88,7 +118,8 @@ class Submitter:
         except Exception as error:
             if isinstance(error, StoreUnavailable):
                 # Those that came meanwhile would wait as long again for the same answer.
-                away = StoreUnavailable("MongoDB", "", "the write before this one was not answered")
+                why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
+                away = StoreUnavailable("MongoDB", "", why, reason=error.reason)
                 for entry in self._waiting:
                     if not entry.done.done():
                         entry.done.set_exception(away)
@@ -107,7 +138,16 @@ class Submitter:
             at += len(entry.docs)
 
     async def _insert(self, docs: list[Document]) -> list[Accepted]:
-        taken = await self._store.jobs.insert(docs)
+        try:
+            taken = await self._store.jobs.insert(docs)
+        except OutcomeUnknown:
+            await self._list_later(docs)
+            raise
+        except DocumentRefused as error:
+            if len(docs) == 1:
+                return [error]
+            # One of them, or several: the others are not to suffer for it.
+            return [one for doc in docs for one in await self._insert([doc])]
         accepted: list[Accepted] = [to_job(doc) for doc in docs]
         fresh = [job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)]
         await self._push(fresh)
@@ -137,10 +177,20 @@ class Submitter:
                 return job
         return IdempotencyConflict(f"idempotency key {key!r} is taken and given up again and again")
 
+    async def _list_later(self, docs: Sequence[Document]) -> None:
+        """These may be stored or not: if they are, nothing else lists them before the next audit."""
+        at_ms = (self._store.now().timestamp() + DOUBT_S) * 1000
+        later = {member(d["priority"], str(d["_id"])): at_ms for d in docs if d["status"] == "pending"}
+        try:
+            async with asyncio.timeout(PUSH_S):
+                await self._broker.push({}, later)
+        except (StoreUnavailable, TimeoutError):
+            pass
+
     async def _push(self, jobs: Sequence[Job]) -> None:
         """Best effort: what is not pushed is in the record, and recovery lists it."""
         loop = asyncio.get_running_loop()
-        if not jobs or loop.time() < self._redis_back_at:
+        if not jobs:
             return
         ready: dict[Priority, list[str]] = {}
         later: dict[str, float] = {}
@@ -149,13 +199,16 @@ class Submitter:
                 ready.setdefault(job.priority, []).append(job.id)
             else:
                 later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
+        if loop.time() < self._redis_back_at:
+            self._broker.push_later(ready, later)
+            return
         events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
         try:
             async with asyncio.timeout(PUSH_S):
                 await self._broker.push(ready, later, events)
         except (StoreUnavailable, TimeoutError) as error:
             log.warning(
-                "%s safe in MongoDB, and will be listed by a worker once Redis is back: %s",
+                "%s safe in MongoDB, and will be listed once Redis takes writes: %s",
                 "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
                 str(error) or f"no answer within {PUSH_S:g} s",
             )

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import Listed
+from dtqkit.broker.found import Listed
 from dtqkit.broker.keys import member, split_member
 from dtqkit.jobs import Priority
 from dtqkit.store import Store

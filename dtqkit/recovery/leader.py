@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import Tick
+from dtqkit.broker.found import Tick
 from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor

@@ -9,13 +9,13 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document
 from dtqkit.tasks import TaskInfo
 
 
 class Catalogue:
-    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
         self._tasks = collection
         self._where = where
 

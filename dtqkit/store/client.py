@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, NoReturn, cast
+from urllib.parse import parse_qsl
 
 from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.errors import BSONError
 from bson.int64 import Int64
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
     ConfigurationError,
-    ExecutionTimeout,
+    ConnectionFailure,
+    DuplicateKeyError,
     InvalidURI,
-    NetworkTimeout,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WriteConcernError,
 )
+from pymongo.read_concern import ReadConcern
 
-from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.errors import DocumentRefused, OutcomeUnknown, SettingsError, StoreUnavailable, redact
 from dtqkit.failpoints import hit
-from dtqkit.settings import Settings
+from dtqkit.store import refusals
+from dtqkit.store.refusals import Verdict, one_line
 
-#: How long to look for a primary, and how long to wait for an answer, in seconds.
+#: How long to look for a primary, how long a connection may take to be made, and how long to wait for an answer, in
+#: seconds: unless the URI says otherwise.
 SELECT_S: Final = 1.5
+CONNECT_S: Final = 3.0
 ANSWER_S: Final = 20.0
-
-#: MongoDB's codes for a user or a password that it refuses.
-_AUTH_CODES: Final = frozenset({13, 18, 8000})
+#: Round trips that an operation may take on a connection that is made for it: TLS, a password, the operation itself.
+_TRIPS: Final = 6
+_MAX_SLACK_S: Final = 15.0
+_DUPLICATE_KEY: Final = 11_000
+_NOT_ON_A_MAJORITY: Final = "the write is not known to be on a majority"
 
 
 class _PlainInts(TypeDecoder):
@@ -48,11 +59,64 @@ class _PlainInts(TypeDecoder):
 PLAIN_INTS: Final = TypeRegistry([_PlainInts()])
 
 
-def connect(settings: Settings, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
-    """A client for ATLAS_URI, not connected yet: journaled majority writes, majority reads on the primary."""
+class Link:
+    """A MongoDB: where it is, how far away, and whether it refuses writes."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.options: Final = {name.lower(): value for name, value in parse_qsl(uri.partition("?")[2])}
+        self.client: AsyncMongoClient[dict[str, Any]] | None = None
+        #: Why the last write was refused; None once one is done.
+        self.refused: StoreUnavailable | None = None
+        self._trips: deque[float] = deque(maxlen=5)
+
+    def measured(self, trip_s: float) -> None:
+        """An answer took so long."""
+        self._trips.append(trip_s)
+
+    @property
+    def slack_s(self) -> float:
+        """How much longer than beside it an operation may take: it is as far away as its quickest answers say."""
+        return min(_MAX_SLACK_S, _TRIPS * min(self._trips, default=0.0))
+
+    def within(self, seconds: float) -> float:
+        """How long an operation may take that takes `seconds` at most beside the server, by the URI's own timeout."""
+        selecting_s = self.option_s("serverselectiontimeoutms", 0.0)
+        return max(seconds, selecting_s) + self.slack_s
+
+    def option_s(self, name: str, default_s: float) -> float:
+        """A timeout of the URI, in seconds."""
+        try:
+            return float(self.options[name]) / 1000
+        except (KeyError, ValueError):  # which the driver says
+            return default_s
+
+    @property
+    def connecting(self) -> bool:
+        """Whether a connection may be under way still: no server has said no."""
+        if self.client is None:
+            return False
+        servers = self.client.topology_description.server_descriptions().values()
+        return any(server.error is None or "timed out" in str(server.error) for server in servers)
+
+    def why_not_found(self, error: ServerSelectionTimeoutError) -> Verdict:
+        """Why no server was found that takes writes."""
+        if self.client is None:
+            return refusals.of_connecting(str(error))
+        topology = self.client.topology_description
+        servers = list(topology.server_descriptions().values())
+        errors = [str(server.error) for server in servers if server.error is not None]
+        types = [server.server_type_name for server in servers]
+        return refusals.of_members(types, topology.replica_set_name, errors[0] if errors else str(error))
+
+
+def connect(link: Link, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
+    """A client for ATLAS_URI, not connected yet."""
+    timeouts = {"serverSelectionTimeoutMS": SELECT_S, "connectTimeoutMS": CONNECT_S, "socketTimeoutMS": ANSWER_S}
+    defaults = {name: int(s * 1000) for name, s in timeouts.items() if name.lower() not in link.options}
     try:
-        return AsyncMongoClient(
-            settings.atlas_uri,
+        link.client = AsyncMongoClient(
+            link.uri,
             tz_aware=True,
             tzinfo=UTC,
             type_registry=PLAIN_INTS,
@@ -62,21 +126,37 @@ def connect(settings: Settings, *listeners: Any) -> AsyncMongoClient[dict[str, A
             retryWrites=True,
             retryReads=True,
             serverMonitoringMode="poll",
-            serverSelectionTimeoutMS=int(SELECT_S * 1000),
-            connectTimeoutMS=int(SELECT_S * 1000),
-            socketTimeoutMS=int(ANSWER_S * 1000),
             appname="dtqkit",
             event_listeners=listeners,
+            **cast("Any", defaults),
         )
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else one_line(str(error))
+        raise SettingsError(f"ATLAS_URI names a file that cannot be used: {redact(what)}") from None
     except (ConfigurationError, InvalidURI, ValueError) as error:
-        raise SettingsError(f"ATLAS_URI cannot be used: {redact(str(error))}") from None
+        raise SettingsError(f"ATLAS_URI cannot be used: {redact(one_line(str(error)))}") from None
+    return link.client
+
+
+def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDatabase[dict[str, Any]]:
+    """Journaled majority writes, majority reads on the primary: whatever the URI says."""
+    return client.get_database(
+        name,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern("majority", j=True),
+        read_concern=ReadConcern("majority"),
+    )
 
 
 @contextmanager
-def told(where: str, *, writes: bool = False, point: str | None = None) -> Generator[None]:
-    """Turn a failure to reach MongoDB into StoreUnavailable (or, for a write that may be done, OutcomeUnknown).
+def told(
+    link: Link, *, writes: bool = False, once: bool = False, document: bool = False, point: str | None = None
+) -> Generator[None]:
+    """Turn an error of MongoDB into StoreUnavailable, or for a write that may be done into OutcomeUnknown.
 
-    Errors that mean a mistake of ours (a duplicate key, a bad query) pass through. `point` names the write's failpoint.
+    A key that is taken passes through, alone or in a bulk. `once`: the driver sends this write once only, so that "not
+    primary" means that it is not done. `document`: when it is this document that MongoDB does not take, that is a
+    DocumentRefused. `point` names the write's failpoint.
     """
     try:
         if point is not None:
@@ -84,28 +164,94 @@ def told(where: str, *, writes: bool = False, point: str | None = None) -> Gener
         yield
         if point is not None:
             hit(point, "after")
-    except ServerSelectionTimeoutError:
-        detail = "no server that takes writes answers"
-        raise StoreUnavailable("MongoDB", where, detail) from None
-    except WaitQueueTimeoutError as error:
-        raise StoreUnavailable("MongoDB", where, str(error)) from None
-    except (NetworkTimeout, AutoReconnect, WriteConcernError, ExecutionTimeout) as error:
-        kind = OutcomeUnknown if writes else StoreUnavailable
-        late = error.timeout and not isinstance(error, WriteConcernError)
-        detail = "no answer in time" if late else _first_line(error)
-        raise kind("MongoDB", where, detail) from None
-    except BulkWriteError as error:
-        if not error.details.get("writeConcernErrors"):
-            raise
-        raise OutcomeUnknown("MongoDB", where, "not known to be on a majority") from None
-    except OperationFailure as error:
-        if error.code in _AUTH_CODES:
-            raise StoreUnavailable("MongoDB", where, f"refuses the user ({_first_line(error)})") from None
+    except DuplicateKeyError:
         raise
-    except (ConfigurationError, InvalidURI) as error:  # an SRV name that does not resolve, say
-        raise StoreUnavailable("MongoDB", where, _first_line(error)) from None
+    except BulkWriteError as error:
+        _raise_bulk(error, link, document=document)
+    except PyMongoError as error:
+        _raise(error, link, writes=writes, once=once, document=document)
+    except (BSONError, OverflowError) as error:
+        if not document:
+            raise
+        raise DocumentRefused(f"MongoDB does not take this document: {one_line(str(error))}") from None
+    except AttributeError as error:
+        # The driver stumbles over an error that came with a find-and-modify, where it has not decoded the answer.
+        if "RawBSONDocument" not in str(error):
+            raise
+        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
+    else:
+        if writes:
+            link.refused = None
 
 
-def _first_line(error: PyMongoError) -> str:
-    text = str(error).partition(", full error")[0].partition(" (configured timeouts")[0]
-    return (text.splitlines() or [type(error).__name__])[0][:300]
+def _raise(error: PyMongoError, link: Link, *, writes: bool, once: bool, document: bool) -> NoReturn:
+    verdict, perhaps = _judge(error, link)
+    if verdict is None:
+        words = one_line(str(error))
+        if document:
+            raise DocumentRefused(f"MongoDB does not take this document: {redact(words)}") from None
+        verdict = refusals.of_now(words)
+    perhaps = perhaps and not (once and isinstance(error, NotPrimaryError) and _code(error) != _INTERRUPTED)
+    raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
+
+
+#: A multi-document write that an election has interrupted may be done in part.
+_INTERRUPTED: Final = 11_602
+
+
+def refused(link: Link, verdict: Verdict, *, writes: bool, perhaps: bool = False) -> StoreUnavailable:
+    kind = OutcomeUnknown if writes and perhaps else StoreUnavailable
+    made = kind("MongoDB", link.uri, verdict.words, reason=verdict.reason)
+    if writes:
+        link.refused = made
+    return made
+
+
+def _judge(error: PyMongoError, link: Link) -> tuple[Verdict | None, bool]:
+    """What an error means, and whether a write that met it may be done all the same."""
+    words = one_line(str(error)) or type(error).__name__
+    match error:
+        case ServerSelectionTimeoutError():
+            return link.why_not_found(error), False
+        case WaitQueueTimeoutError():
+            return Verdict("away", words), False
+        case WriteConcernError():
+            return Verdict("away", words), True
+        case NotPrimaryError() | OperationFailure():
+            code = _code(error)
+            if error.timeout:
+                return Verdict("away", "no answer in time"), True
+            return refusals.of_code(code, words), code in refusals.PERHAPS_DONE
+        case AutoReconnect() | ConnectionFailure():
+            return Verdict("away", "no answer in time" if error.timeout else words), True
+        case ConfigurationError():  # an SRV name that does not resolve, or a server that is too old
+            return refusals.of_connecting(words), False
+        case _:
+            return Verdict("away", words), True
+
+
+def _code(error: PyMongoError) -> int | None:
+    if isinstance(error, OperationFailure):
+        return error.code
+    details: Any = getattr(error, "details", None)
+    return details.get("code") if isinstance(details, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def _raise_bulk(error: BulkWriteError, link: Link, *, document: bool) -> NoReturn:
+    """A bulk is kept as a whole if any part of it was refused for a reason that passes; its writes may be repeated."""
+    errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
+    counts = ("nInserted", "nUpserted", "nMatched", "nRemoved")
+    some = any(error.details.get(n) for n in counts) or any(one.get("code") == _DUPLICATE_KEY for one in errors)
+    for one in errors:
+        code = one.get("code")
+        if (verdict := refusals.of_code(code, str(one.get("errmsg", "")))) is not None:
+            perhaps = some or code in refusals.PERHAPS_DONE
+            raise refused(link, verdict, writes=True, perhaps=perhaps) from None
+    if error.details.get("writeConcernErrors"):
+        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=True, perhaps=True) from None
+    if all(one.get("code") == _DUPLICATE_KEY for one in errors):
+        raise error
+    words = next(str(one.get("errmsg", "")) for one in errors if one.get("code") != _DUPLICATE_KEY)
+    if not document:
+        raise refused(link, refusals.of_now(words), writes=True, perhaps=True) from None
+    raise DocumentRefused(f"MongoDB does not take this document: {one_line(redact(words))}") from None

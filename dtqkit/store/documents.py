@@ -278,6 +278,14 @@ _OF_LIFE: Final = (
 )
 
 
+#: Claims that were declined are no attempts in any life, while each life may decline as many anew.
+_DECLINED_SO_FAR: Final[Document] = {
+    "$let": {
+        "vars": {"n": {"$add": [_plus("declined", 0), _plus("declined_before", 0)]}},
+        "in": {"$cond": [{"$gt": ["$$n", 0]}, "$$n", "$$REMOVE"]},
+    }
+}
+
 #: A requeued job did fail, then: counts look for it.
 _FAILED_AT: Final[Document] = {
     "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
@@ -294,6 +302,7 @@ def requeueing() -> Pipeline:
         "queued_at": "$$NOW",
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
+        "declined_before": _DECLINED_SO_FAR,
     }
     return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
 
@@ -311,5 +320,6 @@ def recovering(delay_s: float) -> Pipeline:
         "queued_at": due,
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
+        "declined_before": _DECLINED_SO_FAR,
     }
     return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
-from dtqkit.store.client import PLAIN_INTS, told
+from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
@@ -30,7 +30,6 @@ SUBMITS_A_SECOND: Final = 1_000
 AT_ONCE: Final = 500
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
-_DUPLICATE_KEY: Final = 11_000
 #: MongoDB's code for a hint that names no index.
 _BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
@@ -75,7 +74,7 @@ class Survey(msgspec.Struct, frozen=True):
 class Jobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: str) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
         self._jobs = collection
         # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
         self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
@@ -83,12 +82,15 @@ class Jobs:
 
     # -- submit
 
-    async def insert(self, docs: Sequence[Document]) -> dict[int, Document]:
-        """Insert `docs`; returns, by position, those refused because their idempotency key is taken (its key value)."""
+    async def insert(self, docs: Sequence[Document]) -> set[int]:
+        """Insert `docs`; returns the positions of those refused because their idempotency key is taken.
+
+        Raises DocumentRefused when MongoDB does not take one of them; the others may be stored.
+        """
         try:
             with (
-                told(self._where, writes=True, point="insert"),
-                pymongo.timeout(SUBMIT_S + max(0, len(docs) - AT_ONCE) / SUBMITS_A_SECOND),
+                told(self._where, writes=True, document=True, point="insert"),
+                pymongo.timeout(self._where.within(SUBMIT_S + max(0, len(docs) - AT_ONCE) / SUBMITS_A_SECOND)),
             ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
@@ -99,7 +101,7 @@ class Jobs:
             return _taken([{**details, "index": 0}])
         except BulkWriteError as error:
             return _taken(error.details["writeErrors"])
-        return {}
+        return set()
 
     async def by_key(self, task: str, key: str) -> Document | None:
         """The job that holds an idempotency key."""
@@ -126,7 +128,7 @@ class Jobs:
         self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str]
     ) -> list[Document]:
         """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that."""
-        with told(self._where, writes=True, point="claim"):
+        with told(self._where, writes=True, once=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
@@ -143,7 +145,9 @@ class Jobs:
                     "writeConcern": {"w": "majority", "j": True},
                 }
             )
-            if "writeConcernError" in answer:  # which the driver does not look for in a command
+            if errors := answer.get("writeErrors"):  # which the driver does not look for in a command
+                raise OperationFailure(errors[0]["errmsg"], errors[0]["code"])
+            if "writeConcernError" in answer:
                 raise WriteConcernError("the claim is not known to be on a majority", 64, answer)
             return await self.held(ids, claim)
 
@@ -158,7 +162,7 @@ class Jobs:
         Within a sixth of the lease: no answer is an answer too, for a lease that runs out.
         """
         query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
-        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6):
+        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6 + self._where.slack_s):
             answer = await self._jobs.update_many(query, documents.renewing(lease_s))
             if answer.matched_count == len(ids):
                 return set(ids)
@@ -181,7 +185,7 @@ class Jobs:
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Record the ends of attempts. Returns the positions of those whose claim held the job no more."""
         operations = _settle_operations(settlements)
-        with told(self._where, writes=True, point="settle"):
+        with told(self._where, writes=True, document=True, point="settle"):
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
                 done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))
@@ -435,12 +439,6 @@ def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | Up
     return operations
 
 
-def _taken(errors: Sequence[Mapping[str, Any]]) -> dict[int, Document]:
+def _taken(errors: Sequence[Mapping[str, Any]]) -> set[int]:
     """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
-    taken: dict[int, Document] = {}
-    for error in errors:
-        if error.get("code") != _DUPLICATE_KEY:
-            raise BulkWriteError({"writeErrors": [dict(error)]})
-        if "_id" not in error.get("keyPattern", {}):
-            taken[error["index"]] = error.get("keyValue", {})
-    return taken
+    return {error["index"] for error in errors if "_id" not in error.get("keyPattern", {})}

@@ -28,7 +28,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document, id_at
 
 What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
@@ -74,7 +74,7 @@ class Sample(NamedTuple):
 class Minutes:
     """Any process may close minutes, and two at once do no harm: they count the same."""
 
-    def __init__(self, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: str) -> None:
+    def __init__(self, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link) -> None:
         self._minutes = minutes
         self._jobs = jobs
         self._where = where
@@ -102,7 +102,7 @@ class Minutes:
                 return await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
             except ExecutionTimeout:
                 late = f"counting jobs took longer than {_COUNT_MS / 1000:g} s: is the index `ended` still being built?"
-                raise StoreUnavailable("MongoDB", self._where, late) from None
+                raise StoreUnavailable("MongoDB", self._where.uri, late) from None
 
     # -- what is closed
 

@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document, id_at
 from dtqkit.store.minutes import (
     DUPLICATE_KEY,
@@ -48,7 +48,7 @@ class Recount:
     """Two processes that do this at once do no harm."""
 
     def __init__(
-        self, closed: Minutes, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: str
+        self, closed: Minutes, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link
     ) -> None:
         self._closed = closed
         self._minutes = minutes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any, Final, cast
 
 import pymongo
 from pymongo import IndexModel
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.monitoring import (
     ServerHeartbeatFailedEvent,
     ServerHeartbeatListener,
@@ -19,21 +20,25 @@ from pymongo.monitoring import (
 )
 
 from dtqkit.ending import end
+from dtqkit.errors import StoreUnavailable
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
-from dtqkit.store.client import connect, told
+from dtqkit.store.client import Link, connect, database, refused, told
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
+from dtqkit.store.identity import identity_of
 from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missing
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.minutes import Minutes
 from dtqkit.store.recount import Recount
+from dtqkit.store.refusals import of_hello
 from dtqkit.store.steps import ClockSteps
 
 log = logging.getLogger("dtqkit.store")
 
-#: How long connecting may take, in seconds.
+#: How long connecting may take, in seconds; and when the server is there, but far away.
 OPEN_S: Final = 3.0
+FAR_S: Final = 10.0
 #: How long an answer to a ping may take, in seconds.
 PING_S: Final = 1.5
 #: Pause before the indexes of a large collection are asked for again, in seconds.
@@ -45,10 +50,11 @@ RECENT_S: Final = 2.0
 
 
 class _ClockListener(ServerHeartbeatListener):
-    """Sets the clock by what the driver asks the primary each ten seconds anyway: it costs no operation."""
+    """Sets the clock by what the driver asks the primary each ten seconds anyway, and measures how far it is away."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, link: Link) -> None:
         self._clock = clock
+        self._link = link
 
     def started(self, event: ServerHeartbeatStartedEvent) -> None:
         pass
@@ -58,6 +64,7 @@ class _ClockListener(ServerHeartbeatListener):
         if event.reply.is_writable and not event.awaited and isinstance(theirs, datetime):
             now = self._clock.read()
             self._clock.set(theirs.replace(tzinfo=UTC), (now - event.duration, now))
+            self._link.measured(event.duration)
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
         pass
@@ -67,11 +74,11 @@ class Store:
     """MongoDB as the queue uses it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._where = settings.atlas_uri
+        self._where = Link(settings.atlas_uri)
         self._clock = Clock()
         self._compared = float("-inf")
-        self._client = connect(settings, _ClockListener(self._clock))
-        self._database = self._client[settings.database_name]
+        self._client = connect(self._where, _ClockListener(self._clock, self._where))
+        self._database = database(self._client, settings.database_name)
         self.jobs: Final = Jobs(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
@@ -83,8 +90,8 @@ class Store:
 
     async def open(self) -> None:
         """Connect, compare clocks, and make the indexes that are missing: of many jobs, in the background."""
-        with told(self._where), pymongo.timeout(OPEN_S):
-            await self._compare_clocks()
+        await self._reach()
+        with told(self._where, writes=True), pymongo.timeout(self._where.within(OPEN_S)):
             jobs = self._database["jobs"]
             if indexes := await missing(jobs):
                 if await is_small(jobs):
@@ -95,6 +102,24 @@ class Store:
                     self._building = asyncio.create_task(
                         self._build(indexes), name="build indexes", context=contextvars.Context()
                     )
+
+    async def _reach(self) -> None:
+        """Connect, and look whether it is a server that can be used. Raises StoreUnavailable.
+
+        What answers nothing at all gets more time: TLS and a password are several round trips, which may be long.
+        """
+        try:
+            hello = await self._hello(OPEN_S)
+        except StoreUnavailable as error:
+            if error.reason != "away" or not self._where.connecting:
+                raise
+            hello = await self._hello(FAR_S)
+        if (verdict := of_hello(hello)) is not None:
+            raise refused(self._where, verdict, writes=False)
+
+    async def _hello(self, patience_s: float) -> dict[str, Any]:
+        with told(self._where), pymongo.timeout(self._where.within(patience_s)):
+            return await self._compare_clocks()
 
     async def _build(self, indexes: list[IndexModel]) -> None:
         """Until they are there; nobody waits for it."""
@@ -112,9 +137,14 @@ class Store:
         configuration = self._database["configuration"]
         await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
+    async def identity(self) -> str:
+        """The record's own id, made at the first time."""
+        with told(self._where), pymongo.timeout(OPEN_S):
+            return await identity_of(self._database["configuration"])
+
     async def compare_clocks(self) -> None:
         """Set the clock now: `step` is known afterwards."""
-        with told(self._where), pymongo.timeout(PING_S):
+        with told(self._where), pymongo.timeout(self._where.within(PING_S)):
             await self._compare_clocks()
 
     async def clock_of_now(self) -> None:
@@ -122,12 +152,13 @@ class Store:
         if self._clock.read() - self._compared > RECENT_S:
             await self.compare_clocks()
 
-    async def _compare_clocks(self) -> None:
+    async def _compare_clocks(self) -> dict[str, Any]:
         before = self._clock.read()
         hello: dict[str, Any] = await self._client.admin.command("hello")
         theirs = cast(datetime, hello["localTime"]).replace(tzinfo=UTC)
         self._compared = self._clock.read()
         self._clock.set(theirs, (before, self._compared))
+        return hello
 
     @property
     def step(self) -> Step | None:
@@ -139,9 +170,15 @@ class Store:
         return self._clock.read() - step.noticed
 
     async def ping(self) -> None:
+        """Whether it answers; and, after a write that was refused, whether it takes writes again."""
         # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
-        with told(self._where), pymongo.timeout(PING_S):
-            await self._client.admin.command("ping")
+        with pymongo.timeout(self._where.within(PING_S)):
+            if self._where.refused is None:
+                with told(self._where):
+                    await self._client.admin.command("ping")
+            else:
+                with told(self._where, writes=True), contextlib.suppress(DuplicateKeyError):
+                    await self._database["configuration"].insert_one({"_id": "probe"})
 
     def now(self) -> datetime:
         """MongoDB's time, as well as this machine knows it."""

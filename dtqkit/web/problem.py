@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.errors import DtqError, StoreUnavailable, facts_of
+from dtqkit.errors import DtqError, OutcomeUnknown, Reason, StoreUnavailable, facts_of
 
 MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which it is worth to ask again.
@@ -31,9 +31,21 @@ STATUS: Final = {
     "unknown_task": 422,
     "invalid_payload": 422,
     "invalid_value": 422,
+    "document_refused": 422,
     "too_many_attempts": 429,
     "store_unavailable": 503,
     "outcome_unknown": 503,
+    "namespace_taken": 503,
+}
+
+
+_WHY: Final[dict[Reason, str]] = {
+    "away": "does not answer",
+    "electing": "is electing a primary: safe to try again in some seconds",
+    "refused": "refuses for now",
+    "not_allowed": "does not allow this to the server's user",
+    "misconfigured": "is not set up as it must be",
+    "unsupported": "is too old",
 }
 
 
@@ -64,8 +76,8 @@ def problem_of(error: DtqError, request_id: str) -> Problem:
         return internal(request_id)
     detail, facts = str(error), facts_of(error)
     if isinstance(error, StoreUnavailable):
-        known = "" if error.code == "store_unavailable" else "; whether it was done is not known"
-        detail = f"{error.store} does not answer{known}"
+        known = "; whether it was done is not known" if isinstance(error, OutcomeUnknown) else ""
+        detail = f"{error.store} {_WHY[error.reason]}{known}"
     if isinstance(error, Refused):
         facts = {}
     return Problem(

@@ -37,7 +37,7 @@ class Attempt:
     ) -> None:
         self.job = job
         self.trail = Trail()
-        self.context = JobContext(job.id, job.task, job.token, job.worker or "", self.trail.report, self._lend)
+        self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
         self.reason: StopReason | None = None
         self.timed_out = False
         #: When the first line of the task ran, by the monotonic clock; None while it has not.

@@ -13,9 +13,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from dtqkit.broker.broker import script
-from dtqkit.broker.client import connect_blocking, told
-from dtqkit.broker.keys import Keys
+from dtqkit.broker import Broker
+from dtqkit.broker.client import Script, connect_blocking, told
+from dtqkit.broker.link import script
+from dtqkit.broker.refusals import Refusal
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Depths, Heartbeat, encode_heartbeat
 from dtqkit.settings import Settings
@@ -44,14 +45,16 @@ class Beat:
     def __init__(
         self,
         settings: Settings,
+        broker: Broker,
         compose: Callable[[], Heartbeat],
         heard: Callable[[Pulse, bool], None],
         tasks: Callable[[], Sequence[str]],
     ) -> None:
-        """`tasks` names those that the worker serves, for people: said now and then."""
+        """`tasks` names those that the worker serves, for people: said now and then. `broker` knows keys and record."""
         self._settings = settings
         self._tasks = tasks
-        self._keys = Keys.of(settings.namespace)
+        self._broker = broker
+        self._wrong = False
         self._compose = compose
         self._heard = heard
         self._stop = threading.Event()
@@ -68,9 +71,10 @@ class Beat:
 
     def _run(self) -> None:
         interval_s = self._settings.heartbeat_s
-        client = connect_blocking(self._settings.redis_url, answer_s=max(0.2, min(5.0, interval_s)))
-        beat = client.register_script(script("beat"))
-        self._constant = {"url": self._settings.redis_url, "interval_s": interval_s, "script": script("beat")}
+        url = self._settings.redis_url
+        client = connect_blocking(url, self._broker.keys.leader, answer_s=max(0.2, min(5.0, interval_s)))
+        beat = Script(client, script("beat"))
+        self._constant = {"url": url, "interval_s": interval_s, "script": script("beat")}
         depths: Depths | None = None
         last: float | None = None
         down = False
@@ -79,9 +83,12 @@ class Beat:
             while not self._stop.is_set():
                 started = time.monotonic()
                 try:
-                    with told(self._settings.redis_url, "beat"):
-                        pulse = self._once(cast(Any, beat), depths, with_tasks=beats % _TASKS_BEATS == 0)
+                    with told(url, "beat", self._refused):
+                        pulse = self._once(beat, depths, with_tasks=beats % _TASKS_BEATS == 0)
                 except StoreUnavailable as error:
+                    if self._wrong:  # the next connection may lead to the primary
+                        cast(Any, client.connection_pool).disconnect()
+                        self._wrong = False
                     if not down:
                         log.warning("cannot beat: %s", error)
                     down = True
@@ -100,17 +107,21 @@ class Beat:
             client.close()
             guardian.forget(self._worker)
 
-    def _once(self, beat: Callable[..., Sequence[Any]], depths: Depths | None, *, with_tasks: bool) -> Pulse:
+    def _refused(self, refusal: Refusal) -> None:
+        self._wrong = refusal.drops
+
+    def _once(self, beat: Script, depths: Depths | None, *, with_tasks: bool) -> Pulse:
         mine = msgspec.structs.replace(self._compose(), depths=depths)
         text = encode_heartbeat(mine).decode()
-        keys = self._keys
-        used = [keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, *keys.lanes()]
+        keys = self._broker.keys
+        used = [keys.record, keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, *keys.lanes()]
         expires_ms = int(_HASH_BEATS * self._settings.heartbeat_s * 1000)
-        args = [mine.id, expires_ms, keys.heartbeats, text, int(self._settings.lock_s * 1000), "beat", text]
+        lock_ms = int(self._settings.lock_s * 1000)
+        args = [self._broker.record, mine.id, expires_ms, keys.heartbeats, text, lock_ms, "beat", text]
         # Before the beat: Redis may take its time to answer, and that is no held GIL.
         guardian.has_beaten(mine.id, self._constant, used, args)
         named = ("tasks", msgspec.json.encode(tuple(self._tasks()))) if with_tasks else ()
-        _, led, lanes, stop, scores = beat(keys=used, args=[*args, *named])
+        _, led, lanes, stop, scores = beat.blocking(used, [*args, *named])
         high, medium, low = lanes
         return Pulse(
             bool(led),

@@ -101,7 +101,7 @@ class Child:
             if os.getpid() == self._pid:
                 self._send(wire.Waiting(order.job_id, ids))
 
-        return JobContext(order.job_id, order.task, order.attempt, order.worker, report, waiting)
+        return JobContext(order.job_id, order.task, order.number, order.worker, report, waiting)
 
     def _run_job(self, order: wire.Run) -> None:
         context = self._context(order)

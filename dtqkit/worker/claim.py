@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
-from dtqkit.errors import StoreUnavailable
+from dtqkit.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.jobs import Job
 from dtqkit.lifecycle import Released, SupportsRandom, decide
 from dtqkit.store import Store
@@ -52,6 +52,8 @@ class Unresolved(msgspec.Struct, frozen=True):
     wanted: Wanted
     claim: ObjectId
     sent: float
+    #: Whether the server said no, or was never asked: then it carries nothing out any more.
+    answered: bool
 
 
 class Claimer:
@@ -111,8 +113,9 @@ class Claimer:
                     wanted.ids, claim, self._worker, self._lease_s, tasks=wanted.tasks
                 )
             held, since = await self._still_held(docs, claim, sent)
-        except StoreUnavailable:
-            self._unresolved = Unresolved(wanted, claim, sent)
+        except StoreUnavailable as error:
+            answered = error.reason != "away" or not isinstance(error, OutcomeUnknown)
+            self._unresolved = Unresolved(wanted, claim, sent, answered)
             self._look_at = sent + self._lease_s / 3
             self._doubtful_until = sent + 2 * self._lease_s
             raise
@@ -137,18 +140,19 @@ class Claimer:
         still = await self._store.jobs.renew([doc["_id"] for doc in docs], [claim], self._lease_s)
         return [doc for doc in docs if doc["_id"] in still], now
 
-    async def resolve(self) -> None:
-        """Find out what a claim took, once the server cannot carry it out any more."""
+    async def resolve(self) -> set[ObjectId]:
+        """Find out what a claim took, once the server cannot carry it out any more: those jobs begin."""
         unresolved = self._unresolved
         if unresolved is None:
-            return
+            return set()
         wait_s = unresolved.sent + 1.2 * claim_max_s(self._lease_s) - asyncio.get_running_loop().time()
-        if wait_s > 0:
+        if wait_s > 0 and not unresolved.answered:
             await asyncio.sleep(wait_s)
         found = await self._store.jobs.held(unresolved.wanted.ids, unresolved.claim)
         docs, sent = await self._still_held(found, unresolved.claim, unresolved.sent)
         self._unresolved = None
         self._take(docs, unresolved.claim, sent, unresolved.wanted)
+        return {doc["_id"] for doc in docs}
 
     async def _release_strays(self) -> None:
         """Give back what the record says runs here and does not: a claim that arrived after its outcome was asked for.

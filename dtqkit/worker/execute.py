@@ -74,7 +74,8 @@ class Executor:
             return self._coroutine(task, attempt)
         if where == "process":
             order = wire.Run(
-                task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result
+                *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
+                job.attempt,
             )
             return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
         return self._thread(task, attempt)

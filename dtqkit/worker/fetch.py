@@ -18,10 +18,10 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.broker import BLOCK_S, Popper
 from dtqkit.broker.keys import member
+from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job, Priority
+from dtqkit.jobs import Job, Priority, is_job_id
 from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
@@ -29,6 +29,7 @@ from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import KINDS, Kinds
 from dtqkit.worker.lookahead import LookAhead
 from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
+from dtqkit.worker.unknown import UnknownTasks
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -58,6 +59,12 @@ def ids_of(members: Sequence[str]) -> list[ObjectId]:
     return ids
 
 
+def _without(members: Sequence[str], taken: Collection[ObjectId]) -> list[str]:
+    """Those that stand for other jobs; what stands for none is left out."""
+    jobs = {str(job) for job in taken}
+    return [name for name in members if is_job_id(job := name.partition(":")[2]) and job not in jobs]
+
+
 class Fetcher:
     """Fills the free slots of one worker."""
 
@@ -83,8 +90,11 @@ class Fetcher:
         self._lease_s = lease_s
         self._awaited = awaited
         self._popper: Popper = broker.popper(lanes)
-        self._look_ahead = LookAhead(broker, store, kinds, lanes)
+        self._unknown = UnknownTasks(kinds)
+        self._look_ahead = LookAhead(broker, store, kinds, self._unknown, lanes)
         self._claimed: list[str] = []
+        #: What was popped and is not known to be claimed, nor put back.
+        self._undecided: list[str] = []
         #: When that is to be forgotten at the latest.
         self._forget_at = 0.0
         #: The kind of slot that the last of many jobs has needed.
@@ -102,6 +112,9 @@ class Fetcher:
         try:
             while not self._stopping.is_set():
                 try:
+                    if self._claimer.unresolved or self._undecided:
+                        await self._decide()
+                        continue  # the next claim says whether claims are taken again
                     await self._round()
                     pause_s = 0.0
                 except StoreUnavailable as error:
@@ -109,7 +122,7 @@ class Fetcher:
                         log.warning("cannot fetch: %s", error)
                     pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
                     await self._pause(pause_s)
-            await self._claimer.resolve()
+            await self._decide()
         except StoreUnavailable as error:
             log.warning("leaving a claim of unknown outcome to its lease: %s", error)
         finally:
@@ -152,9 +165,6 @@ class Fetcher:
     # -- rounds
 
     async def _round(self) -> None:
-        if self._claimer.unresolved:
-            await self._claimer.resolve()
-            return
         now = asyncio.get_running_loop().time()
         self._slots.heed()
         await self._claimer.look_for_strays(now)
@@ -240,14 +250,25 @@ class Fetcher:
     async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back."""
         ids = ids_of(members)
+        self._undecided = list(members)
         wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
         docs = await self._claimer.claim(Wanted(wanted, tasks)) if wanted and tasks else []
         if len(docs) > 1:
             self._usual = self._kinds.of(docs[-1]["task"]) or self._usual
-        if len(docs) == len(ids):
-            return ()
-        taken = {doc["_id"] for doc in docs}
-        return await self._leftovers([job for job in ids if job not in taken])
+        put_back: Collection[str] = ()
+        if len(docs) < len(ids):
+            taken = {doc["_id"] for doc in docs}
+            self._undecided = _without(members, taken)
+            put_back = await self._leftovers([job for job in ids if job not in taken])
+        self._undecided = []
+        return put_back
+
+    async def _decide(self) -> None:
+        """After an error: find out what a claim took, and put the rest of what was popped back where it stood."""
+        self._undecided = _without(self._undecided, await self._claimer.resolve())
+        if self._undecided:
+            await self._broker.unpop(self._undecided)
+            self._undecided = []
 
     # -- what a claim did not take
 
@@ -269,6 +290,8 @@ class Fetcher:
             elif kind is None or str(doc["_id"]) in self._avoided:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front.append(name)
+                if kind is None:
+                    self._unknown.left(doc["task"])
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
                     stay[name] = 1000 * PROBATION_S

@@ -49,7 +49,7 @@ class Ward:
         self.due = time.monotonic() + self.interval_s
         try:
             if self.client is None:
-                self.client = connect(self.url, max(0.2, min(ANSWER_S, self.interval_s)))
+                self.client = connect(self.url, self.keys[0], max(0.2, min(ANSWER_S, self.interval_s)))
             self.client.ping()
             if owner_runs():  # connecting takes time
                 self.client.eval(self.script, len(self.keys), *self.keys, *self.args)
@@ -62,10 +62,10 @@ class Ward:
             client.close()
 
 
-def connect(url: str, answer_s: float) -> Any:
+def connect(url: str, key: str, answer_s: float) -> Any:
     from dtqkit.broker.client import connect_blocking  # only now: it takes memory and time
 
-    return connect_blocking(url, answer_s=answer_s)
+    return connect_blocking(url, key, answer_s=answer_s)
 
 
 class Guardian:

@@ -91,7 +91,7 @@ def wait_ms(job: Job, change: Change) -> float | None:
 
 def _line(job: Job, change: Change, word: str) -> str:
     ran = f" in {change.run_ms / 1000:.2f} s" if change.run_ms is not None else ""
-    facts = [f"attempt {job.token}"]
+    facts = [f"attempt {job.attempt}"] if change.ending != "declined" else []
     if (waited_ms := wait_ms(job, change)) is not None:
         facts.insert(0, f"waited {waited_ms / 1000:.2f} s")
     text = f"{job.task} {job.id} {word}{ran} ({', '.join(facts)})"

@@ -38,6 +38,12 @@ class Kinds:
         """The kind of slot that `task` needs, as of the last look at all of them; None when it cannot run here."""
         return self._of.get(task)
 
+    def why_not(self, task: str) -> str:
+        """Why `task` cannot run here, for the log."""
+        if (reason := self._unusable().get(task)) is not None:
+            return f"no child process can import it ({reason})"
+        return f"this worker does not know it (it knows {len(self._of)} tasks); a worker that does will run them"
+
     def names(self, *kinds: Kind) -> list[str]:
         """The tasks that run in slots of these kinds."""
         self._refreshed()

@@ -15,6 +15,7 @@ from dtqkit.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Free, Kind
+from dtqkit.worker.unknown import UnknownTasks
 
 #: Ids of each lane that one look sees at the front, and as many further behind: there, a look that finds nothing is
 #: followed by the next, and one that finds something by the same. So far, then again from the front: to take out what
@@ -34,10 +35,13 @@ _REMEMBERED: Final = 20_000
 class LookAhead:
     """One worker's looks at its lanes."""
 
-    def __init__(self, broker: Broker, store: Store, kinds: Kinds, lanes: Sequence[Priority]) -> None:
+    def __init__(
+        self, broker: Broker, store: Store, kinds: Kinds, unknown: UnknownTasks, lanes: Sequence[Priority]
+    ) -> None:
         self._broker = broker
         self._store = store
         self._kinds = kinds
+        self._unknown = unknown
         self._lanes = tuple(lanes)
         #: The task of each job that waited when it was looked up.
         self._tasks: dict[str, str] = {}
@@ -70,7 +74,9 @@ class LookAhead:
             kind = self._kinds.of(task) if task else None
             if task is None:
                 fitting.append(name)
-            elif kind is not None and left[kind] > 0 and self._fits(name, free, likely, avoided):
+            elif kind is None:
+                self._unknown.left(task)
+            elif left[kind] > 0 and self._fits(name, free, likely, avoided):
                 left[kind] -= 1
                 fitting.append(name)
         taken = await self._broker.take(fitting) if fitting else []

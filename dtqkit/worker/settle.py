@@ -13,7 +13,7 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
-from dtqkit.errors import StoreUnavailable
+from dtqkit.errors import DocumentRefused, StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch
 from dtqkit.jobs import Job, JobError, Status
 from dtqkit.lifecycle import Change, Failure, Outcome, decide
@@ -88,42 +88,44 @@ class Settler:
                 return
 
     async def _settle(self, batch: list[End]) -> None:
-        refused = await self._write(batch)
+        done = await self._write(batch)
         self._settled([end.claimed for end in batch])
-        done = [end for i, end in enumerate(batch) if i not in refused]
         for end in done:
             if end.change.ending == "completed":
                 self.completed += 1
             elif end.change.ending in ("failed", "timeout", "crashed"):
                 self.failed += 1
         self._job_log.ended((end.claimed.job, end.change) for end in done)
-        if refused:
-            log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(refused))
+        if refused := len(batch) - len(done):
+            log.warning("%d ends were not recorded: the jobs had been taken away or were over", refused)
         await self._tell(done)
         if dead := [end.claimed.id for end in done if end.change.status == "failed"]:
             await self._bury(dead)
 
-    async def _write(self, batch: list[End]) -> set[int]:
-        """Until the record has it, or has refused it: the positions of what it has refused."""
+    async def _write(self, batch: list[End]) -> list[End]:
+        """Until the record has it, however long MongoDB refuses. Returns what was written, where a claim still held."""
         pause_s = 0.0
         while True:
             try:
-                return await self._store.jobs.settle([end.settlement() for end in batch])
-            except StoreUnavailable as error:
-                if not pause_s:
-                    log.warning("keeping %d ends until MongoDB is back: %s", len(batch), error)
-                pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
-                await asyncio.sleep(pause_s)
-            except Exception as error:
+                lost = await self._store.jobs.settle([end.settlement() for end in batch])
+            except DocumentRefused as error:
                 if len(batch) > 1:  # one of them cannot be written: find out which
-                    return {i for i, end in enumerate(batch) if await self._write([end])}
-                log.exception("the end of job %s cannot be recorded as it is", batch[0].claimed.job.id)
+                    return [written for end in batch for written in await self._write([end])]
+                job = batch[0].claimed.job.id
+                log.error("the end of job %s cannot be recorded as it is: %s", job, error)  # noqa: TRY400 - no traceback of ours
                 batch = [self._unwritable(batch[0], error)]
-                pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
-                await asyncio.sleep(pause_s)
+            except Exception as error:
+                # Of no other error is it known that it is about these ends.
+                if not pause_s:
+                    known = isinstance(error, StoreUnavailable)
+                    log.warning("%d ends are kept until MongoDB takes them: %s", len(batch), error, exc_info=not known)
+            else:
+                return [end for i, end in enumerate(batch) if i not in lost]
+            pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
+            await asyncio.sleep(pause_s)
 
     def _unwritable(self, end: End, error: Exception) -> End:
-        reason = JobError("invalid_result", type(error).__name__, f"MongoDB does not take this result: {error}"[:500])
+        reason = JobError("invalid_result", type(error).__name__, str(error)[:500])
         change = decide(end.claimed.job, Failure(reason, end.change.run_ms), self._rng, end.change.start_ms)
         return End(end.claimed, change, Trail())
 

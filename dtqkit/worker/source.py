@@ -49,7 +49,7 @@ def modules_of(app: str | None, refs: Iterable[str]) -> set[str]:
 
 
 def _files(roots: Collection[str]) -> Iterator[str]:
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         file = getattr(module, "__file__", None)
         # What lies below a root may be loaded from elsewhere: each module counts for the place of its own package.
         if isinstance(file, str) and file.endswith(".py") and not _installed(file) and _root(name) in roots:

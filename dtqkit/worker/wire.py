@@ -38,6 +38,8 @@ class Run(msgspec.Struct, tag="run", frozen=True):
     attempt: int
     worker: str
     max_result: int
+    #: Of the attempt, as people count; `attempt` is the fencing token.
+    number: int
 
 
 class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):

@@ -131,7 +131,7 @@ class Worker:
         self._executor = Executor(registry, self._pool, settings.max_result)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._live = Live(broker, self._begun_ones)
-        self._beat = Beat(settings, self._compose, self._on_beat, self._kinds.served)
+        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
 
     # -- life
 
@@ -179,6 +179,8 @@ class Worker:
                 await asyncio.wait(late, timeout=SETTLE_S)
         self._settler.finish()
         await asyncio.wait([settling], timeout=SETTLE_S)
+        if not settling.done():
+            log.warning("%d ends are not recorded, since MongoDB takes none: these jobs run again", len(self._held))
 
     def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A background task with a name and an owner: if it breaks, the worker stops, loudly."""

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from bson import ObjectId
 
-from dtqkit.broker.broker import Tick
+from dtqkit.broker.found import Tick
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Depths
 from dtqkit.jobs import Job, JobError

@@ -55,7 +55,7 @@ class Trial:
         self.changes += 1
 
     def run(self, ref: str, **payload: Any) -> asyncio.Task[Outcome]:
-        order = wire.Run(ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000)
+        order = wire.Run(ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000, 1)
 
         def waiting(ids: Sequence[str]) -> None:
             self.waits.append(list(ids))

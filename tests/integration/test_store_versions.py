@@ -58,7 +58,16 @@ def test_jobs_are_run_retried_delayed_cancelled_and_requeued(queue: TaskQueue, o
         slow.cancel()
         with pytest.raises(JobCancelled):
             slow.result(timeout=30)
-    known = ("epoch", "workers", "queue:high", "queue:medium", "queue:low", "queue:scheduled", "queue:inflight")
+    known = (
+        "epoch",
+        "workers",
+        "queue:record",
+        "queue:high",
+        "queue:medium",
+        "queue:low",
+        "queue:scheduled",
+        "queue:inflight",
+    )
     left = leaked_keys(own_stores.redis_url, "versions")
     assert [key for key in left if key.partition(":")[2] not in known] == []
 

@@ -46,7 +46,7 @@ def test_a_task_that_no_live_worker_serves_is_named() -> None:
     said = said_late([job(), job(task="b")], 0.5, [worker("a"), worker("b", "a")])
     assert said == (
         "not all are over after 0.5 s: 2 jobs: 2 pending; "
-        "no live worker serves task 'render' (2 live workers serve: a, b)"
+        "no live worker knows task 'render' (2 live workers serve: a, b)"
     )
 
 

@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError, WriteConcernError
 from dtqkit import Job, OutcomeUnknown, StoreUnavailable
 from dtqkit.direct import submit as submitting
 from dtqkit.direct.submit import Submitter
-from dtqkit.store.client import told
+from dtqkit.store.client import Link, told
 
 
 def document(**more: object) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def away() -> StoreUnavailable:
 
 
 def test_a_key_that_cannot_be_looked_up_is_the_affair_of_its_own_submit() -> None:
-    async def insert(docs: list[dict[str, Any]]) -> dict[int, object]:
-        return {i: {} for i, doc in enumerate(docs) if "idempotency_key" in doc}
+    async def insert(docs: list[dict[str, Any]]) -> set[int]:
+        return {i for i, doc in enumerate(docs) if "idempotency_key" in doc}
 
     async def by_key(*_: object) -> None:
         raise away()
@@ -64,11 +64,11 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     monkeypatch.setattr(submitting, "MAX_GROUP", 2)
     writes: list[int] = []
 
-    async def insert(docs: list[dict[str, Any]]) -> dict[int, object]:
+    async def insert(docs: list[dict[str, Any]]) -> set[int]:
         writes.append(len(docs))
         if len(writes) == 2:
             raise away()
-        return {}
+        return set()
 
     async def scenario() -> list[Any]:
         return [type(accepted) for accepted in await submitter(insert=insert).submit([document() for _ in range(4)])]
@@ -86,5 +86,5 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     ids=["one", "bulk"],
 )
 def test_a_write_that_is_not_known_to_be_on_a_majority_has_an_unknown_outcome(error: Exception) -> None:
-    with pytest.raises(OutcomeUnknown), told("mongodb://127.0.0.1", writes=True):
+    with pytest.raises(OutcomeUnknown), told(Link("mongodb://127.0.0.1"), writes=True):
         raise error

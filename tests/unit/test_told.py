@@ -37,9 +37,9 @@ def test_a_mistake_of_ours_is_not_taken_for_a_redis_that_is_away() -> None:
 def test_a_write_without_an_answer_says_that_it_may_be_done_in_words_of_ours() -> None:
     late = NetworkTimeout("h:27017: timed out (configured timeouts: timeoutMS: 1451.0ms)")
     told = r"^MongoDB at mongodb://\*\*\*@h: no answer in time \(the write may be done or not\)$"
-    with pytest.raises(OutcomeUnknown, match=told), store.told("mongodb://u:p@h", writes=True):
+    with pytest.raises(OutcomeUnknown, match=told), store.told(store.Link("mongodb://u:p@h"), writes=True):
         raise late
     told = r"^MongoDB at mongodb://h: no answer in time$"
-    with pytest.raises(StoreUnavailable, match=told) as read, store.told("mongodb://h"):
+    with pytest.raises(StoreUnavailable, match=told) as read, store.told(store.Link("mongodb://h")):
         raise late
     assert not isinstance(read.value, OutcomeUnknown)

@@ -10,6 +10,7 @@ local function want(key, kind)
   local is = redis.call('TYPE', key).ok
   if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
 end
+keep_record()
 want(KEYS[1], 'zset')
 want(KEYS[2], 'hash')
 want(KEYS[4], 'zset')

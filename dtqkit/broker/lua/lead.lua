@@ -3,7 +3,7 @@
 -- KEYS: 1 leader; 2 inflight; 3 scheduled; 4 workers; 5 cancels; 6 epoch; 7 high; 8 medium; 9 low
 -- ARGV: 1 candidate's id; 2 ms that the lock lasts; 3 how many ids to move at most from each set;
 --       4 what is scheduled is due up to then, by MongoDB's clock, which set its scores (absent: by ours)
--- Returns {1 when the candidate leads; now ms; swept; moved; mended; epoch; run_id; {worker, score, ...}}.
+-- Returns {1 when the candidate leads; now ms; swept; moved; mended; epoch; run_id or empty; {worker, score, ...}}.
 local function kind(key) return redis.call('TYPE', key).ok end
 
 local lock = kind(KEYS[1])
@@ -19,6 +19,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if not mine then return {0, now, 0, 0, 0, '', '', {}} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+keep_record()
 
 local mended = 0
 local wanted = {[2] = 'zset', [3] = 'zset', [4] = 'zset', [5] = 'zset', [6] = 'string',
@@ -54,6 +55,8 @@ end
 -- What was popped before has waited its turn already: it goes to the front.
 local swept = move(KEYS[2], 'LPUSH', now)
 local moved = move(KEYS[3], 'RPUSH', ARGV[4] or now)
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
+-- A user may have no right to INFO: then the caller goes by its connection.
+local info = redis.pcall('INFO', 'server')
+local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 return {1, now, swept, moved, mended, redis.call('GET', KEYS[6]) or '', run_id,
         redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')}

@@ -1,0 +1,50 @@
+"""What is found in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dtqkit.events import Heartbeat
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What the leader's tick found: ids put back, ids that were due, and the workers' last beats by id (ms)."""
+
+    leads: bool
+    now_ms: float
+    swept: int
+    moved: int
+    #: Keys of a wrong type that were removed.
+    mended: int
+    #: Redis's run_id when the lanes were last known to be complete, and now. Where Redis does not say it, it is another
+    #: one after each connection that this process makes.
+    epoch: str
+    run_id: str
+    scores: dict[str, str]
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
+
+    #: Redis's clock, by which `inflight` is scored; `scheduled` is by MongoDB's.
+    now_ms: float
+    lanes: set[str]
+    inflight: dict[str, float]
+    scheduled: dict[str, float]
+
+
+def beats_of(
+    now: float, scored: Sequence[tuple[str, float]], texts: Sequence[tuple[str | None, str | None]]
+) -> tuple[Heartbeat, ...]:
+    """What each worker last said of itself, by its score and the texts of its hash; `now` is Redis's, in seconds."""
+    beats: list[Heartbeat] = []
+    for (_, score), (text, tasks) in zip(scored, texts, strict=True):
+        try:
+            beat = msgspec.json.decode(text or "", type=Heartbeat)
+            names = msgspec.json.decode(tasks, type=tuple[str, ...]) if tasks else None
+        except msgspec.DecodeError:
+            continue
+        beats.append(msgspec.structs.replace(beat, tasks=names, age_s=max(0.0, now - score / 1000)))
+    return tuple(sorted(beats, key=lambda b: b.name))

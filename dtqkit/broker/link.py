@@ -1,0 +1,139 @@
+"""One client of Redis, for one event loop: its pool, what it has found there, and what it was last refused."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+import redis.asyncio
+
+from dtqkit.broker.address import parse
+from dtqkit.broker.client import ANSWER_S, Script, connect, told, unavailable
+from dtqkit.broker.keys import Keys
+from dtqkit.broker.refusals import Kind, Refusal, Unfit
+from dtqkit.broker.route import Route
+from dtqkit.errors import StoreUnavailable
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of our Lua scripts. Its keys and arguments begin with those of `record.lua`."""
+    folder = Path(__file__).parent / "lua"
+    return f"{(folder / 'record.lua').read_text()}{(folder / f'{name}.lua').read_text()}"
+
+
+class Condition(msgspec.Struct):
+    """How Redis has answered this process: for whoever asks whether jobs can be listed."""
+
+    #: When a write was last done, and when one was last refused, by `time.monotonic()`; None: never yet.
+    written_at: float | None = None
+    refused_at: float | None = None
+    #: Why, in a sentence with the server's words, and of what kind.
+    refusal: str = ""
+    kind: Kind | None = None
+
+    @property
+    def takes_writes(self) -> bool | None:
+        """Whether the last write was done; None before the first."""
+        if self.refused_at is None:
+            return None if self.written_at is None else True
+        return self.written_at is not None and self.written_at > self.refused_at
+
+
+class Link:
+    """Connections are made when they are needed, and made anew when the server is found to be the wrong one."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.url: Final = url
+        self._plain = Keys.of(namespace)
+        self._tagged = Keys.in_cluster(namespace)
+        self._route = Route(parse(url), self._tagged.leader)
+        self.redis = connect(self._route)
+        self.condition = Condition()
+        #: Which record's jobs are listed here; empty: not known yet.
+        self.record = ""
+        self._others: set[redis.asyncio.Redis] = set()
+        self._scripts: dict[str, Script] = {}
+        self._wrong = False
+        self._nonce = secrets.token_hex(4)
+
+    @property
+    def keys(self) -> Keys:
+        """As the server has them: in a cluster, all of a namespace are on one node."""
+        return self._tagged if self._route.cluster else self._plain
+
+    @property
+    def life(self) -> str:
+        """Another one after each connection that was made: where Redis does not say its run_id."""
+        return f"{self._nonce}-{self._route.made}"
+
+    def another(self, *, answer_s: float = ANSWER_S) -> redis.asyncio.Redis:
+        """A client of one connection, for what would hold one of the pool; to be given back to `close`."""
+        client = connect(self._route, answer_s=answer_s, size=1)
+        self._others.add(client)
+        return client
+
+    @property
+    def raw(self) -> Any:
+        """The pool's client: its types are not what its methods return."""
+        return self.redis
+
+    def pipeline(self) -> Any:
+        """Commands for one round trip."""
+        return self.raw.pipeline(transaction=False)
+
+    async def close(self, client: redis.asyncio.Redis | None = None) -> None:
+        """Close a client of `another`, or everything."""
+        for one in [client] if client is not None else [self.redis, *self._others]:
+            self._others.discard(one)
+            await one.aclose()
+
+    async def run(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        """One of our scripts."""
+        if name not in self._scripts:
+            self._scripts[name] = Script(self.redis, script(name))
+        return await self._scripts[name]([self.keys.record, *keys], [self.record, *args])
+
+    @asynccontextmanager
+    async def asking(self, point: str | None = None, *, writes: bool = False) -> AsyncGenerator[Keys]:
+        """Whatever goes wrong inside is raised as StoreUnavailable. `point` names the failpoint."""
+        try:
+            with told(self.url, point, self._heard):
+                if not self._route.made:
+                    await self._greet()
+                yield self.keys
+        except StoreUnavailable:
+            if self._wrong:
+                await self._drop()
+            raise
+        if writes:
+            self.condition.written_at = time.monotonic()
+
+    async def _greet(self) -> None:
+        """The first connection: what kind of server it is decides how the keys are called."""
+        was = self._route.cluster
+        try:
+            await self.raw.ping()
+        except Unfit:
+            if self._route.cluster is was:
+                raise
+            await self.raw.ping()
+
+    def _heard(self, refusal: Refusal) -> None:
+        self._wrong = self._wrong or refusal.drops
+        self.condition.refused_at = time.monotonic()
+        self.condition.refusal = str(unavailable(self.url, refusal))
+        self.condition.kind = refusal.kind
+
+    async def _drop(self) -> None:
+        """Make all connections anew: to where the primary is by then."""
+        self._wrong = False
+        pools = [cast(Any, one).connection_pool for one in (self.redis, *self._others)]
+        await asyncio.gather(*(pool.disconnect() for pool in pools), return_exceptions=True)

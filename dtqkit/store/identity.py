@@ -1,0 +1,23 @@
+"""The record's own id: Redis holds it too, so that two records are never listed as one."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import DuplicateKeyError
+
+_ID: Final = "record"
+
+
+async def identity_of(configuration: AsyncCollection[dict[str, Any]]) -> str:
+    """The id, made at the first time."""
+    while True:
+        found = await configuration.find_one({"_id": _ID})
+        if found is not None:
+            return str(found["value"])
+        try:
+            await configuration.insert_one({"_id": _ID, "value": secrets.token_hex(8)})
+        except DuplicateKeyError:
+            pass  # another process has just made it

@@ -1,0 +1,153 @@
+"""What an error of MongoDB means: one table of the server's codes, and one of what a driver says that cannot connect.
+
+away, electing, refused: it passes. A submit is a StoreUnavailable, 503 over HTTP, and is sent again for as long as its
+`wait_s` says; claims, ends, renewals and rounds of recovery are kept and tried again, by workers that have started and
+by workers that start.
+
+not_allowed, misconfigured, unsupported: somebody must change something. A submit is not sent again, and a worker that
+cannot start for such a reason gives up after a while; one that has started goes on trying.
+
+None: it does not take this document, whenever it is sent. A submit is a DocumentRefused (422), and an end becomes a
+failure that says so. Whatever is not known to be about one document is no reason to change that document's job.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from dtqkit.errors import Reason
+
+#: It does not take this document: too large, no BSON, a key that is taken, a validator, a field of a wrong type.
+THIS_DOCUMENT: Final = frozenset(
+    {14, 15, 22, 28, 52, 55, 56, 57, 66, 121, 10334, 11000, 11001, 12582, 16554, 16555, 16556, 17280, 17419, 17420}
+)
+#: It is not the primary, or not any more.
+_ELECTING: Final = frozenset({133, 134, 189, 10058, 10107, 11602, 13435, 13436})
+#: It cannot be reached from a router, or it shuts down; or it was not done in the time that it had.
+_AWAY: Final = frozenset({6, 7, 50, 89, 91, 262, 9001, 11600})
+_NOT_ALLOWED: Final = frozenset({11, 13, 18, 31, 334, 391})
+_MISCONFIGURED: Final = frozenset({76, 79, 93, 94, 100, 123, 148})
+_UNSUPPORTED: Final = frozenset({59, 115, 168, 238, 303, 323, 40324, 40415})
+#: Codes that a server, or a driver on its behalf, may have answered after the write: or the driver had sent it before.
+PERHAPS_DONE: Final = _ELECTING | _AWAY
+#: Codes of several meanings: those of a server without a replica set, and what Atlas says of everything.
+_ILLEGAL_OPERATION: Final = 20
+_ATLAS: Final = 8000
+_UNAUTHORIZED: Final = 13
+_ATLAS_DENIES: Final = r"\bauth|not allowed|not authorized"
+
+#: Characters of a server's own words.
+MAX_WORDS: Final = 300
+REPLICA_SET: Final = (
+    "is a standalone server, and dtqkit needs a replica set, if only of one: start mongod with --replSet rs0 and run "
+    "rs.initiate() in mongosh once"
+)
+NOT_INITIATED: Final = "its replica set is not initiated: run rs.initiate() in mongosh once"
+ELECTION: Final = "is electing a primary: safe to try again in some seconds"
+#: 5.0 is the first with all that is used; 6.0 is the oldest that is tested.
+_MIN_WIRE: Final = 13
+TOO_OLD: Final = "is too old: dtqkit needs MongoDB 6.0 or later"
+
+_CLOSED: Final = r"errno 111|errno 61\b|connection refused|connect call failed"
+_UNKNOWN_HOST: Final = (
+    r"name or service not known|name resolution|nodename nor servname|getaddrinfo|no address associated|dns query"
+)
+_NOT_TLS: Final = r"wrong.version.number|record.layer.failure|http_request"
+_TLS_ENDED: Final = (
+    "it ends the TLS handshake: on Atlas, allow this machine's address in the IP access list; elsewhere, it may want a "
+    "client certificate (tlsCertificateKeyFile=FILE)"
+)
+_NOT_TRUSTED: Final = "its certificate is not trusted: give its CA with tlsCAFile=FILE in the URI"
+_TLS_ONLY: Final = "it closes the connection: perhaps it speaks only TLS (tls=true in the URI)"
+_CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
+    (_CLOSED, "away", "nothing listens there: check host, port and server"),
+    (_UNKNOWN_HOST, "away", "the host name cannot be resolved: check it in ATLAS_URI"),
+    (r"hostname mismatch|doesn't match|not valid for", "misconfigured", "its certificate is for another host name"),
+    (r"certificate.verify.failed", "misconfigured", _NOT_TRUSTED),
+    (_NOT_TLS, "misconfigured", "it does not speak TLS: leave out tls=true, or give it a certificate"),
+    (r"\balert\b|_alert_", "away", _TLS_ENDED),
+    (r"set named|set name", "misconfigured", "check replicaSet=NAME in the URI"),
+    (r"wire version", "unsupported", "dtqkit needs MongoDB 6.0 or later"),
+    (r"connection closed|connection reset|errno 104|eof occurred", "away", _TLS_ONLY),
+    (r"timed out|timeout", "away", "a firewall, or on Atlas the IP access list, may not let this machine in"),
+)
+
+
+class Verdict(NamedTuple):
+    """Why MongoDB takes nothing, and the words for it."""
+
+    reason: Reason
+    words: str
+
+
+def of_code(code: int | None, words: str) -> Verdict | None:
+    """What the server's code means; None: it does not take this document."""
+    words = one_line(words)
+    if code in THIS_DOCUMENT:
+        return None
+    if code in _ELECTING:
+        return Verdict("electing", f"{ELECTION} ({words})")
+    if code in _AWAY:
+        return Verdict("away", words)
+    if code in _NOT_ALLOWED or (code == _ATLAS and re.search(_ATLAS_DENIES, words, re.IGNORECASE)):
+        if code == _UNAUTHORIZED or "not allowed" in words or "not authorized" in words:
+            return Verdict("not_allowed", f"does not allow this ({words}): the user needs readWrite on the database")
+        return Verdict("not_allowed", f"refuses the user or password ({words})")
+    if code == _ILLEGAL_OPERATION and "replica set" in words:
+        return Verdict("misconfigured", f"{REPLICA_SET} ({words})")
+    if code in _MISCONFIGURED:
+        return Verdict("misconfigured", f"{words}: check the replica set's configuration")
+    if code in _UNSUPPORTED:
+        return Verdict("unsupported", f"does not know what it is asked ({words}): dtqkit needs MongoDB 6.0 or later")
+    return of_now(words)
+
+
+def of_now(words: str) -> Verdict:
+    """A refusal that may pass."""
+    return Verdict("refused", f"refuses for now ({one_line(words)})")
+
+
+def of_members(types: Collection[str], replica_set: str | None, first: str) -> Verdict:
+    """Why no server is found that takes writes: by the members' types as the driver knows them, and its first error."""
+    if not types:
+        named = f"the replica set {replica_set!r}" if replica_set else "the replica set"
+        return Verdict(
+            "misconfigured",
+            f"none of its servers belongs to {named} that the URI names: check replicaSet=NAME and --replSet",
+        )
+    members = [kind for kind in types if kind.startswith("RS") and kind != "RSGhost"]
+    if members:
+        return Verdict("electing", f"{ELECTION} ({len(members)} of {len(types)} members answer)")
+    if "RSGhost" in types:
+        return Verdict("refused", NOT_INITIATED)
+    return of_connecting(first)
+
+
+def of_connecting(words: str) -> Verdict:
+    """Why no connection can be made, by the driver's own words."""
+    first = one_line(words) or "no answer yet"
+    for pattern, reason, cure in _CURES:
+        if re.search(pattern, first, re.IGNORECASE):
+            return Verdict(reason, f"no server answers ({first}): {cure}")
+    return Verdict("away", f"no server answers ({first})")
+
+
+def of_hello(hello: dict[str, object]) -> Verdict | None:
+    """What makes a server that answers useless; None: nothing."""
+    wire = hello.get("maxWireVersion", 0)
+    if isinstance(wire, int) and wire < _MIN_WIRE:
+        return Verdict("unsupported", TOO_OLD)
+    if hello.get("isreplicaset"):
+        return Verdict("refused", NOT_INITIATED)
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        return Verdict("misconfigured", REPLICA_SET)
+    return None
+
+
+def one_line(text: str) -> str:
+    """The first line of an error, without what the driver adds: bounded."""
+    text = text.partition(", full error")[0].partition(" (configured timeouts")[0].partition(", Timeout: ")[0]
+    text = (text.splitlines() or [""])[0].strip()
+    return text if len(text) <= MAX_WORDS else f"{text[: MAX_WORDS - 1]}…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -50,8 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     read_token: str = ""
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
-    #: Whether a proxy of ours stands before the server: the client's address is what X-Forwarded-For says.
-    behind_proxy: bool = False
+    #: How many trusted proxies stand before the server (true: one). The client's address is then the entry that the
+    #: outermost of them wrote into X-Forwarded-For: 1 for a load balancer or Render, 2 for a CDN before those.
+    behind_proxy: bool | Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    #: How long a server that got SIGTERM still serves new connections: load balancers need that time to notice.
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 5.0
     sentry_dsn: str = ""
 
     worker_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
@@ -115,6 +119,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             checked[field] = _check(field, field, value)
         return msgspec.structs.replace(self, **checked)
 
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: tokens, and the passwords of addresses."""
+        found = [str(getattr(self, field)) for field in SECRET]
+        found += [part for url in (self.redis_url, self.atlas_uri) for part in _passwords(url)]
+        return tuple(filter(None, found))
+
     @property
     def database_name(self) -> str:
         return f"{self.database}_{self.namespace}" if self.namespace else self.database
@@ -153,6 +163,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings({', '.join(f'{f}={shown(f)}' for f in self.__struct_fields__)})"
 
 
+def _passwords(url: str) -> tuple[str, ...]:
+    """The password in an address, as it stands there and as it is meant."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    password = user.partition(":")[2]
+    return (password, unquote(password)) if at and password else ()
+
+
 _inherited: Settings | None = None
 
 
@@ -186,6 +203,10 @@ def _parse(field: str, variable: str, text: str) -> Any:
 
 def _check(field: str, name: str, value: Any) -> Any:
     shown = "***" if field in SECRET else repr(value)
+    if field in SECRET and isinstance(value, str):
+        value = value.strip()  # as a file with the line ends of Windows leaves it
+        if wrong := next((char for char in value if ord(char) < 33 or ord(char) == 127), None):
+            raise SettingsError(f"{name} has the character {wrong!r} in it, which is not allowed (it is not shown)")
     try:
         checked = msgspec.convert(value, _TYPES[field], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:

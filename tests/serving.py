@@ -153,6 +153,7 @@ def settings_for(stores: LocalStores, namespace: str, **changes: Any) -> Setting
         "namespace": namespace,
         "port": 0,
         "ws_port": 0,
+        "drain_s": 0.0,
         "token": TOKEN,
         "read_token": READ_TOKEN,
     }

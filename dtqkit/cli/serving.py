@@ -29,7 +29,7 @@ class ServerProcess:
         arguments = ["--host", HOST, "--ready-file", str(self._ready_file), "--owner", str(os.getpid())]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "dtqkit", "server", *arguments],
-            env={**os.environ, **environment_of(settings)},
+            env={**os.environ, **environment_of(settings.replace(drain_s=0.0))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us: we stop it in order

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from dtqkit.errors import InvalidPayload, StoreUnavailable, UnknownTask
+from dtqkit.errors import InvalidPayload, UnknownTask
+from dtqkit.nearest import nearest
 from dtqkit.schema import PayloadValidator
 from dtqkit.store import Store
 from dtqkit.tasks import TaskInfo, TaskOptions
 from dtqkit.values import Json
 
-#: Seconds after which the catalogue is read again, and after which an entry that refuses something is.
+#: Seconds after which the catalogue is read again; and the least time between two readings because of refusals.
 FRESH_S: Final = 30.0
-DOUBT_S: Final = 1.0
+DOUBT_S: Final = 0.2
+#: How many names in how many seconds are looked for among those that are known.
+HINTS: Final = 5
+HINTS_S: Final = 0.1
+#: Characters of a name that an error shows: none that is longer can be a task's.
+MAX_NAME: Final = 200
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -28,58 +32,93 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class KnownTasks:
-    """Reads the catalogue at the first use, when it is old, and when it would refuse something."""
+    """Reads the catalogue at the first use, when it is old, and before it refuses something."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[str, _Entry] = {}
-        self._read_at = float("-inf")
+        #: When the reading began that the entries are of, and when the last one did.
+        self._read_at = self._tried_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+        #: Why the last reading brought nothing.
+        self._failed: Exception | None = None
+        self._hinted_at = float("-inf")
+        self._hints = 0
 
-    async def check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
-        """The checked payload, and the task's options. Raises UnknownTask, with near names, or InvalidPayload."""
-        if self._older_than(FRESH_S):
+    async def check(
+        self, name: str, payload: Mapping[str, Any], asked_at: float | None = None
+    ) -> tuple[dict[str, Json], TaskOptions]:
+        """The checked payload, and the task's options. Raises UnknownTask, with near names, or InvalidPayload.
+
+        A refusal is of a catalogue that was read after `asked_at` (of the loop's clock; by default: now): what a worker
+        had published before is known. Raises StoreUnavailable when it cannot be read for that.
+        """
+        now = asyncio.get_running_loop().time()
+        asked_at = now if asked_at is None else asked_at
+        if now - self._read_at > FRESH_S:
             reading = self._read_again()
             if not self._entries:
                 await asyncio.shield(reading)
         try:
             return self._check(name, payload)
         except (UnknownTask, InvalidPayload):
-            # A worker may have published another version since.
-            if self._older_than(DOUBT_S):
-                with contextlib.suppress(StoreUnavailable):
-                    await asyncio.shield(self._read_again())
+            await self._read_since(asked_at)
             return self._check(name, payload)
+
+    async def _read_since(self, asked_at: float) -> None:
+        """Until there is a reading that began after `asked_at`."""
+        loop = asyncio.get_running_loop()
+        while self._read_at < asked_at:
+            if self._reading is not None:  # it may have begun too early: then there is another one
+                await asyncio.wait([self._reading])
+            elif self._failed is not None and self._tried_at >= asked_at:
+                raise self._failed
+            elif (pause_s := self._tried_at + DOUBT_S - loop.time()) > 0:
+                await asyncio.sleep(pause_s)  # whoever comes meanwhile shares the next reading
+            else:
+                self._read_again()
 
     def _check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
         entry = self._entries.get(name)
         if entry is None:
-            raise UnknownTask(name, difflib.get_close_matches(name, self._entries, n=3))
+            raise UnknownTask(name[:MAX_NAME], self._near(name))
         entry.validator.check(payload)
         return dict(payload), entry.defaults
 
-    def _older_than(self, age_s: float) -> bool:
-        return asyncio.get_running_loop().time() - self._read_at > age_s
+    def _near(self, name: str) -> list[str]:
+        """Names like it. For a few names at a time: a batch may have a thousand that are not known."""
+        now = asyncio.get_running_loop().time()
+        if now - self._hinted_at > HINTS_S:
+            self._hinted_at, self._hints = now, 0
+        self._hints += 1
+        return nearest(name, self._entries) if self._hints <= HINTS else []
 
     def _read_again(self) -> asyncio.Task[None]:
         """The reading that is under way, or a new one. While MongoDB is away it fails, and what is known stays."""
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="read the catalogue")
+            self._tried_at = asyncio.get_running_loop().time()
+            self._reading = asyncio.create_task(self._read(self._tried_at), name="read the catalogue")
             self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
         return self._reading
 
-    async def _read(self) -> None:
+    async def _read(self, began: float) -> None:
         try:
-            self.take(await self._store.catalogue.all())
+            self.take(await self._store.catalogue.all(), began)
+            self._failed = None
+        except Exception as error:
+            self._failed = error
+            raise
         finally:
             self._reading = None
 
-    def take(self, tasks: list[TaskInfo]) -> None:
-        """The catalogue as it is now."""
+    def take(self, tasks: list[TaskInfo], began: float) -> None:
+        """The catalogue, by a reading that began at that time of the loop's clock."""
+        if began < self._read_at:
+            return
         old, self._entries = self._entries, {}
         for task in tasks:
             known = old.get(task.name)
             if known is None or known.schema_hash != task.schema_hash:
                 known = _Entry(PayloadValidator(task.name, task.schema), task.defaults, task.schema_hash)
             self._entries[task.name] = known
-        self._read_at = asyncio.get_running_loop().time()
+        self._read_at = began

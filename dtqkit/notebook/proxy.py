@@ -19,7 +19,7 @@ def setup_dashboard() -> dict[str, Any]:
     here = "http://127.0.0.1:{port}"
     return {
         "command": [sys.executable, "-m", "dtqkit", "server", "--port", "{port}", "--ws-port", "0"],
-        "environment": {"DTQ_TOKEN": token},
+        "environment": {"DTQ_TOKEN": token, "DTQ_DRAIN_S": "0"},
         "timeout": 30,
         "absolute_url": False,
         # The name by which a person reaches Jupyter is Jupyter's to check; the server knows itself on loopback only.

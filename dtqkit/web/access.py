@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from tornado.netutil import is_valid_ip
+
 from dtqkit.errors import AccessDenied, Forbidden, SettingsError, TooManyAttempts
 from dtqkit.settings import Settings
 
@@ -34,8 +36,30 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def forwarded_address(forwarded: str, proxies: int) -> str | None:
+    """The client's address by X-Forwarded-For, with so many trusted proxies before the server; None: not there.
+
+    Each proxy appends the address that it was asked by, some with a port. What stands before the entry of the outermost
+    trusted one was written by the client.
+    """
+    entries = [entry.strip() for entry in forwarded.split(",")]
+    entry = entries[-min(proxies, len(entries))]
+    if entry.startswith("["):
+        entry = entry[1:].partition("]")[0]
+    elif entry.count(":") == 1:
+        entry = entry.partition(":")[0]
+    if not is_valid_ip(entry):
+        return None
+    try:
+        address = ipaddress.ip_address(entry)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 class Doorkeeper:
-    """Knows the tokens, and who has come with too many wrong ones."""
+    """Knows the tokens, and which addresses sent too many wrong ones."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         if not settings.token and not settings.read_token:
@@ -47,9 +71,9 @@ class Doorkeeper:
         self._tries: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def check(self, authorization: str | None, address: str, scope: Scope) -> None:
-        """Pass whoever has a token that reaches so far. Raises AccessDenied, Forbidden or TooManyAttempts.
+        """Pass a token of this scope. Raises AccessDenied, Forbidden or TooManyAttempts.
 
-        An address with too many wrong tokens is not listened to at all, so that it learns nothing of the next.
+        A right token passes whatever wrong ones came from its address: many clients may share one.
         """
         if scope == "open":
             return
@@ -60,12 +84,12 @@ class Doorkeeper:
 
     def check_token(self, token: bytes, address: str, scope: Scope) -> None:
         """The same for a bare token."""
-        left = self._left(address)
-        if left < 1:
-            raise TooManyAttempts("too many wrong tokens came from this address; try again later")
-        writes = bool(self._write) and hmac.compare_digest(token, self._write)
-        reads = bool(self._read) and hmac.compare_digest(token, self._read)
+        writes = bool(self._write) & hmac.compare_digest(token, self._write)
+        reads = bool(self._read) & hmac.compare_digest(token, self._read)
         if not (writes or reads):
+            left = self._left(address)
+            if left < 1:
+                raise TooManyAttempts("too many wrong tokens came from this address; try again later")
             self._note(address, left - 1)
             raise AccessDenied("the token is not known here")
         if scope == "write" and not writes:

@@ -9,19 +9,26 @@ from tornado.web import Application
 
 from dtqkit.web import health, openapi, operations, pages, stream
 from dtqkit.web.base import Base, NotFound, Services
+from dtqkit.web.connections import BoundedServer, Connections
 
+#: How long a connection without a request is kept, in seconds.
+KEEP_S: Final = 620.0
 #: What Tornado itself refuses; what we refuse, with a better answer, is smaller.
 LIMITS: Final[dict[str, Any]] = {
     "max_body_size": 4 * 1024 * 1024,
     "max_buffer_size": 8 * 1024 * 1024,
     "max_header_size": 16 * 1024,
-    "idle_connection_timeout": 30.0,
+    # Longer than any common balancer keeps an idle connection (nginx 60 s, AWS 60 s, Google Cloud 600 s): the one that
+    # sends on it must be the one that closes it, or a POST meets a connection that was just closed.
+    "idle_connection_timeout": KEEP_S,
     "body_timeout": 15.0,
     "decompress_request": False,
 }
 #: Of a message of a WebSocket's client; and how often it is asked whether it is there, in seconds.
 MAX_MESSAGE: Final = 64 * 1024
 PING_S: Final = 20.0
+#: How long its answer may take; then the connection is closed.
+PONG_S: Final = 10.0
 
 ROUTES: Final[list[tuple[str, type[Base]]]] = [
     *health.routes,
@@ -50,9 +57,10 @@ def _application(services: Services, routes: list[tuple[str, type[Base]]]) -> Ap
         default_handler_args=shared,
         websocket_max_message_size=MAX_MESSAGE,
         websocket_ping_interval=PING_S,
+        websocket_ping_timeout=PONG_S,
     )
 
 
-def make_http_server(application: Application) -> HTTPServer:
+def make_http_server(application: Application, connections: Connections) -> HTTPServer:
     """A server with our limits, which listens nowhere yet."""
-    return HTTPServer(application, **LIMITS)
+    return BoundedServer(application, connections=connections, **LIMITS)

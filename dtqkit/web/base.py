@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 from tornado.httputil import HTTPServerRequest
-from tornado.netutil import is_valid_ip
 from tornado.web import Application, HTTPError, RequestHandler
 
 from dtqkit.control import Control
 from dtqkit.errors import AccessDenied, DtqError, Forbidden
 from dtqkit.web import logs
-from dtqkit.web.access import Doorkeeper, Origins, Scope
+from dtqkit.web.access import Doorkeeper, Origins, Scope, forwarded_address
+from dtqkit.web.drain import Drain
 from dtqkit.web.hub import Hub
 from dtqkit.web.intake import MAX_BODY
 from dtqkit.web.metrics import Metrics
@@ -46,17 +46,9 @@ class Services(msgspec.Struct, frozen=True):
     metrics: Metrics
     #: Requests that are under way.
     busy: set[RequestHandler]
-    #: Whether a proxy of ours tells who asks.
-    behind_proxy: bool = False
-
-
-def _client_behind_proxy(request: HTTPServerRequest) -> str:
-    """Whom our proxy says that it speaks for: the last of X-Forwarded-For. What the client wrote stands before that.
-
-    Tornado's own reading (`xheaders`) also believes X-Real-Ip, which many proxies pass on as the client sent it.
-    """
-    told = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return told if is_valid_ip(told) else (request.remote_ip or "")
+    drain: Drain
+    #: Trusted proxies before the server.
+    proxies: int = 0
 
 
 class Base(RequestHandler):
@@ -70,8 +62,9 @@ class Base(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self.control = services.control
-        if services.behind_proxy:
-            self.request.remote_ip = _client_behind_proxy(self.request)
+        # Tornado's own reading (`xheaders`) also believes X-Real-Ip, which many proxies pass on as the client sent it.
+        if services.proxies and (forwarded := self.request.headers.get("X-Forwarded-For")):
+            self.request.remote_ip = forwarded_address(forwarded, services.proxies) or self.request.remote_ip
 
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         given = request.headers.get("X-Request-Id", "")
@@ -92,9 +85,9 @@ class Base(RequestHandler):
         self._share()
         if method == "OPTIONS":
             return
-        if method not in self.scopes:
-            raise Refused("method_not_allowed", f"{method} is not among {', '.join(self.scopes)}")
-        scope = self.scopes[method]
+        scope = self.scopes.get("GET" if method == "HEAD" and method not in self.scopes else method)
+        if scope is None:
+            raise Refused("method_not_allowed", f"{method} is not among {', '.join(self.methods())}")
         if scope == "write" and origin is not None and not origins.trusts(origin, request.host):
             raise Forbidden("pages of that Origin may not write here (CORS_ORIGINS)")
         self.services.doorkeeper.check(request.headers.get("Authorization"), request.remote_ip or "", scope)
@@ -104,7 +97,9 @@ class Base(RequestHandler):
             raise _NOT_JSON
 
     def _share(self) -> None:
-        """Let a page of an origin that we share with read this answer."""
+        """Let a page of an origin that we share with read this answer; the last answer on a server that stops."""
+        if self.services.drain.begun:
+            self.set_header("Connection", "close")
         origin = self.request.headers.get("Origin")
         if origin is not None and self.services.origins.shares_with(origin):
             self.set_header("Access-Control-Allow-Origin", origin)
@@ -117,9 +112,19 @@ class Base(RequestHandler):
         """A part of the path, which may be missing; bytes that are no text are in no id, and are not found."""
         return (value or b"").decode("utf-8", "replace")
 
+    def methods(self) -> list[str]:
+        """Those of `scopes`, and HEAD wherever there is GET."""
+        return [both for one in self.scopes for both in ((one, "HEAD") if one == "GET" else (one,))]
+
+    async def head(self, *parts: str, **named: str) -> None:
+        """As GET; Tornado leaves the body out."""
+        answer = self.get(*parts, **named)
+        if answer is not None:
+            await answer
+
     def options(self, *_: str, **__: str) -> None:
         """The preflight of a page of another origin; a page that we do not share with learns nothing."""
-        self.set_header("Allow", ", ".join([*self.scopes, "OPTIONS"]))
+        self.set_header("Allow", ", ".join([*self.methods(), "OPTIONS"]))
         if "Access-Control-Allow-Origin" in self._headers:
             self.set_header("Access-Control-Allow-Methods", ", ".join(self.scopes))
             self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id")
@@ -177,7 +182,7 @@ class Base(RequestHandler):
         if problem.status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
         if problem.status == 405:
-            self.set_header("Allow", ", ".join([*self.scopes, "OPTIONS"]))
+            self.set_header("Allow", ", ".join([*self.methods(), "OPTIONS"]))
         if problem.status in (429, 503):
             self.set_header("Retry-After", str(RETRY_AFTER_S))
         self.answer(msgspec.json.encode(problem))

@@ -14,15 +14,14 @@ from dtqkit.web.problem import RETRY_AFTER_S
 
 
 class HealthHandler(Base):
-    """200 while jobs are accepted; 503 when they would be refused."""
+    """200 while jobs are accepted; 503 when they would be refused. Monitors add a query of their own: it is ignored."""
 
     scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
     any_host: ClassVar[bool] = True
 
     def get(self) -> None:
-        read_query(NO_QUERY, self.request.query)
         health = self.services.vitals.health
-        if health.status == "down":
+        if health.status in ("down", "stopping"):
             self.set_status(503)
             self.set_header("Retry-After", str(RETRY_AFTER_S))
         self.answer(msgspec.json.encode(health))

@@ -33,7 +33,8 @@ class OperationHandler(Base):
         await self._answer(path)
 
     async def _answer(self, path: dict[str, str]) -> None:
-        operation = self.operations[str(self.request.method)]
+        method = str(self.request.method)
+        operation = self.operations["GET" if method == "HEAD" else method]
         arguments = list(self._arguments(operation, path))
         answer = await getattr(self.control, operation.name)(*arguments)
         self.set_status(operation.status)
@@ -80,6 +81,8 @@ class HistoryHandler(OperationHandler):
                     self.write(b"\n".join([*lines, b""]))  # pyright: ignore[reportUnknownMemberType]
                     lines, size = [], 0
                     await self.flush()
+                    if self.request.method == "HEAD":
+                        break  # the headers are sent: nobody reads the rest
         except StreamClosedError:
             return  # the reader has left
         except Exception as error:

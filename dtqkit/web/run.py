@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,17 +15,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import SettingsError
+from dtqkit.errors import DtqError, NamespaceTaken, SettingsError
 from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
+from dtqkit.web.connections import raise_descriptor_limit
+from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
 log = logging.getLogger("dtqkit.web")
 
 #: Pause before a process that died is started again, in seconds.
 RESTART_S: Final = 0.5
+#: The exit status of a process whose stores do not belong together: another try would not help.
+REFUSED: Final = 78
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -40,8 +45,8 @@ def run(
 
     A token that is made here is told to a terminal, or in `ready_file` (mode 0600), and nowhere else.
     """
-    logs.configure()
     settings, made = with_token(settings, host)
+    logs.configure(secrets=settings.secrets())
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
             "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"
@@ -51,6 +56,7 @@ def run(
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # of a server that was killed
     Origins(settings, host)  # what is wrong with the settings is said here, and not by each process
+    raise_descriptor_limit()
     sockets = bind(settings, host)
     pid = os.getpid()  # of the supervisor, where there is one
 
@@ -88,11 +94,11 @@ def write_ready(path: Path, address: Address, token: str, pid: int) -> None:
 async def _serve(
     settings: Settings, host: str, sockets: Sockets, ready: Callable[[Address], None] | None, *, dev: bool
 ) -> None:
-    stop = asyncio.Event()
+    drain = Drain(0.0 if dev else settings.drain_s)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await serve(settings, host=host, sockets=sockets, stop=stop, ready=ready, dev=dev)
+    loop.add_signal_handler(signal.SIGTERM, drain.ask)
+    loop.add_signal_handler(signal.SIGINT, lambda: drain.ask(at_once=True))  # Ctrl-C: somebody waits for it
+    await serve(settings, host=host, sockets=sockets, drain=drain, ready=ready, dev=dev)
 
 
 # -- several processes
@@ -104,14 +110,15 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
     Forked before any loop, thread or connection is made; the children inherit the sockets.
     """
     children: dict[int, int] = {}
-    stopping = False
+    stopping = refused = False
     read_end, write_end = os.pipe()  # closed with us, however we end: the children see it
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
-        for pid in children:
-            os.kill(pid, signal.SIGTERM)
+        for pid in list(children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def start(number: int) -> None:
         # Held back meanwhile: a child must not act on a signal as its parent would, and none must be missed.
@@ -127,6 +134,9 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
                 _stop_with(read_end)
                 work(number)
                 status = 0
+            except NamespaceTaken as error:
+                log.error("%s", error)  # noqa: TRY400 - no traceback: it is the set-up
+                status = REFUSED
             except BaseException:
                 log.exception("process %d broke", os.getpid())
             finally:
@@ -143,13 +153,19 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
     while children:
         pid, status = os.wait()
         number = children.pop(pid, 0)
+        exit_status = os.waitstatus_to_exitcode(status)
+        if exit_status == REFUSED:
+            refused = True
+            stop(signal.SIGTERM, None)
         if not stopping:
-            log.error("process %d ended (%d) and is started again", pid, os.waitstatus_to_exitcode(status))
+            log.error("process %d ended (%d) and is started again", pid, exit_status)
             time.sleep(RESTART_S)
         if not stopping:
             start(number)
     os.close(read_end)
     os.close(write_end)
+    if refused:
+        raise DtqError("the server has not started: its processes say why")
 
 
 def _stop_with(read_end: int) -> None:

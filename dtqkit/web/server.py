@@ -20,6 +20,8 @@ from dtqkit.tasks import TaskRegistry
 from dtqkit.web.access import Doorkeeper, Origins, is_loopback
 from dtqkit.web.app import make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services
+from dtqkit.web.connections import Connections, connection_limit
+from dtqkit.web.drain import Drain
 from dtqkit.web.hub import Hub
 from dtqkit.web.metrics import Metrics
 from dtqkit.web.vitals import Vitals
@@ -80,12 +82,14 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     sockets: Sockets | None = None,
-    stop: asyncio.Event,
+    drain: Drain,
     ready: Callable[[Address], None] | None = None,
     dev: bool = False,
     control: Control | None = None,
 ) -> None:
-    """Serve until `stop` is set, then finish what is under way.
+    """Serve until the drain is over, then finish what is under way.
+
+    While it drains, /health answers 503, new connections are served, and each is closed with its answer.
 
     It listens at once, and calls `ready` when jobs are accepted: while the stores are not up, it tells so and tries
     again. `dev` lets pages from other ports of this machine in. Raises SettingsError when there is no token.
@@ -95,12 +99,15 @@ async def serve(
     bound = bind(settings, host) if sockets is None else sockets
     queue = DirectControl(settings, TaskRegistry()) if control is None else control
     metrics = Metrics(queue)
-    vitals, hub = Vitals(queue), Hub(queue)
-    services = Services(queue, doorkeeper, origins, vitals, hub, metrics, set(), settings.behind_proxy)
+    vitals, hub = Vitals(queue, drain), Hub(queue)
+    services = Services(
+        queue, doorkeeper, origins, vitals, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
+    )
     origins.ports |= bound.ports()
+    connections = Connections(connection_limit(), behind_proxy=bool(settings.behind_proxy))
     servers = [
-        _listen(make_http_server(make_app(services)), bound.http),
-        *([_listen(make_http_server(make_ws_app(services)), bound.ws)] if bound.ws else []),
+        _listen(make_http_server(make_app(services), connections), bound.http),
+        *([_listen(make_http_server(make_ws_app(services), connections), bound.ws)] if bound.ws else []),
     ]
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)
@@ -108,19 +115,28 @@ async def serve(
     background = [
         asyncio.create_task(vitals.run(), name="look after the stores"),
         asyncio.create_task(hub.run(), name="send events"),
+        *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
     ]
     try:
-        await _until(stop, vitals.first_up, background)
-        if not stop.is_set():
+        await _until(drain.stop, vitals.first_up, background)
+        if not drain.begun:
             log.info("ready")
             if ready is not None:
                 ready(address)
-            await _until(stop, asyncio.Event(), background)
+            await _until(drain.stop, asyncio.Event(), background)
+        for server in servers:
+            server.conn_params.no_keep_alive = True
+        if vitals.first_up.is_set() and not drain.over.is_set():
+            log.info("stopping: new connections are served for another %g s (DTQ_DRAIN_S)", settings.drain_s)
+            waiting = asyncio.create_task(drain.wait(), name="drain")
+            try:
+                await _until(drain.over, asyncio.Event(), background)
+            finally:
+                waiting.cancel()
     finally:
         log.info("stopping")
         for server in servers:
             server.stop()
-            # A connection that is kept ends with its next answer, or requests would come for ever.
             server.conn_params.no_keep_alive = True
         hub.close()
         await _drain(servers, services)
@@ -131,6 +147,12 @@ async def serve(
         if control is None:
             await queue.close()
         log.info("stopped")
+
+
+async def _look(queue: DirectControl) -> None:
+    """Break the server when its Redis lists another environment's jobs; else never return."""
+    await queue.until_open()
+    await asyncio.Event().wait()
 
 
 def _listen(server: HTTPServer, sockets: Sequence[socket.socket]) -> HTTPServer:

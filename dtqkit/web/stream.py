@@ -55,6 +55,11 @@ class StreamHandler(Base, WebSocketHandler):
         self._known = False
         self._deadline: asyncio.TimerHandle | None = None
 
+    async def head(self, *_: str, **__: str) -> None:
+        """What GET says to a client that asks for no upgrade: HEAD never opens a stream."""
+        self.set_status(400)
+        self.answer(b'Can "Upgrade" only to "WebSocket".')
+
     def check_origin(self, origin: str) -> bool:
         return self.services.origins.trusts(origin, self.request.host)
 

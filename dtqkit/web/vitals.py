@@ -6,7 +6,10 @@ import asyncio
 import logging
 from typing import Final
 
+import msgspec
+
 from dtqkit.control import Control, Health
+from dtqkit.web.drain import Drain
 
 log = logging.getLogger("dtqkit.web")
 
@@ -21,26 +24,34 @@ _UNKNOWN: Final = Health(status="down", redis="down", mongodb="down")
 class Vitals:
     """Keeps the stores' health, and says in the log when it changes."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, drain: Drain) -> None:
         self._control = control
-        self.health = _UNKNOWN
+        self._drain = drain
+        self._health = _UNKNOWN
         self.first_up = asyncio.Event()
+
+    @property
+    def health(self) -> Health:
+        """As it was last looked up; a server that stops says so, and load balancers send nothing more."""
+        if self._drain.begun:
+            return msgspec.structs.replace(self._health, status="stopping", reasons=("this server is stopping",))
+        return self._health
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         reminded = float("-inf")
         while True:
-            before, self.health = self.health, await self._control.health()
-            if self.health.status != "down":
+            before, self._health = self._health, await self._control.health()
+            if self._health.status != "down":
                 self.first_up.set()
             missing = " and ".join(
                 name
-                for name, state in (("MongoDB", self.health.mongodb), ("Redis", self.health.redis))
+                for name, state in (("MongoDB", self._health.mongodb), ("Redis", self._health.redis))
                 if state == "down"
             )
-            if missing and (before != self.health or loop.time() - reminded > REMIND_S):
+            if missing and (before != self._health or loop.time() - reminded > REMIND_S):
                 log.warning("waiting for %s: trying again every %.0f s", missing, LOOK_S)
                 reminded = loop.time()
-            elif not missing and before != self.health and before is not _UNKNOWN:
+            elif not missing and before != self._health and before is not _UNKNOWN:
                 log.info("both stores answer again")
             await asyncio.sleep(LOOK_S)

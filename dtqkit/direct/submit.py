@@ -184,7 +184,7 @@ class Submitter:
         with_keys = set(keyed)
         plain = [job for i, job in enumerate(jobs) if i not in with_keys] if keyed else jobs
         if plain:
-            await self._store.jobs.insert([job.doc for job in plain], sum(job.size for job in plain))
+            await self._store.inserts.insert([job.doc for job in plain], sum(job.size for job in plain))
         accepted: list[Accepted] = [to_job(job.doc) for job in jobs]
         if keyed:
             await self._insert_keyed(jobs, keyed, accepted, alone=not plain)
@@ -198,7 +198,7 @@ class Submitter:
         refused: set[int] = set()
         taken: set[int] = set()
         try:
-            found = await self._store.jobs.insert_keyed([job.doc for job in some], sum(job.size for job in some))
+            found = await self._store.inserts.insert_keyed([job.doc for job in some], sum(job.size for job in some))
         except StoreUnavailable as error:
             if alone:
                 raise
@@ -224,7 +224,7 @@ class Submitter:
         doc = new.doc
         key = doc["idempotency_key"]
         for _ in range(_TRIES):
-            first = await self._store.jobs.by_key(doc["task"], key)
+            first = await self._store.inserts.by_key(doc["task"], key)
             if first is not None:
                 known = to_job(first)
                 if known.payload == to_job(doc).payload:
@@ -233,7 +233,7 @@ class Submitter:
                     f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
                     "which has another payload"
                 )
-            taken = await self._store.jobs.insert_keyed([doc], new.size)
+            taken = await self._store.inserts.insert_keyed([doc], new.size)
             if isinstance(taken, StoreUnavailable):
                 return taken
             if not taken:

@@ -21,6 +21,7 @@ from dtqkit.store.client import Link, connect, database, refused, told
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.identity import identity_of
+from dtqkit.store.inserts import Inserts
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.minutes import Minutes
@@ -72,6 +73,7 @@ class Store:
         self._client = connect(self._where, _ClockListener(self._clock, self._where))
         self._database = database(self._client, settings.database_name)
         self.indexes: Final = IndexKeeper(self._database)
+        self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)

@@ -16,7 +16,7 @@ from dtqkit.direct import submit as submitting
 from dtqkit.direct.patience import Patience
 from dtqkit.direct.submit import New, Submitter
 from dtqkit.store.client import Link, told
-from dtqkit.store.jobs import submit_s
+from dtqkit.store.inserts import submit_s
 
 
 def document(size: int = 100, **more: object) -> New:
@@ -41,7 +41,7 @@ async def nothing(*_: object, **__: object) -> None: ...
 
 def submitter(**jobs: Any) -> Submitter:
     broker: Any = SimpleNamespace(push=nothing)
-    store: Any = SimpleNamespace(jobs=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
+    store: Any = SimpleNamespace(inserts=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
     return Submitter(broker, store)
 
 

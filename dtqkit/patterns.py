@@ -47,7 +47,9 @@ def longest_for(pattern: str) -> float:
             anchored = anchored and bool(open_groups)
         else:
             varies = _varies(part)
-            if (_is_repeat(part) and was_closed) or (part[0] == "\\" and part[1:].isdigit()):
+            if was_closed and part[0] == "{" and _is_repeat(part):
+                return 0.0  # of a group that may be empty, the length of the text is no bound
+            if (was_closed and _is_repeat(part)) or (part[0] == "\\" and part[1:].isdigit()):
                 return _LONGEST_OF_NESTED  # one inside the other, or it refers to a group
             repeats += varies and part[0] != "?"
             optional += part[0] == "?"

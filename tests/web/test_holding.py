@@ -93,7 +93,7 @@ def shapes(value: bytes) -> Iterator[bytes]:
 
 
 def batches() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    yield "unknown tasks", [{"task": f"ad{number}"} for number in range(1000)]
+    yield "unknown tasks", [{"task": f"{'add_many_of_' * 5}{number}"} for number in range(600)]
     yield "good ones", [{"task": "add", "payload": {"a": 1}} for _ in range(1000)]
     yield "wrong payloads", [{"task": "add", "payload": {"b": "x"}} for _ in range(1000)]
     yield "patterns", [{"task": "shaped", "payload": {"name": "a" * 14 + "!"}} for _ in range(1000)]
@@ -119,7 +119,7 @@ def server(stores: LocalStores, tmp_path_factory: pytest.TempPathFactory) -> Ite
     file = tmp_path_factory.mktemp("held") / "held"
     with fresh_namespace(stores) as namespace:
         settings = settings_for(stores, namespace, behind_proxy=True)
-        named = [msgspec.structs.replace(ALL[0].info, name=f"add_{number}") for number in range(300)]
+        named = [msgspec.structs.replace(ALL[0].info, name=f"{'add_many_of_' * 5}{number}a") for number in range(300)]
         publish(settings, [*(one.info for one in (*ALL, shaped)), *named])
         with Watched(file, settings) as server:
             server.held()  # imports

@@ -39,8 +39,10 @@ Counts: TypeAlias = Counter[tuple[What, Priority, str]]
 #: Seconds after a minute's end until it is closed: by then what was written in it is committed.
 LAG_S: Final = 20.0
 #: Submits and ends in a minute below which a few minutes are closed together: until then they are counted one by one.
-QUIET: Final = 200
+QUIET: Final = 500
 MINUTE: Final = timedelta(minutes=1)
+#: Minutes after which it is asked when the next thing happened, before they are counted.
+_GAP: Final = 12
 #: Tasks with counts of their own; further ones share those of OTHER, so that no document grows without a limit.
 MAX_TASKS: Final = 200
 OTHER: Final = "(other)"
@@ -144,7 +146,7 @@ class Minutes:
         limit = minute_of(now - timedelta(seconds=LAG_S))
         totals = self._held or await self.totals()
         begin = max(totals.until, self._empty_until) if totals else await self._next(None)
-        if begin is not None and limit - begin > 2 * MINUTE:  # time in which nothing happened is no work
+        if begin is not None and limit - begin > _GAP * MINUTE:  # time in which nothing happened is no work
             begin = await self._next(begin) or limit
         if begin is None:
             return False

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import SettingsError
+from dtqkit.errors import DtqError, NamespaceTaken, SettingsError
 from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
@@ -28,6 +28,8 @@ log = logging.getLogger("dtqkit.web")
 
 #: Pause before a process that died is started again, in seconds.
 RESTART_S: Final = 0.5
+#: The exit status of a process whose stores do not belong together: another try would not help.
+REFUSED: Final = 78
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -108,7 +110,7 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
     Forked before any loop, thread or connection is made; the children inherit the sockets.
     """
     children: dict[int, int] = {}
-    stopping = False
+    stopping = refused = False
     read_end, write_end = os.pipe()  # closed with us, however we end: the children see it
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -132,6 +134,9 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
                 _stop_with(read_end)
                 work(number)
                 status = 0
+            except NamespaceTaken as error:
+                log.error("%s", error)  # noqa: TRY400 - no traceback: it is the set-up
+                status = REFUSED
             except BaseException:
                 log.exception("process %d broke", os.getpid())
             finally:
@@ -148,13 +153,19 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
     while children:
         pid, status = os.wait()
         number = children.pop(pid, 0)
+        exit_status = os.waitstatus_to_exitcode(status)
+        if exit_status == REFUSED:
+            refused = True
+            stop(signal.SIGTERM, None)
         if not stopping:
-            log.error("process %d ended (%d) and is started again", pid, os.waitstatus_to_exitcode(status))
+            log.error("process %d ended (%d) and is started again", pid, exit_status)
             time.sleep(RESTART_S)
         if not stopping:
             start(number)
     os.close(read_end)
     os.close(write_end)
+    if refused:
+        raise DtqError("the server has not started: its processes say why")
 
 
 def _stop_with(read_end: int) -> None:

@@ -115,6 +115,7 @@ async def serve(
     background = [
         asyncio.create_task(vitals.run(), name="look after the stores"),
         asyncio.create_task(hub.run(), name="send events"),
+        *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
     ]
     try:
         await _until(drain.stop, vitals.first_up, background)
@@ -146,6 +147,12 @@ async def serve(
         if control is None:
             await queue.close()
         log.info("stopped")
+
+
+async def _look(queue: DirectControl) -> None:
+    """Break the server when its Redis lists another environment's jobs; else never return."""
+    await queue.until_open()
+    await asyncio.Event().wait()
 
 
 def _listen(server: HTTPServer, sockets: Sequence[socket.socket]) -> HTTPServer:

@@ -105,6 +105,7 @@ def test_jobs_that_are_claimed_together_are_never_more_than_can_start(
         broker, store = Broker(queue.settings), Store(queue.settings)
         await store.open()
         kinds = Kinds(queue.registry, dict)
+        kinds.present()  # as each round asks first
         look_ahead = LookAhead(broker, store, kinds, UnknownTasks(kinds), ("medium",))
         with monkeypatch.context() as patched:  # they run elsewhere; their ids are listed all the same
 

@@ -38,12 +38,19 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def configure(stream: IO[str] | None = None) -> None:
+class LineFormatter(logging.Formatter):
+    """For people; without passwords of addresses, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def configure(stream: IO[str] | None = None, *, lines: bool = False) -> None:
     """Send all logs of this process to `stream` (stderr). Tornado's access log is off: ours has the request's id."""
     target = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(target)
-    if target.isatty():
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    if lines or target.isatty():
+        handler.setFormatter(LineFormatter("%(asctime)s server %(levelname)s %(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

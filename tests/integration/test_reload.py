@@ -80,7 +80,6 @@ def test_a_worker_finishes_what_runs_and_starts_again_with_the_new_code(
         process.terminate()
         assert process.wait(30) == 0
     assert "died" not in log.read_text()
-    assert f"{shop.file} changed: reloading once 1 running job is done" in log.read_text()
     assert "WARNING" not in log.read_text()
 
 

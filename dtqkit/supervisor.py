@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -233,10 +234,9 @@ def environment_of(settings: Settings) -> Mapping[str, str]:
 
 def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
     """Import `app` as a worker does, in a process of its own. Raises AppError, which says what is wrong."""
-    command = [sys.executable, "-m", "dtqkit.cli.app", app]
     try:
         done = subprocess.run(
-            command,
+            _checking(app),
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -247,11 +247,36 @@ def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
         )
     except subprocess.TimeoutExpired:
         return  # slow is not wrong
-    if done.returncode == 0:
+    _judge(app, done.returncode, done.stderr)
+
+
+async def check_app_meanwhile(app: str) -> None:
+    """The same beside other work of this loop. Cancelled, it ends at once, and the process too."""
+    pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        *_checking(app), stdin=none, stdout=none, stderr=pipe, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(CHECK_S):
+            _, said = await process.communicate()
+    except TimeoutError:
         return
-    *_, last = [b"", *done.stderr.splitlines()]
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    _judge(app, cast(int, process.returncode), said)
+
+
+def _checking(app: str) -> list[str]:
+    return [sys.executable, "-m", "dtqkit.cli.app", app]
+
+
+def _judge(app: str, status: int, said: bytes) -> None:
+    if status == 0:
+        return
+    *_, last = [b"", *said.splitlines()]
     text = last.decode(errors="replace")
     if not text.startswith(APP_ERROR):
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        how = f"signal {-status}" if status < 0 else f"status {status}"
         raise AppError(f"{app}: importing it ended the process with {how}: {text[:500]}")
     raise AppError(json.loads(text.removeprefix(APP_ERROR)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 from redis.exceptions import ResponseError
 
 from dtqkit.broker.bus import listen
-from dtqkit.broker.found import Listed, Tick, beats_of
+from dtqkit.broker.found import Listed, Look, Tick, beats_of
 from dtqkit.broker.keys import Keys, member, split_member
 from dtqkit.broker.link import Condition, Link
 from dtqkit.broker.popper import Popper
@@ -18,7 +18,7 @@ from dtqkit.broker.rights import check_rights
 from dtqkit.broker.unlisted import Ready, Scheduled, Unlisted
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, encode_batch
-from dtqkit.jobs import Priority
+from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.settings import Settings
 
 #: How long a cancel stays listed; the leader lists it again while it is needed.
@@ -74,10 +74,17 @@ class Broker:
         async with self._link.asking():
             await self._link.raw.ping()
 
-    async def probe(self) -> None:
-        """Whether Redis takes writes: writes something small."""
+    async def look(self, lock_s: float) -> Look:
+        """Whether it takes writes, and who is there, in one command. Raises StoreUnavailable with Redis's words."""
         async with self._link.asking(writes=True) as keys:
-            await self._link.raw.set(keys.probe, "1", px=PROBE_MS)
+            now, led, depths, scores = cast(
+                tuple[int, int, list[int], list[str]],
+                await self._link.run(
+                    "look", [keys.probe, keys.leader, keys.workers, *keys.lanes()], [int(lock_s * 1000)]
+                ),
+            )
+        by_worker = {worker: float(score) for worker, score in zip(scores[::2], scores[1::2], strict=True)}
+        return Look(now, bool(led), dict(zip(PRIORITIES, depths, strict=True)), by_worker)
 
     async def eviction(self) -> str | None:
         """Under which policy keys may be evicted when memory runs short; None: never, or Redis does not tell."""
@@ -241,19 +248,30 @@ class Broker:
 
     # -- audit
 
-    async def listed(self) -> Listed:
-        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twic."""
+    async def listed(self, moved: Callable[[], None]) -> Listed:
+        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twice.
+
+        `moved` is called after each piece.
+        """
         lanes: set[str] = set()
         async with self._link.asking() as keys:
             seconds, micros = cast(tuple[int, int], await self._link.raw.time())
             for lane in keys.lanes():
                 for start in range(0, int(await self._link.raw.llen(lane)), _CHUNK):
                     lanes.update(await self._link.raw.lrange(lane, start, start + _CHUNK - 1))
-            inflight = cast(list[tuple[str, float]], await self._link.raw.zrange(keys.inflight, 0, -1, withscores=True))
-            scheduled = cast(
-                list[tuple[str, float]], await self._link.raw.zrange(keys.scheduled, 0, -1, withscores=True)
-            )
-        return Listed(seconds * 1000 + micros / 1000, lanes, dict(inflight), dict(scheduled))
+                    moved()
+            inflight = await self._scores(keys.inflight, moved)
+            scheduled = await self._scores(keys.scheduled, moved)
+        return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled)
+
+    async def _scores(self, key: str, moved: Callable[[], None]) -> dict[str, float]:
+        redis = self._link.raw
+        found: dict[str, float] = {}
+        for start in range(0, int(await redis.zcard(key)), _CHUNK):
+            some = await redis.zrange(key, start, start + _CHUNK - 1, withscores=True)
+            found.update(cast("list[tuple[str, float]]", some))
+            moved()
+        return found
 
     async def listed_count(self) -> int:
         """How many ids there are in the lanes and in the sets."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dtqkit.errors import AppError
-from dtqkit.supervisor import check_app
+from dtqkit.supervisor import check_app_meanwhile
 from dtqkit.wording import counted, few
 from dtqkit.worker.guardian import guardian
 
@@ -108,7 +108,7 @@ class Restarter:
         told = ""
         while True:
             try:
-                await asyncio.to_thread(check_app, self._app)
+                await check_app_meanwhile(self._app)
                 break
             except AppError as error:
                 if str(error) != told:

@@ -24,6 +24,7 @@ from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
 from dtqkit.errors import DtqError, redact
 from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
@@ -65,7 +66,7 @@ def up(
     The stores are a redis-server and a mongod of its own. Ctrl-C stops all of it; a second one at once.
     """
     run_under_init()
-    logging.basicConfig(format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    log_safely("%(asctime)s up %(levelname)s %(message)s", "%H:%M:%S")
     log.setLevel("INFO")
     with nothing_to_stop():
         load_app(app)  # what is wrong with it is better said once, here, than by each worker

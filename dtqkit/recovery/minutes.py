@@ -12,8 +12,8 @@ from dtqkit.store.minutes import LAG_S, MINUTE, minute_of
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: How often old minutes are deleted, and closed ones counted again; and how long nothing is tried after a count that took
-#: too long.
+#: How often old minutes are deleted, and closed ones counted again; and how long nothing is tried after a count that
+#: took too long.
 _HOURLY: Final = timedelta(hours=1)
 _PAUSE: Final = timedelta(seconds=30)
 #: How often minutes are closed while little happens: each time costs MongoDB some four operations.
@@ -31,6 +31,10 @@ class MinuteRounds:
         self._next_recount = _LONG_AGO
         self._next_expiry = _LONG_AGO
         self._put_off = False
+
+    def due(self) -> bool:
+        now = self._store.now()
+        return now >= min(self._next, self._next_recount, self._next_expiry)
 
     async def run(self) -> None:
         """One piece of work. It holds nothing else up: what MongoDB does not answer in time is tried later."""

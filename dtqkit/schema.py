@@ -103,7 +103,9 @@ def _split(message: str) -> tuple[str, str]:
     detail, at, path = message.rpartition(" - at `")
     if not at:
         return message, "$"
-    return detail, path[:-1].replace("key` in `", "")
+    path = path[:-1].replace("key` in `", "")
+    detail, at, inner = detail.rpartition(" - at `$")  # inside a model of another library
+    return (detail, path + inner[:-1]) if at else (inner, path)
 
 
 def _at(payload: object, path: str) -> tuple[bool, object]:

@@ -90,12 +90,12 @@ class Submitter:
         """
         patience = patience or Patience(0.0)
         accepted: list[Accepted] = []
-        # Those that an earlier try may have stored.
-        doubted: dict[int, OutcomeUnknown] = {}
+        #: Of those that were sent without an answer, by position: whatever comes later, they may be done.
+        doubts: dict[int, OutcomeUnknown] = {}
         left = list(range(len(jobs)))
         while True:
-            answers: list[Accepted]
             none = False
+            answers: list[Accepted]
             try:
                 answers = await self._submit([jobs[i] for i in left])
             except StoreUnavailable as error:
@@ -104,18 +104,17 @@ class Submitter:
             accepted = accepted or answers
             for i, answer in zip(left, answers, strict=True):
                 accepted[i] = answer
-                if isinstance(answer, OutcomeUnknown):
-                    doubted[i] = answer
             refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
             if not refused:
                 return accepted
+            doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if not await patience.again(why):
                 break
             left = list(refused)
         if none:
-            raise patience.last(why)
-        return [doubted.get(i, one) if i in refused else one for i, one in enumerate(accepted)]
+            raise next(iter(doubts.values()), why)
+        return [doubts[i] if i in doubts and i in refused else one for i, one in enumerate(accepted)]
 
     async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()

@@ -45,9 +45,14 @@ class Member:
 
 
 class ReplicaSet:
-    """`size` mongods from `with` to its end; they end with this process, however it ends."""
+    """`size` mongods from `with` to its end; they end with this process, however it ends.
 
-    def __init__(self, size: int = 3) -> None:
+    Not `replicated`, they are standalone servers; not `initiated`, they wait for it.
+    """
+
+    def __init__(self, size: int = 3, *, replicated: bool = True, initiated: bool = True) -> None:
+        self._replicated = replicated
+        self._initiated = initiated and replicated
         self._stack = contextlib.ExitStack()
         self._program = str(find_server(MONGOD))
         self._size = size
@@ -67,6 +72,11 @@ class ReplicaSet:
             self.start(member)
         for member in self.members:
             wait_until(lambda member=member: member.hello(), START_S)
+        if self._initiated:
+            self._initiate()
+        return self
+
+    def _initiate(self) -> None:
         config = {
             "_id": NAME,
             "members": [{"_id": i, "host": f"{HOST}:{m.port}"} for i, m in enumerate(self.members)],
@@ -75,15 +85,13 @@ class ReplicaSet:
         with self.members[0].client() as client:
             client.admin.command("replSetInitiate", config)
         self.wait_whole()
-        return self
 
     def _command(self, name: str, port: int) -> list[str]:
         options = {
             "--dbpath": str(self._directory / name),
             "--bind_ip": HOST,
             "--port": str(port),
-            "--replSet": NAME,
-            "--oplogSize": "64",
+            **({"--replSet": NAME, "--oplogSize": "64"} if self._replicated else {}),
             "--wiredTigerCacheSizeGB": "0.25",
             "--wiredTigerEngineConfigString": "log=(prealloc=false,file_max=16MB)",
         }

@@ -21,10 +21,11 @@ from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job, Priority, is_job_id
+from dtqkit.jobs import TERMINAL, Job, Priority, is_job_id
 from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
+from dtqkit.worker.awaited import MIN_PAUSE_S, Awaited
 from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import KINDS, Kinds
 from dtqkit.worker.lookahead import LookAhead
@@ -37,9 +38,6 @@ log = logging.getLogger("dtqkit.worker")
 MAX_PAUSE_S: Final = 1.0
 #: How long a full worker leaves what it has claimed listed as in flight, where it hides a missing id from a count.
 FORGET_S: Final = 1.0
-#: How often a worker looks for what its waiting jobs wait for, in seconds; and how many ids at a time.
-HELP_S: Final = 0.5
-_HELP_IDS: Final = 256
 #: Losses from which on a job runs alone, so that another's doing costs no job more than so many.
 ALONE_FROM: Final = 2
 #: The longest wait for a slot, in seconds: tasks may have been registered meanwhile.
@@ -103,7 +101,7 @@ class Fetcher:
         self._avoided: dict[str, float] = {}
         #: Until when nothing is popped unseen.
         self._careful_until = 0.0
-        self._help_at = 0.0
+        self._looks = Awaited()
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -138,7 +136,7 @@ class Fetcher:
 
     async def wake(self) -> None:
         """End a pop, or a wait for a slot, that is under way."""
-        self._help_at = 0.0
+        self._looks.soon()
         self._slots.wake()
         try:
             await self._popper.interrupt()
@@ -153,7 +151,7 @@ class Fetcher:
 
     def help_soon(self) -> None:
         """A slot that a waiting job lends is free again."""
-        self._help_at = 0.0
+        self._looks.soon()
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -168,9 +166,8 @@ class Fetcher:
         now = asyncio.get_running_loop().time()
         self._slots.heed()
         await self._claimer.look_for_strays(now)
-        if self._slots.lent and now >= self._help_at:
+        if self._slots.lent and not self._looks.wait_s(now):
             await self._help()
-            self._help_at = now + HELP_S
         if not (free := self._free()):
             await self._slots.change(self._patience_s(now))
             free = self._free()
@@ -225,14 +222,14 @@ class Fetcher:
     def _block_s(self, now: float) -> float:
         if self._claimer.doubtful(now):
             return min(BLOCK_S, self._lease_s / 6)
-        return HELP_S if self._slots.lent else BLOCK_S
+        return min(BLOCK_S, max(MIN_PAUSE_S, self._looks.wait_s(now))) if self._slots.lent else BLOCK_S
 
     def _patience_s(self, now: float) -> float:
         """How long to wait for a slot: what was claimed is to be forgotten soon, strays and awaited jobs looked for."""
         if self._claimed:
             return FORGET_S
         if self._slots.lent:
-            return HELP_S
+            return max(MIN_PAUSE_S, self._looks.wait_s(now))
         return min(LOOK_S, self._lease_s / 6) if self._claimer.doubtful(now) else LOOK_S
 
     async def _take_behind(self, free: Free, now: float) -> None:
@@ -343,20 +340,22 @@ class Fetcher:
         Its id stays listed there, and is dropped when it is popped.
         """
         free = self._slots.lending()
-        ids = self._awaited()
-        for start in range(0, len(ids), _HELP_IDS):
-            if not (free := self._slots.lending()):
-                return
-            docs = await self._store.jobs.status_of(ids[start : start + _HELP_IDS])
-            ready = [doc for doc in docs if self._may_help(doc)]
-            for kind in self._kinds.present():
-                some = [doc for doc in ready if self._kinds.of(doc["task"]) == kind][: free.of(kind)]
-                fresh = [doc["_id"] for doc in some if not doc["losses"]]
-                if fresh:
-                    await self._claimer.claim(Wanted(fresh, self._kinds.names(kind), borrowed=True))
-                for doc in some:
-                    if doc["losses"]:
-                        await self._suspect(doc, kind, borrowed=True)
+        ids = self._looks.next(self._awaited(), free.loop + free.process) if free else []
+        docs = await self._store.jobs.status_of(ids) if ids else []
+        there = {doc["_id"] for doc in docs if doc["status"] not in TERMINAL}
+        ready = [doc for doc in docs if self._may_help(doc)]
+        started = 0
+        for kind in self._kinds.present():
+            some = [doc for doc in ready if self._kinds.of(doc["task"]) == kind][: self._slots.lending().of(kind)]
+            fresh = [doc["_id"] for doc in some if not doc["losses"]]
+            if fresh:
+                started += len(await self._claimer.claim(Wanted(fresh, self._kinds.names(kind), borrowed=True)))
+            for doc in some:
+                if doc["losses"]:
+                    started += await self._suspect(doc, kind, borrowed=True)
+        over = [job for job in ids if job not in there]
+        now = asyncio.get_running_loop().time()
+        self._looks.looked(now, ids, over, [doc["_id"] for doc in ready], started)
 
     def _may_help(self, doc: Document) -> bool:
         now = self._store.now()

@@ -6,12 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from dtqkit import Settings, TaskQueue
+from dtqkit.store.jobs import Jobs
+from dtqkit.worker.awaited import LOOK
 from tests import child_tasks as tasks
 from tests import command, owned_tasks
 from tests.wait import wait_until
@@ -122,3 +126,38 @@ def _submit(app: str, settings: Settings, name: str, payload: dict[str, Any]) ->
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
     ).stdout.strip()
+
+
+def test_a_wait_for_very_many_jobs_costs_few_looks_and_ends(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    status_of = Jobs.status_of
+
+    async def counted(self: Jobs, ids: Sequence[ObjectId]) -> list[dict[str, Any]]:
+        looked.append(len(ids))
+        return await status_of(self, ids)
+
+    monkeypatch.setattr(Jobs, "status_of", counted)
+    with TaskQueue(settings) as queue:
+
+        @queue.task(isolation="thread")
+        def parent(count: int, delay_s: float) -> int:
+            return len(leaf.options(delay_s=delay_s).map(range(count)).results())
+
+        @queue.task
+        async def leaf(n: int) -> int:
+            return n
+
+        with Workers(queue, settings=settings.replace(concurrency=1)):
+            assert parent.submit(30, 0.0).result(timeout=40) == 30
+            looked.clear()
+            parent.submit(1_500, 5.0)
+            wait_until(lambda: queue.depths().scheduled == 1_500, timeout_s=20)
+            wait_until(lambda: leaf_ended(queue), timeout_s=40)
+            assert max(looked) <= LOOK
+            assert sum(looked) < 30 * LOOK
+
+
+def leaf_ended(queue: TaskQueue) -> bool:
+    return len(queue.jobs(task="leaf", status="completed").items) > 30

@@ -38,6 +38,7 @@ ErrorKind: TypeAlias = Literal[
     "invalid_payload",
     "invalid_result",
     "unknown_task",
+    "wrong_use",
     "store",
 ]
 
@@ -56,7 +57,7 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run of a job. Times are MongoDB's; `run_ms` is the worker's own monotonic measurement."""
 
-    #: The claim's number: 1 for the first; never reset.
+    #: In `earlier`, the claim's token; in `Job.attempts`, 1 for the first that could begin.
     number: int
     worker: str
     #: When the job could have started: its submission, its due time or its requeue.

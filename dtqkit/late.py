@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import STATUSES, WAITING, Job, Status
+from dtqkit.wording import few
 
-#: Names that a message lists.
-_FEW: Final = 5
 NO_WORKERS: Final = "no workers are running"
 
 
@@ -47,19 +46,13 @@ def why_waiting(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
         served = sorted({task for tasks in known for task in tasks})
         if missing := sorted({job.task for job in waiting} - set(served)):
             serve = "serve" if len(workers) > 1 else "serves"
-            return f"no live worker knows task {_names(map(repr, missing))} ({how_many} {serve}: {_names(served)})"
+            return f"no live worker knows task {few([*map(repr, missing)])} ({how_many} {serve}: {few(served)})"
     lanes = {lane for worker in workers for lane in worker.lanes}
     if idle := sorted({job.priority for job in waiting} - lanes):
-        return f"no live worker serves lane {_names(map(repr, idle))} ({how_many}: {_names(sorted(lanes))})"
+        return f"no live worker serves lane {few([*map(repr, idle)])} ({how_many}: {few(sorted(lanes))})"
     return ""
 
 
 def with_cure(why: str) -> str:
     """The same, and what to do where one thing helps."""
     return f"{why}: start one with `dtqkit worker package.module:queue`" if why == NO_WORKERS else why
-
-
-def _names(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - _FEW} more" if len(every) > _FEW else ""
-    return f"{', '.join(every[:_FEW])}{more}" if every else "none"

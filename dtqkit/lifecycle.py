@@ -30,7 +30,7 @@ MAX_PATIENCE_S: Final = 30.0
 MAX_DECLINED: Final = 20
 
 #: Kinds of error that another attempt would only repeat, effects and all.
-_REPEATS_ITSELF: Final = frozenset({"invalid_result"})
+_REPEATS_ITSELF: Final = frozenset({"invalid_result", "wrong_use"})
 
 #: A second loss waits, but never long: the next worker is probably well.
 MAX_LOSS_BACKOFF_S: Final = 5.0

@@ -4,6 +4,8 @@
     {"type": "hello", "token": …}            →    {"type": "snapshot", …}
     {"type": "watch", "jobs": [id, …]}       →    {"type": "events", …} for these jobs only; null: for all again
                                                   {"type": "line", "up": false} while the server hears no events
+                                                  {"type": "beat"} every BEAT_S: who hears nothing for SILENT_S has lost
+                                                  the server, whatever its own socket says
 
 Events may be lost: a snapshot says that some may have been, and to ask again for what one must know.
 """
@@ -21,6 +23,11 @@ from dtqkit.jobs import Job
 HELLO_S: Final = 5.0
 #: Jobs that a client may watch.
 MAX_WATCHED: Final = 1_000
+
+#: Seconds between two beats of the server; and without any message, two missed beats and a little, after which a
+#: client connects anew. dashboard/page.js has the same.
+BEAT_S: Final = 5.0
+SILENT_S: Final = 12.0
 
 #: Codes that the server closes with.
 CLOSE_POLICY: Final = 1008
@@ -64,5 +71,9 @@ class LineMessage(msgspec.Struct, frozen=True, tag="line"):
     up: bool
 
 
+class BeatMessage(msgspec.Struct, frozen=True, tag="beat"):
+    """The server is there, and the path to it works."""
+
+
 FromClient = Hello | Watch
-FromServer = SnapshotMessage | EventsMessage | LineMessage
+FromServer = SnapshotMessage | EventsMessage | LineMessage | BeatMessage

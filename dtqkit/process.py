@@ -37,8 +37,11 @@ async def work(
     outdated: Callable[[Sequence[str]], bool] | None = None,
     stop: asyncio.Event,
     started: Callable[[], None] | None = None,
+    works: Callable[[Worker], None] | None = None,
 ) -> None:
     """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
+
+    `works` gets the worker, before `started`.
 
     `outdated` is called with source files that a new child has loaded in another version than this process; it
     returns whether that child may run jobs here.
@@ -56,7 +59,6 @@ async def work(
         for line in registry.in_threads():
             log.warning("%s", line)
         rng = random.Random()
-        leader = Leader(settings, broker, store, candidate=name, rng=rng)
 
         def heard(pulse: Pulse) -> None:
             leader.heard(pulse.led, pulse.scores)
@@ -64,6 +66,9 @@ async def work(
         worker = Worker(
             settings, broker, store, registry, name=name, lanes=lanes, app=app, outdated=outdated, rng=rng, heard=heard
         )
+        leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
+        if works is not None:
+            works(worker)
         working = asyncio.create_task(worker.run(), name=f"worker {name}")
         leading = asyncio.create_task(leader.run(), name=f"leader {name}")
         stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")

@@ -141,6 +141,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return 4.5 * self.heartbeat_s
 
     @property
+    def recovered_s(self) -> float:
+        """How long it takes at most, while the stores answer, until a job of a dead worker is listed again."""
+        return 7.5 * self.heartbeat_s
+
+    @property
     def lock_s(self) -> float:
         """How long a leader's lock lasts without being renewed."""
         return 2 * self.heartbeat_s

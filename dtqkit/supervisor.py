@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -38,6 +39,9 @@ STOPPED: Final = frozenset({0, -signal.SIGTERM, -signal.SIGINT})
 STOPPED_PAUSE_S: Final = 1.0
 
 
+#: What a worker is sent that shall give back its jobs and end at once, and how long it may take, in seconds.
+AT_ONCE: Final = signal.SIGUSR1
+AT_ONCE_S: Final = 2.5
 #: How long a check of an APP may take, in seconds: an import that takes longer is left to the workers.
 CHECK_S: Final = 120.0
 #: Begins the line in which the checking process says what is wrong.
@@ -75,11 +79,14 @@ class Supervisor:
         app: str,
         workers: int,
         *,
+        name: str = "worker",
         strict: bool = False,
         reload: bool = False,
         log_to: Path | None = None,
     ) -> None:
         self._settings = settings
+        #: Workers are called by it and their number.
+        self._name = name
         #: The file that gets what the workers write; None: where this process writes.
         self._log_to = log_to
         self._app = app
@@ -115,7 +122,7 @@ class Supervisor:
         slot.process = None
         if status in STOPPED:
             slot.start_at = now + STOPPED_PAUSE_S
-            log.warning("worker-%d was stopped by somebody else and is started again", slot.number)
+            log.warning("%s was stopped by somebody else and is started again", self._called(slot))
             return
         early = now - slot.started_at < WELL_S
         slot.early_deaths = slot.early_deaths + 1 if early else 0
@@ -129,10 +136,13 @@ class Supervisor:
             raise self.failure
         pause_s = min(MAX_PAUSE_S, MIN_PAUSE_S * 2 ** max(0, slot.early_deaths - 1)) if early else 0.0
         slot.start_at = now + pause_s
-        log.warning("worker-%d died (%s) and is started again in %.1f s", slot.number, why, pause_s)
+        log.warning("%s died (%s) and is started again in %.1f s", self._called(slot), why, pause_s)
+
+    def _called(self, slot: _Slot) -> str:
+        return f"{self._name}-{slot.number}"
 
     def _start(self, slot: _Slot) -> None:
-        arguments = ["--name", f"worker-{slot.number}", "--lanes", ",".join(slot.lanes)]
+        arguments = ["--name", self._called(slot), "--lanes", ",".join(slot.lanes)]
         # It stops by itself when we are gone.
         arguments += ["--owner", str(os.getpid()), *(["--reload"] if self._reload else [])]
         with nullcontext() if self._log_to is None else self._log_to.open("ab") as output:
@@ -159,12 +169,22 @@ class Supervisor:
         self._thread = threading.Thread(target=run, name="dtqkit-supervisor", daemon=True)
         self._thread.start()
 
-    def kill(self) -> None:
-        """End all workers at once; for a signal handler, which must not wait for a lock."""
-        for slot in self._slots:
-            if (process := slot.process) is not None and process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+    def stop_at_once(self) -> int:
+        """Have all workers give back their jobs and end, and kill those that do not within AT_ONCE_S: how many.
+
+        For a signal handler, which must not wait for a lock.
+        """
+        pids = [s.process.pid for s in self._slots if s.process is not None and s.process.returncode is None]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, AT_ONCE)
+        deadline = time.monotonic() + AT_ONCE_S
+        while (left := [pid for pid in pids if not _ended(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(left)
 
     def close(self) -> None:
         """Ask all workers to stop, wait for their grace, and kill those that do not."""
@@ -193,6 +213,14 @@ class Supervisor:
         self.close()
 
 
+def _ended(pid: int) -> bool:
+    """Whether our child `pid` has ended; it is left to be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
 def environment_of(settings: Settings) -> Mapping[str, str]:
     """The environment variables that give another process the same settings."""
     values: dict[str, str] = {}
@@ -206,10 +234,9 @@ def environment_of(settings: Settings) -> Mapping[str, str]:
 
 def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
     """Import `app` as a worker does, in a process of its own. Raises AppError, which says what is wrong."""
-    command = [sys.executable, "-m", "dtqkit.cli.app", app]
     try:
         done = subprocess.run(
-            command,
+            _checking(app),
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -220,11 +247,36 @@ def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
         )
     except subprocess.TimeoutExpired:
         return  # slow is not wrong
-    if done.returncode == 0:
+    _judge(app, done.returncode, done.stderr)
+
+
+async def check_app_meanwhile(app: str) -> None:
+    """The same beside other work of this loop. Cancelled, it ends at once, and the process too."""
+    pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        *_checking(app), stdin=none, stdout=none, stderr=pipe, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(CHECK_S):
+            _, said = await process.communicate()
+    except TimeoutError:
         return
-    *_, last = [b"", *done.stderr.splitlines()]
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    _judge(app, cast(int, process.returncode), said)
+
+
+def _checking(app: str) -> list[str]:
+    return [sys.executable, "-m", "dtqkit.cli.app", app]
+
+
+def _judge(app: str, status: int, said: bytes) -> None:
+    if status == 0:
+        return
+    *_, last = [b"", *said.splitlines()]
     text = last.decode(errors="replace")
     if not text.startswith(APP_ERROR):
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        how = f"signal {-status}" if status < 0 else f"status {status}"
         raise AppError(f"{app}: importing it ended the process with {how}: {text[:500]}")
     raise AppError(json.loads(text.removeprefix(APP_ERROR)))

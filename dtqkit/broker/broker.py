@@ -10,7 +10,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from dtqkit.broker.bus import listen
-from dtqkit.broker.found import Listed, Tick, beats_of
+from dtqkit.broker.found import Listed, Look, Tick, beats_of
 from dtqkit.broker.keys import Keys, member, split_member
 from dtqkit.broker.link import Condition, Link
 from dtqkit.broker.popper import Popper
@@ -18,7 +18,7 @@ from dtqkit.broker.rights import check_rights
 from dtqkit.broker.unlisted import Ready, Scheduled, Unlisted
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, encode_batch
-from dtqkit.jobs import Priority
+from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.settings import Settings
 
 #: How long a cancel stays listed; the leader lists it again while it is needed.
@@ -74,10 +74,17 @@ class Broker:
         async with self._link.asking():
             await self._link.raw.ping()
 
-    async def probe(self) -> None:
-        """Whether Redis takes writes: writes something small."""
+    async def look(self, lock_s: float) -> Look:
+        """Whether it takes writes, and who is there, in one command. Raises StoreUnavailable with Redis's words."""
         async with self._link.asking(writes=True) as keys:
-            await self._link.raw.set(keys.probe, "1", px=PROBE_MS)
+            now, led, depths, scores = cast(
+                tuple[int, int, list[int], list[str]],
+                await self._link.run(
+                    "look", [keys.probe, keys.leader, keys.workers, *keys.lanes()], [int(lock_s * 1000)]
+                ),
+            )
+        by_worker = {worker: float(score) for worker, score in zip(scores[::2], scores[1::2], strict=True)}
+        return Look(now, bool(led), dict(zip(PRIORITIES, depths, strict=True)), by_worker)
 
     async def eviction(self) -> str | None:
         """Under which policy keys may be evicted when memory runs short; None: never, or Redis does not tell."""

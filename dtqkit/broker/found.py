@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dtqkit.events import Heartbeat
+from dtqkit.jobs import Priority
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -23,6 +24,15 @@ class Tick(msgspec.Struct, frozen=True):
     epoch: str
     run_id: str
     scores: dict[str, str]
+
+
+class Look(msgspec.Struct, frozen=True):
+    """A look at Redis, which has just taken a write: whether somebody leads, jobs by lane, and the last beats (ms)."""
+
+    now_ms: float
+    led: bool
+    depths: dict[Priority, int]
+    scores: dict[str, float]
 
 
 class Listed(msgspec.Struct, frozen=True):

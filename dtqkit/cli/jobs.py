@@ -99,8 +99,8 @@ def _list(page: Page[Job], why_jobs_wait: str) -> None:
     )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
-    if why_jobs_wait:
-        say(f"why jobs wait: {why_jobs_wait}")
+    if why_jobs_wait:  # beside the table, which scripts read
+        say(f"why jobs wait: {why_jobs_wait}", error=True)
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 

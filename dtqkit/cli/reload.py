@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dtqkit.errors import AppError
-from dtqkit.supervisor import check_app
+from dtqkit.supervisor import check_app_meanwhile
+from dtqkit.wording import few
 from dtqkit.worker.guardian import guardian
 
 log = logging.getLogger("dtqkit.process")
@@ -22,8 +23,6 @@ log = logging.getLogger("dtqkit.process")
 LOOK_S: Final = 1.0
 #: Pause before code that cannot be imported is tried again though nothing has changed, in seconds.
 AGAIN_S: Final = 5.0
-#: Files that are named in a message.
-_NAMED: Final = 5
 #: Where nobody edits: the standard library, and what is installed.
 _INSTALLED: Final = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -105,7 +104,7 @@ class Restarter:
         told = ""
         while True:
             try:
-                await asyncio.to_thread(check_app, self._app)
+                await check_app_meanwhile(self._app)
                 break
             except AppError as error:
                 if str(error) != told:
@@ -124,8 +123,7 @@ class Restarter:
 
 
 def _names(files: Sequence[str]) -> str:
-    shown = [os.path.relpath(file) for file in files[:_NAMED]]
-    return ", ".join(shown) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
+    return few([os.path.relpath(file) for file in files])
 
 
 def wait_for_change(app: str, owner: int) -> None:

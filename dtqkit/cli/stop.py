@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, Literal
 
+from dtqkit.wording import counted
+
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: A signal that comes within so many seconds of the first is the same request. A host signals every process, its
 #: supervisor the same ones again; a terminal's Ctrl-C reaches a whole group, whose parent passes it on.
@@ -35,6 +37,23 @@ class StopRequests:
         return "same" if same else "at once"
 
 
+def stopping(busy: int | None, grace_s: float, *, by_keyboard: bool) -> str:
+    """What is waited for; `busy` jobs run, None: it is not known how many."""
+    if busy == 0:
+        return "stopping: no jobs are running"
+    what = "jobs may be running" if busy is None else counted(busy, "job is running", "jobs are running")
+    again = "; press Ctrl-C again to stop at once" if by_keyboard else ""
+    return f"stopping: {what}; waiting up to {grace_s:g} s{again}"
+
+
+def stopped_at_once(given_back: int, left: int, recovered_s: float) -> str:
+    """What became of the jobs that were running."""
+    parts = [counted(given_back, "job goes", "jobs go") + " back to the queue"] if given_back else []
+    if left:
+        parts.append(f"{counted(left, 'job is', 'jobs are')} recovered within {recovered_s:.0f} s")
+    return f"stopped at once: {', '.join(parts) or 'no jobs were running'}"
+
+
 class StopSignal:
     """Takes both signals over; `wait()` returns whether one has come."""
 
@@ -44,12 +63,15 @@ class StopSignal:
         self._requests = StopRequests()
         #: Called before a second request ends this process: for what must not outlive it.
         self.at_once: Callable[[], None] = lambda: None
+        #: Whether the first request came from a terminal.
+        self.by_keyboard = False
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         match self._requests.on(number):
             case "stop":
+                self.by_keyboard = number == signal.SIGINT
                 os.write(self._tell, b"!")
             case "same":
                 pass

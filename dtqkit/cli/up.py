@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,10 +17,11 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import load_app
+from dtqkit.cli.busy import busy_workers, stop_at_once
 from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.serving import HOST, ServerProcess
-from dtqkit.cli.stop import StopSignal, nothing_to_stop
+from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
 from dtqkit.errors import DtqError, redact
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.sanitize import log_safely
@@ -76,7 +78,7 @@ def up(
         stores = owned.enter_context(start_local_stores(data))
         settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
         supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers, reload=reload))
-        stop.at_once = supervisor.kill
+        stop.at_once = partial(stop_at_once, supervisor, settings)
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:
@@ -93,7 +95,8 @@ def up(
                 owned.callback(ready_file.unlink, missing_ok=True)
             while not look():
                 pass
-        print("stopping", flush=True)
+        busy = busy_workers(settings, supervisor.pids)
+        print(stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard), flush=True)
 
 
 def _wait_for_beats(

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
+import threading
+from functools import partial
 from typing import Annotated, Final, Literal, NamedTuple, cast
 
 import typer
 
 from dtqkit.cli.app import App, check_tasks, load_app
+from dtqkit.cli.busy import busy_workers, stop_at_once
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.reload import Restarter, start_again, wait_for_change
-from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, end_now, nothing_to_stop
+from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, end_now, nothing_to_stop, stopped_at_once, stopping
 from dtqkit.errors import AppError, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
 from dtqkit.process import default_lanes, work
 from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
-from dtqkit.supervisor import Supervisor
+from dtqkit.supervisor import AT_ONCE, AT_ONCE_S, Supervisor
 from dtqkit.sync import TaskQueue
+from dtqkit.wording import counted
+from dtqkit.worker.worker import Worker
 
 log = logging.getLogger("dtqkit.process")
 
@@ -34,12 +40,31 @@ REMIND_S: Final = 10.0
 #: How long a worker whose supervisor is gone may take to record its last ends, beyond its grace, in seconds.
 ORPHAN_S: Final = 5.0
 
+#: What a worker's name may be: Redis holds it, and logs and tables show it.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,79}")
+
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def checked_name(name: str | None) -> str | None:
+    """An option's callback."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise typer.BadParameter(
+            f"{name[:80]!r}: a name is up to 80 ASCII letters, digits and . _ @ : -, and begins with a letter or digit"
+        )
+    return name
 
 
 def worker(
     app: App,
-    name: Annotated[str, typer.Option(help="The worker's name.", envvar="WORKER_ID")] = "worker-1",
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The worker's name; of several: NAME-1, NAME-2 …  [default: worker-1]",
+            envvar="WORKER_ID",
+            callback=checked_name,
+        ),
+    ] = None,
     lanes: Annotated[
         str | None,
         typer.Option(metavar="LANE,…", help="Lanes to serve, its own first.  [default: high,medium,low]"),
@@ -60,10 +85,10 @@ def worker(
     run_under_init()
     directory = os.getcwd()  # noqa: PTH109 - a plain string, to start again in
     with nothing_to_stop():
-        _configure_log("supervisor" if workers > 1 else name, log_level)
+        _configure_log("supervisor" if workers > 1 else name or "worker-1", log_level)
         queue = _load(app, owner if reload else None, directory)
         if workers == 1:
-            place = Place(queue, app, name, _lanes(lanes, strict=strict), owner)
+            place = Place(queue, app, name or "worker-1", _lanes(lanes, strict=strict), owner)
             stop = asyncio.Event()
             restarter = Restarter(app, stop)
             run_process(_work(place, stop, restarter, reload=reload))
@@ -72,7 +97,7 @@ def worker(
         elif lanes is not None:
             raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
         else:
-            _supervise(queue.settings, app, workers, strict=strict, reload=reload)
+            _supervise(queue.settings, app, workers, name or "worker", strict=strict, reload=reload)
 
 
 class Place(NamedTuple):
@@ -120,30 +145,34 @@ async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, *, relo
     owner = place.owner
     loop = asyncio.get_running_loop()
     requests = StopRequests(supervised=owner is not None)
+    grace_s = place.queue.settings.grace_s
+    leaving = Leaving(place.queue.settings)
 
     def on_signal(number: int) -> None:
+        by_keyboard = number == signal.SIGINT
+        who = "" if by_keyboard else f"{signal.Signals(number).name}: "
         match requests.on(number):
             case "stop":
-                log.info("%s: stopping once running jobs are done", signal.Signals(number).name)
+                log.info("%s%s", who, stopping(leaving.busy, grace_s, by_keyboard=by_keyboard and owner is None))
                 restarter.close()
                 stop.set()
             case "same":
-                log.info("%s: already stopping", signal.Signals(number).name)
+                log.info("%salready stopping", who)
             case "at once":
-                log.warning("stopped at once by a second signal; its jobs run again elsewhere")
-                os._exit(1)
+                leaving.begin()
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(AT_ONCE, leaving.begin)
     watching: list[asyncio.Task[None]] = []
     if owner is not None:
-        grace_s = place.queue.settings.grace_s + ORPHAN_S
-        watching.append(asyncio.create_task(_stop_with(owner, stop, grace_s), name="owner"))
+        watching.append(asyncio.create_task(_stop_with(owner, stop, grace_s + ORPHAN_S), name="owner"))
     if reload:
         watching.append(asyncio.create_task(restarter.watch(), name="sources"))
     try:
-        await _work_when_stores_answer(place, stop, restarter)
+        await _work_when_stores_answer(place, stop, restarter, leaving)
     finally:
+        await leaving.done()
         for task in watching:
             task.cancel()
         # All is over: a signal that comes now must not be lost between this loop and the process that follows.
@@ -152,7 +181,7 @@ async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, *, relo
             signal.signal(number, end_now)
 
 
-async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter: Restarter) -> None:
+async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter: Restarter, leaving: Leaving) -> None:
     """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not.
 
     A worker of a supervisor waits for as long as that may help: it would only be started again.
@@ -163,9 +192,11 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
     settings, registry = place.queue.settings, place.queue.registry
     started = asyncio.Event()
 
-    def on_start() -> None:
+    def works(worker: Worker) -> None:
         started.set()
-        log.info("process %d serves %s with %d tasks", os.getpid(), ", ".join(place.lanes), len(registry))
+        leaving.worker = worker
+        tasks = counted(len(registry), "task", "tasks")
+        log.info("worker %s (process %d) serves %s with %s", worker.id, os.getpid(), ", ".join(place.lanes), tasks)
 
     while not stop.is_set():
         try:
@@ -177,7 +208,7 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
                 app=place.app,
                 outdated=restarter.outdated,
                 stop=stop,
-                started=on_start,
+                works=works,
             )
         except StoreUnavailable as error:
             left_s = give_up_at - loop.time()
@@ -194,7 +225,42 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
                 await stop.wait()
         except TimeoutError:
             pass
-    log.info("stopped")
+    log.info("worker %s stopped", leaving.worker.id if leaving.worker is not None else place.name)
+
+
+class Leaving:
+    """The end of a worker process that somebody asks for a second time: at once, but its jobs are given back."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
+        #: Set once the stores have answered.
+        self.worker: Worker | None = None
+
+    @property
+    def busy(self) -> int:
+        return self.worker.busy if self.worker is not None else 0
+
+    def begin(self) -> None:
+        if self._task is None:
+            # Whatever the stores do meanwhile, and whatever a task does to the loop.
+            timer = threading.Timer(AT_ONCE_S, os._exit, (1,))
+            timer.daemon = True
+            timer.start()
+            self._task = asyncio.create_task(self._leave(), name="stop at once")
+
+    async def done(self) -> None:
+        """If it has begun, this does not return."""
+        if self._task is not None:
+            await self._task
+
+    async def _leave(self) -> None:
+        try:
+            busy = self.busy
+            left = await self.worker.give_back() if self.worker is not None else 0
+            log.warning("%s", stopped_at_once(busy - left, left, self._settings.recovered_s))
+        finally:
+            os._exit(1)
 
 
 async def _stop_with(owner: int, stop: asyncio.Event, grace_s: float) -> None:
@@ -208,12 +274,14 @@ async def _stop_with(owner: int, stop: asyncio.Event, grace_s: float) -> None:
     os._exit(1)
 
 
-def _supervise(settings: Settings, app: str, workers: int, *, strict: bool, reload: bool) -> None:
+def _supervise(settings: Settings, app: str, workers: int, name: str, *, strict: bool, reload: bool) -> None:
     stop = StopSignal()
-    with Supervisor(settings, app, workers, strict=strict, reload=reload) as supervisor:
-        stop.at_once = supervisor.kill
+    with Supervisor(settings, app, workers, name=name, strict=strict, reload=reload) as supervisor:
+        stop.at_once = partial(stop_at_once, supervisor, settings)
         log.info("process %d keeps %d workers", os.getpid(), workers)
         while not stop.wait(0.2):
             supervisor.watch()
-        log.info("stopping")
+        log.info(
+            "%s", stopping(busy_workers(settings, supervisor.pids), settings.grace_s, by_keyboard=stop.by_keyboard)
+        )
     log.info("stopped")

@@ -1,5 +1,5 @@
 // The page around the board: a queue behind HTTP and a WebSocket, and the token that it wants.
-import { mount, refused } from "./board.js";
+import { exact, mount, refused } from "./board.js";
 
 /** Those operations of dtqkit/control.py that a board asks for. */
 export const ROUTES = {
@@ -19,6 +19,8 @@ export const ROUTES = {
 const BACKOFF_MS = [500, 15_000];
 const SETTLED_MS = 10_000;
 const REQUEST_MS = 15_000;
+/** Two beats of the server that did not come (dtqkit/messages.py): the path to it is dead, whatever the socket says. */
+const SILENT_MS = 12_000;
 
 /**
  * A queue behind HTTP and a WebSocket. Messages to a subscriber: those of the server, and {type: "state", state:
@@ -35,6 +37,8 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 	let socket = null;
 	let timer = 0;
 	let failures = 0;
+	let heardAt = 0;
+	let watch = 0;
 
 	const tell = (message) => listeners.forEach((listener) => listener(message));
 	const become = (name, more) => tell((state = { type: "state", state: name, ...more }));
@@ -44,10 +48,13 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		if (socket) return;
 		const opened = (socket = new WebSocket(socketUrl));
 		let liveAt = 0;
+		heardAt = Date.now();
 		opened.onopen = () => opened.send(JSON.stringify({ type: "hello", token: secret }));
 		opened.onmessage = ({ data }) => {
 			if (socket !== opened) return;
-			const message = JSON.parse(data);
+			heardAt = Date.now();
+			const message = exact.parse(data);
+			if (message.type === "beat") return;
 			if (message.type === "snapshot" && !liveAt) {
 				liveAt = Date.now();
 				remember(memory, secret);
@@ -56,7 +63,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 			tell(message);
 		};
 		opened.onclose = ({ code }) => {
-			if (socket !== opened) return;
+			if (socket !== opened) return; // dropped: a socket over a dead path may take minutes to close
 			socket = null;
 			if (code === 4401) return unauthorised();
 			// A server that lets us in and throws us out again is not well either: only a lasting success counts.
@@ -66,6 +73,37 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 			timer = setTimeout(connect, pause);
 			become("reconnecting", { retryAt: Date.now() + pause });
 		};
+	}
+
+	/** What has failed without a word of the socket's own. */
+	function drop() {
+		const dead = socket;
+		if (!dead) return;
+		dead.onclose({ code: 1006 });
+		dead.close();
+	}
+
+	const onOffline = () => drop();
+	const onOnline = () => (socket ? look() : state.state === "reconnecting" && connect());
+	const onVisible = () => document.visibilityState === "visible" && onOnline();
+	/** Also when a sleeping machine wakes up, and when a tab that was frozen is shown again. */
+	function look() {
+		if (socket && Date.now() - heardAt > SILENT_MS) drop();
+	}
+
+	function listen() {
+		clearInterval(watch);
+		watch = setInterval(look, 1000);
+		addEventListener("offline", onOffline);
+		addEventListener("online", onOnline);
+		document.addEventListener("visibilitychange", onVisible);
+	}
+
+	function unlisten() {
+		clearInterval(watch);
+		removeEventListener("offline", onOffline);
+		removeEventListener("online", onOnline);
+		document.removeEventListener("visibilitychange", onVisible);
 	}
 
 	function disconnect() {
@@ -89,7 +127,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		const init = { method, headers: secret ? { Authorization: `Bearer ${secret}` } : {}, signal: AbortSignal.timeout(REQUEST_MS) };
 		if (method === "POST") {
 			init.headers["Content-Type"] = "application/json";
-			init.body = JSON.stringify(rest);
+			init.body = exact.stringify(rest);
 		} else for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
 		let answer;
 		try {
@@ -97,7 +135,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		} catch (error) {
 			throw refused({ detail: `The server ${error.name === "TimeoutError" ? "does not answer" : "cannot be reached"}.` });
 		}
-		const body = await answer.json().catch(() => ({}));
+		const body = await answer.text().then(exact.parse).catch(() => ({}));
 		if (answer.status === 401 && sent === secret) unauthorised(); // and not again for what was sent before
 		// /health answers 503 with its record when a store is away: that is its answer, not a failure.
 		if (!answer.ok && operation !== "health") throw refused({ title: answer.statusText, ...body });
@@ -109,10 +147,13 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		subscribe(listener) {
 			listeners.add(listener);
 			listener(state);
+			listen();
 			connect();
 			return () => {
 				listeners.delete(listener);
-				if (!listeners.size) disconnect();
+				if (listeners.size) return;
+				unlisten();
+				disconnect();
 			};
 		},
 		retry: connect,

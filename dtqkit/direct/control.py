@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from dtqkit.control import (
 )
 from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
+from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import open_stores
@@ -58,8 +59,6 @@ _OTHER_BYTES: Final = 256
 RECENT: Final = 50
 #: Between two tries to open the stores, in seconds.
 OPEN_PAUSE_S: Final = 1.0
-#: How long a look at the stores' health is good for, in seconds.
-_HEALTH_S: Final = 1.0
 #: How long the progress of a running job may take to be found, in seconds.
 _LIVE_S: Final = 0.25
 
@@ -84,7 +83,7 @@ class DirectControl:
         self._totals: Shared[control.Totals] = Shared()
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._health: tuple[float, control.Health] | None = None
+        self._health = HealthMonitor(settings, self._broker, self._store, self._open)
 
     async def until_open(self) -> None:
         """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""
@@ -131,6 +130,7 @@ class DirectControl:
         (accepted,) = await self._submitter.submit([doc], patience)
         if isinstance(accepted, DtqError):
             raise accepted
+        self._health.wrote()
         return accepted
 
     def _patience(self, submissions: Sequence[Submission]) -> Patience:
@@ -292,16 +292,7 @@ class DirectControl:
 
     async def health(self) -> control.Health:
         """Looked up at most every second, however often it is asked for."""
-        loop = asyncio.get_running_loop()
-        if self._health is None or loop.time() - self._health[0] > _HEALTH_S:
-            redis, mongodb = await asyncio.gather(_up(self._broker.probe), _up(self._ping_store))
-            status = "down" if mongodb == "down" else "ok" if redis == "up" else "degraded"
-            self._health = (loop.time(), control.Health(status=status, redis=redis, mongodb=mongodb))
-        return self._health[1]
-
-    async def _ping_store(self) -> None:
-        await self._open()
-        await self._store.ping()
+        return await self._health.health()
 
     async def snapshot(self) -> Snapshot:
         """What there is; without workers while Redis, which alone knows them, is away."""
@@ -397,12 +388,3 @@ def _shown(job: Job, live: ProgressEvent) -> Job:
 
 def _refused(error: DtqError) -> BatchItem:
     return BatchItem(refused=Refusal(code=error.code, detail=bounded(str(error))))
-
-
-async def _up(ping: Callable[[], Any]) -> Any:
-    try:
-        async with asyncio.timeout(2.0):
-            await ping()
-    except (StoreUnavailable, TimeoutError):
-        return "down"
-    return "up"

@@ -157,7 +157,8 @@ async def _scan(
             piece["$lt"] = below
         if (least := oldest if last else edge) is not None:
             piece["$gte"] = least
-        docs = await store.jobs.page({**filters, "_id": piece}, limit - len(found), _PAGE_MS, fields=fields)
+        look = {**filters, "_id": piece} if piece else filters
+        docs = await store.jobs.page(look, limit - len(found), _PAGE_MS, fields=fields)
         if docs is None:
             if below == bounds.get("$lt"):  # nothing is known then, and no page would say so
                 late = f"a look at {_PIECE:,} jobs took longer than {_PAGE_MS / 1000:g} s"

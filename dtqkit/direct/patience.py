@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from dtqkit.errors import OutcomeUnknown, StoreUnavailable
+from dtqkit.errors import StoreUnavailable
 
 #: Pause between two tries, in seconds: doubled up to the maximum.
 MIN_PAUSE_S: Final = 0.1
@@ -18,19 +18,12 @@ class Patience:
     def __init__(self, wait_s: float) -> None:
         self._until = asyncio.get_running_loop().time() + wait_s
         self._pause_s = MIN_PAUSE_S
-        self._doubt: OutcomeUnknown | None = None
 
     async def again(self, error: StoreUnavailable) -> bool:
         """Whether to try again, which is so after a pause; not when only somebody who changes something can help."""
-        if isinstance(error, OutcomeUnknown):
-            self._doubt = error
         left_s = self._until - asyncio.get_running_loop().time()
         if left_s <= 0 or not error.passes:
             return False
         await asyncio.sleep(min(left_s, self._pause_s))
         self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s)
         return True
-
-    def last(self, error: StoreUnavailable) -> StoreUnavailable:
-        """What to raise after the last try: an earlier one may have been done."""
-        return self._doubt or error

@@ -90,10 +90,12 @@ class Submitter:
         """
         patience = patience or Patience(0.0)
         accepted: list[Accepted] = []
+        #: Of those that were sent without an answer, by position: whatever comes later, they may be done.
+        doubts: dict[int, OutcomeUnknown] = {}
         left = list(range(len(jobs)))
         while True:
-            answers: list[Accepted]
             none = False
+            answers: list[Accepted]
             try:
                 answers = await self._submit([jobs[i] for i in left])
             except StoreUnavailable as error:
@@ -105,13 +107,14 @@ class Submitter:
             refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
             if not refused:
                 return accepted
+            doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if not await patience.again(why):
                 break
             left = list(refused)
         if none:
-            raise patience.last(why)
-        return [patience.last(one) if isinstance(one, StoreUnavailable) else one for one in accepted]
+            raise next(iter(doubts.values()), why)
+        return [doubts[i] if i in doubts and i in refused else one for i, one in enumerate(accepted)]
 
     async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
@@ -181,7 +184,7 @@ class Submitter:
         with_keys = set(keyed)
         plain = [job for i, job in enumerate(jobs) if i not in with_keys] if keyed else jobs
         if plain:
-            await self._store.jobs.insert([job.doc for job in plain], sum(job.size for job in plain))
+            await self._store.inserts.insert([job.doc for job in plain], sum(job.size for job in plain))
         accepted: list[Accepted] = [to_job(job.doc) for job in jobs]
         if keyed:
             await self._insert_keyed(jobs, keyed, accepted, alone=not plain)
@@ -195,7 +198,7 @@ class Submitter:
         refused: set[int] = set()
         taken: set[int] = set()
         try:
-            found = await self._store.jobs.insert_keyed([job.doc for job in some], sum(job.size for job in some))
+            found = await self._store.inserts.insert_keyed([job.doc for job in some], sum(job.size for job in some))
         except StoreUnavailable as error:
             if alone:
                 raise
@@ -221,7 +224,7 @@ class Submitter:
         doc = new.doc
         key = doc["idempotency_key"]
         for _ in range(_TRIES):
-            first = await self._store.jobs.by_key(doc["task"], key)
+            first = await self._store.inserts.by_key(doc["task"], key)
             if first is not None:
                 known = to_job(first)
                 if known.payload == to_job(doc).payload:
@@ -230,7 +233,7 @@ class Submitter:
                     f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
                     "which has another payload"
                 )
-            taken = await self._store.jobs.insert_keyed([doc], new.size)
+            taken = await self._store.inserts.insert_keyed([doc], new.size)
             if isinstance(taken, StoreUnavailable):
                 return taken
             if not taken:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -44,10 +43,11 @@ class Leader:
     """A candidate until the lock is free, then the leader until it stops or loses the lock."""
 
     def __init__(self, settings: Settings, broker: Broker, store: Store, *, candidate: str, rng: random.Random) -> None:
+        """`candidate` is the id of the worker in this process: no other process may have it."""
         self._settings = settings
         self._broker = broker
         self._store = store
-        self._candidate = f"{candidate}-{secrets.token_hex(4)}"
+        self._candidate = candidate
         self._reaper = Reaper(broker, store, rng)
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
@@ -135,7 +135,7 @@ class Leader:
             self.leads = False
             return
         if tick.leads and not self.leads:
-            log.info("%s leads", self._candidate)
+            log.info("worker %s leads", self._candidate)
             self._begin(asyncio.get_running_loop().time())
         self.leads = tick.leads
         if not tick.leads:
@@ -168,7 +168,7 @@ class Leader:
             if docs:
                 self._rounds.did("short cut", await self._reaper.of_silent(docs, still_silent))
             elif await self._broker.forget(worker, score):
-                log.warning("worker %s is gone", worker)
+                log.warning("worker %s is gone: it sent no heartbeats for %.0f s", worker, self._settings.silence_s)
                 # It may have popped ids that it never claimed.
                 self._audit_lanes = True
             self._silent_workers.moved()

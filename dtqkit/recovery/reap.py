@@ -16,6 +16,7 @@ from dtqkit.events import JobEvent, encode_batch
 from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.wording import counted, few
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -47,6 +48,7 @@ class Reaper:
         for start in range(0, len(docs), PIECE):
             n += len(taken := await self._lose_some(docs[start : start + PIECE], only_overdue=only_overdue))
             if taken:
+                self._log_lost([doc for doc, _ in taken])
                 await self._list_again(taken)
             if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
                 died = await self._store.jobs.find(dead, heavy=False)
@@ -72,11 +74,18 @@ class Reaper:
                 broken = answer
             elif answer:
                 taken.append((doc, change))
-                log.warning("job %s was lost with %s", doc["_id"], doc["worker"])
         if broken is not None:
+            self._log_lost([doc for doc, _ in taken])
             await self._list_again(taken)
             raise broken
         return taken
+
+    def _log_lost(self, docs: Sequence[Document]) -> None:
+        by_worker: dict[str, list[str]] = {}
+        for doc in docs:
+            by_worker.setdefault(doc["worker"], []).append(str(doc["_id"]))
+        for worker, ids in by_worker.items():
+            log.warning("%s taken from worker %s: %s", counted(len(ids), "job was", "jobs were"), worker, few(ids))
 
     async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
         """How long after its claim each of these attempts began, in ms, as far as they showed it."""

@@ -11,34 +11,23 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
+from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
-from dtqkit.errors import Reason, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document
-from dtqkit.store.indexes import KEY
+from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
 CLAIM_MAX_S: Final = 5.0
-#: How long a submit may take, in seconds, and how many more jobs and bytes each further second allows; after that its
-#: outcome is not known, which is better than a caller that hangs with a server that does. A driver that finds no
-#: server looks at the clock each half second only: these give up at 1.5, within the 2 that are promised.
-SUBMIT_S: Final = 1.45
-SUBMITS_A_SECOND: Final = 1_000
-BYTES_A_SECOND: Final = 1_000_000
-#: So many are no reason to wait longer: the jobs of all who submit at the same time.
-AT_ONCE: Final = 500
-BYTES_AT_ONCE: Final = 256 * 1024
-#: How long counting may take in a round of recovery, in ms.
+#: How long counting may take for a look at the load, in ms, and in a round of recovery.
+_LOAD_MS: Final = 5_000
 _SURVEY_MS: Final = 3_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
-#: MongoDB's code for a hint that names no index.
-_BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
 BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
@@ -59,12 +48,6 @@ _NOT_CLAIMED: Final = dict.fromkeys(
 def claim_max_s(lease_s: float) -> float:
     """Seconds that the server may take for a claim: a small part of the lease that it gives."""
     return min(CLAIM_MAX_S, lease_s / 6)
-
-
-def submit_s(jobs: int, size: int) -> float:
-    """Seconds that a submit of so many jobs and bytes may take."""
-    more_jobs, more_bytes = max(0, jobs - AT_ONCE), max(0, size - BYTES_AT_ONCE)
-    return SUBMIT_S + more_jobs / SUBMITS_A_SECOND + more_bytes / BYTES_A_SECOND
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -107,75 +90,6 @@ class Jobs:
         # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
         self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
-
-    # -- submit
-
-    async def insert(self, docs: Sequence[Document], size: int = 0) -> None:
-        """Insert `docs`, which have no idempotency keys and about `size` bytes.
-
-        Raises DocumentRefused when MongoDB does not take one of them; the others may be stored.
-        """
-        try:
-            with (
-                told(self._where, writes=True, document=True, point="insert"),
-                pymongo.timeout(self._where.within(submit_s(len(docs), size))),
-            ):
-                if len(docs) == 1:
-                    await self._jobs.insert_one(docs[0])
-                else:
-                    await self._jobs.insert_many(docs, ordered=False)
-        except DuplicateKeyError as error:  # its own id: it is there
-            _taken([{**(error.details or {}), "index": 0}])
-        except BulkWriteError as error:
-            _taken(error.details["writeErrors"])
-
-    async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> set[int] | StoreUnavailable:
-        """Insert `docs`, which have idempotency keys; returns the positions of those whose key is taken.
-
-        The write names the index that lets a key have one job. While that is missing, nothing is inserted; returned is
-        why not, for whoever submitted these: there is nothing wrong with other submits.
-        """
-        for _ in range(2):
-            try:
-                with (
-                    told(self._where, writes=True, document=True, point="insert"),
-                    pymongo.timeout(self._where.within(submit_s(len(docs), size))),
-                ):
-                    new = await self._upsert(docs)
-            except DuplicateKeyError as error:
-                return _taken([{**(error.details or {}), "index": 0}])
-            except BulkWriteError as error:
-                new = {upserted["index"] for upserted in error.details["upserted"]}
-            if new is not None:
-                return set(range(len(docs))) - new
-            with told(self._where):
-                if not await self._indexes.mend_key():
-                    break
-        refused = self._indexes.refused
-        why = refused or "the index of idempotency keys is being built"
-        detail = f"{why}; until it is there, jobs with an idempotency key are refused: submit again later"
-        reason: Reason = "not_allowed" if refused else "refused"
-        return StoreUnavailable("MongoDB", self._where.uri, detail, reason=reason)
-
-    async def _upsert(self, docs: Sequence[Document]) -> set[int] | None:
-        """Positions of those that were inserted; None when the index of their keys is missing."""
-        try:
-            if len(docs) == 1:
-                query, update = _inserting(docs[0])
-                one = await self._jobs.update_one(query, update, upsert=True, hint=KEY)
-                return {0} if one.upserted_id is not None else set()
-            writes = [UpdateOne(*_inserting(doc), upsert=True, hint=KEY) for doc in docs]
-            return set((await self._jobs.bulk_write(writes, ordered=False)).upserted_ids or ())
-        except OperationFailure as error:  # a bulk's too
-            errors = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
-            if error.code != _BAD_HINT and not any(one["code"] == _BAD_HINT for one in errors):
-                raise
-            return None
-
-    async def by_key(self, task: str, key: str) -> Document | None:
-        """The job that holds an idempotency key."""
-        with told(self._where):
-            return await self._jobs.find_one({"task": task, "idempotency_key": key}, _NO_HEAVY)
 
     # -- claim
 
@@ -358,7 +272,7 @@ class Jobs:
         try:
             return await cursor.to_list()
         except OperationFailure as error:
-            if by is None or error.code != _BAD_HINT:
+            if by is None or error.code != BAD_HINT:
                 raise
             self._indexes.keep()  # it is being built, or is gone
             return await self._newest(query, projection, limit, max_ms, None)
@@ -409,11 +323,11 @@ class Jobs:
     async def load(self) -> tuple[int, datetime | None]:
         """How many jobs run, and since when the oldest pending job waits."""
         with told(self._where):
-            running = await self._jobs.count_documents({"status": "running"})
+            running = await self._jobs.count_documents({"status": "running"}, maxTimeMS=_LOAD_MS)
             fields = {"queued_at": 1, "created_at": 1}
             # By lane, so that the index gives them in order: the first of each, merged.
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
-            oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)])
+            oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
 
     # -- rounds of recovery
@@ -498,14 +412,3 @@ def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | Up
     for (claim, *_), same in shared.items():
         operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0]), hint=BY_ID))
     return operations
-
-
-def _inserting(doc: Document) -> tuple[Document, Document]:
-    """An insert as an upsert by idempotency key: the query, and the update."""
-    query = {name: doc[name] for name in ("idempotency_key", "task")}
-    return query, {"$setOnInsert": {name: value for name, value in doc.items() if name not in query}}
-
-
-def _taken(errors: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
-    return {error["index"] for error in errors if "_id" not in error.get("keyPattern", {})}

@@ -15,6 +15,7 @@ import pymongo
 from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from dtqkit.ending import end
 from dtqkit.store.documents import Document
@@ -188,12 +189,20 @@ class IndexKeeper:
 
     async def _progress(self) -> str:
         """How far MongoDB is, if it says so to this user."""
-        match: Document = {"command.createIndexes": self._jobs.name, "msg": {"$regex": "^Index Build"}}
         try:
-            ops = await self._database.client.admin.aggregate([{"$currentOp": {"allUsers": True}}, {"$match": match}])
-            return "; ".join(sorted({str(op["msg"]).removeprefix("Index Build: ") async for op in ops}))[:200]
+            found = await self.builds()
         except PyMongoError:
             return ""
+        # Such as: Index Build: scanning collection Index Build: scanning collection: 69364/400000 17%
+        return "; ".join(sorted({text.rpartition("Index Build: ")[2] for text in found}))[:200]
+
+    async def builds(self) -> list[str]:
+        """What MongoDB says of the builds that are under way."""
+        match: Document = {"command.createIndexes": self._jobs.name, "msg": {"$regex": "^Index Build"}}
+        # It refuses any other read concern.
+        admin = self._database.client.get_database("admin", read_concern=ReadConcern("local"))
+        ops = await admin.aggregate([{"$currentOp": {"allUsers": True}}, {"$match": match}])
+        return [str(op["msg"]) async for op in ops]
 
     # -- build
 

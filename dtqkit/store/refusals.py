@@ -70,7 +70,7 @@ _CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
     (r"\balert\b|_alert_", "away", _TLS_ENDED),
     (r"set named|set name", "misconfigured", "check replicaSet=NAME in the URI"),
     (r"wire version", "unsupported", "dtqkit needs MongoDB 6.0 or later"),
-    (r"connection closed|connection reset|errno 104|eof occurred", "away", _TLS_ONLY),
+    (r"connection (is )?(already )?closed|connection reset|errno 104|eof occurred", "away", _TLS_ONLY),
     (r"timed out|timeout", "away", "a firewall, or on Atlas the IP access list, may not let this machine in"),
 )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import pymongo
-from pymongo.errors import DuplicateKeyError
 from pymongo.monitoring import (
     ServerHeartbeatFailedEvent,
     ServerHeartbeatListener,
@@ -23,6 +21,7 @@ from dtqkit.store.client import Link, connect, database, refused, told
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.identity import identity_of
+from dtqkit.store.inserts import Inserts
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.minutes import Minutes
@@ -74,6 +73,7 @@ class Store:
         self._client = connect(self._where, _ClockListener(self._clock, self._where))
         self._database = database(self._client, settings.database_name)
         self.indexes: Final = IndexKeeper(self._database)
+        self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
@@ -141,14 +141,18 @@ class Store:
 
     async def ping(self) -> None:
         """Whether it answers; and, after a write that was refused, whether it takes writes again."""
+        if self._where.refused is not None:
+            await self.probe()
+            return
         # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
-        with pymongo.timeout(self._where.within(PING_S)):
-            if self._where.refused is None:
-                with told(self._where):
-                    await self._client.admin.command("ping")
-            else:
-                with told(self._where, writes=True), contextlib.suppress(DuplicateKeyError):
-                    await self._database["configuration"].insert_one({"_id": "probe"})
+        with pymongo.timeout(self._where.within(PING_S)), told(self._where):
+            await self._client.admin.command("ping")
+
+    async def probe(self) -> None:
+        """Make the smallest write: whether it takes any."""
+        configuration = self._database["configuration"]
+        with pymongo.timeout(self._where.within(PING_S)), told(self._where, writes=True):
+            await configuration.update_one({"_id": "probe"}, {"$currentDate": {"at": True}}, upsert=True)
 
     def now(self) -> datetime:
         """MongoDB's time, as well as this machine knows it."""

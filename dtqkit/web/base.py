@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import secrets
@@ -51,6 +52,14 @@ class Services(msgspec.Struct, frozen=True):
     proxies: int = 0
 
 
+@functools.cache
+def _say_once() -> None:
+    log.warning(
+        "requests come with X-Forwarded-For, and DTQ_BEHIND_PROXY is not set: wrong tokens of all clients count "
+        "against one address. Set it to the number of proxies before this server, if all requests come through them"
+    )
+
+
 class Base(RequestHandler):
     """Denied unless `scopes` names the method."""
 
@@ -62,8 +71,11 @@ class Base(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self.control = services.control
+        forwarded = self.request.headers.get("X-Forwarded-For")
+        if forwarded and not services.proxies:
+            _say_once()
         # Tornado's own reading (`xheaders`) also believes X-Real-Ip, which many proxies pass on as the client sent it.
-        if services.proxies and (forwarded := self.request.headers.get("X-Forwarded-For")):
+        if forwarded and services.proxies:
             self.request.remote_ip = forwarded_address(forwarded, services.proxies) or self.request.remote_ip
 
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:

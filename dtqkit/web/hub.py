@@ -15,7 +15,7 @@ import msgspec
 from dtqkit.control import Control
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, Depths, Heartbeat, JobEvent, Line, ProgressEvent
-from dtqkit.messages import EventsMessage, LineMessage
+from dtqkit.messages import BEAT_S, BeatMessage, EventsMessage, LineMessage
 from dtqkit.web.wire import plain
 
 log = logging.getLogger("dtqkit.web")
@@ -44,6 +44,10 @@ class Listener(Protocol):
 
     def restart(self, snapshot: bytes) -> None:
         """Send a snapshot before what is queued."""
+        ...
+
+    def beat(self, message: bytes) -> None:
+        """Send a beat before all else; leave it out when the client has not taken what came before."""
         ...
 
     def close_for_good(self) -> None: ...
@@ -122,6 +126,7 @@ class Hub:
                 group.create_task(self._send_events(), name="send events")
                 group.create_task(self._send_snapshots(), name="send snapshots")
                 group.create_task(self._look(), name="look at depths")
+                group.create_task(self._beat(), name="beat")
         finally:
             unsubscribe()
 
@@ -186,6 +191,14 @@ class Hub:
                 if not self._up:
                     client.put(_encoder.encode(LineMessage(up=False)))
             await asyncio.sleep(SNAPSHOT_S)
+
+    async def _beat(self) -> None:
+        """Show every client that the path to it works: a socket that nobody closed may still be dead."""
+        beat = _encoder.encode(BeatMessage())
+        while True:
+            await asyncio.sleep(BEAT_S)
+            for client in list(self._clients):
+                client.beat(beat)
 
     async def _look(self) -> None:
         """Depths and workers for as long as somebody watches, told when they have changed."""

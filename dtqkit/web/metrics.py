@@ -72,6 +72,13 @@ class Metrics:
         self._workers = Gauge("dtqkit_workers", "Live workers.", ("status",), registry=registry)
         self._slots = Gauge("dtqkit_worker_slots", "Jobs that all workers can run at a time.", registry=registry)
         self._store = Gauge("dtqkit_store_up", "Whether a store answers.", ("store",), registry=registry)
+        self._parts = Gauge(
+            "dtqkit_health",
+            "Whether each part is well: stores that take writes, a live worker, a leader of recovery, and a live "
+            "worker for each lane in which jobs wait.",
+            ("part",),
+            registry=registry,
+        )
         self._clients = Gauge("dtqkit_stream_clients", "Clients of the stream.", registry=registry)
         Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
 
@@ -102,8 +109,19 @@ class Metrics:
         self._clients.set(clients)
         self._store.labels("redis").set(health.redis == "up")
         self._store.labels("mongodb").set(health.mongodb == "up")
+        parts = {
+            "mongodb": health.mongodb == "up",
+            "redis": health.redis == "up",
+            "workers": bool(health.workers),
+            "leader": bool(health.leader),
+            "lanes": health.unserved == (),
+        }
+        for part, well in parts.items():
+            self._parts.labels(part).set(well)
         if (totals := await _unless_away(self._control.totals)) is not None:
             self._counted.totals = totals.totals
+        else:  # another process may have given later ones: none is better than one that steps back
+            self._counted.totals = ()
         if now - self._looked_at > FRESH_S:
             self._looked_at = now
             await self._look()

@@ -129,6 +129,11 @@ class StreamHandler(Base, WebSocketHandler):
         else:
             self._queue.append(message)
 
+    def beat(self, message: bytes) -> None:
+        """Before the first snapshot too: that may take as long as the stores are away."""
+        if not self._writing:
+            self._send(message)
+
     def restart(self, snapshot: bytes) -> None:
         """A snapshot, before the events that have come since it was asked for."""
         self._begun = True

@@ -14,11 +14,11 @@ from dtqkit.web.drain import Drain
 log = logging.getLogger("dtqkit.web")
 
 #: Time between two looks, in seconds.
-LOOK_S: Final = 2.0
+LOOK_S: Final = 3.0
 #: Time between two lines about a store that does not answer.
 REMIND_S: Final = 10.0
 
-_UNKNOWN: Final = Health(status="down", redis="down", mongodb="down")
+_UNKNOWN: Final = Health(status="down", redis="down", mongodb="down", reasons=("the stores were not looked at yet",))
 
 
 class Vitals:
@@ -49,9 +49,11 @@ class Vitals:
                 for name, state in (("MongoDB", self._health.mongodb), ("Redis", self._health.redis))
                 if state == "down"
             )
-            if missing and (before != self._health or loop.time() - reminded > REMIND_S):
+            if missing and (before.reasons != self._health.reasons or loop.time() - reminded > REMIND_S):
                 log.warning("waiting for %s: trying again every %.0f s", missing, LOOK_S)
                 reminded = loop.time()
-            elif not missing and before != self._health and before is not _UNKNOWN:
+            elif not missing and "down" in (before.mongodb, before.redis) and before is not _UNKNOWN:
                 log.info("both stores answer again")
+            if self._health.reasons != before.reasons and self._health.reasons:
+                log.warning("health: %s", "; ".join(self._health.reasons))
             await asyncio.sleep(LOOK_S)

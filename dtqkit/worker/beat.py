@@ -5,6 +5,7 @@ The thread cannot run while a task holds the GIL: then the guardian, a process, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -28,6 +29,8 @@ log = logging.getLogger("dtqkit.worker")
 _HASH_BEATS: Final = 30
 #: Beats between two that name the tasks: below the life of the hash, so that they are back soon after a flush.
 _TASKS_BEATS: Final = 10
+#: How long a stopping worker waits until it is off the list, in seconds.
+GOODBYE_S: Final = 1.0
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -58,6 +61,7 @@ class Beat:
         self._compose = compose
         self._heard = heard
         self._stop = threading.Event()
+        self._goodbye = False
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
@@ -65,9 +69,12 @@ class Beat:
         self._thread = threading.Thread(target=self._run, name=f"dtqkit-beat-{name}", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Beat no more. The thread ends by itself, within one answer of Redis."""
+    async def stop(self, *, goodbye: bool) -> None:
+        """Beat no more; `goodbye`: and be listed no more. The thread ends by itself, within one answer of Redis."""
+        self._goodbye = goodbye
         self._stop.set()
+        if goodbye and self._thread is not None:
+            await asyncio.to_thread(self._thread.join, GOODBYE_S)
 
     def _run(self) -> None:
         interval_s = self._settings.heartbeat_s
@@ -104,8 +111,19 @@ class Beat:
                     self._heard(pulse, gap)
                 self._stop.wait(max(0.0, started + interval_s - time.monotonic()))
         finally:
-            client.close()
             guardian.forget(self._worker)
+            if self._goodbye:
+                self._leave(cast(Any, client))
+            client.close()
+
+    def _leave(self, client: Any) -> None:
+        """Off the list: or the leader would notice, after a while, that this worker is silent."""
+        try:
+            with told(self._settings.redis_url, "goodbye"):
+                client.zrem(self._broker.keys.workers, self._worker)
+                client.delete(self._broker.keys.worker(self._worker))
+        except StoreUnavailable:
+            pass  # then the leader does notice
 
     def _refused(self, refusal: Refusal) -> None:
         self._wrong = refusal.drops

@@ -11,6 +11,7 @@ from typing import Final
 from dtqkit.jobs import Job
 from dtqkit.lifecycle import Change
 from dtqkit.sanitize import escaped
+from dtqkit.wording import counted, few
 
 log = logging.getLogger("dtqkit.jobs")
 
@@ -40,6 +41,8 @@ class JobLog:
         self._lines = 0
         self._tracebacks = 0
         self._more: Counter[str] = Counter()
+        #: Jobs of this second that could not begin here, by task and reason: often all of a task, for the same one.
+        self._declined: dict[tuple[str, str], list[str]] = {}
         self._second: asyncio.TimerHandle | None = None
 
     def ended(self, ends: Iterable[tuple[Job, Change]]) -> None:
@@ -56,6 +59,9 @@ class JobLog:
         if self._second is None:
             self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
         word = _WORDS.get(change.ending, change.ending)
+        if change.ending == "declined" and len(self._declined) < LINES:
+            self._declined.setdefault((job.task, _reason(change)), []).append(job.id)
+            return
         if self._lines >= LINES:
             self._more[word] += 1
             return
@@ -74,8 +80,12 @@ class JobLog:
 
     def _next_second(self) -> None:
         more, self._more = self._more, Counter()
+        declined, self._declined = self._declined, {}
         self._lines = self._tracebacks = 0
         self._second = None
+        for (task, reason), ids in declined.items():
+            jobs = counted(len(ids), "job", "jobs")
+            log.warning("%s", escaped(f"{jobs} of {task} given back, left to other workers: {reason}: {few(ids)}"))
         if more:
             log.info("%s in the last second", ", ".join(f"{n:,} more jobs {word}" for word, n in more.items()))
 
@@ -90,18 +100,22 @@ def wait_ms(job: Job, change: Change) -> float | None:
 
 def _line(job: Job, change: Change, word: str) -> str:
     ran = f" in {change.run_ms / 1000:.2f} s" if change.run_ms is not None else ""
-    facts = [f"attempt {job.attempt}"] if change.ending != "declined" else []
+    facts = [f"attempt {job.attempt}"]
     if (waited_ms := wait_ms(job, change)) is not None:
         facts.insert(0, f"waited {waited_ms / 1000:.2f} s")
     text = f"{job.task} {job.id} {word}{ran} ({', '.join(facts)})"
     if change.error is not None:
-        text += f": {change.error.type}: {(change.error.message.splitlines() or [''])[0][:MAX_MESSAGE]}"
-    if change.ending == "declined":
-        text += "; left to other workers"
-    elif change.failures:
+        text += f": {_reason(change)}"
+    if change.failures:
         text += f"; failure {job.failures + change.failures} of {job.max_attempts}, "
         text += f"again in {_seconds(change.delay_s)}" if change.status == "scheduled" else "not tried again"
     return text
+
+
+def _reason(change: Change) -> str:
+    """Its error in one line."""
+    error = change.error
+    return "" if error is None else f"{error.type}: {(error.message.splitlines() or [''])[0][:MAX_MESSAGE]}"
 
 
 def _seconds(seconds: float) -> str:

@@ -26,6 +26,8 @@ MAX_PAUSE_S: Final = 30.0
 SOON_S: Final = 1.0
 #: How often it is looked whether a child should be started, in seconds, besides when something changes.
 LOOK_S: Final = 0.5
+#: How long children that were lent live on after nobody waits any more, in seconds: the next wait finds them ready.
+WARM_S: Final = 8.0
 #: Children that may die before they have begun a job, until it is the job that has failed.
 TRIES: Final = 3
 #: How long a job waits for a child before it is given back, in seconds: while nothing can be started.
@@ -60,6 +62,9 @@ class Pool:
     ) -> None:
         self._size = size
         self._lent = 0
+        #: As many children beyond `size` may live until then, though fewer are lent.
+        self._warm = 0
+        self._warm_until = 0.0
         self._jobs_per_child = jobs_per_child
         self._setup = setup
         self._watch = watch
@@ -84,8 +89,8 @@ class Pool:
 
     @property
     def ready(self) -> int:
-        """How many children could begin a job now."""
-        return len(self._idle)
+        """How many children could begin a job now: those that are kept warm for a wait are no more slots."""
+        return min(len(self._idle), max(0, self._size + self._lent - len(self._busy)))
 
     @property
     def unusable(self) -> Mapping[str, str]:
@@ -94,11 +99,18 @@ class Pool:
 
     def lend(self, extra: int) -> None:
         """Let so many children exist beyond `size`, in place of those whose jobs wait for other jobs."""
+        if extra < self._lent:
+            now = asyncio.get_running_loop().time()
+            self._warm = max(self._lent, self._warm if now < self._warm_until else 0)
+            self._warm_until = now + WARM_S
         self._lent = extra
-        while self._idle and self._count() > self._size + extra:
-            self._discard(self._idle.pop(0))
         self._look.set()
         self._changed()
+
+    def _most(self) -> int:
+        """Children that may exist now."""
+        warm = self._warm if asyncio.get_running_loop().time() < self._warm_until else 0
+        return self._size + max(self._lent, warm)
 
     def _count(self) -> int:
         return len(self._idle) + len(self._busy) + len(self._starting) + self._launching
@@ -119,11 +131,13 @@ class Pool:
     def _fill(self) -> None:
         """Start what is missing: one ahead; more at a time once several work, so that a burst soon has them all."""
         now = asyncio.get_running_loop().time()
+        while self._idle and self._count() > self._most():
+            self._discard(self._idle.pop(0))
         if self._stale and not self._unusable and not self._count():
             self._unusable = dict.fromkeys(self._setup().tasks, "its code has changed, and the new cannot be imported")
         if self._closing or self._stale or now < self._start_at or self._starting or self._launching:
             return
-        room = self._size + self._lent - self._count()
+        room = self._most() - self._count()
         if self._unusable:
             if room <= 0 and not self._idle:
                 return
@@ -191,7 +205,7 @@ class Pool:
         else:
             self._pause_s, self._told = 0.0, ""
         # The new one takes the place of one that could import less.
-        for older in [c for c in self._idle if c.errors and self._count() >= self._size + self._lent]:
+        for older in [c for c in self._idle if c.errors and self._count() >= self._most()]:
             self._idle.remove(older)
             self._discard(older)
         child.quiet = False
@@ -210,7 +224,7 @@ class Pool:
 
     def _offer(self, child: ChildProcess) -> None:
         """A child has nothing to do."""
-        if not child.fit or self._closing or self._count() >= self._size + self._lent:
+        if not child.fit or self._closing or self._count() >= self._most():
             self._discard(child)
         else:
             while self._waiters:

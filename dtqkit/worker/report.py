@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from dtqkit.errors import InvalidPayload, InvalidResult, UnknownTask
+from dtqkit.errors import InvalidPayload, InvalidResult, TaskDefinitionError, UnknownTask, WrongLoop
 from dtqkit.jobs import ErrorKind, JobError
 from dtqkit.values import to_wire
 from dtqkit.worker.context import shortened
@@ -61,6 +61,8 @@ def error_of(error: BaseException) -> JobError:
             kind = "invalid_result"
         case UnknownTask():
             kind = "unknown_task"
+        case WrongLoop() | TaskDefinitionError():
+            kind = "wrong_use"
         case _:
             pass
     text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else traceback_of(error)

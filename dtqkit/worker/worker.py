@@ -28,38 +28,27 @@ from dtqkit.lifecycle import Declined, Outcome, Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
+from dtqkit.wording import few
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.execute import Executor
 from dtqkit.worker.fetch import Fetcher
+from dtqkit.worker.held import Held
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.live import Live
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.slots import PROBATION_S, Kind, Slots
+from dtqkit.worker.slots import PROBATION_S, Slots
 
 log = logging.getLogger("dtqkit.worker")
 
 #: How long a stopping worker waits for its last ends to be recorded, in seconds.
 SETTLE_S: Final = 10.0
-
-
-class Held:
-    """A job that this worker holds: its claim, its lease by our monotonic clock, and its attempt."""
-
-    __slots__ = ("attempt", "claimed", "kind", "lease_from", "over", "waits_for")
-
-    def __init__(self, claimed: Claimed, kind: Kind, attempt: Attempt) -> None:
-        self.claimed = claimed
-        self.kind: Kind = kind
-        self.lease_from = claimed.sent
-        self.attempt = attempt
-        #: Its task is over; its end may not be recorded yet.
-        self.over = False
-        #: The jobs that this one waits for, while it lends its slot.
-        self.waits_for: Sequence[str] = ()
+#: The same of one that stops at once; and how long its tasks may take to stop, once asked and once killed.
+HASTY_SETTLE_S: Final = 1.0
+HASTY_END_S: Final = 0.25
 
 
 class Worker:
@@ -108,7 +97,7 @@ class Worker:
             outdated=outdated,
         )
         self._kinds = Kinds(registry, lambda: self._pool.unusable)
-        claimer = Claimer(
+        self._claimer = Claimer(
             broker,
             store,
             worker=self.id,
@@ -123,7 +112,7 @@ class Worker:
             store,
             self._slots,
             self._kinds,
-            claimer,
+            self._claimer,
             lanes=lanes,
             lease_s=settings.lease_s,
             awaited=self._awaited,
@@ -138,12 +127,12 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`; then finish, or after the grace give back, what runs. Raises if a part of it breaks."""
         self._loop = asyncio.get_running_loop()
-        settling = asyncio.create_task(self._settler.run(), name="settle")
+        settling = self._settling = asyncio.create_task(self._settler.run(), name="settle")
         fetching = asyncio.create_task(self._fetcher.run(), name="fetch")
         parts = [
             settling,
             fetching,
-            asyncio.create_task(self._renew_for_ever(), name="renew"),
+            asyncio.create_task(self._keep_leases(), name="renew"),
             asyncio.create_task(self._live.run(), name="live"),
             asyncio.create_task(self._publish_tasks(), name="publish tasks"),
             asyncio.create_task(self._pool.keep(), name="keep children ready"),
@@ -155,10 +144,10 @@ class Worker:
         finally:
             await self._wind_down(fetching, settling)
             await end(*parts, stopped)
-            self._beat.stop()
             await self._pool.close()
             if rest := self._tasks | self._jobs:
                 await asyncio.wait(rest, timeout=SETTLE_S)
+            await self._say_goodbye()
         for part in parts:
             if not part.cancelled() and (error := part.exception()) is not None:
                 raise error
@@ -168,6 +157,37 @@ class Worker:
     def stop(self) -> None:
         """Take no more jobs, finish what runs within the grace, give the rest back."""
         self._stopping.set()
+
+    @property
+    def busy(self) -> int:
+        """Jobs whose task is not over."""
+        return sum(not held.over for held in self._held.values())
+
+    async def give_back(self) -> int:
+        """Stop what runs, at any price, and give it back. Then this process must end, at once.
+
+        Returns how many jobs could not be given back in time: these are taken from this worker once it is silent.
+        """
+        for _ in range(2):  # the second request kills what the first could not interrupt
+            for held in list(self._held.values()):
+                if not held.over:
+                    held.attempt.stop("release")
+            if self._jobs:
+                await asyncio.wait(list(self._jobs), timeout=HASTY_END_S)
+        for held in list(self._held.values()):
+            if not held.over:  # it ends with this process, a moment after it is listed again
+                held.over = True
+                attempt = held.attempt
+                self._settler.put(held.claimed, Released(attempt.run_ms()), attempt.started, attempt.trail)
+        self._settler.finish()
+        await asyncio.wait([self._settling], timeout=HASTY_SETTLE_S)
+        await self._say_goodbye()
+        return len(self._held)
+
+    async def _say_goodbye(self) -> None:
+        """Beat no more. Without jobs, nobody has to notice that this worker is silent: it takes itself off the list."""
+        doubtful = self._claimer.unresolved or self._claimer.doubtful(self._loop.time())
+        await self._beat.stop(goodbye=not self._held and not doubtful)
 
     async def _wind_down(self, fetching: asyncio.Task[None], settling: asyncio.Task[None]) -> None:
         await self._fetcher.stop(fetching)
@@ -325,8 +345,8 @@ class Worker:
 
     # -- leases
 
-    async def _renew_for_ever(self) -> None:
-        """Each third of a lease: renew what is older than that; give up what could not be renewed for a whole one."""
+    async def _keep_leases(self) -> None:
+        """Each third of a lease: renew what is older than that; give back what could not be renewed for a whole one."""
         step_s = self._settings.lease_s / 6
         renewing: asyncio.Task[None] | None = None
         while True:
@@ -334,15 +354,17 @@ class Worker:
             if renewing is None or renewing.done():
                 renewing = self._watch(self._renew(self._settings.lease_s / 3), "renew leases")
             # Whatever becomes of that: it may hang.
-            self._give_up()
+            self._give_back_late()
 
-    def _give_up(self) -> None:
-        """Stop what could not be renewed for a whole lease, by an error or for want of an answer: a release."""
-        now = self._loop.time()
-        for held in self._held.values():
-            if held.attempt.reason is None and now - held.lease_from >= self._settings.lease_s:
-                log.warning("job %s is given up: no renewal for a whole lease", held.claimed.job.id)
-                held.attempt.stop("release")
+    def _give_back_late(self) -> None:
+        """Give back what could not be renewed for a whole lease, by an error or for want of an answer."""
+        lease_s, now = self._settings.lease_s, self._loop.time()
+        late = [h for h in self._held.values() if h.attempt.reason is None and now - h.lease_from >= lease_s]
+        if late:
+            ids = few([held.claimed.job.id for held in late])
+            log.warning("giving back %d jobs: their leases were not renewed for %.0f s: %s", len(late), lease_s, ids)
+        for held in late:
+            held.attempt.stop("release")
 
     async def _renew(self, older_than_s: float) -> None:
         now = self._loop.time()
@@ -356,12 +378,17 @@ class Worker:
         except StoreUnavailable as error:
             log.warning("cannot renew %d leases: %s", len(due), error)
             return
+        lost: list[Held] = []
         for held in due:
             if held.claimed.id in still:
                 held.lease_from = now
             elif self._held.get(held.claimed.job.id) is held:
-                log.warning("job %s is not ours any more", held.claimed.job.id)
-                held.attempt.stop("gone")
+                lost.append(held)
+        if lost:
+            ids = few([held.claimed.job.id for held in lost])
+            log.warning("stopping %d jobs: the record says that this worker holds them no longer: %s", len(lost), ids)
+        for held in lost:
+            held.attempt.stop("gone")
 
     async def _cancel(self, asked: list[Held]) -> None:
         """Stop what the record says is to be cancelled: what Redis lists is a hint, and comes again with each beat."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -36,6 +36,7 @@ class Report:
     """What became of one run."""
 
     seed: int
+    stores: str = "local"
     jobs: int = 0
     attempts: int = 0
     lost: int = 0
@@ -56,8 +57,12 @@ class Report:
 class Chaos:
     """Breaks `world` by the schedule of `seed`; its workers are called w1 to w3, and w1 is never killed."""
 
-    def __init__(self, world: World, seed: int, *, count: int = 300, faults: int = 6) -> None:
+    def __init__(
+        self, world: World, seed: int, *, count: int = 300, faults: int = 6, order: Sequence[str] | None = None
+    ) -> None:
+        """`order` are the faults of the menu to come, in turn; None: all, as the seed decides."""
         self._world = world
+        self._order = order
         self._rng = random.Random(seed)
         self._count = count
         self._faults = faults
@@ -72,7 +77,7 @@ class Chaos:
         self._revive(wait=True)
         menu = self._menu()
         # Every kind comes in turn, in an order that the seed decides.
-        order = rng.sample(list(menu), len(menu))
+        order = rng.sample(list(menu), len(menu)) if self._order is None else self._order
         share = self._count // (self._faults + 1)
         for turn in range(self._faults + 1):
             self._revive()

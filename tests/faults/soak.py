@@ -1,6 +1,8 @@
-"""Random runs, one after the other, for as long as it is told: python -m tests.faults.soak --minutes 10 [--seed 1].
+"""Random runs, one after the other, for so many minutes: python -m tests.faults.soak --minutes 10 [--seed 1].
 
-The stores and the worker w1 live on from run to run, so that what they leak can be seen.
+By turns on two servers of our own, and on stores as hosts have them: a replica set with elections, a Redis pair with
+failovers, a user whose rights change (`--stores` for one of the two). The stores and the workers w1 live on from run to
+run, so that what they leak can be seen.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from dtqkit.local import start_local_stores
 from tests.faults.chaos import Chaos, Report
+from tests.faults.hosted import HostedChaos, HostedStores, HostedWorld
 from tests.faults.work import Nursery
 from tests.faults.world import World
 
+KINDS = ("local", "hosted")
 REAL: dict[str, Any] = {"heartbeat_s": 2.0, "lease_s": 180.0, "grace_s": 10.0}
 
 
@@ -32,6 +38,7 @@ def main() -> int:
     parser.add_argument("--real", action="store_true", help="with the real times instead of the scaled ones")
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--faults", type=int, default=6)
+    parser.add_argument("--stores", choices=("both", *KINDS), default="both")
     parser.add_argument("--out", type=Path, default=None, help="a file that gets a line of JSON for each run")
     arguments = parser.parse_args()
     seed = random.randrange(10**9) if arguments.seed is None else arguments.seed
@@ -40,35 +47,71 @@ def main() -> int:
     reports: list[Report] = []
     directory = Path(tempfile.mkdtemp(prefix="dtqkit-soak-"))
     print(f"first seed {seed}; logs of the workers in {directory}", flush=True)
-    with start_local_stores() as stores, Nursery() as nursery:
-        world: World | None = None
-        with ExitStack() as stack:
-            while time.monotonic() < until or not reports:
-                if world is None:
-                    home = directory / str(seed)
-                    home.mkdir()
-                    world = stack.enter_context(World(stores, nursery, home, **settings))
-                report = Chaos(world, seed, count=arguments.jobs, faults=arguments.faults).run()
-                reports.append(report)
-                show(report)
-                if report.violations:
-                    # Its ledger and its logs stay, to be looked at; the next run begins anew.
-                    stack.close()
-                    world = None
-                else:
-                    world.fresh()
-                if arguments.out is not None:
-                    with arguments.out.open("a") as out:
-                        out.write(json.dumps(report, default=vars) + "\n")
-                seed += 1
+    kinds = KINDS if arguments.stores == "both" else (arguments.stores,)
+    with ExitStack() as stack:
+        nursery = stack.enter_context(Nursery())
+        places = {kind: stack.enter_context(Place(kind, nursery, directory, settings)) for kind in kinds}
+        turns = cycle(places.values())
+        while time.monotonic() < until or len(reports) < len(kinds):
+            report = next(turns).run(seed, arguments.jobs, arguments.faults)
+            reports.append(report)
+            show(report)
+            if arguments.out is not None:
+                with arguments.out.open("a") as out:
+                    out.write(json.dumps(report, default=vars) + "\n")
+            seed += 1
     return summary(reports)
+
+
+class Place:
+    """Stores of one kind, from `with` to its end, and the world of the present runs on them."""
+
+    def __init__(self, kind: str, nursery: Nursery, directory: Path, settings: dict[str, Any]) -> None:
+        self._kind = kind
+        self._nursery = nursery
+        self._directory = directory
+        self._settings = settings
+        self._stack = ExitStack()
+        self._of_world = ExitStack()
+        self._world: World | None = None
+
+    def __enter__(self) -> Self:
+        hosted = self._kind == "hosted"
+        self._stores: Any = self._stack.enter_context(
+            HostedStores(self._directory / "stores") if hosted else start_local_stores()
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._of_world.close()
+        self._stack.close()
+
+    def run(self, seed: int, count: int, faults: int) -> Report:
+        hosted = self._kind == "hosted"
+        if self._world is None:
+            home = self._directory / str(seed)
+            home.mkdir()
+            world = (HostedWorld if hosted else World)(self._stores, self._nursery, home, **self._settings)
+            self._world = self._of_world.enter_context(world)
+        report = (HostedChaos if hosted else Chaos)(self._world, seed, count=count, faults=faults).run()
+        report.stores = self._kind
+        if report.violations:
+            # Its ledger and its logs stay, to be looked at; the next run begins anew.
+            self._of_world.close()
+            self._world = None
+        else:
+            self._world.fresh()
+        return report
 
 
 def show(report: Report) -> None:
     faults = ", ".join(fault.name if fault.hit else f"({fault.name}: missed)" for fault in report.faults)
     repairs = sum(report.repairs.values())
     print(
-        f"seed {report.seed}: {report.jobs} jobs, {report.attempts} attempts, {report.lost} lost and run again, "
+        f"seed {report.seed}, {report.stores} stores: {report.jobs} jobs, {report.attempts} attempts, "
+        f"{report.lost} lost and run again, "
         f"{report.hits} faults [{faults}], {repairs} repairs, w1 {report.resident_mb:.1f} MB"
         f"{' leads' if report.led else ''}, {len(report.violations)} violations, {report.took_s:.0f} s",
         flush=True,

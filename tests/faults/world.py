@@ -117,16 +117,7 @@ class World:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        redis_port = urlsplit(self.stores.redis_url).port or 0
-        mongo_port = urlsplit(self.stores.atlas_uri).port or 0
-        self.redis_proxy = self._stack.enter_context(Proxy(redis_port))
-        self.mongo_proxy = self._stack.enter_context(Proxy(mongo_port))
-        self.settings = Settings(
-            redis_url=through(self.stores.redis_url, self.redis_proxy.port),
-            atlas_uri=through(self.stores.atlas_uri, self.mongo_proxy.port),
-            namespace=self.namespace,
-            **self._settings,
-        )
+        self.settings = self._connect()
         self.keys = Keys.of(self.namespace)
         self.mongo = self._stack.enter_context(Mongo(self.stores.atlas_uri, serverSelectionTimeoutMS=20_000))
         # A call after the server's restart must not meet a connection from before.
@@ -138,6 +129,19 @@ class World:
         self.observer = self._stack.enter_context(Observer(self))
         self._stack.callback(self._end_workers)
         return self
+
+    def _connect(self) -> Settings:
+        """The proxies, and what workers and clients are told to connect to."""
+        redis_port = urlsplit(self.stores.redis_url).port or 0
+        mongo_port = urlsplit(self.stores.atlas_uri).port or 0
+        self.redis_proxy = self._stack.enter_context(Proxy(redis_port))
+        self.mongo_proxy = self._stack.enter_context(Proxy(mongo_port))
+        return Settings(
+            redis_url=through(self.stores.redis_url, self.redis_proxy.port),
+            atlas_uri=through(self.stores.atlas_uri, self.mongo_proxy.port),
+            namespace=self.namespace,
+            **self._settings,
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -336,7 +340,8 @@ class Observer:
             redis.Redis.from_url(
                 world.stores.redis_url, decode_responses=True, encoding_errors="replace", socket_timeout=1
             ) as client,
-            Mongo(world.stores.atlas_uri, timeoutMS=1000) as mongo,
+            # What only the old primary of an election has written, nobody was told of.
+            Mongo(world.stores.atlas_uri, timeoutMS=1000, readConcernLevel="majority") as mongo,
         ):
             jobs = mongo[world.settings.database_name]["jobs"]
             look_at = 0.0

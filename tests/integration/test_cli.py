@@ -207,7 +207,7 @@ def test_a_later_second_signal_ends_a_worker_at_once_with_status_1(
 
         wait_until(ended, interval_s=0.5)
         assert worker.returncode == 1
-        assert "stopped at once by a second signal" in log.read_text()
+        assert "stopped at once: 1 job goes back to the queue" in log.read_text()
 
 
 def test_worker_with_several_workers_supervises_them(settings: Settings, queue: TaskQueue, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pymongo._csot
@@ -14,7 +15,9 @@ from pymongo.errors import OperationFailure
 
 from dtqkit import DtqError, Settings, StoreUnavailable, TaskQueue
 from dtqkit.control import StatsQuery
+from dtqkit.direct import listing
 from dtqkit.store import Store, indexes, keeper
+from dtqkit.store.jobs import Jobs
 from dtqkit.store.keeper import IndexKeeper
 from tests import sample
 from tests.conftest import Mongo
@@ -80,6 +83,31 @@ def test_those_of_many_jobs_are_built_in_the_background_without_a_deadline(
         await wait_until_async(lambda: names(mongo, settings) == ALL)
 
     opened(settings, meanwhile)
+
+
+@pytest.mark.usefixtures("many")
+def test_a_build_logs_how_far_it_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dtqkit.store")
+    monkeypatch.setattr(keeper, "REPORT_S", 0.01)
+    asked = IndexKeeper.builds
+    scanning = "Index Build: scanning collection"
+
+    async def as_mongodb_says(self: IndexKeeper) -> list[str]:
+        return [*await asked(self), f"{scanning} {scanning}: 69364/400000 17%"]
+
+    async def slow(self: IndexKeeper, found: Any) -> None:
+        await wait_until_async(lambda: "400000" in caplog.text)
+
+    monkeypatch.setattr(IndexKeeper, "builds", as_mongodb_says)
+    monkeypatch.setattr(IndexKeeper, "_build", slow)
+
+    async def meanwhile(_: Store) -> None:
+        await wait_until_async(lambda: "built indexes of jobs" in caplog.text)
+
+    opened(settings, meanwhile)
+    assert "building indexes of jobs for 0 s: scanning collection: 69364/400000 17%" in caplog.text
 
 
 @pytest.mark.usefixtures("many")
@@ -250,3 +278,31 @@ def test_an_index_that_cannot_be_built_keeps_no_other_away(settings: Settings, m
     mongo[settings.database_name]["jobs"].insert_one(odd)
     opened(settings)
     assert names(mongo, settings) == ALL - {"key"}
+
+
+@pytest.mark.parametrize("piece", [3, 1_000])
+def test_a_history_is_whole_although_its_index_is_missing(
+    queue: TaskQueue, mongo: Mongo, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    jobs = sample.add.map(range(20))
+    at = datetime.now(UTC)
+    attempt = {"number": 1, "worker": "w", "queued_at": at, "claimed_at": at, "ended_at": at, "ending": "failed"}
+    collection = mongo[queue.settings.database_name]["jobs"]
+    collection.update_many({"payload.a": {"$mod": [3, 0]}}, {"$set": {"status": "failed", "earlier": [attempt]}})
+    collection.drop_indexes()
+    page = Jobs.page
+    whole_looks = 0
+
+    async def slow(self: Jobs, query: dict[str, Any], *args: Any, **more: Any) -> Any:
+        nonlocal whole_looks
+        if "$gte" not in query.get("_id", {}):  # so many that MongoDB does not come to an end in time
+            whole_looks += 1
+            if whole_looks % 2:
+                return None
+        return await page(self, query, *args, **more)
+
+    monkeypatch.setattr(Jobs, "page", slow)
+    monkeypatch.setattr(listing, "_PIECE", piece)
+    monkeypatch.setattr(listing, "_CHUNK", 4)
+    rows = [row["job"] for row in queue.history(status="failed").to_dict("records")]
+    assert rows == [job.id for job in reversed(list(jobs)[::3])]

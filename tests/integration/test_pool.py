@@ -22,6 +22,7 @@ from dtqkit.lifecycle import Outcome, Success
 from dtqkit.worker import childprocess, source, wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.pool import Pool
+from tests import command
 from tests.wait import wait_until
 
 
@@ -114,9 +115,9 @@ def test_a_child_is_ready_ahead_of_each_job() -> None:
     async def body() -> None:
         async with trial([PID, HOLD], size=2) as t:
             await until(lambda: t.pool.ready == 1)
-            first = t.run(HOLD, seconds=1.0)
+            first = t.run(HOLD, seconds=3.0)
             await until(lambda: t.begun and t.pool.ready == 1)
-            second = t.run(HOLD, seconds=1.0)
+            second = t.run(HOLD, seconds=3.0)
             await until(lambda: len(t.begun) == 2)
             assert t.pool.ready == 0
             assert result(await first) != result(await second)
@@ -140,6 +141,35 @@ def test_more_children_live_while_they_are_lent() -> None:
             assert t.pool.ready == 0
             await waits
             assert t.pool.ready == 1
+
+    asyncio.run(body())
+
+
+def test_a_child_that_was_lent_is_kept_for_the_next_wait_and_is_no_slot_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body() -> None:
+        async with trial([PID, HOLD], size=1) as t:
+            await until(lambda: t.pool.ready == 1)
+            waits = t.run(HOLD, seconds=2.0)
+            await until(lambda: t.begun)
+            pids: set[Any] = set()
+            for _ in range(3):  # one wait after the other
+                t.pool.lend(1)
+                await until(lambda: t.pool.ready == 1)
+                pids.add(result(await t.run(PID)))
+                t.pool.lend(0)
+                assert t.pool.ready == 0
+            assert len(pids) == 1
+            await waits
+            # Both children are idle, and one job may be claimed
+            await until(lambda: len(command.descendants(os.getpid()) & pids) == 1)
+            assert t.pool.ready == 1
+            # And after a while, there is one
+            monkeypatch.setattr(t.pool, "_warm_until", 0.0)
+            await until(lambda: len(command.children_with(os.getpid(), b"")) - len(others) == 1)
+
+    others = command.children_with(os.getpid(), b"")
 
     asyncio.run(body())
 

@@ -227,7 +227,7 @@ def test_a_full_redis_gives_what_it_lists_and_loses_no_id(settings: Settings, tm
             with pytest.raises(StoreUnavailable, match="raise maxmemory"):
                 await broker.lead("x", 1.0)
             with pytest.raises(StoreUnavailable):
-                await broker.probe()
+                await broker.look(1.0)
             assert broker.condition.takes_writes is False
             assert (broker.condition.kind, "OOM" in broker.condition.refusal) == ("full", True)
             # What was popped and is not claimed is swept back when its time is over.
@@ -235,7 +235,7 @@ def test_a_full_redis_gives_what_it_lists_and_loses_no_id(settings: Settings, tm
             assert sorted(inflight) == [f"high:{first}", f"high:{second}"]
             assert server.redis.lrange(f"{settings.namespace}:queue:high", 0, -1) == [third]
             drain(server)
-            await broker.probe()
+            await broker.look(1.0)
             assert broker.condition.takes_writes is True
 
         on_broker(settings.replace(redis_url=server.url), story)

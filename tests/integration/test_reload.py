@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dtqkit import AppError, JobHandle, Settings, TaskQueue
-from tests.command import ROOT, running
+from tests.command import ROOT, living, running
 from tests.wait import wait_until
 
 CODE = """
@@ -100,3 +100,25 @@ def test_start_workers_refuses_an_app_that_cannot_be_imported(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), str(ROOT))))
     with TaskQueue(settings) as queue, pytest.raises(AppError, match=why):
         queue.start_workers(1, app=app)
+
+
+def test_a_stop_does_not_wait_for_changed_code_to_be_imported(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", shop.path)
+    log = tmp_path / "log"
+    with (
+        TaskQueue(settings) as queue,
+        running("worker", "reloaded_shop:queue", "--reload", settings=settings, log=log) as worker,
+    ):
+        wait_until(answers(queue, "version", 1), timeout_s=START_S)
+        began = tmp_path / "began"
+        slow = f"import os, pathlib, time\npathlib.Path({str(began)!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
+        shop.file.write_text(slow + CODE.format(version=2))
+        wait_until(began.exists, timeout_s=START_S)
+        worker.terminate()
+        assert worker.wait(timeout=15) == 0
+        # And nothing of it is left
+        checking = int(wait_until(began.read_text))
+        wait_until(lambda: not living({checking}))

@@ -35,7 +35,7 @@ def test_a_job_says_that_no_workers_are_running(queue: TaskQueue, settings: Sett
 
     shown = dtqkit("job", job.id, settings=settings).stdout.splitlines()
     assert "waits     no workers are running: start one with `dtqkit worker package.module:queue`" in shown
-    assert "why jobs wait: no workers are running" in dtqkit("jobs", settings=settings).stdout
+    assert "why jobs wait: no workers are running" in dtqkit("jobs", settings=settings).stderr
 
 
 def test_a_job_whose_task_no_live_worker_knows_says_so(
@@ -49,7 +49,7 @@ def test_a_job_whose_task_no_live_worker_knows_says_so(
 
         shown = dtqkit("job", jobs[0].id, settings=settings).stdout
         assert "waits     no live worker knows task 'only_here' (1 live worker serves: " in shown
-        assert "why jobs wait: no live worker knows task 'only_here'" in dtqkit("jobs", settings=settings).stdout
+        assert "why jobs wait: no live worker knows task 'only_here'" in dtqkit("jobs", settings=settings).stderr
         wait_until(lambda: "'only_here'" in caplog.text)
         fine = sample.add.submit(1)
         fine.result(timeout=20)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import Failure, Outcome, Released, Success, decide
+from dtqkit.lifecycle import Declined, Failure, Outcome, Released, Success, decide
 from dtqkit.worker.joblog import LINES, JobLog
 from tests.wait import wait_until_async
 
@@ -94,6 +94,20 @@ async def test_a_flood_is_summed_up_each_second(lines: Lines) -> None:
     log.close()
     assert lines.said[LINES] == "INFO 1,834 more jobs completed in the last second"
     assert len(lines.said) == LINES + 2
+
+
+@on_a_loop
+async def test_jobs_that_are_given_back_for_one_reason_share_a_line_each_second(lines: Lines) -> None:
+    log = JobLog(enabled=True)
+    for _ in range(12):
+        told(log, Declined(JobError("invalid_payload", "InvalidPayload", "no dpi\nmore")))
+    told(log, Declined(JobError("unknown_task", "UnknownTask", "none")))
+    log.close()
+    ids = f"{', '.join(['6' * 24] * 5)} and 7 more"
+    assert lines.said == [
+        f"WARNING 12 jobs of render given back, left to other workers: InvalidPayload: no dpi: {ids}",
+        f"WARNING 1 job of render given back, left to other workers: UnknownTask: none: {'6' * 24}",
+    ]
 
 
 @on_a_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,10 @@ from pymongo.errors import BulkWriteError, WriteConcernError
 
 from dtqkit import Job, OutcomeUnknown, StoreUnavailable
 from dtqkit.direct import submit as submitting
+from dtqkit.direct.patience import Patience
 from dtqkit.direct.submit import New, Submitter
 from dtqkit.store.client import Link, told
-from dtqkit.store.jobs import submit_s
+from dtqkit.store.inserts import submit_s
 
 
 def document(size: int = 100, **more: object) -> New:
@@ -39,7 +41,7 @@ async def nothing(*_: object, **__: object) -> None: ...
 
 def submitter(**jobs: Any) -> Submitter:
     broker: Any = SimpleNamespace(push=nothing)
-    store: Any = SimpleNamespace(jobs=SimpleNamespace(**jobs))
+    store: Any = SimpleNamespace(inserts=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
     return Submitter(broker, store)
 
 
@@ -137,3 +139,29 @@ def test_of_a_large_submit_only_the_piece_that_was_sent_has_an_unknown_outcome()
 def test_a_submit_may_take_the_longer_the_more_bytes_it_has() -> None:
     assert submit_s(1, 1_000) == submit_s(500, 200_000)
     assert submit_s(20, submitting.MAX_BYTES) > 4
+
+
+def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_or_the_time_is_over() -> None:
+    sent: list[list[ObjectId]] = []
+    electing = StoreUnavailable("MongoDB", "", "is electing a primary", reason="electing")
+    answers: list[Exception | None] = [OutcomeUnknown("MongoDB", "", "no answer in time"), electing, None]
+
+    async def insert(docs: list[dict[str, Any]], _: int) -> None:
+        sent.append([doc["_id"] for doc in docs])
+        if (error := answers[len(sent) - 1]) is not None:
+            raise error
+
+    async def scenario(wait_s: float) -> list[Any]:
+        return await submitter(insert=insert).submit([document(), document()], Patience(wait_s))
+
+    assert [type(one) for one in asyncio.run(scenario(30.0))] == [Job, Job]
+    assert sent[0] == sent[1] == sent[2]
+    sent.clear()
+    answers[2:] = [electing] * 50
+    with pytest.raises(OutcomeUnknown):  # the first try may have been done, whatever the last one says
+        asyncio.run(scenario(0.5))
+    sent.clear()
+    answers[0] = StoreUnavailable("MongoDB", "", "refuses the user", reason="not_allowed")
+    with pytest.raises(StoreUnavailable, match="refuses the user"):
+        asyncio.run(scenario(30.0))
+    assert len(sent) == 1

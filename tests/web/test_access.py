@@ -15,7 +15,7 @@ import pytest
 from dtqkit.control import OPERATIONS
 from dtqkit.errors import SettingsError
 from dtqkit.settings import Settings
-from dtqkit.web.access import BURST, Doorkeeper, Origins
+from dtqkit.web.access import BURST, Doorkeeper, Origins, forwarded_address
 from dtqkit.web.app import ROUTES
 from tests.serving import COMMAND, READ_TOKEN, ROOT, TOKEN, Server
 
@@ -72,7 +72,7 @@ def test_a_token_in_the_address_is_no_token(server: Server) -> None:
     assert server.get(f"/jobs?token={TOKEN}", token=None).status == 401
 
 
-def test_many_wrong_tokens_are_429_and_an_address_is_heard_again_later() -> None:
+def test_many_wrong_tokens_are_429_and_a_right_one_passes_whatever_they_do() -> None:
     now = 1000.0
     doorkeeper = Doorkeeper(Settings(token="right"), clock=lambda: now)
     codes: list[str] = []
@@ -86,10 +86,10 @@ def test_many_wrong_tokens_are_429_and_an_address_is_heard_again_later() -> None
 
     codes = [ask("wrong", "10.0.0.1") for _ in range(BURST + 5)]
     assert codes == ["unauthorized"] * BURST + ["too_many_attempts"] * 5
-    assert ask("right", "10.0.0.1") == "too_many_attempts"
-    assert ask("right", "10.0.0.2") == "in"
-    now += 3.5
     assert ask("right", "10.0.0.1") == "in"
+    assert ask("wrong", "10.0.0.2") == "unauthorized"
+    assert ask("wrong", "10.0.0.1") == "too_many_attempts"
+    now += 3.5
     assert [ask("wrong", "10.0.0.1"), ask("wrong", "10.0.0.1")] == ["unauthorized", "too_many_attempts"]
 
 
@@ -110,7 +110,56 @@ def test_behind_a_proxy_its_word_counts_and_no_other(start_server: Start) -> Non
 
     tries = [ask("wrong", f"9.9.9.{n}, 10.0.0.1", **{"X-Real-Ip": f"8.8.8.{n}"}) for n in range(BURST + 2)]
     assert tries == [401] * BURST + [429] * 2
-    assert ask(TOKEN, "10.0.0.1, 10.0.0.2") == 200
+    assert ask("wrong", "10.0.0.1, 10.0.0.2") == 401
+    assert ask("wrong", "9.9.9.9, 10.0.0.1:4711") == 429  # with the port that some proxies add
+    assert ask(TOKEN, "9.9.9.9, 10.0.0.1") == 200
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "address"),
+    [
+        ("203.0.113.9", 1, "203.0.113.9"),
+        ("1.1.1.1, 203.0.113.9", 1, "203.0.113.9"),
+        ("1.1.1.1,203.0.113.9,172.68.1.1", 2, "203.0.113.9"),  # a CDN, then the host's balancer
+        ("203.0.113.9", 2, "203.0.113.9"),
+        ("203.0.113.9:4711", 1, "203.0.113.9"),
+        ("[2001:db8::1]:4711", 1, "2001:db8::1"),
+        ("[2001:db8::1]", 1, "2001:db8::1"),
+        ("2001:DB8:0::1", 1, "2001:db8::1"),
+        ("::ffff:203.0.113.9", 1, "203.0.113.9"),
+        ("unknown", 1, None),
+        ("203.0.113.9, _hidden", 1, None),
+        ("203.0.113.9,", 1, None),
+        ("", 1, None),
+        ("[", 1, None),
+        ("localhost:80", 1, None),
+    ],
+)
+def test_the_address_that_a_trusted_proxy_forwards_for(forwarded: str, proxies: int, address: str | None) -> None:
+    assert forwarded_address(forwarded, proxies) == address
+
+
+def test_the_number_of_proxies_is_a_setting() -> None:
+    values = ("", "0", "false", "1", "true", "2")
+    assert [int(Settings.from_env({"DTQ_BEHIND_PROXY": v}).behind_proxy) for v in values] == [0, 0, 0, 1, 1, 2]
+    with pytest.raises(SettingsError, match="DTQ_BEHIND_PROXY"):
+        Settings.from_env({"DTQ_BEHIND_PROXY": "-1"})
+
+
+def test_the_server_lets_a_right_token_pass_among_many_wrong_ones(start_server: Start) -> None:
+    server = start_server()
+    statuses = [server.get("/jobs", token=token).status for _ in range(BURST + 5) for token in ("wrong", TOKEN)]
+    assert set(statuses[1::2]) == {200}
+    assert statuses[-2] == 429
+
+
+def test_forwarded_addresses_are_left_alone_unless_a_proxy_is_trusted(start_server: Start) -> None:
+    server = start_server()
+    tries = [
+        server.get("/jobs", token="wrong", headers={"X-Forwarded-For": f"10.0.0.{n}"}).status for n in range(BURST + 2)
+    ]
+    assert tries[-1] == 429
+    assert server.output().count("DTQ_BEHIND_PROXY") == 1
 
 
 def test_one_port_for_both_is_enough(start_server: Start) -> None:

@@ -1,0 +1,44 @@
+"""What the workers of a supervisor are doing when it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from dtqkit.control import MAX_PAGE
+from dtqkit.errors import DtqError
+from dtqkit.queue import AsyncTaskQueue
+from dtqkit.settings import Settings
+from dtqkit.supervisor import Supervisor
+
+#: How long the stores may take to say how many jobs run, in seconds.
+LOOK_S: Final = 1.0
+
+
+def busy_workers(settings: Settings, pids: Sequence[int]) -> int | None:
+    """How many jobs run in these worker processes, as the record has it; None: not to be had in LOOK_S, or too many."""
+    try:
+        return asyncio.run(_running(settings, frozenset(pids)))
+    except (DtqError, TimeoutError):
+        return None
+
+
+async def _running(settings: Settings, pids: frozenset[int]) -> int | None:
+    host = socket.gethostname()
+    async with AsyncTaskQueue(settings) as queue, asyncio.timeout(LOOK_S):
+        ours = {worker.id for worker in await queue.workers() if worker.host == host and worker.pid in pids}
+        page = await queue.jobs(status="running", limit=MAX_PAGE)
+    return sum(job.worker in ours for job in page.items) if page.cursor is None else None
+
+
+def stop_at_once(supervisor: Supervisor, settings: Settings) -> None:
+    """For a second request: the workers say themselves what becomes of their jobs. In a signal handler."""
+    if killed := supervisor.stop_at_once():
+        print(
+            f"dtqkit: {killed} workers were killed: their jobs are recovered within {settings.recovered_s:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,297 @@
+"""What errors of MongoDB mean: the servers' codes, and the words of a driver that cannot connect."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from bson import ObjectId
+from bson.errors import InvalidDocument
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    CursorNotFound,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+    WriteError,
+)
+
+from dtqkit import Job, OutcomeUnknown, SettingsError, StoreUnavailable
+from dtqkit.errors import DocumentRefused, Reason, redact
+from dtqkit.events import decode_batch
+from dtqkit.lifecycle import Success
+from dtqkit.store import refusals
+from dtqkit.store.client import Link, connect, told
+from dtqkit.web.problem import problem_of
+from dtqkit.worker.claim import Claimed
+from dtqkit.worker.settle import Settler
+from dtqkit.worker.trail import Trail
+
+CODES: dict[Reason | None, set[int]] = {
+    "away": {6, 7, 50, 89, 91, 262, 9001, 11600},
+    "electing": {133, 134, 189, 10058, 10107, 11602, 13435, 13436},
+    # Out of space, blocked, over quota, interrupted, stale config, cursor gone, conflict, and what nobody has heard of.
+    "refused": {8000, 14031, 371, 11601, 13388, 43, 112, 1, 2, 8, 9, 17, 26, 27, 46, 117, 215, 10003, 99_999},
+    "not_allowed": {11, 13, 18, 31, 334, 391},
+    "misconfigured": {76, 79, 93, 94, 100, 123, 148},
+    "unsupported": {59, 115, 168, 238, 303, 323, 40324, 40415},
+    None: {14, 15, 22, 28, 52, 55, 56, 57, 66, 121, 10334, 11000, 11001, 12582, 16554, 17280, 17419, 17420},
+}
+ROWS = [(code, reason) for reason, codes in CODES.items() for code in sorted(codes)]
+
+
+def raised(error: BaseException, **how: Any) -> Exception:
+    with pytest.raises(Exception) as caught, told(Link("mongodb://u:secret@h/"), **how):  # noqa: PT011 - whatever it is
+        raise error
+    assert "secret" not in f"{caught.value} {caught.value!r}"
+    return caught.value
+
+
+@pytest.mark.parametrize(("code", "reason"), ROWS)
+def test_each_code_means_one_thing_wherever_it_comes_from(code: int, reason: Reason | None) -> None:
+    words = "the server's own words"
+    one = raised(OperationFailure(words, code), writes=True, document=True)
+    bulk = raised(
+        BulkWriteError({"writeErrors": [{"code": code, "errmsg": words}], "writeConcernErrors": []}),
+        writes=True,
+        document=True,
+    )
+    if reason is None:
+        assert type(one) is DocumentRefused
+        assert type(bulk) is (BulkWriteError if code == 11_000 else DocumentRefused)
+        # Where no document of ours is written, nothing is about one.
+        assert cast(StoreUnavailable, raised(OperationFailure(words, code), writes=True)).reason == "refused"
+        assert cast(StoreUnavailable, raised(OperationFailure(words, code))).reason == "refused"
+        return
+    for error in (one, bulk, raised(OperationFailure(words, code)), raised(WriteError(words, code), writes=True)):
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == reason
+        assert error.passes is (reason in ("away", "electing", "refused"))
+        assert problem_of(error, "r").status == 503
+        assert words in str(error) or "no answer in time" in str(error)
+    assert isinstance(one, OutcomeUnknown) is (reason in ("away", "electing"))
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "reason", "said"),
+    [
+        (20, "Transaction numbers are only allowed on a replica set member or mongos", "misconfigured", "--replSet"),
+        (8000, "bad auth : Authentication failed.", "not_allowed", "refuses the user"),
+        (8000, "user is not allowed to do action [insert] on [d.jobs]", "not_allowed", "readWrite"),
+        (8000, "you are over your space quota, using 517 MB of 512 MB", "refused", "over your space quota"),
+        (13, "not authorized on d to execute command", "not_allowed", "readWrite"),
+        (18, "Authentication failed.", "not_allowed", "refuses the user"),
+    ],
+)
+def test_codes_of_several_meanings_are_told_apart_by_their_words(
+    code: int, words: str, reason: Reason, said: str
+) -> None:
+    error = cast(StoreUnavailable, raised(OperationFailure(words, code), writes=True))
+    assert (error.reason, said in str(error)) == (reason, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (NotPrimaryError("not primary", {"code": 10107}), OutcomeUnknown, "electing"),
+        (AutoReconnect("h:27017: connection closed"), OutcomeUnknown, "away"),
+        (NetworkTimeout("h:27017: timed out"), OutcomeUnknown, "away"),
+        (ExecutionTimeout("operation exceeded time limit", 50), OutcomeUnknown, "away"),
+        (WriteConcernError("waiting for replication timed out", 64, {}), OutcomeUnknown, "away"),
+        (AttributeError("'RawBSONDocument' object has no attribute 'update'"), OutcomeUnknown, "away"),
+        (ServerSelectionTimeoutError("No servers found yet, Timeout: 1.5s"), StoreUnavailable, "away"),
+        (CursorNotFound("cursor id 1 not found", 43), StoreUnavailable, "refused"),
+        (DocumentTooLarge("too large"), DocumentRefused, None),
+        (InvalidDocument("cannot encode object"), DocumentRefused, None),
+        (OverflowError("MongoDB can only handle up to 8-byte ints"), DocumentRefused, None),
+        (DuplicateKeyError("E11000", 11_000, {}), DuplicateKeyError, None),
+        (AttributeError("'int' object has no attribute 'x'"), AttributeError, None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_each_error_of_the_driver_means_one_thing(error: Exception, kind: type, reason: Reason | None) -> None:
+    found = raised(error, writes=True, document=True)
+    assert (type(found), getattr(found, "reason", None)) == (kind, reason)
+
+
+def test_a_write_that_is_sent_once_to_a_member_that_is_not_primary_is_not_done() -> None:
+    not_primary = NotPrimaryError("not primary", {"code": 10107})
+    interrupted = NotPrimaryError("operation was interrupted", {"code": 11602})
+    assert type(raised(not_primary, writes=True, once=True)) is StoreUnavailable
+    assert type(raised(interrupted, writes=True, once=True)) is OutcomeUnknown
+
+
+def test_a_bulk_that_is_refused_in_part_is_kept_as_a_whole() -> None:
+    about_it, full = {"code": 17419, "errmsg": "too large"}, {"code": 14031, "errmsg": "no space"}
+    both = BulkWriteError({"writeErrors": [about_it, full], "nInserted": 1})
+    assert type(raised(both, writes=True, document=True)) is OutcomeUnknown
+    none = BulkWriteError({"writeErrors": [full, full], "nInserted": 0})
+    assert type(raised(none, writes=True, document=True)) is StoreUnavailable
+
+
+def test_a_write_that_is_done_ends_what_was_said_of_refusals() -> None:
+    link = Link("mongodb://h")
+    with pytest.raises(StoreUnavailable), told(link, writes=True):
+        raise OperationFailure("blocked", 371)
+    with told(link):
+        pass
+    assert link.refused is not None
+    with told(link, writes=True):
+        pass
+    assert link.refused is None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "cure"),
+    [
+        ("h:27017: [Errno 111] Connection refused (configured timeouts: x)", "away", "nothing listens there"),
+        ("h:27017: [Errno -2] Name or service not known", "away", "cannot be resolved"),
+        ("The DNS query name does not exist: _mongodb._tcp.h.", "away", "cannot be resolved"),
+        ("SSL handshake failed: h:27017: [SSL: TLSV1_ALERT_INTERNAL_ERROR] tlsv1 alert", "away", "IP access list"),
+        ("h: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed", "misconfigured", "tlsCAFile"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] ... Hostname mismatch, certificate is not valid for 'h'", "misconfigured",
+         "another host name"),
+        ("SSL handshake failed: h: [SSL: WRONG_VERSION_NUMBER] wrong version number", "misconfigured", "not speak TLS"),
+        ("h:27017: connection closed", "away", "tls=true"),
+        ("h:27017: connection is already closed", "away", "tls=true"),
+        ("h:27017: timed out", "away", "IP access list"),
+        ("Server at h:27017 reports wire version 5, but this version of PyMongo requires at least 8", "unsupported",
+         "6.0 or later"),
+        ("client is configured to connect to a replica set named 'a' but this node belongs to a set named 'b'",
+         "misconfigured", "replicaSet=NAME"),
+        ("something else", "away", "something else"),
+    ],
+)  # fmt: skip
+def test_what_a_driver_says_that_cannot_connect_comes_with_its_cure(words: str, reason: Reason, cure: str) -> None:
+    verdict = refusals.of_connecting(words)
+    assert (verdict.reason, cure in verdict.words, "\n" in verdict.words) == (reason, True, False)
+
+
+def test_a_set_without_a_primary_is_told_by_its_members() -> None:
+    electing = refusals.of_members(["RSSecondary", "Unknown", "RSSecondary"], "rs", "h: closed")
+    assert (electing.reason, "2 of 3 members answer" in electing.words) == ("electing", True)
+    wrong_name = refusals.of_members([], "rs9", "")
+    assert (wrong_name.reason, "'rs9'" in wrong_name.words) == ("misconfigured", True)
+    new = refusals.of_members(["RSGhost"], None, "")
+    assert (new.reason, "rs.initiate()" in new.words) == ("refused", True)  # it may be, in a moment
+
+
+def test_a_server_that_answers_and_cannot_be_used_is_told_so() -> None:
+    good = {"setName": "rs", "maxWireVersion": 17}
+    assert refusals.of_hello(good) is None
+    assert refusals.of_hello({"msg": "isdbgrid", "maxWireVersion": 17}) is None
+    bad: list[tuple[dict[str, object], str]] = [
+        ({"maxWireVersion": 17}, "standalone"),
+        ({"maxWireVersion": 17, "isreplicaset": True}, "not initiated"),
+        ({**good, "maxWireVersion": 9}, "too old"),
+    ]
+    for hello, said in bad:
+        verdict = refusals.of_hello(hello)
+        assert verdict is not None
+        assert said in verdict.words
+
+
+def test_words_of_a_server_are_bounded_and_have_no_address_with_a_password() -> None:
+    error = raised(OperationFailure(f"see mongodb://u:secret@h/ {'x' * 10_000}\nmore", 371), writes=True)
+    assert len(str(error)) < 500
+    assert "\n" not in str(error)
+    assert redact(str(error)) == str(error)
+
+
+@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
+def test_a_file_that_is_missing_is_told_in_a_line(option: str) -> None:
+    with pytest.raises(SettingsError, match=r"^ATLAS_URI names a file that cannot be used: /no/file.pem: No such"):
+        connect(Link(f"mongodb://u:secret@h/?tls=true&{option}=/no/file.pem"))
+
+
+def test_timeouts_of_the_uri_count_and_distance_is_added() -> None:
+    near = Link("mongodb://h")
+    assert near.within(1.5) == 1.5
+    patient = Link("mongodb://h/?serverSelectionTimeoutMS=5000&replicaSet=rs")
+    assert patient.within(1.5) == 5.0
+    for trip_s in (4.0, 0.6, 0.7):  # what took long once is no distance
+        near.measured(trip_s)
+    assert near.within(1.5) == pytest.approx(1.5 + 6 * 0.6)
+
+
+# -- ends
+
+
+def claimed(**more: Any) -> Claimed:
+    job = Job(
+        id=str(ObjectId()), task="t", payload={}, status="running", created_at=datetime.now(UTC), token=1, rev=2, **more
+    )
+    return Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0)
+
+
+async def settled(refuse: Callable[[Any], Exception | None], *ends: Claimed) -> tuple[Settler, list[Any], list[Any]]:
+    """What is written and what is published, of successes, where `refuse` says what the record answers to an end."""
+    written: list[Any] = []
+    events: list[Any] = []
+
+    async def settle(settlements: list[Any]) -> set[int]:
+        for one in settlements:
+            if (error := refuse(one)) is not None:
+                raise error
+        written.extend(settlements)
+        return set()
+
+    async def push(_ready: object, later: dict[str, float], batch: bytes) -> None:
+        events.extend([*decode_batch(batch).jobs, later])
+
+    async def none(*_: object, **__: object) -> list[Any]:
+        return []
+
+    jobs = SimpleNamespace(settle=settle, find=none)
+    store: Any = SimpleNamespace(jobs=jobs, dead=SimpleNamespace(project=none), now=lambda: datetime.now(UTC))
+    broker: Any = SimpleNamespace(push=push, put_back=none)
+    settler = Settler(broker, store, settled=lambda _: None, rng=random.Random(1))
+    for one in ends:
+        settler.put(one, Success(1, 2.0), None, Trail())
+    settler.finish()
+    await settler.run()
+    return settler, written, events
+
+
+def test_what_is_published_of_an_end_is_what_was_written() -> None:
+    bad, good = claimed(max_attempts=3), claimed()
+
+    def refuse(one: Any) -> Exception | None:
+        refused = one.id == bad.id and one.change.status == "completed"
+        return DocumentRefused("MongoDB does not take this document: too large") if refused else None
+
+    settler, written, events = asyncio.run(settled(refuse, bad, good))
+    assert {one.id: one.change.status for one in written} == {bad.id: written[0].change.status, good.id: "completed"}
+    told_status = {event.id: event.status for event in events[:-1]}
+    assert told_status == {str(one.id): one.change.status for one in written}
+    assert told_status[bad.job.id] != "completed"
+    later = bool(events[-1])
+    assert later is (told_status[bad.job.id] == "scheduled")
+    assert (settler.completed, settler.failed) == (1, 1)
+
+
+def test_an_end_is_kept_whatever_else_goes_wrong() -> None:
+    tries: list[int] = []
+
+    def refuse(_: Any) -> Exception | None:
+        tries.append(1)
+        errors: list[Exception] = [
+            StoreUnavailable("MongoDB", "", "refuses for now"),
+            RuntimeError("a mistake of ours"),
+        ]
+        return errors[len(tries) - 1] if len(tries) <= len(errors) else None
+
+    settler, written, _ = asyncio.run(settled(refuse, claimed()))
+    assert [one.change.status for one in written] == ["completed"]
+    assert settler.completed == 1

@@ -102,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         env = os.environ if environ is None else environ
         values: dict[str, Any] = {}
+        if environ is None and _inherited is not None:  # the environment of a child has no secrets
+            values = {field: getattr(_inherited, field) for field in SECRET}
         for field in cls.__struct_fields__:
             for variable in variables(field):
                 text = env.get(variable, "").strip()
@@ -118,6 +120,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(f"there is no setting {field!r}; see dtqkit.settings.Settings")
             checked[field] = _check(field, field, value)
         return msgspec.structs.replace(self, **checked)
+
+    def without_tokens(self) -> Settings:
+        """The same for a process that is no server."""
+        return msgspec.structs.replace(self, token="", read_token="")
 
     def secrets(self) -> tuple[str, ...]:
         """What no log may show: tokens, and the passwords of addresses."""
@@ -187,6 +193,12 @@ def inherit(settings: Settings) -> None:
 def variables(field: str) -> tuple[str, ...]:
     """The environment variables that set `field`."""
     return _VARIABLES.get(field, (f"DTQ_{field.upper()}",))
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what holds secrets of ours, for processes that do not need them."""
+    secret = {name for field in SECRET for name in variables(field)}
+    return {name: value for name, value in environ.items() if name not in secret}
 
 
 _TYPES: dict[str, Any] = {f.name: f.type for f in msgspec.structs.fields(Settings)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -77,6 +78,8 @@ def up(
         settings = settings.replace(ws_port=ws_port)
     check_port(HOST, settings.port, "--port")
     check_port(HOST, settings.ws_port, "--ws-port")
+    if settings.read_token and not settings.token:
+        settings = settings.replace(token=secrets.token_urlsafe(32))  # or nobody could submit
     stop = StopSignal()
     with ExitStack() as owned:
         stores = owned.enter_context(start_local_stores(data))

@@ -255,7 +255,7 @@ class RemoteControl:
             if response.code >= 300:
                 raise _error(response, rest, self._url)
         finally:
-            # What comes still is read and left: a connection that nobody reads would be kept for ever.
+            # What comes still is read and left: a connection that nobody reads would be kept forever.
             read = False
             while not chunks.empty():
                 chunks.get_nowait()

@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes of a payload and of a result, as JSON.
     max_payload: Bytes = 256 * 1024
     max_result: Bytes = 1024 * 1024
-    #: How often a job that died of its worker, a timeout or a store is given another life by itself.
+    #: How often a job that died of its worker, a timeout or a store is requeued by itself.
     dead_letter_recoveries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 1
     dead_letter_cooldown_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
 

@@ -310,7 +310,7 @@ class TaskQueue:
         return JobPage(items=page.items, cursor=page.cursor)
 
     def requeue_dead(self, **filters: Any) -> Requeued:
-        """Give dead letters another life: filters task, priority, since, ids; `dry_run=True` only counts."""
+        """Requeue dead letters: filters task, priority, since, ids; `dry_run=True` only counts."""
         return self.run(self.core.requeue_dead(**filters))
 
     def depths(self) -> Depths:

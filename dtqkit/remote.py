@@ -40,6 +40,8 @@ from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
 from dtqkit.jobs import Job, is_job_id
 from dtqkit.messages import (
     CLOSE_UNAUTHORIZED,
+    SILENT_S,
+    BeatMessage,
     EventsMessage,
     FromServer,
     Hello,
@@ -284,7 +286,7 @@ class RemoteControl:
         url = f"ws{self._url.removeprefix('http')}/ws"
         try:
             line = await websocket_connect(
-                HTTPRequest(url, connect_timeout=CONNECT_S), ping_interval=20.0, max_message_size=MAX_ANSWER
+                HTTPRequest(url, connect_timeout=CONNECT_S, request_timeout=SILENT_S), max_message_size=MAX_ANSWER
             )
         except Exception as error:
             log.debug("no stream from %s: %s", self._url, error)
@@ -292,9 +294,10 @@ class RemoteControl:
         heard = False
         try:
             await line.write_message(msgspec.json.encode(Hello(self._token)))
-            while (text := await line.read_message()) is not None:
+            # A path that says nothing is dead, whatever the socket says: the server has a beat.
+            while (text := await asyncio.wait_for(line.read_message(), SILENT_S)) is not None:
                 heard = self._hear(text) or heard
-        except (OSError, WebSocketClosedError) as error:
+        except (OSError, TimeoutError, WebSocketClosedError) as error:
             log.debug("the stream from %s ended: %s", self._url, error)
         finally:
             line.close()
@@ -306,11 +309,13 @@ class RemoteControl:
     def _hear(self, text: str | bytes) -> bool:
         """Whether it was a message of ours."""
         try:
-            message: SnapshotMessage | EventsMessage | LineMessage = _decoder.decode(text)
+            message: SnapshotMessage | EventsMessage | LineMessage | BeatMessage = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("a message of %s is left out: %s", self._url, error)
             return False
         match message:
+            case BeatMessage():
+                pass
             case SnapshotMessage():  # events before it may not have been heard
                 self._tell(Line.UP)
             case EventsMessage():

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dtqkit import messages, remote
+from dtqkit import messages
 from dtqkit.dashboard import FOLDER
 from dtqkit.direct import DirectControl
 from dtqkit.events import Batch, Line
 from dtqkit.local import LocalStores
 from dtqkit.remote import RemoteControl
+from dtqkit.remote import control as remote
 from dtqkit.tasks import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain

@@ -15,6 +15,7 @@ from dtqkit.errors import (
     TaskDefinitionError,
     UnknownTask,
 )
+from dtqkit.sanitize import escaped
 from dtqkit.settings import Settings, variables
 
 #: Errors of whoever typed the command: exit status 2. Every other one is a failure: 1.
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 def _tell(text: str) -> None:
+    text = escaped(text) if sys.stderr.isatty() else text
     print(f"dtqkit: {text}", file=sys.stderr)  # noqa: T201
 
 

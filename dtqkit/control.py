@@ -68,8 +68,18 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     #: Exactly these jobs, with their attempts and logs.
     ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_PAGE)] | None = None
+    #: Of each job only id, task, priority, status, rev and the time of creation; its payload is empty.
+    brief: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 50
     cursor: str | None = None
+
+
+class JobStatus(msgspec.Struct, frozen=True, gc=False):
+    """How a job stands; a higher `rev` is newer."""
+
+    id: str
+    status: Status
+    rev: int
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -281,7 +291,15 @@ class Control(Protocol):
     async def submit(self, submission: Submission) -> Job: ...
     async def submit_many(self, submissions: Sequence[Submission]) -> Sequence[BatchItem]: ...
     async def get(self, job_id: str) -> Job: ...
-    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]: ...
+
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> Sequence[Job]:
+        """Those that exist, in no particular order; without `payload`, theirs may be empty."""
+        ...
+
+    async def statuses(self, job_ids: Sequence[str]) -> Sequence[JobStatus]:
+        """Of those that exist, in no particular order: some 60 bytes a job, however large it is."""
+        ...
+
     async def jobs(self, query: JobQuery) -> Page[Job]: ...
     async def log(self, job_id: str) -> Log: ...
     async def cancel(self, job_id: str) -> Job: ...

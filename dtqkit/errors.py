@@ -34,11 +34,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
 from dtqkit.causes import original, users_frames
+from dtqkit.sanitize import redact
 
 #: Names that a message lists.
 _FEW: Final = 5
@@ -314,15 +314,6 @@ class MissingExtra(DtqError, ImportError):
 
     def __init__(self, what: str, package: str | None, extra: str) -> None:
         super().__init__(f"{what} needs {package}, which is not installed: pip install 'dtqkit[{extra}]'")
-
-
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(r"(?i)(\w*(?:password|passwd|token|secret)|authMechanismProperties)=[^&\s]+")
-
-
-def redact(text: str) -> str:
-    """`text` without the user and password of any address in it, and without secret query parameters."""
-    return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub(r"\g<scheme>***@", text))
 
 
 def facts_of(error: DtqError) -> dict[str, Any]:

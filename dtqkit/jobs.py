@@ -24,6 +24,8 @@ PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 WAITING: Final[tuple[Status, ...]] = ("pending", "scheduled")
 TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
+#: What can change no more: a failed job can still be requeued.
+FINAL: Final[tuple[Status, ...]] = ("completed", "cancelled")
 
 #: Attempts kept in a document; older ones are dropped first.
 MAX_ATTEMPTS_KEPT: Final = 20
@@ -151,7 +153,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     @property
     def is_final(self) -> bool:
         """Whether it can change no more: a failed job can still be requeued."""
-        return self.status in ("completed", "cancelled")
+        return self.status in FINAL
 
     @property
     def attempt(self) -> int:

@@ -31,7 +31,7 @@ from dtqkit.lending import lending
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.values import from_wire
-from dtqkit.wait import CHUNK, POLL_S, Waiter
+from dtqkit.wait import CHUNK, FEW, POLL_S, Waiter, records
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +126,11 @@ class AsyncJobHandle(Generic[R]):
 
     # -- follows the record
 
+    @property
+    def rev(self) -> int:
+        """Of the last record that was seen."""
+        return self._job.rev
+
     def is_due(self) -> bool:
         """Whether a look for a newer record is due; if so, it is not again for a moment. Asked from any thread."""
         if self._job.is_final:
@@ -141,8 +146,10 @@ class AsyncJobHandle(Generic[R]):
         self._queue.follow(self)
 
     def on_job(self, job: Job) -> None:
-        """Take a record, unless a newer one has been seen."""
+        """Take a record, unless a newer one has been seen. It may come without its payload, which never changes."""
         if job.rev >= self._job.rev:
+            if not job.payload and self._job.payload:
+                job = msgspec.structs.replace(job, payload=self._job.payload)
             self._job = self._with_news(job)
 
     def on_progress(self, news: ProgressEvent) -> None:
@@ -312,7 +319,11 @@ class AsyncTaskQueue:
         for handle in handles:
             by_id.setdefault(handle.id, []).append(handle)
         for ids in _chunks(list(by_id)):
-            for job in await self.control.get_many(ids):
+            changed = ids
+            if len(ids) > FEW:
+                seen = await self.control.statuses(ids)
+                changed = [s.id for s in seen if any(handle.rev < s.rev for handle in by_id[s.id])]
+            async for job in records(self.control, changed):
                 for handle in by_id[job.id]:
                     handle.on_job(job)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -118,6 +119,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             checked[field] = _check(field, field, value)
         return msgspec.structs.replace(self, **checked)
 
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: tokens, and the passwords of addresses."""
+        found = [str(getattr(self, field)) for field in SECRET]
+        found += [part for url in (self.redis_url, self.atlas_uri) for part in _passwords(url)]
+        return tuple(filter(None, found))
+
     @property
     def database_name(self) -> str:
         return f"{self.database}_{self.namespace}" if self.namespace else self.database
@@ -156,6 +163,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings({', '.join(f'{f}={shown(f)}' for f in self.__struct_fields__)})"
 
 
+def _passwords(url: str) -> tuple[str, ...]:
+    """The password in an address, as it stands there and as it is meant."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    password = user.partition(":")[2]
+    return (password, unquote(password)) if at and password else ()
+
+
 _inherited: Settings | None = None
 
 
@@ -189,6 +203,10 @@ def _parse(field: str, variable: str, text: str) -> Any:
 
 def _check(field: str, name: str, value: Any) -> Any:
     shown = "***" if field in SECRET else repr(value)
+    if field in SECRET and isinstance(value, str):
+        value = value.strip()  # as a file with the line ends of Windows leaves it
+        if wrong := next((char for char in value if ord(char) < 33 or ord(char) == 127), None):
+            raise SettingsError(f"{name} has the character {wrong!r} in it, which is not allowed (it is not shown)")
     try:
         checked = msgspec.convert(value, _TYPES[field], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:

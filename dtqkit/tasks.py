@@ -12,7 +12,6 @@ decorator that users import makes that subclass. Three type parameters carry wha
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -27,6 +26,7 @@ from typing_extensions import TypeVar
 
 from dtqkit import origin
 from dtqkit.errors import TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
+from dtqkit.nearest import nearest
 from dtqkit.options import CallOptions, TaskOptions, options_of
 from dtqkit.signature import Context, Signature
 from dtqkit.values import check_payload, shown
@@ -301,7 +301,7 @@ class TaskRegistry:
 
     def near(self, name: str) -> list[str]:
         """Registered names that look like `name`, at most three."""
-        return difflib.get_close_matches(name, self._tasks, n=3)
+        return nearest(name, self._tasks)
 
     def catalogue(self) -> list[TaskInfo]:
         return [task.info for task in self]

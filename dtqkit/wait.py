@@ -1,6 +1,9 @@
 """Wait for jobs and follow them: events say when to look, only a record says what a job is.
 
 An event may be lost, late, doubled or out of order, so nothing is concluded from one: it makes this look at the record.
+
+A look at many jobs asks for their statuses first, and reads the records only of those that have changed: a result
+crosses the wire once, however long it is waited for, and a payload never, since whoever has a handle has it.
 """
 
 from __future__ import annotations
@@ -8,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
-from dtqkit.control import Control
+from dtqkit.control import Control, JobStatus
 from dtqkit.ending import end
 from dtqkit.errors import JobNotFound, StoreUnavailable
 from dtqkit.events import Batch, Line, ProgressEvent
-from dtqkit.jobs import TERMINAL, Job
+from dtqkit.jobs import FINAL, TERMINAL, Job
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -29,15 +32,30 @@ FRESH_DEAF_S: Final = 0.25
 #: What is no hurry (a change that is not an end, a handle that is read again) is looked at after this time, in seconds,
 #: so that what comes meanwhile shares the look.
 COALESCE_S: Final = 0.1
-#: Ids in one look.
+#: The longest pause between two looks at very many jobs while no events come, and of how many jobs a second.
+MAX_POLL_DEAF_S: Final = 2.0
+POLLED_A_SECOND: Final = 1000
+#: Ids in one look; records that are read at a time; ids that are so few that their records are read at once.
 CHUNK: Final = 1000
+RECORDS: Final = 200
+FEW: Final = 20
 
 
 class Follows(Protocol):
-    """Somebody who wants the records of one job as they change."""
+    """Somebody who wants the records of one job as they change, without their payloads."""
+
+    @property
+    def rev(self) -> int: ...
 
     def on_job(self, job: Job) -> None: ...
     def on_progress(self, news: ProgressEvent) -> None: ...
+
+
+async def records(control: Control, job_ids: Sequence[str]) -> AsyncGenerator[Job]:
+    """The records of these jobs, without their payloads."""
+    for start in range(0, len(job_ids), RECORDS):
+        for job in await control.get_many(job_ids[start : start + RECORDS], payload=False):
+            yield job
 
 
 class _Wait:
@@ -71,6 +89,8 @@ class Waiter:
         self._followers: dict[str, list[weakref.ref[Follows]]] = {}
         self._look: set[str] = set()
         self._later: set[str] = set()
+        #: Of those that are to be looked at, those that are over, as an event says.
+        self._ended: set[str] = set()
         self._wake = asyncio.Event()
         self._deaf = True
         self._failed = False
@@ -154,6 +174,7 @@ class Waiter:
         for event in batch.jobs:
             followed = event.id in self._followers
             if event.status in TERMINAL and (followed or event.id in self._waiting):
+                self._ended.add(event.id)
                 self._ask((event.id,))
             elif followed:
                 self._ask_later(event.id)
@@ -173,22 +194,28 @@ class Waiter:
             known[:] = [ref for ref, _ in alive]
         return [follower for _, follower in alive]
 
+    def _poll_s(self) -> float:
+        if not (self._deaf or self._failed):
+            return POLL_S
+        return max(POLL_DEAF_S, min(MAX_POLL_DEAF_S, len(self._waiting) / POLLED_A_SECOND))
+
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             try:
-                async with asyncio.timeout(POLL_DEAF_S if self._deaf or self._failed else POLL_S):
+                async with asyncio.timeout(self._poll_s()):
                     await self._wake.wait()
             except TimeoutError:
                 self._look.update(self._waiting)
             self._wake.clear()
             await asyncio.sleep(0)  # let those who come in the same turn share the look
             look, self._look = list(self._look), set()
+            ended, self._ended = self._ended, set()
             began = clock()
             self._failed = False
             try:
                 for start in range(0, len(look), CHUNK):
-                    await self._see(look[start : start + CHUNK])
+                    await self._see(look[start : start + CHUNK], ended)
             except StoreUnavailable:
                 self._look.update(look)  # again at the next poll
                 self._failed = True
@@ -204,11 +231,19 @@ class Waiter:
             for wait in self._waiting.pop(job_id, ()):
                 wait.fail(error)
 
-    async def _see(self, job_ids: list[str]) -> None:
+    async def _see(self, job_ids: list[str], ended: Collection[str]) -> None:
         # Who comes while the look is under way may know better than what it brings: for them, there is another one.
         asked = {job_id: tuple(self._waiting.get(job_id, ())) for job_id in job_ids}
         missing = set(job_ids)
-        for job in await self._control.get_many(job_ids):
+        changed = [job_id for job_id in job_ids if job_id in ended or len(job_ids) <= FEW]
+        unknown = [job_id for job_id in job_ids if job_id not in ended] if len(job_ids) > FEW else []
+        for seen in await self._control.statuses(unknown) if unknown else ():
+            missing.discard(seen.id)
+            if self._is_news(seen, asked[seen.id]):
+                changed.append(seen.id)
+            elif seen.status in FINAL:
+                self._followers.pop(seen.id, None)
+        async for job in records(self._control, changed):
             missing.discard(job.id)
             for follower in self._alive(job.id):
                 follower.on_job(job)
@@ -223,3 +258,9 @@ class Waiter:
             for wait in asked[job_id]:
                 wait.fail(JobNotFound(job_id))
                 self._forget(job_id, wait)
+
+    def _is_news(self, seen: JobStatus, waits: Collection[_Wait]) -> bool:
+        """Whether somebody wants the record of a job that stands like this."""
+        if waits and seen.status in TERMINAL:
+            return True
+        return any(follower.rev < seen.rev for follower in self._alive(seen.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -156,14 +156,18 @@ class Broker:
         async with self._link.asking("unpop") as keys:
             await self._link.run("unpop", [keys.inflight, *keys.lanes(lanes)], [*args, *members])
 
-    async def peek(self, lanes: Sequence[Priority], start: int, count: int) -> list[str]:
-        """Up to `count` members of each lane from position `start` on, in the order of `lanes`; they stay there."""
+    async def peek(self, lanes: Sequence[Priority], starts: Sequence[int], count: int) -> list[list[str]]:
+        """For each position: up to `count` members of each lane from there on, in the order of `lanes`; they stay."""
+        places: list[tuple[int, Priority]] = [(start, lane) for start in starts for lane in lanes]
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
-            for lane in keys.lanes(lanes):
-                pipe.lrange(lane, start, start + count - 1)
+            for (start, _), key in zip(places, keys.lanes(lanes) * len(starts), strict=True):
+                pipe.lrange(key, start, start + count - 1)
             found = cast("list[list[str]]", await pipe.execute())
-        return [member(lane, job_id) for lane, ids in zip(lanes, found, strict=True) for job_id in ids]
+        seen: dict[int, list[str]] = {start: [] for start in starts}
+        for (start, lane), ids in zip(places, found, strict=True):
+            seen[start] += [member(lane, job_id) for job_id in ids]
+        return list(seen.values())
 
     async def take(self, members: Sequence[str]) -> list[str]:
         """Take these out of their lanes, noted as in flight; returns those that were there."""
@@ -244,19 +248,30 @@ class Broker:
 
     # -- audit
 
-    async def listed(self) -> Listed:
-        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twic."""
+    async def listed(self, moved: Callable[[], None]) -> Listed:
+        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twice.
+
+        `moved` is called after each piece.
+        """
         lanes: set[str] = set()
         async with self._link.asking() as keys:
             seconds, micros = cast(tuple[int, int], await self._link.raw.time())
             for lane in keys.lanes():
                 for start in range(0, int(await self._link.raw.llen(lane)), _CHUNK):
                     lanes.update(await self._link.raw.lrange(lane, start, start + _CHUNK - 1))
-            inflight = cast(list[tuple[str, float]], await self._link.raw.zrange(keys.inflight, 0, -1, withscores=True))
-            scheduled = cast(
-                list[tuple[str, float]], await self._link.raw.zrange(keys.scheduled, 0, -1, withscores=True)
-            )
-        return Listed(seconds * 1000 + micros / 1000, lanes, dict(inflight), dict(scheduled))
+                    moved()
+            inflight = await self._scores(keys.inflight, moved)
+            scheduled = await self._scores(keys.scheduled, moved)
+        return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled)
+
+    async def _scores(self, key: str, moved: Callable[[], None]) -> dict[str, float]:
+        redis = self._link.raw
+        found: dict[str, float] = {}
+        for start in range(0, int(await redis.zcard(key)), _CHUNK):
+            some = await redis.zrange(key, start, start + _CHUNK - 1, withscores=True)
+            found.update(cast("list[tuple[str, float]]", some))
+            moved()
+        return found
 
     async def listed_count(self) -> int:
         """How many ids there are in the lanes and in the sets."""

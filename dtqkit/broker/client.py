@@ -56,7 +56,10 @@ class _Async:
             # In a thread: it asks other servers, and is the same for the beat, which has no loop.
             place = await asyncio.to_thread(self._route.locate)
             self.host, self.port = place
-        await cast(Any, super())._connect()
+        try:
+            await cast(Any, super())._connect()
+        except TimeoutError as error:
+            raise _late(self._route) from error
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         me = cast(Any, self)
@@ -79,7 +82,10 @@ class _Blocking:
     def _connect(self) -> Any:
         if self._route.moves:
             self.host, self.port = self._route.locate()
-        return cast(Any, super())._connect()
+        try:
+            return cast(Any, super())._connect()
+        except TimeoutError as error:
+            raise _late(self._route) from error
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         me = cast(Any, self)
@@ -90,6 +96,13 @@ class _Blocking:
         except RedisError as error:
             hello = _without_hello(error, tls=self._route.address.tls)
         self._route.check(hello)
+
+
+def _late(route: Route) -> Unfit:
+    """A server that does not speak TLS waits, as we do."""
+    plain = "; a port that does not speak TLS does not answer either (redis://)" if route.address.tls else ""
+    detail = f"no connection in time: check host and port in REDIS_URL, firewalls and allow lists{plain}"
+    return Unfit("away", detail)
 
 
 def _without_hello(error: RedisError, *, tls: bool) -> list[Any]:
@@ -148,7 +161,7 @@ def connect(route: Route, *, answer_s: float = ANSWER_S, size: int = POOL) -> re
 
 def connect_blocking(url: str, key: str, *, answer_s: float = ANSWER_S) -> redis.Redis:
     """The same for one thread without a loop; in a cluster, to the node that has `key`."""
-    route = Route(parse(url), key)
+    route = Route(parse(url), key, cluster=key.startswith("{"))
     kind, place = _connection(route.address, _BlockingTcp, _BlockingTls, _BlockingUnix)
     pool = redis.ConnectionPool(
         connection_class=kind,

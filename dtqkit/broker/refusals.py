@@ -26,8 +26,8 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dtqkit.errors import Reason
 
@@ -138,6 +138,8 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, ResponseError):
         return Refusal("fault", f"it refuses a command ({words_of(error)})")
     for cause in _chain(error):
+        if isinstance(cause, Unfit):
+            return refusal_of(cause)
         if (detail := _of_connection(cause)) is not None:
             return Refusal("away", detail)
     return Refusal("away", _plain(str(error)) or type(error).__name__)
@@ -181,8 +183,8 @@ def _of_connection(error: BaseException) -> str | None:
             return f"its host name cannot be resolved ({error.strerror}): check REDIS_URL"
         case ConnectionRefusedError():
             return "nothing listens there: check host and port in REDIS_URL, and whether Redis runs"
-        case TimeoutError() | RedisConnectionError() if "Timeout connecting" in str(error):
-            return "no connection in time: check host and port in REDIS_URL, and firewalls and allow lists"
+        case RedisTimeoutError() | TimeoutError():
+            return "no answer in time"
         case ConnectionResetError() | BrokenPipeError():
             return "it closed the connection"
         case _:

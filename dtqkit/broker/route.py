@@ -25,12 +25,12 @@ Place = tuple[str, int]
 class Route:
     """Of one client. May be asked from any thread."""
 
-    def __init__(self, address: Address, key: str) -> None:
+    def __init__(self, address: Address, key: str, *, cluster: bool = False) -> None:
         """`key`: one of the queue's keys as it is in a cluster, where all of them are on one node."""
         self.address: Final = address
         self._key = key
-        #: Whether a cluster was found at the address.
-        self.cluster = False
+        #: Whether there is a cluster at the address.
+        self.cluster = cluster
         #: How many connections were made.
         self.made = 0
         self._known: Place | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sysconfig
@@ -21,6 +20,7 @@ from dtqkit.cli.report import Report, print_report
 from dtqkit.control import AttemptRow
 from dtqkit.handles import JobList
 from dtqkit.local import start_local_stores
+from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
@@ -42,7 +42,7 @@ def demo(
 
     Starts a redis-server, a mongod and three worker processes of its own, and stops them at the end.
     """
-    logging.basicConfig(level="WARNING", format="%(message)s")
+    log_safely("%(message)s")
     signal.signal(signal.SIGTERM, _interrupt)
     started = time.perf_counter()
     with ExitStack() as owned:

@@ -14,6 +14,7 @@ from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, event_of
 from dtqkit.queue import AsyncTaskQueue
+from dtqkit.sanitize import escaped_line
 
 #: How long the first listing waits for the subscription, in seconds.
 SUBSCRIBE_S: Final = 3.0
@@ -108,5 +109,5 @@ def _print(event: JobEvent, when: datetime, *, json: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text.assemble(head, (f"{event.status:<9}", STYLES[event.status]), f"  {tail}")
+    line = Text.assemble(escaped_line(head), (f"{event.status:<9}", STYLES[event.status]), escaped_line(f"  {tail}"))
     Console(highlight=False).print(line, soft_wrap=True)

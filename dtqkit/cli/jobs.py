@@ -12,12 +12,13 @@ import typer
 
 from dtqkit.causes import users_frames
 from dtqkit.cli.follow import follow_events
-from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, table
+from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, say, table
 from dtqkit.control import MAX_PAGE, Page
 from dtqkit.errors import DtqError
 from dtqkit.jobs import WAITING, Attempt, Job, Priority, Status
 from dtqkit.late import with_cure
 from dtqkit.queue import AsyncTaskQueue
+from dtqkit.sanitize import escaped_line
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ def _list(page: Page[Job], why_jobs_wait: str) -> None:
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
     if why_jobs_wait:
-        print(f"why jobs wait: {why_jobs_wait}")
+        say(f"why jobs wait: {why_jobs_wait}")
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 
@@ -141,14 +142,20 @@ def job(
     id: JobId,
     json: Json = False,
     log: Annotated[bool, typer.Option("--log", help="Print its log only.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="With --log: what the job has printed, colours too, as it is.")
+    ] = False,
 ) -> None:
     """Show one job with its attempts, its result or its error."""
+    if raw and (json or not log):
+        raise typer.BadParameter("--raw goes with --log, and not with --json")
     if log:
         lines = _ask(lambda queue: queue.control.log(id))
         if json:
             as_json(lines)
         else:
-            print("\n".join(lines.lines) or "no log", flush=True)
+            text = "\n".join(lines.lines) or "no log"
+            print(text, flush=True) if raw else say(text)
         return
     if json:
         as_json(job_record(_ask(lambda queue: queue.control.get(id))))
@@ -185,16 +192,16 @@ def _show(job: Job, why_it_waits: str) -> None:
         if value:
             _fact(name, value)
     if facts["error"] and job.error is not None and (more := job.error.message.strip().partition("\n")[2].strip()):
-        print(f"{'':<10}{first_line(more, 2000)}")
+        say(f"{'':<10}{first_line(more, 2000)}")
     if job.attempts:
         print()
         columns = ("attempt", "claimed", "started", "wait", "run", "ending", "worker", "error")
         rows = [_attempt(job, attempt) for attempt in job.attempts]
         table(columns, rows, right=("attempt", "wait", "run"), spare=("claimed",))
     if job.error is not None and job.error.traceback and job.status != "completed":
-        print(f"\n{users_frames(job.error.traceback)}")
+        say(f"\n{users_frames(job.error.traceback)}")
     for line in job.log:
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 def _fact(name: str, value: str) -> None:
@@ -204,7 +211,7 @@ def _fact(name: str, value: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    shown = Text.assemble((f"{name:<10}", "dim"), (value, STYLES.get(value, "")))
+    shown = Text.assemble((f"{name:<10}", "dim"), (escaped_line(value), STYLES.get(value, "")))
     Console(highlight=False).print(shown, soft_wrap=True)
 
 

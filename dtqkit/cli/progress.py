@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from dtqkit.cli.show import on_terminal
+from dtqkit.cli.show import on_terminal, say
 from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.sanitize import escaped
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -78,9 +79,9 @@ class LaneProgress:
     def _note(self, text: str) -> None:
         line = f"{time.monotonic() - self._started:6.1f} s  {text}"
         if self._bars is None:
-            print(line, flush=True)
+            say(line)
         else:
-            self._bars.console.print(line)  # above the bars
+            self._bars.console.print(escaped(line), markup=False)  # above the bars
 
 
 def _bars() -> Progress:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dtqkit.cli.show import duration, first_line, table
+from dtqkit.cli.show import duration, first_line, say, table
 from dtqkit.control import AttemptRow
 from dtqkit.jobs import PRIORITIES, Job
 
@@ -124,7 +124,7 @@ def _tasks(jobs: Iterable[Job]) -> str:
 def _mishaps(report: Report) -> None:
     for job in report.dead:
         error = f"{job.error.type}: {first_line(job.error.message)}" if job.error else "no error recorded"
-        print(f"dead letter     {job.task} after {_count(len(job.attempts), 'attempt')}: {error}")
+        say(f"dead letter     {job.task} after {_count(len(job.attempts), 'attempt')}: {error}")
     lost = report.lost
     if lost:
         print(f"lost            {_count(len(lost), 'attempt')} of {', '.join(sorted({row.worker for row in lost}))}")

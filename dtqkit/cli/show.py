@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from dtqkit.jobs import Job
+from dtqkit.sanitize import escaped, escaped_json, escaped_line
 
 #: Styles of a terminal; plain text goes without.
 STYLES: Final[dict[str, str]] = {
@@ -30,9 +31,16 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def say(text: str, *, error: bool = False) -> None:
+    """Print what may hold a job's text: on a terminal, what that would obey is written out; a pipe gets it as it is."""
+    stream = sys.stderr if error else sys.stdout
+    print(escaped(text) if stream.isatty() else text, file=stream, flush=True)
+
+
 def as_json(value: Any) -> None:
-    """One JSON document, on one line."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    """One JSON document, on one line; on a terminal without a character that it would obey."""
+    text = msgspec.json.encode(value).decode()
+    sys.stdout.write((escaped_json(text) if on_terminal() else text) + "\n")
     sys.stdout.flush()
 
 
@@ -60,7 +68,8 @@ def table(
     Where a terminal is too narrow, the last column is cut, and those in `spare` are left out, the first one first.
     """
     if on_terminal():
-        _rich_table(columns, [*rows], title, right, spare)
+        safe = [[escaped_line(cell) for cell in row] for row in rows]
+        _rich_table(columns, safe, escaped_line(title), right, spare)
     else:
         _plain_table(columns, rows, title, right)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Final
 
@@ -12,12 +10,13 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import App, load_app
-from dtqkit.cli.show import as_json, first_line, job_record
+from dtqkit.cli.show import as_json, first_line, job_record, say
 from dtqkit.ending import end
 from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
 from dtqkit.jobs import Job, JobError, Priority
 from dtqkit.late import NO_WORKERS
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.sanitize import log_safely
 from dtqkit.tasks import Call, CallOptions, Task
 from dtqkit.values import FLOAT
 
@@ -55,7 +54,7 @@ def submit(
     """Submit a job and print its id; with --wait, its result (exit status 1 when it fails)."""
     queue = load_app(app)
     # A line on stderr when Redis is away, say: the job is safe, and does not run yet.
-    logging.basicConfig(level="WARNING", format="%(name)s: %(message)s")
+    log_safely("%(name)s: %(message)s")
     known = queue.registry.get(task)
     options = _options(
         priority=priority,
@@ -99,7 +98,7 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
             continue  # the wait itself goes on, and logs what is away
         if why and why != said:
             until = "one starts" if why == NO_WORKERS else "one does"
-            print(f"dtqkit: {why}; the job waits until {until}", file=sys.stderr, flush=True)
+            say(f"dtqkit: {why}; the job waits until {until}", error=True)
         said = why
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop
 from dtqkit.errors import DtqError, redact
 from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
@@ -58,7 +58,7 @@ def up(
 ) -> None:
     """Start a private redis-server and mongod, workers for APP and the dashboard; Ctrl-C stops all of it."""
     run_under_init()
-    logging.basicConfig(format="%(asctime)s up %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    log_safely("%(asctime)s up %(levelname)s %(message)s", "%H:%M:%S")
     with nothing_to_stop():
         load_app(app)  # what is wrong with it is better said once, here, than by each worker
     settings = Settings.from_env()

@@ -18,6 +18,7 @@ from dtqkit.errors import AppError, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
 from dtqkit.process import default_lanes, work
+from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
@@ -99,7 +100,7 @@ def _load(app: str, owner: int | None, directory: str) -> TaskQueue:
 
 
 def _configure_log(name: str, level: LogLevel) -> None:
-    logging.basicConfig(format=f"%(asctime)s {name} %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    log_safely(f"%(asctime)s {name} %(levelname)s %(message)s", "%H:%M:%S")
     # Ours only: what the driver of MongoDB logs for debugging shows payloads.
     logging.getLogger("dtqkit").setLevel(level.upper())
 

@@ -27,10 +27,11 @@ from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
+from dtqkit.direct.opening import open_stores
 from dtqkit.direct.patience import Patience
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
-from dtqkit.direct.submit import Submitter
+from dtqkit.direct.submit import New, Submitter
 from dtqkit.errors import (
     DtqError,
     InvalidQuery,
@@ -44,6 +45,7 @@ from dtqkit.errors import (
 )
 from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
 from dtqkit.jobs import PRIORITIES, Job, is_job_id
+from dtqkit.sanitize import bounded
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, new_id, object_id, to_job
@@ -51,10 +53,12 @@ from dtqkit.store.packing import pack
 from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
 from dtqkit.values import Json
 
+#: Bytes of a new job's document besides its payload, roughly.
+_OTHER_BYTES: Final = 256
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
-#: How long Redis may take to say whose jobs it lists, in seconds; a push asks again.
-OPEN_REDIS_S: Final = 3.0
+#: Between two tries to open the stores, in seconds.
+OPEN_PAUSE_S: Final = 1.0
 #: How long the progress of a running job may take to be found, in seconds.
 _LIVE_S: Final = 0.25
 
@@ -81,6 +85,18 @@ class DirectControl:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health = HealthMonitor(settings, self._broker, self._store, self._open)
 
+    async def until_open(self) -> None:
+        """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""
+        while True:
+            try:
+                await self._open()
+            except StoreUnavailable as error:
+                if isinstance(error, NamespaceTaken):
+                    raise
+                await asyncio.sleep(OPEN_PAUSE_S)
+            else:
+                return
+
     async def _open(self) -> None:
         """Connect once; a failure is told to everybody who waited for it, and tried again by the next."""
         loop = asyncio.get_running_loop()
@@ -89,7 +105,7 @@ class DirectControl:
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open_stores())
+            self._opening = asyncio.ensure_future(open_stores(self._store, self._broker))
         opening = self._opening
         try:
             await asyncio.shield(opening)
@@ -97,18 +113,6 @@ class DirectControl:
             if opening.done():
                 self._opening = None
             raise
-
-    async def _open_stores(self) -> None:
-        """Raises NamespaceTaken where Redis lists another record's jobs. A Redis that is away stops nothing."""
-        await self._store.open()
-        record = await self._store.identity()
-        try:
-            async with asyncio.timeout(OPEN_REDIS_S):
-                await self._broker.open(record)
-        except NamespaceTaken:
-            raise
-        except (StoreUnavailable, TimeoutError):
-            pass
 
     async def close(self) -> None:
         await self._submitter.close()
@@ -150,21 +154,21 @@ class DirectControl:
         patience = self._patience(submissions)
         await self._ready_for(submissions, patience)
         items: list[BatchItem | None] = [None] * len(submissions)
-        docs: list[Document] = []
+        new: list[New] = []
         places: list[int] = []
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
         for place, submission in enumerate(submissions):
             try:
-                docs.append(await self._document(submission, now, asked_at))
+                new.append(await self._document(submission, now, asked_at))
                 places.append(place)
             except DtqError as error:
                 items[place] = _refused(error)
-        accepted = await self._submitter.submit(docs, patience) if docs else []
+        accepted = await self._submitter.submit(new, patience) if new else []
         for place, job in zip(places, accepted, strict=True):
             items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
         return [item for item in items if item is not None]
 
-    async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> Document:
+    async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> New:
         """The document of a new job, checked in every respect."""
         task = self._registry.find(submission.task)
         if task is not None:
@@ -177,7 +181,7 @@ class DirectControl:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
 
-    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> Document:
+    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> New:
         size = len(msgspec.json.encode(payload))
         if size > self._settings.max_payload:
             raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
@@ -206,7 +210,7 @@ class DirectControl:
                 value = getattr(options, name)
                 if value != getattr(_OPTION_DEFAULTS, name):
                     doc[name] = value
-        return doc
+        return New(doc, size + _OTHER_BYTES)
 
     # -- look
 
@@ -230,15 +234,21 @@ class DirectControl:
             return list(jobs)
         return [_shown(job, lives[job.id]) if job.id in lives else job for job in jobs]
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Those that exist, in no particular order."""
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
         await self._open()
         ids = [object_id(i) for i in job_ids if is_job_id(i)]
-        return [to_job(doc) for doc in await self._store.jobs.find(ids)]
+        return [to_job(doc) for doc in await self._store.jobs.find(ids, payload=payload)]
+
+    async def statuses(self, job_ids: Sequence[str]) -> list[control.JobStatus]:
+        await self._open()
+        docs = await self._store.jobs.statuses([object_id(i) for i in job_ids if is_job_id(i)])
+        return [control.JobStatus(str(doc["_id"]), doc["status"], doc["rev"]) for doc in docs]
 
     async def jobs(self, query: JobQuery) -> Page[Job]:
         await self._open()
         page = await listing.page(self._store, query)
+        if query.brief:
+            return page
         return msgspec.structs.replace(page, items=tuple(await self._as_they_run(page.items)))
 
     async def dead_letters(self, query: JobQuery) -> Page[Job]:
@@ -377,4 +387,4 @@ def _shown(job: Job, live: ProgressEvent) -> Job:
 
 
 def _refused(error: DtqError) -> BatchItem:
-    return BatchItem(refused=Refusal(code=error.code, detail=str(error)))
+    return BatchItem(refused=Refusal(code=error.code, detail=bounded(str(error))))

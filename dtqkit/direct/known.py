@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from dtqkit.errors import InvalidPayload, UnknownTask
+from dtqkit.nearest import nearest
 from dtqkit.schema import PayloadValidator
 from dtqkit.store import Store
 from dtqkit.tasks import TaskInfo, TaskOptions
@@ -18,6 +18,11 @@ from dtqkit.values import Json
 #: Seconds after which the catalogue is read again; and the least time between two readings because of refusals.
 FRESH_S: Final = 30.0
 DOUBT_S: Final = 0.2
+#: How many names in how many seconds are looked for among those that are known.
+HINTS: Final = 5
+HINTS_S: Final = 0.1
+#: Characters of a name that an error shows: none that is longer can be a task's.
+MAX_NAME: Final = 200
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -37,6 +42,8 @@ class KnownTasks:
         self._reading: asyncio.Task[None] | None = None
         #: Why the last reading brought nothing.
         self._failed: Exception | None = None
+        self._hinted_at = float("-inf")
+        self._hints = 0
 
     async def check(
         self, name: str, payload: Mapping[str, Any], asked_at: float | None = None
@@ -74,9 +81,17 @@ class KnownTasks:
     def _check(self, name: str, payload: Mapping[str, Any]) -> tuple[dict[str, Json], TaskOptions]:
         entry = self._entries.get(name)
         if entry is None:
-            raise UnknownTask(name, difflib.get_close_matches(name, self._entries, n=3))
+            raise UnknownTask(name[:MAX_NAME], self._near(name))
         entry.validator.check(payload)
         return dict(payload), entry.defaults
+
+    def _near(self, name: str) -> list[str]:
+        """Names like it. For a few names at a time: a batch may have a thousand that are not known."""
+        now = asyncio.get_running_loop().time()
+        if now - self._hinted_at > HINTS_S:
+            self._hinted_at, self._hints = now, 0
+        self._hints += 1
+        return nearest(name, self._entries) if self._hints <= HINTS else []
 
     def _read_again(self) -> asyncio.Task[None]:
         """The reading that is under way, or a new one. While MongoDB is away it fails, and what is known stays."""

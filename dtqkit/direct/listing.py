@@ -26,7 +26,7 @@ from dtqkit.errors import InvalidQuery, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
-from dtqkit.store.jobs import BY_ID
+from dtqkit.store.jobs import BY_ID, Fields
 
 #: How long MongoDB may look for a page, in ms; then it is looked for piece by piece, for so many seconds.
 _PAGE_MS: Final = 1_000
@@ -35,8 +35,8 @@ _SCAN_S: Final = 2.0
 _MATCHES: Final = 400
 #: Jobs in one piece.
 _PIECE: Final = 20_000
-#: How long MongoDB may look for a chunk of a history, in ms.
-_CHUNK_MS: Final = 60_000
+#: How long a chunk of a history is looked for piece by piece before what was found is given out, in seconds.
+_CHUNK_S: Final = 10.0
 #: Jobs fetched at a time while a history or a set of dead letters is read.
 _CHUNK: Final = 500
 
@@ -98,20 +98,23 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
         priority=query.priority,
         worker=query.worker,
     )
+    fields: Fields = "brief" if query.brief else "usual" if query.ids is None else "attempts"
     edge: ObjectId | None = None
     if query.q is not None:
-        found, edge = await _search(store, query.q, filters, query.limit + 1)
+        found, edge = await _search(store, query.q, filters, query.limit + 1, fields)
     else:
-        found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, heavy=query.ids is not None)
+        found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, fields=fields)
         if found is None:
-            found, edge = await _scan(store, filters, query.limit + 1)
+            found, edge = await _scan(store, filters, query.limit + 1, fields)
     jobs = tuple(to_job(doc) for doc in found[: query.limit])
     if len(found) > query.limit:
         edge = ObjectId(jobs[-1].id)
     return Page(items=jobs, cursor=encode_cursor(str(edge)) if edge is not None else None)
 
 
-async def _search(store: Store, q: str, filters: Document, limit: int) -> tuple[list[Document], ObjectId | None]:
+async def _search(
+    store: Store, q: str, filters: Document, limit: int, fields: Fields
+) -> tuple[list[Document], ObjectId | None]:
     """Ids first, by one index after the other: given the choice, the planner now and then reads every job instead.
 
     Returns what was found, and the id down to which everything was looked at; None for that at the end.
@@ -124,22 +127,24 @@ async def _search(store: Store, q: str, filters: Document, limit: int) -> tuple[
     for index, way in ways:
         some = await store.jobs.matching({"$and": [way, *bounds]}, _MATCHES, _PAGE_MS, by=index)
         if some is None:
-            return await _scan(store, either, limit)
+            return await _scan(store, either, limit, fields)
         ids.update(some)
         if len(some) == _MATCHES:  # of what is older than its last, this index has not told
             edge = some[-1] if edge is None else max(edge, some[-1])
     known = [job for job in ids if edge is None or job >= edge]
-    found = await store.jobs.page({**filters, "_id": {"$in": known}}, limit, _PAGE_MS, by=BY_ID)
-    return (found, edge) if found is not None else await _scan(store, either, limit)
+    found = await store.jobs.page({**filters, "_id": {"$in": known}}, limit, _PAGE_MS, fields=fields, by=BY_ID)
+    return (found, edge) if found is not None else await _scan(store, either, limit, fields)
 
 
-async def _scan(store: Store, filters: Document, limit: int) -> tuple[list[Document], ObjectId | None]:
+async def _scan(
+    store: Store, filters: Document, limit: int, fields: Fields, *, scan_s: float = _SCAN_S
+) -> tuple[list[Document], ObjectId | None]:
     """What no index finds: looked for piece by piece, newest first, for a bounded time.
 
     Returns what was found, and the id down to which everything was looked at; None for that at the end.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _SCAN_S
+    deadline = loop.time() + scan_s
     bounds: dict[str, ObjectId] = dict(filters.get("_id", {}))
     oldest = bounds.pop("$gte", None)
     below = bounds.get("$lt")
@@ -152,8 +157,11 @@ async def _scan(store: Store, filters: Document, limit: int) -> tuple[list[Docum
             piece["$lt"] = below
         if (least := oldest if last else edge) is not None:
             piece["$gte"] = least
-        docs = await store.jobs.page({**filters, "_id": piece}, limit - len(found), _PAGE_MS)
+        docs = await store.jobs.page({**filters, "_id": piece}, limit - len(found), _PAGE_MS, fields=fields)
         if docs is None:
+            if below == bounds.get("$lt"):  # nothing is known then, and no page would say so
+                late = f"a look at {_PIECE:,} jobs took longer than {_PAGE_MS / 1000:g} s"
+                raise StoreUnavailable("MongoDB", "", late)
             break
         found += docs
         if last:
@@ -167,7 +175,7 @@ async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
     filters = filter_of(
         store.now(), since=query.since, ids=query.ids, status="failed", task=query.task, priority=query.priority
     )
-    return [to_job(doc) async for doc in _all(store, filters, heavy=False)]
+    return [to_job(doc) async for doc in _all(store, filters)]
 
 
 async def history(
@@ -177,7 +185,7 @@ async def history(
     wanted = set(columns_of(query))
     await opened()
     filters = filter_of(store.now(), since=query.since, status=query.status, task=query.task)
-    async for doc in _all(store, filters, heavy=True):
+    async for doc in _all(store, filters, fields="attempts"):
         job = to_job(doc)
         for attempt in job.attempts:
             yield AttemptRow(
@@ -201,15 +209,20 @@ async def history(
             )
 
 
-async def _all(store: Store, filters: Document, *, heavy: bool) -> AsyncIterator[Document]:
+async def _all(store: Store, filters: Document, *, fields: Fields = "usual") -> AsyncIterator[Document]:
     """Everything that matches, newest first, a chunk at a time: no cursor is held open in between."""
     bounds = dict(filters.get("_id", {}))
     while True:
-        found = await store.jobs.page(filters, _CHUNK, _CHUNK_MS, heavy=heavy)
-        if found is None:
-            raise StoreUnavailable("MongoDB", "", f"a look at {_CHUNK} jobs took longer than {_CHUNK_MS // 1000} s")
+        edge: ObjectId | None = None
+        found = await store.jobs.page(filters, _CHUNK, _PAGE_MS, fields=fields)
+        if found is None:  # its index is missing, perhaps
+            found, edge = await _scan(store, filters, _CHUNK, fields, scan_s=_CHUNK_S)
+        elif len(found) == _CHUNK:
+            edge = found[-1]["_id"]
         for doc in found:
             yield doc
-        if len(found) < _CHUNK:
+        if len(found) == _CHUNK:
+            edge = found[-1]["_id"]
+        if edge is None:
             return
-        filters = {**filters, "_id": {**bounds, "$lt": found[-1]["_id"]}}
+        filters = {**filters, "_id": {**bounds, "$lt": edge}}

@@ -1,11 +1,15 @@
-"""Group commit: submits that come while one is being written share the next insert and the next push."""
+"""Group commit: submits that come while one is being written share the next insert and the next push.
+
+An insert has a bounded number of bytes, so that the time that it may take is bounded on any link. What has more goes
+piece by piece, beside the small submits, which do not wait for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
@@ -18,8 +22,11 @@ from dtqkit.store.documents import Document, to_job
 
 log = logging.getLogger("dtqkit.queue")
 
-#: Jobs in one insert.
+#: Jobs, and bytes, in one insert.
 MAX_GROUP: Final = 5_000
+MAX_BYTES: Final = 4 * 1024 * 1024
+#: A submit of more bytes is a large one.
+LARGE_BYTES: Final = 1024 * 1024
 #: Jobs of one group that are announced; a board learns of more from its next look.
 MAX_ANNOUNCED: Final = 100
 #: A push that takes longer than this is tried again later; and no submit waits for Redis for as long.
@@ -32,12 +39,37 @@ _TRIES: Final = 3
 Accepted = Job | DtqError
 
 
-class _Entry:
-    __slots__ = ("docs", "done")
+class New(NamedTuple):
+    """The document of a job to be, and about how many bytes it has."""
 
-    def __init__(self, docs: Sequence[Document], done: asyncio.Future[list[Accepted]]) -> None:
-        self.docs = docs
-        self.done = done
+    doc: Document
+    size: int
+
+
+class _Entry(NamedTuple):
+    jobs: Sequence[New]
+    size: int
+    done: asyncio.Future[list[Accepted]]
+
+
+class _Queue:
+    """Submits that wait to be written, and whoever writes them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Entry] = []
+        self.flushing: asyncio.Task[None] | None = None
+
+    def next_group(self) -> list[_Entry]:
+        group: list[_Entry] = []
+        jobs = size = 0
+        while self.waiting:
+            entry = self.waiting[0]
+            jobs += len(entry.jobs)
+            size += entry.size
+            if group and (jobs > MAX_GROUP or size > MAX_BYTES):
+                break
+            group.append(self.waiting.pop(0))
+        return group
 
 
 class Submitter:
@@ -46,11 +78,11 @@ class Submitter:
     def __init__(self, broker: Broker, store: Store) -> None:
         self._broker = broker
         self._store = store
-        self._waiting: list[_Entry] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._small = _Queue()
+        self._large = _Queue()
         self._redis_back_at = float("-inf")
 
-    async def submit(self, docs: Sequence[Document], patience: Patience | None = None) -> list[Accepted]:
+    async def submit(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
         """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
 
         Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. With `patience`, what
@@ -58,14 +90,14 @@ class Submitter:
         """
         patience = patience or Patience(0.0)
         accepted: list[Accepted] = []
-        left = list(range(len(docs)))
+        left = list(range(len(jobs)))
         while True:
             answers: list[Accepted]
             none = False
             try:
-                answers = await self._submit([docs[i] for i in left])
+                answers = await self._submit([jobs[i] for i in left])
             except StoreUnavailable as error:
-                none = len(left) == len(docs)
+                none = len(left) == len(jobs)
                 answers = [error] * len(left)
             accepted = accepted or answers
             for i, answer in zip(left, answers, strict=True):
@@ -81,85 +113,112 @@ class Submitter:
             raise patience.last(why)
         return [patience.last(one) if isinstance(one, StoreUnavailable) else one for one in accepted]
 
-    async def _submit(self, docs: Sequence[Document]) -> list[Accepted]:
+    async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
         done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Entry(docs, done))
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush(), name="submit")
+        size = sum(job.size for job in jobs)
+        queue = self._large if size > LARGE_BYTES else self._small
+        queue.waiting.append(_Entry(jobs, size, done))
+        if queue.flushing is None:
+            queue.flushing = asyncio.create_task(self._flush(queue), name="submit")
         return await done
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        if self._flushing is not None:
-            await self._flushing
+        for queue in (self._small, self._large):
+            if queue.flushing is not None:
+                await queue.flushing
 
-    async def _flush(self) -> None:
+    async def _flush(self, queue: _Queue) -> None:
         try:
-            while self._waiting:
-                await self._commit(self._next_group())
+            while queue.waiting:
+                await self._commit(queue.next_group(), queue)
         finally:
-            self._flushing = None
+            queue.flushing = None
 
-    def _next_group(self) -> list[_Entry]:
-        group: list[_Entry] = []
-        size = 0
-        while self._waiting and (not group or size + len(self._waiting[0].docs) <= MAX_GROUP):
-            entry = self._waiting.pop(0)
-            size += len(entry.docs)
-            group.append(entry)
-        return group
-
-    async def _commit(self, group: list[_Entry]) -> None:
-        docs = [doc for entry in group for doc in entry.docs]
+    async def _commit(self, group: list[_Entry], queue: _Queue) -> None:
+        jobs = [job for entry in group for job in entry.jobs]
         accepted: list[Accepted] = []
+        piece: list[New] = []
         try:
-            while len(accepted) < len(docs):
-                accepted += await self._insert(docs[len(accepted) :][:MAX_GROUP])
+            while len(accepted) < len(jobs):
+                piece = _piece(jobs, len(accepted))
+                accepted += await self._insert(piece)
         except Exception as error:
-            if isinstance(error, StoreUnavailable):
-                # Those that came meanwhile would wait as long again for the same answer.
-                why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
-                away = StoreUnavailable("MongoDB", "", why, reason=error.reason)
-                for entry in self._waiting:
-                    if not entry.done.done():
-                        entry.done.set_exception(away)
-                self._waiting.clear()
-            if not accepted or not isinstance(error, StoreUnavailable):
-                for entry in group:
-                    if not entry.done.done():
-                        entry.done.set_exception(error)
+            if not isinstance(error, StoreUnavailable):
+                _fail(group, error)
+                return
+            # Those that came meanwhile, or were to follow, would wait as long again for the same answer.
+            why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
+            not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
+            _fail(queue.waiting, not_sent)
+            queue.waiting.clear()
+            if not accepted:
+                _fail(group, error)
                 return
             # What was accepted before stays so: told that it was refused, its submitter would run it twice.
-            accepted += [error] * (len(docs) - len(accepted))
+            accepted += [error] * len(piece)
+            accepted += [not_sent] * (len(jobs) - len(accepted))
         at = 0
         for entry in group:
             if not entry.done.done():  # its submitter may have been cancelled
-                entry.done.set_result(accepted[at : at + len(entry.docs)])
-            at += len(entry.docs)
+                entry.done.set_result(accepted[at : at + len(entry.jobs)])
+            at += len(entry.jobs)
 
-    async def _insert(self, docs: list[Document]) -> list[Accepted]:
+    async def _insert(self, jobs: list[New]) -> list[Accepted]:
         try:
-            taken = await self._store.jobs.insert(docs)
+            return await self._insert_all(jobs)
         except OutcomeUnknown:
-            await self._list_later(docs)
+            await self._list_later([job.doc for job in jobs])
             raise
         except DocumentRefused as error:
-            if len(docs) == 1:
+            if len(jobs) == 1:
                 return [error]
             # One of them, or several: the others are not to suffer for it.
-            return [one for doc in docs for one in await self._insert([doc])]
-        accepted: list[Accepted] = [to_job(doc) for doc in docs]
-        fresh = [job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)]
-        await self._push(fresh)
-        for i in taken:
-            try:
-                accepted[i] = await self._first(docs[i])
-            except StoreUnavailable as error:  # the others are stored, and it is this one's affair alone
-                accepted[i] = error
+            return [one for job in jobs for one in await self._insert([job])]
+
+    async def _insert_all(self, jobs: list[New]) -> list[Accepted]:
+        keyed = [i for i, job in enumerate(jobs) if "idempotency_key" in job.doc]
+        with_keys = set(keyed)
+        plain = [job for i, job in enumerate(jobs) if i not in with_keys] if keyed else jobs
+        if plain:
+            await self._store.jobs.insert([job.doc for job in plain], sum(job.size for job in plain))
+        accepted: list[Accepted] = [to_job(job.doc) for job in jobs]
+        if keyed:
+            await self._insert_keyed(jobs, keyed, accepted, alone=not plain)
+        else:
+            await self._push([job for job in accepted if isinstance(job, Job)])
         return accepted
 
-    async def _first(self, doc: Document) -> Accepted:
+    async def _insert_keyed(self, jobs: list[New], places: list[int], accepted: list[Accepted], *, alone: bool) -> None:
+        """Those at `places`; what became of them is put into `accepted`. `alone`: no others were inserted before."""
+        some = [jobs[i] for i in places]
+        refused: set[int] = set()
+        taken: set[int] = set()
+        try:
+            found = await self._store.jobs.insert_keyed([job.doc for job in some], sum(job.size for job in some))
+        except StoreUnavailable as error:
+            if alone:
+                raise
+            found = error  # the others are stored
+            if isinstance(error, OutcomeUnknown):
+                await self._list_later([job.doc for job in some])
+        if isinstance(found, StoreUnavailable):
+            for i in places:
+                accepted[i] = found
+            refused = set(places)
+        else:
+            taken = {places[n] for n in found}
+        fresh = [job for i, job in enumerate(accepted) if i not in taken and i not in refused]
+        await self._push([job for job in fresh if isinstance(job, Job)])
+        for i in taken:
+            try:
+                accepted[i] = await self._first(jobs[i])
+            except StoreUnavailable as error:  # it is this one's affair alone
+                accepted[i] = error
+
+    async def _first(self, new: New) -> Accepted:
         """The job that already has this idempotency key, if it was asked for the same thing."""
+        doc = new.doc
         key = doc["idempotency_key"]
         for _ in range(_TRIES):
             first = await self._store.jobs.by_key(doc["task"], key)
@@ -171,7 +230,10 @@ class Submitter:
                     f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
                     "which has another payload"
                 )
-            if not await self._store.jobs.insert([doc]):
+            taken = await self._store.jobs.insert_keyed([doc], new.size)
+            if isinstance(taken, StoreUnavailable):
+                return taken
+            if not taken:
                 job = to_job(doc)
                 await self._push([job])
                 return job
@@ -213,3 +275,19 @@ class Submitter:
                 str(error) or f"no answer within {PUSH_S:g} s",
             )
             self._redis_back_at = loop.time() + PUSH_S
+
+
+def _fail(entries: Sequence[_Entry], error: Exception) -> None:
+    for entry in entries:
+        if not entry.done.done():
+            entry.done.set_exception(error)
+
+
+def _piece(jobs: Sequence[New], start: int) -> list[New]:
+    """As many as go into one insert."""
+    size = 0
+    for end in range(start, min(len(jobs), start + MAX_GROUP)):
+        size += jobs[end].size
+        if size > MAX_BYTES and end > start:
+            return list(jobs[start:end])
+    return list(jobs[start : start + MAX_GROUP])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -36,6 +37,8 @@ class Auditor:
     def __init__(self, broker: Broker, store: Store) -> None:
         self._broker = broker
         self._store = store
+        #: Called after each piece of the work.
+        self.moved: Callable[[], None] = lambda: None
 
     async def missing(self, waiting: int) -> bool:
         """Whether Redis lists fewer ids than wait."""
@@ -52,19 +55,19 @@ class Auditor:
 
     async def audit(self) -> Repairs:
         """By id. Redis is read before the record, so that what it lists and the record does not know is no new job."""
-        listed = await self._broker.listed()
+        listed = await self._broker.listed(self.moved)
         now_ms = self._store.now().timestamp() * 1000
         # What is popped with a score further ahead than this will not be seen again in time.
         soon_ms = listed.now_ms + _TOLERANCE_MS + self._broker.inflight_s * 1000
         repairs = Repairs()
-        ready: dict[Priority, list[str]] = {}
-        later: dict[str, float] = {}
         waiting: set[str] = set()
         async for docs in self._store.jobs.waiting():
+            ready: dict[Priority, list[str]] = {}
+            later: dict[str, float] = {}
+            if to_cancel := [doc["_id"] for doc in docs if doc.get("cancel_requested")]:
+                repairs.cancelled += await self._store.upkeep.cancel_waiting(to_cancel)
             for doc in docs:
                 if doc.get("cancel_requested"):
-                    await self._store.jobs.cancel(doc["_id"])
-                    repairs.cancelled += 1
                     continue
                 name = member(doc["priority"], str(doc["_id"]))
                 waiting.add(name)
@@ -76,8 +79,9 @@ class Auditor:
                 elif isinstance(place, str):
                     ready.setdefault(doc["priority"], []).append(place)
                     repairs.listed += 1
-        if ready or later:
-            await self._broker.push(ready, later)
+            if ready or later:
+                await self._broker.push(ready, later)
+            self.moved()
         repairs.pruned = await self._broker.prune(
             inflight={m: s for m, s in listed.inflight.items() if m not in waiting},
             scheduled={m: s for m, s in listed.scheduled.items() if m not in waiting},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
+
+from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
@@ -14,14 +15,20 @@ from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 
-log = logging.getLogger("dtqkit.recovery")
-
 #: Kinds of error that say little about the job itself.
 NOT_ITS_FAULT: Final = frozenset({"worker_lost", "timeout", "store"})
 
-
 #: Seconds between two automatic requeues: what failed together does not come back together.
 SPACING_S: Final = 1.0
+#: Failed jobs, or dead letters, that are looked at in one piece.
+PIECE: Final = 500
+
+
+class Piece(NamedTuple):
+    """What a piece of a round did: dead letters repaired, jobs requeued."""
+
+    repaired: int
+    requeued: int
 
 
 class DeadLetterRounds:
@@ -29,48 +36,52 @@ class DeadLetterRounds:
         self._settings = settings
         self._broker = broker
         self._store = store
-        #: When the next automatic requeue may begin, by the loop's clock.
-        self._next = 0.0
 
-    async def run(self) -> tuple[int, int]:
-        """Returns how many dead letters were repaired, and how many jobs were requeued."""
-        letters = await self._store.dead.all()
-        missing: list[Document] = []
-        recoverable: list[Document] = []
-        async for doc in self._store.jobs.failed():
-            if letters.pop(doc["_id"], None) != doc["death_seq"]:
-                missing.append(doc)
-            if self._recoverable(doc):
-                recoverable.append(doc)
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """A round, piece by piece in the order of ids. What a leader leaves undone, the next one's round finds."""
+        after: ObjectId | None = None
+        while True:
+            # Letters before jobs: a letter that is written in between belongs to a job that is looked at, or later.
+            letters = await self._store.dead.next(after, PIECE)
+            failed = await self._store.upkeep.failed(after, PIECE)
+            # So far both are known: up to the last of what was cut off.
+            ends = [max(letters)] if len(letters) == PIECE else []
+            if len(failed) == PIECE:
+                ends.append(failed[-1]["_id"])
+            after = min(ends, default=None)
+            if after is not None:
+                letters = {job: death for job, death in letters.items() if job <= after}
+                failed = [doc for doc in failed if doc["_id"] <= after]
+            yield await self._see_to(letters, failed)
+            if after is None:
+                return
+
+    async def _see_to(self, letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
+        """All letters and all failed jobs between two ids."""
+        recoverable = [doc for doc in failed if self._recoverable(doc)]
+        requeued = await self._recover(recoverable) if recoverable else set[ObjectId]()
+        dead = [doc for doc in failed if doc["_id"] not in requeued]
+        missing = [doc for doc in dead if letters.get(doc["_id"]) != doc["death_seq"]]
         await self._store.dead.project(missing)
-        # What is left tells of jobs that are not failed any more.
-        for job, death_seq in letters.items():
-            await self._store.dead.delete(job, death_seq)
-        recovered = 0
-        for doc in recoverable:
-            recovered += await self._recover(doc)
-        repaired = len(missing) + len(letters)
-        if repaired or recovered:
-            log.warning("repaired %d dead letters, requeued %d jobs", repaired, recovered)
-        return repaired, recovered
+        stale = letters.keys() - {doc["_id"] for doc in failed}
+        await self._store.dead.delete_many({job: letters[job] for job in stale})
+        return Piece(len(missing) + len(stale), len(requeued))
 
     def _recoverable(self, doc: Document) -> bool:
         cooled = self._store.now() - timedelta(seconds=self._settings.dead_letter_cooldown_s)
+        kind = doc["error"]["kind"] if doc.get("error") else None
         return (
-            doc.get("error", {}).get("kind") in NOT_ITS_FAULT
+            kind in NOT_ITS_FAULT
             and doc.get("recoveries", 0) < self._settings.dead_letter_recoveries
             and doc["ended_at"] < cooled
         )
 
-    async def _recover(self, doc: Document) -> bool:
-        now = asyncio.get_running_loop().time()
-        delay_s = max(0.0, self._next - now)
-        again = await self._store.jobs.requeue(doc["_id"], doc["death_seq"], recovered_in_s=delay_s)
-        if again is None:
-            return False
-        self._next = now + delay_s + SPACING_S
-        await self._store.dead.delete(doc["_id"], doc["death_seq"])
-        job = to_job(again)
-        due_ms = self._store.now().timestamp() * 1000 + delay_s * 1000
-        await self._broker.push({}, {member(job.priority, job.id): due_ms}, encode_batch([event_of(job)]))
-        return True
+    async def _recover(self, failed: list[Document]) -> set[ObjectId]:
+        """Those that were requeued."""
+        docs = await self._store.upkeep.recover(failed, SPACING_S)
+        await self._store.dead.delete_many({doc["_id"]: doc["death_seq"] for doc in docs})
+        jobs = [to_job(doc) for doc in docs]
+        due = {member(job.priority, job.id): job.due_at.timestamp() * 1000 for job in jobs if job.due_at is not None}
+        if jobs:
+            await self._broker.push({}, due, encode_batch([event_of(job) for job in jobs]))
+        return {doc["_id"] for doc in docs}

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import random
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
+from bson import ObjectId
+
 from dtqkit.broker import Broker
 from dtqkit.broker.found import Tick
-from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
@@ -19,6 +21,7 @@ from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.reap import LIMIT, Reaper
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
+from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
@@ -52,10 +55,22 @@ class Leader:
         self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
-        #: The round that is under way: apart from the ticks, so that a long one does not cost the lock.
-        self._round: asyncio.Task[None] | None = None
-        self._round_since = 0.0
-        self._put_off = False
+        away = self._mongodb_was_away
+        self._silent_workers = RoundTask("silent workers", self._some_silent, self._recover_silent, put_off=away)
+        self._surveys = RoundTask("leases", self._survey_due, self._survey, put_off=away)
+        self._lanes = RoundTask("lanes", self._lanes_due, self._repair_lanes)
+        later_s = settings.round_s * _AGAIN
+        self._letters = RoundTask("dead letters", self._letters_due, self._repair_letters, pause_s=later_s)
+        self._expiry = RoundTask("expired jobs", self._expiry_due, self._expire, pause_s=later_s)
+        self._closing = RoundTask("minutes", self._minutes_due, self._close_minutes)
+        self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
+        #: None of them waits for another: however much one has to do, jobs of dead workers are found in time.
+        self._tasks = (
+            *(self._silent_workers, self._surveys, self._lanes),
+            *(self._letters, self._expiry, self._closing, self._indexing),
+        )
+        self._reaper.moved = self._reaped
+        self._auditor.moved = self._lanes.moved
         #: The last step of MongoDB's clock that was seen to.
         self._step: Step | None = None
         self.leads = False
@@ -65,11 +80,20 @@ class Leader:
         """A new leader looks at everything at once, but takes running jobs only when their workers have had time."""
         self._next_survey = 0.0
         self._next_audit = 0.0
+        self._next_letters = 0.0
         self._next_expiry = 0.0
+        # They were compared when the store was opened.
+        self._next_indexes = now + _AUDIT_ROUNDS * self._settings.round_s
         self._recount_at: float | None = None
+        self._audit_lanes = False
+        self._audit_letters = False
         # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
         # this process could notice, that puts it right.
         self._law_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
+
+    def _reaped(self) -> None:
+        self._silent_workers.moved()
+        self._surveys.moved()
 
     def heard(self, led: bool, scores: dict[str, str]) -> None:
         """What a beat of a worker in this process brought back: even a candidate watches, so as to be ready."""
@@ -88,8 +112,7 @@ class Leader:
                 if self.leads:
                     await asyncio.sleep(self._settings.heartbeat_s / 2)
         finally:
-            if self._round is not None:
-                await end(self._round)
+            await asyncio.gather(*(task.end() for task in self._tasks))
             if self.leads:
                 try:
                     await self._broker.resign(self._candidate)
@@ -116,73 +139,59 @@ class Leader:
             self._begin(asyncio.get_running_loop().time())
         self.leads = tick.leads
         if not tick.leads:
-            return  # a round that is under way goes on: two leaders do no harm
+            return  # a round that is under way comes to an end: two leaders do no harm
         self._rounds.did("sweep", tick.swept)
         self._rounds.did("mend", tick.mended)
         if tick.mended:
             self._next_audit = 0.0
-        now = asyncio.get_running_loop().time()
-        if self._round is None or self._round.done():
-            self._round = asyncio.create_task(self._run_round(tick), name="round of recovery")
-            self._round_since = now
-        elif now - self._round_since > self._settings.lease_s:
-            # Nobody recovers while it leads: better a process that is started again.
-            raise RuntimeError(f"a round of recovery has hung for {now - self._round_since:.0f} s")
-
-    async def _run_round(self, tick: Tick) -> None:
-        """What fails stays due, so that the next round tries it again."""
-        try:
-            await self._recover(tick)
-            self._put_off = False
-        except StoreUnavailable as error:
-            if not self._put_off:
-                log.warning("recovery is put off: %s", error)
-            self._put_off = True
-            # Workers could not renew either: once MongoDB is back, they get the time to do so first.
-            self._law_from = asyncio.get_running_loop().time() + self._settings.round_s
-            self._next_survey = 0.0
-        except Exception:
-            log.exception("a round of recovery broke; the next one tries again")
-
-    async def _recover(self, tick: Tick) -> None:
-        now = asyncio.get_running_loop().time()
-        await self._mind_clock()
-        if tick.epoch != tick.run_id:
-            self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
-            self._next_survey = 0.0
-        for worker, score in self._silence.silent(now).items():
-            await self._bury(worker, score)
-        if now >= self._next_survey or (self._recount_at is not None and now >= self._recount_at):
-            await self._survey(now)
-        if now >= self._next_audit:
-            await self._audit()
-            self._next_audit = now + _AUDIT_ROUNDS * self._settings.round_s
-        if now >= self._next_expiry:
-            before = self._store.now() - timedelta(days=self._settings.retention_days)
-            self._rounds.did("expire", await self._store.jobs.expire(before))
-            self._next_expiry = now + _EXPIRE_S
-        await self._minutes.run()
+        for task in self._tasks:
+            task.check(max(self._settings.lease_s, HUNG_S))
+            task.tick(tick)
         if self._rounds.changed:
-            await self._broker.note_rounds(self._rounds.encode())
+            with suppress(StoreUnavailable):
+                await self._broker.note_rounds(self._rounds.encode())
 
-    async def _bury(self, worker: str, score: str) -> None:
-        """A silent worker: its jobs are taken; once it has none, it is forgotten."""
+    # -- jobs of workers that are gone
+
+    def _some_silent(self, _: Tick) -> bool:
+        return bool(self._silence.silent(asyncio.get_running_loop().time()))
+
+    async def _recover_silent(self, _: Tick) -> None:
+        """The jobs of silent workers are taken; a worker that has none any more is forgotten."""
 
         async def still_silent() -> bool:
             tick = await self._lead()
             return tick.leads and self._silence.still(worker, score)
 
-        docs = await self._store.jobs.running_of(worker)
-        if docs:
-            self._rounds.did("short cut", await self._reaper.of_silent(docs, still_silent))
-        elif await self._broker.forget(worker, score):
-            log.warning("worker %s is gone", worker)
-            # It may have popped ids that it never claimed.
-            self._rounds.did("audit", (await self._auditor.audit()).listed)
+        for worker, score in self._silence.silent(asyncio.get_running_loop().time()).items():
+            docs = await self._store.jobs.running_of(worker)
+            if docs:
+                self._rounds.did("short cut", await self._reaper.of_silent(docs, still_silent))
+            elif await self._broker.forget(worker, score):
+                log.warning("worker %s is gone", worker)
+                # It may have popped ids that it never claimed.
+                self._audit_lanes = True
+            self._silent_workers.moved()
 
-    async def _survey(self, now: float) -> None:
-        """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
+    def _survey_due(self, _: Tick) -> bool:
+        now = asyncio.get_running_loop().time()
         recount = self._recount_at is not None and now >= self._recount_at
+        return recount or now >= self._next_survey or self._store.step is not self._step
+
+    async def _survey(self, _: Tick) -> None:
+        """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
+        await self._mind_clock()
+        now = asyncio.get_running_loop().time()
+        recount = self._recount_at is not None and now >= self._recount_at
+        if now >= self._next_survey:
+            self._next_survey = now + self._settings.round_s
+        try:
+            await self._survey_at(now, recount)
+        except BaseException:
+            self._next_survey = 0.0
+            raise
+
+    async def _survey_at(self, now: float, recount: bool) -> None:
         survey = await self._store.jobs.survey(LIMIT)
         if survey.overdue:
             await self._store.compare_clocks()  # after the survey: it is the clock that was used there
@@ -191,16 +200,23 @@ class Leader:
             self._rounds.did("law", await self._reaper.overdue(survey.overdue))
         await self._broker.ask_to_stop(survey.to_stop)
         self._rounds.did("survey", 0)
-        if not await self._auditor.missing(survey.waiting):
-            self._recount_at = None
-        elif recount:
-            await self._audit()
-            self._recount_at = None
-        elif self._recount_at is None:
-            self._recount_at = now + self._settings.round_s * _AGAIN
-        if survey.failed != survey.letters:
-            await self._audit_dead_letters()
-        self._next_survey = max(self._next_survey, now + self._settings.round_s if not recount else 0.0)
+        if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._law_from:
+            self._next_survey = 0.0  # there may be more
+        if (counts := survey.counts) is not None:
+            if not await self._auditor.missing(counts.waiting):
+                self._recount_at = None
+            elif recount:
+                self._audit_lanes = True
+                self._recount_at = None
+            elif self._recount_at is None:
+                self._recount_at = now + self._settings.round_s * _AGAIN
+            if recount or counts.failed != counts.letters:
+                self._audit_letters = True
+
+    def _mongodb_was_away(self) -> None:
+        # Workers could not renew either: once MongoDB is back, they get the time to do so first.
+        self._law_from = asyncio.get_running_loop().time() + self._settings.round_s
+        self._next_survey = 0.0
 
     async def _mind_clock(self) -> None:
         """When MongoDB's clock was set: leases and due times are of the old one.
@@ -228,12 +244,87 @@ class Leader:
         self._step = step
         self._next_audit = 0.0  # scores follow due times
 
-    async def _audit(self) -> None:
-        repairs = await self._auditor.audit()
-        self._rounds.did("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
-        await self._audit_dead_letters()
+    # -- lanes
 
-    async def _audit_dead_letters(self) -> None:
-        repaired, recovered = await self._dead_letters.run()
-        self._rounds.did("dead letters", repaired)
-        self._rounds.did("another life", recovered)
+    def _lanes_due(self, tick: Tick) -> bool:
+        now = asyncio.get_running_loop().time()
+        return tick.epoch != tick.run_id or self._audit_lanes or now >= self._next_audit
+
+    async def _repair_lanes(self, tick: Tick) -> None:
+        now = asyncio.get_running_loop().time()
+        if tick.epoch != tick.run_id:
+            self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
+            self._next_survey = 0.0
+            return
+        self._audit_lanes = False
+        if now >= self._next_audit:
+            self._next_audit = now + _AUDIT_ROUNDS * self._settings.round_s
+        try:
+            repairs = await self._auditor.audit()
+        except BaseException:
+            self._audit_lanes = True
+            raise
+        self._rounds.did("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
+
+    # -- what there is time for
+
+    def _letters_due(self, _: Tick) -> bool:
+        return self._audit_letters or asyncio.get_running_loop().time() >= self._next_letters
+
+    async def _repair_letters(self, _: Tick) -> None:
+        repaired = Progress("repaired %d dead letters")
+        requeued = Progress("requeued %d jobs that died of a lost worker, a timeout or a store")
+        self._audit_letters = False
+        self._next_letters = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
+        try:
+            async for piece in self._dead_letters.pieces():
+                repaired.add(piece.repaired)
+                requeued.add(piece.requeued)
+                self._rounds.did("dead letters", piece.repaired)
+                self._rounds.did("another life", piece.requeued)
+                self._letters.moved()
+                if not self.leads:
+                    break  # the next leader looks for itself
+        except BaseException:
+            self._audit_letters = True
+            raise
+        finally:
+            repaired.end()
+            requeued.end()
+
+    def _expiry_due(self, _: Tick) -> bool:
+        return asyncio.get_running_loop().time() >= self._next_expiry
+
+    async def _expire(self, _: Tick) -> None:
+        """Deletes take at most half of the time: others need MongoDB too."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        expired = Progress(f"deleted %d jobs that were over for more than {self._settings.retention_days:g} days")
+        before = self._store.now() - timedelta(days=self._settings.retention_days)
+        last: ObjectId | None = None
+        try:
+            while self.leads:
+                piece_began = clock()
+                done, last = await self._store.upkeep.expire(before, last)
+                expired.add(done)
+                self._rounds.did("expire", done)
+                self._expiry.moved()
+                if last is None:
+                    self._next_expiry = began + _EXPIRE_S
+                    break
+                await asyncio.sleep(clock() - piece_began)
+        finally:
+            expired.end()
+
+    def _minutes_due(self, _: Tick) -> bool:
+        return self._minutes.due()
+
+    async def _close_minutes(self, _: Tick) -> None:
+        await self._minutes.run()
+
+    def _indexes_due(self, _: Tick) -> bool:
+        return asyncio.get_running_loop().time() >= self._next_indexes
+
+    async def _keep_indexes(self, _: Tick) -> None:
+        self._next_indexes = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
+        self._store.indexes.keep()

@@ -12,23 +12,29 @@ from dtqkit.store.minutes import LAG_S, MINUTE, minute_of
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: How often old minutes are deleted; and how long nothing is tried after a count that took too long.
-_EXPIRE: Final = timedelta(hours=1)
+#: How often old minutes are deleted, and closed ones counted again; and how long nothing is tried after a count that
+#: took too long.
+_HOURLY: Final = timedelta(hours=1)
 _PAUSE: Final = timedelta(seconds=30)
 #: How often minutes are closed while little happens: each time costs MongoDB some four operations.
-_QUIET_EVERY: Final = timedelta(minutes=5)
+_QUIET_EVERY: Final = timedelta(minutes=10)
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class MinuteRounds:
-    """`run` may be called as often as one likes: it has something to do once a minute, or once in five."""
+    """`run` may be called as often as one likes: it has something to do once a minute, or once in ten."""
 
     def __init__(self, store: Store, retention_days: float) -> None:
         self._store = store
         self._retention = timedelta(days=retention_days)
         self._next = _LONG_AGO
+        self._next_recount = _LONG_AGO
         self._next_expiry = _LONG_AGO
         self._put_off = False
+
+    def due(self) -> bool:
+        now = self._store.now()
+        return now >= min(self._next, self._next_recount, self._next_expiry)
 
     async def run(self) -> None:
         """One piece of work. It holds nothing else up: what MongoDB does not answer in time is tried later."""
@@ -37,8 +43,11 @@ class MinuteRounds:
             if now >= self._next and not await self._store.minutes.close(now):
                 later = _QUIET_EVERY if self._store.minutes.quiet else MINUTE
                 self._next = minute_of(now - timedelta(seconds=LAG_S)) + later + timedelta(seconds=LAG_S)
+            if now >= self._next_recount:
+                await self._store.recount.run(now, now - self._retention)
+                self._next_recount = now + _HOURLY
             if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
-                self._next_expiry = now + _EXPIRE
+                self._next_expiry = now + _HOURLY
             self._put_off = False
         except StoreUnavailable as error:
             if not self._put_off:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -18,8 +19,9 @@ from dtqkit.store.documents import Document, to_job
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Jobs taken in one go.
+#: Jobs taken in one go, and side by side.
 LIMIT: Final = 1000
+PIECE: Final = 20
 
 
 class Reaper:
@@ -29,6 +31,8 @@ class Reaper:
         self._broker = broker
         self._store = store
         self._rng = rng
+        #: Called after each piece of the work.
+        self.moved: Callable[[], None] = lambda: None
 
     async def overdue(self, docs: Sequence[Document]) -> int:
         """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
@@ -39,20 +43,40 @@ class Reaper:
         return await self._lose(docs, only_overdue=False) if await still_silent() else 0
 
     async def _lose(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
-        taken: list[tuple[Document, Change]] = []
-        began = await self._began(docs)
-        for doc in docs:
-            change = decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"]))
-            if await self._store.jobs.lose(doc, change, only_overdue=only_overdue):
-                taken.append((doc, change))
-                log.warning("job %s was lost with %s", doc["_id"], doc["worker"])
-        if taken:
-            await self._list_again(taken)
-            dead = [doc["_id"] for doc, change in taken if change.status == "failed"]
-            if dead:
+        n = 0
+        for start in range(0, len(docs), PIECE):
+            n += len(taken := await self._lose_some(docs[start : start + PIECE], only_overdue=only_overdue))
+            if taken:
+                await self._list_again(taken)
+            if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
                 died = await self._store.jobs.find(dead, heavy=False)
                 await self._store.dead.project([doc for doc in died if doc["status"] == "failed"])
-        return len(taken)
+            self.moved()
+        return n
+
+    async def _lose_some(self, docs: Sequence[Document], *, only_overdue: bool) -> list[tuple[Document, Change]]:
+        """Those of `docs` that could be taken; side by side, since MongoDB may be far away."""
+        began = await self._began(docs)
+        changes = [decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"])) for doc in docs]
+        lost = await asyncio.gather(
+            *(
+                self._store.jobs.lose(doc, change, only_overdue=only_overdue)
+                for doc, change in zip(docs, changes, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        taken: list[tuple[Document, Change]] = []
+        broken: BaseException | None = None
+        for doc, change, answer in zip(docs, changes, lost, strict=True):
+            if isinstance(answer, BaseException):
+                broken = answer
+            elif answer:
+                taken.append((doc, change))
+                log.warning("job %s was lost with %s", doc["_id"], doc["worker"])
+        if broken is not None:
+            await self._list_again(taken)
+            raise broken
+        return taken
 
     async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
         """How long after its claim each of these attempts began, in ms, as far as they showed it."""

@@ -78,6 +78,9 @@ class RemoteControl:
                 "a server has an address as http://host:port or https://host/path; the token goes apart"
             )
         self._url = url.partition("#")[0].rstrip("/")
+        token = token.strip()  # of a file with the line ends of Windows
+        if wrong := next((char for char in token if ord(char) < 33 or ord(char) == 127), None):
+            raise SettingsError(f"the token has the character {wrong!r} in it, which no header can carry")
         self._token = token
         self._http = Http(self._url, token)
         self._callbacks: list[Callable[[Batch | Line], None]] = []
@@ -118,11 +121,17 @@ class RemoteControl:
     async def get(self, job_id: str) -> Job:
         return await self._http.ask("get", id=_checked(job_id))
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Those that exist, in no particular order."""
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:  # noqa: ARG002
+        return await self._of_ids(job_ids, brief=False)
+
+    async def statuses(self, job_ids: Sequence[str]) -> list[control.JobStatus]:
+        return [control.JobStatus(job.id, job.status, job.rev) for job in await self._of_ids(job_ids, brief=True)]
+
+    async def _of_ids(self, job_ids: Sequence[str], *, brief: bool) -> list[Job]:
         ids = [job_id for job_id in job_ids if is_job_id(job_id)]
         chunks = [tuple(ids[start : start + MAX_PAGE]) for start in range(0, len(ids), MAX_PAGE)]
-        pages = await asyncio.gather(*(self.jobs(JobQuery(ids=chunk, limit=MAX_PAGE)) for chunk in chunks))
+        queries = [JobQuery(ids=chunk, limit=MAX_PAGE, brief=brief) for chunk in chunks]
+        pages = await asyncio.gather(*(self.jobs(query) for query in queries))
         return [job for page in pages for job in page.items]
 
     async def jobs(self, query: JobQuery) -> Page[Job]:

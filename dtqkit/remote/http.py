@@ -150,11 +150,13 @@ def _is_of_connecting(error: OSError) -> bool:
 def _query(record: msgspec.Struct) -> str:
     """The fields that are not their default, as a query string."""
     given = cast("dict[str, Any]", msgspec.to_builtins(record))
-    texts = {
-        name: ",".join(cast("list[str]", value)) if isinstance(value, list | tuple) else str(value)
-        for name, value in given.items()
-    }
-    return urlencode(texts)
+    return urlencode({name: _text(value) for name, value in given.items()})
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(cast("list[str]", value)) if isinstance(value, list | tuple) else str(value)
 
 
 def error_of(response: HTTPResponse, body: bytes, url: str, *, writes: bool = False) -> DtqError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bson import ObjectId
-from pymongo import UpdateOne
+from pymongo import ASCENDING, DeleteOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
@@ -42,12 +44,21 @@ class DeadLetters:
         except BulkWriteError:
             pass  # a key that is taken: an upsert that meets its own _id met a letter of the same death or a later one
 
-    async def all(self) -> dict[ObjectId, int]:
-        """The death that each letter tells of."""
+    async def next(self, after: ObjectId | None, limit: int) -> dict[ObjectId, int]:
+        """The next letters after `after`, in the order of ids: the death that each is of."""
+        query: Document = {} if after is None else {"_id": {"$gt": after}}
         with told(self._where):
-            return {doc["_id"]: doc["death_seq"] async for doc in self._dead.find({}, {"death_seq": 1})}
+            cursor = self._dead.find(query, {"death_seq": 1}).sort("_id", ASCENDING).limit(limit)
+            return {doc["_id"]: doc["death_seq"] async for doc in cursor}
 
     async def delete(self, job: ObjectId, death_seq: int) -> None:
         """Take away the letter of this death, never of a later one."""
         with told(self._where, writes=True, point="letter.delete"):
             await self._dead.delete_one({"_id": job, "death_seq": {"$lte": death_seq}})
+
+    async def delete_many(self, letters: Mapping[ObjectId, int]) -> None:
+        """The same for several letters at once."""
+        deletes = [DeleteOne({"_id": job, "death_seq": {"$lte": death}}) for job, death in letters.items()]
+        if deletes:
+            with told(self._where, writes=True, point="letter.delete"):
+                await self._dead.bulk_write(deletes, ordered=False)

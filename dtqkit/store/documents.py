@@ -30,11 +30,14 @@ _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
 
 
 def to_job(doc: Document) -> Job:
-    """The record of a document; fields that it does not know (a newer version's) are left out."""
+    """The record of a document; fields that it does not know (a newer version's) are left out.
+
+    Of a document that was read without its payload, the record has an empty one.
+    """
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
     fields.pop("claim", None)
-    fields["payload"] = unpack(doc["payload"])
+    fields["payload"] = unpack(doc["payload"]) if "payload" in doc else {}
     if doc.get("result") is not None:
         fields["result"] = unpack(doc["result"])
     fields.pop("failed_at", None)
@@ -257,7 +260,7 @@ def cancelling() -> Pipeline:
             "$set": {
                 "status": {"$cond": [running, "running", "cancelled"]},
                 "cancel_requested": True,
-                "rev": {"$cond": [_CANCELLED, "$rev", {"$add": ["$rev", 1]}]},
+                "rev": {"$cond": [{"$and": [running, _CANCELLED]}, "$rev", {"$add": ["$rev", 1]}]},
                 "ended_at": {"$cond": [running, "$$REMOVE", "$$NOW"]},
             }
         }
@@ -307,10 +310,10 @@ def requeueing() -> Pipeline:
     return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
 
 
-def recovering(delay_s: float) -> Pipeline:
-    """Run a failed job anew, as the recovery does, `delay_s` from now: alone if it died with its workers."""
+def recovering(at: datetime) -> Pipeline:
+    """Run a failed job anew, as the recovery does, not before `at`: alone if it died with its workers."""
     lost = {"$eq": ["$error.kind", "worker_lost"]}
-    due = {"$add": ["$$NOW", _ms(delay_s)]}
+    due = {"$max": ["$$NOW", at]}
     fields: Document = {
         "status": "scheduled",
         "failures": 0,

@@ -1,4 +1,4 @@
-"""The indexes, why each is worth the work it makes, and how those that are missing are built.
+"""The indexes of jobs, why each is worth the work it makes, and how those that are there differ from them. Pure.
 
 A job's life touches `lane` at the insert and at each change of status, the others once. There is no index for
 claims (they are looked up by id) and none for the expiry of old jobs (the leader deletes by id: an ObjectId begins
@@ -7,28 +7,25 @@ with its time), because every index that follows the status costs mongod about a
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
-import pymongo
 from pymongo import ASCENDING, IndexModel
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import OperationFailure
 
-log = logging.getLogger("dtqkit.store")
+#: The index that lets one idempotency key have one job: the writes of such jobs name it.
+KEY: Final = "key"
 
 JOBS: Final = (
-    # Counts of what waits, and listings by status, by priority and by both: keyset order within each pair.
-    IndexModel([("status", ASCENDING), ("priority", ASCENDING), ("_id", ASCENDING)], name="lane"),
-    IndexModel([("task", ASCENDING), ("_id", ASCENDING)], name="task"),
     # The key first, so that a search for a key alone is served too.
     IndexModel(
         [("idempotency_key", ASCENDING), ("task", ASCENDING)],
-        name="key",
+        name=KEY,
         unique=True,
         partialFilterExpression={"idempotency_key": {"$exists": True}},
     ),
+    # Counts of what waits, and listings by status, by priority and by both: keyset order within each pair.
+    IndexModel([("status", ASCENDING), ("priority", ASCENDING), ("_id", ASCENDING)], name="lane"),
+    IndexModel([("task", ASCENDING), ("_id", ASCENDING)], name="task"),
     IndexModel(
         [("tags", ASCENDING), ("_id", ASCENDING)],
         name="tags",
@@ -53,41 +50,41 @@ JOBS: Final = (
 
 #: Raised whenever what is above changes; kept in the collection `configuration`.
 SCHEMA_VERSION: Final = 3
-#: A collection with fewer documents gets its indexes while it is opened: a second at most.
-SMALL: Final = 50_000
-#: No deadline, as far as the driver knows such a thing (seconds).
-_BUILD_S: Final = 86_400.0
+#: What older versions made and nobody uses any more: by name, its fields.
+LEFT_OVER: Final[Mapping[str, tuple[str, ...]]] = {"idempotency": ("task", "idempotency_key")}
+#: Of what MongoDB says of an index, what is no option.
+_NO_OPTIONS: Final = frozenset({"v", "name", "key", "ns", "background"})
 
 
-async def missing(collection: AsyncCollection[dict[str, Any]]) -> list[IndexModel]:
-    """Which indexes are not there: a collection that was dropped or restored has lost them, whatever its version."""
-    there = {index["name"] async for index in await collection.list_indexes()}
-    return [index for index in JOBS if index.document["name"] not in there]
+class Differences(NamedTuple):
+    """What is to be done about the indexes of a collection, in this order."""
+
+    #: Names of those that stand in the way: ours with other fields or options, or ours under another name.
+    wrong: list[str]
+    missing: list[IndexModel]
+    #: Names of those that an older version left.
+    left_over: list[str]
+
+    @property
+    def names(self) -> str:
+        return ", ".join(dict.fromkeys([*(i.document["name"] for i in self.missing), *self.left_over]))
 
 
-async def is_small(collection: AsyncCollection[dict[str, Any]]) -> bool:
-    return await collection.estimated_document_count() < SMALL
+def differences(there: Iterable[Mapping[str, Any]]) -> Differences:
+    """Compare what MongoDB lists with what is wanted. Indexes that others made for themselves are left alone."""
+    by_name = {index["name"]: index for index in there}
+    found = {name: _definition(index) for name, index in by_name.items()}
+    wanted = {index.document["name"]: _definition(index.document) for index in JOBS}
+    other_names = [name for name, it in found.items() if name not in wanted and it in wanted.values()]
+    return Differences(
+        wrong=[name for name, it in wanted.items() if name in found and found[name] != it] + other_names,
+        missing=[index for index in JOBS if found.get(name := index.document["name"]) != wanted[name]],
+        left_over=[n for n, it in by_name.items() if n in LEFT_OVER and tuple(it["key"]) == LEFT_OVER[n]],
+    )
 
 
-async def create(collection: AsyncCollection[dict[str, Any]], indexes: list[IndexModel]) -> None:
-    """Create `indexes`. One that cannot be built, say for keys that exist twice, is logged, and the others built."""
-    try:
-        await collection.create_indexes(indexes)
-    except OperationFailure:
-        for index in indexes:
-            try:
-                await collection.create_indexes([index])
-            except OperationFailure as error:
-                reason = str(error).partition(", full error")[0][:300]
-                log.warning("index %r of jobs cannot be built: %s", index.document["name"], reason)
-
-
-async def build(collection: AsyncCollection[dict[str, Any]], indexes: list[IndexModel]) -> None:
-    """As `create`, however long it takes; MongoDB builds an index once, whoever else asks for it meanwhile."""
-    names = ", ".join(index.document["name"] for index in indexes)
-    jobs = await collection.estimated_document_count()
-    log.info("building indexes of %d jobs: %s; until they are there, some listings and counts are slow", jobs, names)
-    began = time.monotonic()
-    with pymongo.timeout(_BUILD_S):
-        await create(collection, indexes)
-    log.info("built indexes of jobs: %s, in %.0f s", names, time.monotonic() - began)
+def _definition(index: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    """Fields in their order, and options."""
+    # A false option is none.
+    options = {k: v for k, v in index.items() if k not in _NO_OPTIONS and v is not False}
+    return list(index["key"].items()), options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import pymongo
@@ -13,21 +13,28 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
 
+from dtqkit.errors import Reason, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.lifecycle import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document
+from dtqkit.store.indexes import KEY
+from dtqkit.store.keeper import IndexKeeper
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
 CLAIM_MAX_S: Final = 5.0
-#: How long a submit may take, in seconds, and how many more jobs each further second allows; after that its
+#: How long a submit may take, in seconds, and how many more jobs and bytes each further second allows; after that its
 #: outcome is not known, which is better than a caller that hangs with a server that does. A driver that finds no
 #: server looks at the clock each half second only: these give up at 1.5, within the 2 that are promised.
 SUBMIT_S: Final = 1.45
 SUBMITS_A_SECOND: Final = 1_000
+BYTES_A_SECOND: Final = 1_000_000
 #: So many are no reason to wait longer: the jobs of all who submit at the same time.
 AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 256 * 1024
+#: How long counting may take in a round of recovery, in ms.
+_SURVEY_MS: Final = 3_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
 #: MongoDB's code for a hint that names no index.
@@ -35,6 +42,13 @@ _BAD_HINT: Final = 2
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
 BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
+#: What a page has of each job: the usual leaves out logs and earlier attempts.
+Fields: TypeAlias = Literal["brief", "usual", "attempts"]
+_FIELDS: Final[Mapping[Fields, Document]] = {
+    "brief": dict.fromkeys(("task", "priority", "status", "rev", "created_at"), 1),
+    "usual": {**_NO_HEAVY},
+    "attempts": {"log": 0},
+}
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
 #: What a worker does not need of the job that it claims.
 _NOT_CLAIMED: Final = dict.fromkeys(
@@ -45,6 +59,12 @@ _NOT_CLAIMED: Final = dict.fromkeys(
 def claim_max_s(lease_s: float) -> float:
     """Seconds that the server may take for a claim: a small part of the lease that it gives."""
     return min(CLAIM_MAX_S, lease_s / 6)
+
+
+def submit_s(jobs: int, size: int) -> float:
+    """Seconds that a submit of so many jobs and bytes may take."""
+    more_jobs, more_bytes = max(0, jobs - AT_ONCE), max(0, size - BYTES_AT_ONCE)
+    return SUBMIT_S + more_jobs / SUBMITS_A_SECOND + more_bytes / BYTES_A_SECOND
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -59,12 +79,19 @@ class Settlement(msgspec.Struct, frozen=True):
     trail: Document | None = None
 
 
-class Survey(msgspec.Struct, frozen=True):
-    """What a round of recovery looks at first."""
+class Counts(NamedTuple):
+    """How many jobs wait, how many failed, and how many dead letters there are."""
 
     waiting: int
     failed: int
     letters: int
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a round of recovery looks at first."""
+
+    #: None: MongoDB could not count in time.
+    counts: Counts | None
     #: Running jobs whose lease is over, by MongoDB's clock.
     overdue: list[Document]
     #: Ids of running jobs whose cancellation was asked for.
@@ -74,34 +101,76 @@ class Survey(msgspec.Struct, frozen=True):
 class Jobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
         self._jobs = collection
+        self._indexes = indexes
         # Aware datetimes cost a worker more than all else in a document: in a claimed job, times are naive UTC.
         self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
 
     # -- submit
 
-    async def insert(self, docs: Sequence[Document]) -> set[int]:
-        """Insert `docs`; returns the positions of those refused because their idempotency key is taken.
+    async def insert(self, docs: Sequence[Document], size: int = 0) -> None:
+        """Insert `docs`, which have no idempotency keys and about `size` bytes.
 
         Raises DocumentRefused when MongoDB does not take one of them; the others may be stored.
         """
         try:
             with (
                 told(self._where, writes=True, document=True, point="insert"),
-                pymongo.timeout(self._where.within(SUBMIT_S + max(0, len(docs) - AT_ONCE) / SUBMITS_A_SECOND)),
+                pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
                     await self._jobs.insert_many(docs, ordered=False)
-        except DuplicateKeyError as error:
-            details: Mapping[str, Any] = error.details or {}
-            return _taken([{**details, "index": 0}])
+        except DuplicateKeyError as error:  # its own id: it is there
+            _taken([{**(error.details or {}), "index": 0}])
         except BulkWriteError as error:
-            return _taken(error.details["writeErrors"])
-        return set()
+            _taken(error.details["writeErrors"])
+
+    async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> set[int] | StoreUnavailable:
+        """Insert `docs`, which have idempotency keys; returns the positions of those whose key is taken.
+
+        The write names the index that lets a key have one job. While that is missing, nothing is inserted; returned is
+        why not, for whoever submitted these: there is nothing wrong with other submits.
+        """
+        for _ in range(2):
+            try:
+                with (
+                    told(self._where, writes=True, document=True, point="insert"),
+                    pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+                ):
+                    new = await self._upsert(docs)
+            except DuplicateKeyError as error:
+                return _taken([{**(error.details or {}), "index": 0}])
+            except BulkWriteError as error:
+                new = {upserted["index"] for upserted in error.details["upserted"]}
+            if new is not None:
+                return set(range(len(docs))) - new
+            with told(self._where):
+                if not await self._indexes.mend_key():
+                    break
+        refused = self._indexes.refused
+        why = refused or "the index of idempotency keys is being built"
+        detail = f"{why}; until it is there, jobs with an idempotency key are refused: submit again later"
+        reason: Reason = "not_allowed" if refused else "refused"
+        return StoreUnavailable("MongoDB", self._where.uri, detail, reason=reason)
+
+    async def _upsert(self, docs: Sequence[Document]) -> set[int] | None:
+        """Positions of those that were inserted; None when the index of their keys is missing."""
+        try:
+            if len(docs) == 1:
+                query, update = _inserting(docs[0])
+                one = await self._jobs.update_one(query, update, upsert=True, hint=KEY)
+                return {0} if one.upserted_id is not None else set()
+            writes = [UpdateOne(*_inserting(doc), upsert=True, hint=KEY) for doc in docs]
+            return set((await self._jobs.bulk_write(writes, ordered=False)).upserted_ids or ())
+        except OperationFailure as error:  # a bulk's too
+            errors = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
+            if error.code != _BAD_HINT and not any(one["code"] == _BAD_HINT for one in errors):
+                raise
+            return None
 
     async def by_key(self, task: str, key: str) -> Document | None:
         """The job that holds an idempotency key."""
@@ -226,23 +295,26 @@ class Jobs:
                 return_document=ReturnDocument.AFTER,
             )
 
-    async def requeue(self, job: ObjectId, death_seq: int, *, recovered_in_s: float | None = None) -> Document | None:
-        """Run the job that died its `death_seq`-th death anew; None when somebody else has.
-
-        By a person at once, or (`recovered_in_s`) by the recovery, so many seconds from now.
-        """
-        update = documents.requeueing() if recovered_in_s is None else documents.recovering(recovered_in_s)
+    async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
+        """Run the job that died its `death_seq`-th death anew, as a person asks; None when somebody else has."""
         with told(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq}, update, return_document=ReturnDocument.AFTER
+                {"_id": job, "status": "failed", "death_seq": death_seq},
+                documents.requeueing(),
+                return_document=ReturnDocument.AFTER,
             )
 
     # -- look
 
-    async def find(self, ids: Iterable[ObjectId], *, heavy: bool = True) -> list[Document]:
+    async def find(self, ids: Iterable[ObjectId], *, heavy: bool = True, payload: bool = True) -> list[Document]:
+        projection = {**({} if heavy else _NO_HEAVY), **({} if payload else {"payload": 0})}
         with told(self._where):
-            projection = None if heavy else _NO_HEAVY
-            return await self._jobs.find({"_id": {"$in": list(ids)}}, projection).to_list()
+            return await self._jobs.find({"_id": {"$in": list(ids)}}, projection or None).to_list()
+
+    async def statuses(self, ids: Iterable[ObjectId]) -> list[Document]:
+        """Of those that exist: _id, status and rev."""
+        with told(self._where):
+            return await self._jobs.find({"_id": {"$in": list(ids)}}, {"status": 1, "rev": 1}, hint=BY_ID).to_list()
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Only what decides where an id belongs, as far as there are such jobs, in the order of `ids`."""
@@ -261,11 +333,10 @@ class Jobs:
         return {str(doc["_id"]): doc["task"] for doc in found}
 
     async def page(
-        self, query: Document, limit: int, max_ms: int, *, heavy: bool = False, by: str | None = None
+        self, query: Document, limit: int, max_ms: int, *, fields: Fields = "usual", by: str | None = None
     ) -> list[Document] | None:
-        """Newest first, by the index `by`; without logs and earlier attempts unless `heavy`. None when it would take
-        longer."""
-        projection: Document = {"log": 0} if heavy else {**_NO_HEAVY}
+        """Newest first, by the index `by`. None when it would take longer."""
+        projection = _FIELDS[fields]
         with told(self._where):
             try:
                 return await self._newest(query, projection, limit, max_ms, by)
@@ -289,7 +360,8 @@ class Jobs:
         except OperationFailure as error:
             if by is None or error.code != _BAD_HINT:
                 raise
-            return await self._newest(query, projection, limit, max_ms, None)  # the index is still being built
+            self._indexes.keep()  # it is being built, or is gone
+            return await self._newest(query, projection, limit, max_ms, None)
 
     async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
         """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
@@ -347,11 +419,14 @@ class Jobs:
     # -- rounds of recovery
 
     async def survey(self, limit: int) -> Survey:
-        """One operation: counts of what waits and of the dead, and the running jobs that want attention."""
+        """One operation: counts of what waits and of the dead, and the running jobs that want attention.
+
+        Where counting takes too long, only those running jobs: nothing holds them up.
+        """
         failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
         letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
         attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
-        running = [
+        running: list[Document] = [
             {"$match": {"status": "running", **attention}},
             {"$limit": limit},
             {"$project": _NO_HEAVY},
@@ -365,14 +440,17 @@ class Jobs:
             {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
+        counted = True
         with told(self._where):
-            found = await (await self._jobs.aggregate(pipeline)).to_list()
-        counts = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
+            try:
+                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_SURVEY_MS)).to_list()
+            except ExecutionTimeout:
+                counted = False
+                found = await (await self._jobs.aggregate(running)).to_list()
+        n = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
         attention_docs = [doc for doc in found if "n" not in doc]
         return Survey(
-            waiting=counts.get("waiting", 0),
-            failed=counts.get("failed", 0),
-            letters=counts.get("letters", 0),
+            counts=Counts(*(n.get(name, 0) for name in Counts._fields)) if counted else None,
             overdue=[doc for doc in attention_docs if doc["overdue"]],
             to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
         )
@@ -384,23 +462,6 @@ class Jobs:
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):
                 yield docs
-
-    async def failed(self) -> AsyncIterator[Document]:
-        """All that failed, as far as a dead letter and its recovery need it."""
-        fields = dict.fromkeys(("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status"), 1)
-        with told(self._where):
-            async for doc in self._jobs.find({"status": "failed"}, fields, batch_size=1_000):
-                yield doc
-
-    async def expire(self, before: datetime) -> int:
-        """Delete the jobs that were over by then; returns how many."""
-        query = {
-            "_id": {"$lt": documents.id_at(before)},
-            "status": {"$in": list(TERMINAL)},
-            "ended_at": {"$lt": before},
-        }
-        with told(self._where, writes=True):
-            return (await self._jobs.delete_many(query)).deleted_count
 
 
 def _recorded(doc: Document, settlement: Settlement) -> bool:
@@ -437,6 +498,12 @@ def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | Up
     for (claim, *_), same in shared.items():
         operations.append(UpdateMany(documents.held([s.id for s in same], claim), _update(same[0]), hint=BY_ID))
     return operations
+
+
+def _inserting(doc: Document) -> tuple[Document, Document]:
+    """An insert as an upsert by idempotency key: the query, and the update."""
+    query = {name: doc[name] for name in ("idempotency_key", "task")}
+    return query, {"$setOnInsert": {name: value for name, value in doc.items() if name not in query}}
 
 
 def _taken(errors: Sequence[Mapping[str, Any]]) -> set[int]:

@@ -1,11 +1,13 @@
 """What was submitted and what ended: counted from the jobs, and kept by minute in the collection `minutes`.
 
-A minute is counted once, `LAG_S` after its end, when every write of that minute has been committed; it is closed then,
+A minute is counted `LAG_S` after its end, when nearly every write of that minute has been committed; it is closed then,
 and neither a requeue nor the expiry of its jobs changes it. What is not closed yet is counted from the jobs each time.
-So a count is closed minutes plus the rest: the same in every process, and never less than before.
+So a count is closed minutes plus the rest: the same in every process, and never less than before. What was committed
+later is added when the minute is counted a second time (`store.recount`).
 
-    {_id: minute, counts: [[what, priority, task, n], …], submitted, completed, failed, cancelled, waiting?, running?}
-    {_id: "totals", until: minute, counts}      all closed minutes; their documents may have expired since
+    {_id: minute, counts: [[what, priority, task, n], …], submitted, completed, failed, cancelled, waiting?, running?,
+     late?}
+    {_id: "totals", until: minute, checked?: minute, counts}      all closed minutes; their documents may have expired
 
 A job is submitted at the time of its id (whole seconds), completed and cancelled at its `ended_at`, and failed at that
 or, if it was requeued since, at each time in its `failed_at`.
@@ -37,8 +39,10 @@ Counts: TypeAlias = Counter[tuple[What, Priority, str]]
 #: Seconds after a minute's end until it is closed: by then what was written in it is committed.
 LAG_S: Final = 20.0
 #: Submits and ends in a minute below which a few minutes are closed together: until then they are counted one by one.
-QUIET: Final = 200
+QUIET: Final = 500
 MINUTE: Final = timedelta(minutes=1)
+#: Minutes after which it is asked when the next thing happened, before they are counted.
+_GAP: Final = 12
 #: Tasks with counts of their own; further ones share those of OTHER, so that no document grows without a limit.
 MAX_TASKS: Final = 200
 OTHER: Final = "(other)"
@@ -47,8 +51,8 @@ _SPAN: Final = 60
 _COUNT_MS: Final = 5_000
 #: Documents that are deleted at a time.
 _PIECE: Final = 1_000
-_TOTALS: Final = "totals"
-_DUPLICATE_KEY: Final = 11_000
+TOTALS: Final = "totals"
+DUPLICATE_KEY: Final = 11_000
 
 
 class Totals(NamedTuple):
@@ -58,6 +62,8 @@ class Totals(NamedTuple):
     counts: Counts
     #: `until` as it is stored: nothing happened between the two.
     stored: datetime
+    #: What was closed before then was counted a second time; None as long as nothing was.
+    checked: datetime | None
 
 
 class Sample(NamedTuple):
@@ -90,7 +96,7 @@ class Minutes:
 
         Raises StoreUnavailable when it takes too long, as it may while the index is still being built.
         """
-        return _by_minute(await self._look(_counting(self._jobs.name, since, until)))
+        return by_minute(await self._look(counting(self._jobs.name, since, until)))
 
     async def _look(self, pipeline: list[Document]) -> list[Document]:
         with told(self._where):
@@ -105,10 +111,10 @@ class Minutes:
     async def totals(self) -> Totals | None:
         """None: nothing was ever closed."""
         with told(self._where):
-            doc = await self._minutes.find_one({"_id": _TOTALS})
+            doc = await self._minutes.find_one({"_id": TOTALS})
         if doc is None:
             return None
-        return Totals(max(doc["until"], self._empty_until), _counted(doc["counts"]), doc["until"])
+        return Totals(max(doc["until"], self._empty_until), as_counts(doc["counts"]), doc["until"], doc.get("checked"))
 
     async def between(self, since: datetime, until: datetime) -> Counts:
         """The sum of the closed minutes that begin from `since` until before `until`."""
@@ -119,7 +125,7 @@ class Minutes:
         ]
         with told(self._where):
             found = await (await self._minutes.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
-        return _counted([*group["_id"], group["n"]] for group in found)
+        return as_counts([*group["_id"], group["n"]] for group in found)
 
     async def series(self, since: datetime, until: datetime) -> tuple[Sample | None, dict[datetime, Document]]:
         """The closed minutes from `since` until before `until`, without tasks, and the last sample before them."""
@@ -140,14 +146,14 @@ class Minutes:
         limit = minute_of(now - timedelta(seconds=LAG_S))
         totals = self._held or await self.totals()
         begin = max(totals.until, self._empty_until) if totals else await self._next(None)
-        if begin is not None and limit - begin > 2 * MINUTE:  # time in which nothing happened is no work
+        if begin is not None and limit - begin > _GAP * MINUTE:  # time in which nothing happened is no work
             begin = await self._next(begin) or limit
         if begin is None:
             return False
         end = min(limit, begin + self._span * MINUTE)
         if begin < end:
             try:
-                counted, sample = await self._count_and_sample(begin, end, now=end == limit)
+                counted, sample = await self.count_and_sample(begin, end, now=end == limit)
             except StoreUnavailable:
                 self._span = max(1, self._span // 4)
                 raise
@@ -157,6 +163,8 @@ class Minutes:
             if docs or totals is None:
                 self._held = await self._write(docs, totals, begin, end)
             self._sample = sample or self._sample
+            if docs and totals and self._held is None:  # another process has gone on, perhaps not as far
+                return True
         if totals:  # up to here, all is written, or nothing happened
             self._empty_until = max(self._empty_until, end)
         return end < limit
@@ -183,11 +191,11 @@ class Minutes:
         found = [doc for pipeline in pipelines for doc in await self._look([*pipeline, {"$project": {"at": 1}}])]
         return min((minute_of(doc["at"]) for doc in found), default=None)
 
-    async def _count_and_sample(
+    async def count_and_sample(
         self, begin: datetime, end: datetime, *, now: bool
     ) -> tuple[dict[datetime, Counts], Sample | None]:
         """One operation. A sample is taken only for a minute that ended just now."""
-        pipeline = _counting(self._jobs.name, begin, end)
+        pipeline = counting(self._jobs.name, begin, end)
         if now:
             waiting = {"status": "pending"}
             by_lane: Document = {"$group": {"_id": {"lane": "$priority"}, "n": {"$sum": 1}}}
@@ -196,7 +204,7 @@ class Minutes:
                 pipeline.append({"$unionWith": {"coll": self._jobs.name, "pipeline": [{"$match": match}, group]}})
         found = await self._look(pipeline)
         lanes = {group["_id"]["lane"]: group["n"] for group in found if "lane" in group["_id"]}
-        counted = _by_minute(group for group in found if "lane" not in group["_id"])
+        counted = by_minute(group for group in found if "lane" not in group["_id"])
         if not now:
             return counted, None
         return counted, Sample({lane: lanes.get(lane, 0) for lane in PRIORITIES}, lanes.get("running", 0))
@@ -213,21 +221,20 @@ class Minutes:
             try:
                 written = (await self._minutes.bulk_write(upserts, ordered=False)).upserted_count if upserts else 0
             except BulkWriteError as error:
-                if any(e["code"] != _DUPLICATE_KEY for e in error.details["writeErrors"]):
+                if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
                     raise
                 written = 0
             if written < len(docs):  # what stands there already is what counts
                 docs = await self._minutes.find({"_id": {"$gte": begin, "$lt": end}}).sort("_id").to_list()
             known: Counts = totals.counts if totals else Counter()
             for doc in docs:
-                known = add(known, _counted(doc["counts"]))
-            new: Document = {"until": end, "counts": _listed(known)}
+                known = add(known, as_counts(doc["counts"]))
+            new: Document = {"until": end, "counts": as_rows(known)}
             if totals is not None:
-                stored: Document = {"_id": _TOTALS, "until": totals.stored}
-                done = (await self._minutes.update_one(stored, {"$set": new})).matched_count == 1
-                return Totals(end, known, end) if done else None
+                done = (await self._minutes.update_one(as_stored(totals), {"$set": new})).matched_count == 1
+                return Totals(end, known, end, totals.checked) if done else None
             with contextlib.suppress(DuplicateKeyError):
-                await self._minutes.insert_one({"_id": _TOTALS, **new})
+                await self._minutes.insert_one({"_id": TOTALS, **new})
             return None
 
     async def expire(self, before: datetime) -> int:
@@ -236,6 +243,11 @@ class Minutes:
         with told(self._where, writes=True):
             ids = [doc["_id"] async for doc in self._minutes.find(query, {"_id": 1}).sort("_id").limit(_PIECE)]
             return (await self._minutes.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
+
+
+def as_stored(totals: Totals) -> Document:
+    """A filter: the totals, if nobody has changed them."""
+    return {"_id": TOTALS, "until": totals.stored, "checked": totals.checked}
 
 
 def minute_of(when: datetime) -> datetime:
@@ -260,7 +272,7 @@ def add(known: Counts, more: Counts) -> Counts:
     return both
 
 
-def _counting(jobs: str, since: datetime, until: datetime | None) -> list[Document]:
+def counting(jobs: str, since: datetime, until: datetime | None) -> list[Document]:
     """A pipeline on the jobs: {_id: {at, what, priority, task}, n}."""
 
     # To truncate times is a third of the work, and a minute that is closed is usually the only one.
@@ -297,7 +309,7 @@ def _id_from(when: datetime) -> ObjectId:
     return id_at(when + timedelta(microseconds=-when.microsecond % 1_000_000))
 
 
-def _by_minute(groups: Iterable[Document]) -> dict[datetime, Counts]:
+def by_minute(groups: Iterable[Document]) -> dict[datetime, Counts]:
     found: dict[datetime, Counts] = {}
     for group in groups:
         key = group["_id"]
@@ -314,7 +326,7 @@ def _documents(counted: dict[datetime, Counts], end: datetime, sample: Sample | 
     return [
         {
             "_id": at,
-            "counts": _listed(counts),
+            "counts": as_rows(counts),
             **summed(counts),
             **(sample._asdict() if sample is not None and at == last else {}),
         }
@@ -327,11 +339,11 @@ def summed(counts: Counts) -> dict[What, int]:
     return {what: sum(n for (w, _, _), n in counts.items() if w == what) for what in WHATS}
 
 
-def _listed(counts: Counts) -> list[list[Any]]:
+def as_rows(counts: Counts) -> list[list[Any]]:
     return [[*key, n] for key, n in sorted(counts.items())]
 
 
-def _counted(rows: Iterable[Any]) -> Counts:
+def as_counts(rows: Iterable[Any]) -> Counts:
     counts: Counts = Counter()
     for what, priority, task, n in rows:
         counts[what, priority, task] += n

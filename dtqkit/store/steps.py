@@ -65,4 +65,8 @@ class ClockSteps:
                 {"status": "scheduled", "$expr": {"$and": [{"$gt": ["$due_at", "$$NOW"]}, before]}},
                 [{"$set": earlier}],
             )
+            await self._configuration.update_one(  # automatic requeues are spaced out from there
+                {"_id": "recoveries", "$expr": {"$gt": ["$next", "$$NOW"]}},
+                [{"$set": {"next": {"$subtract": ["$next", by_ms]}}}],
+            )
         return leases.modified_count + dues.modified_count

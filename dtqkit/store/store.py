@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import pymongo
-from pymongo import IndexModel
-from pymongo.errors import PyMongoError
 from pymongo.monitoring import (
     ServerHeartbeatFailedEvent,
     ServerHeartbeatListener,
@@ -18,7 +14,6 @@ from pymongo.monitoring import (
     ServerHeartbeatSucceededEvent,
 )
 
-from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.settings import Settings
 from dtqkit.store.catalogue import Catalogue
@@ -26,11 +21,13 @@ from dtqkit.store.client import Link, connect, database, refused, told
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.identity import identity_of
-from dtqkit.store.indexes import SCHEMA_VERSION, build, create, is_small, missing
 from dtqkit.store.jobs import Jobs
+from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.minutes import Minutes
+from dtqkit.store.recount import Recount
 from dtqkit.store.refusals import of_hello
 from dtqkit.store.steps import ClockSteps
+from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
 
@@ -39,9 +36,6 @@ OPEN_S: Final = 3.0
 FAR_S: Final = 10.0
 #: How long an answer to a ping may take, in seconds.
 PING_S: Final = 1.5
-#: Pause before the indexes of a large collection are asked for again, in seconds.
-_AGAIN_S: Final = 5.0
-
 
 #: How old a comparison of clocks may be for a delayed submit, in seconds.
 RECENT_S: Final = 2.0
@@ -77,27 +71,21 @@ class Store:
         self._compared = float("-inf")
         self._client = connect(self._where, _ClockListener(self._clock, self._where))
         self._database = database(self._client, settings.database_name)
-        self.jobs: Final = Jobs(self._database["jobs"], self._where)
+        self.indexes: Final = IndexKeeper(self._database)
+        self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
-        self.minutes: Final = Minutes(self._database["minutes"], self._database["jobs"], self._where)
+        self.upkeep: Final = Upkeep(self._database, self._where)
+        minutes, jobs = self._database["minutes"], self._database["jobs"]
+        self.minutes: Final = Minutes(minutes, jobs, self._where)
+        self.recount: Final = Recount(self.minutes, minutes, jobs, self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
-        self._building: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect, compare clocks, and make the indexes that are missing: of many jobs, in the background."""
         await self._reach()
         with told(self._where, writes=True), pymongo.timeout(self._where.within(OPEN_S)):
-            jobs = self._database["jobs"]
-            if indexes := await missing(jobs):
-                if await is_small(jobs):
-                    await create(jobs, indexes)
-                    await self._note_schema()
-                elif self._building is None or self._building.done():
-                    # In a context of its own: this one has the deadline of opening.
-                    self._building = asyncio.create_task(
-                        self._build(indexes), name="build indexes", context=contextvars.Context()
-                    )
+            await self.indexes.open()
 
     async def _reach(self) -> None:
         """Connect, and look whether it is a server that can be used. Raises StoreUnavailable.
@@ -116,22 +104,6 @@ class Store:
     async def _hello(self, patience_s: float) -> dict[str, Any]:
         with told(self._where), pymongo.timeout(self._where.within(patience_s)):
             return await self._compare_clocks()
-
-    async def _build(self, indexes: list[IndexModel]) -> None:
-        """Until they are there; nobody waits for it."""
-        built = False
-        while not built:
-            try:
-                await build(self._database["jobs"], indexes)
-                await self._note_schema()
-                built = True
-            except PyMongoError as error:
-                log.warning("the indexes are not built yet, and are asked for again: %s", str(error)[:300])
-                await asyncio.sleep(_AGAIN_S)
-
-    async def _note_schema(self) -> None:
-        configuration = self._database["configuration"]
-        await configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
     async def identity(self) -> str:
         """The record's own id, made at the first time."""
@@ -185,6 +157,5 @@ class Store:
         return self._clock.now()
 
     async def close(self) -> None:
-        if self._building is not None:
-            await end(self._building)
+        await self.indexes.close()
         await self._client.close()

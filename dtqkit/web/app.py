@@ -9,6 +9,7 @@ from tornado.web import Application
 
 from dtqkit.web import health, openapi, operations, pages, stream
 from dtqkit.web.base import Base, NotFound, Services
+from dtqkit.web.connections import BoundedServer, Connections
 
 #: How long a connection without a request is kept, in seconds.
 KEEP_S: Final = 620.0
@@ -60,6 +61,6 @@ def _application(services: Services, routes: list[tuple[str, type[Base]]]) -> Ap
     )
 
 
-def make_http_server(application: Application) -> HTTPServer:
+def make_http_server(application: Application, connections: Connections) -> HTTPServer:
     """A server with our limits, which listens nowhere yet."""
-    return HTTPServer(application, **LIMITS)
+    return BoundedServer(application, connections=connections, **LIMITS)

@@ -157,6 +157,10 @@ def _typed(text: str, name: str, kind: Any) -> object:
         return int(text)
     if float in kinds and _NUMBER.fullmatch(text):
         return float(text)
+    if bool in kinds:
+        if text not in ("true", "false"):
+            raise InvalidRequest(f"{name} is {text[:60]!r}; it can be true or false")
+        return text == "true"
     if int in kinds or float in kinds:
         raise InvalidRequest(f"{name} is {text[:60]!r}, which is not a number")
     return text

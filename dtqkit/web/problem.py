@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from dtqkit.errors import DtqError, OutcomeUnknown, Reason, StoreUnavailable, facts_of
+from dtqkit.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which it is worth to ask again.
 RETRY_AFTER_S: Final = 2
+#: Members of a fact that an answer shows.
+_MANY: Final = 100
 
 #: The status of each code; one that is missing here is a mistake of ours, and a 500.
 STATUS: Final = {
@@ -80,6 +83,7 @@ def problem_of(error: DtqError, request_id: str) -> Problem:
         detail = f"{error.store} {_WHY[error.reason]}{known}"
     if isinstance(error, Refused):
         facts = {}
+    detail, facts = bounded(detail), _bounded(facts)
     return Problem(
         title=http.HTTPStatus(status).phrase,
         status=status,
@@ -88,6 +92,17 @@ def problem_of(error: DtqError, request_id: str) -> Problem:
         errors=(facts,) if facts else msgspec.UNSET,
         request_id=request_id,
     )
+
+
+def _bounded(value: Any, left: int = 3) -> Any:
+    """What an error knows, without long texts and lists: a request must not be sent back as a whole."""
+    if isinstance(value, str):
+        return bounded(value)
+    if isinstance(value, dict) and left:
+        return {key: _bounded(item, left - 1) for key, item in [*cast("dict[str, Any]", value).items()][:_MANY]}
+    if isinstance(value, list | tuple) and left:
+        return [_bounded(item, left - 1) for item in cast("list[Any]", value)[:_MANY]]
+    return value if value is None or isinstance(value, bool | int | float) else "…"
 
 
 def internal(request_id: str) -> Problem:

@@ -15,11 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import SettingsError
+from dtqkit.errors import DtqError, NamespaceTaken, SettingsError
 from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
+from dtqkit.web.connections import raise_descriptor_limit
 from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
@@ -27,6 +28,8 @@ log = logging.getLogger("dtqkit.web")
 
 #: Pause before a process that died is started again, in seconds.
 RESTART_S: Final = 0.5
+#: The exit status of a process whose stores do not belong together: another try would not help.
+REFUSED: Final = 78
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -42,8 +45,8 @@ def run(
 
     A token that is made here is told to a terminal, or in `ready_file` (mode 0600), and nowhere else.
     """
-    logs.configure()
     settings, made = with_token(settings, host)
+    logs.configure(secrets=settings.secrets())
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
             "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"
@@ -53,6 +56,7 @@ def run(
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # of a server that was killed
     Origins(settings, host)  # what is wrong with the settings is said here, and not by each process
+    raise_descriptor_limit()
     sockets = bind(settings, host)
     pid = os.getpid()  # of the supervisor, where there is one
 
@@ -107,7 +111,7 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
     stop: a socket that is open here is connected to, though nobody accepts.
     """
     children: dict[int, int] = {}
-    stopping = False
+    stopping = refused = False
     read_end, write_end = os.pipe()  # closed with us, however we end: the children see it
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -132,6 +136,9 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
                 _stop_with(read_end)
                 work(number)
                 status = 0
+            except NamespaceTaken as error:
+                log.error("%s", error)  # noqa: TRY400 - no traceback: it is the set-up
+                status = REFUSED
             except BaseException:
                 log.exception("process %d broke", os.getpid())
             finally:
@@ -148,13 +155,19 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
     while children:
         pid, status = os.wait()
         number = children.pop(pid, 0)
+        exit_status = os.waitstatus_to_exitcode(status)
+        if exit_status == REFUSED:
+            refused = True
+            stop(signal.SIGTERM, None)
         if not stopping:
-            log.error("process %d ended (%d) and is started again", pid, os.waitstatus_to_exitcode(status))
+            log.error("process %d ended (%d) and is started again", pid, exit_status)
             time.sleep(RESTART_S)
         if not stopping:
             start(number)
     os.close(read_end)
     os.close(write_end)
+    if refused:
+        raise DtqError("the server has not started: its processes say why")
 
 
 def _stop_with(read_end: int) -> None:

@@ -21,6 +21,7 @@ from dtqkit.tasks import TaskRegistry
 from dtqkit.web.access import Doorkeeper, Origins, is_loopback
 from dtqkit.web.app import LIMITS, make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services
+from dtqkit.web.connections import Connections, connection_limit
 from dtqkit.web.drain import Drain
 from dtqkit.web.hub import Hub
 from dtqkit.web.metrics import Metrics
@@ -106,9 +107,10 @@ async def serve(
         queue, doorkeeper, origins, vitals, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
     )
     origins.ports |= bound.ports()
+    connections = Connections(connection_limit(), behind_proxy=bool(settings.behind_proxy))
     servers = [
-        _listen(make_http_server(make_app(services)), bound.http),
-        *([_listen(make_http_server(make_ws_app(services)), bound.ws)] if bound.ws else []),
+        _listen(make_http_server(make_app(services), connections), bound.http),
+        *([_listen(make_http_server(make_ws_app(services), connections), bound.ws)] if bound.ws else []),
     ]
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)
@@ -116,6 +118,7 @@ async def serve(
     background = [
         asyncio.create_task(vitals.run(), name="look after the stores"),
         asyncio.create_task(hub.run(), name="send events"),
+        *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
     ]
     waited = False
     try:
@@ -162,7 +165,14 @@ def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None
                 connection, address = one.accept()
             except OSError:
                 break
-            server.handle_stream(IOStream(connection, max_buffer_size=LIMITS["max_buffer_size"]), address)
+            stream = IOStream(connection, max_buffer_size=LIMITS["max_buffer_size"])
+            server.handle_stream(stream, address)  # pyright: ignore[reportUnknownMemberType]
+
+
+async def _look(queue: DirectControl) -> None:
+    """Break the server when its Redis lists another environment's jobs; else never return."""
+    await queue.until_open()
+    await asyncio.Event().wait()
 
 
 def _listen(server: HTTPServer, sockets: Sequence[socket.socket]) -> HTTPServer:

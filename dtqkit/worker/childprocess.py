@@ -19,6 +19,7 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 
+from dtqkit.sanitize import escaped
 from dtqkit.worker import wire
 from dtqkit.worker.context import shortened
 from dtqkit.worker.lines import Output
@@ -385,4 +386,4 @@ def _signal_name(number: int) -> str:
 def _to_stderr(lines: list[str]) -> None:
     if lines:
         with contextlib.suppress(OSError):
-            os.write(2, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+            os.write(2, "".join(f"{escaped(line)}\n" for line in lines).encode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from typing import Final
 
 from dtqkit.jobs import Job
 from dtqkit.lifecycle import Change
+from dtqkit.sanitize import escaped
 
 log = logging.getLogger("dtqkit.jobs")
 
@@ -20,8 +21,6 @@ TRACEBACKS: Final = 20
 MAX_TRACEBACK: Final = 4_000
 MAX_MESSAGE: Final = 300
 
-#: What a terminal would obey, in whatever a task has said.
-_HARMLESS: Final = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 _WORDS: Final = {
     "completed": "completed",
     "failed": "failed",
@@ -65,7 +64,7 @@ class JobLog:
         if change.error is not None and change.error.traceback and self._tracebacks < TRACEBACKS:
             self._tracebacks += 1
             text += f"\n{_tail(change.error.traceback)}"
-        log.log(level, "%s", text.translate(_HARMLESS))
+        log.log(level, "%s", escaped(text))
 
     def close(self) -> None:
         """Say what has not been said yet."""

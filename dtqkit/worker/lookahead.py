@@ -10,15 +10,18 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
+from dtqkit.broker.keys import split_member
 from dtqkit.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Free, Kind
 from dtqkit.worker.unknown import UnknownTasks
 
-#: Ids of each lane that one look sees; a look that finds nothing is followed by one further behind, so many times.
+#: Ids of each lane that one look sees at the front, and as many further behind: there, a look that finds nothing is
+#: followed by the next, and one that finds something by the same. So far, then again from the front: to take out what
+#: stands further behind would cost Redis milliseconds for each.
 WINDOW: Final = 256
-WINDOWS: Final = 16
+DEPTH: Final = 512 * WINDOW
 #: Pauses between looks that find nothing, in seconds: doubled up to the longest, and so many times as long as the look
 #: took, which bounds what looks cost a busy worker.
 MIN_PAUSE_S: Final = 0.05
@@ -40,7 +43,7 @@ class LookAhead:
         self._kinds = kinds
         self._unknown = unknown
         self._lanes = tuple(lanes)
-        #: The task of each job that was looked up; empty for what waits no more.
+        #: The task of each job that waited when it was looked up.
         self._tasks: dict[str, str] = {}
         #: Whether the last look saw a job that would be popped in vain.
         self.unfit = False
@@ -61,31 +64,51 @@ class LookAhead:
 
         What waits no more is taken out too: a claim finds nothing, and its id is gone.
         """
-        seen = await self._broker.peek(self._lanes, self._behind, WINDOW)
-        await self._look_up([job for name in seen if (job := name.partition(":")[2]) not in self._tasks])
+        front, behind = await self._seen()
+        await self._look_up([job for name in (*front, *behind) if (job := name.partition(":")[2]) not in self._tasks])
+        self.unfit = any(not self._fits(name, free, likely, avoided) for name in front)
         fitting: list[str] = []
         left: dict[Kind, int] = {"loop": free.loop, "process": free.process}
-        self.unfit = False
-        for name in seen:
-            job = name.partition(":")[2]
-            task = self._tasks.get(job)
+        for name in self._in_order(front, behind):
+            task = self._tasks.get(name.partition(":")[2])
             kind = self._kinds.of(task) if task else None
-            if not task:
+            if task is None:
                 fitting.append(name)
-            elif kind is None or job in avoided or (kind != likely and not free.of(kind)):
-                self.unfit = True
-                if kind is None:
-                    self._unknown.left(task)
-            elif left[kind] > 0:
+            elif kind is None:
+                self._unknown.left(task)
+            elif left[kind] > 0 and self._fits(name, free, likely, avoided):
                 left[kind] -= 1
                 fitting.append(name)
         taken = await self._broker.take(fitting) if fitting else []
         if taken:
-            self._behind, self._pause_s = 0, MIN_PAUSE_S
+            self._pause_s = MIN_PAUSE_S
+        elif len(behind if self._behind else front) >= WINDOW and self._behind + WINDOW < DEPTH:
+            self._behind += WINDOW
         else:
-            more = len(seen) >= WINDOW and self._behind < WINDOW * (WINDOWS - 1)
-            self._behind = self._behind + WINDOW if more else 0
+            self._behind = 0
         return taken
+
+    async def _seen(self) -> tuple[list[str], list[str]]:
+        """What stands at the front of the lanes, and at the place behind it that comes next."""
+        if not self._behind:
+            (front,) = await self._broker.peek(self._lanes, (0,), WINDOW)
+            return front, []
+        front, behind = await self._broker.peek(self._lanes, (0, self._behind), WINDOW)
+        return front, behind
+
+    def _in_order(self, front: Sequence[str], behind: Sequence[str]) -> list[str]:
+        """All of a lane before the next lane; each once, since a lane may have moved on between two looks at it."""
+        place = {lane: i for i, lane in enumerate(self._lanes)}
+        return sorted(dict.fromkeys((*front, *behind)), key=lambda name: place[split_member(name)[0]])
+
+    def _fits(self, name: str, free: Free, likely: Kind, avoided: Container[str]) -> bool:
+        """Whether it would not be popped in vain, once a slot of the likely kind is free."""
+        job = name.partition(":")[2]
+        task = self._tasks.get(job)
+        if task is None:
+            return True
+        kind = self._kinds.of(task)
+        return kind is not None and job not in avoided and (kind == likely or free.of(kind) > 0)
 
     async def _look_up(self, job_ids: Sequence[str]) -> None:
         unknown = [job for job in dict.fromkeys(job_ids) if is_job_id(job)]
@@ -94,5 +117,4 @@ class LookAhead:
         if (surplus := len(self._tasks) + len(unknown) - _REMEMBERED) > 0:
             for job in list(islice(self._tasks, surplus)):
                 del self._tasks[job]  # the oldest
-        self._tasks |= dict.fromkeys(unknown, "")
         self._tasks.update(await self._store.jobs.tasks_of([ObjectId(job) for job in unknown]))

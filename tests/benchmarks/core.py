@@ -194,7 +194,7 @@ def operations(bench: Bench, settings: Settings) -> Iterator[Row]:
         for _ in range(jobs):
             wait_for_end(heard, app.noop.submit().id)
     each = {name: count / jobs for name, count in difference(before, bench.operations()).items()}
-    idle_s = 2 * settings.round_s if not bench.quick else 10.0
+    idle_s = 10 * settings.round_s if not bench.quick else 10.0  # what is rarest is done each ten minutes
     before = bench.operations()
     time.sleep(idle_s)
     idle_each = sum(difference(before, bench.operations()).values()) / idle_s * between_s

@@ -77,6 +77,14 @@ def test_many_jobs_come_back_in_order(queue: TaskQueue, worker: Workers) -> None
     assert jobs.results(timeout=60) == [n + 1 for n in range(1_500)]
 
 
+def test_handles_keep_their_payloads_and_get_all_else(queue: TaskQueue, worker: Workers) -> None:
+    jobs = sample.add_async.map(range(30))
+    jobs.results(timeout=60)
+    for n, job in enumerate(jobs):
+        record = job.record
+        assert (record.payload, record.result, len(record.attempts)) == ({"a": n}, n + 1, 1)
+
+
 def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker: Workers) -> None:
     job = sample.fail.submit("bad luck")
     with pytest.raises(JobFailed, match="bad luck") as failure:

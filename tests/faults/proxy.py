@@ -101,6 +101,10 @@ class Proxy:
 
         self._call(change())
 
+    def to(self, target_port: int) -> None:
+        """New connections go there; those that are open stay where they are."""
+        self._target_port = target_port
+
     def swallow_next(self, request: bytes, *, times: int = 1, cut: bool = True) -> None:
         """Forward the next requests that contain `request`, and swallow each reply; then cut, or stay silent."""
         self.cuts_swallowed = cut

@@ -144,6 +144,7 @@ def test_a_leader_whose_round_hangs_ends_loudly(local: Settings, monkeypatch: py
     async def story() -> None:
         broker, store = Broker(local), Store(local)
         await store.open()
+        monkeypatch.setattr("dtqkit.recovery.leader.HUNG_S", 0.5)
         settings = local.replace(lease_s=0.5)
         leader = Leader(settings, broker, store, candidate="stuck", rng=random.Random(1))
 

@@ -137,8 +137,8 @@ def no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requeue without asking which death it is from."""
     requeue = Jobs.requeue
 
-    async def anyhow(self: Jobs, job: Any, death_seq: int, *, recovered_in_s: float | None = None) -> Any:
-        found = await requeue(self, job, death_seq, recovered_in_s=recovered_in_s)
+    async def anyhow(self: Jobs, job: Any, death_seq: int) -> Any:
+        found = await requeue(self, job, death_seq)
         return found or await self._jobs.find_one_and_update({"_id": job}, {"$set": {"status": "pending"}})
 
     monkeypatch.setattr(Jobs, "requeue", anyhow)

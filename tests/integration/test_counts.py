@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from dtqkit import Settings, TaskQueue
 from dtqkit.control import StatsQuery
 from dtqkit.direct.counts import total, window
+from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.store import Store
 from dtqkit.store.minutes import LAG_S, MAX_TASKS, MINUTE, OTHER, Counts, add, minute_of, summed
+from dtqkit.store.recount import Recount
 from tests import sample
 from tests.conftest import Mongo
 from tests.serving import fill
@@ -395,3 +397,105 @@ def test_the_leader_closes_minutes_that_nobody_closed(settings: Settings, mongo:
     with Workers(queue):
         wait_until(lambda: completed() == 197, timeout_s=30)
     assert queue.run(queue.core.control.totals()).totals[0].completed == 197
+
+
+def test_what_was_committed_after_its_minute_was_closed_is_added_once(settings: Settings, on_store: With[None]) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        docs = [job(now, 60 * n, "completed", 60 * n - 1) for n in range(1, 40)]
+        fill(settings, docs)
+        await close_all(store)
+        for _ in range(3):  # nothing was late yet
+            assert await store.recount.run(now, now - timedelta(days=1)) == 0
+        late = [job(now, 400, "completed", 390, task="late"), job(now, 410, "failed", 395, death_seq=1)]
+        at = now + 10 * MINUTE  # so old are they when they are counted again
+        fill(settings, late)
+        assert summed((await total(store))[1])["submitted"] == len(docs)
+        rounds = MinuteRounds(store, retention_days=5)
+        store.now = lambda: at  # type: ignore[method-assign]
+        await rounds.run()
+        for _ in range(3):
+            await store.recount.run(at, at - timedelta(days=5))
+        all_of_them = by_hand([*docs, *late], datetime.fromtimestamp(0, UTC), at)
+        assert (await total(store))[1] == all_of_them
+        seen = await window(store, 3_600)
+        assert seen.counts == by_hand([*docs, *late], seen.since, seen.until)
+        for minute in seen.minutes:
+            found = summed(by_hand([*docs, *late], minute.at, minute.at + MINUTE))
+            assert {what: getattr(minute, what) for what in found} == found
+
+    on_store(check)
+
+
+def test_a_second_count_that_was_stopped_half_way_is_finished_by_the_next(
+    settings: Settings, on_store: With[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        fill(settings, [job(now, 60 * n, "completed", 60 * n - 1) for n in range(1, 30)])
+        await close_all(store)
+        assert await store.recount.run(now, now - timedelta(days=1)) == 0
+        fill(settings, [job(now, 400, "completed", 399) for _ in range(4)])
+        later = now + 10 * MINUTE
+
+        async def stopped(*_: object) -> bool:
+            raise StoreUnavailable("MongoDB", "", "stopped")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Recount, "_add_to_totals", stopped)
+            with pytest.raises(StoreUnavailable):
+                await store.recount.run(later, now - timedelta(days=1))
+        other = Store(settings)
+        await other.open()
+        found = await asyncio.gather(*(one.recount.run(later, now - timedelta(days=1)) for one in (store, other)))
+        await other.close()
+        assert sorted(found) == [0, 8]
+        assert summed((await total(store))[1])["completed"] == 33
+        assert sum(minute.completed for minute in (await window(store, 3_600)).minutes) == 33
+
+    on_store(check)
+
+
+def test_deleted_minutes_are_not_counted_a_second_time(settings: Settings, mongo: Mongo, on_store: With[None]) -> None:
+    async def check(store: Store) -> None:
+        now = store.now()
+        fill(settings, [job(now, 86_400, "completed", 86_399), job(now, 1_200, "completed", 1_199)])
+        await close_all(store)
+        totals = {"_id": "totals"}
+        minutes = mongo[settings.database_name]["minutes"]
+        minutes.update_one(totals, {"$set": {"checked": now - timedelta(days=2)}})
+        await store.minutes.expire(now - timedelta(days=0.5))
+        while (minutes.find_one(totals) or {})["checked"].replace(tzinfo=UTC) < now - 30 * MINUTE:
+            assert await store.recount.run(now, now - timedelta(days=0.5)) == 0
+        assert summed((await total(store))[1])["completed"] == 2
+
+    on_store(check)
+
+
+def test_a_process_that_was_overtaken_while_it_closed_minutes_leaves_none_out(
+    settings: Settings, on_store: With[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers that catch up count different spans: the one that is later begins where the other one has ended."""
+
+    async def check(store: Store) -> None:
+        now = store.now()
+        fill(settings, [job(now, 60 * n, "completed", 60 * n - 1) for n in range(1, 50)])
+        begun = now - 45 * MINUTE
+        await close_all(store, begun)  # there are totals
+        other = Store(settings)
+        await other.open()
+        await other.minutes.totals()
+        count = store.minutes.count_and_sample
+
+        async def overtaken(*args: Any, **more: Any) -> Any:
+            counted = await count(*args, **more)
+            monkeypatch.undo()
+            await other.minutes.close(now - 30 * MINUTE)
+            return counted
+
+        monkeypatch.setattr(store.minutes, "count_and_sample", overtaken)
+        await close_all(store)
+        await other.close()
+        assert summed((await total(store))[1])["completed"] == 49
+
+    on_store(check)

@@ -8,13 +8,18 @@ from typing import Any
 
 import pymongo._csot
 import pytest
+from bson import ObjectId
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import OperationFailure
 
-from dtqkit import Settings, TaskQueue
+from dtqkit import DtqError, Settings, StoreUnavailable, TaskQueue
 from dtqkit.control import StatsQuery
-from dtqkit.store import Store, indexes
+from dtqkit.store import Store, indexes, keeper
+from dtqkit.store.keeper import IndexKeeper
 from tests import sample
 from tests.conftest import Mongo
-from tests.wait import wait_until
+from tests.wait import wait_until, wait_until_async
+from tests.workers import Workers
 
 ALL = {"_id_", *(index.document["name"] for index in indexes.JOBS)}
 
@@ -45,32 +50,182 @@ def test_indexes_that_were_dropped_are_made_at_the_next_open(settings: Settings,
     assert names(mongo, settings) == ALL
 
 
-def test_those_of_many_jobs_are_built_in_the_background(
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever there is, it is too much to be indexed while a store is opened; and nobody waits long for another."""
+    monkeypatch.setattr(keeper, "SMALL", 0)
+    monkeypatch.setattr(keeper, "BEGIN_S", 0.05)
+    monkeypatch.setattr(keeper, "AGAIN_S", 0.05)
+
+
+@pytest.mark.usefixtures("many")
+def test_those_of_many_jobs_are_built_in_the_background_without_a_deadline(
     settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexes, "SMALL", 0)
     go = asyncio.Event()
-    built = indexes.create
+    build = IndexKeeper._build
 
-    async def later(*args: Any) -> None:
+    async def later(self: IndexKeeper, found: Any) -> None:
         left = pymongo._csot.get_timeout()  # the deadline of opening is not that of building
         assert left is not None
         assert left > 3_600
         await go.wait()
-        await built(*args)
+        await build(self, found)
 
-    monkeypatch.setattr(indexes, "create", later)
+    monkeypatch.setattr(IndexKeeper, "_build", later)
 
-    async def meanwhile(store: Store) -> None:
+    async def meanwhile(_: Store) -> None:
         assert names(mongo, settings) <= {"_id_"}
         go.set()
-        for _ in range(500):
-            if names(mongo, settings) == ALL:
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError(names(mongo, settings))
+        await wait_until_async(lambda: names(mongo, settings) == ALL)
 
     opened(settings, meanwhile)
+
+
+@pytest.mark.usefixtures("many")
+def test_of_many_processes_that_start_together_one_builds_and_another_takes_over_when_it_is_gone(
+    settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dtqkit.store")
+    monkeypatch.setattr(keeper, "LEASE_S", 1.0)
+    building: list[IndexKeeper] = []
+    build = IndexKeeper._build
+
+    async def first_hangs(self: IndexKeeper, found: Any) -> None:
+        building.append(self)
+        if len(building) == 1:
+            await asyncio.Event().wait()
+        await build(self, found)
+
+    monkeypatch.setattr(IndexKeeper, "_build", first_hangs)
+
+    async def story() -> None:
+        stores = [Store(settings) for _ in range(8)]
+        for store in stores:
+            await store.open()
+        # The others wait for longer than a lease, which is renewed
+        await asyncio.sleep(2.0)
+        assert len(building) == 1
+        assert caplog.text.count("another process builds them") == 7
+        # When whoever builds is gone
+        (gone,) = [store for store in stores if store.indexes is building[0]]
+        await gone.close()
+        # Then one other does
+        await wait_until_async(lambda: names(mongo, settings) == ALL)
+        assert len(building) == 2
+        for store in stores:
+            await store.close()
+
+    asyncio.run(story())
+
+
+def test_an_index_that_is_not_as_wanted_is_built_anew_and_those_of_older_versions_go(
+    settings: Settings, mongo: Mongo
+) -> None:
+    jobs = mongo[settings.database_name]["jobs"]
+    # Given one of our names with other fields, with other options, and hidden; two of ours under another name, one
+    # that an older version made, and one of somebody else
+    jobs.create_index("status", name="lane")
+    jobs.create_index([("idempotency_key", 1), ("task", 1)], name="key")
+    jobs.create_index([("task", 1), ("_id", 1)], name="task", hidden=True)
+    jobs.create_index("failed_at", name="mine", partialFilterExpression={"failed_at": {"$exists": True}})
+    jobs.create_index([("task", 1), ("idempotency_key", 1)], name="idempotency", unique=True, sparse=True)
+    jobs.create_index("payload.customer", name="theirs")
+    opened(settings)
+    assert names(mongo, settings) == {*ALL, "theirs"}
+    there = list(jobs.list_indexes())
+    assert not any(indexes.differences(there))
+    assert next(index for index in there if index["name"] == "key")["unique"]
+
+
+def test_jobs_that_have_the_same_key_from_a_time_without_the_index_do_not_keep_it_away(
+    queue: TaskQueue, settings: Settings, mongo: Mongo
+) -> None:
+    first = sample.add.options(idempotency_key="same").submit(1)
+    other = sample.add.submit(1)
+    jobs = mongo[settings.database_name]["jobs"]
+    jobs.drop_indexes()
+    jobs.update_one({"_id": ObjectId(other.id)}, {"$set": {"idempotency_key": "same"}})
+    opened(settings)
+    assert names(mongo, settings) == ALL
+    assert [doc["_id"] for doc in jobs.find({"idempotency_key": "same"})] == [ObjectId(first.id)]
+    assert sample.add.options(idempotency_key="same").submit(1).id == first.id
+
+
+@pytest.mark.parametrize("how", ["dropped", "without indexes", "not unique"])
+def test_a_key_has_one_job_although_the_collection_lost_its_indexes_while_processes_run(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, how: str
+) -> None:
+    keyed = sample.add.options(idempotency_key="k")
+    keyed.submit(1)
+    jobs = mongo[settings.database_name]["jobs"]
+    if how == "dropped":
+        jobs.drop()
+    else:
+        jobs.drop_indexes()
+    if how == "not unique":  # whoever restored it made one, and any process that opens the store sees to it
+        jobs.create_index([("idempotency_key", 1), ("task", 1)], name="key")
+        opened(settings)
+    ids = {handle.id for handle in queue.submit_many([keyed.bind(1), sample.add.bind(2), keyed.bind(1)])}
+    assert len(ids | {keyed.submit(1).id}) == 2
+    assert jobs.count_documents({"idempotency_key": "k"}) == 1
+
+
+def test_while_the_index_of_keys_is_built_only_jobs_with_a_key_are_refused(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = sample.add.options(idempotency_key="k")
+    sample.add.submit(1)
+    mongo[settings.database_name]["jobs"].drop_indexes()
+    monkeypatch.setattr(keeper, "SMALL", 0)
+    monkeypatch.setattr(keeper, "BEGIN_S", 1.0)
+    with pytest.raises(StoreUnavailable, match="idempotency key"):
+        keyed.submit(1)
+    with pytest.raises(DtqError, match=r"1 of 2 jobs were refused.*idempotency key"):
+        queue.submit_many([sample.add.bind(1), keyed.bind(1)])
+    assert mongo[settings.database_name]["jobs"].count_documents({}) == 2
+    # Whoever was refused made it be built
+    wait_until(lambda: names(mongo, settings) == ALL)
+    assert keyed.submit(1).id == keyed.submit(1).id
+
+
+def test_a_listing_that_misses_its_index_is_answered_and_has_it_built(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "BEGIN_S", 0.0)
+    sample.add.options(tags=["nightly"]).submit(1)
+    mongo[settings.database_name]["jobs"].drop_indexes()
+    assert len(queue.jobs(q="nightly").items) == 1
+    wait_until(lambda: names(mongo, settings) == ALL)
+
+
+def test_a_leader_compares_the_indexes_now_and_then(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    sample.add.submit(1)
+    with Workers(queue, settings=settings.replace(lease_s=0.6)):
+        wait_until(lambda: names(mongo, settings) == ALL)
+        mongo[settings.database_name]["jobs"].drop_indexes()
+        wait_until(lambda: names(mongo, settings) == ALL)
+
+
+def test_whoever_may_not_create_indexes_can_look_and_is_told_what_is_missing(
+    queue: TaskQueue,
+    settings: Settings,
+    mongo: Mongo,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sample.add.submit(1)
+    mongo[settings.database_name]["jobs"].drop_indexes()
+
+    async def refused(*_: Any, **__: Any) -> None:
+        raise OperationFailure("not authorized on dtqkit to execute command { createIndexes: ... }", 13)
+
+    monkeypatch.setattr(AsyncCollection, "create_indexes", refused)
+    with TaskQueue(settings) as other:
+        assert len(other.jobs(task=sample.add.name).items) == 1
+        assert "may not create them: give it the role readWrite" in caplog.text
+        with pytest.raises(StoreUnavailable, match="may not create them"):
+            other.run(other.core.submit_call(sample.add.options(idempotency_key="k").bind(1)))
 
 
 def test_a_queue_can_be_used_without_its_indexes(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
@@ -90,9 +245,8 @@ def test_a_queue_can_be_used_without_its_indexes(queue: TaskQueue, settings: Set
 
 
 def test_an_index_that_cannot_be_built_keeps_no_other_away(settings: Settings, mongo: Mongo) -> None:
-    twice = [{"task": "add", "idempotency_key": "same", "status": "pending"} for _ in range(2)]
-    mongo[settings.database_name]["jobs"].insert_many(twice)
+    # No index has two arrays side by side
+    odd = {"task": ["a", "b"], "idempotency_key": ["c", "d"], "status": "pending"}
+    mongo[settings.database_name]["jobs"].insert_one(odd)
     opened(settings)
     assert names(mongo, settings) == ALL - {"key"}
-    mongo[settings.database_name]["jobs"].delete_one({})
-    wait_until(lambda: opened(settings) or names(mongo, settings) == ALL)

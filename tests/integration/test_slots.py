@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,15 @@ import pytest
 from pymongo import MongoClient
 
 from dtqkit import JobFailed, Settings, TaskQueue
+from dtqkit.broker import Broker
 from dtqkit.handles import JobHandle
 from dtqkit.jobs import Job
-from dtqkit.worker.lookahead import WINDOW
+from dtqkit.store import Store
+from dtqkit.worker import lookahead
+from dtqkit.worker.kinds import Kinds
+from dtqkit.worker.lookahead import WINDOW, LookAhead
+from dtqkit.worker.slots import Free
+from dtqkit.worker.unknown import UnknownTasks
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -64,6 +71,56 @@ def test_a_coroutine_runs_while_what_stands_before_it_waits_for_a_child(queue: T
     starts = [record.claimed_at for record in records(waiting[:40])]
     assert None not in starts
     assert starts == sorted(starts, key=lambda at: at or datetime.min.replace(tzinfo=UTC))
+
+
+def test_what_stands_far_behind_runs_too_and_what_comes_at_the_front_first(
+    queue: TaskQueue, worker: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given looks that see few jobs, and many more that wait for a busy child
+    monkeypatch.setattr(lookahead, "WINDOW", 8)
+    blocker = sample.sleep.submit(20.0)
+    wait_until(lambda: blocker.refresh().status == "running")
+    waiting = sample.add.map(range(300))
+    # Then what comes behind them runs meanwhile, one after the other
+    for n in range(3):
+        assert sample.add_async.submit(n).result(timeout=15) == n + 1
+    # And with as many before it again, what comes in a lane of its own need not wait for the turn of its place
+    more = sample.add.options(priority="low").map(range(300))
+    far = sample.sleep_async.options(priority="low").map([0.0] * 30)
+    assert sample.add_async.options(priority="high").submit(7).result(timeout=2) == 8
+    far.results(timeout=30)
+    assert set(statuses([*waiting[:3], *more[:3]])) == {"pending"}
+    for jobs in (waiting, more):
+        jobs.cancel()
+    blocker.cancel()
+
+
+def test_jobs_that_are_claimed_together_are_never_more_than_can_start(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that ran or were over when the worker first saw their ids, and wait again."""
+    ids = [job.id for job in sample.add.map(range(40))]
+
+    async def looks() -> tuple[int, int]:
+        broker, store = Broker(queue.settings), Store(queue.settings)
+        await store.open()
+        kinds = Kinds(queue.registry, dict)
+        kinds.present()  # as each round asks first
+        look_ahead = LookAhead(broker, store, kinds, UnknownTasks(kinds), ("medium",))
+        with monkeypatch.context() as patched:  # they run elsewhere; their ids are listed all the same
+
+            async def none_waits(_ids: object) -> dict[str, str]:
+                return {}
+
+            patched.setattr(store.jobs, "tasks_of", none_waits)
+            over = await look_ahead.take(Free(8, 1), "loop")
+        await broker.push({"medium": ids}, {})
+        fit = await look_ahead.take(Free(8, 1), "loop")
+        await broker.close()
+        await store.close()
+        return len(over), len(fit)
+
+    assert asyncio.run(looks()) == (40, 1)
 
 
 def test_a_job_for_a_child_runs_while_the_loop_is_full_of_coroutines(queue: TaskQueue) -> None:

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dtqkit import AsyncTaskQueue, Job, JobConflict, JobError, JobFailed, StoreUnavailable
 from dtqkit import queue as queue_module
-from dtqkit.control import Control
+from dtqkit import wait as wait_module
+from dtqkit.control import Control, JobStatus
 from dtqkit.events import Batch, JobEvent, Line, ProgressEvent, event_of
 from dtqkit.jobs import Status
 from dtqkit.lifecycle import TRANSITIONS
@@ -67,13 +68,16 @@ class Store:
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:  # noqa: ARG002
         self.looks += 1
         if self.away:
             raise StoreUnavailable("MongoDB", "", "away")
         seen = self.now
         await asyncio.sleep(self.latency_s)
         return [seen] if ID in job_ids else []
+
+    async def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        return [JobStatus(job.id, job.status, job.rev) for job in await self.get_many(job_ids)]
 
     async def get(self, job_id: str) -> Job:
         return (await self.get_many([job_id]))[0]
@@ -230,8 +234,19 @@ class Handles(RuleBasedStateMachine):
                 assert job.rev >= shown
 
 
+class StatusesFirst(Handles):
+    """The same, where each look asks for statuses before it reads records, as it does for many jobs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for module in (wait_module, queue_module):
+            self.world.clock.setattr(module, "FEW", 0)
+
+
 Handles.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+StatusesFirst.TestCase.settings = Handles.TestCase.settings
 test_handles_in_any_order_of_things = Handles.TestCase
+test_handles_in_any_order_of_things_when_statuses_are_asked_for_first = StatusesFirst.TestCase
 
 
 @pytest.fixture

@@ -109,3 +109,19 @@ def test_every_setting_has_a_variable_of_its_own() -> None:
 )
 def test_an_error_text_loses_its_secrets(text: str) -> None:
     assert "canary" not in redact(text)
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n", " ", "\v"])
+def test_the_line_ends_of_a_file_from_windows_are_no_part_of_a_setting(end: str) -> None:
+    environment = {"DTQ_TOKEN": "abc", "REDIS_URL": "redis://h:1/0", "ATLAS_URI": "mongodb://m", "PORT": "4000"}
+    settings = Settings.from_env({name: f"{value}{end}" for name, value in environment.items()})
+    assert settings == Settings.from_env(environment)
+    assert settings.replace(token=f"abc{end}").token == "abc"
+
+
+@pytest.mark.parametrize("char", ["\r", "\0", "\x7f", "\t"])
+def test_a_secret_with_a_control_character_in_it_is_refused_and_the_character_is_named(char: str) -> None:
+    with pytest.raises(SettingsError, match="DTQ_TOKEN") as error:
+        Settings.from_env({"DTQ_TOKEN": f"can{char}ary"})
+    assert repr(char) in str(error.value)
+    assert "ary" not in str(error.value)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
+import msgspec
 import pytest
 
-from dtqkit.control import Control
+from dtqkit.control import Control, JobStatus
 from dtqkit.errors import AccessDenied
+from dtqkit.events import Batch, Line, event_of
 from dtqkit.jobs import Job
 from dtqkit.wait import Waiter
+from tests.virtual import VirtualLoop
 
 
 class Refusing:
@@ -20,7 +25,7 @@ class Refusing:
     def subscribe(self, callback: Any) -> Any:  # noqa: ARG002
         return lambda: None
 
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:  # noqa: ARG002
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:  # noqa: ARG002
         raise AccessDenied("no such token")
 
 
@@ -35,3 +40,62 @@ def test_a_look_that_is_refused_ends_the_wait_and_the_next_wait_too() -> None:
             await waiter.close()
 
     asyncio.run(wait_twice())
+
+
+class Counting:
+    """Jobs that run until they are ended; counts what is asked for."""
+
+    def __init__(self, n: int) -> None:
+        created = datetime(2026, 1, 1, tzinfo=UTC)
+        self.jobs = {f"{i:024x}": Job(id=f"{i:024x}", task="f", payload={}, created_at=created) for i in range(n)}
+        self.records: Counter[str] = Counter()
+        self.statuses_asked = 0
+        self.tell: Callable[[Batch | Line], None] = lambda _: None
+
+    def end(self, job_id: str) -> Job:
+        self.jobs[job_id] = msgspec.structs.replace(self.jobs[job_id], status="completed", rev=3, result="x")
+        return self.jobs[job_id]
+
+    def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
+        self.tell = callback
+        return lambda: None
+
+    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
+        assert not payload
+        self.records.update(job_ids)
+        return [self.jobs[job_id] for job_id in job_ids]
+
+    async def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        self.statuses_asked += 1
+        return [JobStatus(i, self.jobs[i].status, self.jobs[i].rev) for i in job_ids]
+
+
+@pytest.mark.parametrize("line", Line)
+def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(line: Line) -> None:
+    loop = VirtualLoop()
+    control = Counting(1_000)
+    ended = Counter[str]()
+
+    async def story() -> None:
+        waiter = Waiter(cast(Control, control))
+        waiting = asyncio.create_task(waiter.wait(list(control.jobs), lambda job: ended.update([job.id])))
+        await asyncio.sleep(0)
+        control.tell(line)
+        # For a minute, nothing ends
+        await asyncio.sleep(60)
+        assert not control.records
+        assert 10 <= control.statuses_asked <= 70
+        # Then one after the other, with and without an event
+        for i, job_id in enumerate(list(control.jobs)):
+            job = control.end(job_id)
+            if line is Line.UP and i % 2:
+                control.tell(Batch([event_of(job)]))
+            if i % 100 == 0:
+                await asyncio.sleep(1)
+        await waiting
+        await waiter.close()
+
+    loop.run_until_complete(story())
+    loop.close()
+    assert set(control.records.values()) == {1}
+    assert ended == control.records

@@ -13,8 +13,6 @@ for i = 3 + lanes, #ARGV, 1000 do
 end
 local left = tonumber(ARGV[1])
 local taken = {}
--- Changes nothing; but a server that takes no writes refuses it here, and not after the pop, which it may allow.
-if left > 0 then redis.call('ZADD', KEYS[1], 'XX', 0, '') end
 for i = 1, lanes do
   if left > 0 then
     local ids = redis.call('LPOP', KEYS[i + 1], left)

@@ -7,8 +7,6 @@ if is ~= 'none' and is ~= 'zset' then redis.call('DEL', KEYS[1]) end
 local time = redis.call('TIME')
 local give_up = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
 local taken = {}
--- Changes nothing; but a server that takes no writes refuses it here, before anything is taken out.
-redis.call('ZADD', KEYS[1], 'XX', 0, '')
 for i = 2, #ARGV, 3 do
   local lane = KEYS[tonumber(ARGV[i])]
   if redis.call('TYPE', lane).ok == 'list' and redis.call('LREM', lane, 1, ARGV[i + 2]) > 0 then

@@ -1,0 +1,271 @@
+"""Keep the indexes as they are wanted: compared at each open and now and then, built once, however long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import pymongo
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+
+from dtqkit.ending import end
+from dtqkit.store.documents import Document
+from dtqkit.store.indexes import KEY, SCHEMA_VERSION, Differences, differences
+from dtqkit.store.refusals import of_code, one_line
+
+log = logging.getLogger("dtqkit.store")
+
+#: A collection with fewer documents gets its indexes while it is opened: a second at most.
+SMALL: Final = 50_000
+#: A process that is over sooner than this begins no build in the background, in seconds.
+BEGIN_S: Final = 2.0
+#: Pause before what is there is compared again, in seconds: after a failure, or while another process builds.
+AGAIN_S: Final = 5.0
+#: How long whoever builds may be silent before another takes over, in seconds.
+LEASE_S: Final = 60.0
+#: How often the progress of a build is logged, in seconds.
+REPORT_S: Final = 10.0
+#: No deadline, as far as MongoDB knows such a thing (seconds; 24 days in ms are too many).
+_NO_DEADLINE_S: Final = 7 * 86_400.0
+#: How long a build of a small collection may take, in seconds, when a submit waits for it.
+_AT_ONCE_S: Final = 5.0
+#: MongoDB's code: no such index.
+_NO_INDEX: Final = 27
+#: Interrupted, and a build that was ended from outside.
+_FOR_NOW: Final = frozenset({276, 11601})
+_DUPLICATE_KEY: Final = 11_000
+
+
+class IndexKeeper:
+    """The indexes of `jobs`. Of all processes, one builds at a time: it holds a lease in `configuration`."""
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self._database = database
+        self._jobs = database["jobs"]
+        self._configuration = database["configuration"]
+        self._me = secrets.token_hex(8)
+        self._keeping: asyncio.Task[None] | None = None
+        self._mending = asyncio.Lock()
+        #: Why indexes are missing and will stay so; empty: they will not.
+        self.refused = ""
+
+    async def open(self) -> None:
+        """Compare; build what is missing: at once if that is a matter of a second, otherwise in the background."""
+        found = await self._differences()
+        if any(found) and not (await self._is_small() and await self._try(found)) and not self.refused:
+            self.keep()
+
+    def keep(self) -> None:
+        """Compare, and build what is missing, in the background. May be called as often as one likes."""
+        if self._keeping is None or self._keeping.done():
+            # In a context of its own: the caller's has a deadline.
+            self._keeping = asyncio.create_task(self._until_kept(), name="keep indexes", context=contextvars.Context())
+
+    async def mend_key(self) -> bool:
+        """Somebody needs the index of idempotency keys, which is missing: whether it is there now."""
+        async with self._mending:
+            with pymongo.timeout(_AT_ONCE_S):
+                found = await self._differences()
+                if KEY in _names(found.missing) and await self._is_small() and await self._try(found):
+                    found = await self._differences()
+        if any(found):
+            self.keep()
+        return KEY not in _names(found.missing)
+
+    async def close(self) -> None:
+        if self._keeping is not None:
+            await end(self._keeping)
+
+    async def _differences(self) -> Differences:
+        return differences([index async for index in await self._jobs.list_indexes()])
+
+    async def _is_small(self) -> bool:
+        return await self._jobs.estimated_document_count() < SMALL
+
+    async def _try(self, found: Differences) -> bool:
+        """Whether they could be built now."""
+        try:
+            await self._build(found)
+        except PyMongoError as error:
+            if not self._not_allowed(error, found):
+                log.warning("indexes of jobs cannot be built now (%s); tried again in the background", _first(error))
+            return False
+        return True
+
+    def _not_allowed(self, error: PyMongoError, found: Differences) -> bool:
+        if not _is_denied(error):
+            return False
+        self.refused = (
+            f"indexes of {self._jobs.full_name} are missing ({found.names}) and the user of ATLAS_URI may not create "
+            f"them: give it the role readWrite on {self._database.name}"
+        )
+        log.error("%s (%s)", self.refused, _first(error))
+        return True
+
+    # -- in the background
+
+    async def _until_kept(self) -> None:
+        await asyncio.sleep(BEGIN_S)
+        waits = False
+        found = differences([])
+        while True:
+            try:
+                found = await self._differences()
+                if not any(found):
+                    return
+                if await self._claim():
+                    async with self._held(), self._reporting(found):
+                        with pymongo.timeout(_NO_DEADLINE_S):
+                            await self._build(found)
+                    return
+                if not waits:
+                    log.info("indexes of jobs are missing, and another process builds them: %s", found.names)
+                waits = True
+            except PyMongoError as error:
+                if self._not_allowed(error, found):
+                    return
+                log.warning("indexes of jobs cannot be built now, and are tried again: %s", _first(error))
+            await asyncio.sleep(AGAIN_S)
+
+    async def _claim(self) -> bool:
+        """Whether it is for this process to build."""
+        with suppress(DuplicateKeyError):
+            await self._configuration.insert_one({"_id": "indexes"})
+        free: Document = {"$or": [{"by": self._me}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
+        until = {"$add": ["$$NOW", round(LEASE_S * 1000)]}
+        claimed = await self._configuration.update_one(
+            {"_id": "indexes", **free}, [{"$set": {"by": self._me, "until": until}}]
+        )
+        return claimed.matched_count == 1
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncGenerator[None]:
+        """Keep the claim; give it back at the end."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LEASE_S / 4)
+                with suppress(PyMongoError):
+                    await self._claim()
+
+        renewing = asyncio.create_task(renew(), name="keep indexes: renew")
+        try:
+            yield
+        finally:
+            await end(renewing)
+            with suppress(PyMongoError), pymongo.timeout(1.0):
+                await self._configuration.update_one(
+                    {"_id": "indexes", "by": self._me}, {"$unset": {"by": "", "until": ""}}
+                )
+
+    @asynccontextmanager
+    async def _reporting(self, found: Differences) -> AsyncGenerator[None]:
+        """Log what is built, how far it is, and how long it took."""
+        began = time.monotonic()
+
+        async def report() -> None:
+            while True:
+                await asyncio.sleep(REPORT_S)
+                shown = await self._progress()
+                log.info("building indexes of jobs for %.0f s%s", time.monotonic() - began, f": {shown}" * bool(shown))
+
+        n = await self._jobs.estimated_document_count()
+        log.info("building indexes of %d jobs: %s; meanwhile some listings and counts are slow", n, found.names)
+        reporting = asyncio.create_task(report(), name="keep indexes: report")
+        try:
+            yield
+            log.info("built indexes of jobs: %s, in %.0f s", found.names, time.monotonic() - began)
+        finally:
+            await end(reporting)
+
+    async def _progress(self) -> str:
+        """How far MongoDB is, if it says so to this user."""
+        match: Document = {"command.createIndexes": self._jobs.name, "msg": {"$regex": "^Index Build"}}
+        try:
+            ops = await self._database.client.admin.aggregate([{"$currentOp": {"allUsers": True}}, {"$match": match}])
+            return "; ".join(sorted({str(op["msg"]).removeprefix("Index Build: ") async for op in ops}))[:200]
+        except PyMongoError:
+            return ""
+
+    # -- build
+
+    async def _build(self, found: Differences) -> None:
+        """One that cannot be built, for whatever is in the documents, is logged, and the others are built."""
+        for name in found.wrong:
+            log.warning("index %r of jobs is not as it is wanted, and is built anew", name)
+            await self._drop(name)
+        # Keys first and alone: jobs with an idempotency key wait for it.
+        keys = [index for index in found.missing if index.document["name"] == KEY]
+        await self._create(keys)
+        await self._create([index for index in found.missing if index not in keys])
+        for name in found.left_over:
+            await self._drop(name)
+        await self._configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
+        self.refused = ""
+
+    async def _drop(self, name: str) -> None:
+        try:
+            await self._jobs.drop_index(name)
+        except OperationFailure as error:
+            if error.code != _NO_INDEX:
+                raise
+
+    async def _create(self, indexes: list[IndexModel]) -> None:
+        if not indexes:
+            return
+        try:
+            # A member that is away does not keep them from being built.
+            await self._jobs.create_indexes(indexes, commitQuorum="majority")
+        except OperationFailure as error:
+            if _is_denied(error) or error.code in _FOR_NOW:
+                raise
+            if error.code == _DUPLICATE_KEY and await self._free_keys():
+                await self._create(indexes)
+            elif len(indexes) == 1:
+                log.warning("index %r of jobs cannot be built: %s", indexes[0].document["name"], _first(error))
+            else:
+                for index in indexes:
+                    await self._create([index])
+
+    async def _free_keys(self) -> int:
+        """Jobs that have the idempotency key of an earlier job, from a time without this index, lose it; how many."""
+        freed = 0
+        pipeline: list[Document] = [
+            {"$match": {"idempotency_key": {"$exists": True}}},
+            {"$group": {"_id": {"t": "$task", "k": "$idempotency_key"}, "n": {"$sum": 1}, "first": {"$min": "$_id"}}},
+            {"$match": {"n": {"$gt": 1}}},
+        ]
+        async for group in await self._jobs.aggregate(pipeline, allowDiskUse=True):
+            same: Document = {"task": group["_id"].get("t"), "idempotency_key": group["_id"]["k"]}
+            later = {**same, "_id": {"$ne": group["first"]}}
+            changed = await self._jobs.update_many(later, {"$unset": {"idempotency_key": ""}})
+            log.warning(
+                "%d jobs of task %r have the idempotency key %r of job %s: it alone keeps it",
+                changed.modified_count,
+                same["task"],
+                same["idempotency_key"],
+                group["first"],
+            )
+            freed += changed.modified_count
+        return freed
+
+
+def _names(indexes: list[IndexModel]) -> list[Any]:
+    return [index.document["name"] for index in indexes]
+
+
+def _is_denied(error: PyMongoError) -> bool:
+    verdict = of_code(error.code, str(error)) if isinstance(error, OperationFailure) else None
+    return verdict is not None and verdict.reason == "not_allowed"
+
+
+def _first(error: PyMongoError) -> str:
+    return one_line(str(error))

@@ -1,0 +1,145 @@
+"""Count closed minutes a second time, for what was committed after they were closed.
+
+That is a bulk insert that took long after its ids were made, a write that waited for a majority, or one before which
+MongoDB's clock was set back. What is more than before is added to its minute, which keeps it as `late` too, and then to
+the totals: so whoever is stopped between the two is followed by who does both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pymongo import UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError
+
+from dtqkit.store.client import Link, told
+from dtqkit.store.documents import Document, id_at
+from dtqkit.store.minutes import (
+    DUPLICATE_KEY,
+    MINUTE,
+    OTHER,
+    Counts,
+    Minutes,
+    Totals,
+    add,
+    as_counts,
+    as_rows,
+    as_stored,
+    minute_of,
+    summed,
+)
+
+log = logging.getLogger("dtqkit.store")
+
+#: How old a minute is when it is counted a second time: no insert takes as long.
+AFTER: Final = 10 * MINUTE
+#: Minutes that are counted a second time together, at least and at most.
+_AT_LEAST: Final = 5
+_AT_MOST: Final = 60
+_COUNT_MS: Final = 5_000
+
+
+class Recount:
+    """Two processes that do this at once do no harm."""
+
+    def __init__(
+        self, closed: Minutes, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link
+    ) -> None:
+        self._closed = closed
+        self._minutes = minutes
+        self._jobs = jobs
+        self._where = where
+
+    async def run(self, now: datetime, kept_from: datetime) -> int:
+        """One piece; returns how many submits and ends were found late. Minutes before `kept_from` may be deleted."""
+        totals = await self._closed.totals()
+        if totals is None:
+            return 0
+        if totals.checked is None:  # what was closed long before is as right as it was
+            await self._add_to_totals(totals, Counter(), totals.stored - AFTER)
+            return 0
+        since = max(totals.checked, minute_of(kept_from) + MINUTE)
+        until = min(minute_of(now - AFTER), totals.stored, since + _AT_MOST * MINUTE)
+        if until - since < _AT_LEAST * MINUTE:
+            return 0
+        kept = await self._kept(since, until)
+        if await self._count(since, until) > sum(as_counts(doc["counts"]).total() for doc in kept.values()):
+            await self._add_to_minutes(kept, await self._closed.count(since, until))
+            kept = await self._kept(since, until)
+        late: Counts = Counter()
+        for doc in kept.values():
+            late += as_counts(doc.get("late", ()))
+        if await self._add_to_totals(totals, late, until) and late:
+            log.warning("%d submits and ends of %s to %s were committed late", late.total(), since, until)
+            return late.total()
+        return 0
+
+    async def _kept(self, since: datetime, until: datetime) -> dict[datetime, Document]:
+        with told(self._where):
+            docs = await self._minutes.find({"_id": {"$gte": since, "$lt": until}}).to_list()
+        return {doc["_id"]: doc for doc in docs}
+
+    async def _count(self, since: datetime, until: datetime) -> int:
+        """All submits and ends, from indexes alone: usually, they are as many as before."""
+        within = {"$gte": since, "$lt": until}
+        pipelines: list[list[Document]] = [
+            [{"$match": {"_id": {"$gte": id_at(since), "$lt": id_at(until)}}}],
+            [{"$match": {"ended_at": within}}],
+            [
+                {"$match": {"failed_at": {"$elemMatch": within}}},
+                {"$unwind": "$failed_at"},
+                {"$match": {"failed_at": within}},
+            ],
+        ]
+        found = 0
+        for pipeline in pipelines:
+            counted: list[Document] = [*pipeline, {"$count": "n"}]
+            with told(self._where):
+                answer = await (await self._jobs.aggregate(counted, maxTimeMS=_COUNT_MS)).to_list()
+            found += answer[0]["n"] if answer else 0
+        return found
+
+    async def _add_to_minutes(self, kept: Mapping[datetime, Document], counted: Mapping[datetime, Counts]) -> None:
+        """Once for each minute: what another process has added stays as it is."""
+        updates: list[UpdateOne] = []
+        for at, counts in counted.items():
+            before: Counts = as_counts(kept[at]["counts"]) if at in kept else Counter()
+            if late := _more(add(Counter(), counts), before):
+                both = before + late
+                fields: Mapping[str, Any] = {"counts": as_rows(both), "late": as_rows(late), **summed(both)}
+                updates.append(UpdateOne({"_id": at, "late": {"$exists": False}}, {"$set": fields}, upsert=True))
+        if not updates:
+            return
+        with told(self._where, writes=True):
+            try:
+                await self._minutes.bulk_write(updates, ordered=False)
+            except BulkWriteError as error:
+                if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
+                    raise
+
+    async def _add_to_totals(self, totals: Totals, late: Counts, until: datetime) -> bool:
+        new: Document = {"checked": until}
+        if late:
+            new["counts"] = as_rows(add(totals.counts, late))
+        with told(self._where, writes=True):
+            return (await self._minutes.update_one(as_stored(totals), {"$set": new})).matched_count == 1
+
+
+def _more(counts: Counts, before: Counts) -> Counts:
+    """What is more than before; less is what was deleted or requeued since. Where tasks share a name, all of them do:
+    it may not be the same ones that share it."""
+    if any(task == OTHER for _, _, task in (*counts, *before)):
+        counts, before = _shared(counts), _shared(before)
+    return counts - before
+
+
+def _shared(counts: Counts) -> Counts:
+    shared: Counts = Counter()
+    for (what, priority, _), n in counts.items():
+        shared[what, priority, OTHER] += n
+    return shared

@@ -76,7 +76,7 @@ def run(
         if processes == 1:
             one(ready)
         else:
-            _supervise(processes, lambda number: one(ready if number == 0 else None))
+            _supervise(processes, lambda number: one(ready if number == 0 else None), sockets.close)
     finally:
         sockets.close()
         if ready_file is not None:
@@ -106,10 +106,11 @@ async def _serve(
 # -- several processes
 
 
-def _supervise(processes: int, work: Callable[[int], None]) -> None:
+def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], None]) -> None:
     """Fork `processes` children that run `work(number)`, start again those that die, and stop them with us.
 
-    Forked before any loop, thread or connection is made; the children inherit the sockets.
+    Forked before any loop, thread or connection is made; the children inherit the sockets. `leave` closes ours when we
+    stop: a socket that is open here is connected to, though nobody accepts.
     """
     children: dict[int, int] = {}
     stopping = refused = False
@@ -118,6 +119,7 @@ def _supervise(processes: int, work: Callable[[int], None]) -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
+        leave()
         for pid in list(children):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from dtqkit.control import Control
@@ -18,7 +19,7 @@ from dtqkit.direct import DirectControl
 from dtqkit.settings import Settings
 from dtqkit.tasks import TaskRegistry
 from dtqkit.web.access import Doorkeeper, Origins, is_loopback
-from dtqkit.web.app import make_app, make_http_server, make_ws_app
+from dtqkit.web.app import LIMITS, make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services
 from dtqkit.web.connections import Connections, connection_limit
 from dtqkit.web.drain import Drain
@@ -31,6 +32,8 @@ log = logging.getLogger("dtqkit.web")
 
 #: How long a stopping server waits for requests that are under way, in seconds.
 GRACE_S: Final = 10.0
+#: How long a server that has drained still reads the connections that it accepted last, in seconds.
+LINGER_S: Final = 0.3
 #: Connections that may wait to be accepted.
 _BACKLOG: Final = 1024
 
@@ -118,6 +121,7 @@ async def serve(
         asyncio.create_task(hub.run(), name="send events"),
         *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
     ]
+    waited = False
     try:
         await _until(drain.stop, vitals.first_up, background)
         if not drain.begun:
@@ -128,6 +132,7 @@ async def serve(
         for server in servers:
             server.conn_params.no_keep_alive = True
         if vitals.first_up.is_set() and not drain.over.is_set():
+            waited = True
             log.info("stopping: new connections are served for another %g s (DTQ_DRAIN_S)", settings.drain_s)
             waiting = asyncio.create_task(drain.wait(), name="drain")
             try:
@@ -135,9 +140,12 @@ async def serve(
             finally:
                 waiting.cancel()
     finally:
-        for server in servers:
-            server.stop()
+        for server, listening in zip(servers, (bound.http, bound.ws), strict=False):
             server.conn_params.no_keep_alive = True
+            _accept_rest(server, listening)
+            server.stop()
+        if waited:
+            await asyncio.sleep(LINGER_S)
         hub.close()
         await _drain(servers, services, drain)
         unsubscribe()
@@ -147,6 +155,18 @@ async def serve(
         if control is None:
             await queue.close()
         log.info("stopped")
+
+
+def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None:
+    """Take the connections that the system has made and nobody has accepted: closing the socket would reset them."""
+    for one in listening:
+        while True:
+            try:
+                connection, address = one.accept()
+            except OSError:
+                break
+            stream = IOStream(connection, max_buffer_size=LIMITS["max_buffer_size"])
+            server.handle_stream(stream, address)  # pyright: ignore[reportUnknownMemberType]
 
 
 async def _look(queue: DirectControl) -> None:

@@ -379,3 +379,40 @@ def test_the_first_row_tells_depths_rates_and_workers(
     expect(cells.filter(has_text="Oldest wait").locator(".foot")).to_have_text("0 running, 1 scheduled")
     expect(cells.filter(has_text="High").locator(".foot")).to_have_text("empty")
     expect(board.page.locator(".waits .name")).to_have_text("walk")
+
+
+def test_a_page_without_a_network_says_so_at_once_and_comes_back_with_it(board: Board, server: Server) -> None:
+    board.expected += ["ERR_INTERNET_DISCONNECTED"]
+    board.open(server)
+    board.context.set_offline(True)
+    expect(board.light).to_have_text("Reconnecting", timeout=3_000)
+    board.context.set_offline(False)
+    expect(board.light).to_have_text("Live")
+
+
+def test_a_page_whose_path_has_gone_silent_does_not_say_live(board: Board, server: Server) -> None:
+    """A socket that opens and then says nothing, as over a path that drops everything."""
+    board.page.clock.install()
+    board.open(server)
+    board.page.evaluate("""() => {
+      window.sockets = [];
+      window.WebSocket = class { constructor() { window.sockets.push(this); } send() {} close() {} };
+    }""")
+    board.page.clock.run_for(1_000)
+    server.kill()  # the real socket closes; those that come after it hang
+    expect(board.light).to_have_text("Reconnecting")
+    board.page.clock.run_for(1_000)
+    assert board.page.evaluate("sockets.length") == 1
+    say = "text => sockets.at(-1).onmessage({ data: text })"
+    snapshot = (
+        '{"type":"snapshot","depths":{"high":0,"medium":0,"low":0,"scheduled":0,"running":0},"workers":[],"jobs":[]}'
+    )
+    board.page.evaluate(say, snapshot)
+    expect(board.light).to_have_text("Live")
+    for _ in range(4):
+        board.page.clock.run_for(9_000)
+        board.page.evaluate(say, '{"type":"beat"}')
+    expect(board.light).to_have_text("Live")
+    board.page.clock.run_for(14_000)
+    expect(board.light).to_have_text("Reconnecting")
+    board.expected += ["ERR_CONNECTION_REFUSED", "Failed to load resource"]

@@ -102,7 +102,7 @@ def ended(server: Server) -> bool:
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_stopping_server_says_so_and_serves_new_connections(start_server: Start, processes: str) -> None:
     server = start_server("--processes", processes, drain_s=4.0)
-    assert server.get("/health", token=None).status == 200
+    wait_until(lambda: all(server.get("/health", token=None).status == 200 for _ in range(10)))  # each process
     send(server)
     wait_until(lambda: server.get("/health", token=None).status == 503, timeout_s=2)
     answer = server.get("/health", token=None)

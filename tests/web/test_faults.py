@@ -54,10 +54,11 @@ def test_without_redis_jobs_are_accepted_and_health_is_degraded(own: Settings, o
         assert server.get(f"/jobs/{accepted.json['id']}").status == 200
         assert server.get("/jobs/queue-depths").json["high"] == 1
         assert server.get("/workers").status == 503
-        wait_until(lambda: server.get("/health").json["status"] == "degraded")
-        assert server.get("/health").status == 200
+        wait_until(lambda: server.get("/health").json["redis"] == "down")
+        assert (server.get("/health").status, server.get("/health").json["status"]) == (200, "degraded")
         own_stores.restart_redis(empty=False)
-        wait_until(lambda: server.get("/health").json["status"] == "ok")
+        wait_until(lambda: server.get("/health").json["redis"] == "up")
+        assert server.get("/health").json["reasons"] == ["no worker is alive: jobs wait until one starts"]
         assert server.get("/workers").status == 200
 
 

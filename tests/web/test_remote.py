@@ -12,7 +12,7 @@ import pytest
 
 from dtqkit.control import HistoryQuery, JobQuery, Submission
 from dtqkit.errors import DtqError, OutcomeUnknown, StoreUnavailable
-from dtqkit.remote import MAX_CONNECTIONS, RemoteControl
+from dtqkit.remote import MAX_CONNECTIONS, RemoteControl, http
 
 T = TypeVar("T")
 JOB = b'{"id":"0123456789abcdef01234567","task":"t","payload":{},"created_at":"2026-01-01T00:00:00Z"}'
@@ -60,15 +60,16 @@ def told(replies: Sequence[bytes | None], story: Callable[[RemoteControl], Await
     return asyncio.run(main())
 
 
-def test_a_write_whose_connection_is_reset_may_have_been_done() -> None:
+def test_a_write_whose_connection_is_reset_may_have_been_done(monkeypatch: pytest.MonkeyPatch) -> None:
     async def submit(remote: RemoteControl) -> None:
         await remote.submit(Submission(task="t"))
 
     async def look(remote: RemoteControl) -> None:
         await remote.jobs(JobQuery())
 
+    monkeypatch.setattr(http, "WAKE_S", 0.5)
     with pytest.raises(OutcomeUnknown):
-        told([None], submit)
+        told([None] * 20, submit)
     with pytest.raises(StoreUnavailable) as failure:
         told([None], look)
     assert not isinstance(failure.value, OutcomeUnknown)
@@ -89,13 +90,14 @@ def test_a_server_that_is_not_there_has_done_nothing() -> None:
     assert not isinstance(failure.value, OutcomeUnknown)
 
 
-def test_what_a_large_batch_has_got_accepted_stays_accepted() -> None:
+def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def submit(remote: RemoteControl) -> list[str | None]:
         items = await remote.submit_many([Submission(task="t")] * 2_500)
         return [item.refused.code if item.refused else None for item in items]
 
     accepted = b"[" + b",".join([b'{"job":' + JOB + b"}"] * 1_000) + b"]"
-    codes = told([answer("200 OK", accepted), None], submit)
+    monkeypatch.setattr(http, "WAKE_S", 0.5)
+    codes = told([answer("200 OK", accepted), *([None] * 20)], submit)
     assert codes == [None] * 1_000 + ["outcome_unknown"] * 1_500
 
 

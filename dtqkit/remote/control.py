@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import random
-import socket
-import ssl
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Final, cast
-from urllib.parse import urlencode, urlsplit
+from typing import Final, cast
+from urllib.parse import urlsplit
 
 import msgspec
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
-from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
-from tornado.websocket import WebSocketClosedError, websocket_connect
+from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.httpclient import _RequestProxy as RequestWithDefaults  # pyright: ignore[reportPrivateUsage]
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
 
 from dtqkit import control
 from dtqkit.control import (
@@ -23,7 +21,6 @@ from dtqkit.control import (
     MAX_BATCH,
     MAX_PAGE,
     MORE_COLUMNS,
-    OPERATIONS,
     AttemptRow,
     BatchItem,
     DeadLetterQuery,
@@ -35,28 +32,26 @@ from dtqkit.control import (
     Submission,
     columns_of,
 )
-from dtqkit.errors import DtqError, JobNotFound, OutcomeUnknown, SettingsError, StoreUnavailable, WrongLoop, rebuild
+from dtqkit.errors import JobNotFound, SettingsError, StoreUnavailable
 from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
 from dtqkit.jobs import Job, is_job_id
 from dtqkit.messages import (
     CLOSE_UNAUTHORIZED,
+    SILENT_S,
+    BeatMessage,
     EventsMessage,
     FromServer,
     Hello,
     LineMessage,
     SnapshotMessage,
 )
+from dtqkit.remote.http import CONNECT_S, MAX_ANSWER, Http, error_of
+from dtqkit.remote.tunnel import Tunnel
 from dtqkit.tasks import TaskInfo
 
 log = logging.getLogger("dtqkit.queue")
 
-#: Connections at a time; further requests wait for one.
-MAX_CONNECTIONS: Final = 32
-#: Longest wait for a connection and for an answer, in seconds.
-CONNECT_S: Final = 5.0
-ANSWER_S: Final = 30.0
-#: Bytes of one answer, and of one batch of submissions: the server takes 1 MiB.
-MAX_ANSWER: Final = 256 * 1024 * 1024
+#: Bytes of one batch of submissions: the server takes 1 MiB.
 MAX_BATCH_BYTES: Final = 900_000
 #: Pause before the stream is opened again, in seconds: doubled each time.
 MIN_PAUSE_S: Final = 0.1
@@ -66,7 +61,6 @@ DENIED_S: Final = 60.0
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
 
-_OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS}
 _decoder: Final = msgspec.json.Decoder(FromServer)
 
 
@@ -84,86 +78,38 @@ class RemoteControl:
                 "a server has an address as http://host:port or https://host/path; the token goes apart"
             )
         self._url = url.partition("#")[0].rstrip("/")
-        self._token = token.strip()  # of a file with the line ends of Windows
-        if wrong := next((char for char in self._token if ord(char) < 33 or ord(char) == 127), None):
+        token = token.strip()  # of a file with the line ends of Windows
+        if wrong := next((char for char in token if ord(char) < 33 or ord(char) == 127), None):
             raise SettingsError(f"the token has the character {wrong!r} in it, which no header can carry")
-        self._http: AsyncHTTPClient | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._token = token
+        self._http = Http(self._url, token)
         self._callbacks: list[Callable[[Batch | Line], None]] = []
         self._following: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<RemoteControl {self._url}>"
 
-    def _client(self) -> AsyncHTTPClient:
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
-        if self._http is None:
-            # An instance of our own, with its own limits.
-            self._http = SimpleAsyncHTTPClient(
-                force_instance=True, max_clients=MAX_CONNECTIONS, max_body_size=MAX_ANSWER, max_buffer_size=MAX_ANSWER
-            )
-        return self._http
-
     async def close(self) -> None:
         self._callbacks.clear()
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
-        if self._http is not None:
-            self._http.close()
-
-    # -- requests
-
-    def _request(self, name: str, record: Any, path: dict[str, str], **more: Any) -> HTTPRequest:
-        operation = _OPERATIONS[name]
-        url = self._url + operation.path.format(**path)
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        body: bytes | None = None
-        if operation.method == "POST":
-            body = b"" if record is None else msgspec.json.encode(record)
-            headers["Content-Type"] = "application/json"
-        elif record is not None and (query := _query(record)):
-            url = f"{url}?{query}"
-        more = {"connect_timeout": CONNECT_S, "request_timeout": ANSWER_S + _waits_s(record), **more}
-        return HTTPRequest(url, operation.method, headers, body, follow_redirects=False, **more)
-
-    async def _ask(self, name: str, record: Any = None, **path: str) -> Any:
-        """The answer to one operation. Raises the error that the server tells of."""
-        response = await self._fetch(self._request(name, record, path), writes=_OPERATIONS[name].method == "POST")
-        # Health answers 503 with its record when a store is away.
-        if response.code < 300 or (name == "health" and response.code == 503):
-            try:
-                return msgspec.json.decode(response.body, type=_OPERATIONS[name].response)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass
-        raise _error(response, response.body, self._url)
-
-    async def _fetch(self, request: HTTPRequest, *, writes: bool) -> HTTPResponse:
-        try:
-            return await self._client().fetch(request, raise_error=False)
-        except (HTTPStreamClosedError, HTTPTimeoutError) as error:
-            sent = not any(part in str(error) for part in ("connecting", "in request queue"))
-            kind = OutcomeUnknown if writes and sent else StoreUnavailable
-            raise kind("the server", self._url, str(error)) from None
-        except OSError as error:
-            kind = OutcomeUnknown if writes and not _is_of_connecting(error) else StoreUnavailable
-            raise kind("the server", self._url, error.strerror or str(error)) from None
+        self._http.close()
 
     # -- operations
 
     async def submit(self, submission: Submission) -> Job:
-        return await self._ask("submit", submission)
+        """With an idempotency key of its own, so that it can be sent again until it is known whether it was done."""
+        return await self._http.ask_until_known("submit", _with_key(submission), submission.wait_s)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
         """In as many requests as it takes, one after the other, until one is not answered."""
         items: list[BatchItem] = []
+        waits = [submission.wait_s for submission in submissions if submission.wait_s is not None]
+        wait_s = max(waits) if waits else None
         try:
-            for batch in _batches(submissions):
-                items += await self._ask("submit_many", batch)
+            for batch in _batches([_with_key(submission) for submission in submissions]):
+                items += await self._http.ask_until_known("submit_many", batch, wait_s)
         except StoreUnavailable as error:
             if not items:
                 raise
@@ -173,7 +119,7 @@ class RemoteControl:
         return items
 
     async def get(self, job_id: str) -> Job:
-        return await self._ask("get", id=_checked(job_id))
+        return await self._http.ask("get", id=_checked(job_id))
 
     async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:  # noqa: ARG002
         return await self._of_ids(job_ids, brief=False)
@@ -189,40 +135,40 @@ class RemoteControl:
         return [job for page in pages for job in page.items]
 
     async def jobs(self, query: JobQuery) -> Page[Job]:
-        return await self._ask("jobs", query)
+        return await self._http.ask("jobs", query)
 
     async def log(self, job_id: str) -> control.Log:
-        return await self._ask("log", id=_checked(job_id))
+        return await self._http.ask("log", id=_checked(job_id))
 
     async def cancel(self, job_id: str) -> Job:
-        return await self._ask("cancel", id=_checked(job_id))
+        return await self._http.ask("cancel", id=_checked(job_id))
 
     async def requeue(self, job_id: str) -> Job:
-        return await self._ask("requeue", id=_checked(job_id))
+        return await self._http.ask("requeue", id=_checked(job_id))
 
     async def dead_letters(self, query: JobQuery) -> Page[Job]:
-        return await self._ask("dead_letters", query)
+        return await self._http.ask("dead_letters", query)
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:
-        return await self._ask("requeue_dead", query)
+        return await self._http.ask("requeue_dead", query)
 
     async def depths(self) -> Depths:
-        return await self._ask("depths")
+        return await self._http.ask("depths")
 
     async def workers(self) -> Sequence[Heartbeat]:
-        return await self._ask("workers")
+        return await self._http.ask("workers")
 
     async def tasks(self) -> Sequence[TaskInfo]:
-        return await self._ask("tasks")
+        return await self._http.ask("tasks")
 
     async def stats(self, query: control.StatsQuery) -> control.Stats:
-        return await self._ask("stats", query)
+        return await self._http.ask("stats", query)
 
     async def totals(self) -> control.Totals:
-        return await self._ask("totals")
+        return await self._http.ask("totals")
 
     async def health(self) -> control.Health:
-        return await self._ask("health")
+        return await self._http.ask("health")
 
     async def snapshot(self) -> Snapshot:
         jobs, depths = await asyncio.gather(self.jobs(JobQuery(limit=RECENT)), self.depths())
@@ -243,8 +189,8 @@ class RemoteControl:
 
         more = tuple(name for name in columns_of(query) if name in MORE_COLUMNS)
         whole = msgspec.structs.replace(query, columns=(*COLUMNS, *more) if more else None)  # rows as records have them
-        request = self._request("history", whole, {}, request_timeout=0.0, streaming_callback=take)
-        fetching = asyncio.create_task(self._fetch(request, writes=False), name="read history")
+        request = self._http.request("history", whole, {}, request_timeout=0.0, streaming_callback=take)
+        fetching = asyncio.create_task(self._http.fetch(request, writes=False), name="read history")
         rest = b""  # at the end: of a refusal, all of it; it has no line's end
         try:
             async for chunk in _until_done(chunks, fetching):
@@ -253,7 +199,7 @@ class RemoteControl:
                     yield msgspec.json.decode(line, type=AttemptRow)
             response = await fetching
             if response.code >= 300:
-                raise _error(response, rest, self._url)
+                raise error_of(response, rest, self._url)
         finally:
             # What comes still is read and left: a connection that nobody reads would be kept forever.
             read = False
@@ -291,18 +237,17 @@ class RemoteControl:
         """Tell of the events until the connection ends; whether there was one. None: our token is not known there."""
         url = f"ws{self._url.removeprefix('http')}/ws"
         try:
-            line = await websocket_connect(
-                HTTPRequest(url, connect_timeout=CONNECT_S), ping_interval=20.0, max_message_size=MAX_ANSWER
-            )
+            line = await self._line(HTTPRequest(url, connect_timeout=CONNECT_S, request_timeout=SILENT_S))
         except Exception as error:
             log.debug("no stream from %s: %s", self._url, error)
             return False
         heard = False
         try:
             await line.write_message(msgspec.json.encode(Hello(self._token)))
-            while (text := await line.read_message()) is not None:
+            # A path that says nothing is dead, whatever the socket says: the server has a beat.
+            while (text := await asyncio.wait_for(line.read_message(), SILENT_S)) is not None:
                 heard = self._hear(text) or heard
-        except (OSError, WebSocketClosedError) as error:
+        except (OSError, TimeoutError, WebSocketClosedError) as error:
             log.debug("the stream from %s ended: %s", self._url, error)
         finally:
             line.close()
@@ -311,14 +256,24 @@ class RemoteControl:
             return None
         return heard
 
+    async def _line(self, request: HTTPRequest) -> WebSocketClientConnection:
+        if self._http.proxy is None:
+            return await websocket_connect(request, max_message_size=MAX_ANSWER)
+        whole = cast("HTTPRequest", RequestWithDefaults(request, HTTPRequest._DEFAULTS))  # pyright: ignore[reportPrivateUsage]
+        line = WebSocketClientConnection(whole, max_message_size=MAX_ANSWER)
+        line.tcp_client = Tunnel(self._http.proxy, always=True)  # it connects in the loop's next turn
+        return await line.connect_future
+
     def _hear(self, text: str | bytes) -> bool:
         """Whether it was a message of ours."""
         try:
-            message: SnapshotMessage | EventsMessage | LineMessage = _decoder.decode(text)
+            message: SnapshotMessage | EventsMessage | LineMessage | BeatMessage = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("a message of %s is left out: %s", self._url, error)
             return False
         match message:
+            case BeatMessage():
+                pass
             case SnapshotMessage():  # events before it may not have been heard
                 self._tell(Line.UP)
             case EventsMessage():
@@ -336,17 +291,17 @@ class RemoteControl:
                 log.exception("a listener broke on an event")
 
 
+def _with_key(submission: Submission) -> Submission:
+    if submission.idempotency_key is not None:
+        return submission
+    return msgspec.structs.replace(submission, idempotency_key=f"remote-{secrets.token_hex(16)}")
+
+
 def _checked(job_id: str) -> str:
     """`job_id`, if a job can have it."""
     if not is_job_id(job_id):
         raise JobNotFound(job_id)
     return job_id
-
-
-def _is_of_connecting(error: OSError) -> bool:
-    """Whether the request cannot have been sent."""
-    unreached = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
-    return isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or error.errno in unreached
 
 
 async def _until_done(chunks: asyncio.Queue[bytes], fetching: asyncio.Task[HTTPResponse]) -> AsyncIterator[bytes]:
@@ -363,24 +318,6 @@ async def _until_done(chunks: asyncio.Queue[bytes], fetching: asyncio.Task[HTTPR
             getting.cancel()
 
 
-def _waits_s(record: Any) -> float:
-    """How long the server may try to submit what is in `record`, in seconds, because it asks for that."""
-    wanted = cast("Sequence[Any]", record if isinstance(record, list | tuple) else (record,))
-    return max((one.wait_s or 0.0 for one in wanted if isinstance(one, Submission)), default=0.0)
-
-
-def _query(record: msgspec.Struct) -> str:
-    """The fields that are not their default, as a query string."""
-    given = cast("dict[str, Any]", msgspec.to_builtins(record))
-    return urlencode({name: _text(value) for name, value in given.items()})
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ",".join(cast("list[str]", value)) if isinstance(value, list | tuple) else str(value)
-
-
 def _batches(submissions: Sequence[Submission]) -> Iterator[list[msgspec.Raw]]:
     """Encoded submissions, in groups that one request can carry."""
     batch: list[msgspec.Raw] = []
@@ -394,19 +331,3 @@ def _batches(submissions: Sequence[Submission]) -> Iterator[list[msgspec.Raw]]:
         size += len(text) + 1
     if batch:
         yield batch
-
-
-def _error(response: HTTPResponse, body: bytes, url: str) -> DtqError:
-    """The error that an answer tells of, in the class that it had there."""
-    status = response.code
-    if 300 <= status < 400:
-        return DtqError(f"{url} answers {status}: it has moved to {response.headers.get('Location', 'elsewhere')}")
-    try:
-        problem: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-        errors: list[dict[str, Any]] = problem.get("errors") or [{}]
-        return rebuild(str(problem["code"]), str(problem["detail"]), errors[0])
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError):
-        pass
-    if status in (502, 503, 504):
-        return StoreUnavailable("the server", url, f"a proxy answers {status} in its place")
-    return DtqError(f"{url} answers {status}, and not as a dtqkit server does")

@@ -124,7 +124,7 @@ def test_a_child_has_no_secrets_in_its_environment_and_still_submits(
 def test_up_with_a_read_token_alone_makes_a_token_that_may_write(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     arguments = ("up", "--workers", "1", "--port", "0", "--ws-port", "0", "--ready-file", str(ready))
-    secrets = {"DTQ_READ_TOKEN": CANARY, "DTQ_TOKEN": "", "SENTRY_DSN": ""}
+    secrets: dict[str, Any] = {"DTQ_READ_TOKEN": CANARY, "DTQ_TOKEN": "", "SENTRY_DSN": ""}
     with running(*arguments, log=tmp_path / "log", **secrets) as up:
         wait_until(ready.exists, 60)
         facts = json.loads(ready.read_text())

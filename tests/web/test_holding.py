@@ -154,6 +154,7 @@ def check(server: Watched, requests: dict[str, bytes]) -> None:
     """None of these holds the loop; what seems to is tried again."""
     slow: dict[str, str] = {}
     for name, sent in requests.items():
+        held = ""
         for _ in range(TRIES):
             raw(server, sent)
             if not (held := server.held()):
@@ -246,6 +247,7 @@ def test_no_message_of_the_stream_holds_the_loop(server: Watched) -> None:
     slow: list[str] = []
     for message in messages:
         for known in (False, True):
+            held = ""
             for _ in range(TRIES):
                 asyncio.run(say(message, known=known))
                 if not (held := server.held()):

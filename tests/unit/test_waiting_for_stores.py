@@ -26,7 +26,7 @@ def start(monkeypatch: pytest.MonkeyPatch, *, owner: int | None, reason: Reason,
     monkeypatch.setattr(command, "STORES_S", 0.05)
     monkeypatch.setattr(command, "RETRY_S", 0.01)
     queue: Any = SimpleNamespace(settings=Settings(), registry=())
-    restarter: Any = SimpleNamespace(outdated=None)
+    restarter: Any = SimpleNamespace(outdated=None, due=True)
     leaving: Any = SimpleNamespace(worker=None)
     place = command.Place(queue, "m:queue", "w", ("high",), owner)
     wait = command._work_when_stores_answer(place, asyncio.Event(), restarter, leaving)  # pyright: ignore[reportPrivateUsage]

@@ -28,12 +28,14 @@ def main() -> None:
         from typer import Abort, TyperException
 
         from dtqkit.cli import app, told_usage
+        from dtqkit.cli.completion import find_shell
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"dtqkit: the command line needs {error.name}: pip install 'dtqkit[cli]'")
     try:
         # Not standalone: then wrong use is raised, and told as every other error is.
+        find_shell(sys.argv[1:])
         sys.exit(app(prog_name="dtqkit", standalone_mode=False))
     except (Abort, KeyboardInterrupt):
         sys.exit(130)  # as of a program that SIGINT has ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import collections.abc
+import importlib
 import inspect
 import io
 import types
@@ -15,7 +16,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from dtqkit import foreign
-from dtqkit.plain import step_for
+from dtqkit.plain import cure_of_parameter, step_for
 
 _SUPPORTED: Final = (
     "supported are None, bool, int, float, str, bytes, Any, list, tuple, set, frozenset, dict, Literal, Enum, unions, "
@@ -71,6 +72,15 @@ def _may_be_recorded(kind: type[Any]) -> bool:
     return any(_may_be_recorded(sub) for sub in type.__subclasses__(kind))
 
 
+def signature_of(fn: Any) -> inspect.Signature:
+    """As `inspect.signature`; annotations that cannot be evaluated yet stay as they are written."""
+    try:
+        return inspect.signature(fn)
+    except NameError:  # Python 3.14 evaluates them here, and some names are there for type checkers only
+        formats: Any = importlib.import_module("annotationlib").Format
+        return cast("Any", inspect.signature)(fn, annotation_format=formats.FORWARDREF)
+
+
 def why_unreadable(annotation: Any) -> str | None:
     """Why a value of this type cannot be read from JSON, and what can; None where it can."""
     try:
@@ -104,7 +114,7 @@ def _unsupported(info: mi.Type, seen: set[Any]) -> Iterator[str]:
     match info:
         case mi.CustomType(cls=cls):
             if not foreign.reads(cls):
-                yield f"{spelled(cls)} has no JSON form"
+                yield f"{spelled(cls)} has no JSON form: {cure_of_parameter(cls)}"
         case mi.RawType() | mi.ExtType():
             yield "it belongs to msgspec's own wire"
         case mi.DictType(key_type=key) if not _is_key(key):

@@ -390,7 +390,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         method="POST",
         path="/jobs/dead-letter/requeue",
         scope="write",
-        summary="Give dead letters another life.",
+        summary="Requeue dead letters.",
         request=DeadLetterQuery,
         response=Requeued,
     ),
@@ -415,7 +415,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         method="POST",
         path="/jobs/{id}/requeue",
         scope="write",
-        summary="Give a failed job another life.",
+        summary="Requeue a failed job.",
         response=Job,
     ),
     Operation(

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 #: Pause between two requests, in seconds. Long enough for the first to be carried out: a second one that comes while
-#: MongoDB's driver still takes back its lock leaves that lock held for ever.
+#: MongoDB's driver still takes back its lock leaves that lock held forever.
 _AGAIN_S: Final = 2.0
 
 

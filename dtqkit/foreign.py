@@ -133,8 +133,9 @@ def _model(kind: Any, value: Any) -> Any:
         return kind.model_validate_json(json.dumps(value))
     except ValueError as error:
         first: dict[str, Any] = cast("Any", error).errors()[0] if hasattr(error, "errors") else {}
-        place = ".".join(map(str, first.get("loc", ())))
-        raise ValueError(f"{kind.__name__}: {place + ': ' if place else ''}{first.get('msg', error)}") from None
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first.get("loc", ()))
+        # As msgspec writes it, which adds the place of the model.
+        raise ValueError(f"{first.get('msg', error)}{f' - at `${place}`' if place else ''}") from None
 
 
 def _array(value: Any) -> Any:

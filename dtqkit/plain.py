@@ -264,6 +264,16 @@ def _cure(value: object) -> str:
             return cure_of_class(type(value))
 
 
+def cure_of_parameter(kind: type[Any]) -> str:
+    """What a parameter of a class whose objects have no JSON form may be instead."""
+    known = kind.__module__.partition(".")[0] in _DATA_LIBRARIES
+    if known and kind.__name__ == "Series":
+        return "take a list, as its .tolist() makes it, or the path of a file"
+    if known and "Frame" in kind.__name__:
+        return "take a list[dict[str, Any]], as df.to_dict('records') makes it, or the path of a file"
+    return "take a dict, a dataclass or a pydantic model, or the path of a file"
+
+
 def cure_of_class(kind: type[Any]) -> str:
     """The same of a class whose objects have none."""
     known = kind.__module__.partition(".")[0] in _DATA_LIBRARIES

@@ -277,7 +277,7 @@ class AsyncTaskQueue:
         return await self.control.dead_letters(query_of(JobQuery, filters))
 
     async def requeue_dead(self, **filters: Any) -> Requeued:
-        """Give dead letters another life: filters task, priority, since, ids; `dry_run` only counts."""
+        """Requeue dead letters: filters task, priority, since, ids; `dry_run` only counts."""
         return await self.control.requeue_dead(query_of(DeadLetterQuery, filters))
 
     async def depths(self) -> Depths:

@@ -128,7 +128,7 @@ class RemoteControl:
             headers["Content-Type"] = "application/json"
         elif record is not None and (query := _query(record)):
             url = f"{url}?{query}"
-        more = {"connect_timeout": CONNECT_S, "request_timeout": ANSWER_S, **more}
+        more = {"connect_timeout": CONNECT_S, "request_timeout": ANSWER_S + _waits_s(record), **more}
         return HTTPRequest(url, operation.method, headers, body, follow_redirects=False, **more)
 
     async def _ask(self, name: str, record: Any = None, **path: str) -> Any:
@@ -255,7 +255,7 @@ class RemoteControl:
             if response.code >= 300:
                 raise _error(response, rest, self._url)
         finally:
-            # What comes still is read and left: a connection that nobody reads would be kept for ever.
+            # What comes still is read and left: a connection that nobody reads would be kept forever.
             read = False
             while not chunks.empty():
                 chunks.get_nowait()
@@ -361,6 +361,12 @@ async def _until_done(chunks: asyncio.Queue[bytes], fetching: asyncio.Task[HTTPR
             yield getting.result()
         else:
             getting.cancel()
+
+
+def _waits_s(record: Any) -> float:
+    """How long the server may try to submit what is in `record`, in seconds, because it asks for that."""
+    wanted = cast("Sequence[Any]", record if isinstance(record, list | tuple) else (record,))
+    return max((one.wait_s or 0.0 for one in wanted if isinstance(one, Submission)), default=0.0)
 
 
 def _query(record: msgspec.Struct) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, Union, cast
 import msgspec
 
 from dtqkit.errors import InvalidPayload
+from dtqkit.patterns import longest_for, longest_text, patterns_in, without_patterns
 from dtqkit.values import check_payload, from_wire, shown
 
 Schema = Mapping[str, Any]
@@ -57,12 +59,16 @@ class PayloadValidator:
         self.task = task
         self._known = frozenset(schema.get("properties", {}))
         self._type: Any = _readable(schema)
+        #: What a payload with a longer text is checked against: its patterns are left to the worker.
+        self._longest = min(map(longest_for, patterns_in(schema)), default=math.inf)
+        self._bare: Any = self._type if self._longest == math.inf else _readable(without_patterns(schema))
 
     def check(self, payload: Mapping[str, Any]) -> None:
         """InvalidPayload, with the path of what is wrong, unless the task would accept `payload`."""
         check_payload(self.task, payload)
+        kind = self._type if self._longest == math.inf or longest_text(payload) <= self._longest else self._bare
         try:
-            msgspec.convert(from_wire(payload), self._type, str_keys=True)
+            msgspec.convert(from_wire(payload), kind, str_keys=True)
         except msgspec.ValidationError as error:
             raise invalid(self.task, payload, error, self._known) from None
 
@@ -97,7 +103,9 @@ def _split(message: str) -> tuple[str, str]:
     detail, at, path = message.rpartition(" - at `")
     if not at:
         return message, "$"
-    return detail, path[:-1].replace("key` in `", "")
+    path = path[:-1].replace("key` in `", "")
+    detail, at, inner = detail.rpartition(" - at `$")  # inside a model of another library
+    return (detail, path + inner[:-1]) if at else (inner, path)
 
 
 def _at(payload: object, path: str) -> tuple[bool, object]:

@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes of a payload and of a result, as JSON.
     max_payload: Bytes = 256 * 1024
     max_result: Bytes = 1024 * 1024
-    #: How often a job that died of its worker, a timeout or a store is given another life by itself.
+    #: How often a job that died of its worker, a timeout or a store is requeued by itself.
     dead_letter_recoveries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 1
     dead_letter_cooldown_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
 
@@ -102,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         env = os.environ if environ is None else environ
         values: dict[str, Any] = {}
+        if environ is None and _inherited is not None:  # the environment of a child has no secrets
+            values = {field: getattr(_inherited, field) for field in SECRET}
         for field in cls.__struct_fields__:
             for variable in variables(field):
                 text = env.get(variable, "").strip()
@@ -118,6 +120,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(f"there is no setting {field!r}; see dtqkit.settings.Settings")
             checked[field] = _check(field, field, value)
         return msgspec.structs.replace(self, **checked)
+
+    def without_tokens(self) -> Settings:
+        """The same for a process that is no server."""
+        return msgspec.structs.replace(self, token="", read_token="")
 
     def secrets(self) -> tuple[str, ...]:
         """What no log may show: tokens, and the passwords of addresses."""
@@ -187,6 +193,12 @@ def inherit(settings: Settings) -> None:
 def variables(field: str) -> tuple[str, ...]:
     """The environment variables that set `field`."""
     return _VARIABLES.get(field, (f"DTQ_{field.upper()}",))
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what holds secrets of ours, for processes that do not need them."""
+    secret = {name for field in SECRET for name in variables(field)}
+    return {name: value for name, value in environ.items() if name not in secret}
 
 
 _TYPES: dict[str, Any] = {f.name: f.type for f in msgspec.structs.fields(Settings)}

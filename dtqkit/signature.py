@@ -17,7 +17,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from dtqkit import foreign
-from dtqkit.annotations import is_plain, never_recorded, parts_of, spelled, why_unreadable
+from dtqkit.annotations import is_plain, never_recorded, parts_of, signature_of, spelled, why_unreadable
 from dtqkit.errors import InvalidPayload, TaskDefinitionError
 from dtqkit.plain import class_name, cure_of_class
 from dtqkit.schema import TIMEZONE, invalid
@@ -159,7 +159,7 @@ def _reader(kind: Any) -> Callable[[Any, Any], Any]:
 
 def _written(fn: Callable[..., Any], name: str) -> list[inspect.Parameter]:
     try:
-        return list(inspect.signature(fn).parameters.values())
+        return list(signature_of(fn).parameters.values())
     except (TypeError, ValueError):
         raise TaskDefinitionError(f"{name}: {shown(fn)} has no signature; wrap it in a function") from None
 
@@ -206,7 +206,7 @@ def _returned(fn: Callable[..., Any], name: str) -> Any:
     """The return annotation, or Any where results cannot be converted to it."""
     where = "the result"
     try:
-        returned = _resolved(fn, "return", inspect.signature(fn).return_annotation, where)
+        returned = _resolved(fn, "return", signature_of(fn).return_annotation, where)
     except TaskDefinitionError:  # it may be of use to readers alone
         return Any
     if (bad := never_recorded(returned)) is not None:

@@ -148,7 +148,7 @@ class Supervisor:
         with nullcontext() if self._log_to is None else self._log_to.open("ab") as output:
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "dtqkit", "worker", self._app, *arguments],
-                env={**os.environ, **environment_of(self._settings)},
+                env={**os.environ, **environment_of(self._settings.without_tokens())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

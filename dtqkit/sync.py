@@ -56,6 +56,11 @@ T = TypeVar("T")
 #: How long a hasty end of all queues may take.
 LEAVE_S: Final = 1.0
 
+#: Methods that are not for users.
+_INTERNAL: Final = frozenset(
+    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "require_workers_for", "run", "start")
+)
+
 _all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
 #: Those whose private loop runs.
 _open: weakref.WeakKeyDictionary[TaskQueue, Background] = weakref.WeakKeyDictionary()
@@ -305,7 +310,7 @@ class TaskQueue:
         return JobPage(items=page.items, cursor=page.cursor)
 
     def requeue_dead(self, **filters: Any) -> Requeued:
-        """Give dead letters another life: filters task, priority, since, ids; `dry_run=True` only counts."""
+        """Requeue dead letters: filters task, priority, since, ids; `dry_run=True` only counts."""
         return self.run(self.core.requeue_dead(**filters))
 
     def depths(self) -> Depths:
@@ -526,6 +531,10 @@ class TaskQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __dir__(self) -> list[str]:
+        """Without what handles, widgets and tests use: completion in a notebook shows what is there for its author."""
+        return [name for name in super().__dir__() if name not in _INTERNAL]
 
     def __repr__(self) -> str:
         where = redact(self._settings.redis_url) if self._settings else self._where

@@ -25,6 +25,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from dtqkit import origin
+from dtqkit.annotations import signature_of
 from dtqkit.errors import TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
 from dtqkit.nearest import nearest
 from dtqkit.options import CallOptions, TaskOptions, options_of
@@ -227,7 +228,7 @@ class Task(Generic[P, R_co, F_co]):
         if owner is None:
             raise TaskDefinitionError(f"{self.name}: a method whose class cannot be found: use a @staticmethod")
         try:
-            inspect.signature(owner).bind()
+            signature_of(owner).bind()
         except (TypeError, ValueError) as error:
             raise TaskDefinitionError(
                 f"{self.name}: a method needs an object, and a worker cannot make a {owner.__qualname__}() ({error}): "

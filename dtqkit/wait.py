@@ -225,7 +225,7 @@ class Waiter:
                 await asyncio.sleep(clock() - began)
 
     def _fail(self, job_ids: list[str], error: Exception) -> None:
-        """Whoever waits gets the error: without it, they would wait for ever."""
+        """Whoever waits gets the error: without it, they would wait forever."""
         log.warning("jobs that are waited for cannot be looked at: %r", error)
         for job_id in job_ids:
             for wait in self._waiting.pop(job_id, ()):

@@ -92,6 +92,12 @@ def python_path() -> list[str | None]:
     return [os.environ.get("PYTHONPATH"), there]
 
 
+@task(max_attempts=1)
+def environment() -> dict[str, str]:
+    """All variables here."""
+    return dict(os.environ)
+
+
 # -- output
 
 

@@ -51,6 +51,7 @@ class Server:
         self._ready = Path(self._directory.name) / "ready.json"
         self._arguments = arguments
         self._environ = dict(environ or {})
+        self.command: tuple[str, ...] = (sys.executable, "-c", COMMAND)
         self.process: subprocess.Popen[bytes] | None = None
         self.http = self.ws = self.token = ""
 
@@ -58,7 +59,7 @@ class Server:
         ports = ["--port", str(self.settings.port), "--ws-port", str(self.settings.ws_port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, *ports, "--ready-file", str(self._ready), *self._arguments],
+                [*self.command, *ports, "--ready-file", str(self._ready), *self._arguments],
                 cwd=ROOT,
                 env={**os.environ, **environment_of(self.settings), **self._environ},
                 stdin=subprocess.DEVNULL,

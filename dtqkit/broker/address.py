@@ -35,8 +35,6 @@ class Address(msgspec.Struct, frozen=True):
     sentinel: str | None = None
     #: User and password of the Sentinels.
     sentinel_options: dict[str, Any] = {}
-    #: How many connections the URL allows.
-    pool: int | None = None
 
 
 def parse(url: str) -> Address:
@@ -89,12 +87,20 @@ def _host(text: str) -> tuple[str, int]:
 
 
 def _address(url: str, hosts: tuple[tuple[str, int], ...], options: dict[str, Any], *, tls: bool) -> Address:
-    pool = options.pop("max_connections", None)
-    options.pop("timeout", None)
     path = options.pop("path", None)
-    for ours in ("decode_responses", "encoding", "encoding_errors", "protocol", "client_name", "retry"):
+    # How big a pool is, and what is sent over it, is ours to say.
+    for ours in (
+        "max_connections",
+        "timeout",
+        "decode_responses",
+        "encoding",
+        "encoding_errors",
+        "protocol",
+        "client_name",
+        "retry",
+    ):
         options.pop(ours, None)
-    return Address(url, hosts, options, tls=tls, path=path, pool=pool)
+    return Address(url, hosts, options, tls=tls, path=path)
 
 
 def _check(address: Address) -> None:

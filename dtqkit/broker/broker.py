@@ -350,7 +350,7 @@ class Broker:
             await self._link.raw.publish(keys.events, events)
 
     async def listen(self) -> AsyncIterator[Batch | None]:
-        """Batches of events, for ever. Yields None first, whenever it has just subscribed: events before that are lost.
+        """Batches of events, until it is closed. Yields None first, whenever it has just subscribed: events before that are lost.
 
         Raises StoreUnavailable when the connection is lost.
         """

@@ -33,7 +33,7 @@ class Commands(typer.core.TyperGroup):
             if error.name is None or error.name.startswith("dtqkit"):
                 raise
             raise DtqError(f"{cmd_name} needs {error.name}: pip install 'dtqkit[capacity]'") from None
-        alone = typer.Typer(add_completion=False)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(alone)
 
@@ -41,6 +41,7 @@ class Commands(typer.core.TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
+    rich_markup_mode=None,  # its help shows a flag as an option that takes a bool, and drops "[default: …]"
     pretty_exceptions_enable=False,  # an error is told in one line, by dtqkit.__main__
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -38,9 +38,10 @@ BAD_FILE: Final = "planted_bad_file.py"
 def demo(
     files: Annotated[int | None, typer.Option(min=1, help="At most so many files.  [default: all]")] = None,
 ) -> None:
-    """Parse, index and lint the Python standard library as jobs, with a bad file and a crash planted; a report.
+    """Run some thousand jobs on stores of its own, and report.
 
-    Starts a redis-server, a mongod and three worker processes of its own, and stops them at the end.
+    They parse, index and lint the Python standard library; one file is bad, and one job kills its worker. A
+    redis-server, a mongod and three worker processes are started for it, and stopped at the end.
     """
     log_safely("%(message)s")
     signal.signal(signal.SIGTERM, _interrupt)

@@ -240,7 +240,7 @@ def cancel(id: JobId, json: Json = False) -> None:
 
 
 def requeue(
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One failed job.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="One failed job.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All dead letters that match.")] = False,
     task: TaskFilter = None,
     priority: PriorityFilter = None,
@@ -248,7 +248,7 @@ def requeue(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
     json: Json = False,
 ) -> None:
-    """Put failed jobs back into their lanes: one by its id, or all dead letters that match."""
+    """Put failed jobs back into their lanes: one, or all that match."""
     if dead == (id is not None):
         raise typer.BadParameter("give either the ID of one job or --dead")
     if id is not None:

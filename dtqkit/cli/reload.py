@@ -8,13 +8,13 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
 from dtqkit.errors import AppError
 from dtqkit.supervisor import check_app_meanwhile
-from dtqkit.wording import few
+from dtqkit.wording import counted, few
 from dtqkit.worker.guardian import guardian
 
 log = logging.getLogger("dtqkit.process")
@@ -74,8 +74,12 @@ class Sources:
 class Restarter:
     """Decides when this process becomes a new one of the same command. On the worker's loop."""
 
-    def __init__(self, app: str, stop: asyncio.Event) -> None:
+    def __init__(self, app: str, stop: asyncio.Event, busy: Callable[[], int]) -> None:
+        """`busy` says how many jobs run."""
         self._app = app
+        self._busy = busy
+        #: The files that have changed, for the log.
+        self.changed = ""
         self._stop = stop
         self._waiting: asyncio.Task[None] | None = None
         #: Whether this process becomes a new one when it has stopped.
@@ -100,7 +104,7 @@ class Restarter:
 
     async def _when_importable(self, files: Sequence[str]) -> None:
         """Half-written files and syntax errors are no reason to stop: what runs runs on until they are mended."""
-        log.warning("code has changed on disk: %s", _names(files))
+        self.changed = few([_shown(file) for file in files])
         told = ""
         while True:
             try:
@@ -109,9 +113,11 @@ class Restarter:
             except AppError as error:
                 if str(error) != told:
                     told = str(error)
-                    log.error("the changed code cannot be loaded; this worker keeps to the old one: %s", error)  # noqa: TRY400
+                    log.error("%s changed, but cannot be loaded: the old code runs on: %s", self.changed, error)  # noqa: TRY400
                 await asyncio.sleep(AGAIN_S)
-        log.warning("starting again with the changed code once running jobs are done")
+        if busy := self._busy():
+            jobs = counted(busy, "running job is", "running jobs are")
+            log.info("%s changed: reloading once %s done", self.changed, jobs)
         self.due = True
         self._stop.set()
 
@@ -122,8 +128,10 @@ class Restarter:
             self._waiting.cancel()
 
 
-def _names(files: Sequence[str]) -> str:
-    return few([os.path.relpath(file) for file in files])
+def _shown(file: str) -> str:
+    """Relative to the current directory where it stands below that."""
+    relative = os.path.relpath(file)
+    return file if relative.startswith(os.pardir) else relative
 
 
 def wait_for_change(app: str, owner: int) -> None:

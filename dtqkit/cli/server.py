@@ -57,7 +57,7 @@ def server(
     check_port(host, settings.port, "--port")
     check_port(host, settings.ws_port, "--ws-port")
     try:
-        run(settings, host=host, processes=processes, dev=dev, ready_file=ready_file)
+        run(settings, host=host, processes=processes, dev=dev, ready_file=ready_file, lines=owner is not None)
     except OSError as error:
         raise DtqError(
             f"cannot listen on {host} ({settings.port} and {settings.ws_port}): {error.strerror or error}"

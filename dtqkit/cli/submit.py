@@ -39,7 +39,7 @@ def submit(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]…", help="The task's arguments; a value is JSON, or else text."),
+        typer.Argument(metavar="KEY=VALUE", help="The task's arguments; a value is JSON, or else text."),
     ] = None,
     payload: Annotated[str | None, typer.Option(metavar="JSON", help="All arguments, as a JSON object.")] = None,
     priority: Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's own]")] = None,
@@ -51,7 +51,10 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
-    """Submit a job and print its id; with --wait, its result (exit status 1 when it fails)."""
+    """Submit a job and print its id; with --wait, its result.
+
+    With --wait, the exit status is 1 when the job fails.
+    """
     queue = load_app(app)
     # A line on stderr when Redis is away, say: the job is safe, and does not run yet.
     log_safely("%(name)s: %(message)s")

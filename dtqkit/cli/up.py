@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -27,6 +29,8 @@ from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
+
+log = logging.getLogger("dtqkit.up")
 
 DEMO_APP: Final = "dtqkit.demo:queue"
 
@@ -58,9 +62,13 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Start a private redis-server and mongod, workers for APP and the dashboard; Ctrl-C stops all of it."""
+    """Start private stores, workers for APP and the dashboard.
+
+    The stores are a redis-server and a mongod of its own. Ctrl-C stops all of it; a second one at once.
+    """
     run_under_init()
     log_safely("%(asctime)s up %(levelname)s %(message)s", "%H:%M:%S")
+    log.setLevel("INFO")
     with nothing_to_stop():
         load_app(app)  # what is wrong with it is better said once, here, than by each worker
     settings = Settings.from_env()
@@ -70,6 +78,8 @@ def up(
         settings = settings.replace(ws_port=ws_port)
     check_port(HOST, settings.port, "--port")
     check_port(HOST, settings.ws_port, "--ws-port")
+    if settings.read_token and not settings.token:
+        settings = settings.replace(token=secrets.token_urlsafe(32))  # or nobody could submit
     stop = StopSignal()
     with ExitStack() as owned:
         stores = owned.enter_context(start_local_stores(data))
@@ -93,7 +103,8 @@ def up(
             while not look():
                 pass
         busy = busy_workers(settings, supervisor.pids)
-        print(stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard), flush=True)
+        log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
+    log.info("stopped")
 
 
 def _wait_for_beats(
@@ -109,7 +120,7 @@ def _wait_for_beats(
             if look():
                 return False
             if time.monotonic() > deadline:
-                raise DtqError(f"workers and server have not come to life within {START_S:.0f} s; their log says why")
+                raise DtqError(f"workers and server did not start within {START_S:.0f} s; their log says why")
     return True
 
 

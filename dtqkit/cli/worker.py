@@ -60,7 +60,7 @@ def worker(
     name: Annotated[
         str | None,
         typer.Option(
-            help="The worker's name; of several: NAME-1, NAME-2 …  [default: worker-1]",
+            help="The worker's name; of several, NAME-1, NAME-2 …  [default: worker-1]",
             envvar="WORKER_ID",
             callback=checked_name,
         ),
@@ -77,7 +77,10 @@ def worker(
     log_level: Annotated[LogLevel, typer.Option(help="What is logged.", envvar="DTQ_LOG_LEVEL")] = "info",
     owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
 ) -> None:
-    """Run the jobs of APP's tasks until SIGTERM or Ctrl-C; a deliberate second one ends it at once.
+    """Run the jobs of APP's tasks until SIGTERM or Ctrl-C.
+
+    It waits for running jobs (DTQ_GRACE_S) and gives the rest back. A second signal, some seconds later, stops it at
+    once: its jobs are given back unfinished.
 
     With --workers, a supervisor keeps that many processes alive: the first serves high before the other lanes, the
     second medium, the third low, and so on.
@@ -90,9 +93,11 @@ def worker(
         if workers == 1:
             place = Place(queue, app, name or "worker-1", _lanes(lanes, strict=strict), owner)
             stop = asyncio.Event()
-            restarter = Restarter(app, stop)
-            run_process(_work(place, stop, restarter, reload=reload))
+            leaving = Leaving(queue.settings)
+            restarter = Restarter(app, stop, lambda: leaving.busy)
+            run_process(_work(place, stop, restarter, leaving, reload=reload))
             if restarter.due:
+                log.info("reloaded: %s changed", restarter.changed)
                 start_again(directory)
         elif lanes is not None:
             raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
@@ -141,12 +146,11 @@ def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
     return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
 
 
-async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, *, reload: bool) -> None:
+async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, leaving: Leaving, *, reload: bool) -> None:
     owner = place.owner
     loop = asyncio.get_running_loop()
     requests = StopRequests(supervised=owner is not None)
     grace_s = place.queue.settings.grace_s
-    leaving = Leaving(place.queue.settings)
 
     def on_signal(number: int) -> None:
         by_keyboard = number == signal.SIGINT
@@ -225,7 +229,8 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
                 await stop.wait()
         except TimeoutError:
             pass
-    log.info("worker %s stopped", leaving.worker.id if leaving.worker is not None else place.name)
+    if not restarter.due:
+        log.info("worker %s stopped", leaving.worker.id if leaving.worker is not None else place.name)
 
 
 class Leaving:

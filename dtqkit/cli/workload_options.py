@@ -107,7 +107,7 @@ def named_number(text: str) -> tuple[str, float]:
 
 @contextmanager
 def wrong_use(option: str | None = None, name: str = "") -> Generator[None]:
-    """A bad value is told as wrong use of `option`; `name` is what the model calls it, which nobody has typed."""
+    """A bad value is reported as wrong use of `option`; `name` is what the model calls it, which nobody has typed."""
     try:
         yield
     except ValueError as error:

@@ -8,6 +8,19 @@ const STATUSES = ["pending", "scheduled", "running", "completed", "failed", "can
 const WAITING = ["pending", "scheduled"];
 const LANES = ["high", "medium", "low"];
 
+// == Whole numbers beyond 2^53: a BigInt here, exact in JSON; in a notebook's messages a text after a NUL
+
+const LONG = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+const packLong = (text) => (/^-?\d{16,}$/.test(text) && !Number.isSafeInteger(Number(text)) ? `"\\u0000${text}"` : text);
+const revive = (_, value) => (typeof value === "string" && /^\0-?\d+$/.test(value) ? BigInt(value.slice(1)) : value);
+const pack = (_, value) => (typeof value === "bigint" ? `\0${value}` : value);
+const copied = (value, make) => value && JSON.parse(JSON.stringify(value, pack), make);
+
+export const exact = {
+	parse: (text) => JSON.parse(/\d{16}/.test(text) ? text.replace(LONG, packLong) : text, revive),
+	stringify: (value, space) => JSON.stringify(value, pack, space)?.replace(/"\\u0000(-?\d+)"/g, "$1"),
+};
+
 // == The source of a notebook
 
 /** `errors`: [{path, detail}] of a payload. */
@@ -28,13 +41,14 @@ export function modelSource(model) {
 	}
 
 	function lost() {
-		const saved = state === "connecting" && model.get("snapshot");
+		const saved = state === "connecting" && copied(model.get("snapshot"), revive);
 		if (saved?.jobs) listener({ type: "snapshot", ...saved });
 		if (saved?.jobs) become("saved", { at: Date.parse(saved.at) });
 		else if (state !== "saved") become("reconnecting");
 	}
 
-	function hear({ id, result, error, snapshot, events }) {
+	function hear(message) {
+		const { id, result, error, snapshot, events } = copied(message, revive);
 		heard = Date.now();
 		become("live");
 		if (snapshot) listener({ type: "snapshot", ...snapshot });
@@ -57,7 +71,7 @@ export function modelSource(model) {
 				reject(refused({ detail: "The kernel does not answer." }));
 			}, ANSWER_MS);
 			asked.set(id, { resolve, reject, timer });
-			model.send({ id, op, params });
+			model.send({ id, op, params: copied(params) });
 		});
 	}
 
@@ -452,7 +466,7 @@ function outcome(job) {
 	if (job.error && job.status !== "completed") return `${job.error.type}: ${job.error.message}`;
 	if (job.status === "running") return job.progress_message;
 	if (job.status === "scheduled" && job.due_at) return `due ${moment(job.due_at)}`;
-	return job.result == null ? "" : JSON.stringify(job.result).slice(0, 200);
+	return job.result == null ? "" : exact.stringify(job.result).slice(0, 200);
 }
 
 const text = (of) => (cell, job) => say(cell, of(job));
@@ -958,8 +972,8 @@ class JobPanel {
 		say(this.error.firstChild, error?.type ?? "");
 		say(this.error.lastChild, error?.message ?? "");
 		this.#parts.Traceback.say(error?.traceback);
-		this.#parts.Payload.say(job.payload && JSON.stringify(job.payload, null, 2));
-		this.#parts.Result.say(job.status === "completed" && JSON.stringify(job.result, null, 2));
+		this.#parts.Payload.say(job.payload && exact.stringify(job.payload, 2));
+		this.#parts.Result.say(job.status === "completed" && exact.stringify(job.result, 2));
 		this.#sayFacts();
 		this.#sayAttempts(attemptsOf(job));
 		// The focus of a button that has gone moves to the title.
@@ -1037,7 +1051,7 @@ function control(schema) {
 	}
 	if (!["integer", "number", "string"].includes(schema.type)) {
 		const node = h("textarea.json", { rows: 2, spellcheck: "false" });
-		return { node, put: (value) => (node.value = JSON.stringify(value)), read: () => parsed(node.value.trim()) };
+		return { node, put: (value) => (node.value = exact.stringify(value)), read: () => parsed(node.value.trim()) };
 	}
 	const numeric = schema.type !== "string";
 	const type = DATES[schema.format] ?? "text";
@@ -1051,13 +1065,18 @@ function control(schema) {
 function numberOf(text, whole) {
 	if (!text) return undefined;
 	const value = Number(text);
+	if (whole && /^[+-]?\d+$/.test(text) && !Number.isSafeInteger(value)) {
+		const long = BigInt(text.replace("+", ""));
+		if (BigInt.asIntN(64, long) === long) return long;
+		throw new FieldError("This does not fit in the 64 bits of a whole number.");
+	}
 	if (!Number.isFinite(value) || (whole && !Number.isSafeInteger(value))) throw new FieldError(`${text} is not a ${whole ? "whole " : ""}number.`);
 	return value;
 }
 
 function parsed(text) {
 	try {
-		return text ? JSON.parse(text) : undefined;
+		return text ? exact.parse(text) : undefined;
 	} catch (error) {
 		throw new FieldError(`This is not JSON: ${error.message}`);
 	}
@@ -1085,7 +1104,7 @@ class Field {
 	value() {
 		const value = this.read();
 		if (this.required && value === undefined) throw new FieldError("This is needed.");
-		const left = !this.required && (JSON.stringify(value) === JSON.stringify(this.schema.default) || (value === "" && this.schema.default == null));
+		const left = !this.required && (exact.stringify(value) === exact.stringify(this.schema.default) || (value === "" && this.schema.default == null));
 		return left ? undefined : value;
 	}
 

@@ -1,5 +1,5 @@
 // The page around the board: a queue behind HTTP and a WebSocket, and the token that it wants.
-import { mount, refused } from "./board.js";
+import { exact, mount, refused } from "./board.js";
 
 /** Those operations of dtqkit/control.py that a board asks for. */
 export const ROUTES = {
@@ -53,7 +53,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		opened.onmessage = ({ data }) => {
 			if (socket !== opened) return;
 			heardAt = Date.now();
-			const message = JSON.parse(data);
+			const message = exact.parse(data);
 			if (message.type === "beat") return;
 			if (message.type === "snapshot" && !liveAt) {
 				liveAt = Date.now();
@@ -127,7 +127,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		const init = { method, headers: secret ? { Authorization: `Bearer ${secret}` } : {}, signal: AbortSignal.timeout(REQUEST_MS) };
 		if (method === "POST") {
 			init.headers["Content-Type"] = "application/json";
-			init.body = JSON.stringify(rest);
+			init.body = exact.stringify(rest);
 		} else for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
 		let answer;
 		try {
@@ -135,7 +135,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
 		} catch (error) {
 			throw refused({ detail: `The server ${error.name === "TimeoutError" ? "does not answer" : "cannot be reached"}.` });
 		}
-		const body = await answer.json().catch(() => ({}));
+		const body = await answer.text().then(exact.parse).catch(() => ({}));
 		if (answer.status === 401 && sent === secret) unauthorised(); // and not again for what was sent before
 		// /health answers 503 with its record when a store is away: that is its answer, not a failure.
 		if (!answer.ok && operation !== "health") throw refused({ title: answer.statusText, ...body });

@@ -98,7 +98,7 @@ class DirectControl:
                 return
 
     async def _open(self) -> None:
-        """Connect once; a failure is told to everybody who waited for it, and tried again by the next."""
+        """Connect once; a failure is raised for all who waited for it, and tried again by the next."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -341,7 +341,7 @@ class DirectControl:
         return job
 
     async def requeue(self, job_id: str) -> Job:
-        """Give a failed job another life. Raises JobConflict when it is not failed, or somebody else just did."""
+        """Requeue a failed job. Raises JobConflict when it is not failed, or somebody else just did."""
         job = await self.get(job_id)
         if job.status != "failed":
             raise JobConflict(f"job {job_id} is {job.status}: only a failed job can be requeued")
@@ -359,7 +359,7 @@ class DirectControl:
             await self._store.dead.delete(doc["_id"], job.death_seq)
             await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
         except StoreUnavailable:
-            pass  # it has its other life: recovery lists it and takes its letter away
+            pass  # it is requeued: recovery lists it and deletes its dead letter
         return again
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:

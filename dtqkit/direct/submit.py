@@ -227,6 +227,8 @@ class Submitter:
             first = await self._store.inserts.by_key(doc["task"], key)
             if first is not None:
                 known = to_job(first)
+                if first["_id"] == doc["_id"]:  # an earlier try has stored it
+                    await self._push([known])
                 if known.payload == to_job(doc).payload:
                     return known
                 return IdempotencyConflict(

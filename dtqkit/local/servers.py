@@ -1,7 +1,10 @@
 """redis-server and mongod: how each is run, and when it is ready."""
 
 import json
+import os
+import secrets
 import socket
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +13,15 @@ from typing import Any, ClassVar
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from dtqkit.local.private import open_private
+
 HOST = "127.0.0.1"
 REPLICA_SET = "dtqkit"
 LOG_TAIL_BYTES = 65_536
+#: The user that a member of a replica set has at the others; its password is their common key.
+_MEMBER = "__system"
+#: How often it is asked whether it is primary by now, before it is looked at as a whole again.
+_LOOKS, _LOOK_S = 100, 0.01
 
 
 @dataclass
@@ -36,6 +45,9 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str: ...
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Called before each start."""
 
     @abstractmethod
     def command(self) -> tuple[list[str], str]:
@@ -90,16 +102,24 @@ class RedisServer(Server):
 
 @dataclass
 class MongoServer(Server):
-    """Loopback only, without a password: whoever has an account on this machine can reach it while it runs.
+    """Loopback only, and with a password: the key by which members of a replica set would know each other.
 
+    Its owner is the only client, as the user that such a member has: no user must be made, and so none is kept.
     A replica set of one, because majority writes and retryable writes need a replica set.
     """
+
+    key: str = field(repr=False, default_factory=lambda: secrets.token_hex(32))
 
     name = "mongod"
 
     @property
+    def key_file(self) -> Path:
+        return self.home / "mongod.key"
+
+    @property
     def url(self) -> str:
-        return f"mongodb://{HOST}:{self.port}/?replicaSet={REPLICA_SET}&directConnection=true"
+        user = f"{_MEMBER}:{self.key}@{HOST}:{self.port}"
+        return f"mongodb://{user}/?authSource=local&replicaSet={REPLICA_SET}&directConnection=true"
 
     def command(self) -> tuple[list[str], str]:
         options = {
@@ -107,6 +127,7 @@ class MongoServer(Server):
             "--bind_ip": HOST,
             "--port": str(self.port),
             "--replSet": REPLICA_SET,
+            "--keyFile": str(self.key_file),
             "--oplogSize": "256",  # MB; the default is 5 % of the free disk
             "--wiredTigerCacheSizeGB": "0.25",
             # Three journal files of 100 MB are made at the start otherwise, and read after a kill.
@@ -114,17 +135,40 @@ class MongoServer(Server):
             "--setParameter": "diagnosticDataCollectionEnabled=false",
         }
         flags = [text for option in options.items() for text in option]
+        # Whoever is on this machine may make the first user otherwise.
+        flags += ["--setParameter", "enableLocalhostAuthBypass=false"]
+        # The fewest rounds that there may be: they slow down who guesses passwords, and ours has 256 bits.
+        flags += ["--setParameter", "scramSHA256IterationCount=5000"]
         return [str(self.program), *flags, "--nounixsocket", "--quiet"], ""
+
+    def prepare(self) -> None:
+        """A key of this run's own, which only its owner can read."""
+        self.key_file.unlink(missing_ok=True)
+        with os.fdopen(open_private(self.key_file, os.O_WRONLY | os.O_EXCL), "w") as file:
+            file.write(self.key)
 
     def ready(self, pid: int) -> bool:
         """Whether it is primary; makes the replica set, or moves it to this port, when need be."""
         try:
             socket.create_connection((HOST, self.port), 1).close()
-            with MongoClient[dict[str, Any]](HOST, self.port, directConnection=True, timeoutMS=2000) as client:
+            with MongoClient[dict[str, Any]](
+                HOST,
+                self.port,
+                username=_MEMBER,
+                password=self.key,
+                authSource="local",
+                directConnection=True,
+                timeoutMS=2000,
+            ) as client:
                 if client.admin.command("serverStatus", metrics=0)["pid"] != pid:
                     return False
                 self._configure(client)
-                return bool(client.admin.command("hello")["isWritablePrimary"])
+                # On this connection: another one would have to prove the password again.
+                for _ in range(_LOOKS):
+                    if client.admin.command("hello")["isWritablePrimary"]:
+                        return True
+                    time.sleep(_LOOK_S)
+                return False
         except (OSError, PyMongoError):
             return False  # not yet; when it never is, the error shows its log
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from dtqkit.errors import LocalStoreError
+from dtqkit.local.private import make_private, open_private
 from dtqkit.local.programs import MONGOD, REDIS, find_server
 from dtqkit.local.servers import HOST, MongoServer, RedisServer, Server, log_tail
 from dtqkit.local.watcher import WATCHER_GONE, Watcher
@@ -158,10 +159,11 @@ class LocalStores:
 
     def _spawn(self, name: str) -> None:
         server = self._servers[name]
-        server.directory.mkdir(mode=0o700, exist_ok=True)
+        make_private(server.directory)
+        server.prepare()
         argv, text = server.command()
         with contextlib.suppress(FileNotFoundError):
-            self._log_starts[name] = server.log.stat().st_size
+            self._log_starts[name] = server.log.lstat().st_size
         self._watcher.start(name, argv, text, server.log)
 
     def _is_ready(self, name: str) -> bool:
@@ -207,11 +209,8 @@ def start_local_stores(data_dir: Path | str | None = None, *, redis: bool = True
 @contextlib.contextmanager
 def _locked(directory: Path) -> Generator[int, None, None]:
     """The directory, made if need be, and locked for as long as any process has the descriptor open."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise LocalStoreError(f"{directory} cannot be the data directory: {error}") from error
+    make_private(directory)
+    lock_fd = open_private(directory / "lock", os.O_RDWR)
     try:
         _lock(lock_fd, directory)
         yield lock_fd

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from dtqkit.errors import LocalStoreError
+from dtqkit.local.private import open_private
 
 REPLY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 15.0  # the watcher itself gives the servers 5 s
 WATCHER_GONE = "the process that watches the local redis-server and mongod has ended unexpectedly"
+
+
+#: What the watcher and the servers need of our environment, which may hold tokens and passwords.
+_NEEDED = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "GLIBC_TUNABLES")
+
+
+def _environment() -> dict[str, str]:
+    ours = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    return {**ours, "LC_ALL": "C"}  # mongod does not start in a locale that it does not know
 
 
 class Watcher:
@@ -30,14 +40,14 @@ class Watcher:
         self._received = b""
         script = str(Path(__file__).with_name("watch.py"))
         temporary_dir = str(directory) if temporary else ""  # what the watcher shall remove
-        with (directory / "watcher.log").open("ab") as stderr:
+        with os.fdopen(open_private(directory / "watcher.log", os.O_WRONLY | os.O_APPEND), "ab") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", script, str(os.getpid()), str(lock_fd), temporary_dir],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd="/",
-                env={**os.environ, "LC_ALL": "C"},  # mongod does not start in a locale that it does not know
+                env=_environment(),
                 pass_fds=[lock_fd],
                 start_new_session=True,
                 bufsize=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -14,6 +15,9 @@ from dtqkit.jobs import Job
 
 log = logging.getLogger("dtqkit.notebook")
 
+#: The largest integer that JavaScript keeps apart from its neighbours.
+MAX_EXACT: Final = 2**53 - 1
+_PACKED: Final = re.compile(r"\0-?[0-9]{1,19}")
 #: A history has no end that a message could hold.
 _KNOWN: Final[Mapping[str, Operation]] = {o.name: o for o in OPERATIONS if o.name != "history"}
 
@@ -21,7 +25,7 @@ _KNOWN: Final[Mapping[str, Operation]] = {o.name: o for o in OPERATIONS if o.nam
 async def answer(control: Control, message: Mapping[str, Any]) -> dict[str, Any]:
     """The reply to one message; a refusal is {code, detail, errors}, as it is over HTTP."""
     try:
-        result = await _result(control, str(message.get("op")), message.get("params") or {})
+        result = await _result(control, str(message.get("op")), unpacked(message.get("params") or {}))
     except DtqError as error:
         return {"id": message.get("id"), "error": problem(error)}
     except Exception:
@@ -51,10 +55,28 @@ async def _result(control: Control, op: str, params: dict[str, Any]) -> Any:
 
 def plain(value: Any) -> Any:
     """Builtins of JSON; a completed job has its result even if that is null."""
-    built = msgspec.to_builtins(value)
+    built = packed(msgspec.to_builtins(value))
     if isinstance(value, Job) and value.status == "completed":
-        cast("dict[str, Any]", built)["result"] = value.result
+        cast("dict[str, Any]", built)["result"] = packed(value.result)
     return built
+
+
+def packed(value: Any) -> Any:
+    """`value` with integers that JavaScript rounds as texts: a NUL, which no text of a job has, then the digits."""
+    if isinstance(value, dict):
+        return {key: packed(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [packed(item) for item in cast("list[Any]", value)]
+    return f"\0{value}" if type(value) is int and abs(value) > MAX_EXACT else value
+
+
+def unpacked(value: Any) -> Any:
+    """What a board has packed so."""
+    if isinstance(value, dict):
+        return {key: unpacked(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [unpacked(item) for item in cast("list[Any]", value)]
+    return int(value[1:]) if isinstance(value, str) and _PACKED.fullmatch(value) else value
 
 
 def problem(error: DtqError) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ipywidgets import (
     Widget,
 )
 
+from dtqkit.notebook.answers import MAX_EXACT
 from dtqkit.notebook.html import el, plain
 
 Schema = Mapping[str, Any]
@@ -95,7 +96,13 @@ def _number(free: Any, bounded: Any, schema: Schema, value: float) -> tuple[Widg
         field = bounded(value=max(low, min(high, value)), min=low, max=high, layout=_WIDTH)
     else:
         field = free(value=value, layout=_WIDTH)
-    return field, lambda: field.value
+
+    def read() -> Any:
+        if isinstance(field.value, int) and abs(field.value) > MAX_EXACT:
+            raise ValueError(f"a browser rounds integers beyond {MAX_EXACT:,}: submit this job in code")
+        return field.value
+
+    return field, read
 
 
 def _text(given: str | None, required: bool) -> tuple[Widget, Callable[[], Any]]:

@@ -15,6 +15,7 @@ from dtqkit.broker.keys import member, split_member
 from dtqkit.jobs import Priority
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
+from dtqkit.wording import counted
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -29,6 +30,16 @@ class Repairs(msgspec.Struct):
     rescored: int = 0
     pruned: int = 0
     cancelled: int = 0
+
+    def said(self) -> str:
+        """What was done, in words."""
+        done = (
+            (self.listed, "job that was missing is listed again", "jobs that were missing are listed again"),
+            (self.rescored, "due time is corrected", "due times are corrected"),
+            (self.pruned, "entry of no waiting job is dropped", "entries of no waiting job are dropped"),
+            (self.cancelled, "cancel is carried out", "cancels are carried out"),
+        )
+        return ", ".join(counted(n, one, many) for n, one, many in done if n)
 
 
 class Auditor:
@@ -87,7 +98,7 @@ class Auditor:
             scheduled={m: s for m, s in listed.scheduled.items() if m not in waiting},
         )
         if repairs != Repairs():
-            log.warning("the lanes were put right: %s", repairs)
+            log.warning("lane audit: %s", repairs.said())
         return repairs
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Round(msgspec.Struct):
-    """One kind of round: when it last ran, and how much it has put right since this leader began."""
+    """One kind of round: when it last ran, and how much it has repaired since this leader began."""
 
     at: datetime
     repaired: int = 0
@@ -23,7 +23,7 @@ class Rounds:
         self.changed = False
 
     def did(self, name: str, repaired: int) -> None:
-        """`name` has run, and put right so many things."""
+        """`name` has run, and repaired so many things."""
         if name in ("sweep", "mend") and not repaired:
             return  # these run every second
         known = self._rounds.setdefault(name, Round(datetime.now(UTC)))

@@ -71,7 +71,7 @@ class RoundTask:
             await self._run(tick)
         except StoreUnavailable as error:
             if not self._put_off:
-                log.warning("recovery is put off (%s): %s", self._name, error)
+                log.warning("recovery is postponed (%s): %s", self._name, error)
             self._put_off = True
             if self._on_put_off is not None:
                 self._on_put_off()

@@ -32,6 +32,7 @@ FIRST_S: Final = 30.0
 PAUSE_S: Final = 0.2
 #: Time between two lines of the log about such floods, in seconds.
 REMIND_S: Final = 1.0
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NO_MORE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -196,6 +197,9 @@ class _Watched(HTTPMessageDelegate):
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> Any:
         self._connections.busy(self._connection)
+        if headers.get("Content-Type", "").startswith(_FORMS):
+            # No handler takes a form, and Tornado would parse it before one is asked.
+            headers["Content-Type"] = "application/octet-stream"
         return self._inner.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:

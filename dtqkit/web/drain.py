@@ -23,6 +23,10 @@ class Drain:
         self.stop = asyncio.Event()
         #: New connections are not waited for any more.
         self.over = asyncio.Event()
+        #: Requests that are under way are not waited for any more.
+        self.cut = asyncio.Event()
+        #: Whether the first signal was a Ctrl-C.
+        self.by_keyboard = False
 
     @property
     def begun(self) -> bool:
@@ -33,10 +37,13 @@ class Drain:
         now = self._clock()
         if self._first_at is None:
             self._first_at = now
+            self.by_keyboard = at_once
             self.stop.set()
             if at_once or not self._wait_s:
                 self.over.set()
         elif at_once or now - self._first_at > SAME_S:
+            if self.over.is_set() and now - self._first_at > SAME_S:
+                self.cut.set()
             self.over.set()
 
     async def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""From the bus to the clients of the stream: coalesced, bounded, and put right by snapshots."""
+"""From the bus to the clients of the stream: coalesced, bounded, and corrected by snapshots."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _control_in(text: str) -> str:
     return min((pair for pair in found if pair[0] >= 0), default=(0, "a control character"))[1]
 
 
-def configure(stream: IO[str] | None = None, *, secrets: Iterable[str] = ()) -> None:
+def configure(stream: IO[str] | None = None, *, lines: bool = False, secrets: Iterable[str] = ()) -> None:
     """Send all logs of this process to `stream` (stderr), without `secrets`.
 
     Tornado's access log is off: ours has the request's id.
@@ -79,8 +79,8 @@ def configure(stream: IO[str] | None = None, *, secrets: Iterable[str] = ()) -> 
     target = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(target)
     handler.addFilter(without_header)
-    if target.isatty():
-        handler.setFormatter(SafeFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S", secrets=secrets))
+    if lines or target.isatty():
+        handler.setFormatter(SafeFormatter("%(asctime)s server %(levelname)s %(message)s", "%H:%M:%S", secrets=secrets))
     else:
         handler.setFormatter(JsonFormatter(secrets))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

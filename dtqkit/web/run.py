@@ -40,13 +40,15 @@ def run(
     processes: int = 1,
     dev: bool = False,
     ready_file: Path | None = None,
+    lines: bool = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises SettingsError when it would serve anybody, OSError when a port is taken.
 
-    A token that is made here is told to a terminal, or in `ready_file` (mode 0600), and nowhere else.
+    It logs a JSON object a line, or, to a terminal or with `lines`, as workers do. A token that is made here is shown
+    on a terminal, or written to `ready_file` (mode 0600), and nowhere else.
     """
     settings, made = with_token(settings, host)
-    logs.configure(secrets=settings.secrets())
+    logs.configure(lines=lines, secrets=settings.secrets())
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
             "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"

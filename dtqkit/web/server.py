@@ -25,6 +25,7 @@ from dtqkit.web.drain import Drain
 from dtqkit.web.hub import Hub
 from dtqkit.web.metrics import Metrics
 from dtqkit.web.vitals import Vitals
+from dtqkit.wording import counted
 
 log = logging.getLogger("dtqkit.web")
 
@@ -134,12 +135,11 @@ async def serve(
             finally:
                 waiting.cancel()
     finally:
-        log.info("stopping")
         for server in servers:
             server.stop()
             server.conn_params.no_keep_alive = True
         hub.close()
-        await _drain(servers, services)
+        await _drain(servers, services, drain)
         unsubscribe()
         for task in background:
             task.cancel()
@@ -177,12 +177,18 @@ async def _until(stop: asyncio.Event, other: asyncio.Event, background: Sequence
             task.result()
 
 
-async def _drain(servers: Sequence[HTTPServer], services: Services) -> None:
+async def _drain(servers: Sequence[HTTPServer], services: Services, drain: Drain) -> None:
     """Let requests that are under way end, then close what is still open."""
+    said = f"stopping: {counted(len(services.busy), 'request is', 'requests are')} under way"
+    if services.busy:
+        again = "; press Ctrl-C again to stop at once" if drain.by_keyboard else ""
+        said += f"; waiting up to {GRACE_S:.0f} s{again}"
+    log.info("%s", said)
     deadline = asyncio.get_running_loop().time() + GRACE_S
-    while services.busy and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a set has no event
+    while services.busy and not drain.cut.is_set() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a set has no event
         await asyncio.sleep(0.02)
     if services.busy:
-        log.warning("%d requests did not end within %.0f s", len(services.busy), GRACE_S)
+        why = "stopped at once" if drain.cut.is_set() else f"stopped after {GRACE_S:.0f} s"
+        log.warning("%s: %s cut off", why, counted(len(services.busy), "request was", "requests were"))
     for server in servers:
         await server.close_all_connections()

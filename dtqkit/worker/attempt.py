@@ -12,8 +12,7 @@ from dtqkit.worker.context import JobContext
 from dtqkit.worker.report import elapsed_ms
 from dtqkit.worker.trail import Trail
 
-#: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; it is
-#: not ours any more.
+#: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; its claim is lost.
 StopReason = Literal["cancel", "release", "gone"]
 
 

@@ -27,7 +27,7 @@ from dtqkit.worker.streams import Streams
 
 
 class Child:
-    """The child's side of the conversation: `setup`, `warm`, then `run` for ever."""
+    """The child's side of the conversation: `setup`, `warm`, then `run`, which does not return."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -20,6 +20,7 @@ from typing import Any, Final, Self, cast
 import msgspec
 
 from dtqkit.sanitize import escaped
+from dtqkit.settings import without_secrets
 from dtqkit.worker import wire
 from dtqkit.worker.context import shortened
 from dtqkit.worker.lines import Output
@@ -121,6 +122,7 @@ class ChildProcess(asyncio.Protocol):
                 str(theirs.fileno()),
                 *[path for path in sys.path if "\0" not in path],
                 pass_fds=(theirs.fileno(),),
+                env=without_secrets(os.environ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write,
                 stderr=write,

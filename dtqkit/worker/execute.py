@@ -41,7 +41,7 @@ class Executor:
         self._max_result = max_result
 
     async def run(self, attempt: Attempt) -> Outcome | None:
-        """The outcome; None when the job is not ours any more."""
+        """The outcome; None when the claim is lost."""
         try:
             # It may have been stopped before it began.
             outcome = await self._dispatch(attempt) if attempt.reason is None else None

@@ -146,7 +146,7 @@ class Settler:
             if released:
                 await self._broker.put_back(released)
         except StoreUnavailable:
-            log.debug("nobody heard of %d ends: Redis is away", len(done))
+            log.debug("events for %d ends were not published: Redis is unreachable", len(done))
 
     async def _bury(self, ids: list[ObjectId]) -> None:
         """The dead letters of what has just died; recovery writes what this misses."""
@@ -174,7 +174,7 @@ def event_of_end(job: Job, change: Change) -> JobEvent:
     )
 
 
-#: An attempt's begin is told to this many ms: finer is noise, and equal ends can share one write.
+#: An attempt's begin is recorded to this many ms: finer is noise, and equal ends can share one write.
 _START_STEP_MS: Final = 10
 
 

@@ -20,7 +20,7 @@ from dtqkit.worker.report import TaskStopped, TaskTimeout, error_of
 
 log = logging.getLogger("dtqkit.worker")
 
-#: How long a task that was told to stop may take to see it, before TaskStopped is raised in its thread, in seconds.
+#: How long a task that is asked to stop may take to see it, before TaskStopped is raised in its thread, in seconds.
 TOLD_S: Final = 0.5
 #: How often it is said that a thread runs on, in seconds.
 AGAIN_S: Final = 60.0

@@ -51,7 +51,7 @@ class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """The child has imported what it was told to."""
+    """The child has imported the APP and its tasks."""
 
     pid: int
     #: What could not be imported (the APP, or a task by name), and why.

@@ -319,7 +319,7 @@ class Worker:
             app=self._app,
             tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
             known=list(known),
-            settings=msgspec.to_builtins(self._settings),
+            settings=msgspec.to_builtins(msgspec.structs.replace(self._settings.without_tokens(), sentry_dsn="")),
             argv=sys.argv,
         )
 

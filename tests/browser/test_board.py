@@ -60,6 +60,32 @@ def test_the_form_follows_the_schema_and_leaves_out_what_is_the_default_anyway(
     assert (job.priority, job.tags, job.max_attempts) == ("high", ("nightly", "batch-7"), 3)
 
 
+def test_integers_that_javascript_would_round_are_submitted_and_shown_as_they_are(
+    board: Board, server: Server, worker: Workers, tasks: TaskQueue
+) -> None:
+    board.open(server)
+    board.page.keyboard.press("n")
+    board.page.locator("#submit-task").select_option("render")
+    side = board.side
+    side.get_by_label("paper").select_option("a5")
+    side.get_by_label("day").fill("2026-03-01")
+    page = side.get_by_label("page", exact=True)
+    page.fill("9223372036854775808")
+    side.get_by_role("button", name="Submit", exact=True).click()
+    expect(side).to_contain_text("64 bits")
+    page.fill("9007199254740993")
+    side.get_by_label("marks").fill("[9007199254740995, -9223372036854775808]")
+    side.get_by_role("button", name="Submit", exact=True).click()
+    submitted = side.get_by_role("status").get_by_role("button")
+    submitted.click()
+
+    (job,) = tasks.jobs().items
+    assert (job.payload["page"], job.payload["marks"]) == (9007199254740993, [9007199254740995, -(2**63)])
+    for region in ("Payload", "Result"):
+        for digits in ("9007199254740993", "9007199254740995", "-9223372036854775808"):
+            expect(side.get_by_role("region", name=region)).to_contain_text(digits)
+
+
 def test_what_the_form_or_the_server_refuses_is_told_at_its_field(
     board: Board, server: Server, worker: Workers, tasks: TaskQueue
 ) -> None:

@@ -14,7 +14,8 @@ import redis.asyncio
 from pymongo import AsyncMongoClient
 
 from dtqkit import JobConflict, TaskQueue
-from dtqkit.broker import broker
+from dtqkit.broker import link
+from dtqkit.broker.route import Route
 from dtqkit.store import store
 from dtqkit.store.jobs import Jobs
 from tests.faults import child_jobs, jobs
@@ -303,7 +304,7 @@ def test_trap_12_a_submit_does_not_wait_for_a_redis_that_is_down(
     world: World, monkeypatch: pytest.MonkeyPatch, naive: bool
 ) -> None:
     if naive:
-        monkeypatch.setattr(broker, "connect", as_it_comes)
+        monkeypatch.setattr(link, "connect", as_it_comes)
     with TaskQueue(world.settings.replace(redis_url=world.stores.redis_url)) as client:
         client.include("tests.faults.jobs")
         client.jobs(limit=1)  # connects to MongoDB
@@ -315,9 +316,9 @@ def test_trap_12_a_submit_does_not_wait_for_a_redis_that_is_down(
     assert (took_s > 0.5) == naive
 
 
-def as_it_comes(url: str) -> redis.asyncio.Redis:
+def as_it_comes(route: Route, **_: object) -> redis.asyncio.Redis:
     """A client that retries as it does by default."""
-    parts = urlsplit(url)
+    parts = urlsplit(route.address.url)
     return redis.asyncio.Redis(host=parts.hostname or "", port=parts.port or 0, password=parts.password)
 
 

@@ -61,12 +61,13 @@ def own_settings(clock: MongoClock, settings: Settings, tmp_path: Path) -> Itera
         port = free.getsockname()[1]
     server = MongoServer(find_server(MONGOD), tmp_path, port)
     server.directory.mkdir()
+    server.prepare()
     command, _ = server.command()
     faked = {"LD_PRELOAD": str(clock.library), "CLOCK_SHIM_FILE": str(clock.file), "LC_ALL": "C"}
     with (
         server.log.open("wb") as log,
         subprocess.Popen(command, env={**os.environ, **faked}, stdout=log, stderr=log) as mongod,
-        MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as client,
+        MongoClient[dict[str, Any]](server.url.replace(f"replicaSet={REPLICA_SET}&", "")) as client,
     ):
         try:
             client.admin.command(

@@ -199,6 +199,27 @@ def test_a_key_has_one_job_although_the_collection_lost_its_indexes_while_proces
     assert jobs.count_documents({"idempotency_key": "k"}) == 1
 
 
+def test_a_key_has_one_job_although_the_indexes_go_in_the_midst_of_a_submit_of_many(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = [sample.add.options(idempotency_key=f"k{n}").bind(n) for n in range(5)]
+    first = queue.submit_many(keyed[:2])
+    jobs = mongo[settings.database_name]["jobs"]
+    insert_many = AsyncCollection.insert_many
+
+    async def after_a_drop(self: Any, docs: Any, **more: Any) -> Any:
+        monkeypatch.undo()
+        jobs.drop_indexes()
+        return await insert_many(self, docs, **more)
+
+    monkeypatch.setattr(AsyncCollection, "insert_many", after_a_drop)
+    again = queue.submit_many(keyed)
+    assert [job.id for job in again][:2] == [job.id for job in first]
+    assert sorted(doc["idempotency_key"] for doc in jobs.find()) == [f"k{n}" for n in range(5)]
+    with Workers(queue):
+        assert again.results(timeout=20) == [n + 1 for n in range(5)]
+
+
 def test_while_the_index_of_keys_is_built_only_jobs_with_a_key_are_refused(
     queue: TaskQueue, settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

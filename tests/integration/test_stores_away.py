@@ -55,7 +55,8 @@ def test_a_mongodb_that_cannot_be_reached_is_said_soon(settings: Settings, uri: 
 
 
 def test_a_mongodb_that_refuses_the_password_is_said_so(settings: Settings, stores: LocalStores) -> None:
-    uri = stores.atlas_uri.replace("mongodb://", "mongodb://user:canary@")
+    host = stores.atlas_uri.rpartition("@")[2]
+    uri = f"mongodb://user:canary@{host}"
     with TaskQueue(settings.replace(atlas_uri=uri)) as queue:
         queue.include("tests.sample")
         assert "refuses the user" in refusal(lambda: sample.add.submit(1), within_s=5)

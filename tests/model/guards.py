@@ -22,6 +22,7 @@ from tests.model.scenarios import (
     parents_on_two_workers,
     rebuild,
     several,
+    two_records,
 )
 
 Verdict = Literal["caught", "heals"]
@@ -73,6 +74,8 @@ TABLE: Final = (
     Row(("find by claim: renew before start",), _ANY, "caught", "it starts under a lease that is over"),
     Row(("find by claim: not before maxTimeMS",), _LATE, "heals",
         "what the claim gets later is released by its worker, or its lease runs out"),
+    Row(("find by claim: put back",), _LATE, "heals",
+        "what was popped is given up on in flight, and swept to its lane: half a minute lost"),
     Row(("claim: find after any outcome",), _LATE_FOR_SEVERAL, "heals",
         "what it has got is released by its worker, or its lease runs out: 2 minutes lost"),
     Row(("claim: no more than the free slots",), _TWO_POISON, "heals",
@@ -147,6 +150,11 @@ TABLE: Final = (
     Row(("lock: with a longer TTL is taken",), leader_lock, "caught", "nobody leads for as long as it says"),
     Row(("lock: of a wrong type is taken",), leader_lock, "caught", "nobody leads, ever"),
     Row(("lock: only one's own is given up",), leader_lock, "heals", "the other takes it again; two harm nobody"),
+    # -- the record's identity
+    Row(("record: looked at before a push",), two_records, "caught", "the owner's pop drops what it does not know"),
+    Row(("record: looked at before a pop",), two_records, "caught", "the other environment's ids are dropped"),
+    Row(("record: looked at by the leader",), two_records, "caught", "its audit drops the other environment's ids"),
+    Row(("record: set with a push",), two_records, "caught", "both have pushed before anybody leads"),
     # -- 12 dead letters
     Row(("requeue: death_seq inside the write",), dead_letters, "caught", "it revives a death that nobody was shown"),
     Row(("requeue: claims never used twice",), REQUEUED, "caught",
@@ -164,7 +172,7 @@ TABLE: Final = (
 #: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
-    *(rebuild, leader_lock, dead_letters, lanes, parents, parents_on_two_workers, old_code),
+    *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, epoch, letters, lock, waits
+from tests.model import audit, batch, epoch, letters, lock, record, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -83,6 +83,10 @@ def rebuild(removed: frozenset[str]) -> Model[epoch.World]:
     return epoch.model(epoch.Rules(removed))
 
 
+def two_records(removed: frozenset[str]) -> Model[record.World]:
+    return record.model(record.Rules(removed))
+
+
 def leader_lock(removed: frozenset[str]) -> Model[lock.World]:
     return lock.model(lock.Rules(removed))
 
@@ -117,6 +121,7 @@ EVERY_RUN: Final = (
     Scenario("a good job beside two poison jobs, three losses", several(jobs=3, poison=2, max_losses=3, slots=3)),
     Scenario("rebuild after two flushes, two leaders", rebuild),
     Scenario("the leader's lock, anything in its place", leader_lock),
+    Scenario("two environments on one Redis", two_records),
     Scenario("dead letters, two requeues, automatic recovery", dead_letters),
     Scenario("lanes: one id too many and one too few", lanes),
 )  # fmt: skip

@@ -209,6 +209,16 @@ def test_words_of_a_server_are_bounded_and_have_no_address_with_a_password() -> 
     assert redact(str(error)) == str(error)
 
 
+def test_over_http_a_refusal_says_why_and_not_where() -> None:
+    electing = raised(NotPrimaryError("not primary", {"code": 10107}), writes=True)
+    problem = problem_of(cast(StoreUnavailable, electing), "r")
+    assert (problem.status, problem.code) == (503, "outcome_unknown")
+    assert "electing a primary: safe to try again" in problem.detail
+    assert "mongodb://" not in problem.detail
+    taken = raised(DocumentTooLarge("too large"), writes=True, document=True)
+    assert problem_of(cast(DocumentRefused, taken), "r").status == 422
+
+
 @pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
 def test_a_file_that_is_missing_is_told_in_a_line(option: str) -> None:
     with pytest.raises(SettingsError, match=r"^ATLAS_URI names a file that cannot be used: /no/file.pem: No such"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dtqkit.broker import link
 from dtqkit.broker.client import told
 from dtqkit.broker.refusals import REASONS, WORDS, Kind, Unfit, refusal_of, words_of
+from dtqkit.broker.rights import COMMANDS
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
 
 #: What servers say: its kind, whether connections are made anew, and what is said for it.
@@ -129,3 +133,11 @@ def test_why_a_connection_cannot_be_made_is_one_sentence(error: Exception, said:
     assert refusal.kind == "away"
     assert said in refusal.detail
     assert "\n" not in refusal.detail
+
+
+def test_every_command_of_our_scripts_is_asked_for_by_name() -> None:
+    """INFO alone is not needed: without it, a leader audits after each connection that it makes."""
+    scripts = Path(link.__file__).parent.glob("lua/*.lua")
+    found = [re.findall(r"(?:call\(|, )'([A-Z]+)'", text.read_text()) for text in scripts]
+    sent = {name.lower() for names in found for name in names} - {"px", "withscores", "limit"}
+    assert sent - {"info"} <= set(COMMANDS)

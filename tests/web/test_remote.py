@@ -130,3 +130,13 @@ def test_histories_that_nobody_reads_to_the_end_keep_no_connection() -> None:
         return read
 
     assert told([long] * (MAX_CONNECTIONS + 3), story) == MAX_CONNECTIONS + 3
+
+
+def test_a_submit_that_the_server_may_try_for_a_while_is_waited_for() -> None:
+    remote = RemoteControl("http://127.0.0.1:1")
+    one, more = Submission(task="t", wait_s=15.0), Submission(task="t")
+    timeouts = [
+        remote._request(name, record, {}).request_timeout  # pyright: ignore[reportPrivateUsage]
+        for name, record in (("submit", more), ("submit", one), ("submit_many", [more, one]))
+    ]
+    assert timeouts == [30.0, 45.0, 45.0]

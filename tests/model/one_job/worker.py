@@ -164,7 +164,13 @@ class WorkerSteps:
             return ()
         if worker.unknown == job.claim and job.status == "running":
             return ()
-        return (self.now(world, unknown=0),)
+        return (self.put_back(self.now(world, unknown=0)),)
+
+    def put_back(self, world: World) -> World:
+        """What a claim did not take stands where it was popped, whatever has become of it: a claim will say."""
+        if self.rules.without("find by claim: put back") or not reaches_redis(world, world.workers[self.i]):
+            return world
+        return listed(self.not_inflight(world))
 
     def may_resolve(self, world: World) -> bool:
         """Not earlier than maxTimeMS + 1 s after the claim was sent: then it is done, or never will be."""

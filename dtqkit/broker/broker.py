@@ -341,7 +341,7 @@ class Broker:
                 event = msgspec.json.decode(text, type=ProgressEvent) if text else None
             except msgspec.DecodeError:
                 continue
-            if event is not None:
+            if event is not None and (event.started_at is None or event.started_at.tzinfo is not None):
                 found[event.id] = event
         return found
 

@@ -21,8 +21,8 @@ from dtqkit.store.minutes import MINUTE, WHATS, Counts, Sample, add, minute_of, 
 #: Minutes that are shown.
 SHOWN: Final = 60
 #: When the last minutes are not closed for so long, nobody leads: then who asks closes them, for a while. A leader
-#: closes five at a time while little happens, each once it is over and some seconds more.
-_LATE: Final = 7 * MINUTE
+#: closes ten at a time while little happens, each once it is over and some seconds more.
+_LATE: Final = 12 * MINUTE
 _CATCH_UP_S: Final = 2.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

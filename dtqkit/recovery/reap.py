@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Final
 
 from bson import ObjectId
@@ -22,6 +23,8 @@ log = logging.getLogger("dtqkit.recovery")
 
 #: Jobs taken in one go, and side by side.
 LIMIT: Final = 1000
+#: How much a worker's idea of MongoDB's time may be ahead of ours, in seconds.
+_SLACK_S: Final = 5.0
 PIECE: Final = 20
 
 
@@ -94,9 +97,12 @@ class Reaper:
         except StoreUnavailable:
             return {}
         began: dict[ObjectId, int] = {}
+        now = self._store.now()
         for doc in docs:
             live = lives.get(str(doc["_id"]))
-            if live is not None and live.token == doc["token"] and live.started_at is not None and "claimed_at" in doc:
+            if live is None or live.token != doc["token"] or live.started_at is None or "claimed_at" not in doc:
+                continue
+            if live.started_at <= now + timedelta(seconds=_SLACK_S):  # Redis may hold anything
                 since = live.started_at - doc["claimed_at"]
                 began[doc["_id"]] = max(0, round(since.total_seconds() * 1000))
         return began

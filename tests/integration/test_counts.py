@@ -19,7 +19,7 @@ from dtqkit.control import StatsQuery
 from dtqkit.direct.counts import total, window
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.minutes import MinuteRounds
-from dtqkit.store import Store
+from dtqkit.store import Store, minutes
 from dtqkit.store.minutes import LAG_S, MAX_TASKS, MINUTE, OTHER, Counts, add, minute_of, summed
 from dtqkit.store.recount import Recount
 from tests import sample
@@ -497,5 +497,33 @@ def test_a_process_that_was_overtaken_while_it_closed_minutes_leaves_none_out(
         await close_all(store)
         await other.close()
         assert summed((await total(store))[1])["completed"] == 49
+
+    on_store(check)
+
+
+@pytest.mark.parametrize(("quiet", "closes"), [(200, [0, 10]), (0, list(range(14)))])
+def test_minutes_are_closed_ten_at_a_time_while_little_happens(
+    settings: Settings, on_store: With[None], monkeypatch: pytest.MonkeyPatch, quiet: int, closes: list[int]
+) -> None:
+    monkeypatch.setattr(minutes, "QUIET", quiet)
+
+    async def check(store: Store) -> None:
+        first = minute_of(store.now()) - 30 * MINUTE
+        fill(settings, [job(first + n * MINUTE, 30, "completed", 20) for n in range(14)])
+        rounds = MinuteRounds(store, retention_days=5)
+        close, closed = store.minutes.close, list[int]()
+
+        async def noted(now: datetime) -> bool:
+            closed.append(round((now - first) / MINUTE))
+            return await close(now)
+
+        monkeypatch.setattr(store.minutes, "close", noted)
+        for n in range(14):
+            for _ in range(2):  # a leader asks each second
+                at = first + n * MINUTE + timedelta(seconds=LAG_S + 1)
+                monkeypatch.setattr(store, "now", lambda at=at: at)
+                await rounds.run()
+        assert closed == closes
+        assert summed((await total(store))[1])["completed"] == 14
 
     on_store(check)

@@ -18,6 +18,7 @@ from dtqkit.worker import fetch
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.fetch import Fetcher
 from dtqkit.worker.kinds import Kinds
+from dtqkit.worker.lookahead import LookAhead
 from dtqkit.worker.slots import Slots
 from dtqkit.worker.worker import Worker
 
@@ -156,3 +157,35 @@ def test_a_job_that_is_claimed_again_belongs_to_its_second_claim() -> None:
 
     reason, held, second = asyncio.run(scenario())
     assert (reason, held) == ("gone", [second])
+
+
+def test_a_job_that_is_over_and_not_recorded_yet_is_not_shown_as_running() -> None:
+    async def scenario() -> tuple[int, int, int]:
+        async with Worked() as worker:
+            one = claimed(ObjectId())
+            worker._start(one)
+            held = worker._held[one.job.id]
+            held.attempt.begin()
+            before = len(worker._begun_ones())
+            await turns()
+            assert one.job.id in worker._held  # its end is not recorded
+            return before, len(worker._begun_ones()), worker._compose().load
+
+    assert asyncio.run(scenario()) == (1, 0, 0)
+
+
+def test_looks_ahead_that_find_nothing_are_paced_by_what_they_cost() -> None:
+    async def scenario() -> list[float]:
+        nothing: Any = None
+        look_ahead = LookAhead(nothing, nothing, nothing, nothing, ("high",))
+        loop = asyncio.get_running_loop()
+        pauses: list[float] = []
+        for took_s in (0.0, 0.0, 0.0, 0.0, 0.0, 0.03, 10.0):
+            look_ahead.pause(loop.time() - took_s)
+            pauses.append(look_ahead.next_at - loop.time())
+        return pauses
+
+    pauses = asyncio.run(scenario())
+    assert pauses[:5] == pytest.approx([0.05, 0.1, 0.2, 0.25, 0.25], abs=0.03)
+    assert pauses[5] == pytest.approx(20 * 0.03, abs=0.2)
+    assert pauses[6] == pytest.approx(1.0, abs=0.03)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from signal import SIGINT, SIGTERM
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from dtqkit.cli.stop import StopRequests
+from dtqkit import Settings
+from dtqkit.cli import worker
+from dtqkit.cli.reload import Restarter
+from dtqkit.cli.stop import SIGNALS, StopRequests, end_now
 
 
 def answers(*signals: tuple[float, int], supervised: bool = False) -> list[str]:
@@ -34,3 +41,25 @@ def test_signals_that_come_together_are_one_request(signals: list[tuple[float, i
 
 def test_a_supervised_process_leaves_it_to_its_supervisor_when_to_stop_at_once() -> None:
     assert answers((0.0, SIGTERM), (60.0, SIGTERM), supervised=True) == ["stop", "same"]
+
+
+def test_a_signal_after_a_worker_has_stopped_ends_the_process_before_it_becomes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def no_work(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(worker, "_work_when_stores_answer", no_work)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    async def works() -> None:
+        stop = asyncio.Event()
+        place: Any = SimpleNamespace(owner=None, queue=SimpleNamespace(settings=Settings()))
+        await worker._work(place, stop, Restarter("shop:queue", stop), reload=False)
+
+    try:
+        asyncio.run(works())
+        assert {signal.getsignal(number) for number in SIGNALS} == {end_now}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from redis.exceptions import RedisError
 
 from dtqkit import Settings
 from tests.faults.chaos import Chaos
 from tests.faults.proxy import HOST, Proxy
+from tests.faults.work import Nursery
 from tests.faults.world import World
 from tests.redis_servers import RedisProcess, follow, redis_server
 from tests.replicas import ReplicaSet
@@ -86,6 +87,9 @@ class HostedWorld(World):
 
     stores: Any
 
+    def __init__(self, stores: HostedStores, nursery: Nursery, directory: Path, **settings: Any) -> None:
+        super().__init__(cast(Any, stores), nursery, directory, **settings)
+
     def _connect(self) -> Settings:
         hosted: HostedStores = self.stores
         self.redis_proxy = self._stack.enter_context(Proxy(hosted.primary.port))
@@ -103,7 +107,7 @@ class HostedChaos(Chaos):
 
     @property
     def _stores(self) -> HostedStores:
-        return self._world.stores
+        return cast(HostedStores, cast(Any, self._world).stores)
 
     def _menu(self) -> dict[str, Callable[[], str]]:
         ours = super()._menu()

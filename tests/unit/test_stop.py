@@ -55,7 +55,9 @@ def test_a_signal_after_a_worker_has_stopped_ends_the_process_before_it_becomes_
     async def works() -> None:
         stop = asyncio.Event()
         place: Any = SimpleNamespace(owner=None, queue=SimpleNamespace(settings=Settings()))
-        await worker._work(place, stop, Restarter("shop:queue", stop), reload=False)
+        leaving = worker.Leaving(Settings())
+        restarter = Restarter("shop:queue", stop, lambda: leaving.busy)
+        await worker._work(place, stop, restarter, leaving, reload=False)
 
     try:
         asyncio.run(works())

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.direct.patience import Patience
-from dtqkit.errors import MAYBE, DocumentRefused, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
+from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
 from dtqkit.events import encode_batch, event_of
 from dtqkit.jobs import Job, Priority
 from dtqkit.store import Store
@@ -173,19 +173,17 @@ class Submitter:
         except OutcomeUnknown:
             await self._list_later([job.doc for job in jobs])
             raise
-        except DocumentRefused as error:
-            if len(jobs) == 1:
-                return [error]
-            # One of them, or several: the others are not to suffer for it.
-            return [one for job in jobs for one in await self._insert([job])]
 
     async def _insert_all(self, jobs: list[New]) -> list[Accepted]:
+        """Push what is stored, all at once; each of the others gets why it is not."""
         keyed = [i for i, job in enumerate(jobs) if "idempotency_key" in job.doc]
-        with_keys = set(keyed)
-        plain = [job for i, job in enumerate(jobs) if i not in with_keys] if keyed else jobs
+        plain = [i for i, job in enumerate(jobs) if "idempotency_key" not in job.doc] if keyed else range(len(jobs))
+        refused: dict[int, DtqError] = {}
         if plain:
-            await self._store.inserts.insert([job.doc for job in plain], sum(job.size for job in plain))
-        accepted: list[Accepted] = [to_job(job.doc) for job in jobs]
+            some = [jobs[i] for i in plain]
+            found = await self._store.inserts.insert([job.doc for job in some], sum(job.size for job in some))
+            refused = {plain[n]: error for n, error in found.items()}
+        accepted: list[Accepted] = [refused[i] if i in refused else to_job(job.doc) for i, job in enumerate(jobs)]
         if keyed:
             await self._insert_keyed(jobs, keyed, accepted, alone=not plain)
         else:
@@ -195,7 +193,6 @@ class Submitter:
     async def _insert_keyed(self, jobs: list[New], places: list[int], accepted: list[Accepted], *, alone: bool) -> None:
         """Those at `places`; what became of them is put into `accepted`. `alone`: no others were inserted before."""
         some = [jobs[i] for i in places]
-        refused: set[int] = set()
         taken: set[int] = set()
         try:
             found = await self._store.inserts.insert_keyed([job.doc for job in some], sum(job.size for job in some))
@@ -208,16 +205,18 @@ class Submitter:
         if isinstance(found, StoreUnavailable):
             for i in places:
                 accepted[i] = found
-            refused = set(places)
         else:
-            taken = {places[n] for n in found}
-        fresh = [job for i, job in enumerate(accepted) if i not in taken and i not in refused]
-        await self._push([job for job in fresh if isinstance(job, Job)])
+            taken = {places[n] for n in found.taken}
+            for n, error in found.refused.items():
+                accepted[places[n]] = error
+        await self._push([job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)])
         for i in taken:
             try:
                 accepted[i] = await self._first(jobs[i])
             except StoreUnavailable as error:  # it is this one's affair alone
                 accepted[i] = error
+                if isinstance(error, OutcomeUnknown):
+                    await self._list_later([jobs[i].doc])
 
     async def _first(self, new: New) -> Accepted:
         """The job that already has this idempotency key, if it was asked for the same thing."""
@@ -235,10 +234,12 @@ class Submitter:
                     f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
                     "which has another payload"
                 )
-            taken = await self._store.inserts.insert_keyed([doc], new.size)
-            if isinstance(taken, StoreUnavailable):
-                return taken
-            if not taken:
+            found = await self._store.inserts.insert_keyed([doc], new.size)
+            if isinstance(found, StoreUnavailable):
+                return found
+            if found.refused:
+                return found.refused[0]
+            if not found.taken:
                 job = to_job(doc)
                 await self._push([job])
                 return job

@@ -30,7 +30,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from dtqkit.errors import DocumentRefused, OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
 from dtqkit.failpoints import hit
 from dtqkit.store import refusals
 from dtqkit.store.refusals import Verdict, one_line
@@ -173,7 +173,7 @@ def told(
     except (BSONError, OverflowError) as error:
         if not document:
             raise
-        raise DocumentRefused(f"MongoDB does not take this document: {one_line(str(error))}") from None
+        raise refusals.of_document(str(error)) from None
     except AttributeError as error:
         # The driver stumbles over an error that came with a find-and-modify, where it has not decoded the answer.
         if "RawBSONDocument" not in str(error):
@@ -189,7 +189,7 @@ def _raise(error: PyMongoError, link: Link, *, writes: bool, once: bool, documen
     if verdict is None:
         words = one_line(str(error))
         if document:
-            raise DocumentRefused(f"MongoDB does not take this document: {redact(words)}") from None
+            raise refusals.of_document(words) from None
         verdict = refusals.of_now(words)
     perhaps = perhaps and not (once and isinstance(error, NotPrimaryError) and _code(error) != _INTERRUPTED)
     raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
@@ -254,4 +254,4 @@ def _raise_bulk(error: BulkWriteError, link: Link, *, document: bool) -> NoRetur
     words = next(str(one.get("errmsg", "")) for one in errors if one.get("code") != _DUPLICATE_KEY)
     if not document:
         raise refused(link, refusals.of_now(words), writes=True, perhaps=True) from None
-    raise DocumentRefused(f"MongoDB does not take this document: {one_line(redact(words))}") from None
+    raise refusals.of_document(words) from None

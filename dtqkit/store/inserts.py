@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import pymongo
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-from dtqkit.errors import Reason, StoreUnavailable
+from dtqkit.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
+from dtqkit.store import refusals
 from dtqkit.store.client import Link, told
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import KEY
@@ -35,6 +36,16 @@ def submit_s(jobs: int, size: int) -> float:
     return SUBMIT_S + more_jobs / SUBMITS_A_SECOND + more_bytes / BYTES_A_SECOND
 
 
+class Inserted(NamedTuple):
+    """What became of the documents of one insert, by position: those that are in neither are stored."""
+
+    taken: set[int]
+    refused: dict[int, DocumentRefused]
+
+
+_Found = Inserted | StoreUnavailable
+
+
 class Inserts:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
@@ -43,11 +54,49 @@ class Inserts:
         self._where = where
         self._indexes = indexes
 
-    async def insert(self, docs: Sequence[Document], size: int = 0) -> None:
+    async def insert(self, docs: Sequence[Document], size: int = 0) -> dict[int, DocumentRefused]:
         """Insert `docs`, which have no idempotency keys and about `size` bytes.
 
-        Raises DocumentRefused when MongoDB does not take one of them; the others may be stored.
+        Returns the positions of those that MongoDB does not take; the others are stored.
         """
+        found = await self._split(self._insert, docs, size)
+        if isinstance(found, StoreUnavailable):
+            raise found
+        return found.refused
+
+    async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> _Found:
+        """Insert `docs`, which have idempotency keys; returns the positions of those whose key is taken, too.
+
+        That is for the index of keys to say. While it is missing, nothing is inserted; returned is why not, for whoever
+        submitted these: there is nothing wrong with other submits.
+        """
+        return await self._split(self._insert_keyed, docs, size)
+
+    async def _split(
+        self, write: Callable[[Sequence[Document], int], Awaitable[_Found]], docs: Sequence[Document], size: int
+    ) -> _Found:
+        """What MongoDB, or its driver, refuses as a whole before any of it is stored goes half by half."""
+        try:
+            return await write(docs, size)
+        except DocumentRefused as error:
+            if len(docs) == 1:
+                return Inserted(set(), {0: error})
+        half = len(docs) // 2
+        first = await self._split(write, docs[:half], size)
+        if isinstance(first, StoreUnavailable):
+            return first
+        try:
+            second = await self._split(write, docs[half:], size)
+        except StoreUnavailable as error:
+            second = error
+        if isinstance(second, StoreUnavailable):
+            raise second if len(first.refused) == half else _after_a_part(second)
+        return Inserted(
+            first.taken | {half + i for i in second.taken},
+            first.refused | {half + i: error for i, error in second.refused.items()},
+        )
+
+    async def _insert(self, docs: Sequence[Document], size: int) -> Inserted:
         try:
             with (
                 told(self._where, writes=True, document=True, point="insert"),
@@ -56,26 +105,35 @@ class Inserts:
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
-                    await self._jobs.insert_many(docs, ordered=False)
-        except DuplicateKeyError as error:  # its own id: it is there
-            _taken([{**(error.details or {}), "index": 0}])
+                    return await self._insert_many(docs)
+        except DuplicateKeyError:  # its own id: it is there
+            pass
+        return Inserted(set(), {})
+
+    async def _insert_many(self, docs: Sequence[Document]) -> Inserted:
+        try:
+            await self._jobs.insert_many(docs, ordered=False)
         except BulkWriteError as error:
-            _taken(error.details["writeErrors"])
+            errors: Sequence[Mapping[str, Any]] = error.details["writeErrors"]
+            about_documents = all(one.get("code") in refusals.THIS_DOCUMENT for one in errors)
+            if error.details.get("writeConcernErrors") or not about_documents:
+                raise
+            taken = [one for one in errors if one["code"] == _DUPLICATE_KEY]
+            refused = {
+                one["index"]: refusals.of_document(str(one.get("errmsg", ""))) for one in errors if one not in taken
+            }
+            return Inserted(_taken(taken), refused)
+        return Inserted(set(), {})
 
-    async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> set[int] | StoreUnavailable:
-        """Insert `docs`, which have idempotency keys; returns the positions of those whose key is taken.
-
-        That is for the index of keys to say. While it is missing, nothing is inserted; returned is why not, for whoever
-        submitted these: there is nothing wrong with other submits.
-        """
+    async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:
         for _ in range(2):
             with (
                 told(self._where, writes=True, document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
-                taken = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))
-            if taken is not None:
-                return taken
+                found = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))
+            if found is not None:
+                return found
             with told(self._where):
                 if not await self._indexes.mend_key():
                     break
@@ -85,37 +143,34 @@ class Inserts:
         reason: Reason = "not_allowed" if refused else "refused"
         return StoreUnavailable("MongoDB", self._where.uri, detail, reason=reason)
 
-    async def _insert_one_keyed(self, doc: Document) -> set[int] | None:
+    async def _insert_one_keyed(self, doc: Document) -> Inserted | None:
         """By an upsert that names the index; None when it is missing."""
         query = {name: doc[name] for name in ("idempotency_key", "task")}
         update = {"$setOnInsert": {name: value for name, value in doc.items() if name not in query}}
         try:
             done = await self._jobs.update_one(query, update, upsert=True, hint=KEY)
         except DuplicateKeyError as error:
-            return _taken([{**(error.details or {}), "index": 0}])
+            return Inserted(_taken([{**(error.details or {}), "index": 0}]), {})
         except OperationFailure as error:
             if error.code != BAD_HINT:
                 raise
             return None
-        return set() if done.upserted_id is not None else {0}
+        return Inserted(set() if done.upserted_id is not None else {0}, {})
 
-    async def _insert_many_keyed(self, docs: Sequence[Document]) -> set[int] | None:
+    async def _insert_many_keyed(self, docs: Sequence[Document]) -> Inserted | None:
         """By inserts, which cost MongoDB a quarter of as many upserts, between two looks whether the index is there."""
         if not await self._has_key_index(docs[0]):
             return None
-        taken: set[int] = set()
+        found = await self._insert_many(docs)
         try:
-            await self._jobs.insert_many(docs, ordered=False)
-        except BulkWriteError as error:
-            errors = error.details["writeErrors"]
-            if error.details.get("writeConcernErrors") or any(one.get("code") != _DUPLICATE_KEY for one in errors):
-                raise
-            taken = _taken(errors)
-        if await self._has_key_index(docs[0]):
-            return taken
-        # It was dropped meanwhile. Nobody knows of these jobs yet: they are inserted again once it is there.
-        mine = [doc["_id"] for doc in docs]
-        await self._jobs.delete_many({"_id": {"$in": mine}, "token": 0})
+            with told(self._where):
+                if await self._has_key_index(docs[0]):
+                    return found
+                # It was dropped meanwhile. Nobody knows of these jobs yet: they are inserted again once it is there.
+                mine = [doc["_id"] for doc in docs]
+                await self._jobs.delete_many({"_id": {"$in": mine}, "token": 0})
+        except StoreUnavailable as error:
+            raise _after_a_part(error) from None
         return None
 
     async def _has_key_index(self, doc: Document) -> bool:
@@ -136,3 +191,10 @@ class Inserts:
 def _taken(errors: Sequence[Mapping[str, Any]]) -> set[int]:
     """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
     return {error["index"] for error in errors if "_id" not in error.get("keyPattern", {})}
+
+
+def _after_a_part(error: StoreUnavailable) -> OutcomeUnknown:
+    """Some are stored: whoever submits all of them anew would have these twice."""
+    if isinstance(error, OutcomeUnknown):
+        return error
+    return OutcomeUnknown("MongoDB", "", f"stored a part, and then: {error}", reason=error.reason)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from dtqkit.errors import Reason
+from dtqkit.errors import DocumentRefused, Reason, redact
 
 #: It does not take this document: too large, no BSON, a key that is taken, a validator, a field of a wrong type.
 THIS_DOCUMENT: Final = frozenset(
@@ -107,6 +107,10 @@ def of_code(code: int | None, words: str) -> Verdict | None:
 def of_now(words: str) -> Verdict:
     """A refusal that may pass."""
     return Verdict("refused", f"refuses for now ({one_line(words)})")
+
+
+def of_document(words: str) -> DocumentRefused:
+    return DocumentRefused(f"MongoDB does not take this document: {one_line(redact(words))}")
 
 
 def of_members(types: Collection[str], replica_set: str | None, first: str) -> Verdict:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bson import ObjectId
-from pymongo.errors import BulkWriteError, WriteConcernError
+from bson.errors import InvalidDocument
+from pymongo.errors import BulkWriteError, ServerSelectionTimeoutError, WriteConcernError
 
 from dtqkit import Job, OutcomeUnknown, StoreUnavailable
 from dtqkit.direct import submit as submitting
 from dtqkit.direct.patience import Patience
 from dtqkit.direct.submit import New, Submitter
+from dtqkit.errors import DocumentRefused
 from dtqkit.store.client import Link, told
-from dtqkit.store.inserts import submit_s
+from dtqkit.store.inserts import Inserted, Inserts, submit_s
 
 
 def document(size: int = 100, **more: object) -> New:
@@ -39,6 +41,10 @@ def document(size: int = 100, **more: object) -> New:
 async def nothing(*_: object, **__: object) -> None: ...
 
 
+async def stored(*_: object) -> dict[int, DocumentRefused]:
+    return {}
+
+
 def submitter(**jobs: Any) -> Submitter:
     broker: Any = SimpleNamespace(push=nothing)
     store: Any = SimpleNamespace(inserts=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
@@ -50,14 +56,14 @@ def away() -> StoreUnavailable:
 
 
 def test_a_key_that_cannot_be_looked_up_is_the_affair_of_its_own_submit() -> None:
-    async def insert_keyed(docs: list[dict[str, Any]], _: int) -> set[int]:
-        return set(range(len(docs)))
+    async def insert_keyed(docs: list[dict[str, Any]], _: int) -> Inserted:
+        return Inserted(set(range(len(docs))), {})
 
     async def by_key(*_: object) -> None:
         raise away()
 
     async def scenario() -> list[Any]:
-        one = submitter(insert=nothing, insert_keyed=insert_keyed, by_key=by_key)
+        one = submitter(insert=stored, insert_keyed=insert_keyed, by_key=by_key)
         answers = await asyncio.gather(one.submit([document()]), one.submit([document(idempotency_key="k")]))
         return [type(accepted) for (accepted,) in answers]
 
@@ -68,10 +74,11 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     monkeypatch.setattr(submitting, "MAX_GROUP", 2)
     writes: list[int] = []
 
-    async def insert(docs: list[dict[str, Any]], _: int) -> None:
+    async def insert(docs: list[dict[str, Any]], _: int) -> dict[int, DocumentRefused]:
         writes.append(len(docs))
         if len(writes) == 2:
             raise away()
+        return {}
 
     async def scenario() -> list[Any]:
         return [type(accepted) for accepted in await submitter(insert=insert).submit([document() for _ in range(4)])]
@@ -98,9 +105,10 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
     written: list[int] = []
     events: list[str] = []
 
-    async def insert(docs: list[dict[str, Any]], size: int) -> None:
+    async def insert(docs: list[dict[str, Any]], size: int) -> dict[int, DocumentRefused]:
         written.append(size)
         await asyncio.sleep(0.02 if size > 1_000 else 0)
+        return {}
 
     async def scenario() -> None:
         one = submitter(insert=insert)
@@ -122,10 +130,11 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
 
 
 def test_of_a_large_submit_only_the_piece_that_was_sent_has_an_unknown_outcome() -> None:
-    async def insert(docs: list[dict[str, Any]], _: int) -> None:
+    async def insert(docs: list[dict[str, Any]], _: int) -> dict[int, DocumentRefused]:
         writes.append(len(docs))
         if len(writes) == 2:
             raise OutcomeUnknown("MongoDB", "mongodb://127.0.0.1", "no answer in time")
+        return {}
 
     async def scenario() -> list[Any]:
         jobs = [document(size=3_000_000) for _ in range(4)]
@@ -146,10 +155,11 @@ def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_
     electing = StoreUnavailable("MongoDB", "", "is electing a primary", reason="electing")
     answers: list[Exception | None] = [OutcomeUnknown("MongoDB", "", "no answer in time"), electing, None]
 
-    async def insert(docs: list[dict[str, Any]], _: int) -> None:
+    async def insert(docs: list[dict[str, Any]], _: int) -> dict[int, DocumentRefused]:
         sent.append([doc["_id"] for doc in docs])
         if (error := answers[len(sent) - 1]) is not None:
             raise error
+        return {}
 
     async def scenario(wait_s: float) -> list[Any]:
         return await submitter(insert=insert).submit([document(), document()], Patience(wait_s))
@@ -165,3 +175,86 @@ def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_
     with pytest.raises(StoreUnavailable, match="refuses the user"):
         asyncio.run(scenario(30.0))
     assert len(sent) == 1
+
+
+class Record:
+    """A collection that cannot encode, or refuses, a job of a name, and answers `later` from its `n`th write on."""
+
+    def __init__(self, later: Exception | None = None, n: int = 1_000) -> None:
+        self.writes = 0
+        self.stored: list[ObjectId] = []
+        self._later = later
+        self._n = n
+
+    async def insert_one(self, doc: dict[str, Any]) -> None:
+        await self.insert_many([doc])
+
+    async def insert_many(self, docs: list[dict[str, Any]], **_: object) -> None:
+        if any(doc["task"] == "no BSON" for doc in docs):
+            raise InvalidDocument("cannot encode object")
+        self.writes += 1
+        if self._later is not None and self.writes >= self._n:
+            raise self._later
+        bad = [i for i, doc in enumerate(docs) if doc["task"] == "refused"]
+        self.stored += [doc["_id"] for i, doc in enumerate(docs) if i not in bad]
+        if bad:
+            errors = [{"index": i, "code": 121, "errmsg": "Document failed validation"} for i in bad]
+            raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": [], "nInserted": len(docs) - len(bad)})
+
+    async def find_one(self, *_: object, **__: object) -> None:
+        return None
+
+
+def submit_to(record: Record, jobs: list[New]) -> tuple[list[Any] | StoreUnavailable, list[int], list[int]]:
+    """What became of them, and how many each push listed: now, and later."""
+    now: list[int] = []
+    later: list[int] = []
+
+    async def push(ready: dict[str, list[str]], doubts: dict[str, float], *_: object) -> None:
+        now.append(sum(map(len, ready.values())))
+        later.append(len(doubts))
+
+    async def scenario() -> list[Any] | StoreUnavailable:
+        inserts = Inserts(cast(Any, record), Link("mongodb://h"), cast(Any, None))
+        store: Any = SimpleNamespace(inserts=inserts, now=lambda: datetime.now(UTC))
+        try:
+            return list(await Submitter(cast(Any, SimpleNamespace(push=push)), store).submit(jobs))
+        except StoreUnavailable as error:
+            return error
+
+    return asyncio.run(scenario()), now, later
+
+
+def places_of_refused(accepted: Any) -> set[int]:
+    return {i for i, one in enumerate(accepted) if isinstance(one, DocumentRefused)}
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_of_many_jobs_of_which_some_are_refused_each_is_sent_once_and_the_others_are_listed_at_once(keys: bool) -> None:
+    record = Record()
+    jobs = [document(task="refused" if n in (7, 60) else "t") for n in range(100)]
+    if keys:
+        jobs[1::2] = [document(**{**job.doc, "idempotency_key": f"k{n}"}) for n, job in enumerate(jobs[1::2])]
+    accepted, now, later = submit_to(record, jobs)
+    assert places_of_refused(accepted) == {7, 60}
+    assert len(record.stored) == 98
+    assert (now, later) == ([98], [0])
+    assert record.writes == (2 if keys else 1)
+
+
+def test_of_many_jobs_of_which_the_driver_cannot_encode_one_the_others_are_listed_at_once() -> None:
+    record = Record()
+    accepted, now, _ = submit_to(record, [document(task="no BSON" if n == 70 else "t") for n in range(100)])
+    assert places_of_refused(accepted) == {70}
+    assert len(record.stored) == 99
+    assert now == [99]
+    assert record.writes < 10
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_when_mongodb_goes_away_after_a_part_is_stored_all_are_in_doubt_and_listed_later(nth: int) -> None:
+    """Told that it is safe to repeat, whoever submits these would have the first of them twice."""
+    record = Record(ServerSelectionTimeoutError("No servers found yet"), nth)
+    error, now, later = submit_to(record, [document(task="no BSON" if n == 3 else "t") for n in range(4)])
+    assert type(error) is (OutcomeUnknown if nth == 2 else StoreUnavailable)
+    assert (len(record.stored), now, later) == ((2, [0], [4]) if nth == 2 else (0, [], []))

@@ -104,17 +104,23 @@ class DirectControl:
             self._loop = loop
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(open_stores(self._store, self._broker))
         opening = self._opening
+        # Whoever waited for one that failed may have given up before: its error is an old one.
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._opening = asyncio.ensure_future(open_stores(self._store, self._broker))
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.shield(opening)
-        except BaseException:
-            if opening.done():
-                self._opening = None
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if opening.cancelled() and not (waiter and waiter.cancelling()):
+                raise RuntimeError("this queue is closed") from None
             raise
 
     async def close(self) -> None:
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         await self._submitter.close()
         await self._lookups.close()
         await self._follower.close()

@@ -1,0 +1,67 @@
+"""A queue opens its stores at its first use: what becomes of an opening that nobody waits for any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dtqkit import Settings, StoreUnavailable
+from dtqkit.direct import control
+from dtqkit.direct.control import DirectControl
+from dtqkit.tasks import TaskRegistry
+
+# pyright: reportPrivateUsage=false
+
+
+class Opening:
+    """Goes on until it is let go, and fails the first time."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, *_: object) -> None:
+        self.begun += 1
+        nth = self.begun
+        try:
+            await self.go.wait()
+            if nth == 1:
+                raise StoreUnavailable("MongoDB", "", "no server answers")
+        finally:
+            self.ended += 1
+
+
+def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        opening = Opening()
+        monkeypatch.setattr(control, "open_stores", opening)
+        queue = DirectControl(Settings(), TaskRegistry())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queue._open(), 0.01)
+        opening.go.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert opening.ended == 1
+        await queue._open()
+        await queue._open()
+        assert opening.begun == 2
+        await queue.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        opening = Opening()
+        monkeypatch.setattr(control, "open_stores", opening)
+        queue = DirectControl(Settings(), TaskRegistry())
+        waiter = asyncio.create_task(queue._open())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await queue.close()
+        assert opening.ended == 1
+        with pytest.raises(RuntimeError, match="this queue is closed"):
+            await waiter
+
+    asyncio.run(scenario())

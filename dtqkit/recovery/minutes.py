@@ -43,8 +43,7 @@ class MinuteRounds:
             if now >= self._next and not await self._store.minutes.close(now):
                 later = _QUIET_EVERY if self._store.minutes.quiet else MINUTE
                 self._next = minute_of(now - timedelta(seconds=LAG_S)) + later + timedelta(seconds=LAG_S)
-            if now >= self._next_recount:
-                await self._store.recount.run(now, now - self._retention)
+            if now >= self._next_recount and not await self._store.recount.run(now, now - self._retention):
                 self._next_recount = now + _HOURLY
             if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
                 self._next_expiry = now + _HOURLY
@@ -54,3 +53,5 @@ class MinuteRounds:
                 log.warning("counts of the last minutes are late: %s", error)
             self._put_off = True
             self._next = max(self._next, now + _PAUSE)
+            self._next_recount = max(self._next_recount, now + _PAUSE)
+            self._next_expiry = max(self._next_expiry, now + _PAUSE)

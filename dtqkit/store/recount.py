@@ -55,18 +55,20 @@ class Recount:
         self._jobs = jobs
         self._where = where
 
-    async def run(self, now: datetime, kept_from: datetime) -> int:
-        """One piece; returns how many submits and ends were found late. Minutes before `kept_from` may be deleted."""
+    async def run(self, now: datetime, kept_from: datetime) -> bool:
+        """One piece; returns whether there is more. Minutes before `kept_from` may be deleted."""
         totals = await self._closed.totals()
         if totals is None:
-            return 0
+            return False
+        limit = min(minute_of(now - AFTER), totals.stored)
         if totals.checked is None:  # what was closed long before is as right as it was
-            await self._add_to_totals(totals, Counter(), totals.stored - AFTER)
-            return 0
+            since = totals.stored - AFTER
+            await self._add_to_totals(totals, Counter(), since)
+            return limit - since >= _AT_LEAST * MINUTE
         since = max(totals.checked, minute_of(kept_from) + MINUTE)
-        until = min(minute_of(now - AFTER), totals.stored, since + _AT_MOST * MINUTE)
+        until = min(limit, since + _AT_MOST * MINUTE)
         if until - since < _AT_LEAST * MINUTE:
-            return 0
+            return False
         kept = await self._kept(since, until)
         if await self._count(since, until) > sum(as_counts(doc["counts"]).total() for doc in kept.values()):
             await self._add_to_minutes(kept, await self._closed.count(since, until))
@@ -76,8 +78,7 @@ class Recount:
             late += as_counts(doc.get("late", ()))
         if await self._add_to_totals(totals, late, until) and late:
             log.warning("%d submits and ends of %s to %s were committed late", late.total(), since, until)
-            return late.total()
-        return 0
+        return limit - until >= _AT_LEAST * MINUTE
 
     async def _kept(self, since: datetime, until: datetime) -> dict[datetime, Document]:
         with told(self._where):

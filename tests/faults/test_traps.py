@@ -17,6 +17,7 @@ from dtqkit import JobConflict, TaskQueue
 from dtqkit.broker import link
 from dtqkit.broker.route import Route
 from dtqkit.store import store
+from dtqkit.store.client import Link
 from dtqkit.store.jobs import Jobs
 from tests.faults import child_jobs, jobs
 from tests.faults.world import World
@@ -191,6 +192,7 @@ def test_trap_8_what_was_accepted_is_there_after_a_kill_of_mongod(
 ) -> None:
     if naive:
         monkeypatch.setattr(store, "connect", unjournaled)
+        monkeypatch.setattr(store, "database", lambda client, name: client.get_database(name))
     lost = 0
     for _ in range(6 if naive else 2):
         with TaskQueue(world.settings) as client:
@@ -226,8 +228,9 @@ def storm(world: World, client: TaskQueue) -> int:
     return len(set(accepted) - stored)
 
 
-def unjournaled(settings: Any, *_: Any) -> AsyncMongoClient[dict[str, Any]]:
-    return AsyncMongoClient(settings.atlas_uri, tz_aware=True, w=1, journal=False, serverSelectionTimeoutMS=1500)
+def unjournaled(where: Link, *_: Any) -> AsyncMongoClient[dict[str, Any]]:
+    where.client = AsyncMongoClient(where.uri, tz_aware=True, w=1, journal=False, serverSelectionTimeoutMS=1500)
+    return where.client
 
 
 @naive("beat_from_the_loop")
@@ -289,7 +292,9 @@ def test_trap_11_equal_counts_do_not_hide_what_is_wrong(world: World, naive: str
     job = world.accepted[n]
     # A worker's first look has passed before it is broken.
     world.start("w1", naive=naive, lanes=["high"])
-    wait_until(lambda: '"dead letters"' in str(world.redis.get(world.keys.rounds)))
+    wait_until(
+        lambda: all(f'"{name}"' in str(world.redis.get(world.keys.rounds)) for name in ("dead letters", "audit"))
+    )
     assert world.redis.lrem(world.keys.lane("medium"), 0, job) == 1
     if how == "a score that never comes":
         world.redis.zadd(world.keys.scheduled, {f"medium:{job}": 4e15})

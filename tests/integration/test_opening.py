@@ -20,7 +20,7 @@ from tests import sample
 from tests.replicas import HOST, ReplicaSet
 
 
-def said(settings: Settings, uri: str, within_s: float = 8.0) -> DtqError:
+def said(settings: Settings, uri: str, within_s: float = 30.0) -> DtqError:
     """What a submit raises."""
     began = time.monotonic()
     with TaskQueue(settings.replace(atlas_uri=uri)) as queue:
@@ -47,6 +47,7 @@ def listening(answer: Callable[[socket.socket], object]) -> Iterator[int]:
                 except OSError:
                     return  # closed
                 with connection:
+                    connection.settimeout(2)
                     try:
                         answer(connection)
                     except OSError:

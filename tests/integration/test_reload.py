@@ -80,7 +80,9 @@ def test_a_worker_finishes_what_runs_and_starts_again_with_the_new_code(
         process.terminate()
         assert process.wait(30) == 0
     assert "died" not in log.read_text()
-    assert "WARNING" not in log.read_text()
+    warnings = [line for line in log.read_text().splitlines() if "WARNING" in line]
+    # A leader that begins may look for a job between its insert and its push.
+    assert [line for line in warnings if "lane audit" not in line] == []
 
 
 @pytest.mark.parametrize(

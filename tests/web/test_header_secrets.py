@@ -20,7 +20,7 @@ def send(server: Server, request: bytes) -> bytes:
     address = urlsplit(server.http)
     received = b""
     with (
-        contextlib.suppress(ConnectionError),
+        contextlib.suppress(OSError),  # the server may close at the first wrong byte
         socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as connection,
     ):
         connection.sendall(request)

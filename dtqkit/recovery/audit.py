@@ -72,7 +72,7 @@ class Auditor:
         soon_ms = listed.now_ms + _TOLERANCE_MS + self._broker.inflight_s * 1000
         repairs = Repairs()
         waiting: set[str] = set()
-        async for docs in self._store.jobs.waiting():
+        async for docs in self._store.surveys.waiting():
             ready: dict[Priority, list[str]] = {}
             later: dict[str, float] = {}
             if to_cancel := [doc["_id"] for doc in docs if doc.get("cancel_requested")]:

@@ -192,7 +192,7 @@ class Leader:
             raise
 
     async def _survey_at(self, now: float, recount: bool) -> None:
-        survey = await self._store.jobs.survey(LIMIT)
+        survey = await self._store.surveys.look(LIMIT)
         if survey.overdue:
             await self._store.compare_clocks()  # after the survey: it is the clock that was used there
             await self._mind_clock()

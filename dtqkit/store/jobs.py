@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import pymongo
@@ -23,11 +23,8 @@ from dtqkit.store.keeper import IndexKeeper
 
 #: A claim that the server has not carried out by then, it never will (seconds, with a lease of 30 s or more).
 CLAIM_MAX_S: Final = 5.0
-#: How long counting may take for a look at the load, in ms, and in a round of recovery.
+#: How long counting may take for a look at the load, in ms.
 _LOAD_MS: Final = 5_000
-_SURVEY_MS: Final = 3_000
-#: Documents that are looked through at a time.
-_BATCH: Final = 10_000
 #: For many ids at once: left to itself, the planner weighs the index by status against this one, each time.
 BY_ID: Final = "_id_"
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
@@ -60,25 +57,6 @@ class Settlement(msgspec.Struct, frozen=True):
     change: Change
     #: What the attempt leaves behind besides: progress, progress_message, log.
     trail: Document | None = None
-
-
-class Counts(NamedTuple):
-    """How many jobs wait, how many failed, and how many dead letters there are."""
-
-    waiting: int
-    failed: int
-    letters: int
-
-
-class Survey(msgspec.Struct, frozen=True):
-    """What a round of recovery looks at first."""
-
-    #: None: MongoDB could not count in time.
-    counts: Counts | None
-    #: Running jobs whose lease is over, by MongoDB's clock.
-    overdue: list[Document]
-    #: Ids of running jobs whose cancellation was asked for.
-    to_stop: list[str]
 
 
 class Jobs:
@@ -329,53 +307,6 @@ class Jobs:
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
-
-    # -- rounds of recovery
-
-    async def survey(self, limit: int) -> Survey:
-        """One operation: counts of what waits and of the dead, and the running jobs that want attention.
-
-        Where counting takes too long, only those running jobs: nothing holds them up.
-        """
-        failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
-        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
-        attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
-        running: list[Document] = [
-            {"$match": {"status": "running", **attention}},
-            {"$limit": limit},
-            {"$project": _NO_HEAVY},
-            {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
-        ]
-        # Counted from the index alone.
-        pipeline = [
-            {"$match": {"status": {"$in": list(WAITING)}}},
-            {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
-            {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
-            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
-            {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
-        ]
-        counted = True
-        with told(self._where):
-            try:
-                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_SURVEY_MS)).to_list()
-            except ExecutionTimeout:
-                counted = False
-                found = await (await self._jobs.aggregate(running)).to_list()
-        n = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
-        attention_docs = [doc for doc in found if "n" not in doc]
-        return Survey(
-            counts=Counts(*(n.get(name, 0) for name in Counts._fields)) if counted else None,
-            overdue=[doc for doc in attention_docs if doc["overdue"]],
-            to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
-        )
-
-    async def waiting(self) -> AsyncIterator[list[Document]]:
-        """All that waits, some thousands at a time: _id, status, priority, due_at, cancel_requested."""
-        fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
-        with told(self._where):
-            cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
-            while docs := await cursor.to_list(_BATCH):
-                yield docs
 
 
 def _recorded(doc: Document, settlement: Settlement) -> bool:

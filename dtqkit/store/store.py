@@ -30,6 +30,7 @@ from dtqkit.store.minutes import Minutes
 from dtqkit.store.recount import Recount
 from dtqkit.store.refusals import of_hello
 from dtqkit.store.steps import ClockSteps
+from dtqkit.store.survey import Surveys
 from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
@@ -77,6 +78,7 @@ class Store:
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
+        self.surveys: Final = Surveys(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
         self.upkeep: Final = Upkeep(self._database, self._where)

@@ -16,7 +16,7 @@ from dtqkit.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.recovery import Leader
 from dtqkit.recovery.audit import Auditor
 from dtqkit.store import Store
-from dtqkit.store.jobs import Jobs
+from dtqkit.store.survey import Surveys
 from tests.faults import jobs
 from tests.faults.world import World
 from tests.wait import wait_until, wait_until_async
@@ -117,15 +117,15 @@ def test_what_failed_while_mongodb_was_away_is_done_when_it_is_back(
         await store.open()
         leader = Leader(local, broker, store, candidate="one", rng=random.Random(1))
         calls: list[float] = []
-        survey = Jobs.survey
+        look = Surveys.look
 
-        async def away(self: Jobs, limit: int) -> Any:
+        async def away(self: Surveys, limit: int) -> Any:
             calls.append(time.monotonic())
             if len(calls) <= 3:
                 raise StoreUnavailable("MongoDB", "here", "is away")
-            return await survey(self, limit)
+            return await look(self, limit)
 
-        monkeypatch.setattr(Jobs, "survey", away)
+        monkeypatch.setattr(Surveys, "look", away)
         running = asyncio.create_task(leader.run())
         leader.heard(False, {})
         await wait_until_async(lambda: len(calls) >= 4)

@@ -233,16 +233,16 @@ def test_leases_are_looked_at_although_nothing_can_be_counted(settings: Settings
     database.jobs.insert_one(document("running", claim=ObjectId(), worker="gone", lease_until=LONG_AGO))
 
     async def story(_: Broker, store: Store) -> None:
-        jobs: Any = store.jobs
-        aggregate = jobs._jobs.aggregate
+        surveys: Any = store.surveys
+        aggregate = surveys._jobs.aggregate
 
         async def slow(pipeline: Any, maxTimeMS: int | None = None) -> Any:  # noqa: N803 - the driver's name
             if maxTimeMS is not None:
                 raise ExecutionTimeout("operation exceeded time limit", 50)
             return await aggregate(pipeline)
 
-        jobs._jobs = _With(jobs._jobs, aggregate=slow)
-        survey = await store.jobs.survey(10)
+        surveys._jobs = _With(surveys._jobs, aggregate=slow)
+        survey = await surveys.look(10)
         assert survey.counts is None
         assert len(survey.overdue) == 1
 

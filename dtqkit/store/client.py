@@ -30,7 +30,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from dtqkit.errors import DocumentRefused, OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.errors import DocumentRefused, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable, redact
 from dtqkit.failpoints import hit
 from dtqkit.store import refusals
 from dtqkit.store.refusals import Verdict, one_line
@@ -170,8 +170,8 @@ def told(
         _raise_bulk(error, link, document=document)
     except PyMongoError as error:
         _raise(error, link, writes=writes, once=once, document=document)
-    except (BSONError, OverflowError) as error:
-        if not document:
+    except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from making the document
+        if not document or isinstance(error, DtqError):
             raise
         raise DocumentRefused(f"MongoDB does not take this document: {one_line(str(error))}") from None
     except AttributeError as error:

@@ -70,7 +70,8 @@ def error_of(error: BaseException) -> JobError:
         message = str(error)
     except Exception as broken:
         message = f"(its message cannot be shown: {type(broken).__name__})"
-    return JobError(kind, type(error).__name__, shortened(message), text, type(error).__module__)
+    cls = type(error)
+    return JobError(kind, shortened(cls.__name__), shortened(message), text, shortened(cls.__module__))
 
 
 def traceback_of(error: BaseException) -> str:

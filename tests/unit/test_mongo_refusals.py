@@ -356,3 +356,16 @@ def test_what_is_recorded_of_an_exception_can_be_stored_whatever_its_class_is_ca
     for text in (error.type, error.module, error.message):
         assert "\0" not in text.encode().decode()
         assert len(text) < 2100
+
+
+def test_an_exception_whose_class_cannot_say_its_name_is_recorded_all_the_same() -> None:
+    class Nameless(type):
+        @property
+        def __name__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+            raise RuntimeError("no name")
+
+    class Odd(Exception, metaclass=Nameless):
+        pass
+
+    error = error_of(Odd("m"))
+    assert (error.type, error.message) == ("(its name cannot be shown: RuntimeError)", "m")

@@ -123,7 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def without_tokens(self) -> Settings:
         """The same for a process that is no server."""
-        return msgspec.structs.replace(self, token="", read_token="")
+        return msgspec.structs.replace(self, token="", read_token="", sentry_dsn="")
 
     def secrets(self) -> tuple[str, ...]:
         """What no log may show: tokens, and the passwords of addresses."""

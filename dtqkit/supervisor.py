@@ -186,15 +186,22 @@ class Supervisor:
                 os.kill(pid, signal.SIGKILL)
         return len(left)
 
+    def ask_to_stop(self) -> None:
+        """Have all workers stop, and start none again; once. `close` waits for them."""
+        with self._lock:
+            if not self._closing.is_set():
+                self._closing.set()
+                for slot in self._slots:
+                    if slot.process is not None:
+                        slot.process.terminate()
+
     def close(self) -> None:
         """Ask all workers to stop, wait for their grace, and kill those that do not."""
-        self._closing.set()
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.join()
         with self._lock:
             processes = [s.process for s in self._slots if s.process is not None]
-            for process in processes:
-                process.terminate()
             deadline = time.monotonic() + self._settings.grace_s + 15.0
             for process in processes:
                 try:

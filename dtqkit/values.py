@@ -241,4 +241,4 @@ def _too_deep() -> Unfit:
 
 
 def _too_long(value: int) -> Unfit:
-    return Unfit(f"{shown(value)} is beyond the 64 bits of an integer: use its text, str(n)")
+    return Unfit(f"{shown(value)} does not fit a signed integer of 64 bits: use its text, str(n)")

@@ -1,4 +1,4 @@
-"""How a connection to Redis is made: to the primary, wherever it is now; and how its errors are told."""
+"""How a connection to Redis is made: to the primary, wherever it is now; and how its errors are reported."""
 
 from __future__ import annotations
 

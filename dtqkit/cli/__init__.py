@@ -54,7 +54,10 @@ def told_version(asked: bool) -> None:
 
 
 def told_usage(error: typer.TyperException) -> str:
-    """One line: what is wrong, and where to read on; nothing when that was the help, which is printed already."""
+    """One line: what is wrong, and where to read on; nothing when it is the help, which is printed as it is."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message())
+        return ""
     text = " ".join(error.format_message().split("\n")).rstrip(" .")
     context = getattr(error, "ctx", None)
     return f"{text}; see {context.command_path} --help" if text and context is not None else text

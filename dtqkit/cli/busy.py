@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Final
 
 from dtqkit.control import MAX_PAGE
@@ -18,8 +17,10 @@ from dtqkit.supervisor import Supervisor
 LOOK_S: Final = 1.0
 
 
-def busy_workers(settings: Settings, pids: Sequence[int]) -> int | None:
-    """How many jobs run in these worker processes, as the record has it; None: not to be had in LOOK_S, or too many."""
+def stop_workers(supervisor: Supervisor, settings: Settings) -> int | None:
+    """Ask them to stop. Returns how many jobs run in them, as the record has it; None: not to be had in LOOK_S."""
+    pids = supervisor.pids
+    supervisor.ask_to_stop()  # first: a second Ctrl-C may come while the stores are asked
     try:
         return asyncio.run(_running(settings, frozenset(pids)))
     except (DtqError, TimeoutError):

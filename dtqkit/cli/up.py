@@ -18,7 +18,7 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import load_app
-from dtqkit.cli.busy import busy_workers, stop_at_once
+from dtqkit.cli.busy import stop_at_once, stop_workers
 from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.serving import HOST, ServerProcess
@@ -102,7 +102,7 @@ def up(
                 owned.callback(ready_file.unlink, missing_ok=True)
             while not look():
                 pass
-        busy = busy_workers(settings, supervisor.pids)
+        busy = stop_workers(supervisor, settings)
         log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
     log.info("stopped")
 

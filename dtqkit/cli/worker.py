@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, NamedTuple, cast
 import typer
 
 from dtqkit.cli.app import App, check_tasks, load_app
-from dtqkit.cli.busy import busy_workers, stop_at_once
+from dtqkit.cli.busy import stop_at_once, stop_workers
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.reload import Restarter, start_again, wait_for_change
 from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, end_now, nothing_to_stop, stopped_at_once, stopping
@@ -286,7 +286,6 @@ def _supervise(settings: Settings, app: str, workers: int, name: str, *, strict:
         log.info("process %d keeps %d workers", os.getpid(), workers)
         while not stop.wait(0.2):
             supervisor.watch()
-        log.info(
-            "%s", stopping(busy_workers(settings, supervisor.pids), settings.grace_s, by_keyboard=stop.by_keyboard)
-        )
+        busy = stop_workers(supervisor, settings)
+        log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
     log.info("stopped")

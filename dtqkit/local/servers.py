@@ -72,7 +72,7 @@ class RedisServer(Server):
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+        return f"redis://default:{self.password}@{HOST}:{self.port}/0"
 
     def command(self) -> tuple[list[str], str]:
         config = f"""

@@ -30,7 +30,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from dtqkit.errors import OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable, redact
 from dtqkit.failpoints import hit
 from dtqkit.store import refusals
 from dtqkit.store.refusals import Verdict, one_line
@@ -170,8 +170,8 @@ def told(
         _raise_bulk(error, link, document=document)
     except PyMongoError as error:
         _raise(error, link, writes=writes, once=once, document=document)
-    except (BSONError, OverflowError) as error:
-        if not document:
+    except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from making the document
+        if not document or isinstance(error, DtqError):
             raise
         raise refusals.of_document(str(error)) from None
     except AttributeError as error:

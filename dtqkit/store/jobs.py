@@ -145,8 +145,8 @@ class Jobs:
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Record the ends of attempts. Returns the positions of those whose claim held the job no more."""
-        operations = _settle_operations(settlements)
         with told(self._where, writes=True, document=True, point="settle"):
+            operations = _settle_operations(settlements)
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
                 done = await self._jobs.update_one(documents.held([one.id], one.claim), _update(one))

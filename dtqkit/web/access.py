@@ -79,7 +79,9 @@ class Doorkeeper:
             return
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token:
-            raise AccessDenied("a bearer token is needed: Authorization: Bearer …")
+            raise AccessDenied(
+                "a token is needed, as a bearer token in the Authorization header; in Python: TaskQueue.connect(URL, token=…)"
+            )
         self.check_token(token.strip().encode("latin-1", "replace"), address, scope)
 
     def check_token(self, token: bytes, address: str, scope: Scope) -> None:
@@ -91,7 +93,7 @@ class Doorkeeper:
             if left < 1:
                 raise TooManyAttempts("too many wrong tokens came from this address; try again later")
             self._note(address, left - 1)
-            raise AccessDenied("the token is not known here")
+            raise AccessDenied("the token is not known here: compare it with DTQ_TOKEN of the server")
         if scope == "write" and not writes:
             raise Forbidden("this token may only read")
 

@@ -80,6 +80,8 @@ class Claimer:
         self._holds = holds
         self._rng = rng
         self._unresolved: Unresolved | None = None
+        #: A claim is under way. It stays so for one that is cancelled: whoever does that ends this worker.
+        self._claiming = False
         #: Until when a claim of unknown outcome may still turn up, and when to look next.
         self._doubtful_until = 0.0
         self._look_at = 0.0
@@ -90,7 +92,7 @@ class Claimer:
 
     def doubtful(self, now: float) -> bool:
         """Whether a claim of unknown outcome may still turn up."""
-        return now < self._doubtful_until
+        return self._claiming or now < self._doubtful_until
 
     async def look_for_strays(self, now: float) -> None:
         """Each third of a lease while it is doubtful."""
@@ -102,6 +104,7 @@ class Claimer:
         """Claim what fits; returns what was held. Raises StoreUnavailable: then `resolve` comes first."""
         claim = ObjectId()
         sent = asyncio.get_running_loop().time()
+        self._claiming = True
         try:
             if len(wanted.ids) == 1:
                 doc = await self._store.jobs.claim_one(
@@ -118,7 +121,9 @@ class Claimer:
             self._unresolved = Unresolved(wanted, claim, sent, answered)
             self._look_at = sent + self._lease_s / 3
             self._doubtful_until = sent + 2 * self._lease_s
+            self._claiming = False
             raise
+        self._claiming = False
         if len(held) > 1:  # in the order in which they stood in their lanes
             place = {job: i for i, job in enumerate(wanted.ids)}
             held.sort(key=lambda doc: place[doc["_id"]])

@@ -10,6 +10,7 @@ where another worker finds it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
@@ -133,6 +134,18 @@ class Fetcher:
             # Again and again: the first may come just before the pop, or the wait for a slot, begins.
             await self.wake()
             await asyncio.wait([done], timeout=0.1)
+
+    async def stop_at_once(self, done: asyncio.Task[None], within_s: float) -> None:
+        """The same within `within_s`: then `done` is cancelled, and a claim that is under way is doubtful."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s / 2):
+                await self.stop(done)
+        done.cancel()
+        undecided = _without(self._undecided, ())
+        if undecided:  # what a claim takes all the same is dropped where it is popped
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(within_s / 2):
+                    await self._broker.unpop(undecided)
 
     async def wake(self) -> None:
         """End a pop, or a wait for a slot, that is under way."""

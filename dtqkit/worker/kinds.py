@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dtqkit.tasks import TaskRegistry
+from dtqkit.wording import counted
 from dtqkit.worker.slots import Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("loop", "process")
@@ -42,7 +43,8 @@ class Kinds:
         """Why `task` cannot run here, for the log."""
         if (reason := self._unusable().get(task)) is not None:
             return f"no child process can import it ({reason})"
-        return f"this worker does not know it (it knows {len(self._of)} tasks); a worker that does will run them"
+        known = counted(len(self._of), "task", "tasks")
+        return f"this worker does not know it (it knows {known}); a worker that does will run them"
 
     def names(self, *kinds: Kind) -> list[str]:
         """The tasks that run in slots of these kinds."""

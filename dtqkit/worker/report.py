@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -66,11 +67,21 @@ def error_of(error: BaseException) -> JobError:
         case _:
             pass
     text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else traceback_of(error)
+    return JobError(
+        kind,
+        _shown("name", lambda: type(error).__name__),
+        _shown("message", lambda: str(error)),
+        text,
+        _shown("module", lambda: type(error).__module__),
+    )
+
+
+def _shown(what: str, read: Callable[[], str]) -> str:
+    """What a user's class says of itself, which may be anything."""
     try:
-        message = str(error)
+        return shortened(read())
     except Exception as broken:
-        message = f"(its message cannot be shown: {type(broken).__name__})"
-    return JobError(kind, type(error).__name__, shortened(message), text, type(error).__module__)
+        return f"(its {what} cannot be shown: {type(broken).__name__})"
 
 
 def traceback_of(error: BaseException) -> str:

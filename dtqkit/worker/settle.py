@@ -20,6 +20,7 @@ from dtqkit.lifecycle import Change, Failure, Outcome, decide
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.worker.claim import Claimed
+from dtqkit.worker.context import shortened
 from dtqkit.worker.joblog import JobLog, wait_ms
 from dtqkit.worker.trail import Trail
 
@@ -28,6 +29,8 @@ log = logging.getLogger("dtqkit.worker")
 #: Ends that one write may carry.
 MAX_BATCH: Final = 1000
 MAX_PAUSE_S: Final = 2.0
+#: Tries of one end that meets errors which say nothing of it, nor of MongoDB.
+MAX_BROKEN: Final = 6
 
 
 class End(msgspec.Struct, frozen=True):
@@ -96,36 +99,55 @@ class Settler:
             elif end.change.ending in ("failed", "timeout", "crashed"):
                 self.failed += 1
         self._job_log.ended((end.claimed.job, end.change) for end in done)
-        if refused := len(batch) - len(done):
-            log.warning("%d ends were not recorded: the jobs had been taken away or were over", refused)
         await self._tell(done)
         if dead := [end.claimed.id for end in done if end.change.status == "failed"]:
             await self._bury(dead)
 
     async def _write(self, batch: list[End]) -> list[End]:
-        """Until the record has it, however long MongoDB refuses. Returns what was written, where a claim still held."""
+        """Until the record has it, however long MongoDB refuses. Returns what was written, where a claim still held.
+
+        An end that cannot be written is found by halves, so that no other waits for it.
+        """
         pause_s = 0.0
+        stripped = False
+        broken = 0
         while True:
             try:
                 lost = await self._store.jobs.settle([end.settlement() for end in batch])
-            except DocumentRefused as error:
-                if len(batch) > 1:  # one of them cannot be written: find out which
-                    return [written for end in batch for written in await self._write([end])]
-                job = batch[0].claimed.job.id
-                log.error("the end of job %s cannot be recorded as it is: %s", job, error)  # noqa: TRY400 - no traceback of ours
-                batch = [self._unwritable(batch[0], error)]
-            except Exception as error:
-                # Of no other error is it known that it is about these ends.
+            except StoreUnavailable as error:
                 if not pause_s:
-                    known = isinstance(error, StoreUnavailable)
-                    log.warning("%d ends are kept until MongoDB takes them: %s", len(batch), error, exc_info=not known)
+                    log.warning("%d ends are kept until MongoDB takes them: %s", len(batch), error)
+            except Exception as error:
+                if len(batch) > 1:
+                    half = len(batch) // 2
+                    parts = await asyncio.gather(self._write(batch[:half]), self._write(batch[half:]))
+                    return [written for part in parts for written in part]
+                known = isinstance(error, DocumentRefused)
+                broken += not known
+                if stripped if known else broken == MAX_BROKEN:
+                    self._give_up(batch[0], error)
+                    return []
+                if known:
+                    job = batch[0].claimed.job.id
+                    log.error("the end of job %s cannot be recorded as it is: %s", job, error)  # noqa: TRY400 - no traceback of ours
+                    batch, stripped = [self._unwritable(batch[0], error)], True
+                    continue
             else:
+                if lost:
+                    log.warning("%d ends were not recorded: the jobs had been taken away or were over", len(lost))
                 return [end for i, end in enumerate(batch) if i not in lost]
             pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
             await asyncio.sleep(pause_s)
 
+    def _give_up(self, end: End, error: Exception) -> None:
+        """Its job is not held from now on: once its lease is over, it counts as lost and may run again."""
+        job, known = end.claimed.job.id, isinstance(error, DocumentRefused)
+        log.error(
+            "the end of job %s is left to its lease, since it cannot be recorded: %s", job, error, exc_info=not known
+        )
+
     def _unwritable(self, end: End, error: Exception) -> End:
-        reason = JobError("invalid_result", type(error).__name__, str(error)[:500])
+        reason = JobError("invalid_result", type(error).__name__, shortened(str(error)[:500]))
         change = decide(end.claimed.job, Failure(reason, end.change.run_ms), self._rng, end.change.start_ms)
         return End(end.claimed, change, Trail())
 

@@ -49,6 +49,8 @@ SETTLE_S: Final = 10.0
 #: The same of one that stops at once; and how long its tasks may take to stop, once asked and once killed.
 HASTY_SETTLE_S: Final = 1.0
 HASTY_END_S: Final = 0.25
+#: How long its last claim may take to be answered, and its ids to be put back.
+HASTY_FETCH_S: Final = 0.5
 
 
 class Worker:
@@ -128,7 +130,7 @@ class Worker:
         """Work until `stop`; then finish, or after the grace give back, what runs. Raises if a part of it breaks."""
         self._loop = asyncio.get_running_loop()
         settling = self._settling = asyncio.create_task(self._settler.run(), name="settle")
-        fetching = asyncio.create_task(self._fetcher.run(), name="fetch")
+        fetching = self._fetching = asyncio.create_task(self._fetcher.run(), name="fetch")
         parts = [
             settling,
             fetching,
@@ -168,12 +170,8 @@ class Worker:
 
         Returns how many jobs could not be given back in time: these are taken from this worker once it is silent.
         """
-        for _ in range(2):  # the second request kills what the first could not interrupt
-            for held in list(self._held.values()):
-                if not held.over:
-                    held.attempt.stop("release")
-            if self._jobs:
-                await asyncio.wait(list(self._jobs), timeout=HASTY_END_S)
+        self._stopping.set()
+        await asyncio.gather(self._fetcher.stop_at_once(self._fetching, HASTY_FETCH_S), self._end_jobs())
         for held in list(self._held.values()):
             if not held.over:  # it ends with this process, a moment after it is listed again
                 held.over = True
@@ -183,6 +181,14 @@ class Worker:
         await asyncio.wait([self._settling], timeout=HASTY_SETTLE_S)
         await self._say_goodbye()
         return len(self._held)
+
+    async def _end_jobs(self) -> None:
+        for _ in range(2):  # the second request kills what the first could not interrupt
+            for held in list(self._held.values()):
+                if not held.over:
+                    held.attempt.stop("release")
+            if self._jobs:
+                await asyncio.wait(list(self._jobs), timeout=HASTY_END_S)
 
     async def _say_goodbye(self) -> None:
         """Beat no more. Without jobs, nobody has to notice that this worker is silent: it takes itself off the list."""
@@ -319,7 +325,7 @@ class Worker:
             app=self._app,
             tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
             known=list(known),
-            settings=msgspec.to_builtins(msgspec.structs.replace(self._settings.without_tokens(), sentry_dsn="")),
+            settings=msgspec.to_builtins(self._settings.without_tokens()),
             argv=sys.argv,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,3 +190,56 @@ def test_looks_ahead_that_find_nothing_are_paced_by_what_they_cost() -> None:
     assert pauses[:5] == pytest.approx([0.05, 0.1, 0.2, 0.25, 0.25], abs=0.03)
     assert pauses[5] == pytest.approx(20 * 0.03, abs=0.2)
     assert pauses[6] == pytest.approx(1.0, abs=0.03)
+
+
+class Claiming:
+    """A worker with a claim that MongoDB does not answer, of an id that was popped."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker: Any = worker
+        self.popped = f"high:{ObjectId()}"
+        self.unpopped: list[str] = []
+        self.goodbyes: list[bool] = []
+        self.asked = asyncio.Event()
+
+    async def give_back(self) -> None:
+        worker = self.worker
+
+        async def nothing(*_: object, **__: object) -> Any:
+            return None
+
+        async def silence(*_: object, **__: object) -> None:
+            self.asked.set()
+            await asyncio.Event().wait()
+
+        async def unpop(members: Sequence[str]) -> None:
+            self.unpopped += members
+
+        async def beat(*, goodbye: bool) -> None:
+            self.goodbyes.append(goodbye)
+
+        fetcher = worker._fetcher
+        fetcher._round = lambda: fetcher._claim([self.popped], ["t"])
+        fetcher._popper = SimpleNamespace(interrupt=nothing, close=nothing)
+        worker._store = fetcher._claimer._store = SimpleNamespace(jobs=SimpleNamespace(claim_one=silence))
+        fetcher._broker = SimpleNamespace(unpop=unpop)
+        worker._beat = SimpleNamespace(stop=beat)
+        worker._loop = asyncio.get_running_loop()
+        worker._fetching = asyncio.create_task(fetcher.run())
+        worker._settling = asyncio.create_task(worker._settler.run())
+        await self.asked.wait()
+        await worker.give_back()
+
+
+def test_a_worker_that_stops_at_once_with_a_claim_under_way_stays_listed_and_puts_its_ids_back() -> None:
+    async def scenario() -> Claiming:
+        async with Worked() as worker, asyncio.timeout(20):
+            claiming = Claiming(worker)
+            await claiming.give_back()
+            return claiming
+
+    claiming = asyncio.run(scenario())
+    assert claiming.goodbyes == [False]
+    assert claiming.unpopped == [claiming.popped]
+    assert claiming.worker._fetching.done()
+    assert claiming.worker._compose().status == "stopping"

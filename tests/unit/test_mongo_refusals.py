@@ -30,11 +30,14 @@ from pymongo.errors import (
 from dtqkit import Job, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.errors import DocumentRefused, Reason, redact
 from dtqkit.events import decode_batch
-from dtqkit.lifecycle import Success
+from dtqkit.lifecycle import Change, Success
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, told
+from dtqkit.store.jobs import Jobs, Settlement
 from dtqkit.web.problem import problem_of
+from dtqkit.worker import settle
 from dtqkit.worker.claim import Claimed
+from dtqkit.worker.report import error_of
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.trail import Trail
 
@@ -115,6 +118,9 @@ def test_codes_of_several_meanings_are_told_apart_by_their_words(
         (DocumentTooLarge("too large"), DocumentRefused, None),
         (InvalidDocument("cannot encode object"), DocumentRefused, None),
         (OverflowError("MongoDB can only handle up to 8-byte ints"), DocumentRefused, None),
+        (UnicodeEncodeError("utf-8", "\udc80", 0, 1, "surrogates not allowed"), DocumentRefused, None),
+        (RecursionError("maximum recursion depth exceeded"), DocumentRefused, None),
+        (ValueError("embedded null byte"), DocumentRefused, None),
         (DuplicateKeyError("E11000", 11_000, {}), DuplicateKeyError, None),
         (AttributeError("'int' object has no attribute 'x'"), AttributeError, None),
     ],
@@ -305,3 +311,61 @@ def test_an_end_is_kept_whatever_else_goes_wrong() -> None:
     settler, written, _ = asyncio.run(settled(refuse, claimed()))
     assert [one.change.status for one in written] == ["completed"]
     assert settler.completed == 1
+
+
+def deep() -> Any:
+    value: Any = None
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("result", ["\udc80", {"$\udc80": 1}, deep()], ids=["text", "key", "depth"])
+def test_a_result_that_cannot_be_encoded_is_a_refused_document(result: Any) -> None:
+    one = claimed()
+    change = Change(status="completed", ending="completed", result=result)
+    never: Any = None
+    jobs = Jobs(SimpleNamespace(with_options=lambda _: never), Link("mongodb://h"), never)  # type: ignore[arg-type]
+    ends = [Settlement(one.id, one.claim, 1, change, None)] * 2
+    with pytest.raises(DocumentRefused):
+        asyncio.run(jobs.settle(ends))
+
+
+@pytest.mark.parametrize("error", [DocumentRefused("a validator"), RuntimeError("a mistake of ours")], ids=repr)
+def test_an_end_that_is_refused_in_every_form_is_left_to_its_lease_and_stops_no_other(
+    error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "MAX_PAUSE_S", 0.01)
+    bad, good = claimed(), [claimed() for _ in range(4)]
+
+    async def scenario() -> list[Any]:
+        async with asyncio.timeout(30):
+            _, written, _ = await settled(lambda one: error if one.id == bad.id else None, *good[:2], bad, *good[2:])
+        return written
+
+    written = asyncio.run(scenario())
+    assert {one.id for one in written} == {one.id for one in good}
+    given_up = [line for line in caplog.messages if "left to its lease" in line]
+    assert len(given_up) == 1
+    assert bad.job.id in given_up[0]
+
+
+def test_what_is_recorded_of_an_exception_can_be_stored_whatever_its_class_is_called() -> None:
+    odd = type("Odd" * 5000, (Exception,), {"__module__": "a\0b\udc80" + "x" * 10_000})
+    error = error_of(odd("m\udc80"))
+    for text in (error.type, error.module, error.message):
+        assert "\0" not in text.encode().decode()
+        assert len(text) < 2100
+
+
+def test_an_exception_whose_class_cannot_say_its_name_is_recorded_all_the_same() -> None:
+    class Nameless(type):
+        @property
+        def __name__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+            raise RuntimeError("no name")
+
+    class Odd(Exception, metaclass=Nameless):
+        pass
+
+    error = error_of(Odd("m"))
+    assert (error.type, error.message) == ("(its name cannot be shown: RuntimeError)", "m")

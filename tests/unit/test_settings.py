@@ -85,6 +85,11 @@ def test_another_process_can_be_given_the_same_settings() -> None:
     assert Settings.from_env(environment_of(settings)) == settings
 
 
+def test_a_worker_process_is_given_no_secret_of_a_server() -> None:
+    settings = Settings(token="canary-1", read_token="canary-2", sentry_dsn="https://canary@sentry.example/1")
+    assert "canary" not in str(environment_of(settings.without_tokens()))
+
+
 def test_another_process_does_not_take_what_is_empty_from_the_environment() -> None:
     inherited = {"DTQ_NAMESPACE": "another", "DTQ_ALLOWED_HOSTS": "a", "DTQ_TOKEN": "t"}
     assert Settings.from_env({**inherited, **environment_of(Settings())}) == Settings()

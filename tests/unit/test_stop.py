@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dtqkit import Settings
-from dtqkit.cli import worker
+from dtqkit.cli import busy, worker
 from dtqkit.cli.reload import Restarter
 from dtqkit.cli.stop import SIGNALS, StopRequests, end_now
 
@@ -65,3 +65,16 @@ def test_a_signal_after_a_worker_has_stopped_ends_the_process_before_it_becomes_
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_workers_are_asked_to_stop_before_the_stores_are_asked_what_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    async def running(_settings: object, pids: frozenset[int]) -> int:
+        asked.append(pids)
+        return 3
+
+    monkeypatch.setattr(busy, "_running", running)
+    supervisor: Any = SimpleNamespace(pids=[7], ask_to_stop=lambda: asked.append("stop"))
+    assert busy.stop_workers(supervisor, Settings()) == 3
+    assert asked == ["stop", {7}]

@@ -67,9 +67,13 @@ class RedisProcess:
 
 @contextmanager
 def redis_server(
-    directory: Path, *options: object, program: Path | None = None, password: str | None = None
+    directory: Path,
+    *options: object,
+    program: Path | None = None,
+    password: str | None = None,
+    port: int | None = None,
 ) -> Iterator[RedisProcess]:
-    port = free_port()
+    port = port or free_port()
     home = directory / f"redis-{port}"
     home.mkdir()
     own = ["--requirepass", password] if password else []

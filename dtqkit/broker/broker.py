@@ -10,6 +10,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from dtqkit.broker.bus import listen
+from dtqkit.broker.client import unavailable
 from dtqkit.broker.found import Listed, Look, Tick, beats_of
 from dtqkit.broker.keys import Keys, member, split_member
 from dtqkit.broker.link import Condition, Link
@@ -38,7 +39,7 @@ class Broker:
         #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
         self.inflight_s: Final = settings.inflight_s
         self._link = Link(settings.redis_url, settings.namespace)
-        self._unlisted = Unlisted(self._push)
+        self._unlisted = Unlisted(self._push, self._put_back)
 
     @property
     def keys(self) -> Keys:
@@ -58,6 +59,20 @@ class Broker:
     async def open(self, record: str) -> None:
         """List the jobs of this record, and of no other. Raises NamespaceTaken when another one's are listed here."""
         self._link.record = record
+        await self.ask_owner()
+
+    @property
+    def owned(self) -> bool:
+        """Whether Redis has last said that it lists our record's jobs."""
+        return self._link.owned
+
+    def check_owner(self) -> None:
+        """Raises NamespaceTaken where Redis has last said that it lists another record's jobs."""
+        if self._link.taken is not None:
+            raise unavailable(self._link.url, self._link.taken)
+
+    async def ask_owner(self) -> None:
+        """Ask whose jobs it lists. Raises NamespaceTaken when they are another record's."""
         async with self._link.asking():
             await self._link.run("check", [], [])
 
@@ -130,7 +145,19 @@ class Broker:
                 events = None
 
     async def put_back(self, members: Mapping[str, float]) -> None:
-        """List jobs that have had their turn already: at the front of their lanes, so many ms from now."""
+        """List jobs that have had their turn already: at the front of their lanes, so many ms from now.
+
+        What is refused is put back as soon as Redis takes writes, as long as this process lives.
+        """
+        try:
+            await self._put_back(members)
+        except NamespaceTaken:
+            raise
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._unlisted.add_again(members)
+            raise
+
+    async def _put_back(self, members: Mapping[str, float]) -> None:
         async with self._link.asking("put_back") as keys:
             await self._link.run("put_back", [keys.inflight], [x for pair in members.items() for x in pair])
 

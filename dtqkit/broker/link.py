@@ -59,6 +59,9 @@ class Link:
         self.condition = Condition()
         #: Which record's jobs are listed here; empty: not known yet.
         self.record = ""
+        #: Whether Redis has last said that it lists our record's jobs; or what it said when they were another's.
+        self.owned = False
+        self.taken: Refusal | None = None
         self._others: set[redis.asyncio.Redis] = set()
         self._scripts: dict[str, Script] = {}
         self._wrong = False
@@ -68,6 +71,11 @@ class Link:
     def keys(self) -> Keys:
         """As the server has them: in a cluster, all of a namespace are on one node."""
         return self._tagged if self._route.cluster else self._plain
+
+    @property
+    def moves(self) -> bool:
+        """Whether the primary may be another server from one connection to the next."""
+        return self._route.moves
 
     @property
     def life(self) -> str:
@@ -99,7 +107,10 @@ class Link:
         """One of our scripts."""
         if name not in self._scripts:
             self._scripts[name] = Script(self.redis, script(name))
-        return await self._scripts[name]([self.keys.record, *keys], [self.record, *args])
+        answer = await self._scripts[name]([self.keys.record, *keys], [self.record, *args])
+        if self.record:
+            self.owned, self.taken = True, None
+        return answer
 
     @asynccontextmanager
     async def asking(self, point: str | None = None, *, writes: bool = False) -> AsyncGenerator[Keys]:
@@ -131,6 +142,8 @@ class Link:
         self.condition.refused_at = time.monotonic()
         self.condition.refusal = str(unavailable(self.url, refusal))
         self.condition.kind = refusal.kind
+        if refusal.kind == "taken":
+            self.owned, self.taken = False, refusal
 
     async def _drop(self) -> None:
         """Make all connections anew: to where the primary is by then."""

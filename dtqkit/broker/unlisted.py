@@ -26,14 +26,21 @@ Scheduled = Mapping[str, float]
 class Unlisted:
     """Best effort: they are in the record, whatever becomes of this process. Listed twice does no harm."""
 
-    def __init__(self, push: Callable[[Ready, Scheduled], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        push: Callable[[Ready, Scheduled], Awaitable[None]],
+        put_back: Callable[[Mapping[str, float]], Awaitable[None]],
+    ) -> None:
         self._push = push
+        self._put_back = put_back
         self._ready: dict[str, Priority] = {}
         self._scheduled: dict[str, float] = {}
+        #: Members that have had their turn, each with when it is due by the loop's clock.
+        self._again: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._scheduled)
+        return len(self._ready) + len(self._scheduled) + len(self._again)
 
     def add(self, ready: Ready, scheduled: Scheduled) -> None:
         for lane, ids in ready.items():
@@ -41,6 +48,17 @@ class Unlisted:
         for name, due_ms in scheduled.items():
             if len(self) < LIMIT:
                 self._scheduled[name] = due_ms
+        self._begin()
+
+    def add_again(self, members: Mapping[str, float]) -> None:
+        """What could not be put back: so many ms from now."""
+        now = asyncio.get_running_loop().time()
+        for name, ms in members.items():
+            if len(self) < LIMIT:
+                self._again[name] = now + ms / 1000
+        self._begin()
+
+    def _begin(self) -> None:
         if len(self) and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._run(), name="list what was refused")
 
@@ -52,22 +70,33 @@ class Unlisted:
         pause_s = _PAUSE_S
         while len(self):
             await asyncio.sleep(pause_s)
-            ready: dict[Priority, list[str]] = {}
-            for job, lane in self._ready.items():
-                ready.setdefault(lane, []).append(job)
-            scheduled, count = dict(self._scheduled), len(self)
+            count = len(self)
             try:
-                await self._push(ready, scheduled)
+                await self._list()
             except NamespaceTaken as error:
-                log.warning("%d jobs are not listed: %s", count, error)
+                log.warning("%d jobs are not listed: %s", len(self), error)
                 self._ready.clear()
                 self._scheduled.clear()
+                self._again.clear()
             except StoreUnavailable:
                 pause_s = min(_MAX_PAUSE_S, pause_s * 1.5)
             else:
-                for ids in ready.values():
-                    for job in ids:
-                        self._ready.pop(job, None)
-                for name in scheduled:
-                    self._scheduled.pop(name, None)
                 log.info("Redis takes writes again: %d jobs are listed", count)
+
+    async def _list(self) -> None:
+        ready: dict[Priority, list[str]] = {}
+        for job, lane in self._ready.items():
+            ready.setdefault(lane, []).append(job)
+        scheduled, again = dict(self._scheduled), dict(self._again)
+        if ready or scheduled:
+            await self._push(ready, scheduled)
+        for ids in ready.values():
+            for job in ids:
+                self._ready.pop(job, None)
+        for name in scheduled:
+            self._scheduled.pop(name, None)
+        now = asyncio.get_running_loop().time()
+        if again:
+            await self._put_back({name: max(0.0, due - now) * 1000 for name, due in again.items()})
+        for name in again:
+            self._again.pop(name, None)

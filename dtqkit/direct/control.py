@@ -23,11 +23,12 @@ from dtqkit.control import (
     Submission,
 )
 from dtqkit.direct import listing
+from dtqkit.direct.background import Lives
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
-from dtqkit.direct.opening import open_stores
+from dtqkit.direct.opening import Opening
 from dtqkit.direct.patience import Patience
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
@@ -59,8 +60,6 @@ _OTHER_BYTES: Final = 256
 RECENT: Final = 50
 #: Between two tries to open the stores, in seconds.
 OPEN_PAUSE_S: Final = 1.0
-#: How long the progress of a running job may take to be found, in seconds.
-_LIVE_S: Final = 0.25
 
 _OPTION_DEFAULTS: Final = TaskOptions()
 #: Options of a task that a document keeps where they are not the default.
@@ -75,7 +74,9 @@ class DirectControl:
         self._registry = registry
         self._store = Store(settings)
         self._broker = Broker(settings)
+        self._stores = Opening(self._store, self._broker)
         self._submitter = Submitter(self._broker, self._store)
+        self._lives = Lives(self._broker.lives)
         self._follower = Follower(self._broker)
         self._known = KnownTasks(self._store)
         self._lookups = Lookups(self.get_many)
@@ -97,6 +98,10 @@ class DirectControl:
             else:
                 return
 
+    async def until_taken(self) -> None:
+        """Raises NamespaceTaken once Redis lists another environment's jobs; never returns."""
+        await self._stores.until_taken()
+
     async def _open(self) -> None:
         """Connect once; a failure is raised for all who waited for it, and tried again by the next."""
         loop = asyncio.get_running_loop()
@@ -107,7 +112,7 @@ class DirectControl:
         opening = self._opening
         # Whoever waited for one that failed may have given up before: its error is an old one.
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
-            opening = self._opening = asyncio.ensure_future(open_stores(self._store, self._broker))
+            opening = self._opening = asyncio.ensure_future(self._stores.open())
             opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.shield(opening)
@@ -123,7 +128,9 @@ class DirectControl:
             await asyncio.wait([self._opening])
         await self._submitter.close()
         await self._lookups.close()
+        await self._lives.close()
         await self._follower.close()
+        await self._stores.close()
         await self._broker.close()
         await self._store.close()
 
@@ -148,6 +155,7 @@ class DirectControl:
         while True:
             try:
                 await self._open()
+                await self._stores.check()
                 if any(submission.delay_s for submission in submissions):
                     await self._store.clock_of_now()
             except StoreUnavailable as error:
@@ -233,11 +241,7 @@ class DirectControl:
         running = [job.id for job in jobs if job.status == "running"]
         if not running:
             return list(jobs)
-        try:
-            async with asyncio.timeout(_LIVE_S):
-                lives = await self._broker.lives(running)
-        except (StoreUnavailable, TimeoutError):
-            return list(jobs)
+        lives = await self._lives.get(running)
         return [_shown(job, lives[job.id]) if job.id in lives else job for job in jobs]
 
     async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:

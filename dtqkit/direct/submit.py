@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
+from dtqkit.direct.background import Background
 from dtqkit.direct.patience import Patience
-from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
+from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, NamespaceTaken, OutcomeUnknown, StoreUnavailable
 from dtqkit.events import encode_batch, event_of
 from dtqkit.jobs import Job, Priority
 from dtqkit.store import Store
@@ -29,7 +30,7 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 LARGE_BYTES: Final = 1024 * 1024
 #: Jobs of one group that are announced; a board learns of more from its next look.
 MAX_ANNOUNCED: Final = 100
-#: A push that takes longer than this is tried again later; and no submit waits for Redis for as long.
+#: Nobody waits longer than this for a push, which goes on; and no submit waits for Redis for as long.
 PUSH_S: Final = 2.0
 #: Seconds after which what may have been stored is looked for by a worker.
 DOUBT_S: Final = 2.0
@@ -81,6 +82,7 @@ class Submitter:
         self._small = _Queue()
         self._large = _Queue()
         self._redis_back_at = float("-inf")
+        self._pushes = Background()
 
     async def submit(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
         """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
@@ -130,6 +132,7 @@ class Submitter:
         for queue in (self._small, self._large):
             if queue.flushing is not None:
                 await queue.flushing
+        await self._pushes.close()
 
     async def _flush(self, queue: _Queue) -> None:
         try:
@@ -250,8 +253,7 @@ class Submitter:
         at_ms = (self._store.now().timestamp() + DOUBT_S) * 1000
         later = {member(d["priority"], str(d["_id"])): at_ms for d in docs if d["status"] == "pending"}
         try:
-            async with asyncio.timeout(PUSH_S):
-                await self._broker.push({}, later)
+            await self._pushes.within(PUSH_S, self._broker.push({}, later))
         except (StoreUnavailable, TimeoutError):
             pass
 
@@ -267,17 +269,17 @@ class Submitter:
                 ready.setdefault(job.priority, []).append(job.id)
             else:
                 later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
-        if loop.time() < self._redis_back_at:
+        if loop.time() < self._redis_back_at or self._pushes.late:
             self._broker.push_later(ready, later)
             return
         events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
         try:
-            async with asyncio.timeout(PUSH_S):
-                await self._broker.push(ready, later, events)
+            await self._pushes.within(PUSH_S, self._broker.push(ready, later, events))
         except (StoreUnavailable, TimeoutError) as error:
             log.warning(
-                "%s safe in MongoDB, and will be listed once Redis takes writes: %s",
+                "%s safe in MongoDB, and %s: %s",
                 "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
+                "not listed" if isinstance(error, NamespaceTaken) else "will be listed once Redis takes writes",
                 str(error) or f"no answer within {PUSH_S:g} s",
             )
             self._redis_back_at = loop.time() + PUSH_S

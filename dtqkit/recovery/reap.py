@@ -129,5 +129,5 @@ class Reaper:
             if again:
                 await self._broker.put_back(again)
             await self._broker.publish(encode_batch(events))
-        except StoreUnavailable:
-            log.warning("%d lost jobs are left for the audit to list: Redis is away", len(taken))
+        except StoreUnavailable as error:
+            log.warning("%d lost jobs will be listed once Redis takes writes: %s", len(taken), error)

@@ -80,7 +80,7 @@ class Doorkeeper:
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token:
             raise AccessDenied(
-                "a token is needed, as a bearer token in the Authorization header; in Python: TaskQueue.connect(URL, token=…)"
+                "a token is needed, as Bearer in the Authorization header; in Python: TaskQueue.connect(URL, token=…)"
             )
         self.check_token(token.strip().encode("latin-1", "replace"), address, scope)
 

@@ -172,7 +172,7 @@ def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None
 async def _look(queue: DirectControl) -> None:
     """Break the server when its Redis lists another environment's jobs; else never return."""
     await queue.until_open()
-    await asyncio.Event().wait()
+    await queue.until_taken()
 
 
 def _listen(server: HTTPServer, sockets: Sequence[socket.socket]) -> HTTPServer:

@@ -152,7 +152,7 @@ class Settler:
         return End(end.claimed, change, Trail())
 
     async def _tell(self, done: list[End]) -> None:
-        """What waits again goes to its lane, and everybody hears of it. Redis away: recovery lists it again."""
+        """What waits again goes to its lane, and everybody hears of it. Redis away: once it takes writes."""
         released: dict[str, float] = {}
         later: dict[str, float] = {}
         now_ms = self._store.now().timestamp() * 1000
@@ -163,11 +163,13 @@ class Settler:
             elif change.status == "scheduled":
                 later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
         events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])
-        try:
-            await self._broker.push({}, later, events)
-            if released:
-                await self._broker.put_back(released)
-        except StoreUnavailable:
+        calls = [self._broker.push({}, later, events), *([self._broker.put_back(released)] if released else [])]
+        # Side by side: what one of them is refused, or waits for, is not to cost the other its turn.
+        refused = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
+        for error in refused:
+            if not isinstance(error, StoreUnavailable):
+                raise error
+        if refused:
             log.debug("events for %d ends were not published: Redis is unreachable", len(done))
 
     async def _bury(self, ids: list[ObjectId]) -> None:

@@ -19,7 +19,7 @@ from dtqkit.broker.rights import COMMANDS, UNTRIED
 from dtqkit.local import LocalStores
 from tests import sample
 from tests.command import dtqkit
-from tests.redis_servers import HOST, RedisProcess, programs, redis_server, version
+from tests.redis_servers import HOST, RedisProcess, free_port, programs, redis_server, version
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -170,6 +170,25 @@ def test_a_worker_stops_taking_jobs_when_another_environment_took_the_namespace(
                 wait_until(lambda: server.redis.get(record) == ours, timeout_s=20)
                 assert sample.add_async.submit(3).result(timeout=20) == 4
                 assert late.result(timeout=20) == 3
+
+
+def test_a_redis_that_was_away_and_comes_back_as_another_environments_takes_no_jobs(
+    settings: Settings, tmp_path: Path
+) -> None:
+    port = free_port()
+    own = settings.replace(redis_url=f"redis://{HOST}:{port}/0")
+    with TaskQueue(own) as queue:
+        queue.include("tests.sample")
+        sample.add_async.submit(1)
+        with redis_server(tmp_path, port=port) as server:
+            record = f"{own.namespace}:queue:record"
+            server.redis.set(record, "another")
+            with pytest.raises(NamespaceTaken, match="DTQ_NAMESPACE"):
+                sample.add_async.submit(2)
+            assert len(queue.jobs().items) == 1
+            server.redis.delete(record)
+            sample.add_async.submit(3)
+            wait_until(lambda: bool(server.redis.get(record)))
 
 
 # -- full

@@ -50,7 +50,7 @@ class Inserts:
         """
         try:
             with (
-                told(self._where, writes=True, document=True, point="insert"),
+                told(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 if len(docs) == 1:
@@ -70,7 +70,7 @@ class Inserts:
         """
         for _ in range(2):
             with (
-                told(self._where, writes=True, document=True, point="insert"),
+                told(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 taken = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))

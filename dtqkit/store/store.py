@@ -151,16 +151,16 @@ class Store:
             await self._client.admin.command("ping")
 
     async def probe(self) -> None:
-        """Make the smallest writes: whether it takes inserts, and whether a majority has them.
+        """Make the smallest new document: whether it takes any. A key that is taken is refused before a block is met.
 
-        An insert of a key that is taken meets all that a new one would meet before.
+        Found taken after it was deleted, it was taken from another process in between.
         """
         configuration = self._database["configuration"]
         within_s = self._where.within(PING_S)
+        with pymongo.timeout(within_s), told(self._where, writes=True):
+            await configuration.delete_one({"_id": "probe"})
         with pymongo.timeout(within_s), told(self._where, writes="insert"), contextlib.suppress(DuplicateKeyError):
             await configuration.insert_one({"_id": "probe"})
-        with pymongo.timeout(within_s), told(self._where, writes=True):
-            await configuration.update_one({"_id": "probe"}, {"$currentDate": {"at": True}}, upsert=True)
 
     def now(self) -> datetime:
         """MongoDB's time, as well as this machine knows it."""

@@ -273,7 +273,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     redis: Literal["up", "down"]
     mongodb: Literal["up", "down"]
     #: Live workers; whether one of them leads recovery; lanes in which jobs wait that none of them serves. None: not
-    #: known, as Redis does not answer.
+    #: known, as Redis does not answer; or who leads, as it has just begun to.
     workers: int | None = None
     leader: bool | None = None
     unserved: tuple[Priority, ...] | None = None

@@ -234,6 +234,8 @@ class StoreUnavailable(DtqError, ConnectionError):
         super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
         self.store = store
         self.reason: Reason = reason
+        #: What the store refused, as the end of a sentence that begins with its name: for everybody to see.
+        self.brief = ""
 
     @property
     def passes(self) -> bool:

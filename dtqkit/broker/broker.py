@@ -26,8 +26,6 @@ from dtqkit.settings import Settings
 CANCEL_S: Final = 60.0
 #: How long the progress of a job is kept after it was last shown.
 LIVE_S: Final = 120.0
-#: How long what `probe` writes is kept.
-PROBE_MS: Final = 60_000
 #: Ids in one call of a script.
 _CHUNK: Final = 5000
 
@@ -84,10 +82,6 @@ class Broker:
     async def close(self) -> None:
         await self._unlisted.close()
         await self._link.close()
-
-    async def ping(self) -> None:
-        async with self._link.asking():
-            await self._link.raw.ping()
 
     async def look(self, lock_s: float) -> Look:
         """Whether it takes writes, and who is there, in one command. Raises StoreUnavailable with Redis's words."""

@@ -222,7 +222,9 @@ def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | 
 def unavailable(url: str, refusal: Refusal) -> StoreUnavailable:
     """A refusal as it is raised."""
     kind = NamespaceTaken if refusal.kind == "taken" else StoreUnavailable
-    return kind("Redis", url, refusal.detail, reason=REASONS[refusal.kind])
+    made = kind("Redis", url, refusal.detail, reason=REASONS[refusal.kind])
+    made.brief = refusal.brief
+    return made
 
 
 def _is_of_a_closed_connection(error: AttributeError | TypeError) -> bool:

@@ -57,6 +57,8 @@ class Refusal(msgspec.Struct, frozen=True):
     detail: str
     #: A new connection may find what the old one does not have.
     drops: bool = False
+    #: The same for everybody to see: without the server's own words; empty: there are none.
+    brief: str = ""
 
 
 class Unfit(RedisError):
@@ -150,12 +152,19 @@ def _by_words(words: str) -> Refusal | None:
     if first in WORDS:
         kind, sentence = WORDS[first]
         detail = sentence if first == "FOREIGN" else f"{sentence} ({words})"
-        return Refusal(kind, detail, drops=not _DROPPING.isdisjoint((kind, first)))
+        drops = not _DROPPING.isdisjoint((kind, first))
+        return Refusal(kind, detail, drops=drops, brief=f"{_brief(sentence)} ({first})")
     lower = words.lower()
     for phrase, kind, sentence in _PHRASES:
         if phrase in lower:
-            return Refusal(kind, f"{sentence} ({words})")
+            return Refusal(kind, f"{sentence} ({words})", brief=_brief(sentence))
     return None
+
+
+def _brief(sentence: str) -> str:
+    """What it says before the cure, as the end of a sentence that begins with "Redis"."""
+    what = sentence.partition(":")[0]
+    return what.removeprefix("it ") if what.startswith("it ") else f"says that {what}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

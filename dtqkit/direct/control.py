@@ -133,6 +133,7 @@ class DirectControl:
         await self._stores.close()
         await self._broker.close()
         await self._store.close()
+        await self._health.close()
 
     # -- submit
 
@@ -180,6 +181,8 @@ class DirectControl:
         accepted = await self._submitter.submit(new, patience) if new else []
         for place, job in zip(places, accepted, strict=True):
             items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
+        if any(isinstance(job, Job) for job in accepted):
+            self._health.wrote()
         return [item for item in items if item is not None]
 
     async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> New:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -19,37 +18,28 @@ from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 
+_T = TypeVar("_T")
+
 log = logging.getLogger("dtqkit.queue")
 
 #: How long a look is good for, in seconds.
 FRESH_S: Final = 1.0
 #: How long a write to MongoDB proves that it takes writes, in seconds: then a small one is made.
 WRITE_S: Final = 10.0
-#: How long one store may take to answer.
+#: How long one store may take to answer, and how long an answer that came later counts, while the next is late too.
 _ANSWER_S: Final = 2.0
+_LATE_S: Final = 15.0
+_NO_ANSWER: Final = "does not answer"
 #: How long what workers say of themselves is good for, while nothing about them changes.
 _BEATS_S: Final = 15.0
 #: Beats without a leader after which there is none: another candidate takes over within two.
 _VACANT_BEATS: Final = 4.0
 
-#: What the words in Redis's refusals mean; broker/refusals.py has all of them.
-_REDIS: Final[tuple[tuple[str, str], ...]] = (
-    ("READONLY", "is a replica that takes no writes (READONLY)"),
-    ("OOM", "is full (OOM)"),
-    ("MISCONF", "refuses writes because it cannot save them (MISCONF)"),
-    ("LOADING", "is loading its data (LOADING)"),
-    ("MASTERDOWN", "is a replica without its primary (MASTERDOWN)"),
-    ("NOREPLICAS", "has too few replicas to take writes (NOREPLICAS)"),
-    ("CLUSTERDOWN", "is a cluster that is down (CLUSTERDOWN)"),
-    ("NOPERM", "does not allow its user what is needed (NOPERM)"),
-    ("NOAUTH|WRONGPASS", "refuses the user or password"),
-    ("max number of clients", "has no connection left for us (maxclients)"),
-)
 #: Of a Redis where another record's jobs are listed.
 TAKEN: Final = "lists jobs of another MongoDB database under this DTQ_NAMESPACE"
 #: What each reason of a StoreUnavailable means.
 _REASONS: Final[Mapping[Reason, str]] = {
-    "away": "does not answer",
+    "away": _NO_ANSWER,
     "electing": "is electing a primary",
     "refused": "refuses writes",
     "not_allowed": "does not allow its user what is needed",
@@ -69,8 +59,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     #: Workers that beat lately. This and what follows is known only while Redis answers.
     workers: tuple[Heartbeat, ...] = ()
     beat_s: float | None = None
-    #: How long no worker has led recovery; 0: one does.
+    #: How long it was seen that no worker leads recovery, and whether one was seen to before.
     vacant_s: float = 0.0
+    led: bool = True
     waiting: Mapping[Priority, int] = {}
 
 
@@ -85,7 +76,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
         also = "" if seen.mongodb is not None else " are accepted, and"
         reasons.append(f"Redis {seen.redis}: jobs{also} wait until it takes writes")
     known = seen.redis is None
-    leader = seen.vacant_s <= _VACANT_BEATS * heartbeat_s
+    vacant = seen.vacant_s > _VACANT_BEATS * heartbeat_s
     serving = {lane for worker in seen.workers if worker.status != "stopping" for lane in worker.lanes}
     unserved: tuple[Priority, ...] = tuple(
         lane for lane in PRIORITIES if seen.waiting.get(lane) and lane not in serving
@@ -93,7 +84,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
     if known and not seen.workers:
         reasons.append("no worker is alive: jobs wait until one starts")
     elif known:
-        if not leader:
+        if vacant:
             reasons.append("no worker leads recovery: delayed jobs, and jobs of workers that died, wait")
         reasons += [
             f"no live worker serves the lane {lane}, where {seen.waiting[lane]:,} jobs wait" for lane in unserved
@@ -103,7 +94,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
         redis="up" if seen.redis is None else "down",
         mongodb="up" if seen.mongodb is None else "down",
         workers=len(seen.workers) if known else None,
-        leader=leader and bool(seen.workers) if known else None,
+        leader=_leader(seen, vacant=vacant) if known else None,
         unserved=unserved if known else None,
         mongodb_wrote_s=seen.mongodb_wrote_s,
         redis_wrote_s=seen.redis_wrote_s,
@@ -112,17 +103,61 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
     )
 
 
+def _leader(seen: Seen, *, vacant: bool) -> bool | None:
+    """Whether a worker leads; None: nobody can tell yet."""
+    if vacant or not seen.workers:
+        return False
+    return True if seen.led else None
+
+
 def trouble_of(error: Exception) -> str:
     """Why a store cannot be used, without its address: /health is open to everybody."""
     if isinstance(error, NamespaceTaken):
         return TAKEN
     if isinstance(error, StoreUnavailable):
-        if error.store == "Redis":
-            for said, means in _REDIS:
-                if re.search(said, str(error)):
-                    return means
-        return _REASONS[error.reason]
-    return "does not answer" if isinstance(error, TimeoutError) else "refuses what is needed"
+        return error.brief or _REASONS[error.reason]
+    return "refuses what is needed"
+
+
+class Asked(Generic[_T]):
+    """A question to a store, which is never given up: that would close its connection, and the next begin from zero.
+
+    Whoever asks while one is under way shares it.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[_T]]) -> None:
+        self._ask = ask
+        self._task: asyncio.Task[tuple[float, _T | str]] | None = None
+
+    async def answer(self) -> _T | str:
+        """What it brought; or why the store cannot be used."""
+        earlier: tuple[float, _T | str] | None = None
+        if self._task is None or self._task.done():
+            earlier = None if self._task is None else self._task.result()
+            self._task = asyncio.create_task(self._tried(), name="look at a store")
+        await asyncio.wait({self._task}, timeout=_ANSWER_S)
+        if self._task.done():
+            (_, found), self._task = self._task.result(), None
+            return found
+        if earlier is not None and asyncio.get_running_loop().time() - earlier[0] <= _LATE_S:
+            return earlier[1]
+        return _NO_ANSWER
+
+    async def close(self) -> None:
+        """After the store was closed, which ends what is under way."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_ANSWER_S)
+            self._task.cancel()
+
+    async def _tried(self) -> tuple[float, _T | str]:
+        try:
+            found = await self._ask()
+        except DtqError as error:
+            found = trouble_of(error)
+        except Exception as error:
+            log.warning("a look at a store failed: %s", type(error).__name__, exc_info=error)
+            found = trouble_of(error)
+        return asyncio.get_running_loop().time(), found
 
 
 class HealthMonitor:
@@ -133,10 +168,14 @@ class HealthMonitor:
         self._broker = broker
         self._store = store
         self._opened = opened
+        self._redis = Asked(self._look_at_redis)
+        self._mongodb = Asked(self._try_mongodb)
         self._health: tuple[float, Health] | None = None
         self._lock = asyncio.Lock()
         self._mongodb_wrote = self._redis_wrote = float("-inf")
-        self._led_at: float | None = None
+        #: Whether a leader was seen since Redis answers, and since when it is seen that there is none.
+        self._led = False
+        self._vacant_at: float | None = None
         #: What workers last said, and when that was read.
         self._beats: tuple[float, tuple[Heartbeat, ...]] = (float("-inf"), ())
 
@@ -151,9 +190,12 @@ class HealthMonitor:
                 self._health = (loop.time(), await self._look())
             return self._health[1]
 
+    async def close(self) -> None:
+        await asyncio.gather(self._redis.close(), self._mongodb.close())
+
     async def _look(self) -> Health:
         clock = asyncio.get_running_loop().time
-        redis, mongodb = await asyncio.gather(_tried(self._look_at_redis), _tried(self._try_mongodb))
+        redis, mongodb = await asyncio.gather(self._redis.answer(), self._mongodb.answer())
         if mongodb == TAKEN:  # as opening the stores says
             redis, mongodb = TAKEN, None
         now = clock()
@@ -165,17 +207,22 @@ class HealthMonitor:
         )
         if isinstance(redis, Look):
             seen = self._with(seen, redis, now)
+        else:  # it may be back before anybody has taken over
+            self._led, self._vacant_at = False, None
         return judge(seen, self._settings.heartbeat_s)
 
     def _with(self, seen: Seen, look: Look, now: float) -> Seen:
-        if look.led or self._led_at is None:
-            self._led_at = now
+        if look.led:
+            self._led, self._vacant_at = True, None
+        elif self._vacant_at is None:
+            self._vacant_at = now
         ages = {worker: (look.now_ms - score) / 1000 for worker, score in look.scores.items()}
         return msgspec.structs.replace(
             seen,
             workers=tuple(w for w in self._beats[1] if ages.get(w.id, float("inf")) <= self._settings.silence_s),
             beat_s=round(max(0.0, min(ages.values())), 3) if ages else None,
-            vacant_s=now - self._led_at,
+            vacant_s=0.0 if self._vacant_at is None else now - self._vacant_at,
+            led=self._led,
             waiting=look.depths,
         )
 
@@ -196,18 +243,6 @@ class HealthMonitor:
             return
         await self._store.probe()
         self._mongodb_wrote = clock()
-
-
-async def _tried(ask: Callable[[], Awaitable[Look | None]]) -> Look | str | None:
-    """What it brought; or why the store cannot be used."""
-    try:
-        async with asyncio.timeout(_ANSWER_S):
-            return await ask()
-    except (DtqError, TimeoutError) as error:
-        return trouble_of(error)
-    except Exception as error:
-        log.warning("a look at a store failed: %s", type(error).__name__, exc_info=error)
-        return trouble_of(error)
 
 
 def _age(now: float, at: float) -> float | None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 from urllib.parse import parse_qsl
 
 from bson.codec_options import TypeDecoder, TypeRegistry
@@ -44,6 +44,8 @@ ANSWER_S: Final = 20.0
 _TRIPS: Final = 6
 _MAX_SLACK_S: Final = 15.0
 _DUPLICATE_KEY: Final = 11_000
+#: Whether an operation writes. Inserts may be refused where other writes are taken: over a quota, say.
+Writes: TypeAlias = bool | Literal["insert"]
 _NOT_ON_A_MAJORITY: Final = "the write is not known to be on a majority"
 
 
@@ -66,13 +68,21 @@ class Link:
         self.uri = uri
         self.options: Final = {name.lower(): value for name, value in parse_qsl(uri.partition("?")[2])}
         self.client: AsyncMongoClient[dict[str, Any]] | None = None
-        #: Why the last write was refused; None once one is done.
+        #: Why the last write was refused; None once one is done, after an insert another insert.
         self.refused: StoreUnavailable | None = None
+        self._inserts_refused = False
         self._trips: deque[float] = deque(maxlen=5)
 
     def measured(self, trip_s: float) -> None:
         """An answer took so long."""
         self._trips.append(trip_s)
+
+    def heard(self, writes: Writes, refused: StoreUnavailable | None) -> None:
+        """A write was refused, or done."""
+        if refused is not None:
+            self.refused, self._inserts_refused = refused, self._inserts_refused or writes == "insert"
+        elif writes == "insert" or not self._inserts_refused:
+            self.refused, self._inserts_refused = None, False
 
     @property
     def slack_s(self) -> float:
@@ -150,7 +160,7 @@ def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDataba
 
 @contextmanager
 def told(
-    link: Link, *, writes: bool = False, once: bool = False, document: bool = False, point: str | None = None
+    link: Link, *, writes: Writes = False, once: bool = False, document: bool = False, point: str | None = None
 ) -> Generator[None]:
     """Turn an error of MongoDB into StoreUnavailable, or for a write that may be done into OutcomeUnknown.
 
@@ -167,7 +177,7 @@ def told(
     except DuplicateKeyError:
         raise
     except BulkWriteError as error:
-        _raise_bulk(error, link, document=document)
+        _raise_bulk(error, link, writes=writes, document=document)
     except PyMongoError as error:
         _raise(error, link, writes=writes, once=once, document=document)
     except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from making the document
@@ -181,10 +191,10 @@ def told(
         raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
     else:
         if writes:
-            link.refused = None
+            link.heard(writes, None)
 
 
-def _raise(error: PyMongoError, link: Link, *, writes: bool, once: bool, document: bool) -> NoReturn:
+def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, document: bool) -> NoReturn:
     verdict, perhaps = _judge(error, link)
     if verdict is None:
         words = one_line(str(error))
@@ -199,11 +209,11 @@ def _raise(error: PyMongoError, link: Link, *, writes: bool, once: bool, documen
 _INTERRUPTED: Final = 11_602
 
 
-def refused(link: Link, verdict: Verdict, *, writes: bool, perhaps: bool = False) -> StoreUnavailable:
+def refused(link: Link, verdict: Verdict, *, writes: Writes, perhaps: bool = False) -> StoreUnavailable:
     kind = OutcomeUnknown if writes and perhaps else StoreUnavailable
     made = kind("MongoDB", link.uri, verdict.words, reason=verdict.reason)
     if writes:
-        link.refused = made
+        link.heard(writes, made)
     return made
 
 
@@ -237,7 +247,7 @@ def _code(error: PyMongoError) -> int | None:
     return details.get("code") if isinstance(details, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-def _raise_bulk(error: BulkWriteError, link: Link, *, document: bool) -> NoReturn:
+def _raise_bulk(error: BulkWriteError, link: Link, *, writes: Writes, document: bool) -> NoReturn:
     """A bulk is kept as a whole if any part of it was refused for a reason that passes; its writes may be repeated."""
     errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
     counts = ("nInserted", "nUpserted", "nMatched", "nRemoved")
@@ -246,12 +256,12 @@ def _raise_bulk(error: BulkWriteError, link: Link, *, document: bool) -> NoRetur
         code = one.get("code")
         if (verdict := refusals.of_code(code, str(one.get("errmsg", "")))) is not None:
             perhaps = some or code in refusals.PERHAPS_DONE
-            raise refused(link, verdict, writes=True, perhaps=perhaps) from None
+            raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
     if error.details.get("writeConcernErrors"):
-        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=True, perhaps=True) from None
+        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
     if all(one.get("code") == _DUPLICATE_KEY for one in errors):
         raise error
     words = next(str(one.get("errmsg", "")) for one in errors if one.get("code") != _DUPLICATE_KEY)
     if not document:
-        raise refused(link, refusals.of_now(words), writes=True, perhaps=True) from None
+        raise refused(link, refusals.of_now(words), writes=writes, perhaps=True) from None
     raise refusals.of_document(words) from None

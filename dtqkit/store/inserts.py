@@ -99,7 +99,7 @@ class Inserts:
     async def _insert(self, docs: Sequence[Document], size: int) -> Inserted:
         try:
             with (
-                told(self._where, writes=True, document=True, point="insert"),
+                told(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 if len(docs) == 1:
@@ -128,7 +128,7 @@ class Inserts:
     async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:
         for _ in range(2):
             with (
-                told(self._where, writes=True, document=True, point="insert"),
+                told(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 found = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))

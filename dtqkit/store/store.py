@@ -146,25 +146,23 @@ class Store:
     async def ping(self) -> None:
         """Whether it answers; and, after a write that was refused, whether it takes writes again."""
         if self._where.refused is not None:
-            await self._probe_insert()
             await self.probe()
             return
         # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
         with pymongo.timeout(self._where.within(PING_S)), told(self._where):
             await self._client.admin.command("ping")
 
-    async def _probe_insert(self) -> None:
-        """Whether it takes inserts: one of a key that is taken meets all that a new one would meet before."""
-        configuration = self._database["configuration"]
-        within = pymongo.timeout(self._where.within(PING_S))
-        with contextlib.suppress(DuplicateKeyError), within, told(self._where, writes=True):
-            await configuration.insert_one({"_id": "probe"})
-
     async def probe(self) -> None:
-        """Make the smallest write: whether it takes any."""
+        """Make the smallest new document: whether it takes any. A key that is taken is refused before a block is met.
+
+        Found taken after it was deleted, it was taken from another process in between.
+        """
         configuration = self._database["configuration"]
-        with pymongo.timeout(self._where.within(PING_S)), told(self._where, writes=True):
-            await configuration.update_one({"_id": "probe"}, {"$currentDate": {"at": True}}, upsert=True)
+        within_s = self._where.within(PING_S)
+        with pymongo.timeout(within_s), told(self._where, writes=True):
+            await configuration.delete_one({"_id": "probe"})
+        with pymongo.timeout(within_s), told(self._where, writes="insert"), contextlib.suppress(DuplicateKeyError):
+            await configuration.insert_one({"_id": "probe"})
 
     def now(self) -> datetime:
         """MongoDB's time, as well as this machine knows it."""

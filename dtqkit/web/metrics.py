@@ -113,7 +113,7 @@ class Metrics:
             "mongodb": health.mongodb == "up",
             "redis": health.redis == "up",
             "workers": bool(health.workers),
-            "leader": bool(health.leader),
+            "leader": health.redis == "up" and health.leader is not False,
             "lanes": health.unserved == (),
         }
         for part, well in parts.items():

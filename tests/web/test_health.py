@@ -29,7 +29,10 @@ def own_stores() -> Iterator[LocalStores]:
 
 @pytest.fixture(scope="module")
 def own(own_stores: LocalStores) -> Settings:
-    settings = settings_for(own_stores, "health", heartbeat_s=0.2)
+    with MongoClient[dict[str, Any]](own_stores.atlas_uri) as mongo:  # whose own user no block stops
+        mongo.admin.command("createUser", "app", pwd="app", roles=["readWriteAnyDatabase"])
+    place = own_stores.atlas_uri.rpartition("@")[2].replace("authSource=local", "authSource=admin")
+    settings = settings_for(own_stores, "health", heartbeat_s=0.2, atlas_uri=f"mongodb://app:app@{place}")
     publish(settings, [task.info for task in ALL])
     return settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -163,14 +164,13 @@ class Settler:
             elif change.status == "scheduled":
                 later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
         events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])
-        calls = [self._broker.push({}, later, events), *([self._broker.put_back(released)] if released else [])]
-        # Side by side: what one of them is refused, or waits for, is not to cost the other its turn.
-        refused = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
-        for error in refused:
-            if not isinstance(error, StoreUnavailable):
-                raise error
-        if refused:
+        try:
+            await self._broker.push({}, later, events)
+        except StoreUnavailable:
             log.debug("events for %d ends were not published: Redis is unreachable", len(done))
+        if released:
+            with contextlib.suppress(StoreUnavailable):  # put back once it takes writes
+                await self._broker.put_back(released)
 
     async def _bury(self, ids: list[ObjectId]) -> None:
         """The dead letters of what has just died; recovery writes what this misses."""

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from dtqkit import Settings, StoreUnavailable
-from dtqkit.direct import control
 from dtqkit.direct.control import DirectControl
 from dtqkit.tasks import TaskRegistry
 
@@ -35,8 +34,8 @@ class Opening:
 def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         opening = Opening()
-        monkeypatch.setattr(control, "open_stores", opening)
         queue = DirectControl(Settings(), TaskRegistry())
+        monkeypatch.setattr(queue._stores, "open", opening)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(queue._open(), 0.01)
         opening.go.set()
@@ -54,8 +53,8 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
 def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         opening = Opening()
-        monkeypatch.setattr(control, "open_stores", opening)
         queue = DirectControl(Settings(), TaskRegistry())
+        monkeypatch.setattr(queue._stores, "open", opening)
         waiter = asyncio.create_task(queue._open())
         for _ in range(5):
             await asyncio.sleep(0)

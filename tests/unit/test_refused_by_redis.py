@@ -77,6 +77,10 @@ def running(**more: Any) -> Job:
     )
 
 
+async def all_stored(*_: object) -> dict[int, Any]:
+    return {}
+
+
 async def none(*_: object, **__: object) -> list[Any]:
     return []
 
@@ -273,7 +277,7 @@ def test_a_late_push_goes_on_and_is_listed_later_only_if_it_fails(
     async def scenario() -> None:
         redis = Redis(monkeypatch)
         unlisted: Any = redis.broker._unlisted  # pyright: ignore[reportPrivateUsage]
-        store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=none), now=now)
+        store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
         one = Submitter(redis.broker, store)
         redis.open.clear()
         (job,) = await one.submit([submitted()])
@@ -301,7 +305,7 @@ def test_a_push_into_another_environment_is_told_as_it_is(
 ) -> None:
     async def scenario() -> None:
         redis = Redis(monkeypatch)
-        store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=none), now=now)
+        store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
         one = Submitter(redis.broker, store)
         redis.error = Unfit("taken", "taken")
         await one.submit([submitted()])

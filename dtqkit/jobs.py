@@ -197,4 +197,4 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
 def is_job_id(text: str) -> bool:
     """Whether `text` has the form of a job id: 24 hexadecimal digits."""
-    return len(text) == 24 and all(c in "0123456789abcdefABCDEF" for c in text)
+    return len(text) == 24 and not text.strip("0123456789abcdefABCDEF")

@@ -29,6 +29,7 @@ ANSWER_S: Final = 5.0
 POOL: Final = 2
 _NAME: Final = "dtqkit"
 _HELLO: Final = ("HELLO", "2", "SETNAME", _NAME)
+_CLOSED_TLS: Final = "if it asks for a client certificate, name it in REDIS_URL, ?ssl_certfile=/path/client.crt&ssl_keyfile=/path/client.key"
 
 
 def _options(address: Address, answer_s: float) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class _Async:
             await cast(Any, super()).on_connect_check_health(check_health=check_health)
             await me.send_command(*_HELLO, check_health=False)
             hello = await me.read_response()
-        except RedisError as error:
+        except (RedisError, OSError) as error:
             hello = _without_hello(error, tls=self._route.address.tls)
         self._route.check(hello)
 
@@ -93,7 +94,7 @@ class _Blocking:
             cast(Any, super()).on_connect_check_health(check_health=check_health)
             me.send_command(*_HELLO, check_health=False)
             hello = me.read_response()
-        except RedisError as error:
+        except (RedisError, OSError) as error:
             hello = _without_hello(error, tls=self._route.address.tls)
         self._route.check(hello)
 
@@ -105,14 +106,15 @@ def _late(route: Route) -> Unfit:
     return Unfit("away", detail)
 
 
-def _without_hello(error: RedisError, *, tls: bool) -> list[Any]:
+def _without_hello(error: RedisError | OSError, *, tls: bool) -> list[Any]:
     """What to make of a server that does not answer a greeting as Redis does: some proxies know no HELLO."""
     if isinstance(error, ResponseError) and "unknown command" in str(error).lower():
         return []
-    closed = type(error) is RedisConnectionError and refusal_of(error).kind == "away"
-    if closed and not tls and ("closed" in str(error).lower() or "reset" in str(error).lower()):
-        detail = "it closed a new connection at once: if it speaks only TLS there, write rediss:// in REDIS_URL"
-        raise Unfit("away", detail) from error
+    closed = isinstance(error, RedisConnectionError | OSError) and refusal_of(error).kind == "away"
+    if closed and any(word in str(error).lower() for word in ("closed", "reset", "broken pipe")):
+        # Of TLS 1.3, the alert may be lost with the connection.
+        cure = _CLOSED_TLS if tls else "if it speaks only TLS there, write rediss:// in REDIS_URL"
+        raise Unfit("away", f"it closed a new connection at once: {cure}") from error
     raise error
 
 

@@ -115,7 +115,9 @@ def test_an_orderly_stop_is_no_loss_and_a_worker_has_one_identity(
             assert job.record.worker in second.read_text()
             two.terminate()
             assert two.wait(20) == 0
-    assert "WARNING" not in first.read_text() + second.read_text()
+    warnings = [line for line in (first.read_text() + second.read_text()).splitlines() if "WARNING" in line]
+    # A leader that begins may look for a job between its insert and its push.
+    assert [line for line in warnings if "lane audit" not in line] == []
 
 
 def test_a_name_that_redis_or_a_log_could_not_hold_is_refused() -> None:

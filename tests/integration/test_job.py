@@ -115,8 +115,8 @@ def test_the_most_urgent_lane_comes_first_and_each_is_first_in_first_out(queue: 
     with Workers(queue, settings=queue.settings.replace(concurrency=1)):
         for job in jobs.values():
             job.result(timeout=20)
-    started = sorted(jobs, key=lambda n: jobs[n].refresh().record.started_at or 0)
-    assert started == [3, 5, 2, 1, 4]
+    claimed = sorted(jobs, key=lambda n: jobs[n].refresh().record.claimed_at or 0)
+    assert claimed == [3, 5, 2, 1, 4]
 
 
 def test_a_worker_helps_other_lanes_when_its_own_is_empty(queue: TaskQueue) -> None:

@@ -29,7 +29,10 @@ ANSWER_S: Final = 5.0
 POOL: Final = 2
 _NAME: Final = "dtqkit"
 _HELLO: Final = ("HELLO", "2", "SETNAME", _NAME)
-_CLOSED_TLS: Final = "if it asks for a client certificate, name it in REDIS_URL, ?ssl_certfile=/path/client.crt&ssl_keyfile=/path/client.key"
+_CLOSED_TLS: Final = (
+    "if it asks for a client certificate, name it in REDIS_URL, "
+    "?ssl_certfile=/path/client.crt&ssl_keyfile=/path/client.key"
+)
 
 
 def _options(address: Address, answer_s: float) -> dict[str, Any]:

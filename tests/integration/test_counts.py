@@ -262,7 +262,7 @@ def test_nothing_is_written_for_a_time_in_which_nothing_happened(
 def test_old_minutes_expire_and_the_totals_stay(settings: Settings, mongo: Mongo, on_store: With[None]) -> None:
     async def check(store: Store) -> None:
         now = store.now()
-        fill(settings, [job(now, 10 * 86_400, "completed", 10 * 86_400 - 5), job(now, 400, "completed", 399)])
+        fill(settings, [job(now, 10 * 86_400, "completed", 10 * 86_400 - 5), job(now, 400, "completed", 400)])
         await close_all(store)
         await MinuteRounds(store, retention_days=5).run()
         kept = mongo[settings.database_name]["minutes"].count_documents({"_id": {"$type": "date"}})

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from tornado.httpclient import HTTPRequest
+from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from dtqkit import task
@@ -239,7 +240,7 @@ def test_no_message_of_the_stream_holds_the_loop(server: Watched) -> None:
                 await connection.read_message()
             else:
                 connection.ping(b"")
-        except WebSocketClosedError:
+        except (WebSocketClosedError, StreamClosedError):
             pass
         finally:
             connection.close()

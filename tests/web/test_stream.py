@@ -39,10 +39,12 @@ async def connected(url: str, hello: Any = None, **headers: str) -> AsyncIterato
 
 
 async def read(line: WebSocketClientConnection, timeout_s: float = 10) -> Any:
-    """The next message; None when it is closed."""
+    """The next message that says more than that the line lives; None when it is closed."""
     async with asyncio.timeout(timeout_s):
-        message = await line.read_message()
-    return None if message is None else json.loads(message)
+        while (message := await line.read_message()) is not None:
+            if (said := json.loads(message))["type"] != "beat":
+                return said
+    return None
 
 
 async def events_of(line: WebSocketClientConnection, enough: Callable[[list[Any]], bool]) -> list[Any]:

@@ -79,9 +79,7 @@ class Doorkeeper:
             return
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token:
-            raise AccessDenied(
-                "a token is needed, as Bearer in the Authorization header; in Python: TaskQueue.connect(URL, token=…)"
-            )
+            raise AccessDenied("a bearer token is needed, in the Authorization header")
         self.check_token(token.strip().encode("latin-1", "replace"), address, scope)
 
     def check_token(self, token: bytes, address: str, scope: Scope) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from dtqkit import control
 from dtqkit.broker import Broker
+from dtqkit.broker.background import Lives
 from dtqkit.control import (
     BatchItem,
     Bound,
@@ -23,7 +24,6 @@ from dtqkit.control import (
     Submission,
 )
 from dtqkit.direct import listing
-from dtqkit.direct.background import Lives
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.known import KnownTasks

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
+from dtqkit.broker.background import Background
 from dtqkit.broker.keys import member
-from dtqkit.direct.background import Background
 from dtqkit.direct.patience import Patience
 from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, NamespaceTaken, OutcomeUnknown, StoreUnavailable
 from dtqkit.events import encode_batch, event_of

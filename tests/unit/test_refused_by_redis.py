@@ -14,14 +14,14 @@ import pytest
 from bson import ObjectId
 
 from dtqkit import Job, NamespaceTaken, Settings, StoreUnavailable
-from dtqkit.broker import Broker
+from dtqkit.broker import Broker, background
+from dtqkit.broker.background import Background, Lives
 from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.broker.refusals import Unfit
-from dtqkit.direct import background, opening
+from dtqkit.direct import opening
 from dtqkit.direct import submit as submitting
-from dtqkit.direct.background import Background, Lives
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.submit import New, Submitter
 from dtqkit.events import ProgressEvent

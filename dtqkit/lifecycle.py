@@ -118,6 +118,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     losses: int = 0
 
 
+def wait_ms(job: Job, change: Change) -> float | None:
+    """Milliseconds from being ready to the first line of the task; None when it never began."""
+    if job.claimed_at is None or change.start_ms is None:
+        return None
+    waited = job.claimed_at - (job.queued_at or job.created_at)
+    return max(0.0, waited.total_seconds() * 1000 + change.start_ms)
+
+
 _ENDING_OF_ERROR: Final[Mapping[str, Ending]] = {"timeout": "timeout", "crash": "crashed"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -44,7 +45,7 @@ from dtqkit.errors import (
     UnknownTask,
     WrongLoop,
 )
-from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
+from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot
 from dtqkit.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.sanitize import bounded
 from dtqkit.settings import Settings
@@ -52,6 +53,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import Document, new_id, object_id, to_job
 from dtqkit.store.packing import pack
 from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
+from dtqkit.transitions.announce import announce
 from dtqkit.values import Json
 
 #: Bytes of a new job's document besides its payload, roughly.
@@ -345,12 +347,7 @@ class DirectControl:
             job = await self.get(job_id)
             raise JobConflict(f"job {job_id} is {job.status}: it cannot be cancelled any more")
         job = to_job(doc)
-        try:
-            if job.status == "running":
-                await self._broker.ask_to_stop([job.id])
-            await self._broker.publish(encode_batch([event_of(job)]))
-        except StoreUnavailable:
-            pass  # the leader asks again with its next survey
+        await announce(self._broker, [job])  # the leader asks again with its next survey
         return job
 
     async def requeue(self, job_id: str) -> Job:
@@ -368,11 +365,9 @@ class DirectControl:
         if doc is None:
             return None
         again = to_job(doc)
-        try:
+        with suppress(StoreUnavailable):  # recovery deletes it
             await self._store.dead.delete(doc["_id"], job.death_seq)
-            await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
-        except StoreUnavailable:
-            pass  # it is requeued: recovery lists it and deletes its dead letter
+        await announce(self._broker, [again])
         return again
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:

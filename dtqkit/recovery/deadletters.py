@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final, NamedTuple
@@ -9,11 +10,12 @@ from typing import Final, NamedTuple
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
-from dtqkit.events import encode_batch, event_of
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.transitions.announce import announce
+
+log = logging.getLogger("dtqkit.recovery")
 
 #: Kinds of error that say little about the job itself.
 NOT_ITS_FAULT: Final = frozenset({"worker_lost", "timeout", "store"})
@@ -80,8 +82,6 @@ class DeadLetterRounds:
         """Those that were requeued."""
         docs = await self._store.upkeep.recover(failed, SPACING_S)
         await self._store.dead.delete_many({doc["_id"]: doc["death_seq"] for doc in docs})
-        jobs = [to_job(doc) for doc in docs]
-        due = {member(job.priority, job.id): job.due_at.timestamp() * 1000 for job in jobs if job.due_at is not None}
-        if jobs:
-            await self._broker.push({}, due, encode_batch([event_of(job) for job in jobs]))
+        if docs and (refused := await announce(self._broker, [to_job(doc) for doc in docs])) is not None:
+            log.warning("%d requeued jobs will be listed once Redis takes writes: %s", len(docs), refused)
         return {doc["_id"] for doc in docs}

@@ -11,12 +11,11 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
-from dtqkit.events import JobEvent, encode_batch
 from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.transitions.announce import announce_losses
 from dtqkit.wording import counted, few
 
 log = logging.getLogger("dtqkit.recovery")
@@ -108,26 +107,6 @@ class Reaper:
         return began
 
     async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
-        again: dict[str, float] = {}
-        events: list[JobEvent] = []
-        for doc, change in taken:
-            job = to_job(doc)
-            if change.status == "scheduled":
-                again[member(job.priority, job.id)] = change.delay_s * 1000
-            events.append(
-                JobEvent(
-                    id=job.id,
-                    rev=job.rev + 2,
-                    status=change.status,
-                    task=job.task,
-                    priority=job.priority,
-                    worker=job.worker,
-                    error=change.error.message if change.error else None,
-                )
-            )
-        try:
-            if again:
-                await self._broker.put_back(again)
-            await self._broker.publish(encode_batch(events))
-        except StoreUnavailable as error:
-            log.warning("%d lost jobs will be listed once Redis takes writes: %s", len(taken), error)
+        refused = await announce_losses(self._broker, [(to_job(doc), change) for doc, change in taken])
+        if refused is not None:
+            log.warning("%d lost jobs will be listed once Redis takes writes: %s", len(taken), refused)

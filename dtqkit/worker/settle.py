@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -13,16 +12,15 @@ import msgspec
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
 from dtqkit.errors import DocumentRefused, StoreUnavailable
-from dtqkit.events import JobEvent, encode_batch
-from dtqkit.jobs import Job, JobError, Status
+from dtqkit.jobs import JobError
 from dtqkit.lifecycle import Change, Failure, Outcome, decide
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
+from dtqkit.transitions.announce import announce_ends
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.context import shortened
-from dtqkit.worker.joblog import JobLog, wait_ms
+from dtqkit.worker.joblog import JobLog
 from dtqkit.worker.trail import Trail
 
 log = logging.getLogger("dtqkit.worker")
@@ -100,7 +98,9 @@ class Settler:
             elif end.change.ending in ("failed", "timeout", "crashed"):
                 self.failed += 1
         self._job_log.ended((end.claimed.job, end.change) for end in done)
-        await self._tell(done)
+        ends = [(end.claimed.job, end.settlement()) for end in done]
+        if await announce_ends(self._broker, ends, self._store.now().timestamp() * 1000) is not None:
+            log.debug("events for %d ends were not published: Redis is unreachable", len(done))
         if dead := [end.claimed.id for end in done if end.change.status == "failed"]:
             await self._bury(dead)
 
@@ -152,26 +152,6 @@ class Settler:
         change = decide(end.claimed.job, Failure(reason, end.change.run_ms), self._rng, end.change.start_ms)
         return End(end.claimed, change, Trail())
 
-    async def _tell(self, done: list[End]) -> None:
-        """What waits again goes to its lane, and everybody hears of it. Redis away: once it takes writes."""
-        released: dict[str, float] = {}
-        later: dict[str, float] = {}
-        now_ms = self._store.now().timestamp() * 1000
-        for end in done:
-            job, change = end.claimed.job, end.change
-            if change.status == "pending" and change.ending != "cancelled":
-                released[member(job.priority, job.id)] = 0.0
-            elif change.status == "scheduled":
-                later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
-        events = encode_batch([event_of_end(end.claimed.job, end.change) for end in done])
-        try:
-            await self._broker.push({}, later, events)
-        except StoreUnavailable:
-            log.debug("events for %d ends were not published: Redis is unreachable", len(done))
-        if released:
-            with contextlib.suppress(StoreUnavailable):  # put back once it takes writes
-                await self._broker.put_back(released)
-
     async def _bury(self, ids: list[ObjectId]) -> None:
         """The dead letters of what has just died; recovery writes what this misses."""
         try:
@@ -179,23 +159,6 @@ class Settler:
             await self._store.dead.project([doc for doc in docs if doc["status"] == "failed"])
         except StoreUnavailable as error:
             log.warning("%d dead letters are left to the recovery: %s", len(ids), error)
-
-
-def event_of_end(job: Job, change: Change) -> JobEvent:
-    """What to tell of `job` after `change`. If it was cancelled in between, the next look at the record says so."""
-    status: Status = "cancelled" if change.ending == "cancelled" else change.status
-    error = change.error
-    return JobEvent(
-        id=job.id,
-        rev=job.rev + 2,
-        status=status,
-        task=job.task,
-        priority=job.priority,
-        worker=job.worker,
-        wait_ms=wait_ms(job, change),
-        run_ms=change.run_ms,
-        error=f"{error.type}: {error.message}"[:200] if error else None,
-    )
 
 
 #: An attempt's begin is recorded to this many ms: finer is noise, and equal ends can share one write.

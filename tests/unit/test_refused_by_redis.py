@@ -21,12 +21,12 @@ from dtqkit.broker.link import Link
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.broker.refusals import Unfit
 from dtqkit.direct import opening
-from dtqkit.direct import submit as submitting
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.submit import New, Submitter
 from dtqkit.events import ProgressEvent
 from dtqkit.lifecycle import Lost, Released, decide
 from dtqkit.recovery.reap import Reaper
+from dtqkit.transitions import announce
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.trail import Trail
@@ -272,7 +272,7 @@ def submitted(size: int = 100) -> New:
 def test_a_late_push_goes_on_and_is_listed_later_only_if_it_fails(
     monkeypatch: pytest.MonkeyPatch, *, fails: bool
 ) -> None:
-    monkeypatch.setattr(submitting, "PUSH_S", 0.05)
+    monkeypatch.setattr(announce, "PUSH_S", 0.05)
 
     async def scenario() -> None:
         redis = Redis(monkeypatch)

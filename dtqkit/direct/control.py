@@ -27,13 +27,10 @@ from dtqkit.control import (
 from dtqkit.direct import listing
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
-from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import Opening
-from dtqkit.direct.patience import Patience
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
-from dtqkit.direct.submit import New, Submitter
 from dtqkit.errors import (
     DtqError,
     InvalidQuery,
@@ -54,6 +51,9 @@ from dtqkit.store.documents import Document, new_id, object_id, to_job
 from dtqkit.store.packing import pack
 from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
 from dtqkit.transitions.announce import announce
+from dtqkit.transitions.enqueue import New, Submitter
+from dtqkit.transitions.known import KnownTasks
+from dtqkit.transitions.patience import Patience
 from dtqkit.values import Json
 
 #: Bytes of a new job's document besides its payload, roughly.

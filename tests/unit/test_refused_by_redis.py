@@ -22,11 +22,11 @@ from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.broker.refusals import Unfit
 from dtqkit.direct import opening
 from dtqkit.direct.opening import Opening
-from dtqkit.direct.submit import New, Submitter
 from dtqkit.events import ProgressEvent
 from dtqkit.lifecycle import Lost, Released, decide
 from dtqkit.recovery.reap import Reaper
 from dtqkit.transitions import announce
+from dtqkit.transitions.enqueue import New, Submitter
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.trail import Trail

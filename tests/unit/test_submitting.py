@@ -13,12 +13,12 @@ from bson.errors import InvalidDocument
 from pymongo.errors import BulkWriteError, ServerSelectionTimeoutError, WriteConcernError
 
 from dtqkit import Job, OutcomeUnknown, StoreUnavailable
-from dtqkit.direct import submit as submitting
-from dtqkit.direct.patience import Patience
-from dtqkit.direct.submit import New, Submitter
 from dtqkit.errors import DocumentRefused
 from dtqkit.store.client import Link, told
 from dtqkit.store.inserts import Inserted, Inserts, submit_s
+from dtqkit.transitions import enqueue as submitting
+from dtqkit.transitions.enqueue import New, Submitter
+from dtqkit.transitions.patience import Patience
 
 
 def document(size: int = 100, **more: object) -> New:

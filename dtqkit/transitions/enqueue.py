@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
-from dtqkit.direct.patience import Patience
 from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
 from dtqkit.jobs import Job
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.transitions.announce import NewJobs
+from dtqkit.transitions.patience import Patience
 
 #: Jobs, and bytes, in one insert.
 MAX_GROUP: Final = 5_000

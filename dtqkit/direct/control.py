@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -15,7 +14,6 @@ from dtqkit.broker import Broker
 from dtqkit.broker.background import Lives
 from dtqkit.control import (
     BatchItem,
-    Bound,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
@@ -37,9 +35,7 @@ from dtqkit.errors import (
     JobConflict,
     JobNotFound,
     NamespaceTaken,
-    PayloadTooLarge,
     StoreUnavailable,
-    UnknownTask,
     WrongLoop,
 )
 from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot
@@ -47,25 +43,16 @@ from dtqkit.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.sanitize import bounded
 from dtqkit.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, new_id, object_id, to_job
-from dtqkit.store.packing import pack
-from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
+from dtqkit.store.documents import object_id, to_job
+from dtqkit.tasks import TaskInfo, TaskRegistry
 from dtqkit.transitions.announce import announce
-from dtqkit.transitions.enqueue import New, Submitter
-from dtqkit.transitions.known import KnownTasks
+from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.patience import Patience
-from dtqkit.values import Json
 
-#: Bytes of a new job's document besides its payload, roughly.
-_OTHER_BYTES: Final = 256
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
 #: Between two tries to open the stores, in seconds.
 OPEN_PAUSE_S: Final = 1.0
-
-_OPTION_DEFAULTS: Final = TaskOptions()
-#: Options of a task that a document keeps where they are not the default.
-_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
 
 
 class DirectControl:
@@ -77,10 +64,9 @@ class DirectControl:
         self._store = Store(settings)
         self._broker = Broker(settings)
         self._stores = Opening(self._store, self._broker)
-        self._submitter = Submitter(self._broker, self._store)
+        self._enqueuer = Enqueuer(settings, self._broker, self._store, registry)
         self._lives = Lives(self._broker.lives)
         self._follower = Follower(self._broker)
-        self._known = KnownTasks(self._store)
         self._lookups = Lookups(self.get_many)
         self._stats: Shared[control.Stats] = Shared(good_for=4.0)
         self._totals: Shared[control.Totals] = Shared()
@@ -128,7 +114,7 @@ class DirectControl:
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        await self._submitter.close()
+        await self._enqueuer.close()
         await self._lookups.close()
         await self._lives.close()
         await self._follower.close()
@@ -140,14 +126,22 @@ class DirectControl:
     # -- submit
 
     async def submit(self, submission: Submission) -> Job:
-        patience = self._patience([submission])
-        await self._ready_for([submission], patience)
-        doc = await self._document(submission, self._store.now())
-        (accepted,) = await self._submitter.submit([doc], patience)
-        if isinstance(accepted, DtqError):
-            raise accepted
-        self._health.wrote()
-        return accepted
+        (answer,) = await self._enqueue([submission])
+        if isinstance(answer, DtqError):
+            raise answer
+        return answer
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
+        answers = await self._enqueue(submissions)
+        return [BatchItem(job=answer) if isinstance(answer, Job) else _refused(answer) for answer in answers]
+
+    async def _enqueue(self, submissions: Sequence[Submission]) -> list[Job | DtqError]:
+        patience = self._patience(submissions)
+        await self._ready_for(submissions, patience)
+        answers = await self._enqueuer.enqueue(submissions, patience)
+        if any(isinstance(answer, Job) for answer in answers):
+            self._health.wrote()
+        return answers
 
     def _patience(self, submissions: Sequence[Submission]) -> Patience:
         default_s = self._settings.submit_wait_s
@@ -166,70 +160,6 @@ class DirectControl:
                     raise
             else:
                 return
-
-    async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
-        patience = self._patience(submissions)
-        await self._ready_for(submissions, patience)
-        items: list[BatchItem | None] = [None] * len(submissions)
-        new: list[New] = []
-        places: list[int] = []
-        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
-        for place, submission in enumerate(submissions):
-            try:
-                new.append(await self._document(submission, now, asked_at))
-                places.append(place)
-            except DtqError as error:
-                items[place] = _refused(error)
-        accepted = await self._submitter.submit(new, patience) if new else []
-        for place, job in zip(places, accepted, strict=True):
-            items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
-        if any(isinstance(job, Job) for job in accepted):
-            self._health.wrote()
-        return [item for item in items if item is not None]
-
-    async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> New:
-        """The document of a new job, checked in every respect."""
-        task = self._registry.find(submission.task)
-        if task is not None:
-            checked = isinstance(submission, Bound)
-            payload = submission.payload if checked else task.check_payload(submission.payload)
-            return self._new(submission, payload, task.defaults, now)
-        try:
-            return self._new(submission, *await self._known.check(submission.task, submission.payload, asked_at), now)
-        except UnknownTask as error:
-            near = error.near or self._registry.near(submission.task)
-            raise UnknownTask(submission.task, near) from None
-
-    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> New:
-        size = len(msgspec.json.encode(payload))
-        if size > self._settings.max_payload:
-            raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
-        doc: Document = {
-            "_id": new_id(now),
-            "task": submission.task,
-            "payload": pack(payload),
-            "priority": submission.priority or options.priority,
-            "status": "pending",
-            "max_attempts": submission.max_attempts or options.max_attempts,
-            "timeout_s": submission.timeout_s or options.timeout_s,
-            "created_at": now,
-            "token": 0,
-            "losses": 0,
-            "rev": 1,
-        }
-        if submission.delay_s:
-            due = now + timedelta(seconds=submission.delay_s)
-            doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
-        if submission.idempotency_key is not None:
-            doc["idempotency_key"] = submission.idempotency_key
-        if submission.tags:
-            doc["tags"] = list(submission.tags)
-        if options is not _OPTION_DEFAULTS:
-            for name in _KEPT_OPTIONS:
-                value = getattr(options, name)
-                if value != getattr(_OPTION_DEFAULTS, name):
-                    doc[name] = value
-        return New(doc, size + _OTHER_BYTES)
 
     # -- look
 
@@ -302,7 +232,7 @@ class DirectControl:
         await self._open()
         began = asyncio.get_running_loop().time()
         tasks = await self._store.catalogue.all()
-        self._known.take(tasks, began)
+        self._enqueuer.known.take(tasks, began)
         return tasks
 
     async def health(self) -> control.Health:

@@ -1,4 +1,4 @@
-"""Group commit: submits that come while one is being written share the next insert and the next push.
+"""Enqueue new jobs. Group commit: those that come while some are being written share the next insert and the next push.
 
 An insert has a bounded number of bytes, so that the time that it may take is bounded on any link. What has more goes
 piece by piece, beside the small submits, which do not wait for it.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
-from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable
+from dtqkit.control import Bound, Submission
+from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable, UnknownTask
 from dtqkit.jobs import Job
+from dtqkit.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import to_job
+from dtqkit.tasks import TaskRegistry
 from dtqkit.transitions.announce import NewJobs
+from dtqkit.transitions.known import KnownTasks
+from dtqkit.transitions.new import New, new_job
 from dtqkit.transitions.patience import Patience
 
 #: Jobs, and bytes, in one insert.
@@ -27,13 +33,6 @@ LARGE_BYTES: Final = 1024 * 1024
 _TRIES: Final = 3
 
 Accepted = Job | DtqError
-
-
-class New(NamedTuple):
-    """The document of a job to be, and about how many bytes it has."""
-
-    doc: Document
-    size: int
 
 
 class _Entry(NamedTuple):
@@ -62,17 +61,54 @@ class _Queue:
         return group
 
 
-class Submitter:
-    """Writes documents of new jobs. One instance a queue, on the queue's loop."""
+class Enqueuer:
+    """Makes jobs of submissions. One instance a process that enqueues, on one loop; the stores are open."""
 
-    def __init__(self, broker: Broker, store: Store) -> None:
+    def __init__(self, settings: Settings, broker: Broker, store: Store, registry: TaskRegistry) -> None:
+        """`registry` has the tasks whose code is here; others are checked against the catalogue."""
+        self._max_payload = settings.max_payload
         self._store = store
+        self._registry = registry
+        self.known: Final = KnownTasks(store)
+        self._new = NewJobs(broker, store)
         self._small = _Queue()
         self._large = _Queue()
-        self._new = NewJobs(broker, store)
 
-    async def submit(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
-        """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
+    async def enqueue(self, submissions: Sequence[Submission], patience: Patience | None = None) -> list[Accepted]:
+        """Each job as it was accepted (journaled by a majority), or why it was not: its payload, its task, its key.
+
+        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. See `insert`.
+        """
+        answers: list[Accepted | None] = [None] * len(submissions)
+        new: list[New] = []
+        places: list[int] = []
+        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
+        for place, submission in enumerate(submissions):
+            try:
+                new.append(await self._document(submission, now, asked_at))
+                places.append(place)
+            except DtqError as error:
+                answers[place] = error
+        for place, answer in zip(places, await self.insert(new, patience) if new else (), strict=True):
+            answers[place] = answer
+        return [answer for answer in answers if answer is not None]
+
+    async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
+        """Checked in every respect."""
+        task = self._registry.find(submission.task)
+        if task is not None:
+            checked = isinstance(submission, Bound)
+            payload = submission.payload if checked else task.check_payload(submission.payload)
+            return new_job(submission, payload, task.defaults, now, self._max_payload)
+        try:
+            payload, options = await self.known.check(submission.task, submission.payload, asked_at)
+        except UnknownTask as error:
+            near = error.near or self._registry.near(submission.task)
+            raise UnknownTask(submission.task, near) from None
+        return new_job(submission, payload, options, now, self._max_payload)
+
+    async def insert(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
+        """Insert and push; each job as it was accepted, or why it was not.
 
         Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. With `patience`, what
         MongoDB does not take now is sent again, under the ids that it has: that is safe.

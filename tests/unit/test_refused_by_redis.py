@@ -25,8 +25,10 @@ from dtqkit.direct.opening import Opening
 from dtqkit.events import ProgressEvent
 from dtqkit.lifecycle import Lost, Released, decide
 from dtqkit.recovery.reap import Reaper
+from dtqkit.tasks import TaskRegistry
 from dtqkit.transitions import announce
-from dtqkit.transitions.enqueue import New, Submitter
+from dtqkit.transitions.enqueue import Enqueuer
+from dtqkit.transitions.new import New
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.trail import Trail
@@ -278,9 +280,9 @@ def test_a_late_push_goes_on_and_is_listed_later_only_if_it_fails(
         redis = Redis(monkeypatch)
         unlisted: Any = redis.broker._unlisted  # pyright: ignore[reportPrivateUsage]
         store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
-        one = Submitter(redis.broker, store)
+        one = Enqueuer(Settings(), redis.broker, store, TaskRegistry())
         redis.open.clear()
-        (job,) = await one.submit([submitted()])
+        (job,) = await one.insert([submitted()])
         assert isinstance(job, Job)
         assert not len(unlisted)
         redis.error = away() if fails else None
@@ -306,9 +308,9 @@ def test_a_push_into_another_environment_is_told_as_it_is(
     async def scenario() -> None:
         redis = Redis(monkeypatch)
         store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
-        one = Submitter(redis.broker, store)
+        one = Enqueuer(Settings(), redis.broker, store, TaskRegistry())
         redis.error = Unfit("taken", "taken")
-        await one.submit([submitted()])
+        await one.insert([submitted()])
         with pytest.raises(NamespaceTaken):
             redis.broker.check_owner()
         await one.close()

@@ -24,10 +24,10 @@ from dtqkit.direct import opening
 from dtqkit.direct.opening import Opening
 from dtqkit.events import ProgressEvent
 from dtqkit.lifecycle import Lost, Released, decide
-from dtqkit.recovery.reap import Reaper
 from dtqkit.tasks import TaskRegistry
 from dtqkit.transitions import announce
 from dtqkit.transitions.enqueue import Enqueuer
+from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.new import New
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
@@ -149,7 +149,7 @@ def test_a_dead_workers_jobs_are_listed_once_redis_takes_writes(monkeypatch: pyt
     async def scenario() -> None:
         redis = Redis(monkeypatch)
         store: Any = SimpleNamespace(now=now)
-        reaper: Any = Reaper(redis.broker, store, random.Random(1))
+        lost: Any = LostJobs(redis.broker, store, random.Random(1))
         job = ObjectId()
         doc = {
             "_id": job, "task": "t", "payload": {}, "priority": "high", "status": "running", "worker": "w", "token": 1,
@@ -157,7 +157,7 @@ def test_a_dead_workers_jobs_are_listed_once_redis_takes_writes(monkeypatch: pyt
         }  # fmt: skip
         change = decide(running(), Lost(), random.Random(1))
         redis.error = away()
-        await reaper._list_again([(doc, change)])
+        await lost._announce([(doc, change)])
         redis.error = None
         assert (await redis.until("put_back"))[0] == f"high:{job}"
         await redis.broker.close()

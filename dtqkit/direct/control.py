@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -45,9 +44,10 @@ from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import object_id, to_job
 from dtqkit.tasks import TaskInfo, TaskRegistry
-from dtqkit.transitions.announce import announce
+from dtqkit.transitions.cancel import cancel
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.requeue import requeue
 
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
@@ -272,32 +272,20 @@ class DirectControl:
         Raises JobConflict when it is over already.
         """
         await self._open()
-        doc = await self._store.jobs.cancel(object_id(job_id)) if is_job_id(job_id) else None
-        if doc is None:
+        cancelled = await cancel(self._broker, self._store, object_id(job_id)) if is_job_id(job_id) else None
+        if cancelled is None:
             job = await self.get(job_id)
             raise JobConflict(f"job {job_id} is {job.status}: it cannot be cancelled any more")
-        job = to_job(doc)
-        await announce(self._broker, [job])  # the leader asks again with its next survey
-        return job
+        return cancelled
 
     async def requeue(self, job_id: str) -> Job:
         """Requeue a failed job. Raises JobConflict when it is not failed, or somebody else just did."""
         job = await self.get(job_id)
         if job.status != "failed":
             raise JobConflict(f"job {job_id} is {job.status}: only a failed job can be requeued")
-        again = await self._requeue(job)
+        again = await requeue(self._broker, self._store, job)
         if again is None:
             raise JobConflict(f"job {job_id} was requeued by somebody else")
-        return again
-
-    async def _requeue(self, job: Job) -> Job | None:
-        doc = await self._store.jobs.requeue(object_id(job.id), job.death_seq)
-        if doc is None:
-            return None
-        again = to_job(doc)
-        with suppress(StoreUnavailable):  # recovery deletes it
-            await self._store.dead.delete(doc["_id"], job.death_seq)
-        await announce(self._broker, [again])
         return again
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:
@@ -307,7 +295,7 @@ class DirectControl:
             return Requeued(matched=len(matched), requeued=0)
         requeued = 0
         for job in matched:
-            requeued += await self._requeue(job) is not None
+            requeued += await requeue(self._broker, self._store, job) is not None
         return Requeued(matched=len(matched), requeued=requeued)
 
 

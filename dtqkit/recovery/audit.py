@@ -15,6 +15,7 @@ from dtqkit.broker.keys import member, split_member
 from dtqkit.jobs import Priority
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
+from dtqkit.transitions.cancel import cancel_waiting
 from dtqkit.wording import counted
 
 log = logging.getLogger("dtqkit.recovery")
@@ -76,7 +77,7 @@ class Auditor:
             ready: dict[Priority, list[str]] = {}
             later: dict[str, float] = {}
             if to_cancel := [doc["_id"] for doc in docs if doc.get("cancel_requested")]:
-                repairs.cancelled += await self._store.upkeep.cancel_waiting(to_cancel)
+                repairs.cancelled += await cancel_waiting(self._broker, self._store, to_cancel)
             for doc in docs:
                 if doc.get("cancel_requested"):
                     continue

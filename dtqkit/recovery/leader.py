@@ -23,6 +23,7 @@ from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
+from dtqkit.transitions.cancel import ask_to_stop_again
 from dtqkit.transitions.lose import LIMIT, LostJobs
 
 log = logging.getLogger("dtqkit.recovery")
@@ -198,7 +199,7 @@ class Leader:
             await self._mind_clock()
         if survey.overdue and now >= self._law_from:
             self._rounds.did("law", await self._lost.mark_overdue(survey.overdue))
-        await self._broker.ask_to_stop(survey.to_stop)
+        await ask_to_stop_again(self._broker, survey.to_stop)
         self._rounds.did("survey", 0)
         if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._law_from:
             self._next_survey = 0.0  # there may be more

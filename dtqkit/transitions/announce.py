@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from dtqkit.broker import Broker
 from dtqkit.broker.background import Background
 from dtqkit.broker.keys import member
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch, event_of
-from dtqkit.jobs import WAITING, Job, Priority, Status
+from dtqkit.jobs import WAITING, Job, Status
 from dtqkit.lifecycle import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.store.jobs import Settlement
+from dtqkit.transitions.places import Places, places_of
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -35,25 +36,6 @@ MAX_ANNOUNCED: Final = 100
 PUSH_S: Final = 2.0
 #: Seconds after which a worker looks for what may have been stored.
 DOUBT_S: Final = 2.0
-
-
-class Places(NamedTuple):
-    """Where ids of waiting jobs go: into their lanes, or into the schedule with a score (ms by MongoDB's clock)."""
-
-    ready: dict[Priority, list[str]]
-    later: dict[str, float]
-
-
-def places_of(jobs: Iterable[Job]) -> Places:
-    """Of jobs that wait, as the record has them."""
-    ready: dict[Priority, list[str]] = {}
-    later: dict[str, float] = {}
-    for job in jobs:
-        if job.status == "pending" or job.due_at is None:
-            ready.setdefault(job.priority, []).append(job.id)
-        else:
-            later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
-    return Places(ready, later)
 
 
 def event_of_end(job: Job, change: Change) -> JobEvent:
@@ -125,6 +107,12 @@ async def announce_losses(broker: Broker, losses: Sequence[tuple[Job, Change]]) 
     except StoreUnavailable as error:
         return error
     return None
+
+
+async def relist(broker: Broker, places: Places) -> None:
+    """Waiting jobs that Redis does not list as it should. Raises StoreUnavailable."""
+    if places.ready or places.later:
+        await broker.push(*places)
 
 
 class NewJobs:

@@ -126,29 +126,24 @@ class DirectControl:
     # -- submit
 
     async def submit(self, submission: Submission) -> Job:
-        (answer,) = await self._enqueue([submission])
+        patience = await self._ready_for([submission])
+        (answer,) = await self._enqueuer.enqueue([submission], patience)
         if isinstance(answer, DtqError):
             raise answer
+        self._health.wrote()
         return answer
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
-        answers = await self._enqueue(submissions)
-        return [BatchItem(job=answer) if isinstance(answer, Job) else _refused(answer) for answer in answers]
-
-    async def _enqueue(self, submissions: Sequence[Submission]) -> list[Job | DtqError]:
-        patience = self._patience(submissions)
-        await self._ready_for(submissions, patience)
+        patience = await self._ready_for(submissions)
         answers = await self._enqueuer.enqueue(submissions, patience)
         if any(isinstance(answer, Job) for answer in answers):
             self._health.wrote()
-        return answers
+        return [BatchItem(job=answer) if isinstance(answer, Job) else _refused(answer) for answer in answers]
 
-    def _patience(self, submissions: Sequence[Submission]) -> Patience:
+    async def _ready_for(self, submissions: Sequence[Submission]) -> Patience:
+        """Connected; for delayed jobs, with the clock compared just now. Returns what is left of their patience."""
         default_s = self._settings.submit_wait_s
-        return Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
-
-    async def _ready_for(self, submissions: Sequence[Submission], patience: Patience) -> None:
-        """Connected; for delayed jobs, with the clock compared just now."""
+        patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
         while True:
             try:
                 await self._open()
@@ -159,7 +154,7 @@ class DirectControl:
                 if not await patience.again(error):
                     raise
             else:
-                return
+                return patience
 
     # -- look
 

@@ -17,13 +17,14 @@ from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.recovery.minutes import MinuteRounds
-from dtqkit.recovery.reap import LIMIT, Reaper
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
+from dtqkit.transitions.cancel import ask_to_stop_again
+from dtqkit.transitions.lose import LIMIT, LostJobs
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -48,7 +49,7 @@ class Leader:
         self._broker = broker
         self._store = store
         self._candidate = candidate
-        self._reaper = Reaper(broker, store, rng)
+        self._lost = LostJobs(broker, store, rng)
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
@@ -69,7 +70,7 @@ class Leader:
             *(self._silent_workers, self._surveys, self._lanes),
             *(self._letters, self._expiry, self._closing, self._indexing),
         )
-        self._reaper.moved = self._reaped
+        self._lost.moved = self._marked
         self._auditor.moved = self._lanes.moved
         #: The last step of MongoDB's clock that was seen to.
         self._step: Step | None = None
@@ -91,7 +92,7 @@ class Leader:
         # this process could notice, that puts it right.
         self._law_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
 
-    def _reaped(self) -> None:
+    def _marked(self) -> None:
         self._silent_workers.moved()
         self._surveys.moved()
 
@@ -166,7 +167,7 @@ class Leader:
         for worker, score in self._silence.silent(asyncio.get_running_loop().time()).items():
             docs = await self._store.jobs.running_of(worker)
             if docs:
-                self._rounds.did("short cut", await self._reaper.of_silent(docs, still_silent))
+                self._rounds.did("short cut", await self._lost.mark_silent(docs, still_silent))
             elif await self._broker.forget(worker, score):
                 log.warning("worker %s is gone: it sent no heartbeats for %.0f s", worker, self._settings.silence_s)
                 # It may have popped ids that it never claimed.
@@ -197,8 +198,8 @@ class Leader:
             await self._store.compare_clocks()  # after the survey: it is the clock that was used there
             await self._mind_clock()
         if survey.overdue and now >= self._law_from:
-            self._rounds.did("law", await self._reaper.overdue(survey.overdue))
-        await self._broker.ask_to_stop(survey.to_stop)
+            self._rounds.did("law", await self._lost.mark_overdue(survey.overdue))
+        await ask_to_stop_again(self._broker, survey.to_stop)
         self._rounds.did("survey", 0)
         if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._law_from:
             self._next_survey = 0.0  # there may be more

@@ -58,7 +58,7 @@ LEAVE_S: Final = 1.0
 
 #: Methods that are not for users.
 _INTERNAL: Final = frozenset(
-    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "require_workers_for", "run", "start")
+    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "remote", "require_workers_for", "run", "start")
 )
 
 _all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
@@ -392,6 +392,11 @@ class TaskQueue:
         if self._settings is None:
             self._settings = Settings.default()
         return self._settings
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is reached through a server, and not by its stores."""
+        return self._control is not None
 
     @property
     def core(self) -> AsyncTaskQueue:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from dtqkit.cli.app import load_app
+from dtqkit.cli.app import check_tasks, load_app
 from dtqkit.cli.busy import stop_at_once, stop_workers
 from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
@@ -70,7 +70,7 @@ def up(
     log_safely("%(asctime)s up %(levelname)s %(message)s", "%H:%M:%S")
     log.setLevel("INFO")
     with nothing_to_stop():
-        load_app(app)  # what is wrong with it is better said once, here, than by each worker
+        check_tasks(load_app(app), app)  # what is wrong with it is better said once, here, than by each worker
     settings = Settings.from_env()
     if port is not None:
         settings = settings.replace(port=port)

@@ -44,7 +44,7 @@ def check_call(given: Any) -> None:
     """TaskDefinitionError unless it is what `task.bind(…)` makes."""
     if isinstance(given, Call):
         return
-    if isinstance(given, str | Task):
+    if isinstance(given, str):
         check_task(given)
     raise TaskDefinitionError(
         f"{shown(given)} is no call: make one with task.bind(…), as in queue.submit_many(render.bind(page) for page in "

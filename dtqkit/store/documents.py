@@ -11,6 +11,7 @@ which was the claim.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -65,9 +66,14 @@ def to_job(doc: Document) -> Job:
 
 def new_id(now: datetime) -> ObjectId:
     """An id for a job that is created `now`: its time is MongoDB's, whatever this machine's clock says."""
-    made = ObjectId()
-    seconds = int(now.timestamp()).to_bytes(4, "big")
-    return made if made.binary[:4] == seconds else ObjectId(seconds + made.binary[4:])
+    made, seconds = ObjectId(), _seconds(now)
+    return made if made.binary.startswith(seconds) else ObjectId(seconds + made.binary[4:])
+
+
+@lru_cache(maxsize=1)
+def _seconds(now: datetime) -> bytes:
+    """Of `now`, which is the same for all jobs of a bulk."""
+    return int(now.timestamp()).to_bytes(4, "big")
 
 
 def object_id(job_id: str) -> ObjectId:

@@ -110,7 +110,30 @@ class Jobs:
                 raise OperationFailure(errors[0]["errmsg"], errors[0]["code"])
             if "writeConcernError" in answer:
                 raise WriteConcernError("the claim is not known to be on a majority", 64, answer)
-            return await self.held(ids, claim)
+            return await self._claimed(ids, claim, answer["n"])
+
+    async def _claimed(self, ids: list[ObjectId], claim: ObjectId, count: int) -> list[Document]:
+        """What runs under `claim`, which has just taken so many jobs.
+
+        As a plain command, which costs a worker a fifth less than the driver's cursor. One answer has 16 MB at most:
+        when some are missing, they are read as usual.
+        """
+        if not count:
+            return []
+        answer = await self._jobs.database.command(
+            {
+                "find": self._jobs.name,
+                "filter": documents.held(ids, claim),
+                "projection": _NOT_CLAIMED,
+                "hint": BY_ID,
+                "batchSize": count,
+                "singleBatch": True,
+                "readConcern": {"level": "majority"},
+            },
+            codec_options=_NAIVE,
+        )
+        docs: list[Document] = answer["cursor"]["firstBatch"]
+        return docs if len(docs) == count else await self.held(ids, claim)
 
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""

@@ -28,6 +28,7 @@ from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
 from dtqkit.late import said_late, why_waiting
 from dtqkit.lending import lending
+from dtqkit.misuse import check_call, check_task
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.values import from_wire
@@ -243,6 +244,7 @@ class AsyncTaskQueue:
 
         Raises InvalidPayload, StoreUnavailable, or OutcomeUnknown.
         """
+        check_task(task)
         return await self.submit_call(task.bind(*args, **kwargs))
 
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
@@ -260,6 +262,7 @@ class AsyncTaskQueue:
         return [AsyncJobHandle(self, job, c.task.decode_result) for job, c in zip(jobs, wanted, strict=True)]
 
     def _register(self, call: Call[Any]) -> None:
+        check_call(call)
         self.registry.add(call.task)
 
     # -- look

@@ -46,9 +46,9 @@ class Auditor:
         #: Called after each piece of the work.
         self.moved: Callable[[], None] = lambda: None
 
-    async def missing(self, waiting: int) -> bool:
-        """Whether Redis lists fewer ids than wait."""
-        return await self._broker.listed_count() < waiting
+    async def listed(self) -> int:
+        """How many ids Redis lists."""
+        return await self._broker.listed_count()
 
     async def rebuild(self, run_id: str) -> Repairs:
         """After Redis was emptied or restarted: list what is missing, then say that the lanes are complete."""

@@ -88,6 +88,9 @@ class Leader:
         self._recount_at: float | None = None
         self._audit_lanes = False
         self._audit_letters = False
+        #: Whether the last survey found nothing that an audit by id could compare.
+        self._nothing_listed = False
+        self._nothing_died = False
         # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
         # this process could notice, that puts it right.
         self._law_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
@@ -144,7 +147,7 @@ class Leader:
         self._rounds.did("sweep", tick.swept)
         self._rounds.did("mend", tick.mended)
         if tick.mended:
-            self._next_audit = 0.0
+            self._audit_lanes = True
         for task in self._tasks:
             task.check(max(self._settings.lease_s, HUNG_S))
             task.tick(tick)
@@ -204,7 +207,10 @@ class Leader:
         if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._law_from:
             self._next_survey = 0.0  # there may be more
         if (counts := survey.counts) is not None:
-            if not await self._auditor.missing(counts.waiting):
+            listed = await self._auditor.listed()
+            self._nothing_listed = counts.waiting == listed == 0
+            self._nothing_died = counts.failed == counts.letters == 0
+            if listed >= counts.waiting:
                 self._recount_at = None
             elif recount:
                 self._audit_lanes = True
@@ -243,13 +249,14 @@ class Leader:
                 moved = await self._store.steps.set_back(-step.by_s, self._settings.lease_s)
                 self._rounds.did("clock", moved)
         self._step = step
-        self._next_audit = 0.0  # scores follow due times
+        self._audit_lanes = True  # scores follow due times
 
     # -- lanes
 
     def _lanes_due(self, tick: Tick) -> bool:
         now = asyncio.get_running_loop().time()
-        return tick.epoch != tick.run_id or self._audit_lanes or now >= self._next_audit
+        regular = now >= self._next_audit and not self._nothing_listed
+        return tick.epoch != tick.run_id or self._audit_lanes or regular
 
     async def _repair_lanes(self, tick: Tick) -> None:
         now = asyncio.get_running_loop().time()
@@ -270,7 +277,8 @@ class Leader:
     # -- what there is time for
 
     def _letters_due(self, _: Tick) -> bool:
-        return self._audit_letters or asyncio.get_running_loop().time() >= self._next_letters
+        regular = asyncio.get_running_loop().time() >= self._next_letters and not self._nothing_died
+        return self._audit_letters or regular
 
     async def _repair_letters(self, _: Tick) -> None:
         repaired = Progress("repaired %d dead letters")

@@ -14,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
 from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
-from dtqkit.lifecycle import Change
+from dtqkit.outcomes import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document
@@ -338,7 +338,7 @@ def _recorded(doc: Document, settlement: Settlement) -> bool:
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
     if settlement.change.ending == "declined":  # its attempt is not filed; one that was lost meanwhile is
         filed = any(attempt["number"] == settlement.token for attempt in doc.get("earlier", ()))
-        return doc["status"] in ("pending", "cancelled") and doc["claim"] == settlement.claim and not filed
+        return doc["status"] in (*WAITING, "cancelled") and doc["claim"] == settlement.claim and not filed
     mine = {"number": settlement.token, "ending": settlement.change.ending}
     return mine in doc.get("earlier", ())
 

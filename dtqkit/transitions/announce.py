@@ -17,7 +17,7 @@ from dtqkit.broker.keys import member
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch, event_of
 from dtqkit.jobs import WAITING, Job, Status
-from dtqkit.lifecycle import Change, wait_ms
+from dtqkit.outcomes import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.store.jobs import Settlement

@@ -12,7 +12,9 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.errors import StoreUnavailable
-from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Change, Lost
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.transitions.announce import announce_losses

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from dtqkit.broker import Broker
-from dtqkit.lifecycle import Released, SupportsRandom, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Released
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import Settlement

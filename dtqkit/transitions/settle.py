@@ -10,7 +10,9 @@ import msgspec
 from dtqkit.broker import Broker
 from dtqkit.errors import StoreUnavailable
 from dtqkit.jobs import JobError
-from dtqkit.lifecycle import Failure, SupportsRandom, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Failure
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.transitions.announce import Ended, announce_ends
 from dtqkit.transitions.deadletter import dead_letter

@@ -12,7 +12,7 @@ from bson import ObjectId
 from dtqkit.broker import Broker
 from dtqkit.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.jobs import Job
-from dtqkit.lifecycle import SupportsRandom
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import claim_max_s

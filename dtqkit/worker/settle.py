@@ -11,7 +11,8 @@ from typing import Final
 from dtqkit.broker import Broker
 from dtqkit.errors import DocumentRefused, StoreUnavailable
 from dtqkit.jobs import JobError
-from dtqkit.lifecycle import Outcome, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Outcome
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.transitions.announce import Ended

@@ -24,7 +24,7 @@ from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import Priority, is_job_id
-from dtqkit.lifecycle import Declined, Outcome, Released
+from dtqkit.outcomes import Declined, Outcome, Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
@@ -119,7 +119,7 @@ class Worker:
             lease_s=settings.lease_s,
             awaited=self._awaited,
         )
-        self._executor = Executor(registry, self._pool, settings.max_result)
+        self._executor = Executor(registry, self._pool, settings.max_result, store.now)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)

@@ -23,7 +23,8 @@ from dtqkit.broker.refusals import Unfit
 from dtqkit.direct import opening
 from dtqkit.direct.opening import Opening
 from dtqkit.events import ProgressEvent
-from dtqkit.lifecycle import Lost, Released, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Lost, Released
 from dtqkit.tasks import TaskRegistry
 from dtqkit.transitions import announce
 from dtqkit.transitions.enqueue import Enqueuer

@@ -1,7 +1,8 @@
-"""The table of docs/internals/protocol.md names every failpoint, and files that are there and have it."""
+"""docs/internals: its tables name every failpoint, and files and functions that are there."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -50,3 +51,15 @@ def test_the_model_has_each_steps_number_in_the_files_that_the_table_names() -> 
         if row.step.split()[0] != "16" and not re.search(rf'f?"{row.step.split()[0]}[ab]? ', path.read_text())
     ]
     assert missing == []
+
+
+def test_the_functions_that_a_job_passes_are_there() -> None:
+    page = (PAGE.parent / "way-of-a-job.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| \d+ \| `([^`]+)` `([^`]+)` \|", page, re.MULTILINE)
+    assert len(named) > 20
+    for file, function in named:
+        body: list[ast.stmt] = ast.parse((ROOT / "dtqkit" / file).read_text(encoding="utf-8")).body
+        for part in function.split("."):
+            kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            (found,) = [node for node in body if isinstance(node, kinds) and node.name == part]
+            body = found.body

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from dtqkit.control import Control, Health
+from dtqkit.control.operations import HEALTH
 from dtqkit.web.drain import Drain
 
 log = logging.getLogger("dtqkit.web")
@@ -41,7 +42,7 @@ class Vitals:
         loop = asyncio.get_running_loop()
         reminded = float("-inf")
         while True:
-            before, self._health = self._health, await self._control.health()
+            before, self._health = self._health, await self._control.ask(HEALTH)
             if self._health.status != "down":
                 self.first_up.set()
             missing = " and ".join(

@@ -16,7 +16,7 @@ from dtqkit.control import OPERATIONS
 from dtqkit.errors import SettingsError
 from dtqkit.settings import Settings
 from dtqkit.web.access import BURST, Doorkeeper, Origins, forwarded_address
-from dtqkit.web.app import ROUTES
+from dtqkit.web.app import routes
 from tests.serving import COMMAND, READ_TOKEN, ROOT, TOKEN, Server
 
 Start = Callable[..., Server]
@@ -48,7 +48,7 @@ SCOPES = {
 
 
 def test_every_route_has_the_scope_that_is_written_down() -> None:
-    found = {(method, path): scope for path, handler in ROUTES for method, scope in handler.scopes.items()}
+    found = {(method, path): scope for path, handler in routes() for method, scope in handler.scopes.items()}
     assert found == SCOPES
 
 

@@ -4,20 +4,23 @@ import asyncio
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Unpack
+from typing import Any, Unpack
 
 import pytest
 
 from dtqkit import (
+    BatchRefused,
     IdempotencyConflict,
     InvalidPayload,
     InvalidQuery,
     JobCancelled,
     JobConflict,
     JobFailed,
+    JobList,
     JobNotFound,
     PayloadTooLarge,
     Settings,
+    StoreUnavailable,
     TaskQueue,
     UnknownTask,
 )
@@ -354,3 +357,30 @@ def test_one_refused_job_of_many_leaves_the_others(queue: TaskQueue) -> None:
         )
     )
     assert [item.refused.code if item.refused else None for item in items] == [None, "unknown_task", None]
+
+
+def test_a_bulk_that_is_partly_refused_says_which_and_why_and_has_the_others(queue: TaskQueue) -> None:
+    keyed = sample.add.options(idempotency_key="one")
+    with pytest.raises(
+        BatchRefused, match=r"1 of 3 jobs were refused \(the other 2 are accepted\); number 1: "
+    ) as error:
+        queue.submit_many([keyed.bind(1), keyed.bind(2), sample.add.bind(3)])
+    ((index, why),) = error.value.refused
+    assert (index, type(why)) == (1, IdempotencyConflict)
+    assert "'one'" in str(why)
+    assert isinstance(error.value.accepted, JobList)
+    assert [job.record.payload for job in error.value.accepted] == [{"a": 1}, {"a": 3}]
+    assert not isinstance(error.value, StoreUnavailable)
+
+
+def test_a_wrong_filter_is_named_with_those_that_there_are(queue: TaskQueue) -> None:
+    wrong: Any = queue
+    for listing, known in (
+        (wrong.jobs, "status, task"),
+        (wrong.dead_letters, "status"),
+        (wrong.requeue_dead, "dry_run"),
+    ):
+        with pytest.raises(InvalidQuery, match=f"there is no filter 'colour'; there are .*{known}"):
+            listing(colour="red")
+    with pytest.raises(InvalidQuery, match="status"):
+        wrong.jobs(status="urgent")

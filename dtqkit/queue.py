@@ -14,7 +14,6 @@ import msgspec
 from dtqkit.background import abandon
 from dtqkit.control import (
     AttemptRow,
-    Bound,
     Control,
     DeadLetterFilters,
     DeadLetterQuery,
@@ -27,6 +26,7 @@ from dtqkit.control import (
     Page,
     Requeued,
     query_of,
+    submission_of,
 )
 from dtqkit.control.operations import (
     CANCEL,
@@ -49,6 +49,7 @@ from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
 from dtqkit.late import said_late, why_waiting
 from dtqkit.lending import lending
+from dtqkit.misuse import check_call, check_task
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.values import from_wire
@@ -264,6 +265,7 @@ class AsyncTaskQueue:
 
         Raises InvalidPayload, StoreUnavailable, or OutcomeUnknown.
         """
+        check_task(task)
         return await self.submit_call(task.bind(*args, **kwargs))
 
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
@@ -289,6 +291,7 @@ class AsyncTaskQueue:
         return accepted
 
     def _register(self, call: Call[Any]) -> None:
+        check_call(call)
         self.registry.add(call.task)
 
     # -- look
@@ -454,18 +457,3 @@ class AsyncTaskQueue:
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
-
-
-def submission_of(call: Call[Any]) -> Bound:
-    options = call.options
-    return Bound(
-        task=call.task.name,
-        payload=call.payload,
-        priority=options.priority,
-        delay_s=options.delay_s,
-        max_attempts=options.max_attempts,
-        timeout_s=options.timeout_s,
-        idempotency_key=options.idempotency_key,
-        tags=options.tags,
-        wait_s=options.wait_s,
-    )

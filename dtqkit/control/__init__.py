@@ -37,6 +37,7 @@ from dtqkit.control.records import (
     Requeued,
     Submission,
     lean,
+    submission_of,
 )
 from dtqkit.control.statistics import Forecast, Minute, Stats, StatsQuery, TaskStats, Total, Totals
 from dtqkit.control.table import Operation, Scope
@@ -84,4 +85,5 @@ __all__ = [
     "lean",
     "parse_since",
     "query_of",
+    "submission_of",
 ]

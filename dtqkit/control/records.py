@@ -11,6 +11,7 @@ import msgspec
 from dtqkit.errors import DtqError, JobNotFound, rebuild
 from dtqkit.jobs import Job, Priority, Status, is_job_id
 from dtqkit.sanitize import bounded
+from dtqkit.tasks import Call
 
 T = TypeVar("T")
 
@@ -88,6 +89,22 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
     items: tuple[T, ...]
     cursor: str | None = None
+
+
+def submission_of(call: Call[Any]) -> Bound:
+    """What a call says, to be enqueued."""
+    options = call.options
+    return Bound(
+        task=call.task.name,
+        payload=call.payload,
+        priority=options.priority,
+        delay_s=options.delay_s,
+        max_attempts=options.max_attempts,
+        timeout_s=options.timeout_s,
+        idempotency_key=options.idempotency_key,
+        tags=options.tags,
+        wait_s=options.wait_s,
+    )
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):

@@ -7,10 +7,11 @@ from dtqkit.control.operations import CANCEL, REQUEUE, REQUEUE_DEAD
 from dtqkit.direct import listing
 from dtqkit.direct.look import get
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.errors import JobConflict, StoreUnavailable
-from dtqkit.events import encode_batch, event_of
+from dtqkit.errors import JobConflict
 from dtqkit.jobs import Job
-from dtqkit.store.documents import object_id, to_job
+from dtqkit.store.documents import object_id
+from dtqkit.transitions.cancel import cancel as cancel_job
+from dtqkit.transitions.requeue import requeue as requeue_job
 
 
 @answers.to(CANCEL)
@@ -20,18 +21,11 @@ async def cancel(parts: Parts, asked: JobRequest) -> Job:
     Raises JobConflict when it is over already.
     """
     await parts.open()
-    doc = await parts.store.jobs.cancel(object_id(asked.id))
-    if doc is None:
+    cancelled = await cancel_job(parts.broker, parts.store, object_id(asked.id))
+    if cancelled is None:
         job = await get(parts, asked)
         raise JobConflict(f"job {asked.id} is {job.status}: it cannot be cancelled any more")
-    job = to_job(doc)
-    try:
-        if job.status == "running":
-            await parts.broker.ask_to_stop([job.id])
-        await parts.broker.publish(encode_batch([event_of(job)]))
-    except StoreUnavailable:
-        pass  # the leader asks again with its next survey
-    return job
+    return cancelled
 
 
 @answers.to(REQUEUE)
@@ -40,22 +34,9 @@ async def requeue(parts: Parts, asked: JobRequest) -> Job:
     job = await get(parts, asked)
     if job.status != "failed":
         raise JobConflict(f"job {asked.id} is {job.status}: only a failed job can be requeued")
-    again = await _requeue(parts, job)
+    again = await requeue_job(parts.broker, parts.store, job)
     if again is None:
         raise JobConflict(f"job {asked.id} was requeued by somebody else")
-    return again
-
-
-async def _requeue(parts: Parts, job: Job) -> Job | None:
-    doc = await parts.store.jobs.requeue(object_id(job.id), job.death_seq)
-    if doc is None:
-        return None
-    again = to_job(doc)
-    try:
-        await parts.store.dead.delete(doc["_id"], job.death_seq)
-        await parts.broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
-    except StoreUnavailable:
-        pass  # it is requeued: recovery lists it and deletes its dead letter
     return again
 
 
@@ -67,5 +48,5 @@ async def requeue_dead(parts: Parts, query: DeadLetterQuery) -> Requeued:
         return Requeued(matched=len(matched), requeued=0)
     requeued = 0
     for job in matched:
-        requeued += await _requeue(parts, job) is not None
+        requeued += await requeue_job(parts.broker, parts.store, job) is not None
     return Requeued(matched=len(matched), requeued=requeued)

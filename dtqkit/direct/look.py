@@ -161,7 +161,7 @@ async def tasks(parts: Parts, _: Nothing) -> tuple[TaskInfo, ...]:
     await parts.open()
     began = asyncio.get_running_loop().time()
     found = await parts.store.catalogue.all()
-    parts.known.take(found, began)
+    parts.enqueuer.known.take(found, began)
     return tuple(found)
 
 

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from dtqkit.broker import Broker
+from dtqkit.broker.background import Lives
 from dtqkit.control import Answers, Stats, Totals
-from dtqkit.direct.background import Lives
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
-from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.shared import Shared
-from dtqkit.direct.submit import Submitter
 from dtqkit.errors import NamespaceTaken, QueueClosed, StoreUnavailable, WrongLoop
 from dtqkit.jobs import Job, is_job_id
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import object_id, to_job
 from dtqkit.tasks import TaskRegistry
+from dtqkit.transitions.enqueue import Enqueuer
 
 #: Between two tries to open the stores, in seconds.
 OPEN_PAUSE_S: Final = 1.0
@@ -32,14 +31,12 @@ class Parts:
 
     def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
         self.settings = settings
-        self.registry = registry
         self.store = Store(settings)
         self.broker = Broker(settings)
         self.stores = Opening(self.store, self.broker)
-        self.submitter = Submitter(self.broker, self.store)
+        self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
         self.lives = Lives(self.broker.lives)
         self.follower = Follower(self.broker)
-        self.known = KnownTasks(self.store)
         self.lookups = Lookups(self.records)
         self.stats: Shared[Stats] = Shared(good_for=4.0)
         self.totals: Shared[Totals] = Shared()
@@ -83,7 +80,7 @@ class Parts:
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        await self.submitter.close()
+        await self.enqueuer.close()
         await self.lookups.close()
         await self.lives.close()
         await self.follower.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Any
-from urllib.parse import urlsplit
 
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
@@ -14,6 +13,7 @@ from dtqkit.remote.calls import answers
 from dtqkit.remote.events import Events
 from dtqkit.remote.http import Http
 from dtqkit.remote.rows import rows
+from dtqkit.remote.trouble import checked_url
 
 
 class RemoteControl(Control):
@@ -24,12 +24,7 @@ class RemoteControl(Control):
     """
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise SettingsError(
-                "a server has an address as http://host:port or https://host/path; the token goes apart"
-            )
-        self._url = url.partition("#")[0].rstrip("/")
+        self._url = checked_url(url)
         token = token.strip()  # of a file with the line ends of Windows
         if wrong := next((char for char in token if ord(char) < 33 or ord(char) == 127), None):
             raise SettingsError(f"the token has the character {wrong!r} in it, which no header can carry")

@@ -97,7 +97,7 @@ class Events:
         finally:
             line.close()
         if line.close_code == CLOSE_UNAUTHORIZED:
-            log.error("the server does not let us hear its events: %s", line.close_reason)
+            log.error("the server at %s refuses to stream its events: %s", self._url, line.close_reason)
             return None
         return heard
 

@@ -10,7 +10,7 @@ import msgspec
 from tornado.httpclient import HTTPResponse
 
 from dtqkit.control import Operation
-from dtqkit.remote.http import Http, error_of
+from dtqkit.remote.http import Http
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ async def rows(
                 yield msgspec.json.decode(line, type=row)
         response = await fetching
         if response.code >= 300:
-            raise error_of(response, rest, http.url)
+            raise http.error_of(response, rest)
     finally:
         # What comes still is read and left: a connection that nobody reads would be kept forever.
         read = False

@@ -296,13 +296,11 @@ def test_a_batch_that_was_taken_is_a_write_to_mongodb(monkeypatch: pytest.Monkey
 
         async def nothing(*_: Any) -> None: ...
 
-        async def submit(*_: Any) -> list[Any]:
+        async def enqueue(*_: Any) -> list[Any]:
             return taken
 
         monkeypatch.setattr(accept, "ready_for", nothing)
-        monkeypatch.setattr(accept, "document", nothing)
-        monkeypatch.setattr(control._parts.store, "now", lambda: datetime.now(UTC))
-        monkeypatch.setattr(control._parts.submitter, "submit", submit)
+        monkeypatch.setattr(control._parts.enqueuer, "enqueue", enqueue)
         monkeypatch.setattr(control._parts.health, "wrote", lambda: wrote.append(1))
         submission = Bound(task="t", payload={})
         await control.ask(SUBMIT_MANY, (submission,))

@@ -15,13 +15,13 @@ from dtqkit.background import abandon
 from dtqkit.control import (
     AttemptRow,
     BatchItem,
-    Bound,
     Control,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
     Page,
     Requeued,
+    submission_of,
 )
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobConflict, JobFailed, JobNotFound
 from dtqkit.events import Depths, Heartbeat, ProgressEvent
@@ -424,21 +424,6 @@ class AsyncTaskQueue:
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
-
-
-def submission_of(call: Call[Any]) -> Bound:
-    options = call.options
-    return Bound(
-        task=call.task.name,
-        payload=call.payload,
-        priority=options.priority,
-        delay_s=options.delay_s,
-        max_attempts=options.max_attempts,
-        timeout_s=options.timeout_s,
-        idempotency_key=options.idempotency_key,
-        tags=options.tags,
-        wait_s=options.wait_s,
-    )
 
 
 def jobs_of(items: Sequence[BatchItem]) -> list[Job]:

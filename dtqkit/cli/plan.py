@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 
 from dtqkit.capacity.budget import need_of
+from dtqkit.capacity.formatting import number
 from dtqkit.capacity.plan import Plan
 from dtqkit.capacity.plan import plan as make_plan
 from dtqkit.capacity.scenario import SCENARIOS, SLO, Scenario
-from dtqkit.capacity.statistics import Estimate, number
+from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.tiers import default_tiers, load_tiers
 from dtqkit.cli import workload_options as given
@@ -74,7 +75,7 @@ def plan(
 
 
 def as_json(found: Plan) -> dict[str, object]:
-    """What the tables say, for a program. An endless wait is null."""
+    """What the tables say, for a program. An unbounded wait is null."""
     tiers = found.table().reset_index().to_dict(orient="records")
     frontier = found.frontier().reset_index().to_dict(orient="records")
     return {
@@ -95,8 +96,8 @@ def show(found: Plan, console: Console) -> None:
     console.print(f"[bold]{found.title}[/]")
     slots = found.layout(1).slots_per_worker
     console.print(
-        f"A worker is {slots} slot here: it runs {slots} job at a time. A process that runs more at a time "
-        "(DTQ_CHILDREN, DTQ_CONCURRENCY) counts as so many workers.",
+        f"A worker has {slots} slot here: it runs {slots} job at a time. A process that runs n jobs at a time "
+        "(DTQ_CHILDREN, DTQ_CONCURRENCY) counts as n workers.",
         highlight=False,
     )
     console.print()
@@ -153,4 +154,4 @@ def _busy(scenario: Scenario) -> str:
 
 
 def _wait(wait: Estimate) -> str:
-    return "no end" if math.isinf(wait.value) else number(wait.value)
+    return "unbounded" if math.isinf(wait.value) else number(wait.value)

@@ -8,14 +8,14 @@ import typer
 from rich.console import Console
 
 from dtqkit.capacity import checks
-from dtqkit.capacity.advice import duration
 from dtqkit.capacity.budget import afford, need_of
-from dtqkit.capacity.checks import PRIORITIES
+from dtqkit.capacity.formatting import duration
 from dtqkit.capacity.results import Result
 from dtqkit.capacity.simulate import simulate as run
 from dtqkit.capacity.system import Autoscale, Crashes, Retry, System
 from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
+from dtqkit.jobs import PRIORITIES
 
 
 def simulate(
@@ -44,7 +44,7 @@ def simulate(
     json_: given.Json = False,
     png: given.Png = None,
 ) -> None:
-    """What jobs wait on so many workers, with a 95 % interval on every number."""
+    """Waits, depth and utilisation of a number of workers, with a 95 % interval on each figure."""
     work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
     with given.wrong_use("--horizon", "horizon "):
         horizon_s = checks.seconds("horizon", horizon)
@@ -65,16 +65,7 @@ def simulate(
         given.processes(need, work, replications) as executor,
         given.progress("replications") as progress,
     ):
-        result = run(
-            system,
-            work,
-            horizon_s,
-            replications,
-            seed,
-            backlog=waiting,
-            executor=executor,
-            progress=progress,
-        )
+        result = run(system, work, horizon_s, replications, seed, backlog=waiting, executor=executor, progress=progress)
     if png:
         given.save(result.plot.overview(), png)
     if json_:
@@ -84,7 +75,7 @@ def simulate(
 
 
 def as_json(result: Result) -> dict[str, object]:
-    """Estimates with their intervals; an endless wait is null."""
+    """Estimates with their intervals; an unbounded wait is null."""
     measures: dict[str, object] = {}
     for name in ("utilisation", "depth", "sojourn", "dead_letter_rate"):
         measures[name] = _estimate(result, name, None, "all")
@@ -127,8 +118,7 @@ def show(result: Result, console: Console) -> None:
     console.print(bars("waiting jobs over time, mean", points))
     if not result.stable:
         console.print(
-            f"The backlog of this horizon is worked off {duration(result.drain_s)} after it; what is not in the table "
-            "has no end",
+            f"The backlog is drained {duration(result.drain_s)} after the horizon; the rest is unbounded",
             highlight=False,
         )
     elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in PRIORITIES if result.work.mix.get(p)):

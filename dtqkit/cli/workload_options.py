@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dtqkit.capacity import budget, checks, machine, pool
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import FAMILIES, distribution
 from dtqkit.capacity.profiles import HourOfDay
 from dtqkit.capacity.workload import Workload
 from dtqkit.cli.early import new_file
+from dtqkit.jobs import PRIORITIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -121,7 +121,7 @@ def test_what_it_says_would_fit_does_fit(monkeypatch: pytest.MonkeyPatch, horizo
 
 def test_no_more_replications_run_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     need = budget.need_of(cap.System.default(3), WORK, 86_400.0)
-    available(monkeypatch, int((2.5 * (need.running + budget.A_PROCESS) + need.total(6)) / budget.SHARE))
+    available(monkeypatch, int((2.5 * (need.running + budget.PROCESS_BYTES) + need.total(6)) / budget.SHARE))
     running, most, lock = set[int](), [0], threading.Lock()
 
     def watched(*args: object) -> object:

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 import dtqkit.capacity as cap
 from dtqkit.capacity import fast, reference
 from dtqkit.capacity.draws import Draws
-from dtqkit.capacity.log import FAILED, LOST, Log
+from dtqkit.capacity.simulation_log import FAILED, LOST, SimulationLog
 
 HOUR = 3600.0
 BOTH = pytest.mark.parametrize("run", [fast.run, reference.run], ids=["fast", "reference"])
-Run = Callable[[cap.System, Draws], Log]
+Run = Callable[[cap.System, Draws], SimulationLog]
 
 
-def assert_same(ours: Log, theirs: Log) -> None:
+def assert_same(ours: SimulationLog, theirs: SimulationLog) -> None:
     for name in ("arrival", "lane", "finished", "dead", "job", "ready", "start", "end", "worker", "outcome"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
     assert ours.workers == theirs.workers

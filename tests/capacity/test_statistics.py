@@ -12,7 +12,7 @@ from dtqkit.capacity import fast, load
 from dtqkit.capacity.advice import general
 from dtqkit.capacity.distributions import weighed
 from dtqkit.capacity.draws import Draws
-from dtqkit.capacity.log import LOST
+from dtqkit.capacity.simulation_log import LOST
 from tests.capacity.coverage import experiment
 from tests.capacity.seeds import base_seed
 

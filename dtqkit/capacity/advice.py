@@ -69,13 +69,13 @@ def general(system: System, work: Workload) -> list[str]:
         )
         if (lost := load.lost_jobs(system, work)) > 0.001:
             found.append(
-                f"{lost:.1%} of the jobs become dead letters after {system.crashes.max_losses} crashes: they run too "
+                f"{lost:.1%} of the jobs lose {system.crashes.max_losses} workers and are dead letters: they run too "
                 f"long for workers that crash once in {duration(system.crashes.mtbf_s)}"
             )
         undisturbed = sum(load.lane_loads(replace(system, crashes=None), work))
         if (more := sum(load.lane_loads(system, work)) / undisturbed - 1) > 0.02:
             found.append(
-                f"crashes increase the load by {more:.1%}: a worker crashes once in "
+                f"crashes make the load {more:.1%} larger: a worker crashes once in "
                 f"{duration(system.crashes.mtbf_s)}, and the jobs that it ran start again"
             )
     rho = load.utilisation(system, work)

@@ -125,8 +125,8 @@ class Plan(msgspec.Struct, frozen=True, eq=False, dict=True):
         if self.recommended_workers <= FEW_AT_FIRST:
             return ""
         return (
-            f" for the full {self.work.jobs_per_day:,.0f} jobs a day (start with {FEW_AT_FIRST} and add more when "
-            "the traffic and the measured wait require it)"
+            f" for the full {self.work.jobs_per_day:,.0f} jobs a day (start with {FEW_AT_FIRST} and add more as the "
+            "traffic grows and the measured wait requires it)"
         )
 
     def _if_it_doubles(self) -> str:

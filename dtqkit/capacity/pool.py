@@ -44,7 +44,7 @@ def _started(count: int) -> ProcessPoolExecutor | None:
             first = [executor.submit(os.getpid) for _ in range(count)]
         wait(first, return_when=FIRST_COMPLETED)[0].pop().result()
     except (OSError, BrokenExecutor, ImportError, NotImplementedError) as error:
-        log.warning("cannot start processes (%s): simulating in this one", str(error) or type(error).__name__)
+        log.warning("no processes can be started here (%s): simulating in this one", str(error) or type(error).__name__)
         if executor:
             executor.shutdown(cancel_futures=True)
         return None

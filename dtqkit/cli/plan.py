@@ -96,7 +96,7 @@ def show(found: Plan, console: Console) -> None:
     console.print(f"[bold]{found.title}[/]")
     slots = found.layout(1).slots_per_worker
     console.print(
-        f"A worker has {slots} slot here: it runs {slots} job at a time. A process that runs n jobs at a time "
+        f"A worker is {slots} slot here: it runs {slots} job at a time. A process that runs n jobs at a time "
         "(DTQ_CHILDREN, DTQ_CONCURRENCY) counts as n workers.",
         highlight=False,
     )

@@ -50,7 +50,7 @@ def test_a_plan_is_read_whole_at_this_width(columns: int) -> None:
     assert any(re.search(r"^ +> 24 +72%, 80%( +[\d.]+){3} +857", line) for line in lines)
 
 
-def test_a_plan_for_many_workers_says_to_start_with_few_and_does_not_take_it_back() -> None:
+def test_a_plan_for_many_workers_advises_to_start_with_few() -> None:
     done = runner.invoke(app, ["plan", "--jobs-per-day", "40000", "--replications", "1"])
     assert re.search(r"Take \d+ workers for the full 40,000 jobs a day \(start with 5 and add more as the", done.stdout)
     assert "rent no more" not in done.stdout

@@ -1,4 +1,4 @@
-"""Bad input: a ValueError that names the input, what was given and what is allowed."""
+"""Bad input: an InvalidOption that names the input, what was given and what is allowed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -142,7 +142,7 @@ def test_crashes_beside_the_edge_of_the_series_agree() -> None:
     assert rare > rarer
 
 
-def test_a_service_that_no_server_lives_to_finish_is_unstable() -> None:
+def test_a_service_too_long_for_a_server_that_crashes_is_unstable() -> None:
     assert not cap.md1_with_crashes(1e-9, 1000, 1, 1).stable
 
 
@@ -165,7 +165,7 @@ def test_dedicated_lanes_are_queues_of_their_own() -> None:
     assert lanes.wait_mean == (cap.mmc(0.5, 1, 1).wait_mean, cap.mmc(0.8, 1, 2).wait_mean)
 
 
-def test_the_missions_tier_of_ten_workers_needs_45_for_jobs_of_30_s() -> None:
+def test_the_tier_of_ten_workers_needs_45_for_jobs_of_30_s() -> None:
     per_second = 100_000 / 86_400
     assert cap.required_servers(per_second, 30.5, max_utilisation=0.8) == 45
     assert cap.required_servers(per_second, 6.9, max_utilisation=0.8) == 10

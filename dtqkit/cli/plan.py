@@ -32,8 +32,10 @@ def plan(
     failures: given.Failures = 0.0,
     mtbf_h: given.MtbfHours = None,
     slo: Annotated[str, typer.Option(help="PRIORITY=SECONDS: what 95 % of these jobs wait at most.")] = "high=5",
-    max_utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="Of the workers, in the busiest hour.")] = 0.8,
-    tiers: Annotated[Path | None, typer.Option(help="A TOML file of offers, as dtqkit/capacity/tiers.toml.")] = None,
+    max_utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Highest utilisation in the busiest hour.")
+    ] = 0.8,
+    tiers: Annotated[Path | None, typer.Option(help="A TOML file of tiers, as dtqkit/capacity/tiers.toml.")] = None,
     replications: given.Replications = 10,
     seed: given.Seed = 1,
     json_: given.Json = False,
@@ -75,7 +77,7 @@ def plan(
 
 
 def as_json(found: Plan) -> dict[str, object]:
-    """What the tables say, for a program. An unbounded wait is null."""
+    """The tables as JSON. An unbounded wait is null."""
     tiers = found.table().reset_index().to_dict(orient="records")
     frontier = found.frontier().reset_index().to_dict(orient="records")
     return {
@@ -148,7 +150,7 @@ def _workers(found: Plan, console: Console) -> None:
 
 
 def _busy(scenario: Scenario) -> str:
-    """In the mean, and in the busiest hour where that is another figure."""
+    """Utilisation in the mean, and in the busiest hour if that differs."""
     mean, peak = f"{scenario.utilisation:.0%}", f"{scenario.peak_utilisation:.0%}"
     return mean if mean == peak else f"{mean}, {peak}"
 

@@ -33,12 +33,12 @@ def simulate(
     swing: given.Swing = 0.0,
     peak_hour: given.PeakHour = 12,
     failures: given.Failures = 0.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Of a job, before it is a dead letter.")] = 3,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Failed attempts after which a job is a dead letter.")] = 3,
     mtbf_h: given.MtbfHours = None,
-    max_workers: Annotated[int | None, typer.Option(min=1, help="Autoscale up to so many.")] = None,
+    max_workers: Annotated[int | None, typer.Option(min=1, help="Autoscale up to this number of workers.")] = None,
     threshold: Annotated[int, typer.Option(min=0, help="Waiting jobs beyond which one more worker is started.")] = 20,
-    backlog: Annotated[int, typer.Option(min=0, help="Low jobs that wait already at the start.")] = 0,
-    horizon: Annotated[str, typer.Option(help="Such as 8h, 1d, 1w.")] = "1d",
+    backlog: Annotated[int, typer.Option(min=0, help="Low-priority jobs that wait at the start.")] = 0,
+    horizon: Annotated[str, typer.Option(help="Simulated time, such as 8h, 1d, 1w.")] = "1d",
     replications: given.Replications = 10,
     seed: given.Seed = 1,
     json_: given.Json = False,
@@ -109,7 +109,7 @@ def show(result: Result, console: Console) -> None:
     console.print(f"[bold]{result.title}[/]")
     warnings = result.warnings
     if not result.stable:
-        first, *warnings = warnings  # it is about all that follows
+        first, *warnings = warnings  # on top: it concerns everything below
         console.print(first, style="bold red", highlight=False)
     header = ("", "estimate [low, high]", "unit")
     console.print(given.table(header, result.rows(), left=header))

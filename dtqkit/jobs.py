@@ -127,7 +127,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     losses: int = 0
     #: Claims that were given back because the worker could not begin it: another version of the code, say.
     declined: int = 0
-    #: The same, before it was last requeued.
+    #: The same before it was last requeued, and claims that a policy has put off.
     declined_before: int = 0
     cancel_requested: bool = False
     #: How often it has died; guards the requeue.

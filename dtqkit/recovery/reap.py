@@ -14,7 +14,9 @@ from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch
-from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Change, Lost
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.wording import counted, few

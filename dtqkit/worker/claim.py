@@ -13,7 +13,9 @@ from dtqkit.broker import Broker
 from dtqkit.broker.keys import member
 from dtqkit.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.jobs import Job
-from dtqkit.lifecycle import Released, SupportsRandom, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Released
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import Settlement, claim_max_s

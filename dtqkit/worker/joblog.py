@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from dtqkit.jobs import Job
-from dtqkit.lifecycle import Change
+from dtqkit.outcomes import Change
 from dtqkit.sanitize import escaped
 from dtqkit.wording import counted, few
 

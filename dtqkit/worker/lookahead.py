@@ -26,7 +26,7 @@ DEPTH: Final = 512 * WINDOW
 #: took, which bounds what looks cost a busy worker.
 MIN_PAUSE_S: Final = 0.05
 MAX_PAUSE_S: Final = 0.25
-_TIMES_AS_LONG: Final = 20
+_TIMES_AS_LONG: Final = 40
 _AT_MOST_S: Final = 1.0
 #: Jobs whose task is remembered, so that each is looked up once: more than all looks see in three lanes.
 _REMEMBERED: Final = 20_000

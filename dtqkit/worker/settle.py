@@ -17,7 +17,8 @@ from dtqkit.broker.keys import member
 from dtqkit.errors import DocumentRefused, StoreUnavailable
 from dtqkit.events import JobEvent, encode_batch
 from dtqkit.jobs import Job, JobError, Status
-from dtqkit.lifecycle import Change, Failure, Outcome, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Change, Failure, Outcome
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.worker.claim import Claimed

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.lifecycle import Failure, Outcome, Released, Success
+from dtqkit.outcomes import Failure, Outcome, Released, Success
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.context import enter

@@ -11,7 +11,8 @@ from dtqkit.broker.found import Tick
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Depths
 from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import Change, SupportsRandom
+from dtqkit.outcomes import Change
+from dtqkit.policy import SupportsRandom
 from dtqkit.recovery import leader
 from dtqkit.recovery.leader import Leader
 from dtqkit.recovery.silence import Silence

@@ -181,14 +181,14 @@ def test_looks_ahead_that_find_nothing_are_paced_by_what_they_cost() -> None:
         look_ahead = LookAhead(nothing, nothing, nothing, nothing, ("high",))
         loop = asyncio.get_running_loop()
         pauses: list[float] = []
-        for took_s in (0.0, 0.0, 0.0, 0.0, 0.0, 0.03, 10.0):
+        for took_s in (0.0, 0.0, 0.0, 0.0, 0.0, 0.015, 10.0):
             look_ahead.pause(loop.time() - took_s)
             pauses.append(look_ahead.next_at - loop.time())
         return pauses
 
     pauses = asyncio.run(scenario())
     assert pauses[:5] == pytest.approx([0.05, 0.1, 0.2, 0.25, 0.25], abs=0.03)
-    assert pauses[5] == pytest.approx(20 * 0.03, abs=0.2)
+    assert pauses[5] == pytest.approx(40 * 0.015, abs=0.2)
     assert pauses[6] == pytest.approx(1.0, abs=0.03)
 
 

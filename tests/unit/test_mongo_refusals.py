@@ -30,7 +30,7 @@ from pymongo.errors import (
 from dtqkit import Job, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.errors import DocumentRefused, Reason, redact
 from dtqkit.events import decode_batch
-from dtqkit.lifecycle import Change, Success
+from dtqkit.outcomes import Change, Success
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, told
 from dtqkit.store.jobs import Jobs, Settlement

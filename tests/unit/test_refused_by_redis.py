@@ -25,7 +25,8 @@ from dtqkit.direct.background import Background, Lives
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.submit import New, Submitter
 from dtqkit.events import ProgressEvent
-from dtqkit.lifecycle import Lost, Released, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Lost, Released
 from dtqkit.recovery.reap import Reaper
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler

@@ -17,13 +17,12 @@ KNOWN_MODULES = {
     "dtqkit/direct/control.py": 403,
     "dtqkit/queue.py": 464,
     "dtqkit/sync.py": 562,
-    "dtqkit/worker/worker.py": 446,
 }
 KNOWN_FUNCTIONS = {
     "dtqkit/cli/up.py up": 65,
     "dtqkit/web/run.py _supervise": 64,
     "dtqkit/web/server.py serve": 74,
-    "dtqkit/worker/worker.py Worker.__init__": 67,
+    "dtqkit/worker/worker.py Worker.__init__": 68,
 }
 
 

@@ -9,6 +9,7 @@ from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.theory import mgc
 from dtqkit.capacity.workload import Workload
+from dtqkit.wording import counted
 
 
 class Findings(Protocol):
@@ -32,8 +33,9 @@ def instability(system: System, work: Workload) -> str | None:
     slope = load.slope(system, work)
     backlog = slope * 86_400
     drained = backlog / (work.arrival_rate / rho)
+    workers = counted(system.workers, "worker", "workers")
     return (
-        f"unstable: the workload is {rho:.2f} times what {system.workers} workers can do. The backlog grows by "
+        f"unstable: the workload is {rho:.2f} times what {workers} can do. The backlog grows by "
         f"{slope * 3600:,.0f} jobs an hour. After one day {backlog:,.0f} jobs wait; without new jobs they would take "
         f"{duration(drained)} to drain. Waits are unbounded"
     )

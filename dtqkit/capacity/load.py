@@ -83,8 +83,7 @@ def attempts_per_job(system: System, work: Workload) -> float:
 
 
 def _over_lanes(system: System, work: Workload, of: Callable[[Demand], float]) -> float:
-    lanes = zip(PRIORITIES, work.shares, strict=True)
-    return sum(share * of(demand(system, work, priority)) for priority, share in lanes if share)
+    return sum(work.mix[priority] * of(demand(system, work, priority)) for priority in work.priorities)
 
 
 def lane_loads(system: System, work: Workload) -> tuple[float, float, float]:

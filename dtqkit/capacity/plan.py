@@ -22,6 +22,7 @@ from dtqkit.capacity.tiercheck import TierCheck, check
 from dtqkit.capacity.tiers import Tier, default_tiers
 from dtqkit.capacity.workload import Workload
 from dtqkit.errors import InvalidOption
+from dtqkit.wording import counted
 
 if TYPE_CHECKING:
     from dtqkit.capacity.plan_plots import PlanPlots
@@ -107,7 +108,8 @@ class Plan(msgspec.Struct, frozen=True, eq=False, dict=True):
         n = self.recommended_workers
         system, found = self.layout(n), next((s for s in self.scenarios if s.workers == n), None)
         mean, peak = (load.utilisation(system, self.work, peak=p) for p in (False, True))
-        text = f"{n} workers{self._at_first()}: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
+        workers = f"{counted(n, 'worker', 'workers')}{self._at_first()}"
+        text = f"{workers}: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
         if found:
             waits = ", ".join(f"{p} {duration(wait.value)}" for p, wait in found.waits_p95.items())
             text += f" 95 % of the jobs wait at most: {waits}."
@@ -137,7 +139,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False, dict=True):
             c.tier.price(n) for c in self.checks if all(q.holds for q in quotas(c.tier, twice, system, self.footprint))
         ]
         cost = f"${min(fit):,.0f} a month" if fit else "the quotas of no tier would hold"
-        return f"If the jobs double: {n} workers, {cost}."
+        return f"If the jobs double: {counted(n, 'worker', 'workers')}, {cost}."
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -147,7 +149,8 @@ class Plan(msgspec.Struct, frozen=True, eq=False, dict=True):
         by_mean = fewest(self.work, self.layout, self.max_utilisation, peak=False)
         if by_mean <= self.recommended_workers * 2 / 3:
             found.append(
-                f"the mean rate needs only {by_mean} workers: autoscaling saves the others outside the busiest hours"
+                f"the mean rate needs only {counted(by_mean, 'worker', 'workers')}: "
+                "autoscaling saves the others outside the busiest hours"
             )
         if self.footprint.document_bytes > LARGE_DOCUMENT_BYTES:
             found.append("documents are large: store files elsewhere than in MongoDB and put a link into the job")

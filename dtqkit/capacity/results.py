@@ -127,12 +127,12 @@ class Result(msgspec.Struct, frozen=True, eq=False, dict=True):
         """`estimate` as a table with `estimate`, `low` and `high`; `by="priority"` gives a row per priority."""
         if by is not None:
             checks.one_of("by", by, ("priority",))
-        used = [p for p, share in zip(PRIORITIES, self.work.shares, strict=True) if share]
-        rows = [self.estimate(measure, q=q, priority=p, level=level) for p in (used if by else [ALL])]
+        groups = self.work.priorities if by else (ALL,)
+        rows = [self.estimate(measure, q=q, priority=group, level=level) for group in groups]
         table = pd.DataFrame(
             [(row.value, row.low, row.high) for row in rows],
             columns=["estimate", "low", "high"],
-            index=pd.Index(used if by else [ALL], name="priority"),
+            index=pd.Index(groups, name="priority"),
         )
         table.attrs.update(unit=UNITS[measure], level=level, seed=self.seed, replications=len(self.replications))
         return table
@@ -174,9 +174,8 @@ class Result(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, estimate and unit of each finite figure. The waits of an unbounded backlog are left out."""
-        used = [p for p, share in zip(PRIORITIES, self.work.shares, strict=True) if share]
         found = [("waiting jobs, mean", self.depth, 4, "jobs")]
-        for lane in used if len(used) > 1 else [ALL]:
+        for lane in self.work.priorities if len(self.work.priorities) > 1 else (ALL,):
             for name, q in (("mean", None), ("p50", 0.5), ("p95", 0.95)):
                 found.append((f"wait {lane}, {name}", self.estimate("wait", q=q, priority=lane), 4, "s"))
         found.append(("sojourn, mean", self.sojourn, 4, "s"))

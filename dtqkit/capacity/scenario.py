@@ -64,14 +64,13 @@ def examine(
     """Simulate a day, or the week of the profile. The wait is infinite if the workers do not carry the mean rate."""
     system = layout(workers)
     mean, peak = load.utilisation(system, work), load.utilisation(system, work, peak=True)
-    used = [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
     if mean >= 1:
         unbounded = Estimate(math.inf, math.inf, math.inf, "s")
-        return Scenario(workers, mean, peak, unbounded, dict.fromkeys(used, unbounded))
+        return Scenario(workers, mean, peak, unbounded, dict.fromkeys(work.priorities, unbounded))
     result = simulate(
         system, work, work.cycle_s, replications=replications, seed=seed, executor=executor, progress=quiet
     )
-    waits = {p: result.estimate("wait", q=0.95, priority=p) for p in used}
+    waits = {p: result.estimate("wait", q=0.95, priority=p) for p in work.priorities}
     asked = waits.get(slo.priority) or result.estimate("wait", q=0.95, priority=slo.priority)
     return Scenario(workers, mean, peak, asked, waits)
 

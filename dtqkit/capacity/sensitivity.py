@@ -11,14 +11,13 @@ from dtqkit.capacity import load
 from dtqkit.capacity.distributions import Distribution, Lognormal, Scaled
 from dtqkit.capacity.scenario import SLO, Layout, examine
 from dtqkit.capacity.workload import Workload
-from dtqkit.jobs import PRIORITIES
 
 #: A lognormal of a smaller scv is practically constant.
 LEAST_SCV: Final = 0.05
 
 
 def _services(work: Workload) -> dict[str, Distribution]:
-    return {p: work.service_of(p) for p, share in zip(PRIORITIES, work.shares, strict=True) if share}
+    return {p: work.service_of(p) for p in work.priorities}
 
 
 def _slower(work: Workload, factor: float) -> Workload:

@@ -167,10 +167,9 @@ def compare(
         for system in (first, second)
     )
     warm_up_s = max(a.warm_up_s, b.warm_up_s)
-    used = [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
     rows: dict[str, dict[str, float]] = {}
     for measure, q in (("wait", None), ("wait", 0.95), ("sojourn", None)):
-        for lane in ["all", *used]:
+        for lane in ("all", *work.priorities):
             name = f"{measure} {'mean' if q is None else f'p{100 * q:g}'} {lane} (s)"
             rows[name] = _paired(a, b, measure, q, lane, warm_up_s)
     rows["utilisation"] = _paired(a, b, "utilisation", None, "all", warm_up_s)

@@ -20,7 +20,6 @@ from dtqkit.capacity.simulate import quiet, simulate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
 from dtqkit.errors import SimulationFailed
-from dtqkit.jobs import PRIORITIES
 
 #: Per change of a slider.
 REPLICATIONS: Final = 5
@@ -67,7 +66,7 @@ class Explorer(widgets.VBox):
     def update(self) -> None:
         """Simulate with the sliders' values and show the result."""
         factor = float(self.mean_service_s.value) / self._work.mean_service_s
-        services = {p: Scaled(self._work.service_of(p), factor) for p in PRIORITIES if self._work.mix.get(p)}
+        services = {p: Scaled(self._work.service_of(p), factor) for p in self._work.priorities}
         work = replace(self._work, jobs_per_day=float(self.jobs_per_day.value), service=services)
         system = System.default(int(self.workers.value))
         rows = [

@@ -14,7 +14,7 @@ from dtqkit.capacity.distributions import Distribution, Floats, checked
 from dtqkit.capacity.html import table_html
 from dtqkit.capacity.profiles import HourOfWeek, Profile
 from dtqkit.errors import InvalidOption
-from dtqkit.jobs import PRIORITIES
+from dtqkit.jobs import PRIORITIES, Priority
 
 DAY_S: Final = 86_400.0
 
@@ -88,9 +88,8 @@ class Workload:
             checks.not_negative(f"Workload mix[{priority!r}]", share)
         if not math.isclose(total := sum(self.mix.values()), 1.0, abs_tol=1e-6):
             raise InvalidOption(f"Workload mix must add up to 1, got {total:g} from {dict(self.mix)!r}")
-        for priority in PRIORITIES:
-            if self.mix.get(priority, 0) > 0:
-                checked(self.service_of(priority))
+        for priority in self.priorities:
+            checked(self.service_of(priority))
 
     def service_of(self, priority: str) -> Distribution:
         if not isinstance(self.service, Mapping):
@@ -105,7 +104,13 @@ class Workload:
     @property
     def shares(self) -> tuple[float, float, float]:
         """Shares of high, medium and low."""
-        return (self.mix.get("high", 0.0), self.mix.get("medium", 0.0), self.mix.get("low", 0.0))
+        high, medium, low = (self.mix.get(priority, 0.0) for priority in PRIORITIES)
+        return high, medium, low
+
+    @property
+    def priorities(self) -> tuple[Priority, ...]:
+        """Priorities that have jobs, the highest first."""
+        return tuple(priority for priority in PRIORITIES if self.mix.get(priority))
 
     @property
     def arrival_rate(self) -> float:
@@ -115,17 +120,14 @@ class Workload:
     @property
     def mean_service_s(self) -> float:
         """E[S] of one attempt, over all priorities."""
-        return sum(share * self.service_of(p).mean for p, share in zip(PRIORITIES, self.shares, strict=True) if share)
+        return sum(self.mix[p] * self.service_of(p).mean for p in self.priorities)
 
     @property
     def scv(self) -> float:
         """cs² of one attempt, over all priorities."""
-        moments = [
-            share * self.service_of(p).mean ** 2 * (1 + self.service_of(p).scv)
-            for p, share in zip(PRIORITIES, self.shares, strict=True)
-            if share
-        ]
-        return max(0.0, sum(moments) / self.mean_service_s**2 - 1)
+        services = {p: self.service_of(p) for p in self.priorities}
+        moment = sum(self.mix[p] * service.mean**2 * (1 + service.scv) for p, service in services.items())
+        return max(0.0, moment / self.mean_service_s**2 - 1)
 
     @property
     def offered_load(self) -> float:

@@ -146,7 +146,7 @@ def _workers(found: Plan, console: Console) -> None:
         for scenario in found.scenarios
     ]
     console.print("Workers: the p95 wait (s) of each priority, on the cheapest tier whose quotas hold")
-    console.print(given.table(("workers", "busy, peak", *given.used(found.work), "$ a month"), rows))
+    console.print(given.table(("workers", "busy, peak", *found.work.priorities, "$ a month"), rows))
 
 
 def _busy(scenario: Scenario) -> str:

@@ -15,7 +15,6 @@ from dtqkit.capacity.simulate import simulate as run
 from dtqkit.capacity.system import Autoscale, Crashes, Retry, System
 from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
-from dtqkit.jobs import PRIORITIES
 
 
 def simulate(
@@ -79,7 +78,7 @@ def as_json(result: Result) -> dict[str, object]:
     measures: dict[str, object] = {}
     for name in ("utilisation", "depth", "sojourn", "dead_letter_rate"):
         measures[name] = _estimate(result, name, None, "all")
-    for priority in given.used(result.work):
+    for priority in result.work.priorities:
         waits = {"mean": None, "p50": 0.5, "p95": 0.95, "p99": 0.99}
         measures[f"wait_{priority}"] = {name: _estimate(result, "wait", q, priority) for name, q in waits.items()}
     return {
@@ -121,7 +120,7 @@ def show(result: Result, console: Console) -> None:
             f"The backlog is drained {duration(result.drain_s)} after the horizon; the rest is unbounded",
             highlight=False,
         )
-    elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in PRIORITIES if result.work.mix.get(p)):
+    elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in result.work.priorities):
         console.print(f"95 % of all jobs wait at most {duration(result.estimate('wait', q=0.95).value)}", style="bold")
     for warning in warnings:
         console.print(f"! {warning}", style="yellow", highlight=False)

@@ -18,7 +18,6 @@ from dtqkit.capacity.distributions import FAMILIES, distribution
 from dtqkit.capacity.profiles import HourOfDay
 from dtqkit.capacity.workload import Workload
 from dtqkit.cli.early import new_file
-from dtqkit.jobs import PRIORITIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,10 +149,6 @@ def _quarters(what: str) -> Callable[[int, int], None]:
             typer.echo(f"{what}: {done} of {total}", err=True)
 
     return show
-
-
-def used(work: Workload) -> list[str]:
-    return [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> Table:

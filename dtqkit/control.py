@@ -18,7 +18,7 @@ import msgspec
 from dtqkit.errors import InvalidQuery
 from dtqkit.events import Batch, Depths, Heartbeat, Line, Snapshot
 from dtqkit.jobs import Ending, Job, Priority, Status
-from dtqkit.tasks import TaskInfo
+from dtqkit.tasks import Call, TaskInfo
 
 T = TypeVar("T")
 
@@ -54,6 +54,22 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A submission of this process, whose payload its own task has just checked: it is not checked again."""
+
+
+def submission_of(call: Call[Any]) -> Bound:
+    """What a call says, to be enqueued."""
+    options = call.options
+    return Bound(
+        task=call.task.name,
+        payload=call.payload,
+        priority=options.priority,
+        delay_s=options.delay_s,
+        max_attempts=options.max_attempts,
+        timeout_s=options.timeout_s,
+        idempotency_key=options.idempotency_key,
+        tags=options.tags,
+        wait_s=options.wait_s,
+    )
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dtqkit.jobs import Ending, JobError, Status
+from dtqkit.jobs import Ending, Job, JobError, Status
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -74,3 +74,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: float = 0.0
     failures: int = 0
     losses: int = 0
+
+
+def wait_ms(job: Job, change: Change) -> float | None:
+    """Milliseconds from being ready to the first line of the task; None when it never began."""
+    if job.claimed_at is None or change.start_ms is None:
+        return None
+    waited = job.claimed_at - (job.queued_at or job.created_at)
+    return max(0.0, waited.total_seconds() * 1000 + change.start_ms)

@@ -15,19 +15,20 @@ from dtqkit.background import abandon
 from dtqkit.control import (
     AttemptRow,
     BatchItem,
-    Bound,
     Control,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
     Page,
     Requeued,
+    submission_of,
 )
 from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobConflict, JobFailed, JobNotFound
 from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
 from dtqkit.late import said_late, why_waiting
 from dtqkit.lending import lending
+from dtqkit.misuse import check_call, check_task
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
 from dtqkit.values import from_wire
@@ -243,6 +244,7 @@ class AsyncTaskQueue:
 
         Raises InvalidPayload, StoreUnavailable, or OutcomeUnknown.
         """
+        check_task(task)
         return await self.submit_call(task.bind(*args, **kwargs))
 
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
@@ -260,6 +262,7 @@ class AsyncTaskQueue:
         return [AsyncJobHandle(self, job, c.task.decode_result) for job, c in zip(jobs, wanted, strict=True)]
 
     def _register(self, call: Call[Any]) -> None:
+        check_call(call)
         self.registry.add(call.task)
 
     # -- look
@@ -421,21 +424,6 @@ class AsyncTaskQueue:
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
-
-
-def submission_of(call: Call[Any]) -> Bound:
-    options = call.options
-    return Bound(
-        task=call.task.name,
-        payload=call.payload,
-        priority=options.priority,
-        delay_s=options.delay_s,
-        max_attempts=options.max_attempts,
-        timeout_s=options.timeout_s,
-        idempotency_key=options.idempotency_key,
-        tags=options.tags,
-        wait_s=options.wait_s,
-    )
 
 
 def jobs_of(items: Sequence[BatchItem]) -> list[Job]:

@@ -169,12 +169,14 @@ class Supervisor:
         self._thread = threading.Thread(target=run, name="dtqkit-supervisor", daemon=True)
         self._thread.start()
 
-    def stop_at_once(self) -> int:
-        """Have all workers give back their jobs and end, and kill those that do not within AT_ONCE_S: how many.
+    def stop_at_once(self) -> tuple[int, int]:
+        """Have all workers give back their jobs and end, and kill those that do not within AT_ONCE_S: how many did, and
+        how many did not.
 
         For a signal handler, which must not wait for a lock.
         """
-        pids = [s.process.pid for s in self._slots if s.process is not None and s.process.returncode is None]
+        started = [s.process.pid for s in self._slots if s.process is not None and s.process.returncode is None]
+        pids = [pid for pid in started if not _ended(pid)]
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, AT_ONCE)
@@ -184,7 +186,7 @@ class Supervisor:
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return len(left)
+        return len(pids) - len(left), len(left)
 
     def ask_to_stop(self) -> None:
         """Have all workers stop, and start none again; once. `close` waits for them."""

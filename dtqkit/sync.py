@@ -23,6 +23,8 @@ from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.handles import JobHandle, JobList, JobPage
 from dtqkit.jobs import Priority
+from dtqkit.misuse import BY_NAME, check_call, how_to_submit
+from dtqkit.notice import notice
 from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue, query_of
 from dtqkit.queued import (
     ContextCoroutine,
@@ -58,7 +60,7 @@ LEAVE_S: Final = 1.0
 
 #: Methods that are not for users.
 _INTERNAL: Final = frozenset(
-    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "require_workers_for", "run", "start")
+    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "remote", "require_workers_for", "run", "start")
 )
 
 _all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
@@ -125,7 +127,13 @@ class TaskQueue:
         """The queue behind the server at `url`, such as `https://queue.example`: over HTTP and WebSocket.
 
         Its tasks are those that the server's workers have published; functions that are defined here are checked
-        against them, and do not run here.
+        against them, and do not run here. So a job whose code is elsewhere is submitted through a function without a
+        body that has its task's name and parameters:
+
+            @queue.task
+            def render(page: int, dpi: int = 150) -> str: ...
+
+            render.submit(3).result(timeout=30)
         """
         from dtqkit.remote import RemoteControl
 
@@ -265,12 +273,15 @@ class TaskQueue:
 
     def submit_call(self, call: Call[R]) -> JobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
+        check_call(call)
         self.require_workers_for([call.task])
         return JobHandle(self, self.run(self.core.submit_call(call)))
 
     def submit_many(self, calls: Iterable[Call[R]]) -> JobList[R]:
         """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`."""
         wanted = list(calls)
+        for call in wanted:
+            check_call(call)
         self.require_workers_for({call.task for call in wanted})
         handles = self.run(self.core.submit_many(wanted))
         return JobList(self, [JobHandle(self, handle) for handle in handles])
@@ -279,6 +290,8 @@ class TaskQueue:
         """TaskDefinitionError, which says what to do, for a task of a cell or script that only this process knows,
         while no worker lives in it."""
         if self._works_here:
+            for line in self.registry.in_threads():
+                notice(log, line)
             return
         local = [task.name for task in tasks if task.function.__module__ == "__main__"]
         if not local:
@@ -392,6 +405,11 @@ class TaskQueue:
         if self._settings is None:
             self._settings = Settings.default()
         return self._settings
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is reached through a server, and not by its stores."""
+        return self._control is not None
 
     @property
     def core(self) -> AsyncTaskQueue:
@@ -535,6 +553,13 @@ class TaskQueue:
     def __dir__(self) -> list[str]:
         """Without what handles, widgets and tests use: completion in a notebook shows what is there for its author."""
         return [name for name in super().__dir__() if name not in _INTERNAL]
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name in BY_NAME:
+                raise AttributeError(f"a TaskQueue has no {name!r}: {how_to_submit()}", name=name, obj=self)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         where = redact(self._settings.redis_url) if self._settings else self._where

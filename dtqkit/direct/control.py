@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from dtqkit import control
 from dtqkit.broker import Broker
+from dtqkit.broker.background import Lives
 from dtqkit.control import (
     BatchItem,
-    Bound,
     DeadLetterQuery,
     HistoryQuery,
     JobQuery,
@@ -23,47 +22,37 @@ from dtqkit.control import (
     Submission,
 )
 from dtqkit.direct import listing
-from dtqkit.direct.background import Lives
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
-from dtqkit.direct.known import KnownTasks
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import Opening
-from dtqkit.direct.patience import Patience
 from dtqkit.direct.shared import Shared
 from dtqkit.direct.stats import stats, totals
-from dtqkit.direct.submit import New, Submitter
 from dtqkit.errors import (
     DtqError,
     InvalidQuery,
     JobConflict,
     JobNotFound,
     NamespaceTaken,
-    PayloadTooLarge,
     StoreUnavailable,
-    UnknownTask,
     WrongLoop,
 )
-from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
+from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot
 from dtqkit.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.sanitize import bounded
 from dtqkit.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, new_id, object_id, to_job
-from dtqkit.store.packing import pack
-from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
-from dtqkit.values import Json
+from dtqkit.store.documents import object_id, to_job
+from dtqkit.tasks import TaskInfo, TaskRegistry
+from dtqkit.transitions.cancel import cancel
+from dtqkit.transitions.enqueue import Enqueuer
+from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.requeue import requeue
 
-#: Bytes of a new job's document besides its payload, roughly.
-_OTHER_BYTES: Final = 256
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
 #: Between two tries to open the stores, in seconds.
 OPEN_PAUSE_S: Final = 1.0
-
-_OPTION_DEFAULTS: Final = TaskOptions()
-#: Options of a task that a document keeps where they are not the default.
-_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
 
 
 class DirectControl:
@@ -75,10 +64,9 @@ class DirectControl:
         self._store = Store(settings)
         self._broker = Broker(settings)
         self._stores = Opening(self._store, self._broker)
-        self._submitter = Submitter(self._broker, self._store)
+        self._enqueuer = Enqueuer(settings, self._broker, self._store, registry)
         self._lives = Lives(self._broker.lives)
         self._follower = Follower(self._broker)
-        self._known = KnownTasks(self._store)
         self._lookups = Lookups(self.get_many)
         self._stats: Shared[control.Stats] = Shared(good_for=4.0)
         self._totals: Shared[control.Totals] = Shared()
@@ -126,7 +114,7 @@ class DirectControl:
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        await self._submitter.close()
+        await self._enqueuer.close()
         await self._lookups.close()
         await self._lives.close()
         await self._follower.close()
@@ -138,14 +126,22 @@ class DirectControl:
     # -- submit
 
     async def submit(self, submission: Submission) -> Job:
-        patience = self._patience([submission])
-        await self._ready_for([submission], patience)
-        doc = await self._document(submission, self._store.now())
-        (accepted,) = await self._submitter.submit([doc], patience)
-        if isinstance(accepted, DtqError):
-            raise accepted
-        self._health.wrote()
-        return accepted
+        (answer,) = await self._enqueue([submission])
+        if isinstance(answer, DtqError):
+            raise answer
+        return answer
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
+        answers = await self._enqueue(submissions)
+        return [BatchItem(job=answer) if isinstance(answer, Job) else _refused(answer) for answer in answers]
+
+    async def _enqueue(self, submissions: Sequence[Submission]) -> list[Job | DtqError]:
+        patience = self._patience(submissions)
+        await self._ready_for(submissions, patience)
+        answers = await self._enqueuer.enqueue(submissions, patience)
+        if any(isinstance(answer, Job) for answer in answers):
+            self._health.wrote()
+        return answers
 
     def _patience(self, submissions: Sequence[Submission]) -> Patience:
         default_s = self._settings.submit_wait_s
@@ -164,70 +160,6 @@ class DirectControl:
                     raise
             else:
                 return
-
-    async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
-        patience = self._patience(submissions)
-        await self._ready_for(submissions, patience)
-        items: list[BatchItem | None] = [None] * len(submissions)
-        new: list[New] = []
-        places: list[int] = []
-        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
-        for place, submission in enumerate(submissions):
-            try:
-                new.append(await self._document(submission, now, asked_at))
-                places.append(place)
-            except DtqError as error:
-                items[place] = _refused(error)
-        accepted = await self._submitter.submit(new, patience) if new else []
-        for place, job in zip(places, accepted, strict=True):
-            items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
-        if any(isinstance(job, Job) for job in accepted):
-            self._health.wrote()
-        return [item for item in items if item is not None]
-
-    async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> New:
-        """The document of a new job, checked in every respect."""
-        task = self._registry.find(submission.task)
-        if task is not None:
-            checked = isinstance(submission, Bound)
-            payload = submission.payload if checked else task.check_payload(submission.payload)
-            return self._new(submission, payload, task.defaults, now)
-        try:
-            return self._new(submission, *await self._known.check(submission.task, submission.payload, asked_at), now)
-        except UnknownTask as error:
-            near = error.near or self._registry.near(submission.task)
-            raise UnknownTask(submission.task, near) from None
-
-    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> New:
-        size = len(msgspec.json.encode(payload))
-        if size > self._settings.max_payload:
-            raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
-        doc: Document = {
-            "_id": new_id(now),
-            "task": submission.task,
-            "payload": pack(payload),
-            "priority": submission.priority or options.priority,
-            "status": "pending",
-            "max_attempts": submission.max_attempts or options.max_attempts,
-            "timeout_s": submission.timeout_s or options.timeout_s,
-            "created_at": now,
-            "token": 0,
-            "losses": 0,
-            "rev": 1,
-        }
-        if submission.delay_s:
-            due = now + timedelta(seconds=submission.delay_s)
-            doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
-        if submission.idempotency_key is not None:
-            doc["idempotency_key"] = submission.idempotency_key
-        if submission.tags:
-            doc["tags"] = list(submission.tags)
-        if options is not _OPTION_DEFAULTS:
-            for name in _KEPT_OPTIONS:
-                value = getattr(options, name)
-                if value != getattr(_OPTION_DEFAULTS, name):
-                    doc[name] = value
-        return New(doc, size + _OTHER_BYTES)
 
     # -- look
 
@@ -300,7 +232,7 @@ class DirectControl:
         await self._open()
         began = asyncio.get_running_loop().time()
         tasks = await self._store.catalogue.all()
-        self._known.take(tasks, began)
+        self._enqueuer.known.take(tasks, began)
         return tasks
 
     async def health(self) -> control.Health:
@@ -340,39 +272,20 @@ class DirectControl:
         Raises JobConflict when it is over already.
         """
         await self._open()
-        doc = await self._store.jobs.cancel(object_id(job_id)) if is_job_id(job_id) else None
-        if doc is None:
+        cancelled = await cancel(self._broker, self._store, object_id(job_id)) if is_job_id(job_id) else None
+        if cancelled is None:
             job = await self.get(job_id)
             raise JobConflict(f"job {job_id} is {job.status}: it cannot be cancelled any more")
-        job = to_job(doc)
-        try:
-            if job.status == "running":
-                await self._broker.ask_to_stop([job.id])
-            await self._broker.publish(encode_batch([event_of(job)]))
-        except StoreUnavailable:
-            pass  # the leader asks again with its next survey
-        return job
+        return cancelled
 
     async def requeue(self, job_id: str) -> Job:
         """Requeue a failed job. Raises JobConflict when it is not failed, or somebody else just did."""
         job = await self.get(job_id)
         if job.status != "failed":
             raise JobConflict(f"job {job_id} is {job.status}: only a failed job can be requeued")
-        again = await self._requeue(job)
+        again = await requeue(self._broker, self._store, job)
         if again is None:
             raise JobConflict(f"job {job_id} was requeued by somebody else")
-        return again
-
-    async def _requeue(self, job: Job) -> Job | None:
-        doc = await self._store.jobs.requeue(object_id(job.id), job.death_seq)
-        if doc is None:
-            return None
-        again = to_job(doc)
-        try:
-            await self._store.dead.delete(doc["_id"], job.death_seq)
-            await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
-        except StoreUnavailable:
-            pass  # it is requeued: recovery lists it and deletes its dead letter
         return again
 
     async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:
@@ -382,7 +295,7 @@ class DirectControl:
             return Requeued(matched=len(matched), requeued=0)
         requeued = 0
         for job in matched:
-            requeued += await self._requeue(job) is not None
+            requeued += await requeue(self._broker, self._store, job) is not None
         return Requeued(matched=len(matched), requeued=requeued)
 
 

@@ -8,7 +8,6 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from tornado.httpclient import HTTPRequest, HTTPResponse
@@ -45,7 +44,8 @@ from dtqkit.messages import (
     LineMessage,
     SnapshotMessage,
 )
-from dtqkit.remote.http import CONNECT_S, MAX_ANSWER, Http, error_of
+from dtqkit.remote.http import CONNECT_S, MAX_ANSWER, Http
+from dtqkit.remote.trouble import checked_url
 from dtqkit.remote.tunnel import Tunnel
 from dtqkit.tasks import TaskInfo
 
@@ -72,12 +72,7 @@ class RemoteControl:
     """
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise SettingsError(
-                "a server has an address as http://host:port or https://host/path; the token goes apart"
-            )
-        self._url = url.partition("#")[0].rstrip("/")
+        self._url = checked_url(url)
         token = token.strip()  # of a file with the line ends of Windows
         if wrong := next((char for char in token if ord(char) < 33 or ord(char) == 127), None):
             raise SettingsError(f"the token has the character {wrong!r} in it, which no header can carry")
@@ -199,7 +194,7 @@ class RemoteControl:
                     yield msgspec.json.decode(line, type=AttemptRow)
             response = await fetching
             if response.code >= 300:
-                raise error_of(response, rest, self._url)
+                raise self._http.error_of(response, rest)
         finally:
             # What comes still is read and left: a connection that nobody reads would be kept forever.
             read = False
@@ -252,7 +247,7 @@ class RemoteControl:
         finally:
             line.close()
         if line.close_code == CLOSE_UNAUTHORIZED:
-            log.error("the server does not let us hear its events: %s", line.close_reason)
+            log.error("the server at %s refuses to stream its events: %s", self._url, line.close_reason)
             return None
         return heard
 

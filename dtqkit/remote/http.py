@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import random
-import socket
-import ssl
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -16,7 +13,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from dtqkit.control import OPERATIONS
-from dtqkit.errors import DtqError, OutcomeUnknown, StoreUnavailable, WrongLoop, rebuild
+from dtqkit.errors import AccessDenied, DtqError, OutcomeUnknown, StoreUnavailable, WrongLoop, rebuild, redact
+from dtqkit.remote.trouble import asleep, is_of_connecting, not_a_server, why_unreached, with_address
 from dtqkit.remote.tunnel import ProxiedHTTPClient, Proxy, ProxyRefused, proxy_for
 
 log = logging.getLogger("dtqkit.queue")
@@ -95,7 +93,7 @@ class Http:
                 return msgspec.json.decode(response.body, type=_OPERATIONS[name].response)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
-        raise error_of(response, response.body, self.url, writes=writes)
+        raise self.error_of(response, response.body, writes=writes)
 
     async def ask_until_known(self, name: str, record: Any, wait_s: float | None) -> Any:
         """The answer to a write that does the same when it is sent again, for at most `wait_s` (or WAKE_S).
@@ -125,26 +123,42 @@ class Http:
         except ProxyRefused as error:
             kind = NotAwake if error.status in (502, 503, 504) else StoreUnavailable
             raise kind("the server", self.url, str(error)) from None
-        except (HTTPStreamClosedError, HTTPTimeoutError) as error:
-            unsent = any(part in str(error) for part in ("connect", "in request queue", "DNS", "TLS"))
-            late = isinstance(error, HTTPTimeoutError)
-            detail = str(error) if late else "the connection was closed before the whole answer had come"
-            if writes and not (late and unsent):
-                raise OutcomeUnknown("the server", self.url, detail) from None
-            raise (NotAwake if late else StoreUnavailable)("the server", self.url, detail + self._way()) from None
-        except OSError as error:
-            unsent = _is_of_connecting(error)
-            kind = OutcomeUnknown if writes and not unsent else StoreUnavailable
-            raise kind("the server", self.url, (error.strerror or str(error)) + self._way()) from None
+        except (HTTPStreamClosedError, HTTPTimeoutError, OSError) as error:
+            raise self._unreached(error, request, writes=writes) from None
+
+    def _unreached(self, error: Exception, request: HTTPRequest, *, writes: bool) -> StoreUnavailable:
+        late = isinstance(error, HTTPTimeoutError)
+        if isinstance(error, OSError):
+            unsent = is_of_connecting(error)
+        else:
+            unsent = late and any(part in str(error) for part in ("connect", "in request queue", "DNS", "TLS"))
+        detail = why_unreached(error, self.url, connect_s=CONNECT_S, answer_s=request.request_timeout or 0.0)
+        if writes and not unsent:
+            return OutcomeUnknown("the server", self.url, detail)
+        return (NotAwake if late else StoreUnavailable)("the server", self.url, detail + self._way())
+
+    def error_of(self, response: HTTPResponse, body: bytes, *, writes: bool = False) -> DtqError:
+        """The error that an answer stands for, in the class that it had at the server."""
+        status = response.code
+        if 300 <= status < 400:
+            where = response.headers.get("Location", "elsewhere").partition("?")[0][:200]
+            return DtqError(f"{self.url} answers {status}: it has moved to {redact(where)}; connect to that address")
+        try:
+            problem: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+            errors: list[dict[str, Any]] = problem.get("errors") or [{}]
+            error = rebuild(str(problem["code"]), str(problem["detail"]), errors[0])
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError):
+            pass
+        else:
+            return with_address(error, self.url, token=bool(self._token)) if isinstance(error, AccessDenied) else error
+        if status in (502, 503, 504):
+            if writes and status != 503:
+                return OutcomeUnknown("the server", self.url, asleep(status))
+            return NotAwake("the server", self.url, asleep(status))
+        return DtqError(not_a_server(status, self.url, body))
 
     def _way(self) -> str:
         return f" (through the proxy {self.proxy})" if self.proxy is not None else ""
-
-
-def _is_of_connecting(error: OSError) -> bool:
-    """Whether the request cannot have been sent."""
-    unreached = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
-    return isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or error.errno in unreached
 
 
 def _query(record: msgspec.Struct) -> str:
@@ -157,24 +171,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(cast("list[str]", value)) if isinstance(value, list | tuple) else str(value)
-
-
-def error_of(response: HTTPResponse, body: bytes, url: str, *, writes: bool = False) -> DtqError:
-    """The error that an answer stands for, in the class that it had at the server."""
-    status = response.code
-    if 300 <= status < 400:
-        where = response.headers.get("Location", "elsewhere").partition("?")[0][:200]
-        return DtqError(f"{url} answers {status}: it has moved to {where}; connect to that address")
-    try:
-        problem: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-        errors: list[dict[str, Any]] = problem.get("errors") or [{}]
-        return rebuild(str(problem["code"]), str(problem["detail"]), errors[0])
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError):
-        pass
-    if status in (502, 503, 504):
-        detail = f"a proxy answers {status} in its place"
-        if writes and status != 503:
-            return OutcomeUnknown("the server", url, detail)
-        return NotAwake("the server", url, detail)
-    what = " (an HTML page: a proxy's, or one to sign in?)" if body.lstrip()[:1] == b"<" else ""
-    return DtqError(f"{url} answers {status}, and not as a dtqkit server does{what}")

@@ -38,7 +38,7 @@ def absent_is_dead() -> None:
         collection = self._store.jobs._jobs
         docs = await collection.find({"status": "running", "worker": {"$nin": list(tick.scores)}}).to_list()
         if docs:
-            await self._reaper.of_silent(docs, yes)
+            await self._lost.mark_silent(docs, yes)
         await recover(self, tick)
 
     def always(self: Leader, tick: Tick) -> bool:

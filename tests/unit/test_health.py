@@ -295,13 +295,11 @@ def test_a_batch_that_was_taken_is_a_write_to_mongodb(monkeypatch: pytest.Monkey
 
         async def nothing(*_: Any) -> None: ...
 
-        async def submit(*_: Any) -> list[Any]:
+        async def enqueue(*_: Any) -> list[Any]:
             return taken
 
         monkeypatch.setattr(control, "_ready_for", nothing)
-        monkeypatch.setattr(control, "_document", nothing)
-        monkeypatch.setattr(control._store, "now", lambda: datetime.now(UTC))
-        monkeypatch.setattr(control._submitter, "submit", submit)
+        monkeypatch.setattr(control._enqueuer, "enqueue", enqueue)
         monkeypatch.setattr(control._health, "wrote", lambda: wrote.append(1))
         submission = Bound(task="t", payload={})
         await control.submit_many([submission])

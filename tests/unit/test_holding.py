@@ -138,7 +138,7 @@ def test_an_attempt_that_is_stopped_before_its_first_step_ends() -> None:
             worker._start(one)
             worker._held[one.job.id].attempt.stop("cancel")
             await turns()
-            return [end.change.ending for end in worker._settler._ends], worker._slots.running
+            return [end.change.ending for _, end in worker._settler._ends], worker._slots.running
 
     assert asyncio.run(scenario()) == (["cancelled"], 0)
 

@@ -23,6 +23,8 @@ _KINDS: Final = {
 #: A folder of the dashboard, and the page's name within an address.
 _FOLDERS: Final = ("", "board/")
 _PAGE: Final = "index.html"
+#: In what a client takes; `gzip;q=0` is what it does not.
+_GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
 def _files() -> dict[str, Traversable]:
@@ -64,7 +66,7 @@ class PageHandler(Base):
         self.set_header("Content-Security-Policy", self._policy())
         self.set_header("X-Frame-Options", "SAMEORIGIN")
         self.set_header("Cross-Origin-Opener-Policy", "same-origin")
-        if "gzip" in self.request.headers.get("Accept-Encoding", ""):
+        if _GZIP.search(self.request.headers.get("Accept-Encoding", "")):
             content = _compressed(content)
             self.set_header("Content-Encoding", "gzip")
         self._etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'

@@ -18,8 +18,9 @@ export class FieldError extends Error {}
 export function resolve(schema, root) {
   let found = schema;
   while (found.$ref) {
-    const name = found.$ref.split("/").at(-1) ?? "";
-    found = { ...root.$defs?.[name], ...found, $ref: undefined };
+    // What stands beside a reference goes before what it leads to.
+    const { $ref, ...beside } = found;
+    found = { ...root.$defs?.[$ref.split("/").at(-1) ?? ""], ...beside };
   }
   const ways = found.anyOf?.filter((way) => way.type !== "null") ?? [];
   if (ways.length !== 1) return found;

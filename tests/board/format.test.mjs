@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { capital, ceiling, clock, count, duration, moment, plural, rate, short } from "../../dtqkit/dashboard/board/format.js";
+import {
+  capital,
+  ceiling,
+  clock,
+  count,
+  duration,
+  moment,
+  plural,
+  rate,
+  short,
+} from "../../dtqkit/dashboard/board/format.js";
 
 const DURATIONS = [
   [null, "–"],
@@ -32,7 +42,10 @@ test("a rate has as many digits as help", () => {
 
 test("numbers are grouped and words agree with them", () => {
   assert.equal(count(1_234_567), "1,234,567");
-  assert.deepEqual([0, 1, 2000].map((n) => plural(n, "job")), ["0 jobs", "1 job", "2,000 jobs"]);
+  assert.deepEqual(
+    [0, 1, 2000].map((n) => plural(n, "job")),
+    ["0 jobs", "1 job", "2,000 jobs"],
+  );
   assert.equal(capital("high"), "High");
   assert.equal(short("65a000000000000000000007"), "00000007");
 });

@@ -28,7 +28,10 @@ test("every route has a method and a path", () => {
 
 test("each change of a job is counted once, whatever the order", () => {
   const known = new Known();
-  assert.deepEqual([1, 3, 2, 3].map((rev) => known.news(event(rev, "completed"))), [true, true, false, false]);
+  assert.deepEqual(
+    [1, 3, 2, 3].map((rev) => known.news(event(rev, "completed"))),
+    [true, true, false, false],
+  );
   known.sample(true);
   assert.equal(known.past.completed.at(-1), 2);
   known.sample(true);

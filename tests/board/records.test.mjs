@@ -16,10 +16,20 @@ import {
 const ID = "65a000000000000000000001";
 const START = "2026-01-01T08:00:02Z";
 const pending = whole({ id: ID, task: "walk" });
-const running = whole({ id: ID, status: "running", token: 1, rev: 2, started_at: START, queued_at: "2026-01-01T08:00:00Z" });
+const running = whole({
+  id: ID,
+  status: "running",
+  token: 1,
+  rev: 2,
+  started_at: START,
+  queued_at: "2026-01-01T08:00:00Z",
+});
 
 test("what the server leaves out has its usual value", () => {
-  assert.deepEqual([pending.status, pending.priority, pending.max_attempts, pending.tags], ["pending", "medium", 3, []]);
+  assert.deepEqual(
+    [pending.status, pending.priority, pending.max_attempts, pending.tags],
+    ["pending", "medium", 3, []],
+  );
   assert.equal(whole({ id: ID, priority: "high" }).priority, "high");
 });
 
@@ -35,7 +45,10 @@ test("an event without an error keeps the one that is known, and null takes it a
 });
 
 test("a claim begins a new attempt, and a retry ends it", () => {
-  const claimed = after({ ...pending, error: { type: "E", message: "" }, run_ms: 5 }, { id: ID, rev: 2, status: "running" });
+  const claimed = after(
+    { ...pending, error: { type: "E", message: "" }, run_ms: 5 },
+    { id: ID, rev: 2, status: "running" },
+  );
   assert.deepEqual([claimed.error, claimed.run_ms, claimed.started_at], [null, null, null]);
   assert.ok(Date.now() - Date.parse(claimed.claimed_at) < 60_000);
   const again = after(running, { id: ID, rev: 3, status: "pending" });
@@ -43,7 +56,10 @@ test("a claim begins a new attempt, and a retry ends it", () => {
 });
 
 test("a cancel that was asked for is over with the next event", () => {
-  assert.equal(after({ ...running, cancel_requested: true }, { id: ID, rev: 3, status: "running" }).cancel_requested, false);
+  assert.equal(
+    after({ ...running, cancel_requested: true }, { id: ID, rev: 3, status: "running" }).cancel_requested,
+    false,
+  );
 });
 
 test("a report of a newer attempt begins it, one of an older attempt is nothing", () => {
@@ -78,7 +94,10 @@ test("a claim that could not begin is no attempt", () => {
 
 test("the attempt under way is the last of the attempts", () => {
   const earlier = [{ worker: "a", ending: "failed" }];
-  assert.deepEqual(attemptsOf({ ...running, earlier }).map((one) => one.ending), ["failed", "running"]);
+  assert.deepEqual(
+    attemptsOf({ ...running, earlier }).map((one) => one.ending),
+    ["failed", "running"],
+  );
   assert.deepEqual(attemptsOf(whole({ id: ID, status: "failed", started_at: START, earlier })), earlier);
 });
 

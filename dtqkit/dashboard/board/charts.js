@@ -6,8 +6,14 @@ import { ceiling, count, duration } from "./format.js";
 
 /** @typedef {(number | null)[]} Values */
 
-/** An SVG path; a long gap without values lifts the pen. @param {Values} values @param {number} width
- * @param {number} height @param {number} top the value at the upper edge */
+/**
+ * An SVG path; a long gap without values lifts the pen.
+ *
+ * @param {Values} values
+ * @param {number} width
+ * @param {number} height
+ * @param {number} top the value at the upper edge
+ */
 export function linePath(values, width, height, top) {
   let gap = Infinity;
   const steps = values.map((value, i) => {

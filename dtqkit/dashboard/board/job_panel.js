@@ -150,10 +150,15 @@ export class JobPanel {
     const unserved = WAITING.includes(job.status) && this.board.known.unserved(job.task);
     const warning = `No live worker serves the task ${job.task}: the job waits until one starts.`;
     setText(this.warning, unserved ? warning : "");
-    fill(this.facts, factsOf(job), () => h("div", h("dt"), h("dd")), (pair, [label, text]) => {
-      setText(pair.children[0], label);
-      setText(pair.children[1], text);
-    });
+    fill(
+      this.facts,
+      factsOf(job),
+      () => h("div", h("dt"), h("dd")),
+      (pair, [label, text]) => {
+        setText(pair.children[0], label);
+        setText(pair.children[1], text);
+      },
+    );
   }
 
   /** @param {Job} job */

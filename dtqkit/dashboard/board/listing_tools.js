@@ -9,8 +9,11 @@ const SIZES = [50, 100, 200];
 
 /** @typedef {"status" | "task" | "priority"} FilterName */
 
-/** @typedef {{ reload: () => void, fresh: () => void, newer: () => void, older: () => void }} Deeds what is done when
- * a filter changes, and when a button is pressed */
+/**
+ * What is done when a filter changes, and when a button is pressed.
+ *
+ * @typedef {{ reload: () => void, fresh: () => void, newer: () => void, older: () => void }} Deeds
+ */
 
 export class ListingTools {
   /** A timer while somebody types. @type {number | undefined} */
@@ -76,11 +79,16 @@ export class ListingTools {
     const { task } = this.selects;
     if (!task) return;
     const { value } = task;
-    fill(task, ["", ...tasks.map((one) => one.name)], () => h("option"), (option, name) => {
-      if (!name) return; // the first one says "Any task"
-      set(option, "value", name);
-      setText(option, name);
-    });
+    fill(
+      task,
+      ["", ...tasks.map((one) => one.name)],
+      () => h("option"),
+      (option, name) => {
+        if (!name) return; // the first one says "Any task"
+        set(option, "value", name);
+        setText(option, name);
+      },
+    );
     task.value = value;
   }
 

@@ -129,13 +129,18 @@ export class Overview {
 
   #showBeats() {
     const shown = this.known.workers.slice(0, BEATS_SHOWN);
-    fill(this.#beats, shown, () => h("li", h("span"), h("b")), (row, worker) => {
-      const age = this.known.beatAge(worker);
-      setText(row.firstChild, worker.name);
-      setText(row.lastChild, duration(age));
-      set(row, "data-late", age > LATE_S);
-      set(row, "title", `${worker.name}: last beat ${duration(age)} ago`);
-    });
+    fill(
+      this.#beats,
+      shown,
+      () => h("li", h("span"), h("b")),
+      (row, worker) => {
+        const age = this.known.beatAge(worker);
+        setText(row.firstChild, worker.name);
+        setText(row.lastChild, duration(age));
+        set(row, "data-late", age > LATE_S);
+        set(row, "title", `${worker.name}: last beat ${duration(age)} ago`);
+      },
+    );
   }
 
   tick() {

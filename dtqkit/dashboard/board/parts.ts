@@ -81,13 +81,11 @@ export interface SidePanel {
 type TagOf<S extends string> = S extends `${infer Tag}.${string}` ? Tag : S;
 
 /** The element that `h(selector)` makes. */
-export type ElementOf<S extends string> = TagOf<S> extends keyof HTMLElementTagNameMap
-  ? HTMLElementTagNameMap[TagOf<S>]
-  : HTMLElement;
+export type ElementOf<S extends string> =
+  TagOf<S> extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[TagOf<S>] : HTMLElement;
 
-export type SvgElementOf<S extends string> = TagOf<S> extends keyof SVGElementTagNameMap
-  ? SVGElementTagNameMap[TagOf<S>]
-  : SVGElement;
+export type SvgElementOf<S extends string> =
+  TagOf<S> extends keyof SVGElementTagNameMap ? SVGElementTagNameMap[TagOf<S>] : SVGElement;
 
 export type Child = Node | string | false | null | undefined | Child[];
 export type Attributes = Record<string, string | number | boolean | null | undefined | ((event: any) => unknown)>;

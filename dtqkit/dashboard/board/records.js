@@ -39,8 +39,12 @@ function faultOf(error) {
   return { type, message: message.join(": ") };
 }
 
-/** The job after an event. An event has no times: those of its arrival count. @param {Job} job
- * @param {JobEvent} event */
+/**
+ * The job after an event. An event has no times: those of its arrival count.
+ *
+ * @param {Job} job
+ * @param {JobEvent} event
+ */
 export function after(job, event) {
   const { error, ...changes } = event;
   /** @type {Job} */
@@ -52,8 +56,13 @@ export function after(job, event) {
   return WAITING.includes(event.status) ? { ...next, ...NOT_RUN } : next;
 }
 
-/** The job after a report of its worker, which may come before the event of its claim. @param {Job} job
- * @param {ProgressReport} report @returns {Job} */
+/**
+ * The job after a report of its worker, which may come before the event of its claim.
+ *
+ * @param {Job} job
+ * @param {ProgressReport} report
+ * @returns {Job}
+ */
 export function progressed(job, { token, progress = null, message = "", started_at }) {
   const begun = WAITING.includes(job.status) && token > job.token;
   if (!begun && (job.status !== "running" || token < job.token)) return job;
@@ -61,8 +70,13 @@ export function progressed(job, { token, progress = null, message = "", started_
   return { ...next, token, progress, progress_message: message, started_at: started_at ?? next.started_at };
 }
 
-/** Of a running attempt, only a report says when it began: a record must not forget it. @param {Job} job
- * @param {Job | null} [was] @returns {Job} */
+/**
+ * Of a running attempt, only a report says when it began: a record must not forget it.
+ *
+ * @param {Job} job
+ * @param {Job | null} [was]
+ * @returns {Job}
+ */
 export function renewed(job, was) {
   if (job.status !== "running" || job.token !== was?.token) return job;
   return { ...job, started_at: job.started_at ?? was.started_at };

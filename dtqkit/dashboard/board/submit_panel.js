@@ -118,7 +118,10 @@ export class SubmitPanel {
     this.submit.disabled = true;
     try {
       const job = whole(await this.board.request("submit", this.#submission()));
-      this.done.replaceChildren("Submitted ", button("link", short(job.id), () => this.board.openJob(job.id)));
+      this.done.replaceChildren(
+        "Submitted ",
+        button("link", short(job.id), () => this.board.openJob(job.id)),
+      );
       this.board.show(job);
     } catch (error) {
       if (!(error instanceof FieldError)) this.#showRefusal(/** @type {Problem & Error} */ (error));

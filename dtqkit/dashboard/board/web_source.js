@@ -166,7 +166,10 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
     const headers = sent ? { Authorization: `Bearer ${sent}` } : {};
     if (body) headers["Content-Type"] = "application/json";
     const answer = await ask(url, { method, headers, body: body && exact.stringify(body) });
-    const content = await answer.text().then(exact.parse).catch(() => ({}));
+    const content = await answer
+      .text()
+      .then(exact.parse)
+      .catch(() => ({}));
     // Only for the token of now: an answer to the one before may come late.
     if (answer.status === 401 && sent === secret) signOut();
     // /health answers 503 with its record when a store is away: that is its answer, not a failure.

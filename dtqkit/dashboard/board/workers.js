@@ -14,7 +14,10 @@ const BEAT = HEADS.indexOf("Last beat");
 class Workers {
   #body = h("tbody");
   #note = h(".note", h("strong", "No worker is alive."), "Jobs wait. Start one: dtqkit worker APP");
-  #heads = h("tr", HEADS.map((label) => h("th", { scope: "col" }, label)));
+  #heads = h(
+    "tr",
+    HEADS.map((label) => h("th", { scope: "col" }, label)),
+  );
   #table = h("table.workers", { "aria-label": "Workers" }, h("thead", this.#heads), this.#body);
   element = h(".listing", this.#table, this.#note);
 
@@ -25,11 +28,20 @@ class Workers {
 
   update() {
     const { workers } = this.known;
-    fill(this.#body, workers, () => h("tr", HEADS.map(() => h("td"))), ({ cells }, worker) => {
-      const age = this.known.beatAge(worker);
-      textsOf(worker, age).forEach((text, i) => setText(cells[i], text));
-      set(cells[BEAT], "data-bad", age > LATE_S);
-    });
+    fill(
+      this.#body,
+      workers,
+      () =>
+        h(
+          "tr",
+          HEADS.map(() => h("td")),
+        ),
+      ({ cells }, worker) => {
+        const age = this.known.beatAge(worker);
+        textsOf(worker, age).forEach((text, i) => setText(cells[i], text));
+        set(cells[BEAT], "data-bad", age > LATE_S);
+      },
+    );
     this.#note.hidden = workers.length > 0;
   }
 

@@ -4,26 +4,62 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import STATUSES, WAITING, Job, Status
+from dtqkit.wording import counted as counted_words
 from dtqkit.wording import few
 
 NO_WORKERS: Final = "no workers are running"
 
 
-def said_late(jobs: Sequence[Job], timeout: float, workers: Sequence[Heartbeat] | None) -> str:
+def said_late(
+    jobs: Sequence[Job], timeout: float, workers: Sequence[Heartbeat] | None, now: datetime | None = None
+) -> str:
     """Of all jobs that were waited for; `workers` are the live ones, None when nobody could be asked."""
     if len(jobs) == 1:
         (job,) = jobs
         how = "it is" if workers is not None else "last known state:"
-        said = f"job {job.id} ({job.task}) is not over after {timeout:g} s: {how} {job.status}"
+        said = (
+            f"job {job.id} ({job.task}) is not over after {timeout:g} s: {how} {_stands(job, now or datetime.now(UTC))}"
+        )
     else:
         how = "" if workers is not None else "last known state: "
         said = f"not all are over after {timeout:g} s: {how}{counted([job.status for job in jobs])}"
-    why = "" if workers is None else with_cure(why_waiting(jobs, workers))
-    return f"{said}; {why}" if why else said
+    return said if workers is None else f"{said}; {with_cure(why_waiting(jobs, workers)) or _served(jobs, workers)}"
+
+
+def _stands(job: Job, now: datetime) -> str:
+    """`pending since 11:32:09 UTC (6 s ago)`; of a running one, also where; of a later attempt, which."""
+    if job.status == "scheduled" and job.due_at is not None:
+        said = f"scheduled for {job.due_at:%H:%M:%S} UTC"
+    elif job.status == "running":
+        since = job.started_at or job.claimed_at or job.created_at
+        said = f"running since {_since(since, now)} on {job.worker or 'a worker'}"
+    else:
+        said = f"{job.status} since {_since(job.queued_at or job.created_at, now)}"
+    return f"{said}, {job.tally}" if job.attempt else said
+
+
+def _since(at: datetime, now: datetime) -> str:
+    ago_s = max(0.0, (now - at).total_seconds())  # by another machine's clock
+    return f"{at:%H:%M:%S} UTC ({ago_s:.0f} s ago)"
+
+
+def _served(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
+    """How many workers serve what is not over, and how busy they are."""
+    left = [job for job in jobs if not job.is_over]
+    live = {worker.id for worker in workers}
+    lost = {job.worker for job in left if job.status == "running"} - live
+    if lost:
+        return f"{few(sorted(map(str, lost)))} sends no heartbeats: the leader re-queues what it ran"
+    tasks = {job.task for job in left}
+    serving = [worker for worker in workers if worker.tasks is None or not tasks.isdisjoint(worker.tasks)]
+    verb, its = ("serves" if len(serving) == 1 else "serve"), ("its task" if len(tasks) == 1 else "these tasks")
+    how_many = counted_words(len(serving), "live worker", "live workers")
+    return f"{how_many} {verb} {its}, running {counted_words(sum(w.load for w in serving), 'job', 'jobs')}"
 
 
 def counted(statuses: Sequence[Status]) -> str:

@@ -93,11 +93,15 @@ def _same_method(found: Any, function: Any) -> bool:
     return inspect.ismethod(function) and inspect.isclass(function.__self__) and found == function
 
 
+def is_script() -> bool:
+    """Whether this process runs a script, and not a notebook or a prompt."""
+    return getattr(sys.modules.get("__main__"), "__file__", None) is not None
+
+
 def is_of_script(function: Callable[..., Any], home: str) -> bool:
     """Whether it stands at the top of a script, which is a module to others: `python shop.py`, `worker shop:queue`."""
     module, qualname = home_of(function)
-    script = getattr(sys.modules.get("__main__"), "__file__", None) is not None
-    return script and home == module == "__main__" and "<" not in qualname
+    return is_script() and home == module == "__main__" and "<" not in qualname
 
 
 def why_not(task_home: str, function: Callable[..., Any]) -> str:

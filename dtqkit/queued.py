@@ -10,6 +10,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from dtqkit.errors import InvalidPayload, TaskDefinitionError
 from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Priority
+from dtqkit.misuse import named
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, CallOptions, Context, Task, check_name, options_of
 from dtqkit.values import shown
@@ -199,6 +200,8 @@ class Decorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> QueuedTask[..., Any]:
+        if isinstance(function, str):
+            raise named(function)
         name = self._name if self._name is not None else getattr(function, "__name__", None)
         if name is None:
             raise TaskDefinitionError(f"{shown(function)} has no name of its own: give the task one, name=…")

@@ -31,6 +31,7 @@ from dtqkit.nearest import nearest
 from dtqkit.options import CallOptions, TaskOptions, options_of
 from dtqkit.signature import Context, Signature
 from dtqkit.values import check_payload, shown
+from dtqkit.wording import few
 
 __all__ = [
     "Call",
@@ -251,6 +252,9 @@ class TaskRegistry:
         #: The APP whose import made this registry, such as "shop.tasks:queue": a child that imports it has the same.
         self.app: str | None = None
         self._of_app: frozenset[Task[..., Any]] = frozenset()
+        #: What `in_threads` has named, and of which version.
+        self._said: set[Task[..., Any]] = set()
+        self._said_version = 0
 
     def came_from(self, app: str) -> None:
         """Say that what is registered by now came with the import of `app`."""
@@ -266,14 +270,19 @@ class TaskRegistry:
         return "coroutine" if task.is_async else task.runs_where(importable=self.importable(task))
 
     def in_threads(self) -> list[str]:
-        """A line for the log about each task that runs in a thread without having asked for one, or cannot run."""
-        lost = [task for task in self if not task.is_async and not self.importable(task)]
-        return [
-            f"task {task.name} runs in a thread, since no child process can import it ({task.why_not_importable()}): "
-            "it cannot be killed at its timeout, and shares this process's memory and interpreter lock"
-            for task in lost
-            if task.defaults.isolation == "auto"
-        ] + [f"task {task.no_process()}" for task in lost if task.defaults.isolation == "process"]
+        """A line for the log about the tasks that run in a thread without having asked for one, for each reason; and
+        one about each task that cannot run. Each task is named once."""
+        if self.version == self._said_version:
+            return []
+        self._said_version = self.version
+        news = [task for task in self if not (task.is_async or task in self._said or self.importable(task))]
+        self._said.update(news)
+        threads: dict[str, list[str]] = {}
+        for task in news:
+            if task.defaults.isolation == "auto":
+                threads.setdefault(task.why_not_importable(), []).append(task.name)
+        lost = [f"task {task.no_process()}" for task in news if task.defaults.isolation == "process"]
+        return [_in_threads(names, why) for why, names in threads.items()] + lost
 
     def add(self, task: Task[..., Any]) -> None:
         """Register; the same function again (a notebook cell run again) takes the place of its older self.
@@ -316,6 +325,17 @@ class TaskRegistry:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+
+def _in_threads(names: list[str], why: str) -> str:
+    who, them = f"task {names[0]} runs in a thread", "it"
+    if len(names) > 1:
+        who, them, why = f"tasks {few(names)} run in threads", "them", why.replace("it is", "each is", 1)
+    return (
+        f"{who} of this process, since no child process can import {them} ({why}): such a job cannot be killed at its "
+        "timeout, and shares this process's memory and interpreter lock; to run in a child process, put the function "
+        "in a module, at its top level; if a thread is meant, set isolation='thread'"
+    )
 
 
 def find_task(ref: str, name: str) -> Task[..., Any]:

@@ -20,6 +20,7 @@ and ends with what only a person can change (`denied`, `unfit`, `taken`).
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import ssl
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ class Unfit(RedisError):
 
 _TAKEN: Final = (
     "another MongoDB database uses this Redis under the same DTQ_NAMESPACE: give each its own DTQ_NAMESPACE or its own "
-    "Redis; if that database is gone for good, delete the key queue:record of the namespace"
+    "Redis; only if that database is gone for good, hand the Redis over to this one: redis-cli -u REDIS_URL DEL {key}"
 )
 #: The first word of a refusal: its kind, and what is said before the server's own words.
 WORDS: Final[dict[str, tuple[Kind, str]]] = {
@@ -88,8 +89,8 @@ WORDS: Final[dict[str, tuple[Kind, str]]] = {
     "TRYAGAIN": ("busy", "the cluster is moving these keys to another node"),
     "CLUSTERDOWN": ("busy", "the cluster is down"),
     "EXECABORT": ("busy", "it gave up a transaction"),
-    "NOAUTH": ("denied", "it asks for a password, and REDIS_URL has none"),
-    "WRONGPASS": ("denied", "it refuses the user or password of REDIS_URL"),
+    "NOAUTH": ("denied", "it asks for a password, and REDIS_URL has none: write :PASSWORD@ before its host"),
+    "WRONGPASS": ("denied", "it refuses the user or password of REDIS_URL: check the USER:PASSWORD@ before its host"),
     "NOPERM": ("denied", "the user of REDIS_URL lacks a right"),
     "DENIED": ("denied", "it is in protected mode: give it a password (requirepass), or bind it to an address"),
     "CROSSSLOT": ("unfit", "it is a cluster, behind something that hides it"),
@@ -100,8 +101,12 @@ WORDS: Final[dict[str, tuple[Kind, str]]] = {
 #: The same by a part of what stands after "ERR".
 _PHRASES: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("max number of clients", "busy", "it has no connection left: raise maxclients, or run fewer processes"),
-    ("invalid password", "denied", "it refuses the user or password of REDIS_URL"),
-    ("without any password configured", "denied", "it has no password set, and REDIS_URL has one"),
+    (
+        "invalid password",
+        "denied",
+        "it refuses the user or password of REDIS_URL: check the USER:PASSWORD@ before its host",
+    ),
+    ("without any password configured", "denied", "it has no password set, and REDIS_URL has one: leave it out there"),
     ("can't run this command", "denied", "the user of REDIS_URL lacks a right"),
     ("can't access at least one of the keys", "denied", "the user of REDIS_URL lacks a right"),
     ("can't publish to the channel", "denied", "the user of REDIS_URL lacks a right"),
@@ -112,6 +117,10 @@ _PHRASES: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("invalid db index", "unfit", "it has no database of this number"),
 )
 _LONGEST: Final = 200
+#: Characters of the server's words that follow a sentence of ours; of some, whose words are long and say less than
+#: ours, only the first word does.
+_ASIDE: Final = 100
+_ENOUGH: Final = frozenset({"NOAUTH", "WRONGPASS", "DENIED", "FOREIGN"})
 _PIPELINE: Final = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 #: Where a script's error stands in the words of Redis 6.2: "ERR Error running script (…): @user_script:1: -OOM …".
 _IN_SCRIPT: Final = re.compile(rf"(?:^|[\s:-])({'|'.join(WORDS)}) .*", re.DOTALL)
@@ -151,14 +160,26 @@ def _by_words(words: str) -> Refusal | None:
     first = words.split(" ", 1)[0].lstrip("-")
     if first in WORDS:
         kind, sentence = WORDS[first]
-        detail = sentence if first == "FOREIGN" else f"{sentence} ({words})"
+        detail = f"{sentence} ({first if first in _ENOUGH else _aside(words)})"
+        if first == "FOREIGN":
+            detail = sentence.format(key=_record_key(words))
         drops = not _DROPPING.isdisjoint((kind, first))
         return Refusal(kind, detail, drops=drops, brief=f"{_brief(sentence)} ({first})")
     lower = words.lower()
     for phrase, kind, sentence in _PHRASES:
         if phrase in lower:
-            return Refusal(kind, f"{sentence} ({words})", brief=_brief(sentence))
+            return Refusal(kind, f"{sentence} ({_aside(words)})", brief=_brief(sentence))
     return None
+
+
+def _aside(words: str) -> str:
+    return words if len(words) <= _ASIDE else f"{words[: _ASIDE - 1]}…"
+
+
+def _record_key(words: str) -> str:
+    """The key that says whose jobs are listed, quoted for a shell: `record.lua` ends its refusal with it."""
+    parts = words.split(" ", 2)
+    return shlex.quote(parts[2]) if len(parts) > 2 else "NAMESPACE:queue:record"
 
 
 def _brief(sentence: str) -> str:

@@ -24,7 +24,7 @@ from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.log import FAILED, LOST, OK, Log, Row, build, columns
 from dtqkit.capacity.order import ARRIVAL, DETECTED, DOWN, DUE, END, LOOK, STARTED, UP, place
 from dtqkit.capacity.system import Autoscale, Crashes, System
-from dtqkit.lifecycle import MAX_LOSS_BACKOFF_S, backoff_s
+from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_s
 
 NONE = -1
 END_AT, ARRIVAL_AT = place(END, 0), place(ARRIVAL, 0)

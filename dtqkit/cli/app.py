@@ -63,7 +63,12 @@ def main() -> None:
 
 
 def check_tasks(queue: TaskQueue, app: str) -> None:
-    """Raises AppError when there is nothing that a worker could run."""
+    """Raises AppError when there is nothing that a worker could run, or no store that it could take jobs from."""
+    if queue.remote:
+        raise AppError(
+            f"{app} is a queue behind a server (TaskQueue.connect), from which no worker can take jobs: workers need a "
+            "TaskQueue(), with REDIS_URL and ATLAS_URI"
+        )
     if not len(queue.registry):
         raise AppError(f"{app} has no tasks: decorate functions with @queue.task, or call queue.include(…)")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from typing import Final
 
+from dtqkit.cli.stop import say_now
 from dtqkit.control import MAX_PAGE
 from dtqkit.errors import DtqError
 from dtqkit.queue import AsyncTaskQueue
 from dtqkit.settings import Settings
 from dtqkit.supervisor import Supervisor
+from dtqkit.wording import counted
 
 #: How long the stores may take to say how many jobs run, in seconds.
 LOOK_S: Final = 1.0
@@ -35,11 +36,11 @@ async def _running(settings: Settings, pids: frozenset[int]) -> int | None:
     return sum(job.worker in ours for job in page.items) if page.cursor is None else None
 
 
-def stop_at_once(supervisor: Supervisor, settings: Settings) -> None:
-    """For a second request: the workers say themselves what becomes of their jobs. In a signal handler."""
-    if killed := supervisor.stop_at_once():
-        print(
-            f"dtqkit: {killed} workers were killed: their jobs are recovered within {settings.recovered_s:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+def stop_at_once(supervisor: Supervisor, settings: Settings, then: str | None = None) -> None:
+    """For a second request. In a signal handler. `then`: what becomes of the jobs, where their stores end as well."""
+    given_back, killed = supervisor.stop_at_once()
+    parts = [f"{counted(given_back, 'worker', 'workers')} gave back the jobs that ran"] if given_back else []
+    if killed:
+        recovered = "" if then is not None else f": their jobs are recovered within {settings.recovered_s:.0f} s"
+        parts.append(f"{counted(killed, 'worker was', 'workers were')} killed{recovered}")
+    say_now("; ".join([f"stopped at once: {', '.join(parts) or 'all workers had stopped'}", *([then] if then else [])]))

@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final, Literal
@@ -14,9 +14,15 @@ from typing import Final, Literal
 from dtqkit.wording import counted
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-#: A signal that comes within so many seconds of the first is the same request. A host signals every process, its
-#: supervisor the same ones again; a terminal's Ctrl-C reaches a whole group, whose parent passes it on.
-SAME_S: Final[Mapping[int, float]] = {signal.SIGTERM: 5.0, signal.SIGINT: 1.0}
+#: A SIGTERM that comes within so many seconds of the first signal is the same request: a host signals every process,
+#: its supervisor the same ones again.
+SAME_S: Final = 5.0
+#: So is a SIGINT so soon after another: a terminal's Ctrl-C reaches a whole group, whose parent passes it on.
+ECHO_S: Final = 0.25
+#: A later one may still be an echo, of a slow parent, or a person's second Ctrl-C: it is answered, and does not stop
+#: anything yet. One after that time, or after the answer, is meant.
+DOUBT_S: Final = 1.0
+STILL: Final = "still stopping; press Ctrl-C once more to stop at once"
 
 
 class StopRequests:
@@ -27,14 +33,26 @@ class StopRequests:
         self._supervised = supervised
         self._clock = clock
         self._first_at: float | None = None
+        #: When the last signal came that was no echo, and whether one was answered.
+        self._last_at = 0.0
+        self._answered = False
 
-    def on(self, number: int) -> Literal["stop", "same", "at once"]:
+    def on(self, number: int) -> Literal["stop", "same", "again", "at once"]:
+        """ "again": to be answered with STILL."""
         now = self._clock()
         if self._first_at is None:
-            self._first_at = now
+            self._first_at = self._last_at = now
             return "stop"
-        same = self._supervised or now - self._first_at < SAME_S[number]
-        return "same" if same else "at once"
+        if self._supervised:
+            return "same"
+        if number == signal.SIGTERM:
+            return "same" if now - self._first_at < SAME_S else "at once"
+        if now - self._last_at < ECHO_S:
+            return "same"
+        if self._answered or now - self._first_at >= DOUBT_S:
+            return "at once"
+        self._last_at, self._answered = now, True
+        return "again"
 
 
 def stopping(busy: int | None, grace_s: float, *, by_keyboard: bool) -> str:
@@ -52,6 +70,14 @@ def stopped_at_once(given_back: int, left: int, recovered_s: float) -> str:
     if left:
         parts.append(f"{counted(left, 'job is', 'jobs are')} recovered within {recovered_s:.0f} s")
     return f"stopped at once: {', '.join(parts) or 'no jobs were running'}"
+
+
+def say_now(text: str) -> None:
+    """On standard error, from a signal handler: what runs may be within a print of its own."""
+    try:
+        os.write(2, f"dtqkit: {text}\n".encode())
+    except OSError:
+        pass  # it is closed, or full
 
 
 class StopSignal:
@@ -75,6 +101,8 @@ class StopSignal:
                 os.write(self._tell, b"!")
             case "same":
                 pass
+            case "again":
+                say_now(STILL)
             case "at once":
                 self.at_once()
                 os._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -17,13 +18,13 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from dtqkit.cli.app import load_app
+from dtqkit.cli.app import check_tasks, load_app
 from dtqkit.cli.busy import stop_at_once, stop_workers
 from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
-from dtqkit.errors import DtqError, redact
+from dtqkit.errors import StartFailed, redact
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
@@ -70,7 +71,7 @@ def up(
     log_safely("%(asctime)s up %(levelname)s %(message)s", "%H:%M:%S")
     log.setLevel("INFO")
     with nothing_to_stop():
-        load_app(app)  # what is wrong with it is better said once, here, than by each worker
+        check_tasks(load_app(app), app)  # what is wrong with it is better said once, here, than by each worker
     settings = Settings.from_env()
     if port is not None:
         settings = settings.replace(port=port)
@@ -85,7 +86,7 @@ def up(
         stores = owned.enter_context(start_local_stores(data))
         settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
         supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers, reload=reload))
-        stop.at_once = partial(stop_at_once, supervisor, settings)
+        stop.at_once = partial(stop_at_once, supervisor, settings, _kept(data))
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:
@@ -104,7 +105,7 @@ def up(
                 pass
         busy = stop_workers(supervisor, settings)
         log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
-    log.info("stopped")
+    log.info("stopped; %s", _kept(data))
 
 
 def _wait_for_beats(
@@ -112,7 +113,7 @@ def _wait_for_beats(
 ) -> bool:
     """Until every worker has beaten and the server answers; False when we are asked to stop before.
 
-    Raises DtqError when one does not.
+    Raises StartFailed when one does not.
     """
     deadline = time.monotonic() + START_S
     with TaskQueue(settings) as queue:
@@ -120,8 +121,15 @@ def _wait_for_beats(
             if look():
                 return False
             if time.monotonic() > deadline:
-                raise DtqError(f"workers and server did not start within {START_S:.0f} s; their log says why")
+                raise StartFailed(f"workers and server did not start within {START_S:.0f} s; their log says why")
     return True
+
+
+def _kept(data: Path | None) -> str:
+    """What becomes of the jobs when all of it stops."""
+    if data is None:
+        return "the private stores are thrown away, with the jobs in them (--data DIR keeps them)"
+    return f"the jobs are kept in {data}: `dtqkit up --data {shlex.quote(str(data))}` goes on with them"
 
 
 def _say(stores: LocalStores, supervisor: Supervisor, server: ServerProcess, app: str) -> None:

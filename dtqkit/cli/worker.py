@@ -17,7 +17,16 @@ from dtqkit.cli.app import App, check_tasks, load_app
 from dtqkit.cli.busy import stop_at_once, stop_workers
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.reload import Restarter, start_again, wait_for_change
-from dtqkit.cli.stop import SIGNALS, StopRequests, StopSignal, end_now, nothing_to_stop, stopped_at_once, stopping
+from dtqkit.cli.stop import (
+    SIGNALS,
+    STILL,
+    StopRequests,
+    StopSignal,
+    end_now,
+    nothing_to_stop,
+    stopped_at_once,
+    stopping,
+)
 from dtqkit.errors import AppError, StoreUnavailable
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
@@ -161,7 +170,9 @@ async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, leaving
                 restarter.close()
                 stop.set()
             case "same":
-                log.info("%salready stopping", who)
+                log.debug("%salready stopping", who)
+            case "again":
+                log.info("%s", STILL)
             case "at once":
                 leaving.begin()
 

@@ -2,402 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-import msgspec
-
-from dtqkit import control
-from dtqkit.broker import Broker
-from dtqkit.control import (
-    BatchItem,
-    Bound,
-    DeadLetterQuery,
-    HistoryQuery,
-    JobQuery,
-    Page,
-    Refusal,
-    Requeued,
-    Submission,
-)
-from dtqkit.direct import listing
-from dtqkit.direct.background import Lives
-from dtqkit.direct.follow import Follower
-from dtqkit.direct.health import HealthMonitor
-from dtqkit.direct.known import KnownTasks
-from dtqkit.direct.lookup import Lookups
-from dtqkit.direct.opening import Opening
-from dtqkit.direct.patience import Patience
-from dtqkit.direct.shared import Shared
-from dtqkit.direct.stats import stats, totals
-from dtqkit.direct.submit import New, Submitter
-from dtqkit.errors import (
-    DtqError,
-    InvalidQuery,
-    JobConflict,
-    JobNotFound,
-    NamespaceTaken,
-    PayloadTooLarge,
-    StoreUnavailable,
-    UnknownTask,
-    WrongLoop,
-)
-from dtqkit.events import Batch, Depths, Heartbeat, Line, ProgressEvent, Snapshot, encode_batch, event_of
-from dtqkit.jobs import PRIORITIES, Job, is_job_id
-from dtqkit.sanitize import bounded
+from dtqkit.control import Control
+from dtqkit.control.table import Operation, Req, Res
+from dtqkit.direct import accept, change, look
+from dtqkit.direct.parts import Parts, answers
+from dtqkit.events import Batch, Line
 from dtqkit.settings import Settings
-from dtqkit.store import Store
-from dtqkit.store.documents import Document, new_id, object_id, to_job
-from dtqkit.store.packing import pack
-from dtqkit.tasks import TaskInfo, TaskOptions, TaskRegistry
-from dtqkit.values import Json
+from dtqkit.tasks import TaskRegistry
 
-#: Bytes of a new job's document besides its payload, roughly.
-_OTHER_BYTES: Final = 256
-#: Jobs that a snapshot shows.
-RECENT: Final = 50
-#: Between two tries to open the stores, in seconds.
-OPEN_PAUSE_S: Final = 1.0
-
-_OPTION_DEFAULTS: Final = TaskOptions()
-#: Options of a task that a document keeps where they are not the default.
-_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
+#: Imported so that their functions answer.
+ANSWERING = (accept, look, change)
 
 
-class DirectControl:
-    """Implements `Control`. Opens its connections at the first use, on the loop that uses it first."""
+class DirectControl(Control):
+    """Opens its connections at the first use, on the loop that uses it first."""
 
     def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
-        self._settings = settings
-        self._registry = registry
-        self._store = Store(settings)
-        self._broker = Broker(settings)
-        self._stores = Opening(self._store, self._broker)
-        self._submitter = Submitter(self._broker, self._store)
-        self._lives = Lives(self._broker.lives)
-        self._follower = Follower(self._broker)
-        self._known = KnownTasks(self._store)
-        self._lookups = Lookups(self.get_many)
-        self._stats: Shared[control.Stats] = Shared(good_for=4.0)
-        self._totals: Shared[control.Totals] = Shared()
-        self._opening: asyncio.Future[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._health = HealthMonitor(settings, self._broker, self._store, self._open)
+        self._parts = Parts(settings, registry)
+
+    def answer(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]:
+        if (function := answers.get(operation)) is None:
+            raise NotImplementedError(f"{operation!r} has no implementation on the stores: see dtqkit.direct.parts")
+        return function(self._parts, request)
 
     async def until_open(self) -> None:
         """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""
-        while True:
-            try:
-                await self._open()
-            except StoreUnavailable as error:
-                if isinstance(error, NamespaceTaken):
-                    raise
-                await asyncio.sleep(OPEN_PAUSE_S)
-            else:
-                return
+        await self._parts.until_open()
 
     async def until_taken(self) -> None:
         """Raises NamespaceTaken once Redis lists another environment's jobs; never returns."""
-        await self._stores.until_taken()
-
-    async def _open(self) -> None:
-        """Connect once; a failure is raised for all who waited for it, and tried again by the next."""
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
-        opening = self._opening
-        # Whoever waited for one that failed may have given up before: its error is an old one.
-        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
-            opening = self._opening = asyncio.ensure_future(self._stores.open())
-            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            waiter = asyncio.current_task()
-            if opening.cancelled() and not (waiter and waiter.cancelling()):
-                raise RuntimeError("this queue is closed") from None
-            raise
-
-    async def close(self) -> None:
-        if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-        await self._submitter.close()
-        await self._lookups.close()
-        await self._lives.close()
-        await self._follower.close()
-        await self._stores.close()
-        await self._broker.close()
-        await self._store.close()
-        await self._health.close()
-
-    # -- submit
-
-    async def submit(self, submission: Submission) -> Job:
-        patience = self._patience([submission])
-        await self._ready_for([submission], patience)
-        doc = await self._document(submission, self._store.now())
-        (accepted,) = await self._submitter.submit([doc], patience)
-        if isinstance(accepted, DtqError):
-            raise accepted
-        self._health.wrote()
-        return accepted
-
-    def _patience(self, submissions: Sequence[Submission]) -> Patience:
-        default_s = self._settings.submit_wait_s
-        return Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
-
-    async def _ready_for(self, submissions: Sequence[Submission], patience: Patience) -> None:
-        """Connected; for delayed jobs, with the clock compared just now."""
-        while True:
-            try:
-                await self._open()
-                await self._stores.check()
-                if any(submission.delay_s for submission in submissions):
-                    await self._store.clock_of_now()
-            except StoreUnavailable as error:
-                if not await patience.again(error):
-                    raise
-            else:
-                return
-
-    async def submit_many(self, submissions: Sequence[Submission]) -> list[BatchItem]:
-        patience = self._patience(submissions)
-        await self._ready_for(submissions, patience)
-        items: list[BatchItem | None] = [None] * len(submissions)
-        new: list[New] = []
-        places: list[int] = []
-        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
-        for place, submission in enumerate(submissions):
-            try:
-                new.append(await self._document(submission, now, asked_at))
-                places.append(place)
-            except DtqError as error:
-                items[place] = _refused(error)
-        accepted = await self._submitter.submit(new, patience) if new else []
-        for place, job in zip(places, accepted, strict=True):
-            items[place] = BatchItem(job=job) if isinstance(job, Job) else _refused(job)
-        if any(isinstance(job, Job) for job in accepted):
-            self._health.wrote()
-        return [item for item in items if item is not None]
-
-    async def _document(self, submission: Submission, now: datetime, asked_at: float | None = None) -> New:
-        """The document of a new job, checked in every respect."""
-        task = self._registry.find(submission.task)
-        if task is not None:
-            checked = isinstance(submission, Bound)
-            payload = submission.payload if checked else task.check_payload(submission.payload)
-            return self._new(submission, payload, task.defaults, now)
-        try:
-            return self._new(submission, *await self._known.check(submission.task, submission.payload, asked_at), now)
-        except UnknownTask as error:
-            near = error.near or self._registry.near(submission.task)
-            raise UnknownTask(submission.task, near) from None
-
-    def _new(self, submission: Submission, payload: dict[str, Json], options: TaskOptions, now: datetime) -> New:
-        size = len(msgspec.json.encode(payload))
-        if size > self._settings.max_payload:
-            raise PayloadTooLarge(submission.task, size, self._settings.max_payload)
-        doc: Document = {
-            "_id": new_id(now),
-            "task": submission.task,
-            "payload": pack(payload),
-            "priority": submission.priority or options.priority,
-            "status": "pending",
-            "max_attempts": submission.max_attempts or options.max_attempts,
-            "timeout_s": submission.timeout_s or options.timeout_s,
-            "created_at": now,
-            "token": 0,
-            "losses": 0,
-            "rev": 1,
-        }
-        if submission.delay_s:
-            due = now + timedelta(seconds=submission.delay_s)
-            doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
-        if submission.idempotency_key is not None:
-            doc["idempotency_key"] = submission.idempotency_key
-        if submission.tags:
-            doc["tags"] = list(submission.tags)
-        if options is not _OPTION_DEFAULTS:
-            for name in _KEPT_OPTIONS:
-                value = getattr(options, name)
-                if value != getattr(_OPTION_DEFAULTS, name):
-                    doc[name] = value
-        return New(doc, size + _OTHER_BYTES)
-
-    # -- look
-
-    async def get(self, job_id: str) -> Job:
-        """The job; while it runs, with its progress and its log's tail as they are now."""
-        job = await self._lookups.get(job_id.lower()) if is_job_id(job_id) else None
-        if job is None:
-            raise JobNotFound(job_id)
-        (job,) = await self._as_they_run([job])
-        return job
-
-    async def _as_they_run(self, jobs: Sequence[Job]) -> list[Job]:
-        """`jobs`; those that run with what their attempts last showed, as far as that can be had at once."""
-        running = [job.id for job in jobs if job.status == "running"]
-        if not running:
-            return list(jobs)
-        lives = await self._lives.get(running)
-        return [_shown(job, lives[job.id]) if job.id in lives else job for job in jobs]
-
-    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
-        await self._open()
-        ids = [object_id(i) for i in job_ids if is_job_id(i)]
-        return [to_job(doc) for doc in await self._store.jobs.find(ids, payload=payload)]
-
-    async def statuses(self, job_ids: Sequence[str]) -> list[control.JobStatus]:
-        await self._open()
-        docs = await self._store.jobs.statuses([object_id(i) for i in job_ids if is_job_id(i)])
-        return [control.JobStatus(str(doc["_id"]), doc["status"], doc["rev"]) for doc in docs]
-
-    async def jobs(self, query: JobQuery) -> Page[Job]:
-        await self._open()
-        page = await listing.page(self._store, query)
-        if query.brief:
-            return page
-        return msgspec.structs.replace(page, items=tuple(await self._as_they_run(page.items)))
-
-    async def dead_letters(self, query: JobQuery) -> Page[Job]:
-        if query.status not in (None, "failed"):
-            raise InvalidQuery(f"dead letters are failed jobs; status is {query.status!r}")
-        return await self.jobs(msgspec.structs.replace(query, status="failed"))
-
-    async def log(self, job_id: str) -> control.Log:
-        """The kept lines; of a running job, its last ones as it shows them now."""
-        job = await self.get(job_id)
-        return control.Log(id=job.id, lines=job.log)
-
-    async def depths(self) -> Depths:
-        """As Redis has them; while it is away, as they should be."""
-        await self._open()
-        running, oldest = await self._store.jobs.load()
-        try:
-            waiting = await self._broker.depths()
-        except StoreUnavailable:
-            waiting = await self._missed_depths()
-        age = (self._store.now() - oldest).total_seconds() if oldest else None
-        return msgspec.structs.replace(
-            waiting, running=running, oldest_wait_s=max(0.0, age) if age is not None else None
-        )
-
-    async def _missed_depths(self) -> Depths:
-        found = await self._store.jobs.count_waiting()
-        lanes = {lane: found.get(("pending", lane), 0) for lane in PRIORITIES}
-        return Depths(**lanes, scheduled=sum(n for (status, _), n in found.items() if status == "scheduled"))
-
-    async def workers(self) -> Sequence[Heartbeat]:
-        await self._open()
-        return await self._broker.workers()
-
-    async def tasks(self) -> Sequence[TaskInfo]:
-        await self._open()
-        began = asyncio.get_running_loop().time()
-        tasks = await self._store.catalogue.all()
-        self._known.take(tasks, began)
-        return tasks
-
-    async def health(self) -> control.Health:
-        """Looked up at most every second, however often it is asked for."""
-        return await self._health.health()
-
-    async def snapshot(self) -> Snapshot:
-        """What there is; without workers while Redis, which alone knows them, is away."""
-        recent = await self.jobs(JobQuery(limit=RECENT))
-        depths = await self.depths()
-        try:
-            workers = tuple(await self.workers())
-        except StoreUnavailable:
-            workers = ()
-        return Snapshot(depths=depths, workers=workers, jobs=tuple(map(control.lean, recent.items)))
-
-    def history(self, query: HistoryQuery) -> AsyncIterator[control.AttemptRow]:
-        return listing.history(self._store, self._open, query)
-
-    async def stats(self, query: control.StatsQuery) -> control.Stats:
-        """Counted from the record, at the time of asking; see `direct.stats` for what is looked at."""
-        depths = await self.depths()
-        return await self._stats.get(query.window_s, lambda: stats(self._store, depths, query.window_s))
-
-    async def totals(self) -> control.Totals:
-        await self._open()
-        return await self._totals.get(None, lambda: totals(self._store))
+        await self._parts.stores.until_taken()
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
-        return self._follower.subscribe(callback)
+        return self._parts.follower.subscribe(callback)
 
-    # -- change
-
-    async def cancel(self, job_id: str) -> Job:
-        """A waiting job is cancelled at once; a running one is marked, and stopped within two beats.
-
-        Raises JobConflict when it is over already.
-        """
-        await self._open()
-        doc = await self._store.jobs.cancel(object_id(job_id)) if is_job_id(job_id) else None
-        if doc is None:
-            job = await self.get(job_id)
-            raise JobConflict(f"job {job_id} is {job.status}: it cannot be cancelled any more")
-        job = to_job(doc)
-        try:
-            if job.status == "running":
-                await self._broker.ask_to_stop([job.id])
-            await self._broker.publish(encode_batch([event_of(job)]))
-        except StoreUnavailable:
-            pass  # the leader asks again with its next survey
-        return job
-
-    async def requeue(self, job_id: str) -> Job:
-        """Requeue a failed job. Raises JobConflict when it is not failed, or somebody else just did."""
-        job = await self.get(job_id)
-        if job.status != "failed":
-            raise JobConflict(f"job {job_id} is {job.status}: only a failed job can be requeued")
-        again = await self._requeue(job)
-        if again is None:
-            raise JobConflict(f"job {job_id} was requeued by somebody else")
-        return again
-
-    async def _requeue(self, job: Job) -> Job | None:
-        doc = await self._store.jobs.requeue(object_id(job.id), job.death_seq)
-        if doc is None:
-            return None
-        again = to_job(doc)
-        try:
-            await self._store.dead.delete(doc["_id"], job.death_seq)
-            await self._broker.push({again.priority: [again.id]}, events=encode_batch([event_of(again)]))
-        except StoreUnavailable:
-            pass  # it is requeued: recovery lists it and deletes its dead letter
-        return again
-
-    async def requeue_dead(self, query: DeadLetterQuery) -> Requeued:
-        await self._open()
-        matched = await listing.dead_matching(self._store, query)
-        if query.dry_run:
-            return Requeued(matched=len(matched), requeued=0)
-        requeued = 0
-        for job in matched:
-            requeued += await self._requeue(job) is not None
-        return Requeued(matched=len(matched), requeued=requeued)
-
-
-def _shown(job: Job, live: ProgressEvent) -> Job:
-    """A running job with what its attempt last showed."""
-    if live.token != job.token:
-        return job
-    return msgspec.structs.replace(
-        job,
-        started_at=job.started_at or live.started_at,
-        progress=live.progress,
-        progress_message=live.message,
-        log=live.log,
-    )
-
-
-def _refused(error: DtqError) -> BatchItem:
-    return BatchItem(refused=Refusal(code=error.code, detail=bounded(str(error))))
+    async def close(self) -> None:
+        await self._parts.close()

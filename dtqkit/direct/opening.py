@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.direct.background import Background
+from dtqkit.broker.background import Background
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.store import Store
 

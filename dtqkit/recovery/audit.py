@@ -1,26 +1,21 @@
-"""Put right what Redis lists: compared with the record by count, and, where that differs or now and then, by id."""
+"""Repair what Redis lists: compared with the record by count, and, where that differs or now and then, by id."""
 
 from __future__ import annotations
 
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.broker.found import Listed
-from dtqkit.broker.keys import member, split_member
-from dtqkit.jobs import Priority
 from dtqkit.store import Store
-from dtqkit.store.documents import Document
+from dtqkit.transitions.announce import relist
+from dtqkit.transitions.cancel import cancel_waiting
+from dtqkit.transitions.places import missing
 from dtqkit.wording import counted
 
 log = logging.getLogger("dtqkit.recovery")
-
-#: How far a score may be from a job's due time, in ms: clocks differ a little.
-_TOLERANCE_MS: Final = 2_000.0
 
 
 class Repairs(msgspec.Struct):
@@ -51,9 +46,9 @@ class Auditor:
         #: Called after each piece of the work.
         self.moved: Callable[[], None] = lambda: None
 
-    async def missing(self, waiting: int) -> bool:
-        """Whether Redis lists fewer ids than wait."""
-        return await self._broker.listed_count() < waiting
+    async def listed(self) -> int:
+        """How many ids Redis lists."""
+        return await self._broker.listed_count()
 
     async def rebuild(self, run_id: str) -> Repairs:
         """After Redis was emptied or restarted: list what is missing, then say that the lanes are complete."""
@@ -68,30 +63,17 @@ class Auditor:
         """By id. Redis is read before the record, so that what it lists and the record does not know is no new job."""
         listed = await self._broker.listed(self.moved)
         now_ms = self._store.now().timestamp() * 1000
-        # What is popped with a score further ahead than this will not be seen again in time.
-        soon_ms = listed.now_ms + _TOLERANCE_MS + self._broker.inflight_s * 1000
         repairs = Repairs()
         waiting: set[str] = set()
         async for docs in self._store.surveys.waiting():
-            ready: dict[Priority, list[str]] = {}
-            later: dict[str, float] = {}
             if to_cancel := [doc["_id"] for doc in docs if doc.get("cancel_requested")]:
-                repairs.cancelled += await self._store.upkeep.cancel_waiting(to_cancel)
-            for doc in docs:
-                if doc.get("cancel_requested"):
-                    continue
-                name = member(doc["priority"], str(doc["_id"]))
-                waiting.add(name)
-                place = _place(doc, name, listed, now_ms, soon_ms)
-                if isinstance(place, float):
-                    later[name] = place
-                    repairs.rescored += name in listed.scheduled
-                    repairs.listed += name not in listed.scheduled
-                elif isinstance(place, str):
-                    ready.setdefault(doc["priority"], []).append(place)
-                    repairs.listed += 1
-            if ready or later:
-                await self._broker.push(ready, later)
+                repairs.cancelled += await cancel_waiting(self._broker, self._store, to_cancel)
+            wait = (doc for doc in docs if not doc.get("cancel_requested"))
+            found = missing(wait, listed, now_ms, self._broker.inflight_s)
+            waiting.update(found.members)
+            repairs.listed += found.listed
+            repairs.rescored += found.rescored
+            await relist(self._broker, found.places)
             self.moved()
         repairs.pruned = await self._broker.prune(
             inflight={m: s for m, s in listed.inflight.items() if m not in waiting},
@@ -100,18 +82,3 @@ class Auditor:
         if repairs != Repairs():
             log.warning("lane audit: %s", repairs.said())
         return repairs
-
-
-def _place(doc: Document, name: str, listed: Listed, now_ms: float, soon_ms: float) -> str | float | None:
-    """Where a waiting job must be put: in its lane (its id), in the schedule (a score), or nowhere: it is listed."""
-    _, job_id = split_member(name)
-    if job_id in listed.lanes:
-        return None
-    if listed.inflight.get(name, soon_ms + 1) <= soon_ms:
-        return None
-    due = doc.get("due_at") if doc["status"] == "scheduled" else None
-    due_ms = due.timestamp() * 1000 if due is not None else now_ms
-    score = listed.scheduled.get(name)
-    if score is not None and score <= max(due_ms, now_ms) + _TOLERANCE_MS:
-        return None
-    return due_ms if due_ms > now_ms else job_id

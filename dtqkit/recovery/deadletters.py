@@ -9,17 +9,14 @@ from typing import Final, NamedTuple
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
-from dtqkit.events import encode_batch, event_of
 from dtqkit.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import Document
+from dtqkit.transitions.requeue import requeue_automatically
 
 #: Kinds of error that say little about the job itself.
 NOT_ITS_FAULT: Final = frozenset({"worker_lost", "timeout", "store"})
 
-#: Seconds between two automatic requeues: what failed together does not come back together.
-SPACING_S: Final = 1.0
 #: Failed jobs, or dead letters, that are looked at in one piece.
 PIECE: Final = 500
 
@@ -59,7 +56,9 @@ class DeadLetterRounds:
     async def _see_to(self, letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
         """All letters and all failed jobs between two ids."""
         recoverable = [doc for doc in failed if self._recoverable(doc)]
-        requeued = await self._recover(recoverable) if recoverable else set[ObjectId]()
+        requeued = set[ObjectId]()
+        if recoverable:
+            requeued = await requeue_automatically(self._broker, self._store, recoverable)
         dead = [doc for doc in failed if doc["_id"] not in requeued]
         missing = [doc for doc in dead if letters.get(doc["_id"]) != doc["death_seq"]]
         await self._store.dead.project(missing)
@@ -75,13 +74,3 @@ class DeadLetterRounds:
             and doc.get("recoveries", 0) < self._settings.dead_letter_recoveries
             and doc["ended_at"] < cooled
         )
-
-    async def _recover(self, failed: list[Document]) -> set[ObjectId]:
-        """Those that were requeued."""
-        docs = await self._store.upkeep.recover(failed, SPACING_S)
-        await self._store.dead.delete_many({doc["_id"]: doc["death_seq"] for doc in docs})
-        jobs = [to_job(doc) for doc in docs]
-        due = {member(job.priority, job.id): job.due_at.timestamp() * 1000 for job in jobs if job.due_at is not None}
-        if jobs:
-            await self._broker.push({}, due, encode_batch([event_of(job) for job in jobs]))
-        return {doc["_id"] for doc in docs}

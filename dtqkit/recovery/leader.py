@@ -17,13 +17,14 @@ from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.recovery.minutes import MinuteRounds
-from dtqkit.recovery.reap import LIMIT, Reaper
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
+from dtqkit.transitions.cancel import ask_to_stop_again
+from dtqkit.transitions.lose import LIMIT, LostJobs
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -48,7 +49,7 @@ class Leader:
         self._broker = broker
         self._store = store
         self._candidate = candidate
-        self._reaper = Reaper(broker, store, rng)
+        self._lost = LostJobs(broker, store, rng)
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
@@ -69,7 +70,7 @@ class Leader:
             *(self._silent_workers, self._surveys, self._lanes),
             *(self._letters, self._expiry, self._closing, self._indexing),
         )
-        self._reaper.moved = self._reaped
+        self._lost.moved = self._marked
         self._auditor.moved = self._lanes.moved
         #: The last step of MongoDB's clock that was seen to.
         self._step: Step | None = None
@@ -87,11 +88,14 @@ class Leader:
         self._recount_at: float | None = None
         self._audit_lanes = False
         self._audit_letters = False
+        #: Whether the last survey found nothing that an audit by id could compare.
+        self._nothing_listed = False
+        self._nothing_died = False
         # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
         # this process could notice, that puts it right.
         self._law_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
 
-    def _reaped(self) -> None:
+    def _marked(self) -> None:
         self._silent_workers.moved()
         self._surveys.moved()
 
@@ -143,7 +147,7 @@ class Leader:
         self._rounds.did("sweep", tick.swept)
         self._rounds.did("mend", tick.mended)
         if tick.mended:
-            self._next_audit = 0.0
+            self._audit_lanes = True
         for task in self._tasks:
             task.check(max(self._settings.lease_s, HUNG_S))
             task.tick(tick)
@@ -166,7 +170,7 @@ class Leader:
         for worker, score in self._silence.silent(asyncio.get_running_loop().time()).items():
             docs = await self._store.jobs.running_of(worker)
             if docs:
-                self._rounds.did("short cut", await self._reaper.of_silent(docs, still_silent))
+                self._rounds.did("short cut", await self._lost.mark_silent(docs, still_silent))
             elif await self._broker.forget(worker, score):
                 log.warning("worker %s is gone: it sent no heartbeats for %.0f s", worker, self._settings.silence_s)
                 # It may have popped ids that it never claimed.
@@ -197,13 +201,16 @@ class Leader:
             await self._store.compare_clocks()  # after the survey: it is the clock that was used there
             await self._mind_clock()
         if survey.overdue and now >= self._law_from:
-            self._rounds.did("law", await self._reaper.overdue(survey.overdue))
-        await self._broker.ask_to_stop(survey.to_stop)
+            self._rounds.did("law", await self._lost.mark_overdue(survey.overdue))
+        await ask_to_stop_again(self._broker, survey.to_stop)
         self._rounds.did("survey", 0)
         if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._law_from:
             self._next_survey = 0.0  # there may be more
         if (counts := survey.counts) is not None:
-            if not await self._auditor.missing(counts.waiting):
+            listed = await self._auditor.listed()
+            self._nothing_listed = counts.waiting == listed == 0
+            self._nothing_died = counts.failed == counts.letters == 0
+            if listed >= counts.waiting:
                 self._recount_at = None
             elif recount:
                 self._audit_lanes = True
@@ -242,13 +249,14 @@ class Leader:
                 moved = await self._store.steps.set_back(-step.by_s, self._settings.lease_s)
                 self._rounds.did("clock", moved)
         self._step = step
-        self._next_audit = 0.0  # scores follow due times
+        self._audit_lanes = True  # scores follow due times
 
     # -- lanes
 
     def _lanes_due(self, tick: Tick) -> bool:
         now = asyncio.get_running_loop().time()
-        return tick.epoch != tick.run_id or self._audit_lanes or now >= self._next_audit
+        regular = now >= self._next_audit and not self._nothing_listed
+        return tick.epoch != tick.run_id or self._audit_lanes or regular
 
     async def _repair_lanes(self, tick: Tick) -> None:
         now = asyncio.get_running_loop().time()
@@ -269,7 +277,8 @@ class Leader:
     # -- what there is time for
 
     def _letters_due(self, _: Tick) -> bool:
-        return self._audit_letters or asyncio.get_running_loop().time() >= self._next_letters
+        regular = asyncio.get_running_loop().time() >= self._next_letters and not self._nothing_died
+        return self._audit_letters or regular
 
     async def _repair_letters(self, _: Tick) -> None:
         repaired = Progress("repaired %d dead letters")

@@ -11,13 +11,14 @@ which was the claim.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from bson import ObjectId
 
 from dtqkit.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
-from dtqkit.lifecycle import Change
+from dtqkit.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]
@@ -65,9 +66,14 @@ def to_job(doc: Document) -> Job:
 
 def new_id(now: datetime) -> ObjectId:
     """An id for a job that is created `now`: its time is MongoDB's, whatever this machine's clock says."""
-    made = ObjectId()
-    seconds = int(now.timestamp()).to_bytes(4, "big")
-    return made if made.binary[:4] == seconds else ObjectId(seconds + made.binary[4:])
+    made, seconds = ObjectId(), _seconds(now)
+    return made if made.binary.startswith(seconds) else ObjectId(seconds + made.binary[4:])
+
+
+@lru_cache(maxsize=1)
+def _seconds(now: datetime) -> bytes:
+    """Of `now`, which is the same for all jobs of a bulk."""
+    return int(now.timestamp()).to_bytes(4, "big")
 
 
 def object_id(job_id: str) -> ObjectId:
@@ -189,19 +195,22 @@ def completing(change: Change) -> Document:
 
 
 def declining(change: Change) -> Pipeline:
-    """Give back a claim that could not begin: as if it had not been, but for its number, its reason and their count."""
-    return [
-        {
-            "$set": {
-                "status": {"$cond": [_CANCELLED, "cancelled", "pending"]},
-                "declined": _plus("declined", 1),
-                "error": {"$literal": msgspec.to_builtins(change.error)},
-                "rev": {"$add": ["$rev", 2]},
-                "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
-            }
-        },
-        {"$unset": ["lease_until", "claimed_at", "started_at"]},
-    ]
+    """Give back a claim that did not begin: as if it had not been, but for its number, its reason and their count.
+
+    Only claims without a delay count against the job: of these, a policy has made the others.
+    """
+    count = "declined_before" if change.status == "scheduled" else "declined"
+    fields: Document = {
+        "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
+        count: _plus(count, 1),
+        "rev": {"$add": ["$rev", 2]},
+        "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+    }
+    if change.error is not None:
+        fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
+    if change.status == "scheduled":
+        fields["due_at"] = {"$add": ["$$NOW", _ms(change.delay_s)]}
+    return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 
 def ending(change: Change, trail: Document | None = None) -> Pipeline:

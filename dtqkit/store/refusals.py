@@ -61,6 +61,13 @@ _TLS_ENDED: Final = (
 )
 _NOT_TRUSTED: Final = "its certificate is not trusted: give its CA with tlsCAFile=FILE in the URI"
 _TLS_ONLY: Final = "it closes the connection: perhaps it speaks only TLS (tls=true in the URI)"
+_NO_SET: Final = (
+    "is not a member of a replica set, and the URI says replicaSet=NAME: start mongod with --replSet NAME and run "
+    "rs.initiate() in mongosh once; of a mongos, leave out replicaSet"
+)
+_WRONG_SET: Final = "is a member of another replica set than the URI says: check replicaSet=NAME in ATLAS_URI"
+#: What the driver says of a server that it was to talk to directly, and the name of that server's set.
+_OTHER_SET: Final = re.compile(r"this node belongs to a set named (?P<name>.*)$")
 _CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
     (_CLOSED, "away", "nothing listens there: check host, port and server"),
     (_UNKNOWN_HOST, "away", "the host name cannot be resolved: check it in ATLAS_URI"),
@@ -68,7 +75,7 @@ _CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
     (r"certificate.verify.failed", "misconfigured", _NOT_TRUSTED),
     (_NOT_TLS, "misconfigured", "it does not speak TLS: leave out tls=true, or give it a certificate"),
     (r"\balert\b|_alert_", "away", _TLS_ENDED),
-    (r"set named|set name", "misconfigured", "check replicaSet=NAME in the URI"),
+    (r"set named|set name", "misconfigured", "check replicaSet=NAME in ATLAS_URI"),
     (r"wire version", "unsupported", "dtqkit needs MongoDB 6.0 or later"),
     (r"connection (is )?(already )?closed|connection reset|errno 104|eof occurred", "away", _TLS_ONLY),
     (r"timed out|timeout", "away", "a firewall, or on Atlas the IP access list, may not let this machine in"),
@@ -119,7 +126,8 @@ def of_members(types: Collection[str], replica_set: str | None, first: str) -> V
         named = f"the replica set {replica_set!r}" if replica_set else "the replica set"
         return Verdict(
             "misconfigured",
-            f"none of its servers belongs to {named} that the URI names: check replicaSet=NAME and --replSet",
+            f"none of its servers belongs to {named} that the URI names: check replicaSet=NAME in ATLAS_URI, and that "
+            "mongod runs with --replSet NAME: a standalone server is no replica set",
         )
     members = [kind for kind in types if kind.startswith("RS") and kind != "RSGhost"]
     if members:
@@ -132,6 +140,9 @@ def of_members(types: Collection[str], replica_set: str | None, first: str) -> V
 def of_connecting(words: str) -> Verdict:
     """Why no connection can be made, by the driver's own words."""
     first = one_line(words) or "no answer yet"
+    if (other := _OTHER_SET.search(first)) is not None:
+        named = other["name"].strip("'\"")
+        return Verdict("misconfigured", _NO_SET if named == "None" else f"{_WRONG_SET} (its set is {named!r})")
     for pattern, reason, cure in _CURES:
         if re.search(pattern, first, re.IGNORECASE):
             return Verdict(reason, f"no server answers ({first}): {cure}")

@@ -10,9 +10,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import ClassVar, Final
 
+from dtqkit.errors import Refused
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
-from dtqkit.web.problem import Refused
 
 _KINDS: Final = {
     "html": "text/html; charset=utf-8",

@@ -9,12 +9,15 @@ from typing import Final
 import msgspec
 
 from dtqkit.control import Control, Health
+from dtqkit.control.operations import HEALTH
 from dtqkit.web.drain import Drain
 
 log = logging.getLogger("dtqkit.web")
 
 #: Time between two looks, in seconds.
 LOOK_S: Final = 3.0
+#: How long after its start a server logs nothing about workers, which may be starting too.
+START_S: Final = 20.0
 #: Time between two lines about a store that does not answer.
 REMIND_S: Final = 10.0
 
@@ -40,8 +43,10 @@ class Vitals:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         reminded = float("-inf")
+        quiet_until = loop.time() + START_S
+        said: tuple[str, ...] = ()
         while True:
-            before, self._health = self._health, await self._control.health()
+            before, self._health = self._health, await self._control.ask(HEALTH)
             if self._health.status != "down":
                 self.first_up.set()
             missing = " and ".join(
@@ -54,6 +59,9 @@ class Vitals:
                 reminded = loop.time()
             elif not missing and "down" in (before.mongodb, before.redis) and before is not _UNKNOWN:
                 log.info("both stores answer again")
-            if self._health.reasons != before.reasons and self._health.reasons:
-                log.warning("health: %s", "; ".join(self._health.reasons))
+            early = self._health.status == "degraded" and loop.time() < quiet_until and not missing
+            if self._health.reasons != said and not early:
+                said = self._health.reasons
+                if said:
+                    log.warning("health: %s", "; ".join(said))
             await asyncio.sleep(LOOK_S)

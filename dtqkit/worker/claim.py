@@ -10,13 +10,13 @@ import msgspec
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
 from dtqkit.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.jobs import Job
-from dtqkit.lifecycle import Released, SupportsRandom, decide
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
-from dtqkit.store.jobs import Settlement, claim_max_s
+from dtqkit.store.jobs import claim_max_s
+from dtqkit.transitions.release import release_claims
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -170,11 +170,4 @@ class Claimer:
         if not docs:
             return
         log.warning("giving back %d jobs whose claims arrived late", len(docs))
-        jobs = [to_job(doc) for doc in docs]
-        await self._store.jobs.settle(
-            [
-                Settlement(doc["_id"], doc["claim"], job.token, decide(job, Released(None), self._rng))
-                for doc, job in zip(docs, jobs, strict=True)
-            ]
-        )
-        await self._broker.put_back({member(job.priority, job.id): 0.0 for job in jobs})
+        await release_claims(self._broker, self._store, docs, self._rng)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Final
 
 from dtqkit.errors import DtqError
-from dtqkit.lifecycle import Declined, Failure, Outcome, Released, Stopped, Success
+from dtqkit.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
+from dtqkit.policy import POLICIES, Policies
 from dtqkit.tasks import Task, TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
@@ -35,13 +37,25 @@ def _declined(outcome: Outcome | None) -> Outcome | None:
 class Executor:
     """Runs attempts; every way of ending becomes an Outcome."""
 
-    def __init__(self, registry: TaskRegistry, pool: Pool, max_result: int) -> None:
+    def __init__(
+        self,
+        registry: TaskRegistry,
+        pool: Pool,
+        max_result: int,
+        now: Callable[[], datetime],
+        policies: Policies = POLICIES,
+    ) -> None:
+        """`now` gives the time by MongoDB's clock."""
         self._registry = registry
         self._pool = pool
         self._max_result = max_result
+        self._now = now
+        self._policies = policies
 
     async def run(self, attempt: Attempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
+        if (refusal := self._policies.admit(attempt.job, self._now)) is not None:
+            return refusal
         try:
             # It may have been stopped before it began.
             outcome = await self._dispatch(attempt) if attempt.reason is None else None

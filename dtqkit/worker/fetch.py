@@ -16,16 +16,16 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from bson import ObjectId
-from bson.errors import InvalidId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
+from dtqkit.broker.members import ids_of, without
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import TERMINAL, Job, Priority, is_job_id
+from dtqkit.jobs import TERMINAL, Job, Priority
 from dtqkit.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
+from dtqkit.transitions.release import not_claimed, unpop
 from dtqkit.worker.awaited import MIN_PAUSE_S, Awaited
 from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import KINDS, Kinds
@@ -45,23 +45,6 @@ ALONE_FROM: Final = 2
 LOOK_S: Final = 1.0
 #: How long a worker looks before it pops, after it has popped what it cannot run now, in seconds.
 CAREFUL_S: Final = 5.0
-
-
-def ids_of(members: Sequence[str]) -> list[ObjectId]:
-    """The ids of members, each once; what is none is dropped, since Redis may hold anything."""
-    ids: list[ObjectId] = []
-    for text in dict.fromkeys(name.partition(":")[2] for name in members):
-        try:
-            ids.append(ObjectId(text))
-        except InvalidId:
-            log.warning("%r is no job id: dropped", text[:80])
-    return ids
-
-
-def _without(members: Sequence[str], taken: Collection[ObjectId]) -> list[str]:
-    """Those that stand for other jobs; what stands for none is left out."""
-    jobs = {str(job) for job in taken}
-    return [name for name in members if is_job_id(job := name.partition(":")[2]) and job not in jobs]
 
 
 class Fetcher:
@@ -141,11 +124,11 @@ class Fetcher:
             async with asyncio.timeout(within_s / 2):
                 await self.stop(done)
         done.cancel()
-        undecided = _without(self._undecided, ())
+        undecided = without(self._undecided, ())
         if undecided:  # what a claim takes all the same is dropped where it is popped
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(within_s / 2):
-                    await self._broker.unpop(undecided)
+                    await unpop(self._broker, undecided)
 
     async def wake(self) -> None:
         """End a pop, or a wait for a slot, that is under way."""
@@ -268,58 +251,51 @@ class Fetcher:
         put_back: Collection[str] = ()
         if len(docs) < len(ids):
             taken = {doc["_id"] for doc in docs}
-            self._undecided = _without(members, taken)
+            self._undecided = without(members, taken)
             put_back = await self._leftovers([job for job in ids if job not in taken])
         self._undecided = []
         return put_back
 
     async def _decide(self) -> None:
         """After an error: find out what a claim took, and put the rest of what was popped back where it stood."""
-        self._undecided = _without(self._undecided, await self._claimer.resolve())
+        self._undecided = without(self._undecided, await self._claimer.resolve())
         if self._undecided:
-            await self._broker.unpop(self._undecided)
+            await unpop(self._broker, self._undecided)
             self._undecided = []
 
     # -- what a claim did not take
 
     async def _leftovers(self, ids: list[ObjectId]) -> Collection[str]:
         """Find out why, and see that each id is listed where it belongs. Returns the members that stand elsewhere."""
-        again: dict[str, float] = {}
-        stay: dict[str, float] = {}
-        front: list[str] = []
+        not_due: list[Document] = []
+        suspects: list[Document] = []
+        front: list[Document] = []
         fits: dict[Kind, list[Document]] = {"loop": [], "process": []}
-        now_ms = self._store.now().timestamp() * 1000
+        now = self._store.now()
         for doc in await self._store.jobs.status_of(ids):
             if doc["status"] not in ("pending", "scheduled") or doc.get("cancel_requested"):
                 continue
-            name = member(doc["priority"], str(doc["_id"]))
             due = doc.get("due_at") if doc["status"] == "scheduled" else None
             kind = self._kinds.of(doc["task"])
-            if due is not None and due.timestamp() * 1000 > now_ms:
-                again[name] = due.timestamp() * 1000
+            if due is not None and due > now:
+                not_due.append(doc)
             elif kind is None or str(doc["_id"]) in self._avoided:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
-                front.append(name)
+                front.append(doc)
                 if kind is None:
                     self._unknown.left(doc["task"])
             elif doc["losses"]:
                 if not await self._suspect(doc, kind):
-                    stay[name] = 1000 * PROBATION_S
+                    suspects.append(doc)
             else:
                 fits[kind].append(doc)
         for kind, docs in fits.items():
             taken = await self._others(docs, kind)
-            left = [member(doc["priority"], str(doc["_id"])) for doc in docs if doc["_id"] not in taken]
+            left = [doc for doc in docs if doc["_id"] not in taken]
             if left:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front += left
-        if again:
-            await self._broker.push({}, again)
-        if stay:
-            await self._broker.put_back(stay)
-        if front:
-            await self._broker.unpop(front)
-        return {*stay, *front}
+        return await not_claimed(self._broker, not_due=not_due, later=suspects, in_s=PROBATION_S, front=front)
 
     async def _others(self, docs: list[Document], kind: Kind) -> set[ObjectId]:
         """Claim, of these jobs of another kind than was expected, as many as start at once."""

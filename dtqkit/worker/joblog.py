@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from dtqkit.jobs import Job
-from dtqkit.lifecycle import Change
+from dtqkit.outcomes import Change, wait_ms
 from dtqkit.sanitize import escaped
 from dtqkit.wording import counted, few
 
@@ -88,14 +88,6 @@ class JobLog:
             log.warning("%s", escaped(f"{jobs} of {task} given back, left to other workers: {reason}: {few(ids)}"))
         if more:
             log.info("%s in the last second", ", ".join(f"{n:,} more jobs {word}" for word, n in more.items()))
-
-
-def wait_ms(job: Job, change: Change) -> float | None:
-    """Milliseconds from being ready to the first line of the task; None when it never began."""
-    if job.claimed_at is None or change.start_ms is None:
-        return None
-    waited = job.claimed_at - (job.queued_at or job.created_at)
-    return max(0.0, waited.total_seconds() * 1000 + change.start_ms)
 
 
 def _line(job: Job, change: Change, word: str) -> str:

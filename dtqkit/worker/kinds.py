@@ -17,7 +17,7 @@ class Kinds:
 
     def __init__(self, registry: TaskRegistry, unusable: Callable[[], Mapping[str, str]]) -> None:
         """`unusable` names the tasks that children cannot import, each with the reason."""
-        self._registry = registry
+        self.registry: Final = registry
         self._unusable = unusable
         self._version = -1
         self._missing: Mapping[str, str] = {}
@@ -26,13 +26,13 @@ class Kinds:
 
     def _refreshed(self) -> None:
         missing = self._unusable()
-        if missing is self._missing and self._registry.version == self._version:
+        if missing is self._missing and self.registry.version == self._version:
             return
-        self._version, self._missing = self._registry.version, missing
+        self._version, self._missing = self.registry.version, missing
         self._of = {}
-        for task in self._registry:
+        for task in self.registry:
             if task.name not in missing:
-                self._of[task.name] = "process" if self._registry.runs_as(task) == "process" else "loop"
+                self._of[task.name] = "process" if self.registry.runs_as(task) == "process" else "loop"
         self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
 
     def of(self, task: str) -> Kind | None:

@@ -10,7 +10,7 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import split_member
+from dtqkit.broker.members import lane_of
 from dtqkit.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
@@ -26,7 +26,7 @@ DEPTH: Final = 512 * WINDOW
 #: took, which bounds what looks cost a busy worker.
 MIN_PAUSE_S: Final = 0.05
 MAX_PAUSE_S: Final = 0.25
-_TIMES_AS_LONG: Final = 20
+_TIMES_AS_LONG: Final = 40
 _AT_MOST_S: Final = 1.0
 #: Jobs whose task is remembered, so that each is looked up once: more than all looks see in three lanes.
 _REMEMBERED: Final = 20_000
@@ -99,7 +99,7 @@ class LookAhead:
     def _in_order(self, front: Sequence[str], behind: Sequence[str]) -> list[str]:
         """All of a lane before the next lane; each once, since a lane may have moved on between two looks at it."""
         place = {lane: i for i, lane in enumerate(self._lanes)}
-        return sorted(dict.fromkeys((*front, *behind)), key=lambda name: place[split_member(name)[0]])
+        return sorted(dict.fromkeys((*front, *behind)), key=lambda name: place[lane_of(name)])
 
     def _fits(self, name: str, free: Free, likely: Kind, avoided: Container[str]) -> bool:
         """Whether it would not be popped in vain, once a slot of the likely kind is free."""

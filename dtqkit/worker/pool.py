@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from dtqkit.jobs import JobError
-from dtqkit.lifecycle import Failure, Outcome, Released, Success
+from dtqkit.outcomes import Failure, Outcome, Released, Success
 from dtqkit.worker import childprocess, source, wire
 from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Watch
 from dtqkit.worker.context import Report

@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from typing import Final
+import random
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
 
+from dtqkit.tasks import TaskRegistry
 from dtqkit.worker.kinds import Kinds
 
 log = logging.getLogger("dtqkit.worker")
 
-#: Pause between two lines about the same task, in seconds; and tasks that are named at all.
+#: Pause between the first two lines about the same task, in seconds; how much longer each one is than the one before,
+#: up to the longest; and how much a pause is varied, so that several processes do not say the same at the same moment.
 AGAIN_S: Final = 60.0
+GROWTH: Final = 4.0
+MAX_AGAIN_S: Final = 3600.0
+JITTER: Final = 0.2
+#: Without such a job for so long, in seconds, the next one is news.
+OVER_S: Final = 300.0
+#: Tasks that are named at all.
 MAX_TASKS: Final = 100
+
+
+class _Said(NamedTuple):
+    """When jobs of a task were last seen, and when that is to be said next."""
+
+    seen_at: float
+    next_at: float
+    pause_s: float
+
+
+#: By the tasks that a worker knows: workers of one process that know the same say it once together.
+_by_registry: WeakKeyDictionary[TaskRegistry, dict[str, _Said]] = WeakKeyDictionary()
 
 
 class UnknownTasks:
     """One worker's. A job of such a task is seen again and again for as long as it waits."""
 
-    def __init__(self, kinds: Kinds) -> None:
+    def __init__(self, kinds: Kinds, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kinds = kinds
-        self._said_at: dict[str, float] = {}
+        self._clock = clock
+        self._said = _by_registry.setdefault(kinds.registry, {})
 
     def left(self, task: str) -> None:
         """A job of `task` was left in its lane."""
-        now = asyncio.get_running_loop().time()
-        last = self._said_at.get(task)
-        if (last is None and len(self._said_at) >= MAX_TASKS) or (last is not None and now - last < AGAIN_S):
+        now = self._clock()
+        known = self._said.get(task)
+        if known is None and len(self._said) >= MAX_TASKS:
             return
-        self._said_at[task] = now
+        if known is None or now - known.seen_at > OVER_S:
+            pause_s = AGAIN_S
+        elif now < known.next_at:
+            self._said[task] = known._replace(seen_at=now)
+            return
+        else:
+            pause_s = min(MAX_AGAIN_S, GROWTH * known.pause_s)
+        self._said[task] = _Said(now, now + pause_s * random.uniform(1 - JITTER, 1 + JITTER), pause_s)
         log.warning("jobs of task %r stay in their lane: %s", task[:200], self._kinds.why_not(task))

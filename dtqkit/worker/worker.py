@@ -24,11 +24,10 @@ from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
 from dtqkit.jobs import Priority, is_job_id
-from dtqkit.lifecycle import Declined, Outcome, Released
+from dtqkit.outcomes import Declined, Outcome, Released
 from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.tasks import TaskRegistry
-from dtqkit.wording import few
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse
@@ -37,6 +36,7 @@ from dtqkit.worker.execute import Executor
 from dtqkit.worker.fetch import Fetcher
 from dtqkit.worker.held import Held
 from dtqkit.worker.kinds import Kinds
+from dtqkit.worker.leases import Leases
 from dtqkit.worker.live import Live
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.settle import Settler
@@ -119,8 +119,9 @@ class Worker:
             lease_s=settings.lease_s,
             awaited=self._awaited,
         )
-        self._executor = Executor(registry, self._pool, settings.max_result)
+        self._executor = Executor(registry, self._pool, settings.max_result, store.now)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
+        self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)
         self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
 
@@ -134,7 +135,7 @@ class Worker:
         parts = [
             settling,
             fetching,
-            asyncio.create_task(self._keep_leases(), name="renew"),
+            asyncio.create_task(self._leases.keep(), name="renew"),
             asyncio.create_task(self._live.run(), name="live"),
             asyncio.create_task(self._publish_tasks(), name="publish tasks"),
             asyncio.create_task(self._pool.keep(), name="keep children ready"),
@@ -349,64 +350,6 @@ class Worker:
                 break
         await self._stopping.wait()
 
-    # -- leases
-
-    async def _keep_leases(self) -> None:
-        """Each third of a lease: renew what is older than that; give back what could not be renewed for a whole one."""
-        step_s = self._settings.lease_s / 6
-        renewing: asyncio.Task[None] | None = None
-        while True:
-            await asyncio.sleep(step_s)
-            if renewing is None or renewing.done():
-                renewing = self._watch(self._renew(self._settings.lease_s / 3), "renew leases")
-            # Whatever becomes of that: it may hang.
-            self._give_back_late()
-
-    def _give_back_late(self) -> None:
-        """Give back what could not be renewed for a whole lease, by an error or for want of an answer."""
-        lease_s, now = self._settings.lease_s, self._loop.time()
-        late = [h for h in self._held.values() if h.attempt.reason is None and now - h.lease_from >= lease_s]
-        if late:
-            ids = few([held.claimed.job.id for held in late])
-            log.warning("giving back %d jobs: their leases were not renewed for %.0f s: %s", len(late), lease_s, ids)
-        for held in late:
-            held.attempt.stop("release")
-
-    async def _renew(self, older_than_s: float) -> None:
-        now = self._loop.time()
-        due = [h for h in self._held.values() if now - h.lease_from >= older_than_s]
-        if not due:
-            return
-        try:
-            still = await self._store.jobs.renew(
-                [h.claimed.id for h in due], [h.claimed.claim for h in due], self._settings.lease_s
-            )
-        except StoreUnavailable as error:
-            log.warning("cannot renew %d leases: %s", len(due), error)
-            return
-        lost: list[Held] = []
-        for held in due:
-            if held.claimed.id in still:
-                held.lease_from = now
-            elif self._held.get(held.claimed.job.id) is held:
-                lost.append(held)
-        if lost:
-            ids = few([held.claimed.job.id for held in lost])
-            log.warning("stopping %d jobs: the record says that this worker holds them no longer: %s", len(lost), ids)
-        for held in lost:
-            held.attempt.stop("gone")
-
-    async def _cancel(self, asked: list[Held]) -> None:
-        """Stop what the record says is to be cancelled: what Redis lists is a hint, and comes again with each beat."""
-        try:
-            meant = await self._store.jobs.to_cancel([(h.claimed.id, h.claimed.claim) for h in asked])
-        except StoreUnavailable as error:
-            log.warning("cannot ask whether %d jobs are cancelled: %s", len(asked), error)
-            return
-        for held in asked:
-            if (held.claimed.id, held.claimed.claim) in meant:
-                held.attempt.stop("cancel")
-
     # -- the beat (its own thread)
 
     def _compose(self) -> Heartbeat:
@@ -438,9 +381,9 @@ class Worker:
 
     def _apply(self, pulse: Pulse, gap: bool) -> None:
         if asked := [h for h in self._held.values() if h.claimed.job.id in pulse.stop and h.attempt.reason is None]:
-            self._watch(self._cancel(asked), "cancel")
+            self._watch(self._leases.cancel(asked), "cancel")
         if gap:
             # Silent for so long, this worker may be taken for dead: what it still holds, it says so now.
-            self._watch(self._renew(0.0), "renew after a gap")
+            self._watch(self._leases.renew(0.0), "renew after a gap")
         if self._heard is not None:
             self._heard(pulse)

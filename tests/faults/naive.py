@@ -11,7 +11,8 @@ from dtqkit.broker.found import Tick
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Depths
 from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import Change, SupportsRandom
+from dtqkit.outcomes import Change
+from dtqkit.policy import SupportsRandom
 from dtqkit.recovery import leader
 from dtqkit.recovery.leader import Leader
 from dtqkit.recovery.silence import Silence
@@ -37,7 +38,7 @@ def absent_is_dead() -> None:
         collection = self._store.jobs._jobs
         docs = await collection.find({"status": "running", "worker": {"$nin": list(tick.scores)}}).to_list()
         if docs:
-            await self._reaper.of_silent(docs, yes)
+            await self._lost.mark_silent(docs, yes)
         await recover(self, tick)
 
     def always(self: Leader, tick: Tick) -> bool:

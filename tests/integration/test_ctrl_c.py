@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from dtqkit import Settings, TaskQueue
 from tests import sample
 from tests.command import descendants, dtqkit, living, running
@@ -90,6 +92,36 @@ def test_a_supervisor_passes_the_second_ctrl_c_on_and_numbers_its_workers_by_nam
         "supervisor INFO stopping: 2 jobs are running; waiting up to 60 s; press Ctrl-C again to stop at once" in said
     )
     assert said.count("stopped at once: 1 job goes back to the queue") == 2
+    assert "dtqkit: stopped at once: 2 workers gave back the jobs that ran\n" in said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_ctrl_c_that_comes_soon_is_answered_and_a_third_stops_at_once(
+    queue: TaskQueue, settings: Settings, tmp_path: Path, workers: str
+) -> None:
+    """It may be the first one, that a parent passes on late; the answer says what to do if it is not."""
+    log = tmp_path / "log"
+    settings = settings.replace(grace_s=60)
+    with running("worker", APP, "--workers", workers, log=log, settings=settings) as worker:
+        wait_until(lambda: len(queue.workers()) == int(workers), timeout_s=START_S)
+        job = sample.sleep.submit(60)
+        wait_until(lambda: job.refresh().status == "running")
+        worker.send_signal(signal.SIGINT)
+        worker.send_signal(signal.SIGINT)  # passed on by a parent: the same one
+        wait_until(lambda: "stopping: " in log.read_text())
+        assert "once more" not in log.read_text()
+
+        def answered() -> bool:
+            worker.send_signal(signal.SIGINT)
+            return "still stopping; press Ctrl-C once more to stop at once" in log.read_text() or ended()
+
+        def ended() -> bool:
+            return worker.poll() is not None
+
+        wait_until(answered, interval_s=0.4)
+        wait_until(lambda: ended() or worker.send_signal(signal.SIGINT), interval_s=0.4, timeout_s=15)
+        assert worker.returncode == 1
+        assert job.refresh().status == "pending"
 
 
 def test_an_orderly_stop_is_no_loss_and_a_worker_has_one_identity(

@@ -18,7 +18,7 @@ import pytest
 
 from dtqkit import Settings
 from dtqkit.jobs import Job
-from dtqkit.lifecycle import Outcome, Success
+from dtqkit.outcomes import Outcome, Success
 from dtqkit.worker import childprocess, source, wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.pool import Pool

@@ -125,6 +125,7 @@ def test_another_environment_on_the_same_redis_is_refused_everywhere_and_takes_n
         done = dtqkit(*command, settings=other)
         assert done.returncode == 1
         assert "DTQ_NAMESPACE" in done.stderr
+        assert f"redis-cli -u REDIS_URL DEL {settings.namespace}:queue:record" in done.stderr
     with Workers(queue):
         assert first.result(timeout=20) == 2
 

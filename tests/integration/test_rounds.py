@@ -20,6 +20,7 @@ from dtqkit.recovery import Leader, deadletters
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store, upkeep
 from dtqkit.store.upkeep import Upkeep
+from dtqkit.transitions import requeue
 from tests.conftest import Mongo
 from tests.wait import wait_until_async
 
@@ -114,7 +115,7 @@ def test_a_leader_that_follows_in_mid_round_requeues_the_rest_and_nothing_twice(
     # And at intervals, whoever requeued them
     due = sorted(doc["due_at"] for doc in found)
     assert len(due) == len(jobs)
-    assert min((b - a).total_seconds() for a, b in pairwise(due)) > deadletters.SPACING_S / 2
+    assert min((b - a).total_seconds() for a, b in pairwise(due)) > requeue.SPACING_S / 2
     assert [doc["_id"] for doc in database.deadletter.find()] == [other["_id"]]
 
 

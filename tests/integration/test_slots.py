@@ -295,7 +295,7 @@ def test_jobs_that_lost_their_worker_start_again_side_by_side(queue: TaskQueue, 
 def test_jobs_that_failed_together_are_requeued_at_intervals(
     queue: TaskQueue, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtqkit.recovery.deadletters.SPACING_S", 0.2)
+    monkeypatch.setattr("dtqkit.transitions.requeue.SPACING_S", 0.2)
     jobs = sample.sleep_async.map([0.0] * 8)
     ids = {job.id for job in jobs}
     long_ago = datetime.now(UTC) - timedelta(hours=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ class Up:
 
 
 @contextmanager
-def stack(tmp_path: Path, *arguments: str) -> Iterator[Up]:
+def stack(tmp_path: Path, *arguments: str, grace_s: int = 2) -> Iterator[Up]:
     log, ready_file = tmp_path / "log", tmp_path / "ready.json"
     command = (
         "up",
@@ -55,7 +56,7 @@ def stack(tmp_path: Path, *arguments: str) -> Iterator[Up]:
         str(ready_file),
         *arguments,
     )
-    with running(*command, log=log, DTQ_GRACE_S="2") as process:
+    with running(*command, log=log, DTQ_GRACE_S=str(grace_s)) as process:
         wait_until(lambda: ready_file.exists() or process.poll() is not None, timeout_s=60)
         assert process.poll() is None, log.read_text()
         up = Up(process, ready_file, log)
@@ -88,6 +89,28 @@ def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Pa
         password = facts["redis_url"].partition("@")[0].rpartition(":")[2]
         assert len(password) > 10
         assert password not in up.log.read_text()
+
+
+def test_up_that_is_stopped_at_once_says_so_and_what_becomes_of_its_jobs(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with stack(tmp_path, "--data", str(data), grace_s=60) as up, TaskQueue(up.settings) as queue:
+        queue.include("tests.sample")
+        job = sample.sleep.submit(60)
+        wait_until(lambda: job.refresh().status == "running")
+        up.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "stopping: " in up.log.read_text())
+
+        def ended() -> bool:
+            up.process.send_signal(signal.SIGINT)
+            return up.process.poll() is not None
+
+        wait_until(ended, interval_s=0.4, timeout_s=30)
+        assert up.process.returncode == 1
+        wait_until(up.gone, timeout_s=30)
+    *_, last = up.log.read_text().splitlines()
+    # A worker that had nothing to do may have stopped before.
+    assert re.match(r"dtqkit: stopped at once: [12] workers? gave back the jobs that ran; the jobs are kept in ", last)
+    assert last.endswith(f"`dtqkit up --data {data}` goes on with them")
 
 
 def test_after_kill_9_of_up_no_process_is_left(tmp_path: Path) -> None:

@@ -123,6 +123,19 @@ def test_what_is_registered_after_an_app_s_import_runs_in_a_thread_and_the_log_s
     assert "defined inside nested()" in line
 
 
+def test_each_task_in_a_thread_is_named_once_and_those_of_one_reason_together() -> None:
+    registry = TaskRegistry()
+    for name in ("first", "second"):
+        registry.add(Task(nested(), name))
+    (line,) = registry.in_threads()
+    assert line.startswith("tasks first, second run in threads of this process")
+    assert "set isolation='thread'" in line
+    assert registry.in_threads() == []
+    registry.add(Task(nested(), "third"))
+    (line,) = registry.in_threads()
+    assert line.startswith("task third runs in a thread")
+
+
 def test_a_process_that_cannot_be_had_is_never_silently_a_thread() -> None:
     registry = TaskRegistry()
     registry.add(callables.TASKS["closure"])

@@ -35,15 +35,15 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())
-        monkeypatch.setattr(queue._stores, "open", opening)
+        monkeypatch.setattr(queue._parts.stores, "open", opening)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(queue._open(), 0.01)
+            await asyncio.wait_for(queue._parts.open(), 0.01)
         opening.go.set()
         for _ in range(5):
             await asyncio.sleep(0)
         assert opening.ended == 1
-        await queue._open()
-        await queue._open()
+        await queue._parts.open()
+        await queue._parts.open()
         assert opening.begun == 2
         await queue.close()
 
@@ -54,8 +54,8 @@ def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())
-        monkeypatch.setattr(queue._stores, "open", opening)
-        waiter = asyncio.create_task(queue._open())
+        monkeypatch.setattr(queue._parts.stores, "open", opening)
+        waiter = asyncio.create_task(queue._parts.open())
         for _ in range(5):
             await asyncio.sleep(0)
         await queue.close()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import Declined, Failure, Outcome, Released, Success, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Declined, Failure, Outcome, Released, Success
 from dtqkit.worker.joblog import LINES, JobLog
 from tests.wait import wait_until_async
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from dtqkit import StoreUnavailable, UnknownTask
-from dtqkit.direct import known
-from dtqkit.direct.known import KnownTasks
+from dtqkit.transitions import known
+from dtqkit.transitions.known import KnownTasks
 from tests import sample
 
 

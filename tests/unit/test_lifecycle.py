@@ -9,19 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtqkit.jobs import STATUSES, TERMINAL, Job, JobError
-from dtqkit.lifecycle import (
-    MAX_LOSS_BACKOFF_S,
-    TRANSITIONS,
-    Failure,
-    Lost,
-    Outcome,
-    Released,
-    Stopped,
-    Success,
-    backoff_ceiling_s,
-    backoff_s,
-    decide,
-)
+from dtqkit.lifecycle import TRANSITIONS, decide
+from dtqkit.outcomes import Failure, Lost, Outcome, Released, Stopped, Success
+from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_ceiling_s, backoff_s
 
 ERROR = JobError("exception", "ValueError", "no")
 

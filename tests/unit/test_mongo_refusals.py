@@ -30,7 +30,7 @@ from pymongo.errors import (
 from dtqkit import Job, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.errors import DocumentRefused, Reason, redact
 from dtqkit.events import decode_batch
-from dtqkit.lifecycle import Change, Success
+from dtqkit.outcomes import Change, Success
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, told
 from dtqkit.store.jobs import Jobs, Settlement
@@ -175,13 +175,23 @@ def test_a_write_that_is_done_ends_what_was_said_of_refusals() -> None:
         ("Server at h:27017 reports wire version 5, but this version of PyMongo requires at least 8", "unsupported",
          "6.0 or later"),
         ("client is configured to connect to a replica set named 'a' but this node belongs to a set named 'b'",
-         "misconfigured", "replicaSet=NAME"),
+         "misconfigured", "its set is 'b'"),
+        ("client is configured to connect to a replica set named 'a' but this node belongs to a set named 'None'",
+         "misconfigured", "is not a member of a replica set"),
         ("something else", "away", "something else"),
     ],
 )  # fmt: skip
 def test_what_a_driver_says_that_cannot_connect_comes_with_its_cure(words: str, reason: Reason, cure: str) -> None:
     verdict = refusals.of_connecting(words)
     assert (verdict.reason, cure in verdict.words, "\n" in verdict.words) == (reason, True, False)
+
+
+def test_a_server_without_a_replica_set_is_never_said_to_have_one_named_none() -> None:
+    words = "client is configured to connect to a replica set named 'rs0' but this node belongs to a set named 'None'"
+    verdict = refusals.of_connecting(words)
+    assert "None" not in verdict.words
+    assert "--replSet NAME" in verdict.words
+    assert "rs.initiate()" in verdict.words
 
 
 def test_a_set_without_a_primary_is_told_by_its_members() -> None:

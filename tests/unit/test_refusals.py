@@ -33,7 +33,7 @@ SAID: list[tuple[str, Kind, bool, str]] = [
     ("TRYAGAIN Multiple keys request during rehashing of slot", "busy", False, "moving"),
     ("CLUSTERDOWN The cluster is down", "busy", True, "cluster is down"),
     ("EXECABORT Transaction discarded because of previous errors.", "busy", False, "transaction"),
-    ("NOAUTH Authentication required.", "denied", True, "password"),
+    ("NOAUTH Authentication required.", "denied", True, ":PASSWORD@ before its host"),
     ("WRONGPASS invalid username-password pair or user is disabled.", "denied", False, "refuses the user or password"),
     ("ERR invalid password", "denied", False, "refuses the user or password"),
     ("NOPERM User app has no permissions to run the 'lpop' command", "denied", False, "'lpop'"),
@@ -92,6 +92,30 @@ def test_a_right_that_a_script_lacks_is_one_that_the_user_lacks(words: str) -> N
 def test_every_word_and_kind_is_in_the_tables() -> None:
     assert {words.split(" ", 1)[0] for words, *_ in SAID} >= set(WORDS)
     assert {kind for kind, _ in WORDS.values()} | {"away"} == set(REASONS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user>",
+        "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the "
+        "default user. In this mode connections are only accepted from the loopback interface. " * 3,
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. " * 3,
+        "ERR max number of clients reached" + " and so on" * 30,
+    ],
+)
+def test_the_servers_own_words_never_drown_the_cure(words: str) -> None:
+    detail = refusal_of(BaseParser.parse_error(words)).detail
+    ours, _, theirs = detail.partition(" (")
+    assert ": " in ours
+    assert len(theirs) <= 101
+
+
+def test_a_namespace_that_is_taken_comes_with_the_command_that_frees_it() -> None:
+    for key, quoted in (("shop:queue:record", "shop:queue:record"), ("{shop}:queue:record", "'{shop}:queue:record'")):
+        detail = refusal_of(BaseParser.parse_error(f"FOREIGN 0123456789abcdef {key}")).detail
+        assert "only if that database is gone for good" in detail
+        assert detail.endswith(f": redis-cli -u REDIS_URL DEL {quoted}")
 
 
 def test_what_was_sent_in_a_pipeline_is_not_in_the_words() -> None:

@@ -26,11 +26,17 @@ def answers(*signals: tuple[float, int], supervised: bool = False) -> list[str]:
     ("signals", "last"),
     [
         ([(0.0, SIGTERM), (4.9, SIGTERM)], "same"),  # the host's and the supervisor's
-        ([(0.0, SIGINT), (0.5, SIGINT)], "same"),  # the terminal's and the parent's
+        ([(0.0, SIGINT), (0.2, SIGINT)], "same"),  # the terminal's and the parent's
+        ([(0.0, SIGTERM), (0.2, SIGINT)], "same"),
         ([(0.0, SIGINT), (3.0, SIGTERM)], "same"),  # the terminal's and the supervisor's
         ([(0.0, SIGTERM), (3.0, SIGTERM), (4.0, SIGTERM)], "same"),
+        ([(0.0, SIGINT), (0.5, SIGINT)], "again"),  # a person's second, or a slow parent's
+        ([(0.0, SIGINT), (0.01, SIGINT), (0.5, SIGINT)], "again"),
+        ([(0.0, SIGINT), (0.5, SIGINT), (0.6, SIGINT)], "same"),  # the parent's of that
         ([(0.0, SIGTERM), (5.1, SIGTERM)], "at once"),
         ([(0.0, SIGINT), (1.5, SIGINT)], "at once"),
+        ([(0.0, SIGINT), (0.4, SIGINT), (0.8, SIGINT)], "at once"),  # after the answer
+        ([(0.0, SIGINT), (0.01, SIGINT), (1.1, SIGINT)], "at once"),
         ([(0.0, SIGTERM), (3.0, SIGTERM), (6.0, SIGTERM)], "at once"),
     ],
 )

@@ -12,13 +12,15 @@ from bson import ObjectId
 from bson.errors import InvalidDocument
 from pymongo.errors import BulkWriteError, ServerSelectionTimeoutError, WriteConcernError
 
-from dtqkit import Job, OutcomeUnknown, StoreUnavailable
-from dtqkit.direct import submit as submitting
-from dtqkit.direct.patience import Patience
-from dtqkit.direct.submit import New, Submitter
+from dtqkit import Job, OutcomeUnknown, Settings, StoreUnavailable
 from dtqkit.errors import DocumentRefused
 from dtqkit.store.client import Link, told
 from dtqkit.store.inserts import Inserted, Inserts, submit_s
+from dtqkit.tasks import TaskRegistry
+from dtqkit.transitions import enqueue as submitting
+from dtqkit.transitions.enqueue import Enqueuer
+from dtqkit.transitions.new import New
+from dtqkit.transitions.patience import Patience
 
 
 def document(size: int = 100, **more: object) -> New:
@@ -45,10 +47,10 @@ async def stored(*_: object) -> dict[int, DocumentRefused]:
     return {}
 
 
-def submitter(**jobs: Any) -> Submitter:
+def submitter(**jobs: Any) -> Enqueuer:
     broker: Any = SimpleNamespace(push=nothing)
     store: Any = SimpleNamespace(inserts=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
-    return Submitter(broker, store)
+    return Enqueuer(Settings(), broker, store, TaskRegistry())
 
 
 def away() -> StoreUnavailable:
@@ -64,7 +66,7 @@ def test_a_key_that_cannot_be_looked_up_is_the_affair_of_its_own_submit() -> Non
 
     async def scenario() -> list[Any]:
         one = submitter(insert=stored, insert_keyed=insert_keyed, by_key=by_key)
-        answers = await asyncio.gather(one.submit([document()]), one.submit([document(idempotency_key="k")]))
+        answers = await asyncio.gather(one.insert([document()]), one.insert([document(idempotency_key="k")]))
         return [type(accepted) for (accepted,) in answers]
 
     assert asyncio.run(scenario()) == [Job, StoreUnavailable]
@@ -81,7 +83,7 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
         return {}
 
     async def scenario() -> list[Any]:
-        return [type(accepted) for accepted in await submitter(insert=insert).submit([document() for _ in range(4)])]
+        return [type(accepted) for accepted in await submitter(insert=insert).insert([document() for _ in range(4)])]
 
     assert asyncio.run(scenario()) == [Job, Job, StoreUnavailable, StoreUnavailable]
     assert writes == [2, 2]
@@ -114,7 +116,7 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
         one = submitter(insert=insert)
 
         async def submit(name: str, *jobs: New) -> None:
-            accepted = await one.submit(jobs)
+            accepted = await one.insert(jobs)
             assert all(isinstance(job, Job) for job in accepted)
             events.append(name)
 
@@ -138,7 +140,7 @@ def test_of_a_large_submit_only_the_piece_that_was_sent_has_an_unknown_outcome()
 
     async def scenario() -> list[Any]:
         jobs = [document(size=3_000_000) for _ in range(4)]
-        return [type(accepted) for accepted in await submitter(insert=insert).submit(jobs)]
+        return [type(accepted) for accepted in await submitter(insert=insert).insert(jobs)]
 
     writes: list[int] = []
     assert asyncio.run(scenario()) == [Job, OutcomeUnknown, StoreUnavailable, StoreUnavailable]
@@ -162,7 +164,7 @@ def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_
         return {}
 
     async def scenario(wait_s: float) -> list[Any]:
-        return await submitter(insert=insert).submit([document(), document()], Patience(wait_s))
+        return await submitter(insert=insert).insert([document(), document()], Patience(wait_s))
 
     assert [type(one) for one in asyncio.run(scenario(30.0))] == [Job, Job]
     assert sent[0] == sent[1] == sent[2]
@@ -218,7 +220,9 @@ def submit_to(record: Record, jobs: list[New]) -> tuple[list[Any] | StoreUnavail
         inserts = Inserts(cast(Any, record), Link("mongodb://h"), cast(Any, None))
         store: Any = SimpleNamespace(inserts=inserts, now=lambda: datetime.now(UTC))
         try:
-            return list(await Submitter(cast(Any, SimpleNamespace(push=push)), store).submit(jobs))
+            return list(
+                await Enqueuer(Settings(), cast(Any, SimpleNamespace(push=push)), store, TaskRegistry()).insert(jobs)
+            )
         except StoreUnavailable as error:
             return error
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
+from dtqkit import TaskQueue
 from dtqkit.control import HistoryQuery, JobQuery, Submission
-from dtqkit.errors import DtqError, OutcomeUnknown, StoreUnavailable
+from dtqkit.control.operations import HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY
+from dtqkit.errors import AccessDenied, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.remote import MAX_CONNECTIONS, RemoteControl, http
 from dtqkit.remote.http import Http
+from dtqkit.remote.trouble import why_unreached
+from tests.command import dtqkit
+from tests.serving import Server
 
 T = TypeVar("T")
 JOB = b'{"id":"0123456789abcdef01234567","task":"t","payload":{},"created_at":"2026-01-01T00:00:00Z"}'
@@ -64,10 +72,10 @@ def told(replies: Sequence[bytes | None], story: Callable[[RemoteControl], Await
 
 def test_a_write_whose_connection_is_reset_may_have_been_done(monkeypatch: pytest.MonkeyPatch) -> None:
     async def submit(remote: RemoteControl) -> None:
-        await remote.submit(Submission(task="t"))
+        await remote.ask(SUBMIT, Submission(task="t"))
 
     async def look(remote: RemoteControl) -> None:
-        await remote.jobs(JobQuery())
+        await remote.ask(LIST_JOBS, JobQuery())
 
     monkeypatch.setattr(http, "WAKE_S", 0.5)
     with pytest.raises(OutcomeUnknown):
@@ -83,7 +91,7 @@ def test_a_server_that_is_not_there_has_done_nothing() -> None:
             port = gone.getsockname()[1]
         remote = RemoteControl(f"http://127.0.0.1:{port}")
         try:
-            await remote.submit(Submission(task="t"))
+            await remote.ask(SUBMIT, Submission(task="t"))
         finally:
             await remote.close()
 
@@ -94,7 +102,7 @@ def test_a_server_that_is_not_there_has_done_nothing() -> None:
 
 def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def submit(remote: RemoteControl) -> list[str | None]:
-        items = await remote.submit_many([Submission(task="t")] * 2_500)
+        items = await remote.ask(SUBMIT_MANY, (Submission(task="t"),) * 2_500)
         return [item.refused.code if item.refused else None for item in items]
 
     accepted = b"[" + b",".join([b'{"job":' + JOB + b"}"] * 1_000) + b"]"
@@ -114,7 +122,7 @@ def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.
 )
 def test_an_answer_that_is_not_a_servers_is_told_as_what_it_is(reply: bytes, says: str) -> None:
     async def story(remote: RemoteControl) -> None:
-        await remote.jobs(JobQuery())
+        await remote.ask(LIST_JOBS, JobQuery())
 
     with pytest.raises(DtqError, match=says):
         told([reply], story)
@@ -126,7 +134,7 @@ def test_histories_that_nobody_reads_to_the_end_keep_no_connection() -> None:
     async def story(remote: RemoteControl) -> int:
         read = 0
         for _ in range(MAX_CONNECTIONS + 3):
-            rows: Any = remote.history(HistoryQuery())
+            rows: Any = await remote.ask(HISTORY, HistoryQuery())
             async for _ in rows:
                 read += 1
                 break
@@ -146,7 +154,7 @@ def test_a_submit_that_the_server_may_try_for_a_while_is_waited_for(monkeypatch:
     async def story() -> None:
         remote = RemoteControl("http://127.0.0.1:1")
         one, more = Submission(task="t", wait_s=15.0), Submission(task="t")
-        for submitted in (remote.submit(more), remote.submit(one), remote.submit_many([more, one])):
+        for submitted in (remote.ask(SUBMIT, more), remote.ask(SUBMIT, one), remote.ask(SUBMIT_MANY, (more, one))):
             with contextlib.suppress(StoreUnavailable):
                 await submitted
         await remote.close()
@@ -154,3 +162,134 @@ def test_a_submit_that_the_server_may_try_for_a_while_is_waited_for(monkeypatch:
     monkeypatch.setattr(Http, "ask", ask)
     asyncio.run(story())
     assert waited == [30.0, 45.0, 45.0]
+
+
+# -- what is said of a server that cannot be used
+
+
+def why(error: Exception, url: str = "https://queue.example") -> str:
+    return why_unreached(error, url, connect_s=5.0, answer_s=30.0)
+
+
+def untrusted(message: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {message}")
+    error.verify_message = message
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "whether `dtqkit server` runs there"),
+        (ConnectionResetError(104, "Connection reset by peer"), "it closed the connection"),
+        (OSError(113, "No route to host"), "check host, network and firewalls"),
+        (socket.gaierror(-2, "Name or service not known"), "host name cannot be resolved"),
+        (untrusted("self-signed certificate"), "SSL_CERT_FILE=/path/ca.pem"),
+        (untrusted("Hostname mismatch, certificate is not valid for 'h'"), "for another host name"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "write http:// for https://"),
+        (ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert"), "a client certificate"),
+        (HTTPTimeoutError("Timeout while connecting"), "no connection within 5 s: check host and port, firewalls"),
+        (HTTPTimeoutError("Timeout during request"), "no answer within 30 s: https://queue.example/health says"),
+        (HTTPTimeoutError("Timeout in request queue"), "too many requests under way"),
+        (HTTPStreamClosedError("Connection closed"), "perhaps it is no HTTP server"),
+    ],
+)
+def test_what_keeps_a_client_from_its_server_comes_with_its_cure(error: Exception, cure: str) -> None:
+    assert cure in why(error)
+    assert "\n" not in why(error)
+
+
+def test_a_plain_request_to_a_port_of_tls_may_be_meant() -> None:
+    assert why(HTTPStreamClosedError("Connection closed"), "http://h").endswith("speaks only TLS there (https://)")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:3000", "http://:3000", "http://h:99999", "http://h:x", "http://a..b", "http://[::1", "http://x y"],
+)
+def test_an_address_that_no_server_can_have_is_refused_at_once_and_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match="http://host:port or https://host/path") as caught:
+        RemoteControl(url, "canary-token")
+    assert repr(url) in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://u:canary@h", "http://h/?token=canary", "canary@h#canary"])
+def test_a_password_in_a_wrong_address_is_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        RemoteControl(url)
+    assert "canary" not in str(caught.value)
+
+
+def test_every_error_of_a_server_that_is_none_names_its_address_and_never_the_token(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    page = b"<!doctype html><html>log in</html>"
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        closed = f"http://127.0.0.1:{gone.getsockname()[1]}"
+
+    async def refusal(url: str) -> str:
+        remote = RemoteControl(url, "canary-token")
+        try:
+            await remote.ask(LIST_JOBS, JobQuery())
+        except DtqError as error:
+            return f"{error} {error!r}"
+        finally:
+            await remote.close()
+        raise AssertionError(url)
+
+    async def story(remote: RemoteControl) -> str:
+        return f"{repr(remote).split()[-1][:-1]} {await refusal(repr(remote).split()[-1][:-1])}"
+
+    for reply, cure in (
+        (answer("200 OK", page), "with an HTML page (a proxy's, or one to sign in?)"),
+        (answer("401 Unauthorized", page), "check the address: host, port and path"),
+        (answer("502 Bad Gateway", page), "the server behind it is starting, or does not run"),
+        (b"", "perhaps it is no HTTP server"),
+    ):
+        url, _, said = told([reply], story).partition(" ")
+        assert url in said
+        assert cure in said
+        assert "canary" not in said
+    for url in (closed, "http://no-such-host.invalid:3000", closed.replace("http:", "https:")):
+        said = asyncio.run(refusal(url))
+        assert f"the server at {url}: " in said
+        assert "canary" not in said
+    assert "canary" not in caplog.text
+
+
+def test_a_wrong_token_and_none_are_said_with_the_address_and_the_cure(server: Server) -> None:
+    wrong = "canary-0123456789"
+    for token, cure in ((wrong, "compare it with DTQ_TOKEN of the server"), ("", "TaskQueue.connect(url, token=…)")):
+        with TaskQueue.connect(server.http, token=token) as queue, pytest.raises(AccessDenied) as caught:
+            queue.jobs()
+        assert f"the server at {server.http}: " in str(caught.value)
+        assert cure in str(caught.value)
+        assert "canary" not in str(caught.value)
+
+
+def test_the_command_line_ends_with_one_line_and_status_1_when_its_server_is_away(tmp_path: Path) -> None:
+    (tmp_path / "far_app.py").write_text(
+        "from dtqkit import TaskQueue\n"
+        "queue = TaskQueue.connect('http://127.0.0.1:9', token='canary-token')\n"
+        "@queue.task\n"
+        "def add(a: int) -> int: return a\n"
+    )
+    done = dtqkit("submit", "far_app:queue", "add", "a=1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("dtqkit: the server at http://127.0.0.1:9: nothing listens there")
+    assert "canary" not in line
+
+
+def test_a_worker_of_a_queue_behind_a_server_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "far_app.py").write_text(
+        "from dtqkit import TaskQueue\n"
+        "queue = TaskQueue.connect('http://127.0.0.1:9')\n"
+        "@queue.task\n"
+        "def add(a: int) -> int: return a\n"
+    )
+    for command in (("worker", "far_app:queue"), ("up", "--app", "far_app:queue", "--port", "0", "--ws-port", "0")):
+        done = dtqkit(*command, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "workers need a TaskQueue(), with REDIS_URL and ATLAS_URI" in done.stderr

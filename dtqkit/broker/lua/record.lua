@@ -5,7 +5,7 @@ local record_key, record = table.remove(KEYS, 1), table.remove(ARGV, 1)
 -- Redis may hold anything: what is no string names no record.
 local listed = redis.pcall('GET', record_key)
 if type(listed) ~= 'string' then listed = false end
-if record ~= '' and listed and listed ~= record then return redis.error_reply('FOREIGN ' .. listed) end
+if record ~= '' and listed and listed ~= record then return redis.error_reply('FOREIGN ' .. listed .. ' ' .. record_key) end
 local function keep_record()
   if record ~= '' and not listed then redis.call('SET', record_key, record) end
 end

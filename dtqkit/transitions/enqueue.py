@@ -1,4 +1,4 @@
-"""Group commit: submits that come while one is being written share the next insert and the next push.
+"""Enqueue new jobs. Group commit: those that come while some are being written share the next insert and the next push.
 
 An insert has a bounded number of bytes, so that the time that it may take is bounded on any link. What has more goes
 piece by piece, beside the small submits, which do not wait for it.
@@ -7,44 +7,32 @@ piece by piece, beside the small submits, which do not wait for it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
-from dtqkit.direct.background import Background
-from dtqkit.direct.patience import Patience
-from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, NamespaceTaken, OutcomeUnknown, StoreUnavailable
-from dtqkit.events import encode_batch, event_of
-from dtqkit.jobs import Job, Priority
+from dtqkit.control import Bound, Submission
+from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable, UnknownTask
+from dtqkit.jobs import Job
+from dtqkit.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
-
-log = logging.getLogger("dtqkit.queue")
+from dtqkit.store.documents import to_job
+from dtqkit.tasks import TaskRegistry
+from dtqkit.transitions.announce import NewJobs
+from dtqkit.transitions.known import KnownTasks
+from dtqkit.transitions.new import New, new_job
+from dtqkit.transitions.patience import Patience
 
 #: Jobs, and bytes, in one insert.
 MAX_GROUP: Final = 5_000
 MAX_BYTES: Final = 4 * 1024 * 1024
 #: A submit of more bytes is a large one.
 LARGE_BYTES: Final = 1024 * 1024
-#: Jobs of one group that are announced; a board learns of more from its next look.
-MAX_ANNOUNCED: Final = 100
-#: Nobody waits longer than this for a push, which goes on; and no submit waits for Redis for as long.
-PUSH_S: Final = 2.0
-#: Seconds after which what may have been stored is looked for by a worker.
-DOUBT_S: Final = 2.0
 #: Tries to insert a job whose idempotency key is taken by a job that then is gone.
 _TRIES: Final = 3
 
 Accepted = Job | DtqError
-
-
-class New(NamedTuple):
-    """The document of a job to be, and about how many bytes it has."""
-
-    doc: Document
-    size: int
 
 
 class _Entry(NamedTuple):
@@ -73,19 +61,54 @@ class _Queue:
         return group
 
 
-class Submitter:
-    """Writes documents of new jobs. One instance a queue, on the queue's loop."""
+class Enqueuer:
+    """Makes jobs of submissions. One instance a process that enqueues, on one loop; the stores are open."""
 
-    def __init__(self, broker: Broker, store: Store) -> None:
-        self._broker = broker
+    def __init__(self, settings: Settings, broker: Broker, store: Store, registry: TaskRegistry) -> None:
+        """`registry` has the tasks whose code is here; others are checked against the catalogue."""
+        self._max_payload = settings.max_payload
         self._store = store
+        self._registry = registry
+        self.known: Final = KnownTasks(store)
+        self._new = NewJobs(broker, store)
         self._small = _Queue()
         self._large = _Queue()
-        self._redis_back_at = float("-inf")
-        self._pushes = Background()
 
-    async def submit(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
-        """Insert and push; each job as it was accepted (journaled by a majority), or why it was not.
+    async def enqueue(self, submissions: Sequence[Submission], patience: Patience | None = None) -> list[Accepted]:
+        """Each job as it was accepted (journaled by a majority), or why it was not: its payload, its task, its key.
+
+        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. See `insert`.
+        """
+        answers: list[Accepted | None] = [None] * len(submissions)
+        new: list[New] = []
+        places: list[int] = []
+        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
+        for place, submission in enumerate(submissions):
+            try:
+                new.append(await self._document(submission, now, asked_at))
+                places.append(place)
+            except DtqError as error:
+                answers[place] = error
+        for place, answer in zip(places, await self.insert(new, patience) if new else (), strict=True):
+            answers[place] = answer
+        return [answer for answer in answers if answer is not None]
+
+    async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
+        """Checked in every respect."""
+        task = self._registry.find(submission.task)
+        if task is not None:
+            checked = isinstance(submission, Bound)
+            payload = submission.payload if checked else task.check_payload(submission.payload)
+            return new_job(submission, payload, task.defaults, now, self._max_payload)
+        try:
+            payload, options = await self.known.check(submission.task, submission.payload, asked_at)
+        except UnknownTask as error:
+            near = error.near or self._registry.near(submission.task)
+            raise UnknownTask(submission.task, near) from None
+        return new_job(submission, payload, options, now, self._max_payload)
+
+    async def insert(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
+        """Insert and push; each job as it was accepted, or why it was not.
 
         Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. With `patience`, what
         MongoDB does not take now is sent again, under the ids that it has: that is safe.
@@ -132,7 +155,7 @@ class Submitter:
         for queue in (self._small, self._large):
             if queue.flushing is not None:
                 await queue.flushing
-        await self._pushes.close()
+        await self._new.close()
 
     async def _flush(self, queue: _Queue) -> None:
         try:
@@ -174,7 +197,7 @@ class Submitter:
         try:
             return await self._insert_all(jobs)
         except OutcomeUnknown:
-            await self._list_later([job.doc for job in jobs])
+            await self._new.list_doubtful([job.doc for job in jobs])
             raise
 
     async def _insert_all(self, jobs: list[New]) -> list[Accepted]:
@@ -190,7 +213,7 @@ class Submitter:
         if keyed:
             await self._insert_keyed(jobs, keyed, accepted, alone=not plain)
         else:
-            await self._push([job for job in accepted if isinstance(job, Job)])
+            await self._new.announce([job for job in accepted if isinstance(job, Job)])
         return accepted
 
     async def _insert_keyed(self, jobs: list[New], places: list[int], accepted: list[Accepted], *, alone: bool) -> None:
@@ -204,7 +227,7 @@ class Submitter:
                 raise
             found = error  # the others are stored
             if isinstance(error, OutcomeUnknown):
-                await self._list_later([job.doc for job in some])
+                await self._new.list_doubtful([job.doc for job in some])
         if isinstance(found, StoreUnavailable):
             for i in places:
                 accepted[i] = found
@@ -212,14 +235,14 @@ class Submitter:
             taken = {places[n] for n in found.taken}
             for n, error in found.refused.items():
                 accepted[places[n]] = error
-        await self._push([job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)])
+        await self._new.announce([job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)])
         for i in taken:
             try:
                 accepted[i] = await self._first(jobs[i])
             except StoreUnavailable as error:  # it is this one's affair alone
                 accepted[i] = error
                 if isinstance(error, OutcomeUnknown):
-                    await self._list_later([jobs[i].doc])
+                    await self._new.list_doubtful([jobs[i].doc])
 
     async def _first(self, new: New) -> Accepted:
         """The job that already has this idempotency key, if it was asked for the same thing."""
@@ -230,7 +253,7 @@ class Submitter:
             if first is not None:
                 known = to_job(first)
                 if first["_id"] == doc["_id"]:  # an earlier try has stored it
-                    await self._push([known])
+                    await self._new.announce([known])
                 if known.payload == to_job(doc).payload:
                     return known
                 return IdempotencyConflict(
@@ -244,45 +267,9 @@ class Submitter:
                 return found.refused[0]
             if not found.taken:
                 job = to_job(doc)
-                await self._push([job])
+                await self._new.announce([job])
                 return job
         return IdempotencyConflict(f"idempotency key {key!r} is taken and given up again and again")
-
-    async def _list_later(self, docs: Sequence[Document]) -> None:
-        """These may be stored or not: if they are, nothing else lists them before the next audit."""
-        at_ms = (self._store.now().timestamp() + DOUBT_S) * 1000
-        later = {member(d["priority"], str(d["_id"])): at_ms for d in docs if d["status"] == "pending"}
-        try:
-            await self._pushes.within(PUSH_S, self._broker.push({}, later))
-        except (StoreUnavailable, TimeoutError):
-            pass
-
-    async def _push(self, jobs: Sequence[Job]) -> None:
-        """Best effort: what is not pushed is in the record, and recovery lists it."""
-        loop = asyncio.get_running_loop()
-        if not jobs:
-            return
-        ready: dict[Priority, list[str]] = {}
-        later: dict[str, float] = {}
-        for job in jobs:
-            if job.due_at is None:
-                ready.setdefault(job.priority, []).append(job.id)
-            else:
-                later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
-        if loop.time() < self._redis_back_at or self._pushes.late:
-            self._broker.push_later(ready, later)
-            return
-        events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
-        try:
-            await self._pushes.within(PUSH_S, self._broker.push(ready, later, events))
-        except (StoreUnavailable, TimeoutError) as error:
-            log.warning(
-                "%s safe in MongoDB, and %s: %s",
-                "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
-                "not listed" if isinstance(error, NamespaceTaken) else "will be listed once Redis takes writes",
-                str(error) or f"no answer within {PUSH_S:g} s",
-            )
-            self._redis_back_at = loop.time() + PUSH_S
 
 
 def _fail(entries: Sequence[_Entry], error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Take jobs from workers that are gone: by the law (the lease is over) or by the short cut (the worker is silent)."""
+"""Mark lost: take jobs from workers that are gone, on lease expiry or on missed heartbeats."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
 from dtqkit.errors import StoreUnavailable
-from dtqkit.events import JobEvent, encode_batch
-from dtqkit.lifecycle import Change, Lost, SupportsRandom, decide
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Change, Lost
+from dtqkit.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.transitions.announce import announce_losses
+from dtqkit.transitions.deadletter import dead_letter
 from dtqkit.wording import counted, few
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Jobs taken in one go, and side by side.
+#: Jobs taken in one round, and side by side.
 LIMIT: Final = 1000
 #: How much a worker's idea of MongoDB's time may be ahead of ours, in seconds.
 _SLACK_S: Final = 5.0
 PIECE: Final = 20
 
 
-class Reaper:
-    """Each method returns how many jobs it took."""
+class LostJobs:
+    """Each method returns how many jobs it took. Any process may do so at any time: one write decides."""
 
     def __init__(self, broker: Broker, store: Store, rng: SupportsRandom) -> None:
         self._broker = broker
@@ -38,28 +40,27 @@ class Reaper:
         #: Called after each piece of the work.
         self.moved: Callable[[], None] = lambda: None
 
-    async def overdue(self, docs: Sequence[Document]) -> int:
+    async def mark_overdue(self, docs: Sequence[Document]) -> int:
         """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
-        return await self._lose(docs, only_overdue=True)
+        return await self._mark(docs, only_overdue=True)
 
-    async def of_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
+    async def mark_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
         """These running jobs of a silent worker, if it is still silent after they were looked up."""
-        return await self._lose(docs, only_overdue=False) if await still_silent() else 0
+        return await self._mark(docs, only_overdue=False) if await still_silent() else 0
 
-    async def _lose(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
+    async def _mark(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
         n = 0
         for start in range(0, len(docs), PIECE):
-            n += len(taken := await self._lose_some(docs[start : start + PIECE], only_overdue=only_overdue))
+            n += len(taken := await self._mark_some(docs[start : start + PIECE], only_overdue=only_overdue))
             if taken:
                 self._log_lost([doc for doc, _ in taken])
-                await self._list_again(taken)
+                await self._announce(taken)
             if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
-                died = await self._store.jobs.find(dead, heavy=False)
-                await self._store.dead.project([doc for doc in died if doc["status"] == "failed"])
+                await dead_letter(self._store, dead)
             self.moved()
         return n
 
-    async def _lose_some(self, docs: Sequence[Document], *, only_overdue: bool) -> list[tuple[Document, Change]]:
+    async def _mark_some(self, docs: Sequence[Document], *, only_overdue: bool) -> list[tuple[Document, Change]]:
         """Those of `docs` that could be taken; side by side, since MongoDB may be far away."""
         began = await self._began(docs)
         changes = [decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"])) for doc in docs]
@@ -79,7 +80,7 @@ class Reaper:
                 taken.append((doc, change))
         if broken is not None:
             self._log_lost([doc for doc, _ in taken])
-            await self._list_again(taken)
+            await self._announce(taken)
             raise broken
         return taken
 
@@ -107,27 +108,7 @@ class Reaper:
                 began[doc["_id"]] = max(0, round(since.total_seconds() * 1000))
         return began
 
-    async def _list_again(self, taken: Sequence[tuple[Document, Change]]) -> None:
-        again: dict[str, float] = {}
-        events: list[JobEvent] = []
-        for doc, change in taken:
-            job = to_job(doc)
-            if change.status == "scheduled":
-                again[member(job.priority, job.id)] = change.delay_s * 1000
-            events.append(
-                JobEvent(
-                    id=job.id,
-                    rev=job.rev + 2,
-                    status=change.status,
-                    task=job.task,
-                    priority=job.priority,
-                    worker=job.worker,
-                    error=change.error.message if change.error else None,
-                )
-            )
-        try:
-            if again:
-                await self._broker.put_back(again)
-            await self._broker.publish(encode_batch(events))
-        except StoreUnavailable as error:
-            log.warning("%d lost jobs will be listed once Redis takes writes: %s", len(taken), error)
+    async def _announce(self, taken: Sequence[tuple[Document, Change]]) -> None:
+        refused = await announce_losses(self._broker, [(to_job(doc), change) for doc, change in taken])
+        if refused is not None:
+            log.warning("%d lost jobs will be listed once Redis takes writes: %s", len(taken), refused)

@@ -1,0 +1,35 @@
+"""What popped and looked-up ids are handed out as: `lane:id`. Redis may hold anything, so an id may be none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+from bson import ObjectId
+from bson.errors import InvalidId
+
+from dtqkit.broker.keys import split_member
+from dtqkit.jobs import Priority, is_job_id
+
+log = logging.getLogger("dtqkit.worker")
+
+
+def lane_of(name: str) -> Priority:
+    return split_member(name)[0]
+
+
+def ids_of(members: Sequence[str]) -> list[ObjectId]:
+    """The ids of members, each once; what is none is dropped."""
+    ids: list[ObjectId] = []
+    for text in dict.fromkeys(name.partition(":")[2] for name in members):
+        try:
+            ids.append(ObjectId(text))
+        except InvalidId:
+            log.warning("%r is no job id: dropped", text[:80])
+    return ids
+
+
+def without(members: Sequence[str], taken: Collection[ObjectId]) -> list[str]:
+    """Those that stand for other jobs; what stands for none is left out."""
+    jobs = {str(job) for job in taken}
+    return [name for name in members if is_job_id(job := name.partition(":")[2]) and job not in jobs]

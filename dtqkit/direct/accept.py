@@ -1,0 +1,58 @@
+"""Submits: enqueued once the stores are ready for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtqkit.control import BatchItem, Refusal, Submission
+from dtqkit.control.operations import SUBMIT, SUBMIT_MANY
+from dtqkit.direct.parts import Parts, answers
+from dtqkit.errors import DtqError, StoreUnavailable
+from dtqkit.jobs import Job
+from dtqkit.transitions.patience import Patience
+
+
+@answers.to(SUBMIT)
+async def submit(parts: Parts, submission: Submission) -> Job:
+    (answer,) = await _enqueue(parts, [submission])
+    if isinstance(answer, DtqError):
+        raise answer
+    return answer
+
+
+@answers.to(SUBMIT_MANY)
+async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[BatchItem, ...]:
+    return tuple([_item(answer) for answer in await _enqueue(parts, submissions)])
+
+
+def _item(answer: Job | DtqError) -> BatchItem:
+    return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
+
+
+async def _enqueue(parts: Parts, submissions: Sequence[Submission]) -> list[Job | DtqError]:
+    patience = _patience(parts, submissions)
+    await ready_for(parts, submissions, patience)
+    answers = await parts.enqueuer.enqueue(submissions, patience)
+    if any(isinstance(answer, Job) for answer in answers):
+        parts.health.wrote()
+    return answers
+
+
+def _patience(parts: Parts, submissions: Sequence[Submission]) -> Patience:
+    default_s = parts.settings.submit_wait_s
+    return Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
+
+
+async def ready_for(parts: Parts, submissions: Sequence[Submission], patience: Patience) -> None:
+    """Connected; for delayed jobs, with the clock compared just now."""
+    while True:
+        try:
+            await parts.open()
+            await parts.stores.check()
+            if any(submission.delay_s for submission in submissions):
+                await parts.store.clock_of_now()
+        except StoreUnavailable as error:
+            if not await patience.again(error):
+                raise
+        else:
+            return

@@ -1,0 +1,159 @@
+"""Put the ids of changed jobs where they belong in Redis, and publish what changed.
+
+The record has the change already. So it is no error that Redis is away: it is returned, for the caller's log. Ids that
+Redis refuses are listed once it takes writes (`broker.unlisted`), or by recovery; events are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+from dtqkit.broker import Broker
+from dtqkit.broker.background import Background
+from dtqkit.broker.keys import member
+from dtqkit.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.events import JobEvent, encode_batch, event_of
+from dtqkit.jobs import WAITING, Job, Status
+from dtqkit.outcomes import Change, wait_ms
+from dtqkit.store import Store
+from dtqkit.store.documents import Document
+from dtqkit.store.jobs import Settlement
+from dtqkit.transitions.places import Places, places_of
+
+log = logging.getLogger("dtqkit.queue")
+
+#: A job as it was claimed, and the end of its attempt.
+Ended: TypeAlias = tuple[Job, Settlement]
+
+#: By how much the end of an attempt raises `rev`; see `Job.rev`.
+END_REVS: Final = 2
+#: New jobs of one group that are announced; a board learns of more from its next look.
+MAX_ANNOUNCED: Final = 100
+#: Nobody waits longer than this for a push of new jobs, which goes on; and no submit waits for Redis for as long.
+PUSH_S: Final = 2.0
+#: Seconds after which a worker looks for what may have been stored.
+DOUBT_S: Final = 2.0
+
+
+def event_of_end(job: Job, change: Change) -> JobEvent:
+    """The event of `change`. If the job was cancelled in between, the next look at the record says so."""
+    status: Status = "cancelled" if change.ending == "cancelled" else change.status
+    error = change.error
+    return JobEvent(
+        id=job.id,
+        rev=job.rev + END_REVS,
+        status=status,
+        task=job.task,
+        priority=job.priority,
+        worker=job.worker,
+        wait_ms=wait_ms(job, change),
+        run_ms=change.run_ms,
+        error=f"{error.type}: {error.message}"[:200] if error else None,
+    )
+
+
+async def announce(broker: Broker, jobs: Sequence[Job]) -> StoreUnavailable | None:
+    """Jobs as the record has them after a change: those that wait are listed, those to be stopped are named."""
+    ready, later = places_of(job for job in jobs if job.status in WAITING)
+    events = encode_batch(map(event_of, jobs))
+    try:
+        await broker.ask_to_stop(job.id for job in jobs if job.status == "running" and job.cancel_requested)
+        if ready or later:
+            await broker.push(ready, later, events)
+        else:
+            await broker.publish(events)
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
+async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) -> StoreUnavailable | None:
+    """Ends that are recorded: what was given back goes to the front of its lane, what is tried again is scheduled."""
+    front: dict[str, float] = {}
+    later: dict[str, float] = {}
+    for job, settlement in ends:
+        change = settlement.change
+        if change.status == "pending" and change.ending != "cancelled":
+            front[member(job.priority, job.id)] = 0.0
+        elif change.status == "scheduled":
+            later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
+    events = encode_batch([event_of_end(job, settlement.change) for job, settlement in ends])
+    refused = None
+    try:
+        await broker.push({}, later, events)
+    except StoreUnavailable as error:
+        refused = error
+    if front:
+        try:
+            await broker.put_back(front)
+        except StoreUnavailable as error:
+            refused = error
+    return refused
+
+
+async def announce_losses(broker: Broker, losses: Sequence[tuple[Job, Change]]) -> StoreUnavailable | None:
+    """Jobs that lost their worker: they have had their turn, so they go to the front of their lanes, after a delay."""
+    front = {
+        member(job.priority, job.id): change.delay_s * 1000 for job, change in losses if change.status == "scheduled"
+    }
+    events = encode_batch([event_of_end(job, change) for job, change in losses])
+    try:
+        if front:
+            await broker.put_back(front)
+        await broker.publish(events)
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
+async def relist(broker: Broker, places: Places) -> None:
+    """Waiting jobs that Redis does not list as it should. Raises StoreUnavailable."""
+    if places.ready or places.later:
+        await broker.push(*places)
+
+
+class NewJobs:
+    """Announces jobs that have just been submitted: no submit waits longer for Redis than PUSH_S, and after one that
+    did, none waits at all for a while."""
+
+    def __init__(self, broker: Broker, store: Store) -> None:
+        self._broker = broker
+        self._store = store
+        self._back_at = float("-inf")
+        self._pushes = Background()
+
+    async def announce(self, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        places = places_of(jobs)
+        now = asyncio.get_running_loop().time()
+        if now < self._back_at or self._pushes.late:
+            self._broker.push_later(*places)
+            return
+        events = encode_batch([event_of(job) for job in jobs[-MAX_ANNOUNCED:]])
+        try:
+            await self._pushes.within(PUSH_S, self._broker.push(*places, events))
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning(
+                "%s safe in MongoDB, and %s: %s",
+                "the job is" if len(jobs) == 1 else f"{len(jobs):,} jobs are",
+                "not listed" if isinstance(error, NamespaceTaken) else "will be listed once Redis takes writes",
+                str(error) or f"no answer within {PUSH_S:g} s",
+            )
+            self._back_at = asyncio.get_running_loop().time() + PUSH_S
+
+    async def list_doubtful(self, docs: Iterable[Document]) -> None:
+        """These may be stored or not: if they are, nothing else lists them before the next audit."""
+        at_ms = (self._store.now().timestamp() + DOUBT_S) * 1000
+        later = {member(d["priority"], str(d["_id"])): at_ms for d in docs if d["status"] == "pending"}
+        try:
+            await self._pushes.within(PUSH_S, self._broker.push({}, later))
+        except (StoreUnavailable, TimeoutError):
+            pass
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await self._pushes.close()

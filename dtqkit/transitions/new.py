@@ -1,0 +1,63 @@
+"""The document of a job to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from dtqkit.control import Submission
+from dtqkit.errors import PayloadTooLarge
+from dtqkit.options import TaskOptions
+from dtqkit.store.documents import Document, new_id
+from dtqkit.store.packing import pack
+
+#: Bytes of a new job's document besides its payload, roughly.
+_OTHER_BYTES: Final = 256
+_OPTION_DEFAULTS: Final = TaskOptions()
+#: Options of a task that a document keeps where they are not the default.
+_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
+
+
+class New(NamedTuple):
+    """A document, and about how many bytes it has."""
+
+    doc: Document
+    size: int
+
+
+def new_job(
+    submission: Submission, payload: Mapping[str, Any], options: TaskOptions, now: datetime, max_payload: int
+) -> New:
+    """Of a checked payload. `options`: what the task says; `now`: MongoDB's time. Raises PayloadTooLarge."""
+    size = len(msgspec.json.encode(payload))
+    if size > max_payload:
+        raise PayloadTooLarge(submission.task, size, max_payload)
+    doc: Document = {
+        "_id": new_id(now),
+        "task": submission.task,
+        "payload": pack(payload),
+        "priority": submission.priority or options.priority,
+        "status": "pending",
+        "max_attempts": submission.max_attempts or options.max_attempts,
+        "timeout_s": submission.timeout_s or options.timeout_s,
+        "created_at": now,
+        "token": 0,
+        "losses": 0,
+        "rev": 1,
+    }
+    if submission.delay_s:
+        due = now + timedelta(seconds=submission.delay_s)
+        doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
+    if submission.idempotency_key is not None:
+        doc["idempotency_key"] = submission.idempotency_key
+    if submission.tags:
+        doc["tags"] = list(submission.tags)
+    if options is not _OPTION_DEFAULTS:
+        for name in _KEPT_OPTIONS:
+            value = getattr(options, name)
+            if value != getattr(_OPTION_DEFAULTS, name):
+                doc[name] = value
+    return New(doc, size + _OTHER_BYTES)

@@ -1,0 +1,84 @@
+"""Where the id of a waiting job belongs in Redis. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from dtqkit.broker.found import Listed
+from dtqkit.broker.keys import member, split_member
+from dtqkit.jobs import Job, Priority
+from dtqkit.store.documents import Document
+
+#: How far a score may be from a job's due time, in ms: clocks differ a little.
+_TOLERANCE_MS: Final = 2_000.0
+
+
+class Places(NamedTuple):
+    """Where ids of waiting jobs go: into their lanes, or into the schedule with a score (ms by MongoDB's clock)."""
+
+    ready: dict[Priority, list[str]]
+    later: dict[str, float]
+
+
+def places_of(jobs: Iterable[Job]) -> Places:
+    """Of jobs that wait, as the record has them."""
+    ready: dict[Priority, list[str]] = {}
+    later: dict[str, float] = {}
+    for job in jobs:
+        if job.status == "pending" or job.due_at is None:
+            ready.setdefault(job.priority, []).append(job.id)
+        else:
+            later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
+    return Places(ready, later)
+
+
+def member_of(doc: Document) -> str:
+    return member(doc["priority"], str(doc["_id"]))
+
+
+class Missing(NamedTuple):
+    """What Redis does not list as the record has it."""
+
+    places: Places
+    #: Not listed at all; listed with a wrong score.
+    listed: int
+    rescored: int
+    #: How the sets name all jobs that were compared.
+    members: list[str]
+
+
+def missing(waiting: Iterable[Document], listed: Listed, now_ms: float, inflight_s: float) -> Missing:
+    """Compare jobs that wait, by MongoDB's time `now_ms`, with what Redis lists."""
+    # What is popped with a score further ahead than this will not be seen again in time.
+    soon_ms = listed.now_ms + _TOLERANCE_MS + inflight_s * 1000
+    places = Places({}, {})
+    members: list[str] = []
+    rescored = unlisted = 0
+    for doc in waiting:
+        name = member_of(doc)
+        members.append(name)
+        place = _place(doc, name, listed, now_ms, soon_ms)
+        if isinstance(place, float):
+            places.later[name] = place
+            rescored += name in listed.scheduled
+            unlisted += name not in listed.scheduled
+        elif isinstance(place, str):
+            places.ready.setdefault(doc["priority"], []).append(place)
+            unlisted += 1
+    return Missing(places, unlisted, rescored, members)
+
+
+def _place(doc: Document, name: str, listed: Listed, now_ms: float, soon_ms: float) -> str | float | None:
+    """Where a waiting job must be put: in its lane (its id), in the schedule (a score), or nowhere: it is listed."""
+    _, job_id = split_member(name)
+    if job_id in listed.lanes:
+        return None
+    if listed.inflight.get(name, soon_ms + 1) <= soon_ms:
+        return None
+    due = doc.get("due_at") if doc["status"] == "scheduled" else None
+    due_ms = due.timestamp() * 1000 if due is not None else now_ms
+    score = listed.scheduled.get(name)
+    if score is not None and score <= max(due_ms, now_ms) + _TOLERANCE_MS:
+        return None
+    return due_ms if due_ms > now_ms else job_id

@@ -1,0 +1,51 @@
+"""Release: give back what a worker does not run, claims that it holds by mistake and ids that it has popped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from dtqkit.broker import Broker
+from dtqkit.lifecycle import decide
+from dtqkit.outcomes import Released
+from dtqkit.policy import SupportsRandom
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.jobs import Settlement
+from dtqkit.transitions.announce import Ended
+from dtqkit.transitions.places import member_of
+from dtqkit.transitions.settle import publish, record
+
+log = logging.getLogger("dtqkit.worker")
+
+
+async def release_claims(broker: Broker, store: Store, docs: Sequence[Document], rng: SupportsRandom) -> None:
+    """Of these running jobs, give back those whose claims still hold them. Raises StoreUnavailable for MongoDB."""
+    ends: list[Ended] = []
+    for doc in docs:
+        job = to_job(doc)
+        change = decide(job, Released(None), rng)
+        ends.append((job, Settlement(doc["_id"], doc["claim"], job.token, change)))
+    await publish(broker, store, await record(store, ends))
+
+
+async def unpop(broker: Broker, members: Sequence[str]) -> None:
+    """Popped ids go back to the front of their lanes, in this order. Raises StoreUnavailable."""
+    await broker.unpop(members)
+
+
+async def not_claimed(
+    broker: Broker, *, not_due: Sequence[Document], later: Sequence[Document], in_s: float, front: Sequence[Document]
+) -> set[str]:
+    """Popped jobs that no claim took are listed where they belong: until they are due, `in_s` seconds from now, or at
+    the front of their lanes. Returns how they are named where they are not in the schedule. Raises StoreUnavailable.
+    """
+    again = {member_of(doc): in_s * 1000 for doc in later}
+    popped = [member_of(doc) for doc in front]
+    if not_due:
+        await broker.push({}, {member_of(doc): doc["due_at"].timestamp() * 1000 for doc in not_due})
+    if again:
+        await broker.put_back(again)
+    if popped:
+        await broker.unpop(popped)
+    return {*again, *popped}

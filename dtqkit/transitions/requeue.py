@@ -1,0 +1,45 @@
+"""Requeue a failed job: as a person asks, or automatically where its failure says little about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from bson import ObjectId
+
+from dtqkit.broker import Broker
+from dtqkit.errors import StoreUnavailable
+from dtqkit.jobs import Job
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.transitions.announce import announce
+
+log = logging.getLogger("dtqkit.recovery")
+
+#: Seconds between two automatic requeues: what failed together does not come back together.
+SPACING_S: Final = 1.0
+
+
+async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
+    """Run `job` anew, which failed, with all counts as at first; None when somebody else has."""
+    doc = await store.jobs.requeue(object_id(job.id), job.death_seq)
+    if doc is None:
+        return None
+    again = to_job(doc)
+    with suppress(StoreUnavailable):  # recovery deletes it
+        await store.dead.delete(doc["_id"], job.death_seq)
+    await announce(broker, [again])
+    return again
+
+
+async def requeue_automatically(broker: Broker, store: Store, failed: Sequence[Document]) -> set[ObjectId]:
+    """Run these failed jobs anew, SPACING_S apart. Returns those that are; others may have been requeued by anybody."""
+    docs = await store.upkeep.recover(failed, SPACING_S)
+    if not docs:
+        return set()
+    await store.dead.delete_many({doc["_id"]: doc["death_seq"] for doc in docs})
+    if (refused := await announce(broker, [to_job(doc) for doc in docs])) is not None:
+        log.warning("%d requeued jobs will be listed once Redis takes writes: %s", len(docs), refused)
+    return {doc["_id"] for doc in docs}

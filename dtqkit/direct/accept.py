@@ -14,7 +14,7 @@ from dtqkit.transitions.patience import Patience
 
 @answers.to(SUBMIT)
 async def submit(parts: Parts, submission: Submission) -> Job:
-    patience = await ready_for(parts, [submission])
+    patience = await _ready_for(parts, [submission])
     (answer,) = await parts.enqueuer.enqueue([submission], patience)
     if isinstance(answer, DtqError):
         raise answer
@@ -24,18 +24,18 @@ async def submit(parts: Parts, submission: Submission) -> Job:
 
 @answers.to(SUBMIT_MANY)
 async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[BatchItem, ...]:
-    patience = await ready_for(parts, submissions)
-    answers = await parts.enqueuer.enqueue(submissions, patience)
-    if any(isinstance(answer, Job) for answer in answers):
+    patience = await _ready_for(parts, submissions)
+    found = await parts.enqueuer.enqueue(submissions, patience)
+    if any(isinstance(answer, Job) for answer in found):
         parts.health.wrote()
-    return tuple([_item(answer) for answer in answers])
+    return tuple([_item(answer) for answer in found])
 
 
 def _item(answer: Job | DtqError) -> BatchItem:
     return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
 
 
-async def ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patience:
+async def _ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patience:
     """Connected; for delayed jobs, with the clock compared just now. Returns what is left of their patience."""
     default_s = parts.settings.submit_wait_s
     patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))

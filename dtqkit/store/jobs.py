@@ -74,8 +74,11 @@ class Jobs:
     async def claim_one(
         self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str], max_losses: int = 0
     ) -> Document | None:
-        """Claim one job of `tasks` that has at most `max_losses` losses; None when it is not to be had."""
-        with told(self._where, writes=True, point="claim"):
+        """Claim one job of `tasks` that has at most `max_losses` losses; None when it is not to be had.
+
+        Raises DocumentRefused when MongoDB does not take this job as a claimed one: then it is not claimed.
+        """
+        with told(self._where, writes=True, document=True, point="claim"):
             return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "task": {"$in": tasks}, "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
@@ -88,8 +91,11 @@ class Jobs:
     async def claim_many(
         self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str]
     ) -> list[Document]:
-        """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that."""
-        with told(self._where, writes=True, once=True, point="claim"):
+        """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that.
+
+        Raises DocumentRefused when MongoDB does not take one of them as a claimed job: others may be claimed.
+        """
+        with told(self._where, writes=True, once=True, document=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,

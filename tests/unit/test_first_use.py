@@ -9,6 +9,7 @@ import pytest
 from dtqkit import Settings, StoreUnavailable
 from dtqkit.direct.control import DirectControl
 from dtqkit.tasks import TaskRegistry
+from tests.wait import wait_until_async
 
 # pyright: reportPrivateUsage=false
 
@@ -39,9 +40,7 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(queue._parts.open(), 0.01)
         opening.go.set()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert opening.ended == 1
+        await wait_until_async(lambda: opening.ended == 1)
         await queue._parts.open()
         await queue._parts.open()
         assert opening.begun == 2
@@ -56,8 +55,7 @@ def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.
         queue = DirectControl(Settings(), TaskRegistry())
         monkeypatch.setattr(queue._parts.stores, "open", opening)
         waiter = asyncio.create_task(queue._parts.open())
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await wait_until_async(lambda: opening.begun == 1)
         await queue.close()
         assert opening.ended == 1
         with pytest.raises(RuntimeError, match="this queue is closed"):

@@ -34,8 +34,7 @@ def logged(
         over = asyncio.Event()
         control: Any = SimpleNamespace(health=health)
         running = asyncio.create_task(Vitals(control, Drain(0.0)).run())
-        await asyncio.wait_for(over.wait(), 10)
-        await asyncio.sleep(0)  # what was found last is logged in the same turn
+        await asyncio.wait_for(over.wait(), 10)  # what was found last is logged in the same turn
         running.cancel()
 
     monkeypatch.setattr(vitals, "LOOK_S", 0.0)

@@ -111,6 +111,7 @@ class DirectControl:
             raise
 
     async def close(self) -> None:
+        self._health.leave()
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])

@@ -14,6 +14,11 @@
     ├── JobNotFound
     ├── JobFailed                raised by `result()`: the job is dead
     ├── JobCancelled             raised by `result()`
+    ├── WaitTimeout              raised by `result(timeout=…)` and other waits: a job is not over in time
+    ├── TaskTimeout              raised inside a task that has run for its `timeout_s`
+    ├── BatchRefused             some jobs of a bulk were refused; the others are accepted
+    │   ├── BatchUnavailable     … as a store is away: a StoreUnavailable too
+    │   └── BatchOutcomeUnknown  … or may be accepted: an OutcomeUnknown too
     ├── JobConflict              the job's state does not allow what was asked
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
@@ -24,7 +29,14 @@
     │   ├── Forbidden            it does, and the token does not reach so far
     │   └── TooManyAttempts      too many wrong tokens from one address
     ├── InvalidRequest           a server cannot read what it was sent
+    ├── Refused                  a server refuses a request under a code that has no class here
+    ├── ServerError              a server made a mistake
+    ├── NotAServer               what answers at an address is no dtqkit server, or has moved
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
+    ├── QueueClosed              the queue was closed before this was done
+    ├── NoWorkerCanStart         worker processes end as soon as they start
+    ├── StartFailed              a server or workers did not start
+    ├── CannotListen             a port that cannot be had
     ├── LocalStoreError          a private redis-server or mongod that cannot be had
     ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
     └── MissingExtra             an optional part that is not installed
@@ -82,6 +94,8 @@ class UnknownTask(DtqError, LookupError):
     """No task of this name is registered."""
 
     code = "unknown_task"
+    task: str = ""
+    near: tuple[str, ...] = ()
 
     def __init__(self, task: str, near: Sequence[str] = (), *, there: Sequence[str] = ()) -> None:
         """`near` are names like it; without such a one, `there` says what is registered instead, at most a few."""
@@ -93,7 +107,7 @@ class UnknownTask(DtqError, LookupError):
             hint = f"; there are {', '.join(there[:_FEW])}{more}"
         super().__init__(f"no task is registered as {task!r}{hint}")
         self.task = task
-        self.near: tuple[str, ...] = tuple(near)
+        self.near = tuple(near)
 
 
 class InvalidOption(DtqError, ValueError):
@@ -106,6 +120,9 @@ class InvalidPayload(DtqError, ValueError):
     """The arguments do not fit the task; `path` says where, as in `$.pages[3].width`."""
 
     code = "invalid_payload"
+    task: str = ""
+    path: str = "$"
+    detail: str = ""
 
     def __init__(self, task: str, path: str, detail: str) -> None:
         super().__init__(f"{task}: {detail} (at {path})")
@@ -118,6 +135,8 @@ class PayloadTooLarge(InvalidPayload):
     """The payload is larger than DTQ_MAX_PAYLOAD."""
 
     code = "payload_too_large"
+    size_bytes: int = 0
+    allowed_bytes: int = 0
 
     def __init__(self, task: str, size_bytes: int, allowed_bytes: int) -> None:
         super().__init__(
@@ -207,6 +226,18 @@ class JobCancelled(DtqError):
         self.task = task
 
 
+class WaitTimeout(DtqError, TimeoutError):
+    """A job was not over in the time that its caller would wait; says how it stands. The job goes on."""
+
+    code = "wait_timeout"
+
+
+class TaskTimeout(DtqError, TimeoutError):
+    """Raised inside a task that has run for its `timeout_s`."""
+
+    code = "task_timeout"
+
+
 class JobConflict(DtqError):
     """The job is in a state that does not allow this."""
 
@@ -229,12 +260,15 @@ class StoreUnavailable(DtqError, ConnectionError):
     """A store cannot be reached or refuses us; says which, where and why, never a password."""
 
     code = "store_unavailable"
+    store: str = ""
+    reason: Reason = "away"
+    #: What the store refused, as the end of a sentence that begins with its name: for everybody to see.
+    brief: str = ""
 
     def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
         super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
         self.store = store
-        self.reason: Reason = reason
-        #: What the store refused, as the end of a sentence that begins with its name: for everybody to see.
+        self.reason = reason
         self.brief = ""
 
     @property
@@ -267,6 +301,55 @@ class NamespaceTaken(StoreUnavailable):
     code = "namespace_taken"
 
 
+class BatchRefused(DtqError):
+    """Some jobs of a bulk were refused; the others are accepted, and run."""
+
+    code = "batch_refused"
+
+    def __init__(self, accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> None:
+        index, why = refused[0]
+        others = f"the other {len(accepted):,} are accepted" if accepted else "none is accepted"
+        DtqError.__init__(
+            self,
+            f"{len(refused):,} of {len(refused) + len(accepted):,} jobs were refused ({others}); number {index}: {why}",
+        )
+        #: Handles of the accepted ones, in the order of submission: a JobList, or what an AsyncTaskQueue gives.
+        self.accepted: Any = accepted
+        #: Of the others: the place in what was submitted, and why.
+        self.refused: tuple[tuple[int, DtqError], ...] = tuple(refused)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A handle lives with its queue, in this process.
+        accepted = tuple(getattr(handle, "id", handle) for handle in self.accepted)
+        return _unpickled, (type(self), self.args, {**vars(self), "accepted": accepted})
+
+
+class BatchUnavailable(BatchRefused, StoreUnavailable):
+    """Some jobs of a bulk were refused, since a store is away: the refused ones can be submitted again."""
+
+    code = "batch_unavailable"
+
+    def __init__(self, accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> None:
+        BatchRefused.__init__(self, accepted, refused)
+        away = next(error for _, error in refused if isinstance(error, StoreUnavailable))
+        self.store, self.reason, self.brief = away.store, away.reason, away.brief
+
+
+class BatchOutcomeUnknown(BatchUnavailable, OutcomeUnknown):
+    """Of some jobs of a bulk it is not known whether they are accepted: safe to repeat with an idempotency key."""
+
+    code = "batch_outcome_unknown"
+
+
+def batch_refused(accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> BatchRefused:
+    """The BatchRefused of the right kind."""
+    if any(isinstance(error, OutcomeUnknown) for _, error in refused):
+        return BatchOutcomeUnknown(accepted, refused)
+    if any(isinstance(error, StoreUnavailable) for _, error in refused):
+        return BatchUnavailable(accepted, refused)
+    return BatchRefused(accepted, refused)
+
+
 class AccessDenied(DtqError, PermissionError):
     """A server does not know the token, or the token does not reach so far."""
 
@@ -291,10 +374,56 @@ class InvalidRequest(DtqError, ValueError):
     code = "invalid_request"
 
 
+class Refused(DtqError):
+    """A server refuses a request under a code that has no class of its own; `code` is that."""
+
+    code = "refused"
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code  # pyright: ignore[reportAttributeAccessIssue] - one class for codes that only HTTP knows
+
+
+class ServerError(DtqError):
+    """A server made a mistake; its log has it under the id of the request."""
+
+    code = "internal_error"
+
+
+class NotAServer(DtqError, ConnectionError):
+    """What answers at this address is no dtqkit server, or it has moved."""
+
+    code = "not_a_server"
+
+
 class WrongLoop(DtqError, RuntimeError):
     """An asynchronous object was used from an event loop that is not its own."""
 
     code = "wrong_loop"
+
+
+class QueueClosed(DtqError, RuntimeError):
+    """The queue was closed before this was done."""
+
+    code = "queue_closed"
+
+
+class NoWorkerCanStart(DtqError):
+    """Worker processes end as soon as they start."""
+
+    code = "no_worker"
+
+
+class StartFailed(DtqError):
+    """A server or workers did not start; their log says why."""
+
+    code = "start_failed"
+
+
+class CannotListen(DtqError, OSError):
+    """A port that a server cannot have: another process has it, say."""
+
+    code = "cannot_listen"
 
 
 class LocalStoreError(DtqError):
@@ -333,8 +462,13 @@ def _unpickled(kind: type[DtqError], args: tuple[Any, ...], facts: Mapping[str, 
 
 
 def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
-    """The error of this code again, as it was where it was raised; a plain DtqError for a code that is not known."""
-    kind = next((kind for kind in _kinds(DtqError) if kind.code == code), DtqError)
+    """The error of this code again, as it was where it was raised; Refused for a code that no class has.
+
+    Facts that are not given have the defaults of the class.
+    """
+    kind = next((kind for kind in _kinds(DtqError) if kind.code == code), None)
+    if kind is None:
+        return Refused(code, message)
     own = {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in facts.items()}
     return _unpickled(kind, (message,), own)
 

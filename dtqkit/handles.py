@@ -50,7 +50,7 @@ class JobHandle(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """The task's result; waits for it, at most `timeout` seconds.
 
-        Raises JobFailed, which reads as its cause does, JobCancelled, or TimeoutError, which says how the job stands.
+        Raises JobFailed, which reads as its cause does, JobCancelled, or WaitTimeout, which says how the job stands.
         """
         job = self.asynchronous.known
         if not job.is_final:
@@ -149,7 +149,7 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
         """All results, in the order of submission; waits until all jobs are over, at most `timeout` seconds.
 
         Raises what the first job that has no result raises; with `return_exceptions`, the list has it in that job's
-        place. Raises TimeoutError when a job is not over in time; `wait()` gives what is.
+        place. Raises WaitTimeout when a job is not over in time; `wait()` gives what is.
         """
         handles = self._asynchronous()
         if any(not handle.known.is_final for handle in handles):
@@ -190,7 +190,7 @@ class JobList(Sequence[JobHandle[R]], Generic[R]):
         return self._queue.run(self._queue.core.cancel_all(self._asynchronous()))
 
     def as_completed(self, timeout: float | None = None) -> Iterator[JobHandle[R]]:
-        """Each job as soon as it is over, however it ended. Raises TimeoutError after `timeout` seconds."""
+        """Each job as soon as it is over, however it ended. Raises WaitTimeout after `timeout` seconds."""
         over: SimpleQueue[AsyncJobHandle[R] | None] = SimpleQueue()
         left = {id(handle.asynchronous): handle for handle in self._handles}
 

@@ -53,6 +53,9 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Where the class stands; empty: not known.
     module: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run of a job. Times are MongoDB's; `run_ms` is the worker's own monotonic measurement."""
@@ -193,6 +196,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
             return self.earlier
         first = last - len(self.earlier) + 1
         return tuple(msgspec.structs.replace(attempt, number=first + i) for i, attempt in enumerate(self.earlier))
+
+
+_FIELDS: Final = tuple(name for name in Job.__struct_fields__ if name != "earlier")
+
+
+def to_wire(job: Job) -> dict[str, Any]:
+    """The JSON form of a job: every field that has a value, also its default, and all attempts.
+
+    A completed job has its result even if that is null.
+    """
+    fields = {name: value for name in _FIELDS if (value := getattr(job, name)) is not None}
+    if job.status == "completed":
+        fields["result"] = job.result
+    fields["attempts"] = job.attempts
+    fields["earlier"] = job.earlier
+    return fields
 
 
 def is_job_id(text: str) -> bool:

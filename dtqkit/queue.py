@@ -7,23 +7,44 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 
 import msgspec
 
 from dtqkit.background import abandon
 from dtqkit.control import (
     AttemptRow,
-    BatchItem,
     Control,
+    DeadLetterFilters,
     DeadLetterQuery,
+    HistoryFilters,
     HistoryQuery,
+    JobFilters,
     JobQuery,
+    JobRequest,
+    JobsRequest,
     Page,
     Requeued,
+    query_of,
     submission_of,
 )
-from dtqkit.errors import DtqError, InvalidQuery, JobCancelled, JobConflict, JobFailed, JobNotFound
+from dtqkit.control.operations import (
+    CANCEL,
+    DEAD_LETTERS,
+    DEPTHS,
+    GET_JOB,
+    HISTORY,
+    JOB_LOG,
+    LIST_JOBS,
+    REQUEUE,
+    REQUEUE_DEAD,
+    STATUSES,
+    SUBMIT,
+    SUBMIT_MANY,
+    TASKS,
+    WORKERS,
+)
+from dtqkit.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout, batch_refused
 from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
 from dtqkit.late import said_late, why_waiting
@@ -87,7 +108,7 @@ class AsyncJobHandle(Generic[R]):
     async def result(self, timeout: float | None = None) -> R:
         """The task's result; waits for it, at most `timeout` seconds.
 
-        Raises JobFailed, JobCancelled, or TimeoutError. Cancelling the wait leaves the job alone.
+        Raises JobFailed, JobCancelled, or WaitTimeout (a TimeoutError). Cancelling the wait leaves the job alone.
         """
         job = await self.over(timeout)
         if (error := failure_of(job)) is not None:
@@ -95,7 +116,7 @@ class AsyncJobHandle(Generic[R]):
         return self.decoded(job)
 
     async def over(self, timeout: float | None = None) -> Job:
-        """The job once it is over, however it ended. Raises TimeoutError after `timeout` seconds."""
+        """The job once it is over, however it ended. Raises WaitTimeout after `timeout` seconds."""
         await self._queue.until_over([self], timeout)
         return self._job
 
@@ -105,22 +126,22 @@ class AsyncJobHandle(Generic[R]):
 
     async def refresh(self) -> Job:
         """Ask for the job as it is now."""
-        self.on_job(await self._queue.control.get(self.id))
+        self.on_job(await self._queue.control.ask(GET_JOB, JobRequest(id=self.id)))
         return self._job
 
     async def cancel(self) -> Job:
-        """See Control.cancel."""
-        self.on_job(await self._queue.control.cancel(self.id))
+        """Cancel it at once while it waits; ask it to stop while it runs. Raises JobConflict when it is over."""
+        self.on_job(await self._queue.control.ask(CANCEL, JobRequest(id=self.id)))
         return self._job
 
     async def requeue(self) -> Job:
         """Put the failed job back into its lane."""
-        self.on_job(await self._queue.control.requeue(self.id))
+        self.on_job(await self._queue.control.ask(REQUEUE, JobRequest(id=self.id)))
         return self._job
 
     async def log(self) -> tuple[str, ...]:
         """The lines that it has logged so far."""
-        return (await self._queue.control.log(self.id)).lines
+        return (await self._queue.control.ask(JOB_LOG, JobRequest(id=self.id))).lines
 
     def __repr__(self) -> str:
         return f"<job {self._job.id} {self._job.task} {self._job.status}>"
@@ -250,16 +271,24 @@ class AsyncTaskQueue:
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        return AsyncJobHandle(self, await self.control.submit(submission_of(call)), call.task.decode_result)
+        return AsyncJobHandle(self, await self.control.ask(SUBMIT, submission_of(call)), call.task.decode_result)
 
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[AsyncJobHandle[R]]:
-        """Submit many at once, in bulk. Raises at the first that is refused, after the others were accepted."""
+        """Submit many at once, in bulk. Raises BatchRefused when some are refused; it has the handles of the others."""
         wanted = list(calls)
         for call in wanted:
             self._register(call)
-        items = await self.control.submit_many([submission_of(call) for call in wanted])
-        jobs = jobs_of(items)
-        return [AsyncJobHandle(self, job, c.task.decode_result) for job, c in zip(jobs, wanted, strict=True)]
+        items = await self.control.ask(SUBMIT_MANY, tuple(submission_of(call) for call in wanted))
+        accepted: list[AsyncJobHandle[R]] = []
+        refused: list[tuple[int, DtqError]] = []
+        for i, (item, call) in enumerate(zip(items, wanted, strict=True)):
+            if item.job is not None:
+                accepted.append(AsyncJobHandle(self, item.job, call.task.decode_result))
+            elif item.refused is not None:
+                refused.append((i, item.refused.error))
+        if refused:
+            raise batch_refused(accepted, refused)
+        return accepted
 
     def _register(self, call: Call[Any]) -> None:
         check_call(call)
@@ -269,35 +298,39 @@ class AsyncTaskQueue:
 
     async def get(self, job_id: str) -> AsyncJobHandle[Any]:
         """A handle on an existing job. Raises JobNotFound."""
-        return AsyncJobHandle(self, await self.control.get(job_id))
+        return AsyncJobHandle(self, await self.control.ask(GET_JOB, JobRequest(id=job_id)))
 
-    async def jobs(self, **filters: Any) -> Page[Job]:
+    async def jobs(self, **filters: Unpack[JobFilters]) -> Page[Job]:
         """Jobs, newest first: filters status, task, priority, worker, since, q; limit; cursor."""
-        return await self.control.jobs(query_of(JobQuery, filters))
+        return await self.control.ask(LIST_JOBS, query_of(JobQuery, filters))
 
-    async def dead_letters(self, **filters: Any) -> Page[Job]:
+    async def dead_letters(self, **filters: Unpack[JobFilters]) -> Page[Job]:
         """Failed jobs, with the same filters."""
-        return await self.control.dead_letters(query_of(JobQuery, filters))
+        return await self.control.ask(DEAD_LETTERS, query_of(JobQuery, filters))
 
-    async def requeue_dead(self, **filters: Any) -> Requeued:
+    async def requeue_dead(self, **filters: Unpack[DeadLetterFilters]) -> Requeued:
         """Requeue dead letters: filters task, priority, since, ids; `dry_run` only counts."""
-        return await self.control.requeue_dead(query_of(DeadLetterQuery, filters))
+        return await self.control.ask(REQUEUE_DEAD, query_of(DeadLetterQuery, filters))
 
     async def depths(self) -> Depths:
         """How many jobs wait in each lane, and run."""
-        return await self.control.depths()
+        return await self.control.ask(DEPTHS)
 
     async def workers(self) -> Sequence[Heartbeat]:
         """Live workers."""
-        return await self.control.workers()
+        return await self.control.ask(WORKERS)
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """What the workers have published."""
-        return await self.control.tasks()
+        return await self.control.ask(TASKS)
 
-    def history(self, **filters: Any) -> AsyncIterator[AttemptRow]:
+    def history(self, **filters: Unpack[HistoryFilters]) -> AsyncIterator[AttemptRow]:
         """A row an attempt: filters since, task, status; columns says whether payload, tags and result are wanted."""
-        return self.control.history(query_of(HistoryQuery, filters))
+        return self._history(query_of(HistoryQuery, filters))
+
+    async def _history(self, query: HistoryQuery) -> AsyncIterator[AttemptRow]:
+        async for row in await self.control.ask(HISTORY, query):
+            yield row
 
     # -- follow
 
@@ -324,7 +357,7 @@ class AsyncTaskQueue:
         for ids in _chunks(list(by_id)):
             changed = ids
             if len(ids) > FEW:
-                seen = await self.control.statuses(ids)
+                seen = await self.control.ask(STATUSES, JobsRequest(ids=ids))
                 changed = [s.id for s in seen if any(handle.rev < s.rev for handle in by_id[s.id])]
             async for job in records(self.control, changed):
                 for handle in by_id[job.id]:
@@ -352,7 +385,7 @@ class AsyncTaskQueue:
         *,
         lend: bool = True,
     ) -> None:
-        """Until all these jobs are over; `heard` gets each as soon as it is. Raises TimeoutError, which says why.
+        """Until all these jobs are over; `heard` gets each as soon as it is. Raises WaitTimeout, which says why.
 
         `lend`: a job that waits lends its slot meanwhile.
         """
@@ -366,7 +399,7 @@ class AsyncTaskQueue:
             late = [handle for handle in handles if not handle.known.is_over]
             workers = await self._bounded_look(late)
             if any(not handle.known.is_over for handle in handles):
-                raise TimeoutError(said_late([handle.known for handle in handles], timeout, workers)) from None
+                raise WaitTimeout(said_late([handle.known for handle in handles], timeout, workers)) from None
 
     async def _until_over(
         self, handles: Sequence[AsyncJobHandle[Any]], heard: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
@@ -424,29 +457,3 @@ class AsyncTaskQueue:
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
-
-
-def jobs_of(items: Sequence[BatchItem]) -> list[Job]:
-    """The jobs of a batch; DtqError when one was refused."""
-    refused = [(i, item.refused) for i, item in enumerate(items) if item.refused is not None]
-    if refused:
-        i, why = refused[0]
-        raise DtqError(
-            f"{len(refused)} of {len(items)} jobs were refused (the others are accepted); number {i}: {why.detail}"
-        )
-    return [cast(Job, item.job) for item in items]
-
-
-Q = TypeVar("Q", JobQuery, DeadLetterQuery, HistoryQuery)
-
-
-def query_of(kind: type[Q], filters: dict[str, Any]) -> Q:
-    """The checked record of keyword filters; InvalidQuery, which names the filter, when one is wrong."""
-    given = {name: value for name, value in filters.items() if value is not None}
-    if unknown := set(given) - set(kind.__struct_fields__):
-        known = ", ".join(kind.__struct_fields__)
-        raise InvalidQuery(f"there is no filter {min(unknown)!r}; there are {known}")
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidQuery(str(error)) from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from dtqkit.errors import AppError, DtqError
+from dtqkit.errors import AppError, NoWorkerCanStart
 from dtqkit.jobs import Priority
 from dtqkit.process import default_lanes
 from dtqkit.settings import Settings, variables
@@ -46,12 +46,6 @@ AT_ONCE_S: Final = 2.5
 CHECK_S: Final = 120.0
 #: Begins the line in which the checking process says what is wrong.
 APP_ERROR: Final = "dtqkit-app-error: "
-
-
-class Hopeless(DtqError):
-    """No worker can work."""
-
-    code = "no_worker"
 
 
 class _Slot:
@@ -96,7 +90,7 @@ class Supervisor:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         #: Why nothing can work, once that is so.
-        self.failure: Hopeless | None = None
+        self.failure: NoWorkerCanStart | None = None
         for slot in self._slots:
             self._start(slot)
 
@@ -107,7 +101,7 @@ class Supervisor:
             return [s.process.pid for s in self._slots if s.process is not None and s.process.poll() is None]
 
     def watch(self) -> None:
-        """Start again what has died. Raises Hopeless when that cannot help."""
+        """Start again what has died. Raises NoWorkerCanStart when that cannot help."""
         with self._lock:
             if self._closing.is_set():
                 return
@@ -128,9 +122,11 @@ class Supervisor:
         slot.early_deaths = slot.early_deaths + 1 if early else 0
         why = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if status == WRONG_USE:
-            self.failure = Hopeless(f"worker {slot.number} cannot be started with {self._app!r} (see its message)")
+            self.failure = NoWorkerCanStart(
+                f"worker {slot.number} cannot be started with {self._app!r} (see its message)"
+            )
         elif all(s.early_deaths >= HOPELESS for s in self._slots):
-            self.failure = Hopeless(f"every worker has died {HOPELESS} times in a row, the last with {why}")
+            self.failure = NoWorkerCanStart(f"every worker has died {HOPELESS} times in a row, the last with {why}")
         if self.failure is not None:
             log.error("giving up: %s", self.failure)
             raise self.failure
@@ -163,7 +159,7 @@ class Supervisor:
             while not self._closing.wait(MIN_PAUSE_S):
                 try:
                     self.watch()
-                except Hopeless:
+                except NoWorkerCanStart:
                     return
 
         self._thread = threading.Thread(target=run, name="dtqkit-supervisor", daemon=True)

@@ -15,17 +15,27 @@ from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from dtqkit.background import Background, abandon
-from dtqkit.control import AttemptRow, Control, HistoryQuery, Requeued, columns_of
-from dtqkit.errors import DtqError, MissingExtra, TaskDefinitionError, WrongLoop, redact
+from dtqkit.control import (
+    AttemptRow,
+    Control,
+    DeadLetterFilters,
+    HistoryFilters,
+    HistoryQuery,
+    JobFilters,
+    Requeued,
+    columns_of,
+    query_of,
+)
+from dtqkit.errors import BatchRefused, DtqError, MissingExtra, QueueClosed, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.handles import JobHandle, JobList, JobPage
 from dtqkit.jobs import Priority
 from dtqkit.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.notice import notice
-from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue, query_of
+from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue
 from dtqkit.queued import (
     ContextCoroutine,
     ContextFunction,
@@ -278,12 +288,22 @@ class TaskQueue:
         return JobHandle(self, self.run(self.core.submit_call(call)))
 
     def submit_many(self, calls: Iterable[Call[R]]) -> JobList[R]:
-        """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`."""
+        """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`.
+
+        Raises BatchRefused when some are refused: the others are accepted, and it has them as a JobList.
+        """
         wanted = list(calls)
         for call in wanted:
             check_call(call)
         self.require_workers_for({call.task for call in wanted})
-        handles = self.run(self.core.submit_many(wanted))
+        try:
+            handles = self.run(self.core.submit_many(wanted))
+        except BatchRefused as error:
+            error.accepted = self._list_of(error.accepted)
+            raise
+        return self._list_of(handles)
+
+    def _list_of(self, handles: Iterable[AsyncJobHandle[R]]) -> JobList[R]:
         return JobList(self, [JobHandle(self, handle) for handle in handles])
 
     def require_workers_for(self, tasks: Iterable[Task[..., Any, Any]]) -> None:
@@ -312,17 +332,17 @@ class TaskQueue:
         """A handle on an existing job. Raises JobNotFound."""
         return JobHandle(self, self.run(self.core.get(job_id)))
 
-    def jobs(self, **filters: Any) -> JobPage:
+    def jobs(self, **filters: Unpack[JobFilters]) -> JobPage:
         """Jobs, newest first: filters status, task, priority, worker, since (`7d`, `15m`, a time), q; limit; cursor."""
         page = self.run(self.core.jobs(**filters))
         return JobPage(items=page.items, cursor=page.cursor)
 
-    def dead_letters(self, **filters: Any) -> JobPage:
+    def dead_letters(self, **filters: Unpack[JobFilters]) -> JobPage:
         """Jobs that failed for good, with the same filters."""
         page = self.run(self.core.dead_letters(**filters))
         return JobPage(items=page.items, cursor=page.cursor)
 
-    def requeue_dead(self, **filters: Any) -> Requeued:
+    def requeue_dead(self, **filters: Unpack[DeadLetterFilters]) -> Requeued:
         """Requeue dead letters: filters task, priority, since, ids; `dry_run=True` only counts."""
         return self.run(self.core.requeue_dead(**filters))
 
@@ -338,7 +358,7 @@ class TaskQueue:
         """What the workers have published."""
         return self.run(self.core.tasks())
 
-    def history(self, **filters: Any) -> DataFrame:
+    def history(self, **filters: Unpack[HistoryFilters]) -> DataFrame:
         """A row an attempt, as a pandas DataFrame: filters since, task, status; columns, in this order.
 
         Times are in UTC, wait_s and run_s in seconds; what never began has NaT and NaN there. The columns payload, tags
@@ -416,7 +436,7 @@ class TaskQueue:
         """The asynchronous queue that this one drives; it lives on the private loop."""
         with self._lock:
             if self._closed:
-                raise RuntimeError("this queue is closed")
+                raise QueueClosed("this queue is closed")
             self._reconnect()
             if self._core is None:
                 settings = None if self._control is not None else self.settings
@@ -428,7 +448,7 @@ class TaskQueue:
         with self._lock:
             if self._closed:
                 work.close()
-                raise RuntimeError("this queue is closed")
+                raise QueueClosed("this queue is closed")
             return self._loop().start(work)
 
     def _loop(self) -> Background:
@@ -474,7 +494,7 @@ class TaskQueue:
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("this queue was closed meanwhile") from None
+            raise QueueClosed("this queue was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise

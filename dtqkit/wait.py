@@ -14,7 +14,8 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
-from dtqkit.control import Control, JobStatus
+from dtqkit.control import Control, JobsRequest, JobStatus
+from dtqkit.control.operations import RECORDS, STATUSES
 from dtqkit.ending import end
 from dtqkit.errors import JobNotFound, StoreUnavailable
 from dtqkit.events import Batch, Line, ProgressEvent
@@ -37,7 +38,7 @@ MAX_POLL_DEAF_S: Final = 2.0
 POLLED_A_SECOND: Final = 1000
 #: Ids in one look; records that are read at a time; ids that are so few that their records are read at once.
 CHUNK: Final = 1000
-RECORDS: Final = 200
+AT_A_TIME: Final = 200
 FEW: Final = 20
 
 
@@ -53,8 +54,8 @@ class Follows(Protocol):
 
 async def records(control: Control, job_ids: Sequence[str]) -> AsyncGenerator[Job]:
     """The records of these jobs, without their payloads."""
-    for start in range(0, len(job_ids), RECORDS):
-        for job in await control.get_many(job_ids[start : start + RECORDS], payload=False):
+    for start in range(0, len(job_ids), AT_A_TIME):
+        for job in await control.ask(RECORDS, JobsRequest(ids=job_ids[start : start + AT_A_TIME], payload=False)):
             yield job
 
 
@@ -237,7 +238,7 @@ class Waiter:
         missing = set(job_ids)
         changed = [job_id for job_id in job_ids if job_id in ended or len(job_ids) <= FEW]
         unknown = [job_id for job_id in job_ids if job_id not in ended] if len(job_ids) > FEW else []
-        for seen in await self._control.statuses(unknown) if unknown else ():
+        for seen in await self._control.ask(STATUSES, JobsRequest(ids=unknown)) if unknown else ():
             missing.discard(seen.id)
             if self._is_news(seen, asked[seen.id]):
                 changed.append(seen.id)

@@ -11,7 +11,7 @@ import typer.core
 
 from dtqkit import __version__
 from dtqkit.cli import demo, jobs, server, submit, up, worker
-from dtqkit.errors import DtqError
+from dtqkit.errors import MissingExtra
 
 #: Commands whose modules carry numpy and pandas: loaded when they are asked for, since workers import this package.
 LATE: Final = ("plan", "simulate")
@@ -32,7 +32,7 @@ class Commands(typer.core.TyperGroup):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("dtqkit"):
                 raise
-            raise DtqError(f"{cmd_name} needs {error.name}: pip install 'dtqkit[capacity]'") from None
+            raise MissingExtra(f"dtqkit {cmd_name}", error.name, "capacity") from None
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(alone)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from dtqkit.errors import DtqError
+from dtqkit.errors import InvalidOption
 
 OPTIONS: Final = ("--show-completion", "--install-completion")
 #: With it, typer's options take the name of a shell; without, they take none, and look for it.
@@ -15,7 +15,7 @@ _NAMED: Final = "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"
 
 
 def find_shell(arguments: Sequence[str]) -> None:
-    """Before the command line is read. Raises DtqError when a shell must be named."""
+    """Before the command line is read. Raises InvalidOption when a shell must be named."""
     if not arguments or arguments[0] not in OPTIONS:
         return
     if len(arguments) > 1:
@@ -24,6 +24,6 @@ def find_shell(arguments: Sequence[str]) -> None:
     try:
         cast("Any", importlib.import_module("shellingham")).detect_shell()
     except Exception:  # it is not installed, or no parent process is a shell
-        raise DtqError(
+        raise InvalidOption(
             f"cannot tell which shell this is: name it, as in dtqkit {arguments[0]} bash (or zsh, fish, powershell)"
         ) from None

@@ -10,7 +10,7 @@ from typing import Final
 
 import typer
 
-from dtqkit.errors import DtqError
+from dtqkit.errors import CannotListen
 
 #: What keeps a server from a port and can be told beforehand; all else is the server's own to say.
 _REFUSED: Final = (errno.EADDRINUSE, errno.EACCES)
@@ -30,7 +30,7 @@ def new_file(path: Path | None) -> Path | None:
 
 
 def check_port(host: str, port: int, option: str) -> None:
-    """Raises DtqError when `port` (0: any that is free) cannot be had; names `option`, which chooses another."""
+    """Raises CannotListen when `port` (0: any that is free) cannot be had; names `option`, which chooses another."""
     if port == 0:
         return
     try:
@@ -40,7 +40,7 @@ def check_port(host: str, port: int, option: str) -> None:
             socket.create_server(address, family=family).close()
     except OSError as error:
         if error.errno in _REFUSED:
-            raise DtqError(
+            raise CannotListen(
                 f"cannot listen on port {port} of {host} ({os.strerror(error.errno)}): "
                 f"choose another with {option}, or 0 for any that is free"
             ) from None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from dtqkit.cli.show import STYLES, as_json, clock, duration, on_terminal
+from dtqkit.control import JobFilters
 from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, event_of
@@ -21,16 +21,17 @@ SUBSCRIBE_S: Final = 3.0
 #: Jobs whose last printed revision is remembered.
 _REMEMBERED: Final = 10_000
 
-Filters = Mapping[str, str | None]
+#: Filters of jobs that an event can be held against.
+_OF_EVENTS: Final = ("status", "task", "priority", "worker")
 
 
-async def follow_events(filters: Filters, since: str | None, limit: int, *, json: bool) -> None:
+async def follow_events(filters: JobFilters, *, json: bool) -> None:
     """Print the newest jobs, oldest first, then every event that fits, until a signal comes."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncTaskQueue() as queue:
-        following = asyncio.create_task(_Following(queue, filters, since, limit, json=json).run(), name="print events")
+        following = asyncio.create_task(_Following(queue, filters, json=json).run(), name="print events")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -46,11 +47,10 @@ class _Following:
     They are listed again whenever it is up again, since events were missed. A change that both bring is printed once.
     """
 
-    def __init__(self, queue: AsyncTaskQueue, filters: Filters, since: str | None, limit: int, *, json: bool) -> None:
+    def __init__(self, queue: AsyncTaskQueue, filters: JobFilters, *, json: bool) -> None:
         self._queue = queue
         self._filters = filters
-        self._since = since
-        self._limit = limit
+        self._wanted = {name: want for name in _OF_EVENTS if (want := filters.get(name)) is not None}
         self._json = json
         #: The revision of each job that was printed last.
         self._printed: dict[str, int] = {}
@@ -74,15 +74,13 @@ class _Following:
                         pass
                     case Batch(jobs=events):
                         for event in events:
-                            if all(
-                                want is None or getattr(event, name) == want for name, want in self._filters.items()
-                            ):
+                            if all(getattr(event, name) == want for name, want in self._wanted.items()):
                                 self._print(event, datetime.now(UTC))
         finally:
             unsubscribe()
 
     async def _list(self) -> None:
-        page = await self._queue.jobs(**self._filters, since=self._since, limit=self._limit)
+        page = await self._queue.jobs(**self._filters)
         for job in reversed(page.items):
             self._print(event_of(job), job.ended_at or job.started_at or job.claimed_at or job.created_at)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
@@ -13,8 +13,9 @@ import typer
 from dtqkit.causes import users_frames
 from dtqkit.cli.follow import follow_events
 from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, say, table
-from dtqkit.control import MAX_PAGE, Page
-from dtqkit.errors import DtqError
+from dtqkit.control import MAX_PAGE, JobFilters, JobRequest, Page
+from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
+from dtqkit.errors import JobConflict
 from dtqkit.jobs import WAITING, Attempt, Job, Priority, Status
 from dtqkit.late import with_cure
 from dtqkit.queue import AsyncTaskQueue
@@ -52,11 +53,12 @@ def jobs(
     """List jobs, newest first. --follow goes on with their changes, a line each, until Ctrl-C."""
     if follow and (q or cursor):
         raise typer.BadParameter("--follow takes the filters --status, --task, --priority and --worker")
-    filters = {"status": status, "task": task, "priority": priority, "worker": worker}
+    query: JobFilters = {"status": status, "task": task, "priority": priority, "worker": worker, "since": since}
+    query["limit"] = limit
     if follow:
-        asyncio.run(follow_events(filters, since, limit, json=json))
+        asyncio.run(follow_events(query, json=json))
         return
-    query = {**filters, "since": since, "q": q, "limit": limit, "cursor": cursor}
+    query |= {"q": q, "cursor": cursor}
     if json:
         page = _ask(lambda queue: queue.jobs(**query))
         as_json({"items": [job_record(job) for job in page.items], "cursor": page.cursor})
@@ -64,7 +66,7 @@ def jobs(
         _list(*_ask(lambda queue: _for_people(queue, query)))
 
 
-async def _for_people(queue: AsyncTaskQueue, query: Mapping[str, Any]) -> tuple[Page[Job], str]:
+async def _for_people(queue: AsyncTaskQueue, query: JobFilters) -> tuple[Page[Job], str]:
     """A page whose jobs have their attempts, and why jobs of it wait, if no live worker takes them."""
     page = await _with_attempts(queue, await queue.jobs(**query))
     waiting = [job for job in page.items if job.status in WAITING]
@@ -150,7 +152,7 @@ def job(
     if raw and (json or not log):
         raise typer.BadParameter("--raw goes with --log, and not with --json")
     if log:
-        lines = _ask(lambda queue: queue.control.log(id))
+        lines = _ask(lambda queue: queue.control.ask(JOB_LOG, JobRequest(id=id)))
         if json:
             as_json(lines)
         else:
@@ -158,14 +160,14 @@ def job(
             print(text, flush=True) if raw else say(text)
         return
     if json:
-        as_json(job_record(_ask(lambda queue: queue.control.get(id))))
+        as_json(job_record(_ask(lambda queue: queue.control.ask(GET_JOB, JobRequest(id=id)))))
     else:
         _show(*_ask(lambda queue: _with_reason(queue, id)))
 
 
 async def _with_reason(queue: AsyncTaskQueue, id: str) -> tuple[Job, str]:
     """The job, and why it waits, if no live worker takes it."""
-    found = await queue.control.get(id)
+    found = await queue.control.ask(GET_JOB, JobRequest(id=id))
     return found, with_cure(await queue.why_waiting([found])) if found.status in WAITING else ""
 
 
@@ -232,7 +234,7 @@ def _attempt(job: Job, attempt: Attempt) -> tuple[str, ...]:
 
 def cancel(id: JobId, json: Json = False) -> None:
     """Cancel a waiting job at once; ask a running one to stop (within two beats). Fails when it is over."""
-    found = _ask(lambda queue: queue.control.cancel(id))
+    found = _ask(lambda queue: queue.control.ask(CANCEL, JobRequest(id=id)))
     if json:
         as_json(job_record(found))
     else:
@@ -254,7 +256,7 @@ def requeue(
     if id is not None:
         if task or priority or since or dry_run:
             raise typer.BadParameter("--task, --priority, --since and --dry-run go with --dead")
-        found = _ask(lambda queue: queue.control.requeue(id))
+        found = _ask(lambda queue: queue.control.ask(REQUEUE, JobRequest(id=id)))
         if json:
             as_json(job_record(found))
         else:
@@ -268,4 +270,4 @@ def requeue(
     else:
         print(f"{done.requeued} of {done.matched} dead letters requeued")
     if not dry_run and done.requeued < done.matched:
-        raise DtqError(f"{done.matched - done.requeued} were requeued by somebody else, or are gone")
+        raise JobConflict(f"{done.matched - done.requeued} were requeued by somebody else, or are gone")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dtqkit.cli.early import check_port, new_file
-from dtqkit.errors import DtqError
+from dtqkit.errors import CannotListen, MissingExtra
 from dtqkit.settings import Settings
 
 
@@ -46,7 +46,7 @@ def server(
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("dtqkit"):
             raise
-        raise DtqError(f"the server needs {error.name}: pip install 'dtqkit[server]'") from None
+        raise MissingExtra("the server", error.name, "server") from None
     if owner is not None:
         threading.Thread(target=_outlive_not, args=(owner,), name="owner", daemon=True).start()
     settings = Settings.from_env()
@@ -59,7 +59,7 @@ def server(
     try:
         run(settings, host=host, processes=processes, dev=dev, ready_file=ready_file, lines=owner is not None)
     except OSError as error:
-        raise DtqError(
+        raise CannotListen(
             f"cannot listen on {host} ({settings.port} and {settings.ws_port}): {error.strerror or error}"
         ) from None
 

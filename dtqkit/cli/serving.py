@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from dtqkit.errors import DtqError
+from dtqkit.errors import StartFailed
 from dtqkit.settings import Settings
 from dtqkit.supervisor import environment_of
 
@@ -42,7 +42,7 @@ class ServerProcess:
         return self._process.pid
 
     def ready(self) -> bool:
-        """Whether it answers. Raises DtqError when it has ended."""
+        """Whether it answers. Raises StartFailed when it has ended."""
         self.check()
         if not self._ready_file.exists():
             return False
@@ -51,9 +51,9 @@ class ServerProcess:
         return True
 
     def check(self) -> None:
-        """Raises DtqError when it has ended."""
+        """Raises StartFailed when it has ended."""
         if (status := self._process.poll()) is not None:
-            raise DtqError(f"the server has ended with status {status}: its message says why")
+            raise StartFailed(f"the server has ended with status {status}: its message says why")
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.jobs import Job
+from dtqkit.jobs import Job, to_wire
 from dtqkit.sanitize import escaped, escaped_json, escaped_line
 
 #: Styles of a terminal; plain text goes without.
@@ -45,14 +45,12 @@ def as_json(value: Any) -> None:
 
 
 def job_record(job: Job) -> dict[str, Any]:
-    """Every field of a job, also those that have their default, and all its attempts in one list."""
-    fields = msgspec.structs.asdict(job)
+    """The JSON form of a job, also with the fields that have no value, and all its attempts in one list."""
+    fields = {**dict.fromkeys(Job.__struct_fields__), **to_wire(job)}
     del fields["earlier"]
-    return {
-        **fields,
-        "error": msgspec.structs.asdict(job.error) if job.error else None,
-        "attempts": [{**msgspec.structs.asdict(a), "wait_s": a.wait_s, "run_s": a.run_s} for a in job.attempts],
-    }
+    fields["error"] = msgspec.structs.asdict(job.error) if job.error else None
+    fields["attempts"] = [{**msgspec.structs.asdict(a), "wait_s": a.wait_s, "run_s": a.run_s} for a in job.attempts]
+    return fields
 
 
 def table(

@@ -24,7 +24,7 @@ from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
-from dtqkit.errors import DtqError, redact
+from dtqkit.errors import StartFailed, redact
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
@@ -114,7 +114,7 @@ def _wait_for_beats(
 ) -> bool:
     """Until every worker has beaten and the server answers; False when we are asked to stop before.
 
-    Raises DtqError when one does not.
+    Raises StartFailed when one does not.
     """
     deadline = time.monotonic() + START_S
     with TaskQueue(settings) as queue:
@@ -122,7 +122,7 @@ def _wait_for_beats(
             if look():
                 return False
             if time.monotonic() > deadline:
-                raise DtqError(f"workers and server did not start within {START_S:.0f} s; their log says why")
+                raise StartFailed(f"workers and server did not start within {START_S:.0f} s; their log says why")
     return True
 
 

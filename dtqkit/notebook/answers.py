@@ -9,17 +9,16 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from dtqkit.control import OPERATIONS, Control, Operation
+from dtqkit.control import OPERATIONS, Control
+from dtqkit.control.json_form import plain
+from dtqkit.control.operations import SNAPSHOT
 from dtqkit.errors import DtqError, InvalidPayload, InvalidQuery
-from dtqkit.jobs import Job
 
 log = logging.getLogger("dtqkit.notebook")
 
 #: The largest integer that JavaScript keeps apart from its neighbours.
 MAX_EXACT: Final = 2**53 - 1
 _PACKED: Final = re.compile(r"\0-?[0-9]{1,19}")
-#: A history has no end that a message could hold.
-_KNOWN: Final[Mapping[str, Operation]] = {o.name: o for o in OPERATIONS if o.name != "history"}
 
 
 async def answer(control: Control, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,30 +34,21 @@ async def answer(control: Control, message: Mapping[str, Any]) -> dict[str, Any]
     return {"id": message.get("id"), "result": result}
 
 
-async def _result(control: Control, op: str, params: dict[str, Any]) -> Any:
-    if op == "snapshot":
-        return plain(await control.snapshot())
-    operation = _KNOWN.get(op)
-    if operation is None:
-        raise InvalidQuery(f"there is no operation {op!r}; there are {', '.join(_KNOWN)}")
-    ask = getattr(control, op)
-    if "{id}" in operation.path:
-        return plain(await ask(str(params.get("id"))))
-    if operation.request is None:
-        return plain(await ask())
+async def _result(control: Control, name: str, params: dict[str, Any]) -> Any:
+    operation = SNAPSHOT if name == SNAPSHOT.name else OPERATIONS.get(name)
+    if operation is None or operation.streams is not None:  # what has no end is in no message
+        known = ", ".join(known.name for known in OPERATIONS if known.streams is None)
+        raise InvalidQuery(f"there is no operation {name!r}; there are {known}")
     try:
         request = msgspec.convert(params, operation.request, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidQuery(f"{op}: {error}") from None
-    return plain(await ask(request))
+        raise InvalidQuery(f"{name}: {error}") from None
+    return built(await control.ask(operation, request))
 
 
-def plain(value: Any) -> Any:
-    """Builtins of JSON; a completed job has its result even if that is null."""
-    built = packed(msgspec.to_builtins(value))
-    if isinstance(value, Job) and value.status == "completed":
-        cast("dict[str, Any]", built)["result"] = packed(value.result)
-    return built
+def built(value: Any) -> Any:
+    """An answer as builtins of JSON, in the form that it has over HTTP."""
+    return packed(msgspec.to_builtins(plain(value)))
 
 
 def packed(value: Any) -> Any:

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from dtqkit.control import Control
+from dtqkit.control.operations import DEPTHS, SNAPSHOT, WORKERS
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line, ProgressEvent
-from dtqkit.notebook.answers import plain
+from dtqkit.notebook.answers import built
 
 log = logging.getLogger("dtqkit.notebook")
 
@@ -87,18 +88,18 @@ class Feed:
         self._news.set()
 
     async def _begin(self) -> None:
-        snapshot = plain(await self._control.snapshot())
+        snapshot = built(await self._control.ask(SNAPSHOT))
         self._missed = False
         self._push({"snapshot": snapshot})
         self._keep({"at": datetime.now(UTC).isoformat(), **snapshot})
 
     async def _save(self) -> None:
-        self._keep({"at": datetime.now(UTC).isoformat(), **plain(await self._control.snapshot())})
+        self._keep({"at": datetime.now(UTC).isoformat(), **built(await self._control.ask(SNAPSHOT))})
         self._kept = True
 
     async def _look(self) -> None:
-        depths, workers = await asyncio.gather(self._control.depths(), self._control.workers())
-        self._push({"events": {"depths": plain(depths), "workers": plain(workers)}})
+        depths, workers = await asyncio.gather(self._control.ask(DEPTHS), self._control.ask(WORKERS))
+        self._push({"events": {"depths": built(depths), "workers": built(workers)}})
 
     def _tell(self) -> None:
         self._news.clear()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipywidgets import HTML, Button, VBox
 
 from dtqkit.control import Submission
+from dtqkit.control.operations import SUBMIT
 from dtqkit.errors import DtqError, InvalidPayload, UnknownTask
 from dtqkit.handles import JobHandle
 from dtqkit.notebook.boards import hand_over
@@ -84,7 +85,7 @@ class Form(VBox):
         core = self._queue.core
         try:
             handle: AsyncJobHandle[Any] = AsyncJobHandle(
-                core, await core.control.submit(Submission(task=self._task, payload=payload))
+                core, await core.control.ask(SUBMIT, Submission(task=self._task, payload=payload))
             )
         except InvalidPayload as error:
             self._complain(_placed(error))

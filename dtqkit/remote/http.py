@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Collection
 from typing import Any, Final, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
 
-from dtqkit.control import OPERATIONS
-from dtqkit.errors import AccessDenied, DtqError, OutcomeUnknown, StoreUnavailable, WrongLoop, rebuild, redact
+from dtqkit.control import Operation
+from dtqkit.control.table import Req, Res, own_fields, path_fields
+from dtqkit.errors import (
+    AccessDenied,
+    DtqError,
+    NotAServer,
+    OutcomeUnknown,
+    StoreUnavailable,
+    WrongLoop,
+    rebuild,
+    redact,
+)
 from dtqkit.remote.trouble import asleep, is_of_connecting, not_a_server, why_unreached, with_address
 from dtqkit.remote.tunnel import ProxiedHTTPClient, Proxy, ProxyRefused, proxy_for
 
@@ -31,8 +42,6 @@ WAKE_S: Final = 75.0
 #: Pause before it is sent again: doubled each time.
 MIN_PAUSE_S: Final = 0.25
 MAX_PAUSE_S: Final = 5.0
-
-_OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS}
 
 
 class NotAwake(StoreUnavailable):
@@ -68,34 +77,36 @@ class Http:
         if self._http is not None:
             self._http.close()
 
-    def request(self, name: str, record: Any, path: dict[str, str], **more: Any) -> HTTPRequest:
-        operation = _OPERATIONS[name]
+    def request(self, operation: Operation[Any, Any], request: Any, **more: Any) -> HTTPRequest:
+        """`more` is for Tornado. The request may be encoded already."""
+        path = {name: quote(str(getattr(request, name)), safe="") for name in path_fields(operation)}
         url = self.url + operation.path.format(**path)
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         if self.proxy is not None and self.proxy.authorization and url.startswith("http:"):
             headers["Proxy-Authorization"] = self.proxy.authorization
         body: bytes | None = None
+        own = own_fields(operation)
         if operation.method == "POST":
-            body = b"" if record is None else msgspec.json.encode(record)
+            body = _body(request, without=tuple(path)) if own is None or own else b""
             headers["Content-Type"] = "application/json"
-        elif record is not None and (query := _query(record)):
+        elif own and (query := _query(request, without=tuple(path))):
             url = f"{url}?{query}"
         more = {"connect_timeout": CONNECT_S, "request_timeout": ANSWER_S, **more}
         return HTTPRequest(url, operation.method, headers, body, follow_redirects=False, **more)
 
-    async def ask(self, name: str, record: Any = None, *, answer_s: float = ANSWER_S, **path: str) -> Any:
+    async def ask(self, operation: Operation[Req, Res], request: Req, *, answer_s: float = ANSWER_S) -> Res:
         """The answer to one operation. Raises the error that the server answers with."""
-        writes = _OPERATIONS[name].method == "POST"
-        response = await self.fetch(self.request(name, record, path, request_timeout=answer_s), writes=writes)
-        # Health answers 503 with its record when a store is away.
-        if response.code < 300 or (name == "health" and response.code == 503):
+        asked = self.request(operation, request, request_timeout=answer_s)
+        response = await self.fetch(asked, writes=operation.writes)
+        # A queue that is down says so in a record of its own.
+        if response.code < 300 or (operation.may_be_down is not None and response.code == 503):
             try:
-                return msgspec.json.decode(response.body, type=_OPERATIONS[name].response)
+                return msgspec.json.decode(response.body, type=operation.response)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
-        raise self.error_of(response, response.body, writes=writes)
+        raise self.error_of(response, response.body, writes=operation.writes)
 
-    async def ask_until_known(self, name: str, record: Any, wait_s: float | None) -> Any:
+    async def ask_until_known(self, operation: Operation[Req, Res], request: Req, wait_s: float | None) -> Res:
         """The answer to a write that does the same when it is sent again, for at most `wait_s` (or WAKE_S).
 
         A host that sleeps, a proxy that answers in its place and a lost connection are met by sending it again. What
@@ -107,7 +118,7 @@ class Http:
         unknown: OutcomeUnknown | None = None
         while True:
             try:
-                return await self.ask(name, record, answer_s=ANSWER_S + (wait_s or 0.0))
+                return await self.ask(operation, request, answer_s=ANSWER_S + (wait_s or 0.0))
             except StoreUnavailable as error:
                 if unknown is None and isinstance(error, OutcomeUnknown):
                     unknown = error
@@ -142,7 +153,7 @@ class Http:
         status = response.code
         if 300 <= status < 400:
             where = response.headers.get("Location", "elsewhere").partition("?")[0][:200]
-            return DtqError(f"{self.url} answers {status}: it has moved to {redact(where)}; connect to that address")
+            return NotAServer(f"{self.url} answers {status}: it has moved to {redact(where)}; connect to that address")
         try:
             problem: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
             errors: list[dict[str, Any]] = problem.get("errors") or [{}]
@@ -155,16 +166,26 @@ class Http:
             if writes and status != 503:
                 return OutcomeUnknown("the server", self.url, asleep(status))
             return NotAwake("the server", self.url, asleep(status))
-        return DtqError(not_a_server(status, self.url, body))
+        return NotAServer(not_a_server(status, self.url, body))
 
     def _way(self) -> str:
         return f" (through the proxy {self.proxy})" if self.proxy is not None else ""
 
 
-def _query(record: msgspec.Struct) -> str:
+def _body(request: Any, without: Collection[str]) -> bytes:
+    """The request as JSON, but for the fields that stand in the path."""
+    if not without:
+        return msgspec.json.encode(request)
+    return msgspec.json.encode({name: value for name, value in _fields(request).items() if name not in without})
+
+
+def _query(request: Any, without: Collection[str]) -> str:
     """The fields that are not their default, as a query string."""
-    given = cast("dict[str, Any]", msgspec.to_builtins(record))
-    return urlencode({name: _text(value) for name, value in given.items()})
+    return urlencode({name: _text(value) for name, value in _fields(request).items() if name not in without})
+
+
+def _fields(request: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", msgspec.to_builtins(request))
 
 
 def _text(value: Any) -> str:

@@ -30,18 +30,16 @@ PING_S: Final = 20.0
 #: How long its answer may take; then the connection is closed.
 PONG_S: Final = 10.0
 
-ROUTES: Final[list[tuple[str, type[Base]]]] = [
-    *health.routes,
-    *operations.routes,
-    *openapi.routes,
-    *pages.routes,
-    *stream.routes,
-]
+
+def routes() -> list[tuple[str, type[Base]]]:
+    """All of them, as the table of operations is now."""
+    own = {path for path, _ in health.routes}
+    return [*health.routes, *operations.routes(besides=own), *openapi.routes, *pages.routes, *stream.routes]
 
 
 def make_app(services: Services) -> Application:
     """Everything, on PORT."""
-    return _application(services, ROUTES)
+    return _application(services, routes())
 
 
 def make_ws_app(services: Services) -> Application:
@@ -49,10 +47,10 @@ def make_ws_app(services: Services) -> Application:
     return _application(services, [*stream.routes, *health.routes[:2]])
 
 
-def _application(services: Services, routes: list[tuple[str, type[Base]]]) -> Application:
+def _application(services: Services, paths: list[tuple[str, type[Base]]]) -> Application:
     shared = {"services": services}
     return Application(
-        [(f"(?:/api)?{path}", handler, shared) for path, handler in routes],
+        [(f"(?:/api)?{path}", handler, shared) for path, handler in paths],
         default_handler_class=NotFound,
         default_handler_args=shared,
         websocket_max_message_size=MAX_MESSAGE,

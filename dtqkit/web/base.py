@@ -15,14 +15,14 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler
 
 from dtqkit.control import Control
-from dtqkit.errors import AccessDenied, DtqError, Forbidden
+from dtqkit.errors import AccessDenied, DtqError, Forbidden, Refused
 from dtqkit.web import logs
 from dtqkit.web.access import Doorkeeper, Origins, Scope, forwarded_address
 from dtqkit.web.drain import Drain
 from dtqkit.web.hub import Hub
 from dtqkit.web.intake import MAX_BODY
 from dtqkit.web.metrics import Metrics
-from dtqkit.web.problem import MEDIA_TYPE, RETRY_AFTER_S, Problem, Refused, internal, problem_of
+from dtqkit.web.problem import MEDIA_TYPE, RETRY_AFTER_S, Problem, internal, problem_of
 from dtqkit.web.vitals import Vitals
 
 log = logging.getLogger("dtqkit.web")

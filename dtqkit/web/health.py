@@ -7,9 +7,10 @@ from typing import ClassVar
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from dtqkit.control.operations import HEALTH
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
-from dtqkit.web.intake import NO_QUERY, read_query
+from dtqkit.web.intake import read_query
 from dtqkit.web.problem import RETRY_AFTER_S
 
 
@@ -21,7 +22,7 @@ class HealthHandler(Base):
 
     def get(self) -> None:
         health = self.services.vitals.health
-        if health.status in ("down", "stopping"):
+        if HEALTH.may_be_down is not None and HEALTH.may_be_down(health):
             self.set_status(503)
             self.set_header("Retry-After", str(RETRY_AFTER_S))
         self.answer(msgspec.json.encode(health))
@@ -43,7 +44,7 @@ class MetricsHandler(Base):
     scopes: ClassVar[dict[str, Scope]] = {"GET": "read"}
 
     async def get(self) -> None:
-        read_query(NO_QUERY, self.request.query)
+        read_query((), self.request.query)
         text = await self.services.metrics.text(self.services.vitals.health, len(self.services.hub))
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.answer(text)

@@ -13,10 +13,11 @@ from typing import Final, Protocol
 import msgspec
 
 from dtqkit.control import Control
+from dtqkit.control.json_form import plain
+from dtqkit.control.operations import DEPTHS, SNAPSHOT, WORKERS
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, Depths, Heartbeat, JobEvent, Line, ProgressEvent
 from dtqkit.messages import BEAT_S, BeatMessage, EventsMessage, LineMessage
-from dtqkit.web.wire import plain
 
 log = logging.getLogger("dtqkit.web")
 
@@ -178,7 +179,7 @@ class Hub:
             self._wanted.clear()
             waiting, self._fresh = self._fresh, set()
             try:
-                snapshot = await self._control.snapshot()
+                snapshot = await self._control.ask(SNAPSHOT)
             except StoreUnavailable as error:
                 log.info("no snapshot: %s", error)
                 self._fresh |= waiting & self._clients
@@ -207,9 +208,9 @@ class Hub:
             await self._watched.wait()
             depths, workers = told
             with contextlib.suppress(StoreUnavailable):  # `vitals` tells of it
-                depths = await self._control.depths()
+                depths = await self._control.ask(DEPTHS)
             with contextlib.suppress(StoreUnavailable):  # Redis alone knows them; the depths are told without it
-                workers = tuple(await self._control.workers())
+                workers = tuple(await self._control.ask(WORKERS))
             if (depths, workers) != told:
                 told = (depths, workers)
                 text = _encoder.encode(EventsMessage(depths=depths, workers=workers))

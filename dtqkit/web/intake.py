@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NoReturn, cast, get_args
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from tornado.httputil import HTTPServerRequest
 
 from dtqkit.control import Operation, Submission
-from dtqkit.errors import InvalidRequest
+from dtqkit.control.table import item_of, own_fields, path_fields
+from dtqkit.errors import InvalidRequest, Refused
 from dtqkit.values import MAX_DEPTH, Unfit, wire
-from dtqkit.web.problem import Refused
 
 #: Bytes of a body.
 MAX_BODY: Final = 1024 * 1024
@@ -67,15 +68,38 @@ def _constant(text: str) -> NoReturn:
     raise Refused("invalid_json", f"{text} is not JSON")
 
 
-def read_body(operation: Operation, body: bytes) -> Any:
-    """The checked record of `operation`'s body."""
-    value = read_json(body)
-    if operation.request is Submission:
-        value = _submission(value)
-    elif operation.name == "submit_many" and isinstance(value, list):
-        value = [_submission(item) for item in cast(list[object], value)]
+def read_request(operation: Operation[Any, Any], path: Mapping[str, str], asked: HTTPServerRequest) -> Any:
+    """The checked record of a request: from its path, its query string and its body."""
+    in_path = {name: path[name] for name in path_fields(operation)}
+    own = own_fields(operation)
+    if own is not None and not own:
+        record = _convert(in_path, operation.request)
+        read_query((), asked.query)
+        if operation.method == "POST" and asked.body and read_json(asked.body) != {}:
+            raise InvalidRequest("nothing is taken in the body")
+        return record
+    if operation.method == "GET":
+        return _convert({**in_path, **read_query(own or (), asked.query, operation.request)}, operation.request)
+    read_query((), asked.query)
+    if not asked.body:
+        raise Refused("invalid_json", "a body is needed")
+    return _read_body(operation, in_path, read_json(asked.body))
+
+
+def _read_body(operation: Operation[Any, Any], in_path: Mapping[str, str], value: object) -> Any:
+    """The checked record, or records, of a body."""
+    many = own_fields(operation) is None
+    if item_of(operation.request) is Submission:
+        if not many:
+            value = _submission(value)
+        elif isinstance(value, list):
+            value = [_submission(item) for item in cast("list[object]", value)]
+    if in_path and isinstance(value, dict):
+        if twice := sorted(in_path.keys() & cast("dict[str, Any]", value)):
+            raise InvalidRequest(f"{twice[0]!r} stands in the path, and not in the body too")
+        value = {**cast("dict[str, Any]", value), **in_path}
     record: Any = _convert(value, operation.request)
-    for part in record if operation.name == "submit_many" else (record,):
+    for part in record if many else (record,):
         _check_text(part)
     return record
 
@@ -111,21 +135,15 @@ def _convert(value: object, kind: Any) -> Any:
 
 # -- query strings
 
-#: Of a request that takes none.
-NO_QUERY: Final = Operation(name="", method="GET", path="", scope="open", summary="")
 
-
-def read_query(operation: Operation, query: str) -> Any:
-    """The checked record of a query string: every parameter known, and given once."""
-    kind = operation.request
+def read_query(takes: Collection[str], query: str, kind: Any = None) -> dict[str, object]:
+    """The parameters of a query string, each known and given once, as what the fields of `kind` take."""
     given = _parameters(query)
-    fields = {} if kind is None else {f.name: f.type for f in msgspec.structs.fields(kind)}
-    if unknown := sorted(set(given) - set(fields)):
-        takes = f"there are {', '.join(fields)}" if fields else "it takes none"
-        raise InvalidRequest(f"there is no parameter {unknown[0][:60]!r}: {takes}")
-    if kind is None:
-        return None
-    return _convert({name: _typed(text, name, fields[name]) for name, text in given.items()}, kind)
+    if unknown := sorted(set(given) - set(takes)):
+        there = f"there are {', '.join(takes)}" if takes else "it takes none"
+        raise InvalidRequest(f"there is no parameter {unknown[0][:60]!r}: {there}")
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)} if given else {}
+    return {name: _typed(text, name, fields[name]) for name, text in given.items()}
 
 
 def _parameters(query: str) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from dtqkit._version import VERSION
 from dtqkit.control import Control, Health, Total
+from dtqkit.control.operations import DEPTHS, TOTALS, WORKERS
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Batch, JobEvent, Line
 from dtqkit.jobs import PRIORITIES
@@ -118,7 +119,7 @@ class Metrics:
         }
         for part, well in parts.items():
             self._parts.labels(part).set(well)
-        if (totals := await _unless_away(self._control.totals)) is not None:
+        if (totals := await _unless_away(self._control.ask(TOTALS))) is not None:
             self._counted.totals = totals.totals
         else:  # another process may have given later ones: none is better than one that steps back
             self._counted.totals = ()
@@ -128,21 +129,21 @@ class Metrics:
         return generate_latest(self.registry)
 
     async def _look(self) -> None:
-        if (depths := await _unless_away(self._control.depths)) is not None:
+        if (depths := await _unless_away(self._control.ask(DEPTHS))) is not None:
             for priority in PRIORITIES:
                 self._depth.labels(priority).set(getattr(depths, priority))
             self._scheduled.set(depths.scheduled)
             self._running.set(depths.running)
             self._oldest.set(depths.oldest_wait_s or 0.0)
-        if (workers := await _unless_away(self._control.workers)) is not None:
+        if (workers := await _unless_away(self._control.ask(WORKERS))) is not None:
             self._workers.clear()
             for worker in workers:
                 self._workers.labels(worker.status).inc()
             self._slots.set(sum(worker.concurrency for worker in workers))
 
 
-async def _unless_away(ask: Callable[[], Awaitable[T]]) -> T | None:
+async def _unless_away(asked: Awaitable[T]) -> T | None:
     try:
-        return await ask()
+        return await asked
     except StoreUnavailable:
         return None  # dtqkit_store_up says so; the last values stand

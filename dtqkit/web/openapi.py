@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
 from dtqkit._version import VERSION
 from dtqkit.control import OPERATIONS, Operation
+from dtqkit.control.table import own_fields, path_fields
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
-from dtqkit.web.intake import NO_QUERY, read_query
+from dtqkit.web.intake import read_query
 from dtqkit.web.problem import MEDIA_TYPE, Problem
 
 _REF: Final = "#/components/schemas/{name}"
@@ -27,15 +29,19 @@ _REFUSALS: Final = {
 }
 
 
-@functools.cache
 def document() -> bytes:
     """The whole document, as JSON."""
-    records = _records()
+    return _document(tuple(OPERATIONS))
+
+
+@functools.cache
+def _document(operations: tuple[Operation[Any, Any], ...]) -> bytes:
+    records = _records(operations)
     schemas, components = msgspec.json.schema_components(records, ref_template=_REF)
     by_record = dict(zip(map(repr, records), schemas, strict=True))
     _complete(components)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_record, components)
     return msgspec.json.encode(
         {
@@ -54,13 +60,22 @@ def document() -> bytes:
     )
 
 
-def _records() -> list[Any]:
+def _records(operations: Iterable[Operation[Any, Any]]) -> list[Any]:
     wanted: dict[str, Any] = {repr(Problem): Problem}
-    for operation in OPERATIONS:
-        for record in (operation.request, operation.response):
+    for operation in operations:
+        for record in (_request(operation), _response(operation)):
             if record is not None:
                 wanted[repr(record)] = record
     return list(wanted.values())
+
+
+def _request(operation: Operation[Any, Any]) -> Any:
+    """The record of the query string or of the body; None when both are empty."""
+    return None if own_fields(operation) == () else operation.request
+
+
+def _response(operation: Operation[Any, Any]) -> Any:
+    return operation.response if operation.streams is None else operation.streams.row
 
 
 def _complete(components: dict[str, Any]) -> None:
@@ -74,8 +89,7 @@ def _complete(components: dict[str, Any]) -> None:
     submission["oneOf"] = [{"required": ["task"]}, {"required": ["type"]}]
 
 
-def _operation(operation: Operation, by_record: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    request = by_record.get(repr(operation.request))
+def _operation(operation: Operation[Any, Any], by_record: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
@@ -84,21 +98,29 @@ def _operation(operation: Operation, by_record: dict[str, Any], components: dict
         "security": [] if operation.scope == "open" else [{"token": []}],
         "x-scope": operation.scope,
     }
-    if "{id}" in operation.path:
-        made["parameters"].append(
-            {
-                "name": "id",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": "^[0-9a-f]{24}$"},
-            }
-        )
-    if request is not None and operation.method == "POST":
-        made["requestBody"] = {"required": True, "content": {_JSON: {"schema": request}}}
-    elif request is not None:
-        record = components[cast(str, request["$ref"]).rpartition("/")[2]]
-        made["parameters"] += [_parameter(name, schema) for name, schema in record["properties"].items()]
+    for field in msgspec.structs.fields(operation.request) if path_fields(operation) else ():
+        if field.name in path_fields(operation):
+            schema = msgspec.json.schema(field.type)
+            made["parameters"].append({"name": field.name, "in": "path", "required": True, "schema": schema})
+    request = by_record.get(repr(_request(operation)))
+    if request is None:
+        return made
+    if own_fields(operation) is None:
+        return made | {"requestBody": _body(request)}
+    record = components[cast(str, request["$ref"]).rpartition("/")[2]]
+    own = {name: schema for name, schema in record["properties"].items() if name not in path_fields(operation)}
+    if operation.method == "GET":
+        made["parameters"] += [_parameter(name, schema) for name, schema in own.items()]
+    elif path_fields(operation):
+        required = [name for name in record.get("required", ()) if name in own]
+        made["requestBody"] = _body({**record, "properties": own, "required": required})
+    else:
+        made["requestBody"] = _body(request)
     return made
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {_JSON: {"schema": schema}}}
 
 
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -113,17 +135,19 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return parameter
 
 
-def _responses(operation: Operation, by_record: dict[str, Any]) -> dict[str, Any]:
-    kind = "application/x-ndjson" if operation.name == "history" else _JSON
-    good = {"description": "Done", "content": {kind: {"schema": by_record[repr(operation.response)]}}}
-    if operation.name == "history":
-        good["content"] = {kind: {"schema": {"type": "string", "description": "A line an attempt: AttemptRow."}}}
+def _responses(operation: Operation[Any, Any], by_record: dict[str, Any]) -> dict[str, Any]:
+    kind, schema = _JSON, by_record[repr(_response(operation))]
+    if operation.streams is not None:
+        lines = operation.streams
+        kind = "application/x-ndjson"
+        schema = {"type": "string", "description": f"A line {lines.each}: {lines.row.__name__}."}
+    good: dict[str, Any] = {"description": "Done", "content": {kind: {"schema": schema}}}
     responses: dict[str, Any] = {str(operation.status): good}
-    if operation.name == "submit":
+    if operation.created is not None:
         good["headers"] = {"Location": {"schema": {"type": "string"}}}
-    if operation.name == "cancel":
+    if operation.accepted_when is not None:
         responses["202"] = {**good, "description": "It runs, and is asked to stop"}
-    if operation.name == "health":
+    if operation.may_be_down is not None:
         responses["503"] = {**good, "description": "Submits would be refused"}
     refusals = dict(_REFUSALS["all"])
     if operation.scope != "open":
@@ -155,7 +179,7 @@ class OpenApiHandler(Base):
     scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
 
     def get(self) -> None:
-        read_query(NO_QUERY, self.request.query)
+        read_query((), self.request.query)
         self.answer(document())
 
 

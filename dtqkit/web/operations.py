@@ -1,30 +1,32 @@
-"""The routes of control.OPERATIONS: one handler for each path, made from the table."""
+"""The routes of the table of operations: one handler for each path, made from its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import AsyncIterator, Collection
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
 from tornado.iostream import StreamClosedError
 
-from dtqkit.control import OPERATIONS, Operation, columns_of
-from dtqkit.errors import DtqError, InvalidRequest, JobNotFound
-from dtqkit.jobs import Job, is_job_id
+from dtqkit.control import OPERATIONS, Operation
+from dtqkit.control.json_form import encode
+from dtqkit.control.table import Lines
+from dtqkit.errors import DtqError
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log
-from dtqkit.web.intake import NO_QUERY, read_body, read_json, read_query
-from dtqkit.web.problem import Refused
-from dtqkit.web.wire import encode
+from dtqkit.web.intake import read_request
 
-#: Bytes of history that are collected before they are sent.
+#: Bytes of a streamed answer that are collected before they are sent.
 _CHUNK: Final = 32 * 1024
+
+_PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
 class OperationHandler(Base):
     """Answers the operations of one path."""
 
-    operations: ClassVar[dict[str, Operation]] = {}
+    operations: ClassVar[dict[str, Operation[Any, Any]]] = {}
 
     async def get(self, **path: str) -> None:
         await self._answer(path)
@@ -35,46 +37,28 @@ class OperationHandler(Base):
     async def _answer(self, path: dict[str, str]) -> None:
         method = str(self.request.method)
         operation = self.operations["GET" if method == "HEAD" else method]
-        arguments = list(self._arguments(operation, path))
-        answer = await getattr(self.control, operation.name)(*arguments)
+        request = read_request(operation, path, self.request)
+        if operation.streams is not None:
+            await self._stream(operation, request, operation.streams)
+            return
+        answer = await self.control.ask(operation, request)
         self.set_status(operation.status)
-        if operation.name in _AFTER:
-            _AFTER[operation.name](self, answer)
+        if operation.created is not None:
+            self.set_header("Location", f"{self.request.path.rstrip('/')}/{operation.created(answer)}")
+        if operation.accepted_when is not None and operation.accepted_when(answer):
+            self.set_status(202)
         self.answer(encode(answer))
 
-    def _arguments(self, operation: Operation, path: dict[str, str]) -> Iterable[Any]:
-        """What the method of Control takes: the job's id, or the record of the query string or of the body."""
-        if "id" in path:
-            if not is_job_id(path["id"]):
-                raise JobNotFound(path["id"][:40])
-            yield path["id"].lower()
-        if operation.method == "POST":
-            read_query(NO_QUERY, self.request.query)
-            if operation.request is not None:
-                if not self.request.body:
-                    raise Refused("invalid_json", "a body is needed")
-                yield read_body(operation, self.request.body)
-            elif self.request.body and read_json(self.request.body) != {}:
-                raise InvalidRequest("nothing is taken in the body")
-        else:
-            query = read_query(operation, self.request.query)
-            if operation.request is not None:
-                yield query
-
-
-class HistoryHandler(OperationHandler):
-    """History as NDJSON: sent while it is read, as fast as the reader takes it."""
-
-    async def get(self, **path: str) -> None:
-        (query,) = self._arguments(self.operations["GET"], path)
-        columns = columns_of(query)
-        rows = self.control.history(query)
+    async def _stream(self, operation: Operation[Any, AsyncIterator[Any]], request: Any, form: Lines[Any]) -> None:
+        """As NDJSON: sent while it is read, as fast as the reader takes it."""
+        fields = form.fields(request)
+        rows = await self.control.ask(operation, request)
         self.set_header("Content-Type", "application/x-ndjson")
         lines: list[bytes] = []
         size = 0
         try:
             async for row in rows:
-                line = msgspec.json.encode({name: getattr(row, name) for name in columns})
+                line = msgspec.json.encode({name: getattr(row, name) for name in fields})
                 lines.append(line)
                 size += len(line)
                 if size > _CHUNK:
@@ -89,46 +73,32 @@ class HistoryHandler(OperationHandler):
             if not self._headers_written:
                 raise
             # The status is sent: only a cut line tells the reader that this is not all.
-            log.warning("a history was cut off: %s", error, exc_info=None if isinstance(error, DtqError) else error)
+            what = None if isinstance(error, DtqError) else error
+            log.warning("the answer to %s was cut off: %s", operation.name, error, exc_info=what)
             self.services.busy.discard(self)  # nothing else comes after this
             self.detach().close()
             return
         self.answer(b"\n".join([*lines, b""]))
 
 
-def _submitted(handler: Base, answer: Job) -> None:
-    handler.set_header("Location", f"{handler.request.path.rstrip('/')}/{answer.id}")
+def routes(besides: Collection[str] = ()) -> list[tuple[str, type[OperationHandler]]]:
+    """A handler for each path of the table, but for the paths that have one of their own.
 
-
-def _cancelled(handler: Base, answer: Job) -> None:
-    if answer.status == "running":
-        handler.set_status(202)
-
-
-_AFTER: Final[dict[str, Callable[[Base, Any], None]]] = {
-    "submit": _submitted,
-    "cancel": _cancelled,
-}
-
-
-def _handlers() -> list[tuple[str, type[OperationHandler]]]:
-    """A handler for each path of the table. Fixed paths come before those with a parameter."""
-    paths: dict[str, dict[str, Operation]] = {}
+    Fixed paths come before those with a parameter.
+    """
+    paths: dict[str, dict[str, Operation[Any, Any]]] = {}
     for operation in OPERATIONS:
-        if operation.name == "health":
-            continue  # answered by `health`, which looks for itself
-        paths.setdefault(operation.path, {})[operation.method] = operation
-    found: list[tuple[str, type[OperationHandler]]] = []
-    for path in sorted(paths, key=lambda path: "{" in path):
-        operations = paths[path]
-        base = HistoryHandler if "history" in {o.name for o in operations.values()} else OperationHandler
-        scopes: dict[str, Scope] = {method: operation.scope for method, operation in operations.items()}
-        name = "".join(operation.name.title().replace("_", "") for operation in operations.values())
-        members = {"operations": operations, "scopes": scopes}
-        found.append(
-            (path.replace("{id}", "(?P<id>[^/]+)"), cast(type[OperationHandler], type(name, (base,), members)))
-        )
-    return found
+        if operation.path not in besides:
+            paths.setdefault(operation.path, {})[operation.method] = operation
+    return [(_pattern(path), _handler(paths[path])) for path in sorted(paths, key=lambda path: "{" in path)]
 
 
-routes = _handlers()
+def _pattern(path: str) -> str:
+    return _PARAMETER.sub(r"(?P<\1>[^/]+)", path)
+
+
+def _handler(operations: dict[str, Operation[Any, Any]]) -> type[OperationHandler]:
+    scopes: dict[str, Scope] = {method: operation.scope for method, operation in operations.items()}
+    name = "".join(operation.name.title().replace("_", "") for operation in operations.values())
+    members = {"operations": operations, "scopes": scopes}
+    return cast("type[OperationHandler]", type(name, (OperationHandler,), members))

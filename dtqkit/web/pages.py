@@ -6,9 +6,9 @@ import re
 from importlib import resources
 from typing import ClassVar, Final
 
+from dtqkit.errors import Refused
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
-from dtqkit.web.problem import Refused
 
 _PACKAGE: Final = "dtqkit.dashboard"
 _FILES: Final = {

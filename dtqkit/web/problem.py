@@ -7,7 +7,25 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from dtqkit.errors import DtqError, OutcomeUnknown, Reason, StoreUnavailable, facts_of
+from dtqkit.errors import (
+    AccessDenied,
+    DocumentRefused,
+    DtqError,
+    Forbidden,
+    InvalidPayload,
+    InvalidQuery,
+    InvalidRequest,
+    JobConflict,
+    JobNotFound,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    Reason,
+    Refused,
+    StoreUnavailable,
+    TooManyAttempts,
+    UnknownTask,
+    facts_of,
+)
 from dtqkit.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -16,30 +34,37 @@ RETRY_AFTER_S: Final = 2
 #: Members of a fact that an answer shows.
 _MANY: Final = 100
 
-#: The status of each code; one that is missing here is a mistake of ours, and a 500.
-STATUS: Final = {
-    "invalid_json": 400,
-    "invalid_request": 400,
-    "invalid_query": 400,
-    "unauthorized": 401,
-    "forbidden": 403,
-    "not_found": 404,
-    "job_not_found": 404,
-    "method_not_allowed": 405,
-    "conflict": 409,
-    "idempotency_conflict": 409,
-    "too_large": 413,
-    "payload_too_large": 413,
-    "unsupported_media_type": 415,
-    "unknown_task": 422,
-    "invalid_payload": 422,
-    "invalid_value": 422,
-    "document_refused": 422,
-    "too_many_attempts": 429,
-    "store_unavailable": 503,
-    "outcome_unknown": 503,
-    "namespace_taken": 503,
+#: The status of each kind of error and those below it; what is missing here is a mistake of ours, and a 500.
+STATUS: Final[dict[type[DtqError], int]] = {
+    InvalidRequest: 400,
+    InvalidQuery: 400,
+    AccessDenied: 401,
+    Forbidden: 403,
+    TooManyAttempts: 429,
+    JobNotFound: 404,
+    JobConflict: 409,
+    UnknownTask: 422,
+    InvalidPayload: 422,
+    PayloadTooLarge: 413,
+    DocumentRefused: 422,
+    StoreUnavailable: 503,
 }
+#: The same of Refused, whose codes only HTTP knows.
+REFUSED: Final = {
+    "invalid_json": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "invalid_value": 422,
+}
+
+
+def status_of(error: DtqError) -> int:
+    """The status of the answer."""
+    if isinstance(error, Refused):
+        return REFUSED.get(error.code, 500)
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
 _WHY: Final[dict[Reason, str]] = {
@@ -64,17 +89,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
 
 
-class Refused(DtqError):
-    """A request that the server does not pass on, under a code of its own."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code  # pyright: ignore[reportAttributeAccessIssue] - one class for codes that only HTTP knows
-
-
 def problem_of(error: DtqError, request_id: str) -> Problem:
     """What to answer. Where a store stands is nobody's business; that it is away is."""
-    status = STATUS.get(error.code, 500)
+    status = status_of(error)
     if status == 500:
         return internal(request_id)
     detail, facts = str(error), facts_of(error)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import DtqError, NamespaceTaken, SettingsError
+from dtqkit.errors import NamespaceTaken, SettingsError, StartFailed
 from dtqkit.loop import run_process
 from dtqkit.settings import Settings
 from dtqkit.web import logs, sentry
@@ -169,7 +169,7 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
     os.close(read_end)
     os.close(write_end)
     if refused:
-        raise DtqError("the server has not started: its processes say why")
+        raise StartFailed("the server has not started: its processes say why")
 
 
 def _stop_with(read_end: int) -> None:

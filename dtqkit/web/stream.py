@@ -24,7 +24,7 @@ from dtqkit.messages import (
 from dtqkit.web import logs
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log
-from dtqkit.web.intake import NO_QUERY, read_query
+from dtqkit.web.intake import read_query
 
 #: Messages that wait for a slow client; then they are dropped, and it gets a snapshot when it reads again.
 MAX_QUEUED: Final = 32
@@ -43,7 +43,7 @@ class StreamHandler(Base, WebSocketHandler):
 
     def prepare(self) -> None:
         super().prepare()
-        read_query(NO_QUERY, self.request.query)
+        read_query((), self.request.query)
         self.watched: frozenset[str] | None = None
         self._queue: deque[bytes] = deque()
         #: The newest, while the client has not taken what came before.

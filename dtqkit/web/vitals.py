@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from dtqkit.control import Control, Health
+from dtqkit.control.operations import HEALTH
 from dtqkit.web.drain import Drain
 
 log = logging.getLogger("dtqkit.web")
@@ -45,7 +46,7 @@ class Vitals:
         quiet_until = loop.time() + START_S
         said: tuple[str, ...] = ()
         while True:
-            before, self._health = self._health, await self._control.health()
+            before, self._health = self._health, await self._control.ask(HEALTH)
             if self._health.status != "down":
                 self.first_up.set()
             missing = " and ".join(

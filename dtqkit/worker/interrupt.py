@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from dtqkit.worker.report import TaskStopped, TaskTimeout
+from dtqkit.errors import TaskTimeout
+from dtqkit.worker.report import TaskStopped
 from dtqkit.worker.wire import Why
 
 #: By default it is ignored, so it harms nobody who has no handler; and hardly anybody has another use for it.

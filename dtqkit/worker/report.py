@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from dtqkit.errors import InvalidPayload, InvalidResult, TaskDefinitionError, UnknownTask, WrongLoop
+from dtqkit.errors import InvalidPayload, InvalidResult, TaskDefinitionError, TaskTimeout, UnknownTask, WrongLoop
 from dtqkit.jobs import ErrorKind, JobError
 from dtqkit.values import to_wire
 from dtqkit.worker.context import shortened
@@ -20,10 +20,6 @@ _DEMO: Final = f"{_PACKAGE}demo.py"
 
 #: Characters of a traceback that are kept, from its end.
 MAX_TRACEBACK: Final = 16_000
-
-
-class TaskTimeout(TimeoutError):
-    """Raised inside a task that has run for its `timeout_s`."""
 
 
 class TaskStopped(BaseException):

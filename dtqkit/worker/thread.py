@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
+from dtqkit.errors import TaskTimeout
 from dtqkit.outcomes import Failure, Outcome, Released, Success
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.context import enter
-from dtqkit.worker.report import TaskStopped, TaskTimeout, error_of
+from dtqkit.worker.report import TaskStopped, error_of
 
 log = logging.getLogger("dtqkit.worker")
 

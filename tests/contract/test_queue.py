@@ -4,23 +4,28 @@ import asyncio
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any, Unpack
 
 import pytest
 
 from dtqkit import (
+    BatchRefused,
     IdempotencyConflict,
     InvalidPayload,
     InvalidQuery,
     JobCancelled,
     JobConflict,
     JobFailed,
+    JobList,
     JobNotFound,
     PayloadTooLarge,
     Settings,
+    StoreUnavailable,
     TaskQueue,
     UnknownTask,
 )
-from dtqkit.control import StatsQuery, Submission
+from dtqkit.control import JobFilters, StatsQuery, Submission
+from dtqkit.control.operations import STATS, SUBMIT, SUBMIT_MANY
 from tests import sample
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
@@ -238,16 +243,16 @@ def test_a_search_finds_by_tag_key_and_id_exact_or_by_their_beginning(queue: Tas
     by_key = sample.add.options(idempotency_key="invoice-2").submit(2)
     sample.add.options(tags=["a", "zebra"], idempotency_key="order").submit(3)
 
-    def found(q: str, **filters: str) -> list[str]:
-        return [job.id for job in queue.jobs(q=q, **filters).items]
+    def found(**filters: Unpack[JobFilters]) -> list[str]:
+        return [job.id for job in queue.jobs(**filters).items]
 
-    assert found("invoice") == [by_key.id, by_tag.id]
-    assert found("invoice-1") == [by_tag.id]
-    assert found("invoice", status="completed") == []
-    assert found("invoice", status="pending", task="add", priority="medium") == [by_key.id, by_tag.id]
-    assert found(by_tag.id) == [by_tag.id]
-    assert found(by_tag.id[:10])[-1] == by_tag.id
-    assert found("voice") == []
+    assert found(q="invoice") == [by_key.id, by_tag.id]
+    assert found(q="invoice-1") == [by_tag.id]
+    assert found(q="invoice", status="completed") == []
+    assert found(q="invoice", status="pending", task="add", priority="medium") == [by_key.id, by_tag.id]
+    assert found(q=by_tag.id) == [by_tag.id]
+    assert found(q=by_tag.id[:10])[-1] == by_tag.id
+    assert found(q="voice") == []
 
 
 def test_depths_tasks_and_workers(queue: TaskQueue, worker: Workers) -> None:
@@ -294,12 +299,12 @@ def test_a_history_has_the_columns_that_are_asked_for(queue: TaskQueue, worker: 
 
 def test_stats_count_what_has_ended(queue: TaskQueue, worker: Workers) -> None:
     sample.add_async.map(range(20)).results(timeout=20)
-    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60)))
     assert (stats.completed, stats.failed, [one.task for one in stats.tasks]) == (20, 0, ["add_async"])
     assert stats.tasks[0].run_p95_s is not None
 
     def forecast() -> list[float | None]:
-        return [one.drain_s for one in queue.run(queue.core.control.stats(StatsQuery(window_s=60))).forecast]
+        return [one.drain_s for one in queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60))).forecast]
 
     wait_until(lambda: forecast() == [0.0, 0.0, 0.0])  # a worker on a busy machine takes an id out a moment later
 
@@ -317,14 +322,14 @@ def test_an_unknown_job_is_not_found(queue: TaskQueue) -> None:
 
 def test_an_unknown_task_has_near_names(queue: TaskQueue) -> None:
     with pytest.raises(UnknownTask) as error:
-        queue.run(queue.core.control.submit(Submission(task="add_asinc")))
+        queue.run(queue.core.control.ask(SUBMIT, Submission(task="add_asinc")))
     assert (error.value.task, error.value.near[0]) == ("add_asinc", "add_async")
     assert "did you mean 'add_async'" in str(error.value)
 
 
 def test_a_payload_that_does_not_fit_names_the_place(queue: TaskQueue) -> None:
     with pytest.raises(InvalidPayload) as error:
-        queue.run(queue.core.control.submit(Submission(task="add", payload={"a": "x"})))
+        queue.run(queue.core.control.ask(SUBMIT, Submission(task="add", payload={"a": "x"})))
     assert (error.value.task, error.value.path) == ("add", "$.a")
 
 
@@ -346,8 +351,36 @@ def test_a_wrong_filter_is_an_invalid_query(queue: TaskQueue) -> None:
 
 def test_one_refused_job_of_many_leaves_the_others(queue: TaskQueue) -> None:
     items = queue.run(
-        queue.core.control.submit_many(
-            [Submission(task="noop"), Submission(task="nobody"), Submission(task="add", payload={"a": 1})]
+        queue.core.control.ask(
+            SUBMIT_MANY,
+            (Submission(task="noop"), Submission(task="nobody"), Submission(task="add", payload={"a": 1})),
         )
     )
     assert [item.refused.code if item.refused else None for item in items] == [None, "unknown_task", None]
+
+
+def test_a_bulk_that_is_partly_refused_says_which_and_why_and_has_the_others(queue: TaskQueue) -> None:
+    keyed = sample.add.options(idempotency_key="one")
+    with pytest.raises(
+        BatchRefused, match=r"1 of 3 jobs were refused \(the other 2 are accepted\); number 1: "
+    ) as error:
+        queue.submit_many([keyed.bind(1), keyed.bind(2), sample.add.bind(3)])
+    ((index, why),) = error.value.refused
+    assert (index, type(why)) == (1, IdempotencyConflict)
+    assert "'one'" in str(why)
+    assert isinstance(error.value.accepted, JobList)
+    assert [job.record.payload for job in error.value.accepted] == [{"a": 1}, {"a": 3}]
+    assert not isinstance(error.value, StoreUnavailable)
+
+
+def test_a_wrong_filter_is_named_with_those_that_there_are(queue: TaskQueue) -> None:
+    wrong: Any = queue
+    for listing, known in (
+        (wrong.jobs, "status, task"),
+        (wrong.dead_letters, "status"),
+        (wrong.requeue_dead, "dry_run"),
+    ):
+        with pytest.raises(InvalidQuery, match=f"there is no filter 'colour'; there are .*{known}"):
+            listing(colour="red")
+    with pytest.raises(InvalidQuery, match="status"):
+        wrong.jobs(status="urgent")

@@ -17,6 +17,7 @@ import pytest
 from pymongo import MongoClient
 
 from dtqkit import AsyncTaskQueue, Settings, StoreUnavailable, TaskQueue
+from dtqkit.control.operations import HEALTH
 from dtqkit.local import LocalStores, start_local_stores
 from tests import sample
 from tests.faults.proxy import HOST, Proxy
@@ -232,7 +233,7 @@ def test_an_end_is_kept_and_nothing_is_run_again_while_mongodb_refuses_writes(
 
 def test_health_is_down_while_writes_are_refused(replicas: ReplicaSet, queue: TaskQueue) -> None:
     control = queue.core.control
-    look: Callable[[], str] = lambda: queue.run(control.health()).mongodb  # noqa: E731
+    look: Callable[[], str] = lambda: queue.run(control.ask(HEALTH)).mongodb  # noqa: E731
     sample.add_async.submit(0)
     assert look() == "up"
     with refusing(replicas, ["insert"], 371):

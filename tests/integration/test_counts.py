@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from dtqkit import Settings, TaskQueue
 from dtqkit.control import StatsQuery
+from dtqkit.control.operations import DEPTHS, STATS, TOTALS
 from dtqkit.direct.counts import total, window
 from dtqkit.errors import StoreUnavailable
 from dtqkit.recovery.minutes import MinuteRounds
@@ -147,8 +148,8 @@ def test_any_window_counts_what_each_document_says(
 
 def test_a_bulk_of_5000_is_5000(queue: TaskQueue) -> None:
     sample.add.map(range(5_000))
-    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
-    (total,) = queue.run(queue.core.control.totals()).totals
+    stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60)))
+    (total,) = queue.run(queue.core.control.ask(TOTALS)).totals
     assert (stats.submitted, stats.tasks[0].submitted, total.submitted) == (5_000, 5_000, 5_000)
 
 
@@ -158,7 +159,7 @@ def test_more_ends_than_a_sample_are_counted_and_the_percentiles_say_that_they_a
     queue.submit_many(sample.noop.bind() for _ in range(6_000))
 
     def ended() -> bool:
-        stats = queue.run(queue.core.control.stats(StatsQuery(window_s=300)))
+        stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=300)))
         assert stats.completed <= 6_000
         return stats.completed == 6_000 and stats.sampled == 5_000
 
@@ -339,7 +340,7 @@ def test_waits_are_those_of_old_and_new_documents_and_never_of_what_did_not_run(
         )
 
     on_store(check)
-    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60)))
     waits = {one.task: one.wait_p50_s for one in stats.tasks}
     assert waits == {
         "old": 10,
@@ -363,7 +364,7 @@ def test_an_id_has_the_time_of_mongodb_whatever_the_clock_of_the_submitter_says(
     monkeypatch.setattr(time, "time", lambda: now - 86_400)
     job = sample.add.submit(1).record
     assert abs((ObjectId(job.id).generation_time - job.created_at).total_seconds()) < 1
-    assert queue.run(queue.core.control.stats(StatsQuery(window_s=60))).submitted == 1
+    assert queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60))).submitted == 1
 
 
 def test_very_many_tasks_share_a_name_and_no_count_is_lost() -> None:
@@ -381,12 +382,12 @@ def test_jobs_that_failed_and_were_requeued_at_once_stay_failures(queue: TaskQue
     for job in jobs:
         job.requeue()
     wait_until(lambda: all(job.refresh().status == "failed" for job in jobs), timeout_s=20)
-    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60)))
     assert (stats.submitted, stats.failed) == (3, 6)
 
 
 def test_the_leader_closes_minutes_that_nobody_closed(settings: Settings, mongo: Mongo, queue: TaskQueue) -> None:
-    queue.run(queue.core.control.depths())  # the collection is there, with its indexes
+    queue.run(queue.core.control.ask(DEPTHS))  # the collection is there, with its indexes
     now = datetime.now(UTC)
     fill(settings, [job(now, 60 * n, "completed", 60 * n - 1) for n in range(3, 200)])
     minutes = mongo[settings.database_name]["minutes"]
@@ -396,7 +397,7 @@ def test_the_leader_closes_minutes_that_nobody_closed(settings: Settings, mongo:
 
     with Workers(queue):
         wait_until(lambda: completed() == 197, timeout_s=30)
-    assert queue.run(queue.core.control.totals()).totals[0].completed == 197
+    assert queue.run(queue.core.control.ask(TOTALS)).totals[0].completed == 197
 
 
 def test_what_was_committed_after_its_minute_was_closed_is_added_once(settings: Settings, on_store: With[None]) -> None:

@@ -40,7 +40,7 @@ def test_a_job_that_is_submitted_while_the_jobs_are_listed_is_followed_from_its_
         return page
 
     monkeypatch.setattr(AsyncTaskQueue, "jobs", jobs)
-    asyncio.run(follow_events({"task": "add"}, None, 20, json=True))
+    asyncio.run(follow_events({"task": "add", "limit": 20}, json=True))
 
     events = [msgspec.json.decode(line, type=JobEvent) for line in capsys.readouterr().out.splitlines()]
     statuses = [event.status for event in events if event.id == between[0]]

@@ -14,7 +14,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
 from dtqkit import DtqError, Settings, StoreUnavailable, TaskQueue
-from dtqkit.control import StatsQuery
+from dtqkit.control import JobFilters, StatsQuery
+from dtqkit.control.operations import STATS
 from dtqkit.direct import listing
 from dtqkit.store import Store, indexes, keeper
 from dtqkit.store.jobs import Jobs
@@ -287,7 +288,7 @@ def test_whoever_may_not_create_indexes_can_look_and_is_told_what_is_missing(
 def test_a_queue_can_be_used_without_its_indexes(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
     jobs = [sample.add.options(tags=["nightly"], idempotency_key=f"key {n}").submit(n) for n in range(3)]
     mongo[settings.database_name]["jobs"].drop_indexes()
-    wanted: list[tuple[dict[str, str], int]] = [
+    wanted: list[tuple[JobFilters, int]] = [
         ({"q": "nightly"}, 3),
         ({"q": "key 1"}, 1),
         ({"q": jobs[0].id}, 1),
@@ -296,7 +297,7 @@ def test_a_queue_can_be_used_without_its_indexes(queue: TaskQueue, settings: Set
     ]
     for filters, n in wanted:
         assert len(queue.jobs(**filters).items) == n
-    stats = queue.run(queue.core.control.stats(StatsQuery(window_s=60)))
+    stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60)))
     assert stats.submitted == 3
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from dtqkit import JobFailed, JobNotFound, Priority, Settings, TaskQueue, UnknownTask
 from dtqkit.control import Submission
+from dtqkit.control.operations import SUBMIT
 from dtqkit.direct import listing
 from tests import sample
 from tests.wait import wait_until
@@ -184,7 +185,7 @@ def test_an_unknown_job_is_not_found(queue: TaskQueue) -> None:
 
 def test_an_unknown_task_is_refused_with_the_nearest_name(queue: TaskQueue) -> None:
     with pytest.raises(UnknownTask, match="sleep"):
-        queue.run(queue.core.control.submit(Submission(task="slep")))
+        queue.run(queue.core.control.ask(SUBMIT, Submission(task="slep")))
 
 
 def test_a_job_outlives_the_queue_that_submitted_it(queue: TaskQueue, worker: Workers) -> None:

@@ -22,6 +22,7 @@ from dtqkit import (
     task,
 )
 from dtqkit.control import Submission
+from dtqkit.control.operations import SUBMIT
 from dtqkit.local import start_local_stores
 from dtqkit.store import clock
 from tests import sample
@@ -133,7 +134,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_written(
         sample.add.submit(**arguments)  # pyright: ignore[reportArgumentType]
     assert refusal.value.path == path
     with pytest.raises(InvalidPayload):
-        queue.run(queue.core.control.submit(Submission(task="add", payload=arguments)))
+        queue.run(queue.core.control.ask(SUBMIT, Submission(task="add", payload=arguments)))
     assert queue.jobs().items == ()
 
 

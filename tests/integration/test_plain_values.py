@@ -14,6 +14,7 @@ import pytest
 
 from dtqkit import JobFailed, Settings, TaskQueue
 from dtqkit.control import Submission
+from dtqkit.control.operations import SUBMIT
 from tests import plain
 from tests.conftest import Mongo
 from tests.serving import TOKEN, Server, publish
@@ -173,5 +174,5 @@ def test_a_payload_from_elsewhere_is_kept_as_it_came(behind: Settings) -> None:
     with TaskQueue(behind) as queue:
         queue.include(plain)
         submission = Submission(task="echo", payload={"value": {"$float": "nan", "a.b": {"$float": "nan"}}})
-        job = queue.run(queue.core.control.submit(submission))
+        job = queue.run(queue.core.control.ask(SUBMIT, submission))
         assert queue.get(job.id).record.payload == submission.payload

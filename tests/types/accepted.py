@@ -5,7 +5,9 @@ from functools import partial
 from typing import Any, assert_type
 
 from dtqkit import AsyncJobHandle, AsyncTaskQueue, Context, Job, JobHandle, JobList, TaskQueue, current_context, task
-from dtqkit.control import Page
+from dtqkit.control import HistoryQuery, JobQuery, JobRequest, Page
+from dtqkit.control.operations import DEPTHS, GET_JOB, HISTORY, LIST_JOBS
+from dtqkit.events import Depths
 from dtqkit.jobs import Status
 
 queue = TaskQueue()
@@ -142,3 +144,8 @@ async def awaits() -> None:
         assert_type(await handle, str)
         assert_type(await q.submit(build, 3), AsyncJobHandle[int])
         assert_type(await q.submit_many([fetch.bind("a")]), list[AsyncJobHandle[bytes]])
+        assert_type(await q.control.ask(GET_JOB, JobRequest(id=handle.id)), Job)
+        assert_type(await q.control.ask(DEPTHS), Depths)
+        assert_type((await q.control.ask(LIST_JOBS, JobQuery(limit=3))).items, tuple[Job, ...])
+        async for row in await q.control.ask(HISTORY, HistoryQuery()):
+            assert_type(row.run_s, float | None)

@@ -1,6 +1,8 @@
 """What checkers must refuse: every line that says so, and no other. It is checked, never run."""
 
-from dtqkit import AsyncTaskQueue, Context, TaskQueue, task
+from dtqkit import AsyncTaskQueue, Context, Job, TaskQueue, task
+from dtqkit.control import JobQuery
+from dtqkit.control.operations import GET_JOB, LIST_JOBS
 
 queue = TaskQueue()
 
@@ -52,11 +54,22 @@ queue.task(lambda page: page, priority="high")  # refused
 queue.task(priority="urgent")  # refused
 queue.task(isolation="fork")  # refused
 queue.task(retries=3)  # refused
+queue.jobs(colour="red")  # refused
+queue.jobs(status="urgent")  # refused
+queue.jobs(limit="50")  # refused
+queue.dead_letters(since=7)  # refused
+queue.requeue_dead(limit=3)  # refused
+queue.history(columns=3)  # refused
 
 
 async def awaits() -> None:
     q = AsyncTaskQueue()
     await q.submit(render, "three")  # refused
     await q.submit(build)  # refused
+    await q.jobs(colour="red")  # refused
+    await q.control.ask(GET_JOB, JobQuery())  # refused
+    await q.control.ask(GET_JOB)  # refused
+    page: Job = await q.control.ask(LIST_JOBS, JobQuery())  # refused
+    print(page)
     number: int = await render.submit(3)  # refused
     print(number)

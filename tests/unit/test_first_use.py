@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from dtqkit import Settings, StoreUnavailable
+from dtqkit.control.operations import HEALTH
 from dtqkit.direct.control import DirectControl
 from dtqkit.tasks import TaskRegistry
 from tests.wait import wait_until_async
@@ -36,13 +37,13 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())
-        monkeypatch.setattr(queue._stores, "open", opening)
+        monkeypatch.setattr(queue._parts.stores, "open", opening)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(queue._open(), 0.01)
+            await asyncio.wait_for(queue._parts.open(), 0.01)
         opening.go.set()
         await wait_until_async(lambda: opening.ended == 1)
-        await queue._open()
-        await queue._open()
+        await queue._parts.open()
+        await queue._parts.open()
         assert opening.begun == 2
         await queue.close()
 
@@ -57,8 +58,8 @@ def test_a_look_at_health_that_closing_ends_is_not_logged(
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(redis_url="redis://127.0.0.1:9/0"), TaskRegistry())
-        monkeypatch.setattr(queue._stores, "open", opening)
-        looking = asyncio.create_task(queue.health())
+        monkeypatch.setattr(queue._parts.stores, "open", opening)
+        looking = asyncio.create_task(queue.ask(HEALTH))
         await wait_until_async(lambda: opening.begun == 1)
         await queue.close()
         await looking
@@ -71,8 +72,8 @@ def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())
-        monkeypatch.setattr(queue._stores, "open", opening)
-        waiter = asyncio.create_task(queue._open())
+        monkeypatch.setattr(queue._parts.stores, "open", opening)
+        waiter = asyncio.create_task(queue._parts.open())
         await wait_until_async(lambda: opening.begun == 1)
         await queue.close()
         assert opening.ended == 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dtqkit import AsyncTaskQueue, Job, JobConflict, JobError, JobFailed, StoreUnavailable
 from dtqkit import queue as queue_module
 from dtqkit import wait as wait_module
-from dtqkit.control import Control, JobStatus
+from dtqkit.control import JobRequest, JobsRequest, JobStatus
 from dtqkit.events import Batch, JobEvent, Line, ProgressEvent, event_of
 from dtqkit.jobs import Status
 from dtqkit.lifecycle import TRANSITIONS
 from dtqkit.queue import AsyncJobHandle
+from tests.stub import StubControl
 from tests.virtual import VirtualLoop
 
 ID = "a" * 24
@@ -41,7 +42,7 @@ def record(rev: int, status: Status, token: int) -> Job:
     )
 
 
-class Store:
+class Store(StubControl):
     """A record and its history; looks see it as it was when they began, and come back later."""
 
     def __init__(self) -> None:
@@ -68,21 +69,21 @@ class Store:
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
-    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:  # noqa: ARG002
+    async def records(self, asked: JobsRequest) -> list[Job]:
         self.looks += 1
         if self.away:
             raise StoreUnavailable("MongoDB", "", "away")
         seen = self.now
         await asyncio.sleep(self.latency_s)
-        return [seen] if ID in job_ids else []
+        return [seen] if ID in asked.ids else []
 
-    async def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
-        return [JobStatus(job.id, job.status, job.rev) for job in await self.get_many(job_ids)]
+    async def statuses(self, asked: JobsRequest) -> list[JobStatus]:
+        return [JobStatus(job.id, job.status, job.rev) for job in await self.records(asked)]
 
-    async def get(self, job_id: str) -> Job:
-        return (await self.get_many([job_id]))[0]
+    async def get(self, asked: JobRequest) -> Job:
+        return (await self.records(JobsRequest(ids=[asked.id])))[0]
 
-    async def requeue(self, job_id: str) -> Job:  # noqa: ARG002
+    async def requeue(self, _: JobRequest) -> Job:
         if self.now.status != "failed":
             raise JobConflict("not failed")
         self.change("pending")
@@ -102,7 +103,7 @@ class World:
         self.queue = self.run(self._queue())
 
     async def _queue(self) -> AsyncTaskQueue:
-        return AsyncTaskQueue(control=cast(Control, self.store))
+        return AsyncTaskQueue(control=self.store)
 
     def handle(self) -> AsyncJobHandle[Any]:
         return AsyncJobHandle(self.queue, self.store.history[1])

@@ -15,7 +15,8 @@ from dtqkit.broker.client import unavailable
 from dtqkit.broker.found import Look
 from dtqkit.broker.refusals import WORDS, refusal_of
 from dtqkit.control import Bound
-from dtqkit.direct import health
+from dtqkit.control.operations import SUBMIT_MANY
+from dtqkit.direct import accept, health
 from dtqkit.direct.control import DirectControl
 from dtqkit.direct.health import Asked, HealthMonitor, Seen, judge, trouble_of
 from dtqkit.errors import NamespaceTaken, StoreUnavailable
@@ -298,14 +299,14 @@ def test_a_batch_that_was_taken_is_a_write_to_mongodb(monkeypatch: pytest.Monkey
         async def enqueue(*_: Any) -> list[Any]:
             return taken
 
-        monkeypatch.setattr(control, "_ready_for", nothing)
-        monkeypatch.setattr(control._enqueuer, "enqueue", enqueue)
-        monkeypatch.setattr(control._health, "wrote", lambda: wrote.append(1))
+        monkeypatch.setattr(accept, "ready_for", nothing)
+        monkeypatch.setattr(control._parts.enqueuer, "enqueue", enqueue)
+        monkeypatch.setattr(control._parts.health, "wrote", lambda: wrote.append(1))
         submission = Bound(task="t", payload={})
-        await control.submit_many([submission])
+        await control.ask(SUBMIT_MANY, (submission,))
         assert wrote == []
         taken[:] = [Job(id="0" * 24, task="t", payload={}, status="pending", created_at=datetime.now(UTC))]
-        await control.submit_many([submission])
+        await control.ask(SUBMIT_MANY, (submission,))
         assert wrote == [1]
         await control.close()
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import pytest
 
 from dtqkit import Job, JobError, TaskQueue, task
-from dtqkit.control import Control, JobQuery, Page
+from dtqkit.control import JobQuery, JobRequest, Nothing, Page
 from dtqkit.errors import InvalidPayload, MissingExtra
 from dtqkit.events import Batch, Depths, Heartbeat, JobEvent, Line, Snapshot
 from dtqkit.notebook import reprs
@@ -21,6 +21,7 @@ from dtqkit.notebook.feed import TICK_S, Feed
 from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el
 from dtqkit.notebook.words import duration
+from tests.stub import StubControl
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -173,7 +174,7 @@ def test_what_is_not_json_is_said_at_the_field() -> None:
 # -- a board's questions, and what it is told
 
 
-class Stub:
+class Stub(StubControl):
     """As much of a queue as a board needs; `tell` sends it events."""
 
     def __init__(self) -> None:
@@ -182,16 +183,16 @@ class Stub:
     async def jobs(self, query: JobQuery) -> Page[Job]:
         return Page(items=(job(),) * query.limit)
 
-    async def get(self, _job_id: str) -> Job:
+    async def get(self, _: JobRequest) -> Job:
         raise InvalidPayload("render", "$.page", "expected `int`")
 
-    async def depths(self) -> Depths:
+    async def depths(self, _: Nothing) -> Depths:
         return Depths(high=1)
 
-    async def workers(self) -> Sequence[Heartbeat]:
+    async def workers(self, _: Nothing) -> Sequence[Heartbeat]:
         return ()
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, _: Nothing) -> Snapshot:
         return Snapshot(depths=Depths(), workers=(), jobs=(job(),))
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
@@ -200,7 +201,7 @@ class Stub:
 
 
 def ask(**message: Any) -> dict[str, Any]:
-    return asyncio.run(answer(cast(Control, Stub()), {"id": "1", **message}))
+    return asyncio.run(answer(Stub(), {"id": "1", **message}))
 
 
 def test_an_operation_is_answered_with_builtins() -> None:
@@ -223,7 +224,7 @@ def test_a_thousand_jobs_that_change_are_told_in_a_few_messages() -> None:
     stub, sent = Stub(), list[dict[str, Any]]()
 
     async def story() -> None:
-        running = asyncio.create_task(Feed(cast(Control, stub), sent.append, lambda _: None).run())
+        running = asyncio.create_task(Feed(stub, sent.append, lambda _: None).run())
         while not sent:  # noqa: ASYNC110 - `sent` is a plain list
             await asyncio.sleep(0)
         # When each of a thousand jobs changes three times within a second

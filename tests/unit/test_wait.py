@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import msgspec
 import pytest
 
-from dtqkit.control import Control, JobStatus
+from dtqkit.control import JobsRequest, JobStatus
 from dtqkit.errors import AccessDenied
 from dtqkit.events import Batch, Line, event_of
 from dtqkit.jobs import Job
 from dtqkit.wait import Waiter
+from tests.stub import StubControl
 from tests.virtual import VirtualLoop
 
 
-class Refusing:
+class Refusing(StubControl):
     """Knows nobody's token."""
 
-    def subscribe(self, callback: Any) -> Any:  # noqa: ARG002
-        return lambda: None
-
-    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:  # noqa: ARG002
+    async def records(self, asked: JobsRequest) -> list[Job]:  # noqa: ARG002
         raise AccessDenied("no such token")
 
 
 def test_a_look_that_is_refused_ends_the_wait_and_the_next_wait_too() -> None:
     async def wait_twice() -> None:
-        waiter = Waiter(cast(Control, Refusing()))
+        waiter = Waiter(Refusing())
         try:
             for _ in range(2):
                 with pytest.raises(AccessDenied):
@@ -42,13 +39,13 @@ def test_a_look_that_is_refused_ends_the_wait_and_the_next_wait_too() -> None:
     asyncio.run(wait_twice())
 
 
-class Counting:
+class Counting(StubControl):
     """Jobs that run until they are ended; counts what is asked for."""
 
     def __init__(self, n: int) -> None:
         created = datetime(2026, 1, 1, tzinfo=UTC)
         self.jobs = {f"{i:024x}": Job(id=f"{i:024x}", task="f", payload={}, created_at=created) for i in range(n)}
-        self.records: Counter[str] = Counter()
+        self.read: Counter[str] = Counter()
         self.statuses_asked = 0
         self.tell: Callable[[Batch | Line], None] = lambda _: None
 
@@ -60,14 +57,14 @@ class Counting:
         self.tell = callback
         return lambda: None
 
-    async def get_many(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
-        assert not payload
-        self.records.update(job_ids)
-        return [self.jobs[job_id] for job_id in job_ids]
+    async def records(self, asked: JobsRequest) -> list[Job]:
+        assert not asked.payload
+        self.read.update(asked.ids)
+        return [self.jobs[job_id] for job_id in asked.ids]
 
-    async def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
+    async def statuses(self, asked: JobsRequest) -> list[JobStatus]:
         self.statuses_asked += 1
-        return [JobStatus(i, self.jobs[i].status, self.jobs[i].rev) for i in job_ids]
+        return [JobStatus(i, self.jobs[i].status, self.jobs[i].rev) for i in asked.ids]
 
 
 @pytest.mark.parametrize("line", Line)
@@ -77,13 +74,13 @@ def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(li
     ended = Counter[str]()
 
     async def story() -> None:
-        waiter = Waiter(cast(Control, control))
+        waiter = Waiter(control)
         waiting = asyncio.create_task(waiter.wait(list(control.jobs), lambda job: ended.update([job.id])))
         await asyncio.sleep(0)
         control.tell(line)
         # For a minute, nothing ends
         await asyncio.sleep(60)
-        assert not control.records
+        assert not control.read
         assert 10 <= control.statuses_asked <= 70
         # Then one after the other, with and without an event
         for i, job_id in enumerate(list(control.jobs)):
@@ -97,5 +94,5 @@ def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(li
 
     loop.run_until_complete(story())
     loop.close()
-    assert set(control.records.values()) == {1}
-    assert ended == control.records
+    assert set(control.read.values()) == {1}
+    assert ended == control.read

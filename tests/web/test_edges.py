@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from tornado.websocket import websocket_connect
 
-from dtqkit.web.app import KEEP_S, LIMITS, ROUTES
+from dtqkit.web.app import KEEP_S, LIMITS, routes
 from dtqkit.web.drain import SAME_S, Drain
 from tests.serving import TOKEN, Server
 from tests.wait import wait_until
@@ -23,7 +23,7 @@ Start = Callable[..., Server]
 UNKNOWN = "0123456789abcdef01234567"
 #: Every path with GET; those of files by name.
 PATHS = [
-    *(path.replace("(?P<id>[^/]+)", UNKNOWN) for path, kind in ROUTES if "GET" in kind.scopes and "(b" not in path),
+    *(path.replace("(?P<id>[^/]+)", UNKNOWN) for path, kind in routes() if "GET" in kind.scopes and "(b" not in path),
     *("/", "/board.js", "/board.css", "/page.js", "/config.js", "/icon.svg", "/nothing", "/jobs?limit=x"),
 ]
 #: Headers that differ from one answer to the next.

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from dtqkit import TaskQueue
+from dtqkit.control import JobsRequest
+from dtqkit.control.operations import RECORDS
 from dtqkit.events import Batch, Line
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.remote import RemoteControl
@@ -131,7 +133,7 @@ def test_no_accepted_job_is_lost_when_the_server_is_killed_under_load(start_serv
         for thread in threads:
             thread.join()
     with TaskQueue(server.settings) as queue:
-        stored = queue.run(queue.core.control.get_many(accepted))
+        stored = queue.run(queue.core.control.ask(RECORDS, JobsRequest(ids=accepted)))
         assert {job.id for job in stored} == set(accepted)
         listed = queue.depths().high
         assert len(accepted) <= listed <= len(accepted) + unknown

@@ -16,6 +16,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
 from dtqkit import TaskQueue
 from dtqkit.control import HistoryQuery, JobQuery, Submission
+from dtqkit.control.operations import HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY
 from dtqkit.errors import AccessDenied, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.remote import MAX_CONNECTIONS, RemoteControl, http
 from dtqkit.remote.http import Http
@@ -71,10 +72,10 @@ def told(replies: Sequence[bytes | None], story: Callable[[RemoteControl], Await
 
 def test_a_write_whose_connection_is_reset_may_have_been_done(monkeypatch: pytest.MonkeyPatch) -> None:
     async def submit(remote: RemoteControl) -> None:
-        await remote.submit(Submission(task="t"))
+        await remote.ask(SUBMIT, Submission(task="t"))
 
     async def look(remote: RemoteControl) -> None:
-        await remote.jobs(JobQuery())
+        await remote.ask(LIST_JOBS, JobQuery())
 
     monkeypatch.setattr(http, "WAKE_S", 0.5)
     with pytest.raises(OutcomeUnknown):
@@ -90,7 +91,7 @@ def test_a_server_that_is_not_there_has_done_nothing() -> None:
             port = gone.getsockname()[1]
         remote = RemoteControl(f"http://127.0.0.1:{port}")
         try:
-            await remote.submit(Submission(task="t"))
+            await remote.ask(SUBMIT, Submission(task="t"))
         finally:
             await remote.close()
 
@@ -101,7 +102,7 @@ def test_a_server_that_is_not_there_has_done_nothing() -> None:
 
 def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def submit(remote: RemoteControl) -> list[str | None]:
-        items = await remote.submit_many([Submission(task="t")] * 2_500)
+        items = await remote.ask(SUBMIT_MANY, (Submission(task="t"),) * 2_500)
         return [item.refused.code if item.refused else None for item in items]
 
     accepted = b"[" + b",".join([b'{"job":' + JOB + b"}"] * 1_000) + b"]"
@@ -121,7 +122,7 @@ def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.
 )
 def test_an_answer_that_is_not_a_servers_is_told_as_what_it_is(reply: bytes, says: str) -> None:
     async def story(remote: RemoteControl) -> None:
-        await remote.jobs(JobQuery())
+        await remote.ask(LIST_JOBS, JobQuery())
 
     with pytest.raises(DtqError, match=says):
         told([reply], story)
@@ -133,7 +134,7 @@ def test_histories_that_nobody_reads_to_the_end_keep_no_connection() -> None:
     async def story(remote: RemoteControl) -> int:
         read = 0
         for _ in range(MAX_CONNECTIONS + 3):
-            rows: Any = remote.history(HistoryQuery())
+            rows: Any = await remote.ask(HISTORY, HistoryQuery())
             async for _ in rows:
                 read += 1
                 break
@@ -153,7 +154,7 @@ def test_a_submit_that_the_server_may_try_for_a_while_is_waited_for(monkeypatch:
     async def story() -> None:
         remote = RemoteControl("http://127.0.0.1:1")
         one, more = Submission(task="t", wait_s=15.0), Submission(task="t")
-        for submitted in (remote.submit(more), remote.submit(one), remote.submit_many([more, one])):
+        for submitted in (remote.ask(SUBMIT, more), remote.ask(SUBMIT, one), remote.ask(SUBMIT_MANY, (more, one))):
             with contextlib.suppress(StoreUnavailable):
                 await submitted
         await remote.close()
@@ -230,7 +231,7 @@ def test_every_error_of_a_server_that_is_none_names_its_address_and_never_the_to
     async def refusal(url: str) -> str:
         remote = RemoteControl(url, "canary-token")
         try:
-            await remote.jobs(JobQuery())
+            await remote.ask(LIST_JOBS, JobQuery())
         except DtqError as error:
             return f"{error} {error!r}"
         finally:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dtqkit.control import JobQuery, StatsQuery, Submission
+from dtqkit.control import JobQuery, JobRequest, StatsQuery, Submission
+from dtqkit.control.operations import DEPTHS, GET_JOB, LIST_JOBS, STATS, SUBMIT
 from dtqkit.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.events import Batch, Line
 from dtqkit.remote import RemoteControl, http
@@ -66,7 +67,7 @@ def told(host: Host, story: Callable[[RemoteControl], Awaitable[object]]) -> obj
 
 
 async def submit(remote: RemoteControl) -> str:
-    return (await remote.submit(Submission(task="t"))).id
+    return (await remote.ask(SUBMIT, Submission(task="t"))).id
 
 
 def test_a_submit_is_sent_again_with_its_own_key_until_a_sleeping_host_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ def test_a_submit_is_sent_again_with_its_own_key_until_a_sleeping_host_answers(m
 
 def test_a_key_of_the_callers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(ACCEPTED)
-    told(host, lambda remote: remote.submit(Submission(task="t", idempotency_key="mine")))
+    told(host, lambda remote: remote.ask(SUBMIT, Submission(task="t", idempotency_key="mine")))
     assert host.bodies[0]["idempotency_key"] == "mine"
 
 
@@ -89,7 +90,7 @@ def test_only_when_the_time_is_over_the_outcome_is_unknown() -> None:
     async def story(remote: RemoteControl) -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(OutcomeUnknown, match="answers 504"):
-            await remote.submit(Submission(task="t", wait_s=1.0))
+            await remote.ask(SUBMIT, Submission(task="t", wait_s=1.0))
         assert 0.3 < asyncio.get_running_loop().time() - started < 10
 
     told(Host(ASLEEP[2]), story)
@@ -98,7 +99,7 @@ def test_only_when_the_time_is_over_the_outcome_is_unknown() -> None:
 def test_what_was_never_heard_is_not_told_as_unknown() -> None:
     async def story(remote: RemoteControl) -> None:
         with pytest.raises(StoreUnavailable, match="answers 503") as failure:
-            await remote.submit(Submission(task="t", wait_s=0.5))
+            await remote.ask(SUBMIT, Submission(task="t", wait_s=0.5))
         assert not isinstance(failure.value, OutcomeUnknown)
 
     told(Host(ASLEEP[1]), story)
@@ -117,7 +118,7 @@ def test_what_was_never_heard_is_not_told_as_unknown() -> None:
 def test_what_is_no_servers_answer_is_a_clear_error(reply: bytes, says: str) -> None:
     async def story(remote: RemoteControl) -> None:
         with pytest.raises(DtqError, match=says) as failure:
-            await remote.jobs(JobQuery())
+            await remote.ask(LIST_JOBS, JobQuery())
         assert "secret" not in str(failure.value)
 
     told(Host(reply), story)
@@ -184,9 +185,9 @@ def test_requests_and_the_stream_go_through_the_proxy_of_the_environment(
         async with proxy.up():
             monkeypatch.setenv("HTTP_PROXY", f"http://user:p%40ss@127.0.0.1:{proxy.port}")
             remote = RemoteControl(server.http, TOKEN)
-            await remote.stats(StatsQuery(window_s=60))
-            job = await remote.submit(Submission(task="add", payload={"a": 1}))
-            assert (await remote.get(job.id)).id == job.id
+            await remote.ask(STATS, StatsQuery(window_s=60))
+            job = await remote.ask(SUBMIT, Submission(task="add", payload={"a": 1}))
+            assert (await remote.ask(GET_JOB, JobRequest(id=job.id))).id == job.id
             remote.subscribe(heard.append)
             await wait_until_async(lambda: Line.UP in heard)
             await remote.close()
@@ -198,7 +199,7 @@ def test_requests_and_the_stream_go_through_the_proxy_of_the_environment(
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         before = len(proxy.asked)
         direct = RemoteControl(server.http, TOKEN)
-        await direct.depths()
+        await direct.ask(DEPTHS)
         await direct.close()
         assert len(proxy.asked) == before
 
@@ -215,7 +216,7 @@ def test_a_tls_server_is_reached_by_a_tunnel_and_a_refusal_is_a_clear_error(monk
             monkeypatch.setenv("HTTPS_PROXY", f"http://user:sesame@127.0.0.1:{proxy.port}")
             remote = RemoteControl("https://queue.example", TOKEN)
             with pytest.raises(StoreUnavailable, match=r"the proxy \S+ answers 407.*user and pass") as failure:
-                await remote.submit(Submission(task="t"))
+                await remote.ask(SUBMIT, Submission(task="t"))
             assert "sesame" not in str(failure.value)
             assert proxy.asked == ["CONNECT queue.example:443"]
             await remote.close()

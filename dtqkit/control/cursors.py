@@ -1,0 +1,32 @@
+"""Cursors of listings: an id, and a mark that shows when it was changed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+from dtqkit.errors import InvalidQuery
+
+
+def encode_cursor(last_id: str) -> str:
+    """A cursor that continues after the job `last_id`."""
+    place = bytes.fromhex(last_id)
+    return base64.urlsafe_b64encode(place + _mark(place)).decode()
+
+
+def decode_cursor(cursor: str) -> str:
+    """The id that `cursor` continues after; InvalidQuery when it is not one of ours."""
+    try:
+        decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        decoded = b""
+    place = decoded[:12]
+    if decoded != place + _mark(place) or encode_cursor(place.hex()) != cursor:
+        raise InvalidQuery(f"cursor {cursor[:80]!r} is not one that a listing gave")
+    return place.hex()
+
+
+def _mark(place: bytes) -> bytes:
+    """What a cursor that was cut or changed does not have. No secret: an id of one's own making does no harm."""
+    return hashlib.sha256(b"dtqkit cursor" + place).digest()[:3]

@@ -1,0 +1,34 @@
+"""The JSON form of answers: a job is written whole, for readers that do not know our records."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import msgspec
+
+from dtqkit.control.records import BatchItem, Page
+from dtqkit.events import Snapshot
+from dtqkit.jobs import Job, to_wire
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(value: Any) -> bytes:
+    """The JSON of any operation's answer."""
+    return _encoder.encode(plain(value))
+
+
+def plain(value: Any) -> Any:
+    """`value` with each job in it as `to_wire` has it."""
+    if isinstance(value, Job):
+        return to_wire(value)
+    if isinstance(value, Page):
+        page = cast("Page[Any]", value)
+        return {"items": [plain(item) for item in page.items], "cursor": page.cursor}
+    if isinstance(value, BatchItem):
+        return {"job": to_wire(value.job)} if value.job is not None else value
+    if isinstance(value, Snapshot):
+        return {"depths": value.depths, "workers": value.workers, "jobs": [to_wire(job) for job in value.jobs]}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in cast("list[Any]", value)]
+    return value

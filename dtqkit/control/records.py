@@ -1,0 +1,183 @@
+"""What is submitted, and the answers that are not a job or a page of jobs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+
+import msgspec
+
+from dtqkit.errors import DtqError, JobNotFound, rebuild
+from dtqkit.jobs import Job, Priority, Status, is_job_id
+from dtqkit.sanitize import bounded
+from dtqkit.tasks import Call
+
+T = TypeVar("T")
+
+MAX_PAGE: Final = 200
+MAX_BATCH: Final = 1000
+
+Attempts = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Timeout = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Delay = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
+Wait = Annotated[float, msgspec.Meta(ge=0, le=60)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=20)]
+
+JobId = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[0-9a-f]{24}$"})]
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The request of an operation that takes nothing."""
+
+
+NOTHING: Final = Nothing()
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One job. Raises JobNotFound for an id that no job can have."""
+
+    id: JobId
+
+    def __post_init__(self) -> None:
+        if not is_job_id(self.id):
+            raise JobNotFound(self.id[:40])
+        msgspec.structs.force_setattr(self, "id", self.id.lower())
+
+
+class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Many jobs, by their ids; without `payload`, theirs may be empty."""
+
+    ids: Sequence[str]
+    payload: bool = True
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """One job to be: what is None falls back to the task's own options."""
+
+    task: str
+    payload: dict[str, Any] = {}
+    priority: Priority | None = None
+    #: Seconds before it may start.
+    delay_s: Delay = 0.0
+    max_attempts: Attempts | None = None
+    #: Seconds that one attempt may run.
+    timeout_s: Timeout | None = None
+    #: The same key with the same payload gives the first job again.
+    idempotency_key: Key | None = None
+    tags: Tags = ()
+    #: Seconds for which a submit that MongoDB does not take now, say while it elects a primary, is sent again.
+    wait_s: Wait | None = None
+
+
+class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A submission of this process, whose payload its own task has just checked: it is not checked again."""
+
+
+class JobStatus(msgspec.Struct, frozen=True, gc=False):
+    """How a job stands; a higher `rev` is newer."""
+
+    id: str
+    status: Status
+    rev: int
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A piece of a listing; `cursor` asks for the next one, None at the end."""
+
+    items: tuple[T, ...]
+    cursor: str | None = None
+
+
+def submission_of(call: Call[Any]) -> Bound:
+    """What a call says, to be enqueued."""
+    options = call.options
+    return Bound(
+        task=call.task.name,
+        payload=call.payload,
+        priority=options.priority,
+        delay_s=options.delay_s,
+        max_attempts=options.max_attempts,
+        timeout_s=options.timeout_s,
+        idempotency_key=options.idempotency_key,
+        tags=options.tags,
+        wait_s=options.wait_s,
+    )
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Why one job of a batch was not accepted."""
+
+    code: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: DtqError) -> Self:
+        """What says of `error` what may be said to everybody; in this process, `error` is kept with it."""
+        refusal = cls(code=error.code, detail=bounded(str(error)))
+        vars(refusal)["error"] = error
+        return refusal
+
+    @functools.cached_property
+    def error(self) -> DtqError:
+        """The same as an exception, by its class; what came over HTTP has lost its facts but the message."""
+        return rebuild(self.code, self.detail, {})
+
+
+class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What became of one submission of a batch: a job, or a refusal."""
+
+    job: Job | None = None
+    refused: Refusal | None = None
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """How many dead letters matched, and how many were put back."""
+
+    matched: int
+    requeued: int
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines that a job has logged, oldest first, as far as they were kept."""
+
+    id: str
+    lines: tuple[str, ...]
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether jobs can be accepted and run.
+
+    `ok`; `degraded`: accepted, but they may not run now; `down`: submits would be refused; `stopping`: this server is.
+    """
+
+    status: Literal["ok", "degraded", "down", "stopping"]
+    #: Whether each store answers and takes writes.
+    redis: Literal["up", "down"]
+    mongodb: Literal["up", "down"]
+    #: Live workers; whether one of them leads recovery; lanes in which jobs wait that none of them serves. None: not
+    #: known, as Redis does not answer; or who leads, as it has just begun to.
+    workers: int | None = None
+    leader: bool | None = None
+    unserved: tuple[Priority, ...] | None = None
+    #: Seconds since the last write to each store that was done, and since the last beat of a worker.
+    mongodb_wrote_s: float | None = None
+    redis_wrote_s: float | None = None
+    beat_s: float | None = None
+    #: What is wrong, in plain words.
+    reasons: tuple[str, ...] = ()
+
+
+#: Bytes of a payload or a result, as JSON, that a snapshot still carries.
+LEAN: Final = 1_000
+
+
+def lean(job: Job) -> Job:
+    """`job` as a snapshot carries it: a payload or result that is long is left to who asks for the job."""
+    if len(msgspec.json.encode(job.payload)) > LEAN:
+        job = msgspec.structs.replace(job, payload={})
+    if len(msgspec.json.encode(job.result)) > LEAN:
+        job = msgspec.structs.replace(job, result=None)
+    return job

@@ -1,0 +1,93 @@
+"""What a queue counts: windows, minutes, totals, and forecasts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from dtqkit.jobs import Priority
+
+
+class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The window, in seconds."""
+
+    window_s: Annotated[float, msgspec.Meta(ge=10, le=7 * 86_400)] = 300.0
+
+
+class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one task in the window: counts, and percentiles in seconds of those that ran."""
+
+    task: str
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    wait_p50_s: float | None
+    wait_p95_s: float | None
+    run_p50_s: float | None
+    run_p95_s: float | None
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """When a lane will be empty, in seconds from now: an estimate and its 90 % interval; None: not foreseeable."""
+
+    lane: Priority
+    waiting: int
+    drain_s: float | None
+    low_s: float | None
+    high_s: float | None
+
+
+class Minute(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute, from `at`: counts, and what waited in each lane and ran shortly after it (None: nobody looked)."""
+
+    at: datetime
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    waiting: dict[Priority, int] | None
+    running: int | None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """The `window_s` seconds before `at`, counted from the record; and what they mean for what waits.
+
+    A job that failed and was requeued since counts as failed; one that is submitted counts by the second.
+    """
+
+    at: datetime
+    window_s: float
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    #: Completed and failed ones a second.
+    throughput_per_s: float
+    tasks: tuple[TaskStats, ...]
+    #: How many of the newest ends the percentiles are of; None: of all.
+    sampled: int | None
+    #: Estimates, all of them.
+    forecast: tuple[Forecast, ...]
+    #: The last 60 whole minutes, oldest first.
+    minutes: tuple[Minute, ...]
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of one task and priority since the record began."""
+
+    task: str
+    priority: Priority
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts until `at` that only grow, whichever process is asked; of very many tasks, the last share one name."""
+
+    at: datetime
+    totals: tuple[Total, ...]

@@ -1,0 +1,52 @@
+"""Submits: enqueued once the stores are ready for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtqkit.control import BatchItem, Refusal, Submission
+from dtqkit.control.operations import SUBMIT, SUBMIT_MANY
+from dtqkit.direct.parts import Parts, answers
+from dtqkit.errors import DtqError, StoreUnavailable
+from dtqkit.jobs import Job
+from dtqkit.transitions.patience import Patience
+
+
+@answers.to(SUBMIT)
+async def submit(parts: Parts, submission: Submission) -> Job:
+    patience = await _ready_for(parts, [submission])
+    (answer,) = await parts.enqueuer.enqueue([submission], patience)
+    if isinstance(answer, DtqError):
+        raise answer
+    parts.health.wrote()
+    return answer
+
+
+@answers.to(SUBMIT_MANY)
+async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[BatchItem, ...]:
+    patience = await _ready_for(parts, submissions)
+    found = await parts.enqueuer.enqueue(submissions, patience)
+    if any(isinstance(answer, Job) for answer in found):
+        parts.health.wrote()
+    return tuple([_item(answer) for answer in found])
+
+
+def _item(answer: Job | DtqError) -> BatchItem:
+    return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
+
+
+async def _ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patience:
+    """Connected; for delayed jobs, with the clock compared just now. Returns what is left of their patience."""
+    default_s = parts.settings.submit_wait_s
+    patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
+    while True:
+        try:
+            await parts.open()
+            await parts.stores.check()
+            if any(submission.delay_s for submission in submissions):
+                await parts.store.clock_of_now()
+        except StoreUnavailable as error:
+            if not await patience.again(error):
+                raise
+        else:
+            return patience

@@ -1,0 +1,101 @@
+"""The two stores of a queue, and what is kept between two questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from dtqkit.broker import Broker
+from dtqkit.broker.background import Lives
+from dtqkit.control import Answers, Stats, Totals
+from dtqkit.direct.follow import Follower
+from dtqkit.direct.health import HealthMonitor
+from dtqkit.direct.lookup import Lookups
+from dtqkit.direct.opening import Opening
+from dtqkit.direct.shared import Shared
+from dtqkit.errors import NamespaceTaken, QueueClosed, StoreUnavailable, WrongLoop
+from dtqkit.jobs import Job, is_job_id
+from dtqkit.settings import Settings
+from dtqkit.store import Store
+from dtqkit.store.documents import object_id, to_job
+from dtqkit.tasks import TaskRegistry
+from dtqkit.transitions.enqueue import Enqueuer
+
+#: Between two tries to open the stores, in seconds.
+OPEN_PAUSE_S: Final = 1.0
+
+
+class Parts:
+    """What the functions that answer are given. Connects at the first use, on the loop that uses it first."""
+
+    def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
+        self.settings = settings
+        self.store = Store(settings)
+        self.broker = Broker(settings)
+        self.stores = Opening(self.store, self.broker)
+        self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
+        self.lives = Lives(self.broker.lives)
+        self.follower = Follower(self.broker)
+        self.lookups = Lookups(self.records)
+        self.stats: Shared[Stats] = Shared(good_for=4.0)
+        self.totals: Shared[Totals] = Shared()
+        self.health = HealthMonitor(settings, self.broker, self.store, self.open)
+        self._opening: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def until_open(self) -> None:
+        """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""
+        while True:
+            try:
+                await self.open()
+            except StoreUnavailable as error:
+                if isinstance(error, NamespaceTaken):
+                    raise
+                await asyncio.sleep(OPEN_PAUSE_S)
+            else:
+                return
+
+    async def open(self) -> None:
+        """Connect once; a failure is raised for all who waited for it, and tried again by the next."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
+        opening = self._opening
+        # Whoever waited for one that failed may have given up before: its error is an old one.
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._opening = asyncio.ensure_future(self.stores.open())
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if opening.cancelled() and not (waiter and waiter.cancelling()):
+                raise QueueClosed("this queue is closed") from None
+            raise
+
+    async def close(self) -> None:
+        self.health.leave()
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        await self.enqueuer.close()
+        await self.lookups.close()
+        await self.lives.close()
+        await self.follower.close()
+        await self.stores.close()
+        await self.broker.close()
+        await self.store.close()
+        await self.health.close()
+
+    async def records(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
+        """Those that exist, in no particular order; without `payload`, theirs may be empty."""
+        await self.open()
+        ids = [object_id(i) for i in job_ids if is_job_id(i)]
+        return [to_job(doc) for doc in await self.store.jobs.find(ids, payload=payload)]
+
+
+#: The functions that answer, by operation: in `accept`, `look` and `change`.
+answers: Final = Answers[Parts]()

@@ -195,7 +195,7 @@ class Jobs:
         return {i for i, s in enumerate(settlements) if s.id not in by_id or not _recorded(by_id[s.id], s)}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
-        """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
+        """Mark a job lost: on lease expiry (by the write), or on missed heartbeats (its lease is as found)."""
         query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
         if only_overdue:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}

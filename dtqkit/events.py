@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from dtqkit.jobs import Job, Priority, Status
+from dtqkit.jobs import Job, JobError, Priority, Status
+
+#: Characters of an error in an event.
+MAX_ERROR: Final = 200
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -107,7 +110,6 @@ class Line(Enum):
 
 _encoder = msgspec.json.Encoder()
 _batch_decoder = msgspec.json.Decoder(Batch)
-_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
 
 
 def encode_batch(jobs: Iterable[JobEvent] = (), progress: Iterable[ProgressEvent] = ()) -> bytes:
@@ -126,24 +128,31 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
     return _encoder.encode(beat)
 
 
-def decode_heartbeat(data: bytes) -> Heartbeat | None:
-    """The heartbeat; None when `data` is not of this form."""
-    try:
-        return _heartbeat_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
 def event_of(job: Job) -> JobEvent:
     """The event that tells of `job` as it stands."""
+    return job_event(job, job.rev, job.status, job.error, None, job.run_ms, cancel_requested=job.cancel_requested)
+
+
+def job_event(
+    job: Job,
+    rev: int,
+    status: Status,
+    error: JobError | None,
+    wait_ms: float | None,
+    run_ms: float | None,
+    *,
+    cancel_requested: bool = False,
+) -> JobEvent:
+    """The event of `job` with what has just changed about it."""
     return JobEvent(
         id=job.id,
-        rev=job.rev,
-        status=job.status,
+        rev=rev,
+        status=status,
         task=job.task,
         priority=job.priority,
         worker=job.worker,
-        run_ms=job.run_ms,
-        error=f"{job.error.type}: {job.error.message}"[:200] if job.error else None,
-        cancel_requested=job.cancel_requested,
+        wait_ms=wait_ms,
+        run_ms=run_ms,
+        error=str(error)[:MAX_ERROR] if error else None,
+        cancel_requested=cancel_requested,
     )

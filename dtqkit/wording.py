@@ -1,4 +1,4 @@
-"""Counts and lists of names in messages."""
+"""Counts, times and lists of names, as people read them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from typing import Final
 
 #: Names that a message lists.
 FEW: Final = 5
+
+
+def duration(seconds: float | None, *, unknown: str = "") -> str:
+    """`3.2 ms`, `1.25 s`, `4 min 10 s`, `2 h 5 min`; `unknown` for None."""
+    if seconds is None:
+        return unknown
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def few(names: Sequence[str]) -> str:

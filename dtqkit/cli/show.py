@@ -137,19 +137,6 @@ def clock(when: datetime | None) -> str:
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
-def duration(seconds: float | None) -> str:
-    """`3.2 ms`, `1.25 s`, `4 min 10 s`, `2 h 5 min`; nothing for None."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    if seconds < 7200:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
-
-
 def first_line(text: str, limit: int = 200) -> str:
     """The first line of `text`, cut at `limit` characters."""
     line = text.strip().partition("\n")[0]

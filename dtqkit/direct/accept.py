@@ -14,37 +14,31 @@ from dtqkit.transitions.patience import Patience
 
 @answers.to(SUBMIT)
 async def submit(parts: Parts, submission: Submission) -> Job:
-    (answer,) = await _enqueue(parts, [submission])
+    patience = await _ready_for(parts, [submission])
+    (answer,) = await parts.enqueuer.enqueue([submission], patience)
     if isinstance(answer, DtqError):
         raise answer
+    parts.health.wrote()
     return answer
 
 
 @answers.to(SUBMIT_MANY)
 async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[BatchItem, ...]:
-    return tuple([_item(answer) for answer in await _enqueue(parts, submissions)])
+    patience = await _ready_for(parts, submissions)
+    found = await parts.enqueuer.enqueue(submissions, patience)
+    if any(isinstance(answer, Job) for answer in found):
+        parts.health.wrote()
+    return tuple([_item(answer) for answer in found])
 
 
 def _item(answer: Job | DtqError) -> BatchItem:
     return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
 
 
-async def _enqueue(parts: Parts, submissions: Sequence[Submission]) -> list[Job | DtqError]:
-    patience = _patience(parts, submissions)
-    await ready_for(parts, submissions, patience)
-    answers = await parts.enqueuer.enqueue(submissions, patience)
-    if any(isinstance(answer, Job) for answer in answers):
-        parts.health.wrote()
-    return answers
-
-
-def _patience(parts: Parts, submissions: Sequence[Submission]) -> Patience:
+async def _ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patience:
+    """Connected; for delayed jobs, with the clock compared just now. Returns what is left of their patience."""
     default_s = parts.settings.submit_wait_s
-    return Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
-
-
-async def ready_for(parts: Parts, submissions: Sequence[Submission], patience: Patience) -> None:
-    """Connected; for delayed jobs, with the clock compared just now."""
+    patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
     while True:
         try:
             await parts.open()
@@ -55,4 +49,4 @@ async def ready_for(parts: Parts, submissions: Sequence[Submission], patience: P
             if not await patience.again(error):
                 raise
         else:
-            return
+            return patience

@@ -203,7 +203,7 @@ async def history(
                 wait_s=attempt.wait_s,
                 run_s=attempt.run_s,
                 ending=attempt.ending,
-                error=f"{attempt.error.type}: {attempt.error.message}" if attempt.error else None,
+                error=str(attempt.error) if attempt.error else None,
                 payload=job.payload if "payload" in wanted else UNSET,
                 tags=job.tags if "tags" in wanted else UNSET,
                 result=(job.result if attempt.ending == "completed" else None) if "result" in wanted else UNSET,

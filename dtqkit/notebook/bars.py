@@ -15,7 +15,8 @@ from ipywidgets import HTML, FloatProgress, HBox, Layout
 
 from dtqkit.handles import JobHandle
 from dtqkit.notebook.boards import hand_over
-from dtqkit.notebook.words import count, duration
+from dtqkit.notebook.words import count
+from dtqkit.wording import duration
 
 if TYPE_CHECKING:
     from dtqkit.queue import AsyncJobHandle

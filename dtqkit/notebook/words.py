@@ -7,29 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dtqkit.jobs import Job
+from dtqkit.wording import duration
 
 #: Characters of a payload, a result or a message that a card shows.
 SHORT: Final = 200
 
 
-def duration(seconds: float | None) -> str:
-    """`3 ms`, `1.4 s`, `2 min 5 s`, `3 h 10 min`; a dash for what is not known."""
-    if seconds is None:
-        return "–"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def waited(job: Job) -> str:
     """How long the job's last attempt waited for its first line; a dash while that has not run."""
     last = job.attempts[-1] if job.attempts else None
-    return duration(last.wait_s if last else None)
+    return duration(last.wait_s if last else None, unknown="–")
 
 
 def ran(job: Job) -> str:
@@ -38,7 +25,7 @@ def ran(job: Job) -> str:
         if job.started_at is None:
             return f"claimed {_since(job.claimed_at)} ago"
         return f"running {_since(job.started_at)}"
-    return duration(job.attempts[-1].run_s if job.attempts else None)
+    return duration(job.attempts[-1].run_s if job.attempts else None, unknown="–")
 
 
 def _since(when: datetime) -> str:

@@ -44,6 +44,7 @@ class Inserted(NamedTuple):
 
 
 _Found = Inserted | StoreUnavailable
+_Write = Callable[[Sequence[Document], int], Awaitable[_Found]]
 
 
 class Inserts:
@@ -59,7 +60,10 @@ class Inserts:
 
         Returns the positions of those that MongoDB does not take; the others are stored.
         """
-        found = await self._split(self._insert, docs, size)
+        try:
+            return (await self._insert(docs, size)).refused
+        except DocumentRefused as error:
+            found = await self._halves(self._insert, docs, size, error)
         if isinstance(found, StoreUnavailable):
             raise found
         return found.refused
@@ -70,31 +74,35 @@ class Inserts:
         That is for the index of keys to say. While it is missing, nothing is inserted; returned is why not, for whoever
         submitted these: there is nothing wrong with other submits.
         """
-        return await self._split(self._insert_keyed, docs, size)
-
-    async def _split(
-        self, write: Callable[[Sequence[Document], int], Awaitable[_Found]], docs: Sequence[Document], size: int
-    ) -> _Found:
-        """What MongoDB, or its driver, refuses as a whole before any of it is stored goes half by half."""
         try:
-            return await write(docs, size)
+            return await self._insert_keyed(docs, size)
         except DocumentRefused as error:
-            if len(docs) == 1:
-                return Inserted(set(), {0: error})
+            return await self._halves(self._insert_keyed, docs, size, error)
+
+    async def _halves(self, write: _Write, docs: Sequence[Document], size: int, error: DocumentRefused) -> _Found:
+        """What MongoDB, or its driver, refuses as a whole before any of it is stored goes half by half."""
+        if len(docs) == 1:
+            return Inserted(set(), {0: error})
         half = len(docs) // 2
-        first = await self._split(write, docs[:half], size)
+        first = await self._half(write, docs[:half], size)
         if isinstance(first, StoreUnavailable):
             return first
         try:
-            second = await self._split(write, docs[half:], size)
-        except StoreUnavailable as error:
-            second = error
+            second = await self._half(write, docs[half:], size)
+        except StoreUnavailable as unavailable:
+            second = unavailable
         if isinstance(second, StoreUnavailable):
             raise second if len(first.refused) == half else _after_a_part(second)
         return Inserted(
             first.taken | {half + i for i in second.taken},
-            first.refused | {half + i: error for i, error in second.refused.items()},
+            first.refused | {half + i: refused for i, refused in second.refused.items()},
         )
+
+    async def _half(self, write: _Write, docs: Sequence[Document], size: int) -> _Found:
+        try:
+            return await write(docs, size)
+        except DocumentRefused as error:
+            return await self._halves(write, docs, size, error)
 
     async def _insert(self, docs: Sequence[Document], size: int) -> Inserted:
         try:

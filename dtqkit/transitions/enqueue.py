@@ -122,7 +122,7 @@ class Enqueuer:
             none = False
             answers: list[Accepted]
             try:
-                answers = await self._submit([jobs[i] for i in left])
+                answers = await self._written([jobs[i] for i in left])
             except StoreUnavailable as error:
                 none = len(left) == len(jobs)
                 answers = [error] * len(left)
@@ -141,14 +141,15 @@ class Enqueuer:
             raise next(iter(doubts.values()), why)
         return [doubts[i] if i in doubts and i in refused else one for i, one in enumerate(accepted)]
 
-    async def _submit(self, jobs: Sequence[New]) -> list[Accepted]:
-        done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
+    def _written(self, jobs: Sequence[New]) -> asyncio.Future[list[Accepted]]:
+        """Line them up for the next group, and see that one is written."""
         size = sum(job.size for job in jobs)
         queue = self._large if size > LARGE_BYTES else self._small
-        queue.waiting.append(_Entry(jobs, size, done))
+        entry = _Entry(jobs, size, asyncio.get_running_loop().create_future())
+        queue.waiting.append(entry)
         if queue.flushing is None:
             queue.flushing = asyncio.create_task(self._flush(queue), name="submit")
-        return await done
+        return entry.done
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -158,56 +159,48 @@ class Enqueuer:
         await self._new.close()
 
     async def _flush(self, queue: _Queue) -> None:
+        """Write group after group, each piece by piece."""
         try:
             while queue.waiting:
-                await self._commit(queue.next_group(), queue)
+                group = queue.next_group()
+                jobs = [job for entry in group for job in entry.jobs]
+                accepted: list[Accepted] = []
+                piece: list[New] = []
+                try:
+                    while len(accepted) < len(jobs):
+                        piece = _piece(jobs, len(accepted))
+                        accepted += await self._insert(piece)
+                except StoreUnavailable as error:
+                    # Those that came meanwhile, or were to follow, would wait as long again for the same answer.
+                    why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
+                    not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
+                    _fail(queue.waiting, not_sent)
+                    queue.waiting.clear()
+                    if not accepted:
+                        _fail(group, error)
+                        continue
+                    # What was accepted before stays so: reported as refused, its submitter would run it twice.
+                    accepted += [error] * len(piece)
+                    accepted += [not_sent] * (len(jobs) - len(accepted))
+                except Exception as error:
+                    _fail(group, error)
+                    continue
+                _answer(group, accepted)
         finally:
             queue.flushing = None
 
-    async def _commit(self, group: list[_Entry], queue: _Queue) -> None:
-        jobs = [job for entry in group for job in entry.jobs]
-        accepted: list[Accepted] = []
-        piece: list[New] = []
-        try:
-            while len(accepted) < len(jobs):
-                piece = _piece(jobs, len(accepted))
-                accepted += await self._insert(piece)
-        except Exception as error:
-            if not isinstance(error, StoreUnavailable):
-                _fail(group, error)
-                return
-            # Those that came meanwhile, or were to follow, would wait as long again for the same answer.
-            why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
-            not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
-            _fail(queue.waiting, not_sent)
-            queue.waiting.clear()
-            if not accepted:
-                _fail(group, error)
-                return
-            # What was accepted before stays so: told that it was refused, its submitter would run it twice.
-            accepted += [error] * len(piece)
-            accepted += [not_sent] * (len(jobs) - len(accepted))
-        at = 0
-        for entry in group:
-            if not entry.done.done():  # its submitter may have been cancelled
-                entry.done.set_result(accepted[at : at + len(entry.jobs)])
-            at += len(entry.jobs)
-
     async def _insert(self, jobs: list[New]) -> list[Accepted]:
-        try:
-            return await self._insert_all(jobs)
-        except OutcomeUnknown:
-            await self._new.list_doubtful([job.doc for job in jobs])
-            raise
-
-    async def _insert_all(self, jobs: list[New]) -> list[Accepted]:
         """Push what is stored, all at once; each of the others gets why it is not."""
         keyed = [i for i, job in enumerate(jobs) if "idempotency_key" in job.doc]
         plain = [i for i, job in enumerate(jobs) if "idempotency_key" not in job.doc] if keyed else range(len(jobs))
         refused: dict[int, DtqError] = {}
         if plain:
             some = [jobs[i] for i in plain]
-            found = await self._store.inserts.insert([job.doc for job in some], sum(job.size for job in some))
+            try:
+                found = await self._store.inserts.insert([job.doc for job in some], sum(job.size for job in some))
+            except OutcomeUnknown:
+                await self._new.list_doubtful(job.doc for job in jobs)
+                raise
             refused = {plain[n]: error for n, error in found.items()}
         accepted: list[Accepted] = [refused[i] if i in refused else to_job(job.doc) for i, job in enumerate(jobs)]
         if keyed:
@@ -223,11 +216,11 @@ class Enqueuer:
         try:
             found = await self._store.inserts.insert_keyed([job.doc for job in some], sum(job.size for job in some))
         except StoreUnavailable as error:
+            if isinstance(error, OutcomeUnknown):
+                await self._new.list_doubtful(job.doc for job in some)
             if alone:
                 raise
             found = error  # the others are stored
-            if isinstance(error, OutcomeUnknown):
-                await self._new.list_doubtful([job.doc for job in some])
         if isinstance(found, StoreUnavailable):
             for i in places:
                 accepted[i] = found
@@ -242,7 +235,7 @@ class Enqueuer:
             except StoreUnavailable as error:  # it is this one's affair alone
                 accepted[i] = error
                 if isinstance(error, OutcomeUnknown):
-                    await self._new.list_doubtful([jobs[i].doc])
+                    await self._new.list_doubtful((jobs[i].doc,))
 
     async def _first(self, new: New) -> Accepted:
         """The job that already has this idempotency key, if it was asked for the same thing."""
@@ -270,6 +263,14 @@ class Enqueuer:
                 await self._new.announce([job])
                 return job
         return IdempotencyConflict(f"idempotency key {key!r} is taken and given up again and again")
+
+
+def _answer(entries: Sequence[_Entry], accepted: Sequence[Accepted]) -> None:
+    at = 0
+    for entry in entries:
+        if not entry.done.done():  # its submitter may have been cancelled
+            entry.done.set_result(list(accepted[at : at + len(entry.jobs)]))
+        at += len(entry.jobs)
 
 
 def _fail(entries: Sequence[_Entry], error: Exception) -> None:

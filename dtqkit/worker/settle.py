@@ -76,22 +76,22 @@ class Settler:
             while self._ends:
                 ends, self._ends = self._ends[:MAX_BATCH], self._ends[MAX_BATCH:]
                 claims, self._claims = self._claims[:MAX_BATCH], self._claims[MAX_BATCH:]
-                await self._settle(ends, claims)
+                done = await self._write(ends)
+                self._settled(claims)
+                self._count(done)
+                self._job_log.ended((job, settlement.change) for job, settlement in done)
+                await publish(self._broker, self._store, done)
             if self._closing:
                 self._job_log.close()
                 return
 
-    async def _settle(self, ends: list[Ended], claims: list[Claimed]) -> None:
-        done = await self._write(ends)
-        self._settled(claims)
+    def _count(self, done: list[Ended]) -> None:
         for _, settlement in done:
             ending = settlement.change.ending
             if ending == "completed":
                 self.completed += 1
             elif ending in ("failed", "timeout", "crashed"):
                 self.failed += 1
-        self._job_log.ended((job, settlement.change) for job, settlement in done)
-        await publish(self._broker, self._store, done)
 
     async def _write(self, ends: list[Ended]) -> list[Ended]:
         """Until the record has them, however long MongoDB refuses. Returns what was written.

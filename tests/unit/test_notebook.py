@@ -20,7 +20,7 @@ from dtqkit.notebook.answers import answer
 from dtqkit.notebook.feed import TICK_S, Feed
 from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el
-from dtqkit.notebook.words import duration
+from dtqkit.wording import duration
 from tests.stub import StubControl
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -92,10 +92,19 @@ def test_an_element_escapes_its_attributes_too() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(None, "–"), (0.0031, "3 ms"), (1.44, "1.4 s"), (59.97, "1 min 0 s"), (125, "2 min 5 s"), (11_400, "3 h 10 min")],
+    [
+        (None, "–"),
+        (0.0031, "3.1 ms"),
+        (0.9999, "1 s"),
+        (1.44, "1.44 s"),
+        (59.97, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3_599.9, "1 h 0 min"),
+        (11_400, "3 h 10 min"),
+    ],
 )
 def test_a_duration_reads_as_people_say_it(seconds: float | None, words: str) -> None:
-    assert duration(seconds) == words
+    assert duration(seconds, unknown="–") == words
 
 
 # -- what is imported when

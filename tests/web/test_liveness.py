@@ -16,7 +16,7 @@ from dtqkit.direct import DirectControl
 from dtqkit.events import Batch, Line
 from dtqkit.local import LocalStores
 from dtqkit.remote import RemoteControl
-from dtqkit.remote import control as remote
+from dtqkit.remote import events as remote
 from dtqkit.tasks import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain

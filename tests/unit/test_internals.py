@@ -1,0 +1,65 @@
+"""docs/internals: its tables name every failpoint, and files and functions that are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dtqkit.failpoints import POINTS
+
+ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = ROOT / "docs" / "internals" / "protocol.md"
+
+
+class Row(NamedTuple):
+    step: str
+    points: list[str]
+    code: list[Path]
+    model: list[Path]
+
+
+def rows() -> list[Row]:
+    lines = re.findall(
+        r"^\| (\d+ [^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(), re.MULTILINE
+    )
+    found: list[Row] = []
+    for step, points, callers, writes, model in lines:
+        code = [ROOT / "dtqkit" / name for name in re.findall(r"`([^`]+)`", callers + writes)]
+        modelled = [ROOT / "tests" / "model" / name for name in re.findall(r"`([^`]+)`", model)]
+        found.append(Row(step, re.findall(r"`([^`]+)`", points), code, modelled))
+    return found
+
+
+def test_every_failpoint_is_in_the_table_and_no_other_name() -> None:
+    assert {point for row in rows() for point in row.points} == set(POINTS)
+
+
+def test_the_files_of_the_table_are_there_and_each_verb_of_transitions_is_in_it() -> None:
+    named = {path for row in rows() for path in (*row.code, *row.model)}
+    assert [path for path in sorted(named) if not path.is_file()] == []
+    verbs = {"announce", "cancel", "deadletter", "enqueue", "lose", "places", "release", "requeue", "settle"}
+    assert verbs <= {path.stem for path in named if path.parent.name == "transitions"}
+
+
+def test_the_model_has_each_steps_number_in_the_files_that_the_table_names() -> None:
+    missing = [
+        f"{row.step}: {path.name}"
+        for row in rows()
+        for path in row.model
+        if row.step.split()[0] != "16" and not re.search(rf'f?"{row.step.split()[0]}[ab]? ', path.read_text())
+    ]
+    assert missing == []
+
+
+def test_the_functions_that_a_job_passes_are_there() -> None:
+    page = (PAGE.parent / "way-of-a-job.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| \d+ \| `([^`]+)` `([^`]+)` \|", page, re.MULTILINE)
+    assert len(named) > 20
+    for file, function in named:
+        body: list[ast.stmt] = ast.parse((ROOT / "dtqkit" / file).read_text(encoding="utf-8")).body
+        for part in function.split("."):
+            kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            (found,) = [node for node in body if isinstance(node, kinds) and node.name == part]
+            body = found.body

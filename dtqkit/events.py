@@ -110,7 +110,6 @@ class Line(Enum):
 
 _encoder = msgspec.json.Encoder()
 _batch_decoder = msgspec.json.Decoder(Batch)
-_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
 
 
 def encode_batch(jobs: Iterable[JobEvent] = (), progress: Iterable[ProgressEvent] = ()) -> bytes:
@@ -127,14 +126,6 @@ def decode_batch(data: bytes) -> Batch:
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     return _encoder.encode(beat)
-
-
-def decode_heartbeat(data: bytes) -> Heartbeat | None:
-    """The heartbeat; None when `data` is not of this form."""
-    try:
-        return _heartbeat_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def event_of(job: Job) -> JobEvent:

@@ -44,7 +44,7 @@ POINTS: Final = (
 )
 
 
-class Plan:
+class FailpointPlan:
     """What to do at which place, and when."""
 
     def __init__(self, text: str, log: str | None) -> None:
@@ -92,14 +92,14 @@ class Plan:
                 raise ValueError(f"{VARIABLE} asks for {action!r} at {place}, which cannot be done")
 
 
-def plan_of(environ: Mapping[str, str]) -> Plan | None:
+def plan_of(environ: Mapping[str, str]) -> FailpointPlan | None:
     """The plan that `environ` sets; None when there is none, as in production."""
     text = environ.get(VARIABLE)
-    return Plan(text, environ.get(LOG_VARIABLE)) if text else None
+    return FailpointPlan(text, environ.get(LOG_VARIABLE)) if text else None
 
 
 @cache
-def _plan() -> Plan | None:
+def _plan() -> FailpointPlan | None:
     return plan_of(os.environ)
 
 

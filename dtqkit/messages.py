@@ -25,7 +25,7 @@ HELLO_S: Final = 5.0
 MAX_WATCHED: Final = 1_000
 
 #: Seconds between two beats of the server; and without any message, two missed beats and a little, after which a
-#: client connects anew. dashboard/page.js has the same.
+#: client connects anew. dashboard/board/web_source.js has the same.
 BEAT_S: Final = 5.0
 SILENT_S: Final = 12.0
 

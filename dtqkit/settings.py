@@ -157,7 +157,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def round_s(self) -> float:
-        """Time between two rounds of the law, of reconciliation and of renewal."""
+        """Time between two looks for leases that are over, two reconciliations, two renewals."""
         return self.lease_s / 3
 
     @property

@@ -107,6 +107,11 @@ class StopSignal:
                 self.at_once()
                 os._exit(1)
 
+    def over(self) -> None:
+        """All has stopped: a late signal must not end the process in another way. SIG_IGN outlives the interpreter."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def wait(self, timeout_s: float) -> bool:
         """Whether a signal has come, at the latest after `timeout_s`."""
         return bool(select.select([self._asked], [], [], timeout_s)[0])

@@ -105,6 +105,7 @@ def up(
                 pass
         busy = stop_workers(supervisor, settings)
         log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
+    stop.over()
     log.info("stopped; %s", _kept(data))
 
 

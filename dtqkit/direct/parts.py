@@ -77,6 +77,7 @@ class Parts:
             raise
 
     async def close(self) -> None:
+        self.health.leave()
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])

@@ -107,6 +107,7 @@ class Worker:
             start=self._start,
             alone=self._run_alone,
             holds=self._holds,
+            refused=self._claim_refused,
             rng=rng,
         )
         self._fetcher = Fetcher(
@@ -245,6 +246,9 @@ class Worker:
         held = self._held.get(str(job))
         return held is not None and held.claimed.claim == claim
 
+    def _claim_refused(self, job: ObjectId, before: int) -> None:
+        self._fetcher.avoid(str(job), before)
+
     def _suspect_began(self, claim: ObjectId) -> None:
         self._loop.call_later(PROBATION_S, self._proven, claim)
 
@@ -309,7 +313,7 @@ class Worker:
             self._settled([claimed])
         else:
             if isinstance(outcome, Declined):
-                self._fetcher.avoid(claimed.job)
+                self._fetcher.avoid(claimed.job.id, claimed.job.declined)
             self._settler.put(claimed, outcome, started, attempt.trail)
 
     def _settled(self, claims: list[Claimed]) -> None:

@@ -103,7 +103,7 @@ def ask_in_the_record(world: World, status: str) -> None:
     jobs_.update_many({"status": status}, {"$set": {"cancel_requested": True}, "$inc": {"rev": 1}})
 
 
-def plan(tmp_path: Path, text: str) -> tuple[failpoints.Plan, Path]:
+def plan(tmp_path: Path, text: str) -> tuple[failpoints.FailpointPlan, Path]:
     log = tmp_path / "fired"
     environ: Mapping[str, str] = {VARIABLE: text, LOG_VARIABLE: str(log)}
     made = plan_of(environ)

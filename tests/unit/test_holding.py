@@ -79,6 +79,7 @@ def full_fetcher(redis: Any, lease_s: float = 6.0) -> tuple[Fetcher, Slots, Clai
         start=nobody,
         alone=nobody,
         holds=nobody,
+        refused=nobody,
         rng=random.Random(1),
     )
     kinds = Kinds(TaskRegistry(), dict)

@@ -33,6 +33,7 @@ from dtqkit.transitions.new import New
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.trail import Trail
+from tests.wait import wait_until_async
 
 
 class Redis:
@@ -62,12 +63,11 @@ class Redis:
         monkeypatch.setattr(link, "run", run)
 
     async def until(self, name: str) -> list[Any]:
-        async with asyncio.timeout(20):
-            while True:
-                for asked, args in self.asked:
-                    if asked == name:
-                        return args
-                await asyncio.sleep(0.01)
+        def found() -> list[list[Any]]:
+            return [args for asked, args in self.asked if asked == name]
+
+        first, *_ = await wait_until_async(found, timeout_s=20)
+        return first
 
 
 def away() -> StoreUnavailable:
@@ -183,7 +183,7 @@ def test_a_claim_that_arrived_late_is_given_back_once_redis_takes_writes(monkeyp
         unused: Any = None
         claimer: Any = Claimer(
             redis.broker, store, worker="w", lease_s=6.0, start=unused, alone=unused,
-            holds=lambda *_: False, rng=random.Random(1),
+            holds=lambda *_: False, refused=unused, rng=random.Random(1),
         )  # fmt: skip
         redis.error = away()
         await claimer._release_strays()
@@ -327,6 +327,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.owned = False
+        self.looks = 0
         self.error: StoreUnavailable | None = None
         self.taken: NamespaceTaken | None = None
 
@@ -334,6 +335,7 @@ class Owner:
         await self.ask_owner()
 
     async def ask_owner(self) -> None:
+        self.looks += 1
         if self.error is not None:
             self.taken = self.error if isinstance(self.error, NamespaceTaken) else self.taken
             raise self.error
@@ -377,8 +379,9 @@ def test_a_server_ends_when_its_redis_lists_another_environments_jobs(monkeypatc
     monkeypatch.setattr(opening, "LOOK_S", 0.01)
 
     async def check(owner: Owner, one: Opening) -> None:
+        before = owner.looks
         looking = asyncio.create_task(one.until_taken())
-        await asyncio.sleep(0.05)
+        await wait_until_async(lambda: owner.looks >= before + 3)
         assert not looking.done()
         owner.error = NamespaceTaken("Redis", "", "taken")
         async with asyncio.timeout(20):

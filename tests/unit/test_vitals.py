@@ -26,16 +26,15 @@ def logged(
     left = list(looks)
 
     async def main() -> None:
-        async def health() -> Health:
+        async def ask(_: object) -> Health:
             if len(left) == 1:
                 over.set()
             return left.pop(0) if len(left) > 1 else left[0]
 
         over = asyncio.Event()
-        control: Any = SimpleNamespace(health=health)
+        control: Any = SimpleNamespace(ask=ask)
         running = asyncio.create_task(Vitals(control, Drain(0.0)).run())
-        await asyncio.wait_for(over.wait(), 10)
-        await asyncio.sleep(0)  # what was found last is logged in the same turn
+        await asyncio.wait_for(over.wait(), 10)  # what was found last is logged in the same turn
         running.cancel()
 
     monkeypatch.setattr(vitals, "LOOK_S", 0.0)

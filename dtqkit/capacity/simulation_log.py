@@ -1,49 +1,52 @@
-"""What an engine returns: what happened to each job and to each attempt."""
+"""What an engine returns: each job and each attempt of one replication."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from typing import TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from dtqkit.capacity.distributions import Floats
 from dtqkit.capacity.draws import Draws
 
-Ints = npt.NDArray[np.int32]
+Ints: TypeAlias = npt.NDArray[np.int32]
 
+#: How an attempt ended.
 OK, FAILED, LOST = 0, 1, 2
-"""How an attempt ended."""
 
-Row = tuple[int, float, float, float, int, int]
-"""An attempt: job, ready, start, end, worker, outcome."""
+#: An attempt: job, ready, start, end, worker, outcome.
+Row: TypeAlias = tuple[int, float, float, float, int, int]
 
 
-@dataclass(frozen=True, eq=False)
-class Log:
-    """An entry a job, and an entry an attempt in the order in which they ended (then by job)."""
+class SimulationLog(msgspec.Struct, frozen=True, eq=False):
+    """Arrays with one entry per job, and arrays with one entry per attempt, by end time and then by job. Times in s."""
 
+    # per job, shape (jobs,)
     arrival: Floats
+    #: 0 high, 1 medium, 2 low
     lane: npt.NDArray[np.int8]
-    finished: Floats  #: when the job's outcome was recorded
-    dead: npt.NDArray[np.bool_]  #: a dead letter
-    job: Ints  #: of each attempt
-    ready: Floats  #: when it entered its lane
+    #: When the job's outcome was recorded.
+    finished: Floats
+    #: Whether the job is a dead letter.
+    dead: npt.NDArray[np.bool_]
+
+    # per attempt, shape (attempts,)
+    job: Ints
+    #: When the job entered its lane.
+    ready: Floats
     start: Floats
     end: Floats
     worker: Ints
     outcome: npt.NDArray[np.int8]
-    workers: list[tuple[float, int]]  #: how many workers are switched on, from when
+
+    #: (time, number of active workers from then on)
+    workers: list[tuple[float, int]]
 
     @property
     def wait(self) -> Floats:
-        """Of each attempt, from its lane to its first line (s)."""
+        """Of each attempt: seconds from entering the lane to the task's first line."""
         return self.start - self.ready
-
-    def worker_seconds(self, horizon_s: float) -> float:
-        """Switched-on workers times seconds, up to the horizon."""
-        steps = [*[(min(at, horizon_s), n) for at, n in self.workers], (horizon_s, 0)]
-        return sum(n * (later - at) for (at, n), (later, _) in pairwise(steps))
 
 
 def build(
@@ -53,13 +56,13 @@ def build(
     workers: list[tuple[float, int]],
     *,
     finished: Floats,
-) -> Log:
-    """The log of attempts that are given in any order: six columns, as in Row."""
+) -> SimulationLog:
+    """The log of these attempts: an array of shape (6, attempts) with the columns of Row, in any order."""
     died = np.zeros(draws.n, dtype=np.bool_)
     died[list(dead)] = True
-    in_order = np.lexsort((attempts[5] == OK, attempts[0], attempts[3]))  # the one that completes it is a job's last
+    in_order = np.lexsort((attempts[5] == OK, attempts[0], attempts[3]))  # a job's completed attempt is its last
     job, ready, start, end, worker, outcome = attempts[:, in_order]
-    return Log(
+    return SimulationLog(
         arrival=draws.arrivals,
         lane=draws.lanes,
         finished=finished,
@@ -75,12 +78,12 @@ def build(
 
 
 def columns(rows: Sequence[Row]) -> Floats:
-    """Rows as six columns."""
+    """Rows as an array of shape (6, attempts)."""
     return np.array(rows, dtype=np.float64).reshape(-1, 6).T
 
 
 def completed(ready: Sequence[float] | Floats, start: Sequence[float], end: Floats, worker: Sequence[int]) -> Floats:
-    """Six columns of attempts that completed, one for each job in turn."""
+    """Completed attempts, one per job in the order of jobs, as an array of shape (6, jobs)."""
     rows = np.empty((6, len(ready)))
     rows[0] = np.arange(len(ready))
     rows[1], rows[2], rows[3], rows[4] = ready, start, end, worker

@@ -24,11 +24,11 @@ class Control(ABC):
     def ask(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]: ...
     def ask(self, operation: Operation[Any, Any], request: Any = NOTHING) -> Coroutine[Any, Any, Any]:
         """The answer to one operation, as in `await control.ask(GET_JOB, JobRequest(id=job_id))`."""
-        return self.answer(operation, request)
+        return self.function_of(operation)(request)
 
     @abstractmethod
-    def answer(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]:
-        """What `ask` returns, of each implementation."""
+    def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
+        """What answers `operation` here."""
 
     @abstractmethod
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:

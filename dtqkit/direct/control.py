@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from dtqkit.control import Control
@@ -23,10 +24,10 @@ class DirectControl(Control):
     def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
         self._parts = Parts(settings, registry)
 
-    def answer(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]:
+    def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
         if (function := answers.get(operation)) is None:
             raise NotImplementedError(f"{operation!r} has no implementation on the stores: see dtqkit.direct.parts")
-        return function(self._parts, request)
+        return partial(function, self._parts)
 
     async def until_open(self) -> None:
         """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""

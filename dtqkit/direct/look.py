@@ -33,7 +33,6 @@ from dtqkit.control.operations import (
     HISTORY,
     JOB_LOG,
     LIST_JOBS,
-    RECORDS,
     SNAPSHOT,
     STATS,
     STATUSES,
@@ -86,11 +85,6 @@ def _shown(job: Job, live: ProgressEvent) -> Job:
         progress_message=live.message,
         log=live.log,
     )
-
-
-@answers.to(RECORDS)
-async def records(parts: Parts, asked: JobsRequest) -> tuple[Job, ...]:
-    return tuple(await parts.records(asked.ids, payload=asked.payload))
 
 
 @answers.to(STATUSES)

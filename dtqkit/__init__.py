@@ -14,13 +14,10 @@ add.submit(2, 3).result(timeout=30)     # 5
 import logging
 
 from dtqkit._version import VERSION
+from dtqkit.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
 from dtqkit.errors import (
     AccessDenied,
     AppError,
-    BatchOutcomeUnknown,
-    BatchRefused,
-    BatchUnavailable,
-    CannotListen,
     DocumentRefused,
     DtqError,
     Forbidden,
@@ -34,19 +31,15 @@ from dtqkit.errors import (
     JobConflict,
     JobFailed,
     JobNotFound,
-    LocalStoreError,
     MissingExtra,
     NamespaceTaken,
     NotAServer,
-    NoWorkerCanStart,
     OutcomeUnknown,
     PayloadTooLarge,
     QueueClosed,
     Refused,
     ServerError,
     SettingsError,
-    SimulationFailed,
-    StartFailed,
     StoreUnavailable,
     TaskAlreadyRegistered,
     TaskDefinitionError,
@@ -61,6 +54,7 @@ from dtqkit.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.queued import task
 from dtqkit.settings import Settings
+from dtqkit.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.sync import TaskQueue
 from dtqkit.tasks import Context, Task, TaskOptions
 from dtqkit.worker.context import current_context

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 import msgspec
 
 from dtqkit.background import abandon
+from dtqkit.batches import batch_refused
 from dtqkit.control import (
     AttemptRow,
     Control,
@@ -44,7 +45,7 @@ from dtqkit.control.operations import (
     TASKS,
     WORKERS,
 )
-from dtqkit.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout, batch_refused
+from dtqkit.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout
 from dtqkit.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.jobs import Job, JobError, Status
 from dtqkit.late import said_late, why_waiting

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from dtqkit.errors import AppError, NoWorkerCanStart
+from dtqkit.errors import AppError
 from dtqkit.jobs import Priority
 from dtqkit.process import default_lanes
 from dtqkit.settings import Settings, variables
+from dtqkit.starting import NoWorkerCanStart
 
 log = logging.getLogger("dtqkit.supervisor")
 

@@ -18,19 +18,11 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from dtqkit.background import Background, abandon
-from dtqkit.control import (
-    AttemptRow,
-    Control,
-    DeadLetterFilters,
-    HistoryFilters,
-    HistoryQuery,
-    JobFilters,
-    Requeued,
-    columns_of,
-    query_of,
-)
-from dtqkit.errors import BatchRefused, DtqError, MissingExtra, QueueClosed, TaskDefinitionError, WrongLoop, redact
+from dtqkit.batches import BatchRefused
+from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
+from dtqkit.errors import DtqError, QueueClosed, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
+from dtqkit.frames import frame_of
 from dtqkit.handles import JobHandle, JobList, JobPage
 from dtqkit.jobs import Priority
 from dtqkit.misuse import BY_NAME, check_call, how_to_submit
@@ -47,7 +39,6 @@ from dtqkit.queued import (
 )
 from dtqkit.settings import Settings
 from dtqkit.tasks import Call, Task, TaskInfo, TaskRegistry
-from dtqkit.values import from_wire
 from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
@@ -364,26 +355,11 @@ class TaskQueue:
         Times are in UTC, wait_s and run_s in seconds; what never began has NaT and NaN there. The columns payload, tags
         and result come when they are asked for: `queue.history(since="7d", columns=["task", "payload", "result"])`.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise MissingExtra("queue.history()", error.name, "notebook") from None
-
-        columns = columns_of(query_of(HistoryQuery, filters))
 
         async def rows() -> list[AttemptRow]:
             return [row async for row in self.core.history(**filters)]
 
-        found = self.run(rows())
-        frame = pd.DataFrame({name: [getattr(row, name) for row in found] for name in dict.fromkeys(columns)})
-        for name in frame.columns:
-            if name.endswith("_at"):
-                frame[name] = pd.to_datetime(frame[name], utc=True)
-            elif name.endswith("_s"):
-                frame[name] = frame[name].astype(float)
-            elif name in ("payload", "result"):
-                frame[name] = [from_wire(value) for value in frame[name]]
-        return frame
+        return frame_of(filters, lambda: self.run(rows()))
 
     # -- in a notebook
 

@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from dtqkit.cli.early import check_port, new_file
-from dtqkit.errors import CannotListen, MissingExtra
+from dtqkit.errors import MissingExtra
 from dtqkit.settings import Settings
+from dtqkit.starting import CannotListen
 
 
 def server(

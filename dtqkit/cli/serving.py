@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from dtqkit.errors import StartFailed
 from dtqkit.settings import Settings
+from dtqkit.starting import StartFailed
 from dtqkit.supervisor import environment_of
 
 #: Where it listens.

@@ -24,10 +24,11 @@ from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
 from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
-from dtqkit.errors import StartFailed, redact
+from dtqkit.errors import redact
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.sanitize import log_safely
 from dtqkit.settings import Settings
+from dtqkit.starting import StartFailed
 from dtqkit.supervisor import Supervisor
 from dtqkit.sync import TaskQueue
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import NamespaceTaken, SettingsError, StartFailed
+from dtqkit.errors import NamespaceTaken, SettingsError
 from dtqkit.loop import run_process
 from dtqkit.settings import Settings
+from dtqkit.starting import StartFailed
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
 from dtqkit.web.connections import raise_descriptor_limit

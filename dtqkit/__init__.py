@@ -14,8 +14,12 @@ add.submit(2, 3).result(timeout=30)     # 5
 import logging
 
 from dtqkit._version import VERSION
-from dtqkit.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
-from dtqkit.errors import (
+from dtqkit.client.aio import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.client.decorators import task
+from dtqkit.client.handles import JobHandle, JobList
+from dtqkit.client.queue import TaskQueue
+from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
+from dtqkit.model.errors import (
     AccessDenied,
     AppError,
     DocumentRefused,
@@ -49,14 +53,10 @@ from dtqkit.errors import (
     WaitTimeout,
     WrongLoop,
 )
-from dtqkit.handles import JobHandle, JobList
-from dtqkit.jobs import Attempt, Job, JobError, Priority, Status
-from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
-from dtqkit.queued import task
-from dtqkit.settings import Settings
-from dtqkit.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
-from dtqkit.sync import TaskQueue
-from dtqkit.tasks import Context, Task, TaskOptions
+from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.model.settings import Settings
+from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
+from dtqkit.tasks.task import Context, Task, TaskOptions
 from dtqkit.worker.context import current_context
 
 __version__ = VERSION

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dtqkit.control import Control, Operation
-from dtqkit.events import Batch, Line
+from dtqkit.model.events import Batch, Line
 
 
 class StubControl(Control):

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from dtqkit import Priority, Settings, TaskQueue
-from dtqkit.background import Background
-from dtqkit.process import work
+from dtqkit.client.driver import Background
+from dtqkit.run.process import work
 
 
 async def _event() -> asyncio.Event:

@@ -9,7 +9,7 @@ from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.theory import mgc
 from dtqkit.capacity.workload import Workload
-from dtqkit.wording import counted
+from dtqkit.support.formatting import counted
 
 
 class Findings(Protocol):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 #: Seconds of each unit that `seconds` reads.
 UNITS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import gammainccinv, ndtri
 
 from dtqkit.capacity import checks
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

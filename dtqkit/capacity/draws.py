@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dtqkit.capacity.distributions import Floats
 from dtqkit.capacity.workload import DAY_S, Workload, uniform_index
-from dtqkit.jobs import PRIORITIES
+from dtqkit.model.jobs import PRIORITIES
 
 #: Random streams, one per purpose.
 ARRIVALS, LANES, SERVICE, FAILURE, JITTER, LOSS_JITTER, CRASH = range(7)

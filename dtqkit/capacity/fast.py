@@ -15,7 +15,7 @@ from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.order import BITS, DETECTED, DOWN, DUE, END, LOOK, MASK, STARTED, UP, place
 from dtqkit.capacity.simulation_log import FAILED, LOST, Row, SimulationLog, build, columns, completed
 from dtqkit.capacity.system import Autoscale, Crashes, System
-from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_s
+from dtqkit.model.policy import MAX_LOSS_BACKOFF_S, backoff_s
 
 END_AT, DUE_AT, DETECTED_AT = place(END, 0), place(DUE, 0), place(DETECTED, 0)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from dtqkit.markup import NOT_MATH
+from dtqkit.support.markup import NOT_MATH
 
 
 def table_html(

@@ -10,8 +10,8 @@ import numpy as np
 from dtqkit.capacity.distributions import Distribution, weighed
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.workload import Workload
-from dtqkit.errors import InvalidOption
-from dtqkit.jobs import PRIORITIES
+from dtqkit.model.errors import InvalidOption
+from dtqkit.model.jobs import PRIORITIES
 
 #: Sums end where the probability of one more loss is below this.
 _NEGLIGIBLE: Final = 1e-12

@@ -21,8 +21,8 @@ from dtqkit.capacity.system import System
 from dtqkit.capacity.tiercheck import TierCheck, check
 from dtqkit.capacity.tiers import Tier, default_tiers
 from dtqkit.capacity.workload import Workload
-from dtqkit.errors import InvalidOption
-from dtqkit.wording import counted
+from dtqkit.model.errors import InvalidOption
+from dtqkit.support.formatting import counted
 
 if TYPE_CHECKING:
     from dtqkit.capacity.plan_plots import PlanPlots

@@ -12,7 +12,7 @@ import msgspec
 from dtqkit.capacity import checks
 from dtqkit.capacity.inversion import Transform, tail_of
 from dtqkit.capacity.theory import Queue, erlang_c, gamma_transform, mmc, unstable
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 
 class Classes(msgspec.Struct, frozen=True, eq=False):

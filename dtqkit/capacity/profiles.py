@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from dtqkit.capacity.distributions import Floats
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 
 class Profile:

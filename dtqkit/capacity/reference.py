@@ -22,7 +22,7 @@ from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
 from dtqkit.capacity.order import ARRIVAL, DETECTED, DOWN, DUE, END, LOOK, STARTED, UP, place
 from dtqkit.capacity.simulation_log import FAILED, LOST, OK, Row, SimulationLog, build, columns
 from dtqkit.capacity.system import Autoscale, Crashes, System
-from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_s
+from dtqkit.model.policy import MAX_LOSS_BACKOFF_S, backoff_s
 
 NONE = -1
 END_AT, ARRIVAL_AT = place(END, 0), place(ARRIVAL, 0)

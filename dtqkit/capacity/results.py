@@ -15,7 +15,7 @@ from dtqkit.capacity.replication import GRID, Replication
 from dtqkit.capacity.statistics import Estimate, interval, mser5
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.jobs import PRIORITIES
+from dtqkit.model.jobs import PRIORITIES
 
 if TYPE_CHECKING:
     from dtqkit.capacity.result_plots import ResultPlots

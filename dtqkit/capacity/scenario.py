@@ -14,8 +14,8 @@ from dtqkit.capacity.simulate import quiet, simulate
 from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.errors import InvalidOption
-from dtqkit.jobs import PRIORITIES
+from dtqkit.model.errors import InvalidOption
+from dtqkit.model.jobs import PRIORITIES
 
 #: The system with a given number of workers.
 Layout: TypeAlias = Callable[[int], System]

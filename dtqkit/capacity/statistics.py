@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from dtqkit.capacity.checks import between_0_and_1
 from dtqkit.capacity.distributions import Floats
 from dtqkit.capacity.formatting import number
-from dtqkit.markup import NOT_MATH
+from dtqkit.support.markup import NOT_MATH
 
 
 class Estimate(msgspec.Struct, frozen=True):

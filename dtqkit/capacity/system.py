@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dtqkit.capacity import checks
-from dtqkit.errors import InvalidOption
-from dtqkit.jobs import PRIORITIES
-from dtqkit.markup import NOT_MATH
+from dtqkit.model.errors import InvalidOption
+from dtqkit.model.jobs import PRIORITIES
+from dtqkit.support.markup import NOT_MATH
 
 #: The lane name of workers that serve all lanes.
 SHARED: Final = "shared"
@@ -17,7 +17,7 @@ MOST_LOSSES: Final = 1_000
 
 @dataclass(frozen=True)
 class Retry:
-    """A failed attempt is retried after a backoff with full jitter, by the rule of dtqkit.lifecycle."""
+    """A failed attempt is retried after a backoff with full jitter, by the rule of dtqkit.model.lifecycle."""
 
     max_attempts: int = 3
     backoff_s: float = 1.0

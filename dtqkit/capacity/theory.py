@@ -13,7 +13,7 @@ import msgspec
 from dtqkit.capacity import checks
 from dtqkit.capacity.deterministic import md_mean, md_states, md_tail
 from dtqkit.capacity.inversion import Transform, quantile_of, tail_of
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 
 class Queue(msgspec.Struct, frozen=True, eq=False):

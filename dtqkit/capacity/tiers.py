@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from dtqkit.capacity import checks
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dtqkit.capacity import checks
 from dtqkit.capacity.distributions import Distribution, Floats, checked
 from dtqkit.capacity.html import table_html
 from dtqkit.capacity.profiles import HourOfWeek, Profile
-from dtqkit.errors import InvalidOption
-from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.model.errors import InvalidOption
+from dtqkit.model.jobs import PRIORITIES, Priority
 
 DAY_S: Final = 86_400.0
 

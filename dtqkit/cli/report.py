@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from dtqkit.cli.show import first_line, say, table
 from dtqkit.control import AttemptRow
-from dtqkit.jobs import PRIORITIES, Job
-from dtqkit.wording import duration
+from dtqkit.model.jobs import PRIORITIES, Job
+from dtqkit.support.formatting import duration
 
 #: Rows of each list.
 TOP: Final = 8

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from dtqkit.cli.early import check_port, new_file
-from dtqkit.errors import MissingExtra
-from dtqkit.settings import Settings
-from dtqkit.starting import CannotListen
+from dtqkit.cli.preflight import check_port, new_file
+from dtqkit.model.errors import MissingExtra
+from dtqkit.model.settings import Settings
+from dtqkit.model.starting import CannotListen
 
 
 def server(

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.jobs import Job, to_wire
-from dtqkit.sanitize import escaped, escaped_json, escaped_line
+from dtqkit.model.jobs import Job, to_wire
+from dtqkit.support.sanitize import escaped, escaped_json, escaped_line
 
 #: Styles of a terminal; plain text goes without.
 STYLES: Final[dict[str, str]] = {

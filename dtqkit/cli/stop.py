@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, Literal
 
-from dtqkit.wording import counted
+from dtqkit.support.formatting import counted
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: A SIGTERM that comes within so many seconds of the first signal is the same request: a host signals every process,

@@ -20,17 +20,17 @@ import typer
 
 from dtqkit.cli.app import check_tasks, load_app
 from dtqkit.cli.busy import stop_at_once, stop_workers
-from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
+from dtqkit.cli.preflight import check_port, new_file
 from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
-from dtqkit.errors import redact
+from dtqkit.client.queue import TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
-from dtqkit.sanitize import log_safely
-from dtqkit.settings import Settings
-from dtqkit.starting import StartFailed
-from dtqkit.supervisor import Supervisor
-from dtqkit.sync import TaskQueue
+from dtqkit.model.errors import redact
+from dtqkit.model.settings import Settings
+from dtqkit.model.starting import StartFailed
+from dtqkit.run.supervisor import Supervisor
+from dtqkit.support.sanitize import log_safely
 
 log = logging.getLogger("dtqkit.up")
 

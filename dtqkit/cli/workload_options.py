@@ -17,7 +17,7 @@ from dtqkit.capacity import budget, checks, machine, pool
 from dtqkit.capacity.distributions import FAMILIES, distribution
 from dtqkit.capacity.profiles import HourOfDay
 from dtqkit.capacity.workload import Workload
-from dtqkit.cli.early import new_file
+from dtqkit.cli.preflight import new_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from dtqkit.control.records import NOTHING, Nothing
 from dtqkit.control.table import Operation, Req, Res
-from dtqkit.events import Batch, Line
+from dtqkit.model.events import Batch, Line
 
 Owner = TypeVar("Owner")
 #: A function that answers an operation for `Owner`.

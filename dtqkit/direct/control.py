@@ -10,9 +10,9 @@ from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
 from dtqkit.direct import accept, change, look
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.events import Batch, Line
-from dtqkit.settings import Settings
-from dtqkit.tasks import TaskRegistry
+from dtqkit.model.events import Batch, Line
+from dtqkit.model.settings import Settings
+from dtqkit.tasks.task import TaskRegistry
 
 #: Imported so that their functions answer.
 ANSWERING = (accept, look, change)

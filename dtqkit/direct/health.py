@@ -12,10 +12,10 @@ import msgspec
 from dtqkit.broker import Broker
 from dtqkit.broker.found import Look
 from dtqkit.control import Health
-from dtqkit.errors import DtqError, NamespaceTaken, Reason, StoreUnavailable
-from dtqkit.events import Heartbeat
-from dtqkit.jobs import PRIORITIES, Priority
-from dtqkit.settings import Settings
+from dtqkit.model.errors import DtqError, NamespaceTaken, Reason, StoreUnavailable
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 
 _T = TypeVar("_T")

@@ -22,8 +22,8 @@ from dtqkit.control import (
     encode_cursor,
     parse_since,
 )
-from dtqkit.errors import InvalidQuery, StoreUnavailable
-from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
+from dtqkit.model.errors import InvalidQuery, StoreUnavailable
+from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
 from dtqkit.store.jobs import BY_ID, Fields

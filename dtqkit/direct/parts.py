@@ -14,12 +14,12 @@ from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.shared import Shared
-from dtqkit.errors import NamespaceTaken, QueueClosed, StoreUnavailable, WrongLoop
-from dtqkit.jobs import Job, is_job_id
-from dtqkit.settings import Settings
+from dtqkit.model.errors import NamespaceTaken, QueueClosed, StoreUnavailable, WrongLoop
+from dtqkit.model.jobs import Job, is_job_id
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import object_id, to_job
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.task import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 
 #: Between two tries to open the stores, in seconds.

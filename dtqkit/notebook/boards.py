@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from anywidget import AnyWidget
 from traitlets import Dict, Unicode
 
-from dtqkit.notebook.answers import answer
+from dtqkit.notebook.board_rpc import answer
 from dtqkit.notebook.feed import feed
 from dtqkit.notebook.linker import link, style_sheet
 
 if TYPE_CHECKING:
-    from dtqkit.sync import TaskQueue
+    from dtqkit.client.queue import TaskQueue
 
 
 _DASHBOARD: Final = files("dtqkit").joinpath("dashboard")

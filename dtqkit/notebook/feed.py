@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.changes import ChangeFeed
 from dtqkit.control import Control
+from dtqkit.control.changes import ChangeFeed
 from dtqkit.control.operations import SNAPSHOT
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Depths, Heartbeat, JobEvent, ProgressEvent, Snapshot
-from dtqkit.notebook.answers import built
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Depths, Heartbeat, JobEvent, ProgressEvent, Snapshot
+from dtqkit.notebook.board_rpc import built
 
 log = logging.getLogger("dtqkit.notebook")
 

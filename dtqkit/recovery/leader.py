@@ -13,14 +13,14 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.found import Tick
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.settings import Settings
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
-from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
 from dtqkit.transitions.cancel import ask_to_stop_again

@@ -8,8 +8,8 @@ from typing import Any
 
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
-from dtqkit.errors import SettingsError
-from dtqkit.events import Batch, Line
+from dtqkit.model.errors import SettingsError
+from dtqkit.model.events import Batch, Line
 from dtqkit.remote.calls import answers
 from dtqkit.remote.events import Events
 from dtqkit.remote.http import Http

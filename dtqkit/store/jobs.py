@@ -13,8 +13,8 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
-from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
-from dtqkit.outcomes import Change
+from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
+from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document

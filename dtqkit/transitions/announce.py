@@ -14,10 +14,10 @@ from typing import Final, TypeAlias
 from dtqkit.broker import Broker
 from dtqkit.broker.background import Background
 from dtqkit.broker.keys import member
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
-from dtqkit.events import JobEvent, encode_batch, event_of, job_event
-from dtqkit.jobs import WAITING, Job, Status
-from dtqkit.outcomes import Change, wait_ms
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.events import JobEvent, encode_batch, event_of, job_event
+from dtqkit.model.jobs import WAITING, Job, Status
+from dtqkit.model.outcomes import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.store.jobs import Settlement

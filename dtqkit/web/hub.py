@@ -8,11 +8,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from dtqkit.changes import ChangeFeed
 from dtqkit.control import Control
+from dtqkit.control.changes import ChangeFeed
 from dtqkit.control.json_form import plain
-from dtqkit.events import Depths, Heartbeat, JobEvent, ProgressEvent, Snapshot
-from dtqkit.messages import BEAT_S, BeatMessage, EventsMessage, LineMessage
+from dtqkit.model.events import Depths, Heartbeat, JobEvent, ProgressEvent, Snapshot
+from dtqkit.model.messages import BEAT_S, BeatMessage, EventsMessage, LineMessage
 
 #: Least time between two messages of events, in seconds.
 EVENTS_S: Final = 0.1

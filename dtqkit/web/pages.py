@@ -10,7 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import ClassVar, Final
 
-from dtqkit.errors import Refused
+from dtqkit.model.errors import Refused
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
 

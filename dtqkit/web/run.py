@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import NamespaceTaken, SettingsError
-from dtqkit.loop import run_process
-from dtqkit.settings import Settings
-from dtqkit.starting import StartFailed
+from dtqkit.model.errors import NamespaceTaken, SettingsError
+from dtqkit.model.settings import Settings
+from dtqkit.model.starting import StartFailed
+from dtqkit.run.loop import run_process
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
 from dtqkit.web.connections import raise_descriptor_limit

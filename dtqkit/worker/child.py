@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from dtqkit.jobs import JobError
+from dtqkit.model.jobs import JobError
 from dtqkit.worker import source, wire
 from dtqkit.worker.context import JobContext, enter, enter_process
 from dtqkit.worker.imports import Attach, Tasks

@@ -19,8 +19,8 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 
-from dtqkit.sanitize import escaped
-from dtqkit.settings import without_secrets
+from dtqkit.model.settings import without_secrets
+from dtqkit.support.sanitize import escaped
 from dtqkit.worker import wire
 from dtqkit.worker.context import shortened
 from dtqkit.worker.lines import Output

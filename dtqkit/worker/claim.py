@@ -11,9 +11,9 @@ import msgspec
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.errors import DocumentRefused, OutcomeUnknown, StoreUnavailable
-from dtqkit.jobs import Job
-from dtqkit.policy import SupportsRandom
+from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, StoreUnavailable
+from dtqkit.model.jobs import Job
+from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import claim_max_s

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
-from dtqkit.errors import DtqError
-from dtqkit.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
-from dtqkit.policy import POLICIES, Policies
-from dtqkit.tasks import Task, TaskRegistry
+from dtqkit.model.errors import DtqError
+from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
+from dtqkit.model.policy import POLICIES, Policies
+from dtqkit.tasks.task import Task, TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.context import enter

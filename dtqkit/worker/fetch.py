@@ -20,9 +20,9 @@ from bson import ObjectId
 from dtqkit.broker import Broker
 from dtqkit.broker.members import ids_of, without
 from dtqkit.broker.popper import BLOCK_S, Popper
-from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import TERMINAL, Priority
-from dtqkit.lifecycle import patience_s
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.jobs import TERMINAL, Priority
+from dtqkit.model.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.transitions.release import not_claimed, unpop

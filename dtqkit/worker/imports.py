@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
-from dtqkit.errors import TaskDefinitionError
-from dtqkit.tasks import Task, TaskRegistry, find_task
+from dtqkit.model.errors import TaskDefinitionError
+from dtqkit.tasks.task import Task, TaskRegistry, find_task
 from dtqkit.worker.report import traceback_of
 from dtqkit.worker.wire import Setup
 

@@ -20,14 +20,14 @@ from bson import ObjectId
 
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
-from dtqkit.ending import end
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Heartbeat
-from dtqkit.jobs import Priority, is_job_id
-from dtqkit.outcomes import Declined, Outcome, Released
-from dtqkit.settings import Settings
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import Priority, is_job_id
+from dtqkit.model.outcomes import Declined, Outcome, Released
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.tasks import TaskRegistry
+from dtqkit.support.cancel import end
+from dtqkit.tasks.task import TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse

@@ -37,10 +37,14 @@ def install(node: str) -> str:
     command = npm(node)
     if command is None:
         return "there is no npm"
-    options = ["--prefix", str(FOLDER), "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1"]
+    options = ["--prefix", str(FOLDER), "--no-audit", "--no-fund", "--ignore-scripts"]
+    patience = ["--fetch-timeout=30000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     try:
         done = subprocess.run(
-            [*command, "install", *options, f"typescript@{VERSION}"], capture_output=True, text=True, timeout=300
+            [*command, "install", *options, *patience, f"typescript@{VERSION}"],
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
     except subprocess.TimeoutExpired:
         return "npm has not answered within 300 s"

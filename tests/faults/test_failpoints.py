@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from dtqkit import OutcomeUnknown, failpoints
-from dtqkit.failpoints import LOG_VARIABLE, POINTS, VARIABLE, plan_of
+from dtqkit import OutcomeUnknown
+from dtqkit.model import failpoints
+from dtqkit.model.failpoints import LOG_VARIABLE, POINTS, VARIABLE, plan_of
 from tests.faults import jobs
 from tests.faults.world import World
 from tests.wait import wait_until

@@ -17,8 +17,8 @@ import msgspec
 import pytest
 
 from dtqkit import Settings
-from dtqkit.jobs import Job
-from dtqkit.outcomes import Outcome, Success
+from dtqkit.model.jobs import Job
+from dtqkit.model.outcomes import Outcome, Success
 from dtqkit.worker import childprocess, source, wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.pool import Pool

@@ -7,8 +7,8 @@ from typing import Any, assert_type
 from dtqkit import AsyncJobHandle, AsyncTaskQueue, Context, Job, JobHandle, JobList, TaskQueue, current_context, task
 from dtqkit.control import HistoryQuery, JobQuery, JobRequest, Page
 from dtqkit.control.operations import DEPTHS, GET_JOB, HISTORY, LIST_JOBS
-from dtqkit.events import Depths
-from dtqkit.jobs import Status
+from dtqkit.model.events import Depths
+from dtqkit.model.jobs import Status
 
 queue = TaskQueue()
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dtqkit import TaskQueue
-from dtqkit.errors import TaskDefinitionError
-from dtqkit.tasks import Context, Task, TaskOptions, TaskRegistry, find_task
+from dtqkit.model.errors import TaskDefinitionError
+from dtqkit.tasks.task import Context, Task, TaskOptions, TaskRegistry, find_task
 from tests import callables
 from tests.command import ROOT, environment
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dtqkit.capacity as cap
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 WORK = cap.Workload(1000, cap.Exponential(1))
 

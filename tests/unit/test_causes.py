@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dtqkit import JobFailed, JobNotFound
-from dtqkit.causes import original, users_frames
-from dtqkit.errors import InvalidPayload, facts_of, rebuild
+from dtqkit.model.errors import InvalidPayload, facts_of, rebuild
+from dtqkit.support.causes import original, users_frames
 from dtqkit.worker.report import error_of
 
 ID = "65f000000000000000000000"

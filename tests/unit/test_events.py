@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtqkit.events import Batch, JobEvent, ProgressEvent, decode_batch, encode_batch
+from dtqkit.model.events import Batch, JobEvent, ProgressEvent, decode_batch, encode_batch
 
 events = st.builds(
     JobEvent,

@@ -5,7 +5,7 @@ import subprocess
 from typing import Any
 
 from dtqkit.dashboard import BOARD
-from dtqkit.notebook.answers import packed, unpacked
+from dtqkit.notebook.board_rpc import packed, unpacked
 from tests.node import node_or_skip
 
 LONGS = (2**53 - 1, 2**53, 2**53 + 1, 9007199254740993, -9007199254740993, 2**63 - 1, -(2**63))

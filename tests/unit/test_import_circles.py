@@ -14,15 +14,15 @@ PACKAGE = Path(__file__).parents[2] / "dtqkit"
 
 #: Files that still import each other. Remove what no longer does; add nothing.
 KNOWN = {
-    "dtqkit.handles",
+    "dtqkit.client.handles",
     "dtqkit.notebook",
     "dtqkit.notebook.bars",
     "dtqkit.notebook.boards",
     "dtqkit.notebook.charts",
     "dtqkit.notebook.forms",
     "dtqkit.notebook.magics",
-    "dtqkit.queued",
-    "dtqkit.sync",
+    "dtqkit.client.decorators",
+    "dtqkit.client.queue",
 }
 
 Graph = Mapping[str, set[str]]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dtqkit.failpoints import POINTS
+from dtqkit.model.failpoints import POINTS
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "internals" / "protocol.md"

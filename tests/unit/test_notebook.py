@@ -13,14 +13,14 @@ import pytest
 
 from dtqkit import Job, JobError, TaskQueue, task
 from dtqkit.control import JobQuery, JobRequest, Nothing, Page
-from dtqkit.errors import InvalidPayload, MissingExtra
-from dtqkit.events import Batch, Depths, Heartbeat, JobEvent, Line, Snapshot
+from dtqkit.model.errors import InvalidPayload, MissingExtra
+from dtqkit.model.events import Batch, Depths, Heartbeat, JobEvent, Line, Snapshot
 from dtqkit.notebook import reprs
-from dtqkit.notebook.answers import answer
+from dtqkit.notebook.board_rpc import answer
 from dtqkit.notebook.feed import TICK_S, Feed
 from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el
-from dtqkit.wording import duration
+from dtqkit.support.formatting import duration
 from tests.stub import StubControl
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -137,7 +137,7 @@ def test_a_history_without_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatc
 def test_the_capacity_model_without_scipy_names_the_extra() -> None:
     program = "import sys; sys.modules['scipy'] = None; import dtqkit.capacity"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    last = "dtqkit.errors.MissingExtra: dtqkit.capacity needs scipy, which is not installed: "
+    last = "dtqkit.model.errors.MissingExtra: dtqkit.capacity needs scipy, which is not installed: "
     assert ran.stderr.splitlines()[-1] == last + "pip install 'dtqkit[capacity]'"
 
 

@@ -19,20 +19,20 @@ from dtqkit.broker.background import Background, Lives
 from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
 from dtqkit.broker.popper import BLOCK_S, Popper
-from dtqkit.broker.refusals import Unfit
+from dtqkit.broker.refusals import UnusableServer
 from dtqkit.direct import opening
 from dtqkit.direct.opening import Opening
-from dtqkit.events import ProgressEvent
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Lost, Released
-from dtqkit.tasks import TaskRegistry
+from dtqkit.model.events import ProgressEvent
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Lost, Released
+from dtqkit.tasks.task import TaskRegistry
 from dtqkit.transitions import announce
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.new import New
+from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.trail import Trail
 from tests.wait import wait_until_async
 
 
@@ -115,7 +115,7 @@ def test_what_could_not_be_put_back_is_put_back_once_redis_takes_writes(monkeypa
 def test_what_another_environment_has_taken_is_not_put_back_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         redis = Redis(monkeypatch)
-        redis.error = Unfit("taken", "taken")
+        redis.error = UnusableServer("taken", "taken")
         with pytest.raises(NamespaceTaken):
             await redis.broker.put_back({"high:a": 0.0})
         assert not len(redis.broker._unlisted)  # pyright: ignore[reportPrivateUsage]
@@ -138,7 +138,7 @@ def test_an_end_that_cannot_be_published_still_puts_the_job_back() -> None:
         store: Any = SimpleNamespace(jobs=SimpleNamespace(settle=none, find=none), now=now)
         broker: Any = SimpleNamespace(push=push, put_back=back)
         settler = Settler(broker, store, settled=lambda _: None, rng=random.Random(1))
-        settler.put(Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0), Released(None), None, Trail())
+        settler.put(Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0), Released(None), None, AttemptLog())
         settler.finish()
         await settler.run()
 
@@ -309,7 +309,7 @@ def test_a_push_into_another_environment_is_told_as_it_is(
         redis = Redis(monkeypatch)
         store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
         one = Enqueuer(Settings(), redis.broker, store, TaskRegistry())
-        redis.error = Unfit("taken", "taken")
+        redis.error = UnusableServer("taken", "taken")
         await one.insert([submitted()])
         with pytest.raises(NamespaceTaken):
             redis.broker.check_owner()

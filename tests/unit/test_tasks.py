@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from dtqkit.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
-from dtqkit.schema import PayloadValidator
-from dtqkit.tasks import CallOptions, Context, Task, TaskInfo, TaskOptions, TaskRegistry, check_name, options_of
+from dtqkit.model.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
+from dtqkit.tasks.schema import PayloadValidator
+from dtqkit.tasks.task import CallOptions, Context, Task, TaskInfo, TaskOptions, TaskRegistry, check_name, options_of
 
 
 class Colour(enum.Enum):
@@ -234,7 +234,7 @@ def test_the_description_is_the_docstring_without_its_indentation() -> None:
 
 
 def test_a_task_can_be_imported_only_where_its_module_has_it_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dtqkit.tasks as module
+    import dtqkit.tasks.task as module
 
     def render() -> None: ...
 
@@ -242,7 +242,7 @@ def test_a_task_can_be_imported_only_where_its_module_has_it_under_its_name(monk
     task = Task(render, "render")
     before = task.ref
     monkeypatch.setattr(module, "render", task, raising=False)
-    assert (before, task.ref) == (None, "dtqkit.tasks:render")
+    assert (before, task.ref) == (None, "dtqkit.tasks.task:render")
 
 
 def test_what_stands_in_main_or_in_another_function_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dtqkit.tasks import Task, TaskRegistry
+from dtqkit.tasks.task import Task, TaskRegistry
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.unknown import AGAIN_S, JITTER, MAX_AGAIN_S, MAX_TASKS, OVER_S, UnknownTasks
 

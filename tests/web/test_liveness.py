@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dtqkit import messages
 from dtqkit.dashboard import BOARD
 from dtqkit.direct import DirectControl
-from dtqkit.events import Batch, Line
 from dtqkit.local import LocalStores
+from dtqkit.model import messages
+from dtqkit.model.events import Batch, Line
 from dtqkit.remote import RemoteControl
 from dtqkit.remote import events as remote
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.task import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, serve

@@ -1,0 +1,88 @@
+"""One worker and its turn at leading, on one event loop: in a process of its own, or in a notebook's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from dtqkit.broker import Broker
+from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.settings import Settings
+from dtqkit.recovery import Leader
+from dtqkit.store import Store
+from dtqkit.support.cancel import end
+from dtqkit.tasks.task import TaskRegistry
+from dtqkit.worker.beat import Pulse
+from dtqkit.worker.capture import capture
+from dtqkit.worker.worker import Worker
+
+log: logging.Logger = logging.getLogger("dtqkit.process")
+
+
+def default_lanes(number: int, *, strict: bool = False) -> tuple[Priority, ...]:
+    """The lanes of worker `number` (from 1): its own first, then, unless `strict`, the others by priority."""
+    own = PRIORITIES[(number - 1) % len(PRIORITIES)]
+    return (own,) if strict else (own, *(p for p in PRIORITIES if p != own))
+
+
+async def work(
+    settings: Settings,
+    registry: TaskRegistry,
+    *,
+    name: str,
+    lanes: Sequence[Priority],
+    app: str | None = None,
+    outdated: Callable[[Sequence[str]], bool] | None = None,
+    stop: asyncio.Event,
+    started: Callable[[], None] | None = None,
+    works: Callable[[Worker], None] | None = None,
+) -> None:
+    """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
+
+    `works` gets the worker, before `started`.
+
+    `outdated` is called with source files that a new child has loaded in another version than this process; it
+    returns whether that child may run jobs here.
+
+    Raises StoreUnavailable when a store does not answer at the start, and whatever breaks a part of the worker.
+    """
+    store = Store(settings)
+    broker = Broker(settings)
+    try:
+        await store.open()
+        await broker.open(await store.identity())
+        await broker.check_rights()
+        if (policy := await broker.eviction()) is not None:
+            log.warning("Redis's maxmemory-policy is %s: it may drop queued ids; use noeviction", policy)
+        for line in registry.in_threads():
+            log.warning("%s", line)
+        rng = random.Random()
+
+        def heard(pulse: Pulse) -> None:
+            leader.heard(pulse.led, pulse.scores)
+
+        worker = Worker(
+            settings, broker, store, registry, name=name, lanes=lanes, app=app, outdated=outdated, rng=rng, heard=heard
+        )
+        leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
+        if works is not None:
+            works(worker)
+        working = asyncio.create_task(worker.run(), name=f"worker {name}")
+        leading = asyncio.create_task(leader.run(), name=f"leader {name}")
+        stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")
+        if started is not None:
+            started()
+        with capture.worker():
+            try:
+                await asyncio.wait({working, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                worker.stop()
+                await end(leading, stopping)
+                await working
+        if not leading.cancelled() and (error := leading.exception()) is not None:
+            raise error
+    finally:
+        await broker.close()
+        await store.close()

@@ -56,7 +56,9 @@ from dtqkit.model.errors import (
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
-from dtqkit.tasks.task import Context, Task, TaskOptions
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.task import Task
 from dtqkit.worker.context import current_context
 
 __version__ = VERSION

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from dtqkit.client.queue import TaskQueue
-from dtqkit.tasks.task import Context
+from dtqkit.tasks.context import Context
 
 queue = TaskQueue()
 

@@ -18,7 +18,8 @@ from dtqkit.model.jobs import Job, JobError, Priority
 from dtqkit.model.values import FLOAT
 from dtqkit.support.cancel import end
 from dtqkit.support.sanitize import log_safely
-from dtqkit.tasks.task import Call, CallOptions, Task
+from dtqkit.tasks.options import CallOptions
+from dtqkit.tasks.task import Call, Task
 
 #: How often it is looked at why a job that is waited for is not taken, in seconds.
 EXPLAIN_S: Final = 2.0

@@ -54,7 +54,8 @@ from dtqkit.model.jobs import Job, JobError, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import from_wire
 from dtqkit.tasks.misuse import check_call, check_task
-from dtqkit.tasks.task import Call, Task, TaskInfo, TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Call, Task, TaskInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")

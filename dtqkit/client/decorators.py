@@ -12,8 +12,10 @@ from dtqkit.model.errors import InvalidPayload, TaskDefinitionError
 from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
+from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
-from dtqkit.tasks.task import Call, CallOptions, Context, Task, check_name, options_of
+from dtqkit.tasks.options import CallOptions, options_of
+from dtqkit.tasks.task import Call, Task, check_name
 
 if TYPE_CHECKING:
     from dtqkit.client.queue import TaskQueue

@@ -38,7 +38,8 @@ from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
 from dtqkit.tasks.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.tasks.notice import notice
-from dtqkit.tasks.task import Call, Task, TaskInfo, TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Call, Task, TaskInfo
 from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:

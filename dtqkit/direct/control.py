@@ -12,7 +12,7 @@ from dtqkit.direct import accept, change, look
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.events import Batch, Line
 from dtqkit.model.settings import Settings
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 
 #: Imported so that their functions answer.
 ANSWERING = (accept, look, change)

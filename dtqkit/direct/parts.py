@@ -19,7 +19,7 @@ from dtqkit.model.jobs import Job, is_job_id
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import object_id, to_job
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 
 #: Between two tries to open the stores, in seconds.

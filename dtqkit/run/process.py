@@ -13,7 +13,7 @@ from dtqkit.model.settings import Settings
 from dtqkit.recovery import Leader
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.beat import Pulse
 from dtqkit.worker.capture import capture
 from dtqkit.worker.worker import Worker

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-_PACKAGE: Final = Path(__file__).parent
+_PACKAGE: Final = Path(__file__).parents[1]
 #: A frame's first line. In an exception group, bars stand before it.
 _FRAME: Final = re.compile(r'^(?P<indent>[ |]*)  File "(?P<path>[^"]*)", line \d+')
 #: Of the package, the part after its own directory, on whatever machine.

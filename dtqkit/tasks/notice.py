@@ -11,7 +11,7 @@ from typing import Final
 
 from dtqkit.tasks.origin import is_script
 
-_PACKAGE: Final = str(Path(__file__).parent)
+_PACKAGE: Final = str(Path(__file__).parents[1])
 
 
 def notice(log: logging.Logger, text: str) -> None:

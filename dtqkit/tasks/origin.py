@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, cast
 
-#: Our own modules that stand between a task and whoever makes it.
-_OURS: Final = frozenset(f"dtqkit.{name}" for name in ("origin", "tasks", "queued", "sync"))
+#: Our own packages that stand between a task and whoever makes it.
+_OURS: Final = ("dtqkit.tasks.", "dtqkit.client.")
 
 
 def maker() -> tuple[str, bool]:
@@ -20,7 +20,7 @@ def maker() -> tuple[str, bool]:
     What is made by an import is there again in every process that does the same import.
     """
     frames = list(_frames(inspect.currentframe()))
-    home = next((name for frame in frames if (name := _module_of(frame)) not in _OURS), "?")
+    home = next((name for frame in frames if not (name := _module_of(frame)).startswith(_OURS)), "?")
     return home, any(frame.f_code.co_name == "<module>" and importable_module(_module_of(frame)) for frame in frames)
 
 

@@ -11,7 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import msgspec
 import msgspec.inspect as mi
@@ -21,39 +21,12 @@ from dtqkit.model.plain import class_name, cure_of_class
 from dtqkit.model.values import NotSerializable, from_wire, shown, wire
 from dtqkit.tasks import foreign
 from dtqkit.tasks.annotations import is_plain, never_recorded, parts_of, signature_of, spelled, why_unreadable
+from dtqkit.tasks.context import Context
 from dtqkit.tasks.schema import TIMEZONE, invalid
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REF: Final = "#/$defs/{name}"
 _NO_DEFAULT: Final = inspect.Parameter.empty
-
-
-class Context(Protocol):
-    """What a running task can know and say of itself: `def build(ctx: Context, n: int)`.
-
-    It is injected, and so must be the first parameter; it is no part of the payload.
-    """
-
-    job_id: str
-    #: The task's name.
-    task: str
-    #: 1 for the job's first attempt.
-    attempt: int
-    #: Id of the worker that runs it.
-    worker: str
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the job was asked to stop: long loops in threads should look."""
-        ...
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Say how far it is, from 0 to 1; shown on boards at once, kept when the job ends."""
-        ...
-
-    def log(self, message: str) -> None:
-        """Add a line to the job's log."""
-        ...
 
 
 _EXACT: Final = (int, str, bool)

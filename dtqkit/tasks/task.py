@@ -1,4 +1,4 @@
-"""Tasks: functions with a name, options and a checked payload; and the registry that a queue keeps of them.
+"""Tasks: functions with a name, options and a checked payload.
 
 A `Task` here knows no queue. It binds arguments into a `Call`, which every queue takes. What submits
 (`.submit`, `.map`, `.delay`) returns handles, which live floors above, so it is added there by a subclass; the
@@ -14,38 +14,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, TypeAlias, cast
 
 import msgspec
 from typing_extensions import TypeVar
 
-from dtqkit.model.errors import TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
+from dtqkit.model.errors import TaskDefinitionError
 from dtqkit.model.values import check_payload, shown
-from dtqkit.support.formatting import few
-from dtqkit.support.nearest import nearest
 from dtqkit.tasks import origin
 from dtqkit.tasks.annotations import signature_of
-from dtqkit.tasks.options import CallOptions, TaskOptions, options_of
-from dtqkit.tasks.signature import Context, Signature
-
-__all__ = [
-    "Call",
-    "CallOptions",
-    "Context",
-    "RunsAs",
-    "Task",
-    "TaskInfo",
-    "TaskOptions",
-    "TaskRegistry",
-    "check_name",
-    "find_task",
-    "options_of",
-]
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.options import CallOptions, TaskOptions
+from dtqkit.tasks.signature import Signature
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -240,121 +224,6 @@ class Task(Generic[P, R_co, F_co]):
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """A call that can be submitted, alone or with many. InvalidPayload, naming the argument, unless they fit."""
         return Call(self, self.bind_payload(*args, **kwargs))
-
-
-class TaskRegistry:
-    """The tasks of a queue, by name."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[str, Task[..., Any]] = {}
-        #: Grows with each change.
-        self.version: int = 0
-        #: The APP whose import made this registry, such as "shop.tasks:queue": a child that imports it has the same.
-        self.app: str | None = None
-        self._of_app: frozenset[Task[..., Any]] = frozenset()
-        #: What `in_threads` has named, and of which version.
-        self._said: set[Task[..., Any]] = set()
-        self._said_version = 0
-
-    def came_from(self, app: str) -> None:
-        """Say that what is registered by now came with the import of `app`."""
-        self.app = app
-        self._of_app = frozenset(self)
-
-    def importable(self, task: Task[..., Any]) -> bool:
-        """Whether a child process can have the task: from the APP, by name, or from its module."""
-        return task in self._of_app or task.ref is not None
-
-    def runs_as(self, task: Task[..., Any]) -> RunsAs:
-        """Where its jobs run."""
-        return "coroutine" if task.is_async else task.runs_where(importable=self.importable(task))
-
-    def in_threads(self) -> list[str]:
-        """A line for the log about the tasks that run in a thread without having asked for one, for each reason; and
-        one about each task that cannot run. Each task is named once."""
-        if self.version == self._said_version:
-            return []
-        self._said_version = self.version
-        news = [task for task in self if not (task.is_async or task in self._said or self.importable(task))]
-        self._said.update(news)
-        threads: dict[str, list[str]] = {}
-        for task in news:
-            if task.defaults.isolation == "auto":
-                threads.setdefault(task.why_not_importable(), []).append(task.name)
-        lost = [f"task {task.no_process()}" for task in news if task.defaults.isolation == "process"]
-        return [_in_threads(names, why) for why, names in threads.items()] + lost
-
-    def add(self, task: Task[..., Any]) -> None:
-        """Register; the same function again (a notebook cell run again) takes the place of its older self.
-
-        Raises TaskAlreadyRegistered when another function has the name.
-        """
-        known = self._tasks.get(task.name)
-        if known is task:
-            return
-        if known is not None and (old := origin.home_of(known.function)) != (new := origin.home_of(task.function)):
-            raise TaskAlreadyRegistered(
-                f"{':'.join(old)} is already registered as {task.name!r}; give {':'.join(new)} another name=…"
-            )
-        self._tasks[task.name] = task
-        self.version += 1
-
-    def find(self, name: str) -> Task[..., Any] | None:
-        return self._tasks.get(name)
-
-    def get(self, name: str) -> Task[..., Any]:
-        """UnknownTask, with the nearest names or what there is, if there is none."""
-        try:
-            return self._tasks[name]
-        except KeyError:
-            raise UnknownTask(name, self.near(name), there=tuple(self._tasks)) from None
-
-    def near(self, name: str) -> list[str]:
-        """Registered names that look like `name`, at most three."""
-        return nearest(name, self._tasks)
-
-    def catalogue(self) -> list[TaskInfo]:
-        return [task.info for task in self]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tasks
-
-    def __iter__(self) -> Iterator[Task[..., Any]]:
-        """As they are now: tasks may be added meanwhile."""
-        return iter(tuple(self._tasks.values()))
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-
-def _in_threads(names: list[str], why: str) -> str:
-    who, them = f"task {names[0]} runs in a thread", "it"
-    if len(names) > 1:
-        who, them, why = f"tasks {few(names)} run in threads", "them", why.replace("it is", "each is", 1)
-    return (
-        f"{who} of this process, since no child process can import {them} ({why}): such a job cannot be killed at its "
-        "timeout, and shares this process's memory and interpreter lock; to run in a child process, put the function "
-        "in a module, at its top level; if a thread is meant, set isolation='thread'"
-    )
-
-
-def find_task(ref: str, name: str) -> Task[..., Any]:
-    """The task that `ref` leads to, in a process that may have to import its module first.
-
-    Raises what the import raises, and UnknownTask when it leads to nothing that can be called.
-    """
-    module, _, qualname = ref.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    inner: Any = found
-    while inner is not None:
-        if isinstance(inner, Task):
-            return cast("Task[..., Any]", inner)
-        inner = getattr(inner, "__wrapped__", None)
-    if not callable(found):
-        raise UnknownTask(name)
-    return Task(found, name)
 
 
 def check_name(name: str) -> str:

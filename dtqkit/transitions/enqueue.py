@@ -18,7 +18,7 @@ from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import to_job
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job

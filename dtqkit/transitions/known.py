@@ -12,8 +12,9 @@ from dtqkit.model.errors import InvalidPayload, UnknownTask
 from dtqkit.model.values import Json
 from dtqkit.store import Store
 from dtqkit.support.nearest import nearest
+from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.schema import PayloadValidator
-from dtqkit.tasks.task import TaskInfo, TaskOptions
+from dtqkit.tasks.task import TaskInfo
 
 #: Seconds after which the catalogue is read again; and the least time between two readings because of refusals.
 FRESH_S: Final = 30.0

@@ -18,7 +18,7 @@ from dtqkit.control import Control
 from dtqkit.direct import DirectControl
 from dtqkit.model.settings import Settings
 from dtqkit.support.formatting import counted
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web.access import Origins, TokenAuth, is_loopback
 from dtqkit.web.app import LIMITS, make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services

@@ -11,7 +11,8 @@ from typing import Any, Final
 from dtqkit.model.errors import DtqError
 from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, Policies
-from dtqkit.tasks.task import Task, TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Task
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.context import enter

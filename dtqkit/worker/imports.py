@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
 from dtqkit.model.errors import TaskDefinitionError
-from dtqkit.tasks.task import Task, TaskRegistry, find_task
+from dtqkit.tasks.registry import TaskRegistry, find_task
+from dtqkit.tasks.task import Task
 from dtqkit.worker.report import traceback_of
 from dtqkit.worker.wire import Setup
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dtqkit.support.formatting import counted
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.slots import Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("loop", "process")

@@ -27,7 +27,7 @@ from dtqkit.model.outcomes import Declined, Outcome, Released
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse

@@ -10,7 +10,7 @@ from dtqkit.broker import Broker
 from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidPayload, UnknownTask
 from dtqkit.store import Store
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 
 

@@ -9,7 +9,7 @@ import pytest
 from dtqkit import Settings, StoreUnavailable
 from dtqkit.control.operations import HEALTH
 from dtqkit.direct.control import DirectControl
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from tests.wait import wait_until_async
 
 # pyright: reportPrivateUsage=false

@@ -24,7 +24,7 @@ from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import PRIORITIES, Job
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 
 BEAT_S = 2.0
 

@@ -14,7 +14,7 @@ from bson import ObjectId
 from dtqkit import Job, Settings
 from dtqkit.broker import Broker
 from dtqkit.store import Store
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import fetch
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.fetch import Fetcher

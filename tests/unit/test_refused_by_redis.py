@@ -25,7 +25,7 @@ from dtqkit.direct.opening import Opening
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Lost, Released
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions import announce
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.lose import LostJobs

@@ -16,7 +16,7 @@ from dtqkit import Job, OutcomeUnknown, Settings, StoreUnavailable
 from dtqkit.model.errors import DocumentRefused
 from dtqkit.store.client import Link, told
 from dtqkit.store.inserts import Inserted, Inserts, submit_s
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions import enqueue as submitting
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.new import New

@@ -15,8 +15,11 @@ import msgspec
 import pytest
 
 from dtqkit.model.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.options import CallOptions, TaskOptions, options_of
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.schema import PayloadValidator
-from dtqkit.tasks.task import CallOptions, Context, Task, TaskInfo, TaskOptions, TaskRegistry, check_name, options_of
+from dtqkit.tasks.task import Task, TaskInfo, check_name
 
 
 class Colour(enum.Enum):
@@ -333,7 +336,7 @@ def test_text_annotations_are_read_where_the_function_was_defined_as_in_a_notebo
     source = """
 from __future__ import annotations
 import dataclasses
-from dtqkit.tasks import Context
+from dtqkit.tasks.context import Context
 
 @dataclasses.dataclass
 class Size:
@@ -462,4 +465,4 @@ def test_a_registry_may_grow_while_it_is_iterated() -> None:
     registry.add(task_of(render))
     for _ in registry:
         registry.add(task_of(fetch))
-    assert [info.name for info in registry.catalogue()] == ["render", "fetch"]
+    assert [info.name for info in registry] == ["render", "fetch"]

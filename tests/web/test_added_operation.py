@@ -20,7 +20,7 @@ from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import JobConflict
 from dtqkit.notebook.board_rpc import answer
 from dtqkit.remote import RemoteControl
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web.drain import Drain
 from dtqkit.web.openapi import document
 from dtqkit.web.server import Address, serve

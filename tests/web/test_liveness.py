@@ -17,7 +17,7 @@ from dtqkit.model import messages
 from dtqkit.model.events import Batch, Line
 from dtqkit.remote import RemoteControl
 from dtqkit.remote import events as remote
-from dtqkit.tasks.task import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, serve

@@ -59,7 +59,7 @@ class Background:
             task.exception()  # whoever asked may wait no longer
 
 
-class Lives:
+class LiveProgress:
     """What running jobs last showed. One question at a time: what is asked for meanwhile is in the next."""
 
     def __init__(self, read: Callable[[Sequence[str]], Awaitable[dict[str, ProgressEvent]]]) -> None:

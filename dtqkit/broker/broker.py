@@ -242,7 +242,7 @@ class Broker:
                 ),
             )
         by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
-        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id or self._link.life, by_worker)
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id or self._link.connection_id, by_worker)
 
     async def resign(self, candidate: str) -> None:
         async with self._link.asking() as keys:
@@ -269,10 +269,10 @@ class Broker:
 
     # -- audit
 
-    async def listed(self, moved: Callable[[], None]) -> Listed:
+    async def listed(self, progressed: Callable[[], None]) -> Listed:
         """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twice.
 
-        `moved` is called after each piece.
+        `progressed` is called after each piece.
         """
         lanes: set[str] = set()
         async with self._link.asking() as keys:
@@ -280,18 +280,18 @@ class Broker:
             for lane in keys.lanes():
                 for start in range(0, int(await self._link.raw.llen(lane)), _CHUNK):
                     lanes.update(await self._link.raw.lrange(lane, start, start + _CHUNK - 1))
-                    moved()
-            inflight = await self._scores(keys.inflight, moved)
-            scheduled = await self._scores(keys.scheduled, moved)
+                    progressed()
+            inflight = await self._scores(keys.inflight, progressed)
+            scheduled = await self._scores(keys.scheduled, progressed)
         return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled)
 
-    async def _scores(self, key: str, moved: Callable[[], None]) -> dict[str, float]:
+    async def _scores(self, key: str, progressed: Callable[[], None]) -> dict[str, float]:
         redis = self._link.raw
         found: dict[str, float] = {}
         for start in range(0, int(await redis.zcard(key)), _CHUNK):
             some = await redis.zrange(key, start, start + _CHUNK - 1, withscores=True)
             found.update(cast("list[tuple[str, float]]", some))
-            moved()
+            progressed()
         return found
 
     async def listed_count(self) -> int:
@@ -352,7 +352,7 @@ class Broker:
             pipe.publish(keys.events, encode_batch(progress=news))
             await pipe.execute()
 
-    async def lives(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
+    async def live_progress(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
         """What these running jobs last showed, by id, as far as they did."""
         async with self._link.asking() as keys:
             texts = cast("list[str | None]", await self._link.raw.mget([keys.live(i) for i in job_ids]))

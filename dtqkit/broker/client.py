@@ -202,10 +202,12 @@ class Script:
 
 
 @contextmanager
-def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | None = None) -> Generator[None]:
+def redis_errors(
+    url: str, point: str | None = None, on_refusal: Callable[[Refusal], None] | None = None
+) -> Generator[None]:
     """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the failpoint.
 
-    `heard` gets the refusal.
+    `on_refusal` gets the refusal.
     """
     try:
         if point is not None:
@@ -215,8 +217,8 @@ def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | 
             hit(point, "after")
     except (RedisError, OSError, TimeoutError) as error:
         refusal = refusal_of(error)
-        if heard is not None:
-            heard(refusal)
+        if on_refusal is not None:
+            on_refusal(refusal)
         raise unavailable(url, refusal) from None
     except (AttributeError, TypeError) as error:
         if not _is_of_a_closed_connection(error):

@@ -15,7 +15,7 @@ import msgspec
 import redis.asyncio
 
 from dtqkit.broker.address import parse
-from dtqkit.broker.client import ANSWER_S, Script, connect, told, unavailable
+from dtqkit.broker.client import ANSWER_S, Script, connect, redis_errors, unavailable
 from dtqkit.broker.keys import Keys
 from dtqkit.broker.refusals import Kind, Refusal, UnusableServer
 from dtqkit.broker.route import Route
@@ -78,7 +78,7 @@ class Link:
         return self._route.moves
 
     @property
-    def life(self) -> str:
+    def connection_id(self) -> str:
         """Another one after each connection that was made: where Redis does not say its run_id."""
         return f"{self._nonce}-{self._route.made}"
 
@@ -116,7 +116,7 @@ class Link:
     async def asking(self, point: str | None = None, *, writes: bool = False) -> AsyncGenerator[Keys]:
         """Whatever goes wrong inside is raised as StoreUnavailable. `point` names the failpoint."""
         try:
-            with told(self.url, point, self._heard):
+            with redis_errors(self.url, point, self._note_refusal):
                 if not self._route.made:
                     await self._greet()
                 yield self.keys
@@ -137,7 +137,7 @@ class Link:
                 raise
             await self.raw.ping()
 
-    def _heard(self, refusal: Refusal) -> None:
+    def _note_refusal(self, refusal: Refusal) -> None:
         self._wrong = self._wrong or refusal.drops
         self.condition.refused_at = time.monotonic()
         self.condition.refusal = str(unavailable(self.url, refusal))

@@ -229,7 +229,7 @@ def _lock(lock_fd: int, directory: Path) -> None:
         except BlockingIOError:
             owner = os.pread(lock_fd, 20, 0).decode()
             # The servers of an owner that was killed are about to end: worth waiting for.
-            if _lives(owner) or time.monotonic() > deadline:
+            if _is_running(owner) or time.monotonic() > deadline:
                 raise LocalStoreError(
                     f"the data directory {directory} is in use by the local stores of process {owner}: "
                     "stop that one first, or name another directory"
@@ -243,7 +243,7 @@ def _how_it_ended(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def _lives(pid: str) -> bool:
+def _is_running(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

@@ -44,23 +44,23 @@ class Watch:
             self.report_ended()
             if 0 in ready:
                 data = os.read(0, 65536)
-                if not data or not all(self.obey(order) for order in self.orders(data)):
+                if not data or not all(self.execute(command) for command in self.commands(data)):
                     break
             if os.getppid() != self.owner_pid:
                 break
         self.end_all()
 
-    def orders(self, data: bytes) -> Iterator[dict[str, Any]]:
+    def commands(self, data: bytes) -> Iterator[dict[str, Any]]:
         *lines, self.received = (self.received + data).split(b"\n")
         return map(json.loads, lines)
 
-    def obey(self, order: dict[str, Any]) -> bool:
+    def execute(self, command: dict[str, Any]) -> bool:
         """Do what the owner asks; False when it asks to stop."""
-        if order["op"] == "start":
-            self.start(order["name"], order["argv"], order["input"], order["log"])
-        elif order["op"] == "kill" and order["name"] in self.children:
-            self.children[order["name"]].kill()
-        return order["op"] != "stop"
+        if command["op"] == "start":
+            self.start(command["name"], command["argv"], command["input"], command["log"])
+        elif command["op"] == "kill" and command["name"] in self.children:
+            self.children[command["name"]].kill()
+        return command["op"] != "stop"
 
     def start(self, name: str, argv: list[str], text: str, log: str) -> None:
         try:

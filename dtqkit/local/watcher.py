@@ -98,10 +98,10 @@ class Watcher:
         self._process.stdout.close()
         self.gone = True
 
-    def _send(self, order: dict[str, Any]) -> None:
+    def _send(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
         except BrokenPipeError as error:
             raise LocalStoreError(WATCHER_GONE) from error
 

@@ -26,7 +26,7 @@ class Repairs(msgspec.Struct):
     pruned: int = 0
     cancelled: int = 0
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """What was done, in words."""
         done = (
             (self.listed, "job that was missing is listed again", "jobs that were missing are listed again"),
@@ -44,7 +44,7 @@ class Auditor:
         self._broker = broker
         self._store = store
         #: Called after each piece of the work.
-        self.moved: Callable[[], None] = lambda: None
+        self.progressed: Callable[[], None] = lambda: None
 
     async def listed(self) -> int:
         """How many ids Redis lists."""
@@ -61,11 +61,11 @@ class Auditor:
 
     async def audit(self) -> Repairs:
         """By id. Redis is read before the record, so that what it lists and the record does not know is no new job."""
-        listed = await self._broker.listed(self.moved)
+        listed = await self._broker.listed(self.progressed)
         now_ms = self._store.now().timestamp() * 1000
         repairs = Repairs()
         waiting: set[str] = set()
-        async for docs in self._store.surveys.waiting():
+        async for docs in self._store.scans.waiting():
             if to_cancel := [doc["_id"] for doc in docs if doc.get("cancel_requested")]:
                 repairs.cancelled += await cancel_waiting(self._broker, self._store, to_cancel)
             wait = (doc for doc in docs if not doc.get("cancel_requested"))
@@ -74,11 +74,11 @@ class Auditor:
             repairs.listed += found.listed
             repairs.rescored += found.rescored
             await relist(self._broker, found.places)
-            self.moved()
+            self.progressed()
         repairs.pruned = await self._broker.prune(
             inflight={m: s for m, s in listed.inflight.items() if m not in waiting},
             scheduled={m: s for m, s in listed.scheduled.items() if m not in waiting},
         )
         if repairs != Repairs():
-            log.warning("lane audit: %s", repairs.said())
+            log.warning("lane audit: %s", repairs.summary())
         return repairs

@@ -49,11 +49,11 @@ class DeadLetterRounds:
             if after is not None:
                 letters = {job: death for job, death in letters.items() if job <= after}
                 failed = [doc for doc in failed if doc["_id"] <= after]
-            yield await self._see_to(letters, failed)
+            yield await self._repair(letters, failed)
             if after is None:
                 return
 
-    async def _see_to(self, letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
+    async def _repair(self, letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
         """All letters and all failed jobs between two ids."""
         recoverable = [doc for doc in failed if self._recoverable(doc)]
         requeued = set[ObjectId]()

@@ -17,9 +17,9 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
+from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
-from dtqkit.recovery.silence import Silence
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
@@ -53,25 +53,27 @@ class Leader:
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
-        self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
+        self._heartbeats = MissedHeartbeats(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
         away = self._mongodb_was_away
-        self._silent_workers = RoundTask("silent workers", self._some_silent, self._recover_silent, put_off=away)
-        self._surveys = RoundTask("leases", self._survey_due, self._survey, put_off=away)
+        self._dead_workers = RoundTask("dead workers", self._some_missing, self._recover_from_dead, when_postponed=away)
+        self._scans = RoundTask("leases", self._scan_due, self._scan, when_postponed=away)
         self._lanes = RoundTask("lanes", self._lanes_due, self._repair_lanes)
         later_s = settings.round_s * _AGAIN
-        self._letters = RoundTask("dead letters", self._letters_due, self._repair_letters, pause_s=later_s)
+        self._dead_letter_task = RoundTask(
+            "dead letters", self._dead_letters_due, self._repair_dead_letters, pause_s=later_s
+        )
         self._expiry = RoundTask("expired jobs", self._expiry_due, self._expire, pause_s=later_s)
         self._closing = RoundTask("minutes", self._minutes_due, self._close_minutes)
         self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
         #: None of them waits for another: however much one has to do, jobs of dead workers are found in time.
         self._tasks = (
-            *(self._silent_workers, self._surveys, self._lanes),
-            *(self._letters, self._expiry, self._closing, self._indexing),
+            *(self._dead_workers, self._scans, self._lanes),
+            *(self._dead_letter_task, self._expiry, self._closing, self._indexing),
         )
-        self._lost.moved = self._marked
-        self._auditor.moved = self._lanes.moved
+        self._lost.progressed = self._loss_progressed
+        self._auditor.progressed = self._lanes.progressed
         #: The last step of MongoDB's clock that was seen to.
         self._step: Step | None = None
         self.leads = False
@@ -79,29 +81,29 @@ class Leader:
 
     def _begin(self, now: float) -> None:
         """A new leader looks at everything at once, but takes running jobs only when their workers have had time."""
-        self._next_survey = 0.0
+        self._next_scan = 0.0
         self._next_audit = 0.0
-        self._next_letters = 0.0
+        self._next_dead_letters = 0.0
         self._next_expiry = 0.0
         # They were compared when the store was opened.
         self._next_indexes = now + _AUDIT_ROUNDS * self._settings.round_s
         self._recount_at: float | None = None
         self._audit_lanes = False
-        self._audit_letters = False
-        #: Whether the last survey found nothing that an audit by id could compare.
+        self._audit_dead_letters = False
+        #: Whether the last scan found nothing that an audit by id could compare.
         self._nothing_listed = False
-        self._nothing_died = False
+        self._nothing_failed = False
         # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
         # this process could notice, that puts it right.
         self._leases_count_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
 
-    def _marked(self) -> None:
-        self._silent_workers.moved()
-        self._surveys.moved()
+    def _loss_progressed(self) -> None:
+        self._dead_workers.progressed()
+        self._scans.progressed()
 
-    def heard(self, led: bool, scores: dict[str, str]) -> None:
+    def beat_answered(self, led: bool, scores: dict[str, str]) -> None:
         """What a beat of a worker in this process brought back: even a candidate watches, so as to be ready."""
-        self._silence.observe(scores, asyncio.get_running_loop().time())
+        self._heartbeats.observe(scores, asyncio.get_running_loop().time())
         if not led:
             self._vacant.set()
 
@@ -127,7 +129,7 @@ class Leader:
         due_ms = self._store.now().timestamp() * 1000 - _EARLY_MS
         tick = await self._broker.lead(self._candidate, self._settings.lock_s, due_ms=due_ms)
         if tick.leads:
-            self._silence.observe(tick.scores, asyncio.get_running_loop().time())
+            self._heartbeats.observe(tick.scores, asyncio.get_running_loop().time())
         return tick
 
     async def _tick(self) -> None:
@@ -144,8 +146,8 @@ class Leader:
         self.leads = tick.leads
         if not tick.leads:
             return  # a round that is under way comes to an end: two leaders do no harm
-        self._rounds.did("sweep", tick.swept)
-        self._rounds.did("mend", tick.mended)
+        self._rounds.record("sweep", tick.swept)
+        self._rounds.record("mend", tick.mended)
         if tick.mended:
             self._audit_lanes = True
         for task in self._tasks:
@@ -157,59 +159,59 @@ class Leader:
 
     # -- jobs of workers that are gone
 
-    def _some_silent(self, _: Tick) -> bool:
-        return bool(self._silence.silent(asyncio.get_running_loop().time()))
+    def _some_missing(self, _: Tick) -> bool:
+        return bool(self._heartbeats.missing(asyncio.get_running_loop().time()))
 
-    async def _recover_silent(self, _: Tick) -> None:
+    async def _recover_from_dead(self, _: Tick) -> None:
         """The jobs of silent workers are taken; a worker that has none any more is forgotten."""
 
-        async def still_silent() -> bool:
+        async def still_missing() -> bool:
             tick = await self._lead()
-            return tick.leads and self._silence.still(worker, score)
+            return tick.leads and self._heartbeats.unchanged(worker, score)
 
-        for worker, score in self._silence.silent(asyncio.get_running_loop().time()).items():
+        for worker, score in self._heartbeats.missing(asyncio.get_running_loop().time()).items():
             docs = await self._store.jobs.running_of(worker)
             if docs:
-                self._rounds.did("dead_worker", await self._lost.mark_silent(docs, still_silent))
+                self._rounds.record("dead_worker", await self._lost.mark_on_missed_heartbeats(docs, still_missing))
             elif await self._broker.forget(worker, score):
                 log.warning("worker %s is gone: it sent no heartbeats for %.0f s", worker, self._settings.silence_s)
                 # It may have popped ids that it never claimed.
                 self._audit_lanes = True
-            self._silent_workers.moved()
+            self._dead_workers.progressed()
 
-    def _survey_due(self, _: Tick) -> bool:
+    def _scan_due(self, _: Tick) -> bool:
         now = asyncio.get_running_loop().time()
         recount = self._recount_at is not None and now >= self._recount_at
-        return recount or now >= self._next_survey or self._store.step is not self._step
+        return recount or now >= self._next_scan or self._store.step is not self._step
 
-    async def _survey(self, _: Tick) -> None:
+    async def _scan(self, _: Tick) -> None:
         """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
-        await self._mind_clock()
+        await self._handle_clock_step()
         now = asyncio.get_running_loop().time()
         recount = self._recount_at is not None and now >= self._recount_at
-        if now >= self._next_survey:
-            self._next_survey = now + self._settings.round_s
+        if now >= self._next_scan:
+            self._next_scan = now + self._settings.round_s
         try:
-            await self._survey_at(now, recount)
+            await self._scan_at(now, recount)
         except BaseException:
-            self._next_survey = 0.0
+            self._next_scan = 0.0
             raise
 
-    async def _survey_at(self, now: float, recount: bool) -> None:
-        survey = await self._store.surveys.look(LIMIT)
-        if survey.overdue:
-            await self._store.compare_clocks()  # after the survey: it is the clock that was used there
-            await self._mind_clock()
-        if survey.overdue and now >= self._leases_count_from:
-            self._rounds.did("lease_expiry", await self._lost.mark_overdue(survey.overdue))
-        await ask_to_stop_again(self._broker, survey.to_stop)
-        self._rounds.did("survey", 0)
-        if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._leases_count_from:
-            self._next_survey = 0.0  # there may be more
-        if (counts := survey.counts) is not None:
+    async def _scan_at(self, now: float, recount: bool) -> None:
+        scan = await self._store.scans.look(LIMIT)
+        if scan.overdue:
+            await self._store.compare_clocks()  # after the scan: it is the clock that was used there
+            await self._handle_clock_step()
+        if scan.overdue and now >= self._leases_count_from:
+            self._rounds.record("lease_expiry", await self._lost.mark_overdue(scan.overdue))
+        await ask_to_stop_again(self._broker, scan.to_stop)
+        self._rounds.record("survey", 0)
+        if len(scan.overdue) + len(scan.to_stop) >= LIMIT and now >= self._leases_count_from:
+            self._next_scan = 0.0  # there may be more
+        if (counts := scan.counts) is not None:
             listed = await self._auditor.listed()
             self._nothing_listed = counts.waiting == listed == 0
-            self._nothing_died = counts.failed == counts.letters == 0
+            self._nothing_failed = counts.failed == counts.dead_letters == 0
             if listed >= counts.waiting:
                 self._recount_at = None
             elif recount:
@@ -217,15 +219,15 @@ class Leader:
                 self._recount_at = None
             elif self._recount_at is None:
                 self._recount_at = now + self._settings.round_s * _AGAIN
-            if recount or counts.failed != counts.letters:
-                self._audit_letters = True
+            if recount or counts.failed != counts.dead_letters:
+                self._audit_dead_letters = True
 
     def _mongodb_was_away(self) -> None:
         # Workers could not renew either: once MongoDB is back, they get the time to do so first.
         self._leases_count_from = asyncio.get_running_loop().time() + self._settings.round_s
-        self._next_survey = 0.0
+        self._next_scan = 0.0
 
-    async def _mind_clock(self) -> None:
+    async def _handle_clock_step(self) -> None:
         """When MongoDB's clock was set: leases and due times are of the old one.
 
         Every worker gets the time to renew before a lease counts as over. After a step back, what would be waited for
@@ -247,7 +249,7 @@ class Leader:
             )
             if step.by_s < 0:
                 moved = await self._store.steps.set_back(-step.by_s, self._settings.lease_s)
-                self._rounds.did("clock", moved)
+                self._rounds.record("clock", moved)
         self._step = step
         self._audit_lanes = True  # scores follow due times
 
@@ -261,8 +263,8 @@ class Leader:
     async def _repair_lanes(self, tick: Tick) -> None:
         now = asyncio.get_running_loop().time()
         if tick.epoch != tick.run_id:
-            self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
-            self._next_survey = 0.0
+            self._rounds.record("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
+            self._next_scan = 0.0
             return
         self._audit_lanes = False
         if now >= self._next_audit:
@@ -272,30 +274,30 @@ class Leader:
         except BaseException:
             self._audit_lanes = True
             raise
-        self._rounds.did("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
+        self._rounds.record("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
 
     # -- what there is time for
 
-    def _letters_due(self, _: Tick) -> bool:
-        regular = asyncio.get_running_loop().time() >= self._next_letters and not self._nothing_died
-        return self._audit_letters or regular
+    def _dead_letters_due(self, _: Tick) -> bool:
+        regular = asyncio.get_running_loop().time() >= self._next_dead_letters and not self._nothing_failed
+        return self._audit_dead_letters or regular
 
-    async def _repair_letters(self, _: Tick) -> None:
+    async def _repair_dead_letters(self, _: Tick) -> None:
         repaired = Progress("repaired %d dead letters")
         requeued = Progress("requeued %d jobs that died of a lost worker, a timeout or a store")
-        self._audit_letters = False
-        self._next_letters = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
+        self._audit_dead_letters = False
+        self._next_dead_letters = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
         try:
             async for piece in self._dead_letters.pieces():
                 repaired.add(piece.repaired)
                 requeued.add(piece.requeued)
-                self._rounds.did("dead letters", piece.repaired)
-                self._rounds.did("automatic requeues", piece.requeued)
-                self._letters.moved()
+                self._rounds.record("dead letters", piece.repaired)
+                self._rounds.record("automatic requeues", piece.requeued)
+                self._dead_letter_task.progressed()
                 if not self.leads:
                     break  # the next leader looks for itself
         except BaseException:
-            self._audit_letters = True
+            self._audit_dead_letters = True
             raise
         finally:
             repaired.end()
@@ -316,8 +318,8 @@ class Leader:
                 piece_began = clock()
                 done, last = await self._store.upkeep.expire(before, last)
                 expired.add(done)
-                self._rounds.did("expire", done)
-                self._expiry.moved()
+                self._rounds.record("expire", done)
+                self._expiry.progressed()
                 if last is None:
                     self._next_expiry = began + _EXPIRE_S
                     break

@@ -30,7 +30,7 @@ class MinuteRounds:
         self._next = _LONG_AGO
         self._next_recount = _LONG_AGO
         self._next_expiry = _LONG_AGO
-        self._put_off = False
+        self._postponed = False
 
     def due(self) -> bool:
         now = self._store.now()
@@ -47,11 +47,11 @@ class MinuteRounds:
                 self._next_recount = now + _HOURLY
             if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
                 self._next_expiry = now + _HOURLY
-            self._put_off = False
+            self._postponed = False
         except StoreUnavailable as error:
-            if not self._put_off:
+            if not self._postponed:
                 log.warning("counts of the last minutes are late: %s", error)
-            self._put_off = True
+            self._postponed = True
             self._next = max(self._next, now + _PAUSE)
             self._next_recount = max(self._next_recount, now + _PAUSE)
             self._next_expiry = max(self._next_expiry, now + _PAUSE)

@@ -22,7 +22,7 @@ class Rounds:
         self._rounds: dict[str, Round] = {}
         self.changed = False
 
-    def did(self, name: str, repaired: int) -> None:
+    def record(self, name: str, repaired: int) -> None:
         """`name` has run, and repaired so many things."""
         if name in ("sweep", "mend") and not repaired:
             return  # these run every second

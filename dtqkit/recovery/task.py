@@ -20,7 +20,7 @@ HUNG_S: Final = 60.0
 class RoundTask:
     """Runs `run` whenever it is `due`, one at a time. What fails stays due, so that a later tick tries it again.
 
-    `put_off` is called when a store is away. `run` calls `moved` after each piece of its work.
+    `when_postponed` is called when a store is away. `run` calls `progressed` after each piece of its work.
     """
 
     def __init__(
@@ -30,17 +30,17 @@ class RoundTask:
         run: Callable[[Tick], Awaitable[None]],
         *,
         pause_s: float = 0.0,
-        put_off: Callable[[], None] | None = None,
+        when_postponed: Callable[[], None] | None = None,
     ) -> None:
         self._name = name
         self._due = due
         self._run = run
         #: Seconds without another try after one that failed.
         self._pause_s = pause_s
-        self._on_put_off = put_off
-        self._put_off = False
+        self._when_postponed = when_postponed
+        self._postponed = False
         self._not_before = float("-inf")
-        self._moved_at = 0.0
+        self._progressed_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def tick(self, tick: Tick) -> None:
@@ -49,16 +49,16 @@ class RoundTask:
         if self._task is not None and not self._task.done():
             return
         if now >= self._not_before and self._due(tick):
-            self._moved_at = now
+            self._progressed_at = now
             self._task = asyncio.create_task(self._guarded(tick), name=f"recovery: {self._name}")
 
-    def moved(self) -> None:
+    def progressed(self) -> None:
         """The round has made progress."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._progressed_at = asyncio.get_running_loop().time()
 
     def check(self, patience_s: float) -> None:
         """Raise RuntimeError when a round has made no progress for so long: better a process that is started again."""
-        stood_s = asyncio.get_running_loop().time() - self._moved_at
+        stood_s = asyncio.get_running_loop().time() - self._progressed_at
         if self._task is not None and not self._task.done() and stood_s > patience_s:
             raise RuntimeError(f"a round of recovery has hung for {stood_s:.0f} s ({self._name})")
 
@@ -70,15 +70,15 @@ class RoundTask:
         try:
             await self._run(tick)
         except StoreUnavailable as error:
-            if not self._put_off:
+            if not self._postponed:
                 log.warning("recovery is postponed (%s): %s", self._name, error)
-            self._put_off = True
-            if self._on_put_off is not None:
-                self._on_put_off()
+            self._postponed = True
+            if self._when_postponed is not None:
+                self._when_postponed()
         except Exception:
             log.exception("a round of recovery broke (%s); the next one tries again", self._name)
         else:
-            self._put_off = False
+            self._postponed = False
             return
         self._not_before = asyncio.get_running_loop().time() + self._pause_s
 

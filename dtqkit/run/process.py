@@ -61,7 +61,7 @@ async def work(
         rng = random.Random()
 
         def heard(pulse: Pulse) -> None:
-            leader.heard(pulse.led, pulse.scores)
+            leader.beat_answered(pulse.led, pulse.scores)
 
         worker = Worker(
             settings, broker, store, registry, name=name, lanes=lanes, app=app, outdated=outdated, rng=rng, heard=heard

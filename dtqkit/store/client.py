@@ -77,7 +77,7 @@ class Link:
         """An answer took so long."""
         self._trips.append(trip_s)
 
-    def heard(self, writes: Writes, refused: StoreUnavailable | None) -> None:
+    def note_write(self, writes: Writes, refused: StoreUnavailable | None) -> None:
         """A write was refused, or done."""
         if refused is not None:
             self.refused, self._inserts_refused = refused, self._inserts_refused or writes == "insert"
@@ -159,7 +159,7 @@ def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDataba
 
 
 @contextmanager
-def told(
+def store_errors(
     link: Link, *, writes: Writes = False, once: bool = False, document: bool = False, point: str | None = None
 ) -> Generator[None]:
     """Turn an error of MongoDB into StoreUnavailable, or for a write that may be done into OutcomeUnknown.
@@ -191,7 +191,7 @@ def told(
         raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
     else:
         if writes:
-            link.heard(writes, None)
+            link.note_write(writes, None)
 
 
 def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, document: bool) -> NoReturn:
@@ -213,7 +213,7 @@ def refused(link: Link, verdict: Verdict, *, writes: Writes, perhaps: bool = Fal
     kind = OutcomeUnknown if writes and perhaps else StoreUnavailable
     made = kind("MongoDB", link.uri, verdict.words, reason=verdict.reason)
     if writes:
-        link.heard(writes, made)
+        link.note_write(writes, made)
     return made
 
 

@@ -213,7 +213,7 @@ def declining(change: Change) -> Pipeline:
     return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 
-def ending(change: Change, trail: Document | None = None) -> Pipeline:
+def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     """The settle of anything but a success: the attempt is filed, and a cancel request decides inside the write."""
     attempt: Document = {
         "number": "$token",
@@ -256,8 +256,8 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
     if over:
         fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
-    if trail:
-        fields.update({k: {"$literal": v} for k, v in trail.items()})
+    if attempt_log:
+        fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
     return [{"$set": fields}, {"$unset": ["lease_until"]}]
 
 
@@ -277,7 +277,7 @@ def cancelling() -> Pipeline:
 
 
 #: What a requeued job begins without.
-_OF_LIFE: Final = (
+_CLEARED_BY_REQUEUE: Final = (
     "cancel_requested",
     "declined",
     "claimed_at",
@@ -316,7 +316,7 @@ def requeueing() -> Pipeline:
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
     }
-    return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
+    return [{"$set": fields}, {"$unset": ["due_at", *_CLEARED_BY_REQUEUE]}]
 
 
 def recovering(at: datetime) -> Pipeline:
@@ -334,4 +334,4 @@ def recovering(at: datetime) -> Pipeline:
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
     }
-    return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]
+    return [{"$set": fields}, {"$unset": list(_CLEARED_BY_REQUEUE)}]

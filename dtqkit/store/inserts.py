@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
 from dtqkit.store import refusals
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import KEY
 from dtqkit.store.keeper import IndexKeeper
@@ -107,7 +107,7 @@ class Inserts:
     async def _insert(self, docs: Sequence[Document], size: int) -> Inserted:
         try:
             with (
-                told(self._where, writes="insert", document=True, point="insert"),
+                store_errors(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 if len(docs) == 1:
@@ -136,14 +136,14 @@ class Inserts:
     async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:
         for _ in range(2):
             with (
-                told(self._where, writes="insert", document=True, point="insert"),
+                store_errors(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 found = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))
             if found is not None:
                 return found
-            with told(self._where):
-                if not await self._indexes.mend_key():
+            with store_errors(self._where):
+                if not await self._indexes.ensure_key_index():
                     break
         refused = self._indexes.refused
         why = refused or "the index of idempotency keys is being built"
@@ -171,7 +171,7 @@ class Inserts:
             return None
         found = await self._insert_many(docs)
         try:
-            with told(self._where):
+            with store_errors(self._where):
                 if await self._has_key_index(docs[0]):
                     return found
                 # It was dropped meanwhile. Nobody knows of these jobs yet: they are inserted again once it is there.
@@ -192,7 +192,7 @@ class Inserts:
 
     async def by_key(self, task: str, key: str) -> Document | None:
         """The job that holds an idempotency key."""
-        with told(self._where):
+        with store_errors(self._where):
             return await self._jobs.find_one({"task": task, "idempotency_key": key}, dict.fromkeys(HEAVY, 0))
 
 

@@ -16,7 +16,7 @@ from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
-from dtqkit.store.client import PLAIN_INTS, Link, told
+from dtqkit.store.client import PLAIN_INTS, Link, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
@@ -56,7 +56,7 @@ class Settlement(msgspec.Struct, frozen=True):
     token: int
     change: Change
     #: What the attempt leaves behind besides: progress, progress_message, log.
-    trail: Document | None = None
+    attempt_log: Document | None = None
 
 
 class Jobs:
@@ -78,7 +78,7 @@ class Jobs:
 
         Raises DocumentRefused when MongoDB does not take this job as a claimed one: then it is not claimed.
         """
-        with told(self._where, writes=True, document=True, point="claim"):
+        with store_errors(self._where, writes=True, document=True, point="claim"):
             return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "task": {"$in": tasks}, "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
@@ -95,7 +95,7 @@ class Jobs:
 
         Raises DocumentRefused when MongoDB does not take one of them as a claimed job: others may be claimed.
         """
-        with told(self._where, writes=True, once=True, document=True, point="claim"):
+        with store_errors(self._where, writes=True, once=True, document=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
@@ -143,7 +143,7 @@ class Jobs:
 
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
         """What runs under `claim`."""
-        with told(self._where):
+        with store_errors(self._where):
             return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
@@ -152,7 +152,7 @@ class Jobs:
         Within a sixth of the lease: no answer is an answer too, for a lease that runs out.
         """
         query: Document = {"_id": {"$in": ids}, "claim": {"$in": claims}, "status": "running"}
-        with told(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6 + self._where.slack_s):
+        with store_errors(self._where, writes=True, point="renew"), pymongo.timeout(lease_s / 6 + self._where.slack_s):
             answer = await self._jobs.update_many(query, documents.renewing(lease_s))
             if answer.matched_count == len(ids):
                 return set(ids)
@@ -160,13 +160,13 @@ class Jobs:
 
     async def running_of(self, worker: str) -> list[Document]:
         """Jobs that the record says `worker` runs."""
-        with told(self._where):
+        with store_errors(self._where):
             return await self._jobs.find({"status": "running", "worker": worker}, _NO_HEAVY).to_list()
 
     async def to_cancel(self, held: Sequence[tuple[ObjectId, ObjectId]]) -> set[tuple[ObjectId, ObjectId]]:
         """Those of these (id, claim) that still run under that claim, and whose cancellation was asked for."""
         query: Document = {"_id": {"$in": [job for job, _ in held]}, "status": "running", "cancel_requested": True}
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._jobs.find(query, {"claim": 1}).to_list()
         return {(doc["_id"], doc["claim"]) for doc in docs}
 
@@ -174,7 +174,7 @@ class Jobs:
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[int]:
         """Record the ends of attempts. Returns the positions of those whose claim held the job no more."""
-        with told(self._where, writes=True, document=True, point="settle"):
+        with store_errors(self._where, writes=True, document=True, point="settle"):
             operations = _settle_operations(settlements)
             if len(operations) == 1 and len(settlements) == 1:
                 one = settlements[0]
@@ -189,7 +189,7 @@ class Jobs:
     async def _refused(self, settlements: Sequence[Settlement]) -> set[int]:
         """Which were refused, by a look at the record: a write that was sent twice matches only once."""
         fields = {"claim": 1, "status": 1, "earlier.number": 1, "earlier.ending": 1}
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._jobs.find({"_id": {"$in": [s.id for s in settlements]}}, fields).to_list()
         by_id = {doc["_id"]: doc for doc in docs}
         return {i for i, s in enumerate(settlements) if s.id not in by_id or not _recorded(by_id[s.id], s)}
@@ -201,7 +201,7 @@ class Jobs:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
         else:
             query["lease_until"] = doc["lease_until"]
-        with told(self._where, writes=True, point="lose"):
+        with store_errors(self._where, writes=True, point="lose"):
             answer = await self._jobs.update_one(query, documents.ending(change))
         return answer.matched_count == 1
 
@@ -209,7 +209,7 @@ class Jobs:
 
     async def cancel(self, job: ObjectId) -> Document | None:
         """Cancel what waits, mark what runs; None when it is over or does not exist."""
-        with told(self._where, writes=True, point="cancel"):
+        with store_errors(self._where, writes=True, point="cancel"):
             return await self._jobs.find_one_and_update(
                 {"_id": job, "status": {"$nin": list(TERMINAL)}},
                 documents.cancelling(),
@@ -218,7 +218,7 @@ class Jobs:
 
     async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
         """Run the job that died its `death_seq`-th death anew, as a person asks; None when somebody else has."""
-        with told(self._where, writes=True, point="requeue"):
+        with store_errors(self._where, writes=True, point="requeue"):
             return await self._jobs.find_one_and_update(
                 {"_id": job, "status": "failed", "death_seq": death_seq},
                 documents.requeueing(),
@@ -229,19 +229,19 @@ class Jobs:
 
     async def find(self, ids: Iterable[ObjectId], *, heavy: bool = True, payload: bool = True) -> list[Document]:
         projection = {**({} if heavy else _NO_HEAVY), **({} if payload else {"payload": 0})}
-        with told(self._where):
+        with store_errors(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, projection or None).to_list()
 
     async def statuses(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Of those that exist: _id, status and rev."""
-        with told(self._where):
+        with store_errors(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, {"status": 1, "rev": 1}, hint=BY_ID).to_list()
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Only what decides where an id belongs, as far as there are such jobs, in the order of `ids`."""
         names = ("status", "task", "losses", "max_losses", "due_at", "priority", "cancel_requested")
         wanted = list(ids)
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._jobs.find({"_id": {"$in": wanted}}, dict.fromkeys(names, 1)).to_list()
         place = {job: i for i, job in enumerate(wanted)}
         return sorted(docs, key=lambda doc: place[doc["_id"]])
@@ -249,7 +249,7 @@ class Jobs:
     async def tasks_of(self, ids: Iterable[ObjectId]) -> dict[str, str]:
         """The task of each of these jobs that waits, by the job's id as text."""
         waiting = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}}
-        with told(self._where):
+        with store_errors(self._where):
             found = await self._jobs.find(waiting, {"task": 1}, hint=BY_ID).to_list()
         return {str(doc["_id"]): doc["task"] for doc in found}
 
@@ -258,7 +258,7 @@ class Jobs:
     ) -> list[Document] | None:
         """Newest first, by the index `by`. None when it would take longer."""
         projection = _FIELDS[fields]
-        with told(self._where):
+        with store_errors(self._where):
             try:
                 return await self._newest(query, projection, limit, max_ms, by)
             except ExecutionTimeout:
@@ -266,7 +266,7 @@ class Jobs:
 
     async def matching(self, query: Document, limit: int, max_ms: int, *, by: str) -> list[ObjectId] | None:
         """The newest ids that match, by the index `by`. None when it would take longer."""
-        with told(self._where):
+        with store_errors(self._where):
             try:
                 return [doc["_id"] for doc in await self._newest(query, {"_id": 1}, limit, max_ms, by)]
             except ExecutionTimeout:
@@ -287,7 +287,7 @@ class Jobs:
     async def nth_below(self, below: ObjectId | None, n: int) -> ObjectId | None:
         """The id that has `n` jobs between it and `below` (None: the newest); None when there are not as many."""
         query: Document = {} if below is None else {"_id": {"$lt": below}}
-        with told(self._where):
+        with store_errors(self._where):
             found = await self._jobs.find(query, {"_id": 1}).sort("_id", DESCENDING).skip(n).limit(1).to_list()
         return found[0]["_id"] if found else None
 
@@ -314,7 +314,7 @@ class Jobs:
                 }
             },
         ]
-        with told(self._where):
+        with store_errors(self._where):
             return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
 
     async def count_waiting(self) -> dict[tuple[str, str], int]:
@@ -323,13 +323,13 @@ class Jobs:
             {"$match": {"status": {"$in": list(WAITING)}}},
             {"$group": {"_id": {"status": "$status", "priority": "$priority"}, "n": {"$sum": 1}}},
         ]
-        with told(self._where):
+        with store_errors(self._where):
             found = await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
         return {(group["_id"]["status"], group["_id"]["priority"]): group["n"] for group in found}
 
     async def load(self) -> tuple[int, datetime | None]:
         """How many jobs run, and since when the oldest pending job waits."""
-        with told(self._where):
+        with store_errors(self._where):
             running = await self._jobs.count_documents({"status": "running"}, maxTimeMS=_LOAD_MS)
             fields = {"queued_at": 1, "created_at": 1}
             # By lane, so that the index gives them in order: the first of each, merged.
@@ -353,10 +353,12 @@ def _update(settlement: Settlement) -> Any:
     change = settlement.change
     if change.status == "completed":
         update = documents.completing(change)
-        if settlement.trail:
-            update["$set"] |= settlement.trail
+        if settlement.attempt_log:
+            update["$set"] |= settlement.attempt_log
         return update
-    return documents.declining(change) if change.ending == "declined" else documents.ending(change, settlement.trail)
+    return (
+        documents.declining(change) if change.ending == "declined" else documents.ending(change, settlement.attempt_log)
+    )
 
 
 def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:
@@ -364,7 +366,7 @@ def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | Up
     operations: list[UpdateOne | UpdateMany] = []
     shared: dict[tuple[ObjectId, bytes, float | None, int | None], list[Settlement]] = {}
     for s in settlements:
-        if s.change.status == "completed" and not s.trail:
+        if s.change.status == "completed" and not s.attempt_log:
             key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms, s.change.start_ms)
             shared.setdefault(key, []).append(s)
         else:

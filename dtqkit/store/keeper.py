@@ -70,7 +70,7 @@ class IndexKeeper:
             # In a context of its own: the caller's has a deadline.
             self._keeping = asyncio.create_task(self._until_kept(), name="keep indexes", context=contextvars.Context())
 
-    async def mend_key(self) -> bool:
+    async def ensure_key_index(self) -> bool:
         """Somebody needs the index of idempotency keys, which is missing: whether it is there now."""
         async with self._mending:
             with pymongo.timeout(_AT_ONCE_S):

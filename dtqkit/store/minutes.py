@@ -28,7 +28,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, Priority
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, id_at
 
 What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
@@ -99,7 +99,7 @@ class Minutes:
         return by_minute(await self._look(counting(self._jobs.name, since, until)))
 
     async def _look(self, pipeline: list[Document]) -> list[Document]:
-        with told(self._where):
+        with store_errors(self._where):
             try:
                 return await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
             except ExecutionTimeout:
@@ -110,7 +110,7 @@ class Minutes:
 
     async def totals(self) -> Totals | None:
         """None: nothing was ever closed."""
-        with told(self._where):
+        with store_errors(self._where):
             doc = await self._minutes.find_one({"_id": TOTALS})
         if doc is None:
             return None
@@ -123,13 +123,13 @@ class Minutes:
             {"$unwind": "$counts"},
             {"$group": {"_id": {"$slice": ["$counts", 3]}, "n": {"$sum": {"$arrayElemAt": ["$counts", 3]}}}},
         ]
-        with told(self._where):
+        with store_errors(self._where):
             found = await (await self._minutes.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
         return as_counts([*group["_id"], group["n"]] for group in found)
 
     async def series(self, since: datetime, until: datetime) -> tuple[Sample | None, dict[datetime, Document]]:
         """The closed minutes from `since` until before `until`, without tasks, and the last sample before them."""
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._minutes.find({"_id": {"$gte": since, "$lt": until}}, {"counts": 0}).to_list()
             before = await self._minutes.find_one(
                 {"_id": {"$lt": since, "$gte": since - timedelta(days=7)}, "running": {"$exists": True}},
@@ -217,7 +217,7 @@ class Minutes:
         None: another process has gone on meanwhile.
         """
         upserts = [UpdateOne({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True) for doc in docs]
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             try:
                 written = (await self._minutes.bulk_write(upserts, ordered=False)).upserted_count if upserts else 0
             except BulkWriteError as error:
@@ -240,7 +240,7 @@ class Minutes:
     async def expire(self, before: datetime) -> int:
         """Delete minutes that began before then, a piece at a time; returns how many went. The totals stay."""
         query: Document = {"_id": {"$lt": before}}
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             ids = [doc["_id"] async for doc in self._minutes.find(query, {"_id": 1}).sort("_id").limit(_PIECE)]
             return (await self._minutes.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
 

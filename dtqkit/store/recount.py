@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, id_at
 from dtqkit.store.minutes import (
     DUPLICATE_KEY,
@@ -81,7 +81,7 @@ class Recount:
         return limit - until >= _AT_LEAST * MINUTE
 
     async def _kept(self, since: datetime, until: datetime) -> dict[datetime, Document]:
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._minutes.find({"_id": {"$gte": since, "$lt": until}}).to_list()
         return {doc["_id"]: doc for doc in docs}
 
@@ -100,7 +100,7 @@ class Recount:
         found = 0
         for pipeline in pipelines:
             counted: list[Document] = [*pipeline, {"$count": "n"}]
-            with told(self._where):
+            with store_errors(self._where):
                 answer = await (await self._jobs.aggregate(counted, maxTimeMS=_COUNT_MS)).to_list()
             found += answer[0]["n"] if answer else 0
         return found
@@ -116,7 +116,7 @@ class Recount:
                 updates.append(UpdateOne({"_id": at, "late": {"$exists": False}}, {"$set": fields}, upsert=True))
         if not updates:
             return
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             try:
                 await self._minutes.bulk_write(updates, ordered=False)
             except BulkWriteError as error:
@@ -127,7 +127,7 @@ class Recount:
         new: Document = {"checked": until}
         if late:
             new["counts"] = as_rows(add(totals.counts, late))
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             return (await self._minutes.update_one(as_stored(totals), {"$set": new})).matched_count == 1
 
 

@@ -10,11 +10,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import WAITING
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 
 #: How long counting may take, in ms.
-_SURVEY_MS: Final = 3_000
+_COUNT_MS: Final = 3_000
 #: Documents that are looked through at a time.
 _BATCH: Final = 10_000
 _NO_HEAVY: Final = dict.fromkeys(HEAVY, 0)
@@ -25,7 +25,7 @@ class Counts(NamedTuple):
 
     waiting: int
     failed: int
-    letters: int
+    dead_letters: int
 
 
 class RecoveryScan(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class RecoveryScans:
         Where counting takes too long, only those running jobs: nothing holds them up.
         """
         failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
-        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
+        dead_letters = [{"$group": {"_id": "dead_letters", "n": {"$sum": 1}}}]
         attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
         running: list[Document] = [
             {"$match": {"status": "running", **attention}},
@@ -65,13 +65,13 @@ class RecoveryScans:
             {"$match": {"status": {"$in": list(WAITING)}}},
             {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
-            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
+            {"$unionWith": {"coll": "deadletter", "pipeline": dead_letters}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
         counted = True
-        with told(self._where):
+        with store_errors(self._where):
             try:
-                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_SURVEY_MS)).to_list()
+                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
             except ExecutionTimeout:
                 counted = False
                 found = await (await self._jobs.aggregate(running)).to_list()
@@ -86,7 +86,7 @@ class RecoveryScans:
     async def waiting(self) -> AsyncIterator[list[Document]]:
         """All that waits, some thousands at a time: _id, status, priority, due_at, cancel_requested."""
         fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
-        with told(self._where):
+        with store_errors(self._where):
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):
                 yield docs

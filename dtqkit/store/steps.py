@@ -6,7 +6,7 @@ from typing import Final
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.clock import STEP_S, Step
 from dtqkit.store.documents import Document
 
@@ -30,7 +30,7 @@ class ClockSteps:
         differs_s = {"$abs": {"$subtract": ["$by_s", step.by_s]}}
         same = {"$and": [{"$lt": [age_s, SAME_STEP_S]}, {"$lt": [differs_s, 2 * STEP_S]}]}
         seen = [{"$set": {"at": "$$NOW", "by_s": step.by_s}}]
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             found = await self._configuration.update_one({"_id": "clock", "$expr": {"$not": [same]}}, seen)
             if found.matched_count:
                 return True
@@ -56,7 +56,7 @@ class ClockSteps:
             ]
         }
         earlier = {name: {"$subtract": [f"${name}", by_ms]} for name in ("due_at", "queued_at")}
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             leases = await self._jobs.update_many(
                 {"status": "running", "$expr": far},
                 [{"$set": {"lease_until": {"$subtract": ["$lease_until", by_ms]}}}],

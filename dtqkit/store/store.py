@@ -19,7 +19,7 @@ from pymongo.monitoring import (
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.settings import Settings
 from dtqkit.store.catalogue import Catalogue
-from dtqkit.store.client import Link, connect, database, refused, told
+from dtqkit.store.client import Link, connect, database, refused, store_errors
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.identity import identity_of
@@ -78,7 +78,7 @@ class Store:
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
-        self.surveys: Final = RecoveryScans(self._database["jobs"], self._where)
+        self.scans: Final = RecoveryScans(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
         self.upkeep: Final = Upkeep(self._database, self._where)
@@ -90,7 +90,7 @@ class Store:
     async def open(self) -> None:
         """Connect, compare clocks, and make the indexes that are missing: of many jobs, in the background."""
         await self._reach()
-        with told(self._where, writes=True), pymongo.timeout(self._where.within(OPEN_S)):
+        with store_errors(self._where, writes=True), pymongo.timeout(self._where.within(OPEN_S)):
             await self.indexes.open()
 
     async def _reach(self) -> None:
@@ -108,17 +108,17 @@ class Store:
             raise refused(self._where, verdict, writes=False)
 
     async def _hello(self, patience_s: float) -> dict[str, Any]:
-        with told(self._where), pymongo.timeout(self._where.within(patience_s)):
+        with store_errors(self._where), pymongo.timeout(self._where.within(patience_s)):
             return await self._compare_clocks()
 
     async def identity(self) -> str:
         """The record's own id, made at the first time."""
-        with told(self._where), pymongo.timeout(OPEN_S):
+        with store_errors(self._where), pymongo.timeout(OPEN_S):
             return await identity_of(self._database["configuration"])
 
     async def compare_clocks(self) -> None:
         """Set the clock now: `step` is known afterwards."""
-        with told(self._where), pymongo.timeout(self._where.within(PING_S)):
+        with store_errors(self._where), pymongo.timeout(self._where.within(PING_S)):
             await self._compare_clocks()
 
     async def clock_of_now(self) -> None:
@@ -149,7 +149,7 @@ class Store:
             await self.probe()
             return
         # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
-        with pymongo.timeout(self._where.within(PING_S)), told(self._where):
+        with pymongo.timeout(self._where.within(PING_S)), store_errors(self._where):
             await self._client.admin.command("ping")
 
     async def probe(self) -> None:
@@ -159,9 +159,13 @@ class Store:
         """
         configuration = self._database["configuration"]
         within_s = self._where.within(PING_S)
-        with pymongo.timeout(within_s), told(self._where, writes=True):
+        with pymongo.timeout(within_s), store_errors(self._where, writes=True):
             await configuration.delete_one({"_id": "probe"})
-        with pymongo.timeout(within_s), told(self._where, writes="insert"), contextlib.suppress(DuplicateKeyError):
+        with (
+            pymongo.timeout(within_s),
+            store_errors(self._where, writes="insert"),
+            contextlib.suppress(DuplicateKeyError),
+        ):
             await configuration.insert_one({"_id": "probe"})
 
     def now(self) -> datetime:

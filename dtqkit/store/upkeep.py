@@ -16,7 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.store import documents
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document
 
 #: Jobs in one piece of an expiry, and how long MongoDB may look for a piece of anything, in ms.
@@ -46,7 +46,7 @@ class Upkeep:
         bounds: Document = {"$lt": documents.id_at(before)}
         if after is not None:
             bounds["$gt"] = after
-        with told(self._where):
+        with store_errors(self._where):
             # By id alone, whatever their status: so a look is short however few of them may go.
             cursor = self._jobs.find({"_id": bounds}, {"status": 1, "ended_at": 1}).sort("_id", ASCENDING)
             docs = await cursor.limit(EXPIRY_PIECE).max_time_ms(_LOOK_MS).to_list()
@@ -54,7 +54,7 @@ class Upkeep:
         deleted = 0
         if old:
             query: Document = {"_id": {"$in": old}, "status": {"$in": list(TERMINAL)}, "ended_at": {"$lt": before}}
-            with told(self._where, writes=True):
+            with store_errors(self._where, writes=True):
                 deleted = (await self._jobs.delete_many(query)).deleted_count
         return Piece(deleted, docs[-1]["_id"] if len(docs) == EXPIRY_PIECE else None)
 
@@ -64,7 +64,7 @@ class Upkeep:
         query: Document = {"status": "failed", "priority": {"$in": [*PRIORITIES, None]}}
         if after is not None:
             query["_id"] = {"$gt": after}
-        with told(self._where):
+        with store_errors(self._where):
             cursor = self._jobs.find(query, _LETTER).sort("_id", ASCENDING).limit(limit)
             return await cursor.max_time_ms(_LOOK_MS).to_list()
 
@@ -83,11 +83,11 @@ class Upkeep:
             )
             for doc in failed
         ]
-        with told(self._where, writes=True, point="requeue"):
+        with store_errors(self._where, writes=True, point="requeue"):
             await self._jobs.bulk_write(operations, ordered=False)
         died = {doc["_id"]: doc["death_seq"] for doc in failed}
         heavy = dict.fromkeys((*documents.HEAVY, "payload", "result"), 0)
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._jobs.find({"_id": {"$in": list(died)}, "status": "scheduled"}, heavy).to_list()
         return [doc for doc in docs if doc["death_seq"] == died[doc["_id"]]]
 
@@ -95,7 +95,7 @@ class Upkeep:
         """The time, by MongoDB's clock, of the first of `n` automatic requeues: after all that were reserved before."""
         span_ms = round(n * spacing_s * 1000)
         later: Document = {"$add": [{"$max": ["$next", "$$NOW"]}, span_ms]}
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             doc: Any = await self._configuration.find_one_and_update(
                 {"_id": "recoveries"},
                 [{"$set": {"next": later}}],
@@ -107,5 +107,5 @@ class Upkeep:
     async def cancel_waiting(self, ids: Sequence[ObjectId]) -> int:
         """Cancel those of these jobs that still wait and whose cancellation was asked for."""
         query: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}, "cancel_requested": True}
-        with told(self._where, writes=True, point="cancel"):
+        with store_errors(self._where, writes=True, point="cancel"):
             return (await self._jobs.update_many(query, documents.cancelling())).modified_count

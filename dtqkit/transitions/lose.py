@@ -38,15 +38,17 @@ class LostJobs:
         self._store = store
         self._rng = rng
         #: Called after each piece of the work.
-        self.moved: Callable[[], None] = lambda: None
+        self.progressed: Callable[[], None] = lambda: None
 
     async def mark_overdue(self, docs: Sequence[Document]) -> int:
         """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
         return await self._mark(docs, only_overdue=True)
 
-    async def mark_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
+    async def mark_on_missed_heartbeats(
+        self, docs: Sequence[Document], still_missing: Callable[[], Awaitable[bool]]
+    ) -> int:
         """These running jobs of a silent worker, if it is still silent after they were looked up."""
-        return await self._mark(docs, only_overdue=False) if await still_silent() else 0
+        return await self._mark(docs, only_overdue=False) if await still_missing() else 0
 
     async def _mark(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
         n = 0
@@ -57,7 +59,7 @@ class LostJobs:
                 await self._announce(taken)
             if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
                 await dead_letter(self._store, dead)
-            self.moved()
+            self.progressed()
         return n
 
     async def _mark_some(self, docs: Sequence[Document], *, only_overdue: bool) -> list[tuple[Document, Change]]:
@@ -94,13 +96,13 @@ class LostJobs:
     async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
         """How long after its claim each of these attempts began, in ms, as far as they showed it."""
         try:
-            lives = await self._broker.lives([str(doc["_id"]) for doc in docs]) if docs else {}
+            live_progress = await self._broker.live_progress([str(doc["_id"]) for doc in docs]) if docs else {}
         except StoreUnavailable:
             return {}
         began: dict[ObjectId, int] = {}
         now = self._store.now()
         for doc in docs:
-            live = lives.get(str(doc["_id"]))
+            live = live_progress.get(str(doc["_id"]))
             if live is None or live.token != doc["token"] or live.started_at is None or "claimed_at" not in doc:
                 continue
             if live.started_at <= now + timedelta(seconds=_SLACK_S):  # Redis may hold anything

@@ -36,7 +36,7 @@ def instead(end: Ended, error: JobError, rng: SupportsRandom) -> Ended:
     """For an end that the record does not take: that the job failed by `error`."""
     job, settlement = end
     change = decide(job, Failure(error, settlement.change.run_ms), rng, settlement.change.start_ms)
-    return job, msgspec.structs.replace(settlement, change=change, trail=None)
+    return job, msgspec.structs.replace(settlement, change=change, attempt_log=None)
 
 
 async def publish(broker: Broker, store: Store, ends: Sequence[Ended]) -> None:

@@ -92,7 +92,7 @@ def test_a_long_audit_does_not_cost_the_leader_its_lock(local: Settings, monkeyp
 
         monkeypatch.setattr(Auditor, "audit", long)
         running = asyncio.create_task(leader.run())
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         await begun.wait()
         until = time.monotonic() + 5 * local.lock_s
         while time.monotonic() < until:
@@ -127,7 +127,7 @@ def test_what_failed_while_mongodb_was_away_is_done_when_it_is_back(
 
         monkeypatch.setattr(RecoveryScans, "look", away)
         running = asyncio.create_task(leader.run())
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         await wait_until_async(lambda: len(calls) >= 4)
         assert calls[3] - calls[0] < local.round_s
         running.cancel()
@@ -152,7 +152,7 @@ def test_a_leader_whose_round_hangs_ends_loudly(local: Settings, monkeypatch: py
             await asyncio.Event().wait()
 
         monkeypatch.setattr(Auditor, "audit", never)
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         with pytest.raises(RuntimeError, match="has hung"):
             async with asyncio.timeout(20):
                 await leader.run()

@@ -57,7 +57,7 @@ def test_trap_1_a_flush_under_long_jobs_starts_none_twice(world: World, naive: s
         world.come_to_rest()
 
 
-@naive("age_of_the_score_is_silence")
+@naive("age_of_the_score_decides")
 def test_trap_2_redis_away_is_not_the_death_of_all(world: World, naive: str) -> None:
     for name in ("w1", "w2", "w3"):
         world.start(name, naive=naive)

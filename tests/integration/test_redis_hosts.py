@@ -268,7 +268,7 @@ def test_many_reads_at_once_share_a_small_pool(settings: Settings, stores: Local
     with redis_server(tmp_path) as server:
 
         async def story(broker: Broker) -> None:
-            await asyncio.gather(*(broker.lives(["a" * 24]) for _ in range(200)))
+            await asyncio.gather(*(broker.live_progress(["a" * 24]) for _ in range(200)))
             names = [client["name"] for client in server.redis.client_list()]
             assert names.count("dtqkit") == POOL
 

@@ -173,7 +173,7 @@ async def leading(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
     async with opened(settings) as (broker, store):
         leader = Leader(settings, broker, store, candidate="one", rng=random.Random(1))
         running = asyncio.create_task(leader.run())
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         yield running
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -234,18 +234,18 @@ def test_leases_are_looked_at_although_nothing_can_be_counted(settings: Settings
     database.jobs.insert_one(document("running", claim=ObjectId(), worker="gone", lease_until=LONG_AGO))
 
     async def story(_: Broker, store: Store) -> None:
-        surveys: Any = store.surveys
-        aggregate = surveys._jobs.aggregate
+        scans: Any = store.scans
+        aggregate = scans._jobs.aggregate
 
         async def slow(pipeline: Any, maxTimeMS: int | None = None) -> Any:  # noqa: N803 - the driver's name
             if maxTimeMS is not None:
                 raise ExecutionTimeout("operation exceeded time limit", 50)
             return await aggregate(pipeline)
 
-        surveys._jobs = _With(surveys._jobs, aggregate=slow)
-        survey = await surveys.look(10)
-        assert survey.counts is None
-        assert len(survey.overdue) == 1
+        scans._jobs = _With(scans._jobs, aggregate=slow)
+        scan = await scans.look(10)
+        assert scan.counts is None
+        assert len(scan.overdue) == 1
 
     run(settings, story)
 

@@ -275,7 +275,7 @@ def test_only_an_insert_ends_the_refusal_of_an_insert() -> None:
         for ask in (store.probe, store.ping, store.probe, store.ping):
             with pytest.raises(StoreUnavailable, match="over the quota"):
                 await ask()
-        store._where.heard(True, None)  # an update of somebody
+        store._where.note_write(True, None)  # an update of somebody
         with pytest.raises(StoreUnavailable, match="over the quota"):
             await store.ping()
         assert "insert" not in done

@@ -11,7 +11,7 @@ class _Seen(NamedTuple):
     since: float
 
 
-class Silence:
+class MissedHeartbeats:
     """Watches the workers' scores. A worker is silent once its score has stood still for `silence_s`, with an answer
     at least every `gap_s`: a longer pause, of Redis or of the watcher, starts every watch anew.
     """
@@ -33,10 +33,10 @@ class Silence:
             for worker, score in scores.items()
         }
 
-    def silent(self, now: float) -> dict[str, str]:
+    def missing(self, now: float) -> dict[str, str]:
         """Ids and scores of those that are silent."""
         return {w: s.score for w, s in self._seen.items() if now - s.since >= self._silence_s}
 
-    def still(self, worker: str, score: str) -> bool:
+    def unchanged(self, worker: str, score: str) -> bool:
         """Whether the last answer had this very score."""
         return worker in self._seen and self._seen[worker].score == score

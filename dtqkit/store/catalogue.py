@@ -1,4 +1,4 @@
-"""The collection `tasks`: what the workers can run, so that a server can check a job without having the code."""
+"""The collection `tasks`: what the workers can run, so that a server can check a job without its code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Catalogue:
                 )
 
     async def all(self) -> list[TaskInfo]:
-        """By name; entries of another version that cannot be read are left out."""
+        """Sorted by name. Skips entries of another version that cannot be read."""
         with store_errors(self._where):
             docs = await self._tasks.find().sort("_id").to_list()
         found: list[TaskInfo] = []
@@ -49,5 +49,5 @@ class Catalogue:
 
 
 def _document(task: TaskInfo) -> dict[str, Any]:
-    # A JSON Schema has keys that begin with $, so it is kept as text.
+    # A JSON Schema has keys that begin with $, so it is stored as text.
     return {**msgspec.to_builtins(task), "schema": msgspec.json.encode(task.schema).decode()}

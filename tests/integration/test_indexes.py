@@ -142,7 +142,7 @@ def test_of_many_processes_that_start_together_one_builds_and_another_takes_over
         assert first is not None
         await wait_until_async(lambda: (until() or first) >= first + timedelta(seconds=2.0))
         assert len(building) == 1
-        await wait_until_async(lambda: caplog.text.count("another process builds them") == 7)
+        await wait_until_async(lambda: caplog.text.count("another process is building missing indexes") == 7)
         # When whoever builds is gone
         (gone,) = [store for store in stores if store.indexes is building[0]]
         await gone.close()

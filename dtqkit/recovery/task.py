@@ -1,4 +1,4 @@
-"""A kind of round as a task of its own: a long one holds up neither the leader's ticks nor the other kinds."""
+"""Run a kind of round in its own task: a long one delays neither the leader's ticks nor other rounds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Without progress for this time, a round has hung, in seconds: longer than a store may take for its answers.
+#: A round without progress for this time hangs, in seconds: longer than the timeout of any store.
 HUNG_S: Final = 60.0
 
 
 class RoundTask:
-    """Runs `run` whenever it is `due`, one at a time. What fails stays due, so that a later tick tries it again.
+    """Runs `run` whenever it is `due`, one at a time. A round that fails stays due, so that a later tick retries it.
 
-    `when_postponed` is called when a store is away. `run` calls `progressed` after each piece of its work.
+    `when_postponed` is called when a store is unreachable. `run` calls `progressed` after each piece of its work.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RoundTask:
         self._name = name
         self._due = due
         self._run = run
-        #: Seconds without another try after one that failed.
+        #: Pause after a failure, in seconds.
         self._pause_s = pause_s
         self._when_postponed = when_postponed
         self._postponed = False
@@ -44,7 +44,7 @@ class RoundTask:
         self._task: asyncio.Task[None] | None = None
 
     def tick(self, tick: Tick) -> None:
-        """Begin a round if one is due and none is under way."""
+        """Begin a round if one is due and none is running."""
         now = asyncio.get_running_loop().time()
         if self._task is not None and not self._task.done():
             return
@@ -57,7 +57,7 @@ class RoundTask:
         self._progressed_at = asyncio.get_running_loop().time()
 
     def check(self, patience_s: float) -> None:
-        """Raise RuntimeError when a round has made no progress for so long: better a process that is started again."""
+        """Raise RuntimeError when a round has made no progress for so long: the process is to be restarted."""
         stood_s = asyncio.get_running_loop().time() - self._progressed_at
         if self._task is not None and not self._task.done() and stood_s > patience_s:
             raise RuntimeError(f"a round of recovery has hung for {stood_s:.0f} s ({self._name})")
@@ -71,12 +71,12 @@ class RoundTask:
             await self._run(tick)
         except StoreUnavailable as error:
             if not self._postponed:
-                log.warning("recovery is postponed (%s): %s", self._name, error)
+                log.warning("recovery postponed (%s): %s", self._name, error)
             self._postponed = True
             if self._when_postponed is not None:
                 self._when_postponed()
         except Exception:
-            log.exception("a round of recovery broke (%s); the next one tries again", self._name)
+            log.exception("a round of recovery failed (%s); the next one tries again", self._name)
         else:
             self._postponed = False
             return
@@ -84,13 +84,13 @@ class RoundTask:
 
 
 class Progress:
-    """A line in the log now and then while much is to be done, and one at its end."""
+    """Logs a line periodically during long work, and one at its end."""
 
     #: Seconds between two lines.
     EVERY_S: Final = 30.0
 
     def __init__(self, text: str) -> None:
-        #: With a place for the number.
+        #: Format with a place for the number.
         self._text = text
         self._done = 0
         self._shown_at = asyncio.get_running_loop().time()

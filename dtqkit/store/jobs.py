@@ -195,7 +195,7 @@ class Jobs:
         return {i for i, s in enumerate(settlements) if s.id not in by_id or not _recorded(by_id[s.id], s)}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
-        """Mark a job lost: on lease expiry (the write checks it), or on missed heartbeats (if its lease is unchanged)."""
+        """Mark a job lost: on lease expiry (which the write checks) or on missed heartbeats (the lease is as read)."""
         query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
         if only_overdue:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}

@@ -245,7 +245,7 @@ class IndexKeeper:
                     await self._create([index])
 
     async def _free_keys(self) -> int:
-        """Remove duplicate idempotency keys, written without this index, from all but the oldest job; returns how many."""
+        """Remove duplicate idempotency keys from all but the oldest job of each; returns how many."""
         freed = 0
         pipeline: list[Document] = [
             {"$match": {"idempotency_key": {"$exists": True}}},

@@ -1,4 +1,4 @@
-"""Mark lost: take jobs from workers that are gone, on lease expiry or on missed heartbeats."""
+"""Mark jobs lost: take them from dead workers, on lease expiry or on missed heartbeats."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from dtqkit.transitions.deadletter import dead_letter
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Jobs taken in one round, and side by side.
+#: Maximum jobs in one round, and jobs that are marked concurrently.
 LIMIT: Final = 1000
-#: How much a worker's idea of MongoDB's time may be ahead of ours, in seconds.
-_SLACK_S: Final = 5.0
 PIECE: Final = 20
+#: How far a worker's estimate of MongoDB's time may be ahead of ours, in seconds.
+_SLACK_S: Final = 5.0
 
 
 class LostJobs:
-    """Each method returns how many jobs it took. Any process may do so at any time: one write decides."""
+    """Each method returns how many jobs it marked. Any process may call them at any time: a single write decides."""
 
     def __init__(self, broker: Broker, store: Store, rng: SupportsRandom) -> None:
         self._broker = broker
@@ -41,13 +41,13 @@ class LostJobs:
         self.progressed: Callable[[], None] = lambda: None
 
     async def mark_overdue(self, docs: Sequence[Document]) -> int:
-        """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
+        """On lease expiry: these running jobs, if their lease has expired. The write checks it by MongoDB's clock."""
         return await self._mark(docs, only_overdue=True)
 
     async def mark_on_missed_heartbeats(
         self, docs: Sequence[Document], still_missing: Callable[[], Awaitable[bool]]
     ) -> int:
-        """These running jobs of a silent worker, if it is still silent after they were looked up."""
+        """These running jobs of a dead worker, if its heartbeats are still missing after the jobs were read."""
         return await self._mark(docs, only_overdue=False) if await still_missing() else 0
 
     async def _mark(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
@@ -63,7 +63,7 @@ class LostJobs:
         return n
 
     async def _mark_some(self, docs: Sequence[Document], *, only_overdue: bool) -> list[tuple[Document, Change]]:
-        """Those of `docs` that could be taken; side by side, since MongoDB may be far away."""
+        """Mark these concurrently, since MongoDB may be far away; returns those that were marked."""
         began = await self._began(docs)
         changes = [decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"])) for doc in docs]
         lost = await asyncio.gather(
@@ -94,7 +94,7 @@ class LostJobs:
             log.warning("%s taken from worker %s: %s", counted(len(ids), "job was", "jobs were"), worker, few(ids))
 
     async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
-        """How long after its claim each of these attempts began, in ms, as far as they showed it."""
+        """How long after its claim each of these attempts began, in ms, for those that reported progress."""
         try:
             live_progress = await self._broker.live_progress([str(doc["_id"]) for doc in docs]) if docs else {}
         except StoreUnavailable:

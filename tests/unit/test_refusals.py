@@ -42,7 +42,7 @@ SAID: list[tuple[str, Kind, bool, str]] = [
     ("CROSSSLOT Keys in request don't hash to the same slot", "unfit", False, "cluster"),
     ("ERR unknown command 'BLPOP', with args beginning with: 'a'", "unfit", False, "does not know a command"),
     ("ERR DB index is out of range", "unfit", False, "database"),
-    ("WRONGTYPE Operation against a key holding the wrong kind of value", "content", False, "another type"),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", "content", False, "wrong type"),
     ("NOSCRIPT No matching script. Please use EVAL.", "fault", False, "script"),
     ("FOREIGN 0123456789abcdef", "taken", False, "DTQ_NAMESPACE"),
     ("ERR value is not an integer or out of range", "fault", False, "not an integer"),

@@ -1,4 +1,4 @@
-"""What others did, and lost jobs by: mutations of the code, switched on in a worker process to see a test fail."""
+"""Mistakes by which other queues lost jobs, as mutations of the code: with one, a test must fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def absent_is_dead() -> None:
 
 
 def age_of_the_score_decides() -> None:
-    """Trap 2: silence is how old the score is, whoever was away."""
+    """Trap 2: a worker is dead by the age of its score, even if Redis was away."""
 
     def missing(self: MissedHeartbeats, now: float) -> dict[str, str]:
         import time
@@ -90,7 +90,7 @@ def find_by_claim_alone() -> None:
 
 
 def completion_without_a_fence() -> None:
-    """Trap 5: a result is a result, whoever holds the job by now."""
+    """Trap 5: every result is recorded, also if another claim holds the job by now."""
 
     def held(ids: list[Any], claim: Any) -> Document:
         return {"_id": {"$in": ids}}
@@ -151,7 +151,7 @@ _loop: list[asyncio.AbstractEventLoop] = []
 
 
 def no_guardian() -> None:
-    """Trap 9: nobody beats for a worker whose beat thread cannot run."""
+    """Trap 9: no heartbeats for a worker whose heartbeat thread cannot run."""
     from dtqkit.worker.guardian import guardian
 
     guardian._refused = True
@@ -173,7 +173,7 @@ def counts_are_enough() -> None:
 
 
 def no_reconnect() -> None:
-    """Trap 13: who has lost Redis once says and hears no more."""
+    """Trap 13: a process that has lost Redis once never reconnects."""
     round_ = Fetcher._round
 
     async def naive(self: Fetcher) -> None:

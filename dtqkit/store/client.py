@@ -61,7 +61,7 @@ PLAIN_INTS: Final = TypeRegistry([_PlainInts()])
 
 
 class Link:
-    """A MongoDB: where it is, how far away, and whether it refuses writes."""
+    """A MongoDB server or set: its address, its round trip time, and whether it refuses writes."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

@@ -29,7 +29,7 @@ LOST: Final = ("-@write", "-zadd", "-@scripting", "-publish", "-@pubsub", "-hset
 
 
 class HostedStores:
-    """From `with` to its end. What is asked of Redis as its administrator goes to whoever is primary then."""
+    """From `with` to its end. Administrative commands of Redis go to the present primary."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -141,7 +141,7 @@ class HostedChaos(Chaos):
         return self._patiently(super()._flush)
 
     def _patiently(self, ask: Callable[[], str]) -> str:
-        """A connection of before a failover may be met; it is another one the next time."""
+        """The first try may meet a connection from before a failover; the next one has a new one."""
         try:
             return ask()
         except RedisError:

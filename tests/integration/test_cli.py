@@ -60,7 +60,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("app", "told"),
+    ("app", "expected"),
     [
         ("tests.sample", "is not an APP: it is written package.module:queue"),
         ("tests/sample.py:queue", "is not an APP"),
@@ -70,18 +70,18 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         ("tests.sample:add", "not a TaskQueue; did you mean tests.sample:queue?"),
     ],
 )
-def test_an_app_that_cannot_be_loaded_is_wrong_use_and_says_why(app: str, told: str) -> None:
+def test_an_app_that_cannot_be_loaded_is_wrong_use_and_says_why(app: str, expected: str) -> None:
     for command in (["worker", app], ["submit", app, "add"]):
         done = dtqkit(*command)
 
         assert done.returncode == 2
         assert done.stderr.startswith("dtqkit: ")
         assert done.stderr.count("\n") == 1
-        assert told in done.stderr
+        assert expected in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "expected"),
     [
         ("import no_such_thing", "importing own raised ModuleNotFoundError: No module named 'no_such_thing'"),
         ("1 / 0", "importing own raised ZeroDivisionError: division by zero"),
@@ -90,13 +90,13 @@ def test_an_app_that_cannot_be_loaded_is_wrong_use_and_says_why(app: str, told: 
     ],
 )
 def test_an_app_whose_import_raises_is_wrong_use_and_says_what_it_raised(
-    tmp_path: Path, source: str, told: str
+    tmp_path: Path, source: str, expected: str
 ) -> None:
     (tmp_path / "own.py").write_text(source)
 
     done = dtqkit("worker", "own:queue", cwd=tmp_path)
 
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -385,7 +385,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "expected"),
     [
         (["submit", APP, "ad"], 2, "no task is registered as 'ad'; did you mean 'add'"),
         (["submit", APP, "add"], 2, "argument 'a' is missing"),
@@ -417,14 +417,14 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
     ],
 )
 def test_bad_input_gets_one_line_and_its_exit_status(
-    arguments: list[str], status: int, told: str, settings: Settings, here: Here
+    arguments: list[str], status: int, expected: str, settings: Settings, here: Here
 ) -> None:
     ended = here(*arguments, settings=settings)
 
     assert (ended.status, ended.out) == (status, ""), ended.err
     assert ended.err.startswith("dtqkit: ")
     assert ended.err.count("\n") == 1
-    assert told in ended.err
+    assert expected in ended.err
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def test_the_demo_finds_its_planted_bad_file_and_survives_its_planted_crash() ->
     assert re.search(r"^lost +\d+ attempts? of worker-\d-", out, re.MULTILINE), out
     assert re.search(r"^ +\d.* s  waiting until the lost worker is noticed \(9 s after", out, re.MULTILINE), out
     assert "high does not always wait least here" in out
-    told = re.findall(r"^ +\d+\.\d s  (high .*)", out, re.MULTILINE)
-    assert told[-1].split() == ["high", "42/42", "medium", "40/40", "low", "40/40"]
-    assert len(set(told)) == len(told), out
+    lines = re.findall(r"^ +\d+\.\d s  (high .*)", out, re.MULTILINE)
+    assert lines[-1].split() == ["high", "42/42", "medium", "40/40", "low", "40/40"]
+    assert len(set(lines)) == len(lines), out
     assert int(re.search(r"^workers +(\d+) processes", out, re.MULTILINE)[1]) >= 3  # pyright: ignore[reportOptionalSubscript]
     assert "121 of 122 jobs completed" in out
     assert re.search(r"^high +lose_worker, parse +42 ", out, re.MULTILINE), out
@@ -135,7 +135,7 @@ def row_of(job: Job, one: Attempt) -> AttemptRow:
 
 
 @pytest.mark.parametrize(
-    ("ends", "told"),
+    ("ends", "expected"),
     [
         (["completed"], "the job completed, run again 10 s after its first start"),
         (["failed"], "the job failed, run again 10 s after its first start"),
@@ -144,14 +144,14 @@ def row_of(job: Job, one: Attempt) -> AttemptRow:
     ],
 )
 def test_the_report_is_english_for_one_and_for_many(
-    ends: list[Status], told: str, capsys: pytest.CaptureFixture[str]
+    ends: list[Status], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs = [replace(hit_by_a_crash(end), id=f"{i:024x}") for i, end in enumerate(ends)]
 
     print_report(Report(jobs, [row_of(job, one) for job in jobs for one in job.attempts], 100.0, slots=1))
 
     out = capsys.readouterr().out
-    assert told in out
+    assert expected in out
     assert "Lint\nnothing found\n" in out
     assert out.endswith(": 1 worker at 80%, on a core of its own\n")
     completed = ends.count("completed")

@@ -42,7 +42,7 @@ def answers(stores):
     with Redis.from_url(stores.redis_url) as redis, MongoClient(stores.atlas_uri, timeoutMS=5000) as mongo:
         return bool(redis.ping()) and mongo.admin.command("ping")["ok"] == 1
 
-def tell(**more):
+def report(**more):
     more |= {"pids": stores.pids, "watcher": os.getpgid(stores.pids["redis"])}
     print(json.dumps({"directory": str(stores.directory), **more}), flush=True)
 
@@ -60,7 +60,7 @@ def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 class Owner:
-    """A process of its own that starts local stores and then runs `story`, which must `tell()` once."""
+    """A process of its own that starts local stores and then runs `story`, which must `report()` once."""
 
     def __init__(self, story: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -74,10 +74,10 @@ class Owner:
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
-        self.told: dict[str, Any] = json.loads(line)
-        self.directory = Path(self.told["directory"])
-        self.pids: list[int] = list(self.told["pids"].values())
-        self.watcher_pid: int = self.told["watcher"]
+        self.report: dict[str, Any] = json.loads(line)
+        self.directory = Path(self.report["directory"])
+        self.pids: list[int] = list(self.report["pids"].values())
+        self.watcher_pid: int = self.report["watcher"]
 
     def everything_is_gone(self) -> bool:
         return not any(is_alive(pid) for pid in [*self.pids, self.watcher_pid])
@@ -140,7 +140,7 @@ def what_is_stored(stores: LocalStores) -> tuple[str | None, int]:
 def test_when_the_owner_ends_by_itself_nothing_is_left(
     owner: Callable[..., Owner], ending: str, exit_status: int
 ) -> None:
-    ended = owner(f"tell()\n{ending}")
+    ended = owner(f"report()\n{ending}")
 
     assert ended.process.wait(ORPHAN_LIMIT_S) == exit_status
     wait_until(ended.everything_is_gone, ORPHAN_LIMIT_S)
@@ -149,7 +149,7 @@ def test_when_the_owner_ends_by_itself_nothing_is_left(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=lambda number: number.name)
 def test_when_the_owner_is_killed_nothing_is_left(owner: Callable[..., Owner], number: signal.Signals) -> None:
-    victim = owner("tell()\nsignal.pause()")
+    victim = owner("report()\nsignal.pause()")
 
     victim.process.send_signal(number)
 
@@ -160,7 +160,7 @@ def test_when_the_owner_is_killed_nothing_is_left(owner: Callable[..., Owner], n
 
 def test_the_terminals_ctrl_c_reaches_the_owner_and_not_the_servers(owner: Callable[..., Owner]) -> None:
     interrupted = owner(
-        "try:\n    tell()\n    signal.pause()\n"
+        "try:\n    report()\n    signal.pause()\n"
         "except KeyboardInterrupt:\n    print('servers answer' if answers(stores) else 'servers are gone')"
     )
 
@@ -182,7 +182,7 @@ def test_the_terminals_ctrl_c_reaches_the_owner_and_not_the_servers(owner: Calla
 )
 def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(owner: Callable[..., Owner], bear: str) -> None:
     victim = owner(f"{bear}\ntell(child=child)\nsignal.pause()")
-    child = victim.told["child"]
+    child = victim.report["child"]
     try:
         victim.process.kill()
 
@@ -204,7 +204,7 @@ def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(owner: C
     ids=["forked", "spawned"],
 )
 def test_a_child_that_exits_leaves_the_servers_to_its_parent(owner: Callable[..., Owner], bear_and_wait: str) -> None:
-    parent = owner(f"tell()\n{bear_and_wait}\nprint('servers answer' if answers(stores) else 'servers are gone')")
+    parent = owner(f"report()\n{bear_and_wait}\nprint('servers answer' if answers(stores) else 'servers are gone')")
 
     said, complaints = parent.process.communicate(timeout=30)
 
@@ -274,7 +274,7 @@ def test_a_data_directory_keeps_its_data_from_start_to_start(tmp_path: Path) -> 
 def test_a_data_directory_can_be_used_again_at_once_after_its_owner_was_killed(
     owner: Callable[..., Owner], tmp_path: Path
 ) -> None:
-    victim = owner("tell()\nsignal.pause()", str(tmp_path))
+    victim = owner("report()\nsignal.pause()", str(tmp_path))
     victim.process.kill()
     victim.process.wait()
 

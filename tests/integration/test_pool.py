@@ -230,8 +230,8 @@ def test_a_module_that_cannot_be_imported_is_logged_and_tried_again(
             assert result(await t.run(ref, n=1)) == 2
 
     asyncio.run(body())
-    (told,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
-    assert "SyntaxError" in told
+    (logged,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert "SyntaxError" in logged
 
 
 @pytest.mark.parametrize("how", ["import os; os._exit(7)", "import sys; sys.exit(7)", "raise RuntimeError('no')"])
@@ -254,9 +254,9 @@ def test_an_app_that_breaks_its_children_is_logged_once_and_its_jobs_wait(
             assert result(await waiting) == 2
 
     asyncio.run(body())
-    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
-    assert len(told) == 1
-    assert "7" in told[0] or "RuntimeError: no" in told[0]
+    logged = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert len(logged) == 1
+    assert "7" in logged[0] or "RuntimeError: no" in logged[0]
 
 
 def test_one_worker_never_runs_two_versions_of_the_code(module: Callable[[str], str]) -> None:
@@ -384,8 +384,8 @@ def test_a_broken_module_is_imported_once_for_all_of_its_tasks(
             assert count.read_text() == "x"
 
     asyncio.run(body())
-    (told,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
-    assert told.count("RuntimeError: no") == 1
+    (logged,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert logged.count("RuntimeError: no") == 1
 
 
 def test_a_job_may_run_longer_than_an_import(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,12 +38,12 @@ def test_a_worker_that_keeps_dying_is_restarted_later_each_time_and_at_last_no_m
     path = os.pathsep.join((str(ROOT), str(tmp_path)))
     with running("worker", app, "--workers", "2", log=log, settings=settings, PYTHONPATH=path) as supervisor:
         assert supervisor.wait(START_S * 2) == 1
-    told = log.read_text()
+    logged = log.read_text()
     for worker in ("worker-1", "worker-2"):
-        pauses = re.findall(rf"{worker} died \(exit status 7\) and is started again in ([\d.]+) s", told)
+        pauses = re.findall(rf"{worker} died \(exit status 7\) and is started again in ([\d.]+) s", logged)
         assert pauses[:4] == ["0.2", "0.4", "0.8", "1.6"]
-    assert "giving up: every worker has died 5 times in a row, the last with exit status 7" in told
-    assert "Traceback" not in told
+    assert "giving up: every worker has died 5 times in a row, the last with exit status 7" in logged
+    assert "Traceback" not in logged
 
 
 def test_an_app_that_workers_cannot_load_is_not_tried_again(settings: Settings, tmp_path: Path) -> None:

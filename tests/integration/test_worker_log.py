@@ -26,11 +26,11 @@ def test_a_worker_logs_how_each_job_ended(queue: TaskQueue, settings: Settings, 
         wait_until(lambda: not on or "not tried again" in log.read_text())
         worker.terminate()
         assert worker.wait(30) == 0
-    told = log.read_text()
-    assert (f"add_async {good.id} completed in 0.0" in told) == on
-    assert (f"fail {bad.id} failed in " in told) == on
-    assert told.count("Traceback (most recent call last)") == (2 if on else 0)
+    logged = log.read_text()
+    assert (f"add_async {good.id} completed in 0.0" in logged) == on
+    assert (f"fail {bad.id} failed in " in logged) == on
+    assert logged.count("Traceback (most recent call last)") == (2 if on else 0)
     if on:
-        assert "; failure 1 of 2, again in " in told
-        assert "; failure 2 of 2, not tried again" in told
-        assert "tests/sample.py" in told
+        assert "; failure 1 of 2, again in " in logged
+        assert "; failure 2 of 2, not tried again" in logged
+        assert "tests/sample.py" in logged

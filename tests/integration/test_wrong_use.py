@@ -28,15 +28,15 @@ def test_a_wrong_use_of_the_queue_fails_the_job_at_once_with_its_cure(queue: Tas
         return dtqkit.task(of_no_queue).submit(1)
 
     if isolation == "coroutine":
-        task, told = queue.task(max_attempts=3)(blocks_loop), "await asyncio.to_thread"
+        task, expected = queue.task(max_attempts=3)(blocks_loop), "await asyncio.to_thread"
     else:
-        task, told = (
+        task, expected = (
             queue.task(max_attempts=3, isolation="thread")(of_none),
             "belongs to no queue yet: call queue.include",
         )
     with Workers(queue):
         job = task.submit()
-        with pytest.raises(JobFailed, match=told):
+        with pytest.raises(JobFailed, match=expected):
             job.result(timeout=20)
     record = job.refresh().record
     assert (record.attempt, record.failures) == (1, 1)

@@ -2,7 +2,7 @@
 
 Two waiting jobs: one that was there long before, and one that is submitted just now. Redis is flushed at any moment,
 perhaps while a leader rebuilds; a leader may be paused between any two of its steps, and another one may rebuild too.
-An `epoch` that is set says "what waits is listed": nobody rebuilds any more, and only the audit, a minute later, would
+An `epoch` that is set says "what waits is listed": no leader rebuilds again, and only the audit, a minute later, would
 see that something is missing. That would break the bound of 10 s, so here it counts as broken.
 """
 
@@ -129,10 +129,10 @@ def rebuild_steps(rules: Rules, n: int) -> list[Step[World]]:
 
 
 def broken(world: World, step: Step[World], after: World) -> str | None:
-    """Nobody pops in this model: what was listed can only be lost by a flush, or by the rebuild itself."""
+    """No worker pops in this model: what was listed can only be lost by a flush, or by the rebuild itself."""
     quiet = after.epoch and not any(leader.doing for leader in after.leaders)
     if quiet and (not after.listed[OLD] or (after.submit == "done" and not after.listed[NEW])):
-        return "bound: the epoch is set, nobody rebuilds, and an accepted job is not listed"
+        return "bound: the epoch is set, no leader rebuilds, and an accepted job is not listed"
     return None
 
 

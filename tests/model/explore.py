@@ -27,7 +27,7 @@ class Step(NamedTuple, Generic[S]):
     #: Begins with the number of the step in PROTOCOL.md where it has one.
     label: str
     run: Callable[[S], Iterable[S]]
-    #: A fault, or something that nobody can count on (a cancel, a failing task): no part of a recovery.
+    #: A fault, or something that cannot be relied on (a cancel, a failing task): no part of a recovery.
     fault: bool = False
     #: The worker or leader that acts, for invariants that ask who did it.
     actor: int | None = None

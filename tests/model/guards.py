@@ -146,9 +146,9 @@ TABLE: Final = (
     Row(("epoch: set only under the mark",), rebuild, "caught", "flushed during the rebuild, and called rebuilt"),
     Row(("epoch: a nonce of its own",), rebuild, "caught", "a leader takes the other one's mark for its own"),
     Row(("rebuild: never delete a lane after the find",), rebuild, "caught", "a submit came in between"),
-    Row(("lock: without a TTL is taken",), leader_lock, "caught", "nobody leads, ever"),
-    Row(("lock: with a longer TTL is taken",), leader_lock, "caught", "nobody leads for as long as it says"),
-    Row(("lock: of a wrong type is taken",), leader_lock, "caught", "nobody leads, ever"),
+    Row(("lock: without a TTL is taken",), leader_lock, "caught", "there is never a leader"),
+    Row(("lock: with a longer TTL is taken",), leader_lock, "caught", "no leader until it expires"),
+    Row(("lock: of a wrong type is taken",), leader_lock, "caught", "there is never a leader"),
     Row(("lock: only one's own is released",), leader_lock, "heals", "the other takes it again; two leaders are safe"),
     # -- the record's identity
     Row(("record: looked at before a push",), two_records, "caught", "the owner's pop drops what it does not know"),

@@ -27,7 +27,7 @@ SETTLING: Final = ("succeeded", "failing", "releasing", "stopping")
 HOLDING: Final = ("running", *SETTLING)
 
 NOBODY: Final = -1
-#: A worker that was killed and started anew has a new id; this stands for any earlier one.
+#: A worker that was killed and restarted has a new id; this stands for any earlier one.
 GONE: Final = 9
 #: A claim that was sent and of which nothing is known, not even whether it was done.
 SENT: Final = -1
@@ -64,7 +64,7 @@ class Worker(NamedTuple):
     #: A beat that was composed and not yet applied.
     beat_under_way: bool = False
     #: Ghost, read by the invariants only: may it be taken for dead? `missing` since it was paused or cut from Redis;
-    #: `beats` again, but has not renewed since (or its loop is wedged). That Redis is away excuses nobody.
+    #: `beats` again, but has not renewed since (or its loop is wedged). That Redis is away is no excuse.
     excuse: Excuse = ""
     #: What it asked for first, as a worker that reads before it writes has it (used when that guard is removed).
     cancel_seen: bool = False
@@ -78,7 +78,7 @@ class Redis(NamedTuple):
     inflight: Listed = "no"
     scheduled: Listed = "no"
     #: The score of each worker in `workers`. A leader never reads how old one is, only whether it changes; so `missed`
-    #: (not beaten since Redis was away) and `old` (an old copy's, or a clock has jumped) are told from `fresh` only
+    #: (not beaten since Redis was away) and `old` (an old copy's, or a clock has jumped) differ from `fresh` only
     #: when a guard is removed and the leader does read it.
     scores: tuple[Score, ...] = ("fresh", "fresh")
     #: An earlier incarnation is still listed there.
@@ -188,7 +188,7 @@ def score_changed(world: World, at: int | None = None) -> World:
 
 
 def ended(job: Job, status: Status) -> Job:
-    """The attempt is over: nobody holds the job. (The document keeps `worker`, which then means nothing.)"""
+    """The attempt is over: no worker holds the job. (The document keeps `worker`, which then means nothing.)"""
     return job._replace(status=status, worker=NOBODY, leased=False)
 
 

@@ -24,6 +24,7 @@ from dtqkit.errors import (
     DocumentRefused,
     DtqError,
     Forbidden,
+    HookError,
     IdempotencyConflict,
     InvalidOption,
     InvalidPayload,
@@ -34,7 +35,9 @@ from dtqkit.errors import (
     JobConflict,
     JobFailed,
     JobNotFound,
+    LifespanFailed,
     LocalStoreError,
+    MiddlewareFailed,
     MissingExtra,
     NamespaceTaken,
     NotAServer,
@@ -58,11 +61,12 @@ from dtqkit.errors import (
 )
 from dtqkit.handles import JobHandle, JobList
 from dtqkit.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.middleware import Middleware
 from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.queued import task
 from dtqkit.settings import Settings
 from dtqkit.sync import TaskQueue
-from dtqkit.tasks import Context, Task, TaskOptions
+from dtqkit.tasks import Call, Context, Task, TaskOptions
 from dtqkit.worker.context import current_context
 
 __version__ = VERSION
@@ -79,11 +83,13 @@ __all__ = [
     "BatchOutcomeUnknown",
     "BatchRefused",
     "BatchUnavailable",
+    "Call",
     "CannotListen",
     "Context",
     "DocumentRefused",
     "DtqError",
     "Forbidden",
+    "HookError",
     "IdempotencyConflict",
     "InvalidOption",
     "InvalidPayload",
@@ -98,7 +104,10 @@ __all__ = [
     "JobHandle",
     "JobList",
     "JobNotFound",
+    "LifespanFailed",
     "LocalStoreError",
+    "Middleware",
+    "MiddlewareFailed",
     "MissingExtra",
     "NamespaceTaken",
     "NoWorkerCanStart",

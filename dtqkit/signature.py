@@ -41,6 +41,8 @@ class Context(Protocol):
     attempt: int
     #: Id of the worker that runs it.
     worker: str
+    #: What the queue's lifespan yielded in this process; None without one.
+    state: Any
 
     @property
     def cancelled(self) -> bool:

@@ -32,7 +32,10 @@ from dtqkit.control import (
 from dtqkit.errors import BatchRefused, DtqError, MissingExtra, QueueClosed, TaskDefinitionError, WrongLoop, redact
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.handles import JobHandle, JobList, JobPage
+from dtqkit.hooks import Hooks, Life
 from dtqkit.jobs import Priority
+from dtqkit.lifespan import LifespanFunction
+from dtqkit.middleware import Middleware
 from dtqkit.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.notice import notice
 from dtqkit.queue import LOOK_S, AsyncJobHandle, AsyncTaskQueue
@@ -64,13 +67,27 @@ log: logging.Logger = logging.getLogger("dtqkit.queue")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+L = TypeVar("L", bound=LifespanFunction)
+M = TypeVar("M", bound=Middleware | type[Middleware])
 
 #: How long a hasty end of all queues may take.
 LEAVE_S: Final = 1.0
 
 #: Methods that are not for users.
 _INTERNAL: Final = frozenset(
-    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "remote", "require_workers_for", "run", "start")
+    (
+        "after_fork",
+        "catch_up",
+        "core",
+        "freshen",
+        "hooks",
+        "leave",
+        "registry",
+        "remote",
+        "require_workers_for",
+        "run",
+        "start",
+    )
 )
 
 _all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
@@ -116,6 +133,8 @@ class TaskQueue:
 
     def __init__(self, settings: Settings | None = None, *, control: Control | None = None) -> None:
         self.registry: TaskRegistry = TaskRegistry()
+        #: What `middleware` and `lifespan` have registered.
+        self.hooks: Hooks = Hooks()
         self._settings = settings
         self._control = control
         #: Makes another one of the same kind, for a forked child.
@@ -127,6 +146,8 @@ class TaskQueue:
         self._owned = ExitStack()
         self._closed = False
         self._works_here = False
+        #: Enters the lifespan anew for the workers that live in this process.
+        self._renew_lifespan: Callable[[], None] | None = None
         self._board: Board | None = None
         #: For people, while there are no settings to tell.
         self._where = "from the environment"
@@ -194,7 +215,7 @@ class TaskQueue:
         """Workers on an event loop in a thread of this process."""
         from dtqkit.process import default_lanes, work
 
-        settings = self.settings
+        settings, life = self.settings, Life(self.hooks)
         background = Background("dtqkit-workers")
         self._owned.callback(background.join)
         self._owned.callback(background.end)
@@ -214,7 +235,15 @@ class TaskQueue:
                     for number in range(1, workers + 1):
                         name, lanes = f"worker-{number}", default_lanes(number)
                         group.create_task(
-                            work(settings, self.registry, name=name, lanes=lanes, stop=stop, started=one_more)
+                            work(
+                                settings,
+                                self.registry,
+                                life=life,
+                                name=name,
+                                lanes=lanes,
+                                stop=stop,
+                                started=one_more,
+                            )
                         )
             except BaseException as error:
                 if not ready.done():
@@ -230,6 +259,7 @@ class TaskQueue:
         self._owned.callback(finish)
         ready.result()
         self._works_here = True
+        self._renew_lifespan = lambda: background.start(life.renew()).result()
 
     # -- tasks
 
@@ -278,6 +308,50 @@ class TaskQueue:
             raise TaskDefinitionError(f"module {loaded.__name__} has no tasks: decorate functions with @task")
         for task in found:
             self.add(task)
+
+    # -- hooks
+
+    def middleware(self, given: M, /) -> M:
+        """Register a Middleware, a class (as a decorator) or an instance: around each submit and each run.
+
+            @queue.middleware
+            class Tenant(Middleware):
+                @asynccontextmanager
+                async def submit(self, calls: Sequence[Call[Any]], /) -> AsyncIterator[None]:
+                    if len(calls) > 1_000:
+                        raise PermissionError("at most 1,000 jobs at a time")
+                    yield
+
+        The first one is the outermost. Workers, and their child processes, have what the import of their APP registers.
+        A queue whose workers live in this process runs its `def` tasks in threads once it has a middleware or lifespan:
+        a child process could not have them. Raises HookError for what is no middleware.
+        """
+        self.hooks.add(given)
+        self.registry.confine()
+        return given
+
+    def lifespan(self, function: L, /) -> L:
+        """Register the lifespan: a generator function, `async def` or `def`, that yields once.
+
+            @queue.lifespan
+            async def connect() -> AsyncIterator[Database]:
+                async with Database("…") as database:
+                    yield database                # what tasks find in ctx.state
+
+        Each worker process enters it before its first job and leaves it when it stops, and each of its child processes
+        does so too; a process that is killed, or stopped at once by a second signal, leaves nothing. A function that
+        returns a context manager will do. When it raises, the worker does not start.
+
+        Where workers live in this process already (TaskQueue.local()), it is entered now. Raises HookError when it
+        cannot be a lifespan, or the queue has another one, and LifespanFailed when it is entered now and raises.
+        """
+        self.hooks.set_lifespan(function)
+        self.registry.confine()
+        if self._renew_lifespan is not None:
+            if self._would_block():
+                raise WrongLoop("a lifespan cannot be registered on the loop of the workers that enter it")
+            self._renew_lifespan()
+        return function
 
     # -- submit
 
@@ -440,7 +514,7 @@ class TaskQueue:
             self._reconnect()
             if self._core is None:
                 settings = None if self._control is not None else self.settings
-                self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control)
+                self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control, hooks=self.hooks)
             return self._core
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:

@@ -28,6 +28,7 @@ from dtqkit.cli.stop import (
     stopping,
 )
 from dtqkit.errors import AppError, StoreUnavailable
+from dtqkit.hooks import Life
 from dtqkit.jobs import PRIORITIES, Priority
 from dtqkit.loop import run_process
 from dtqkit.process import default_lanes, work
@@ -220,6 +221,7 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
                 registry,
                 name=place.name,
                 lanes=place.lanes,
+                life=Life(place.queue.hooks),
                 app=place.app,
                 outdated=restarter.outdated,
                 stop=stop,

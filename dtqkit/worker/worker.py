@@ -23,6 +23,7 @@ from dtqkit.broker import Broker
 from dtqkit.ending import end
 from dtqkit.errors import StoreUnavailable
 from dtqkit.events import Heartbeat
+from dtqkit.hooks import Life
 from dtqkit.jobs import Priority, is_job_id
 from dtqkit.outcomes import Declined, Outcome, Released
 from dtqkit.settings import Settings
@@ -69,6 +70,7 @@ class Worker:
         outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
+        life: Life | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -119,7 +121,7 @@ class Worker:
             lease_s=settings.lease_s,
             awaited=self._awaited,
         )
-        self._executor = Executor(registry, self._pool, settings.max_result, store.now)
+        self._executor = Executor(registry, self._pool, settings.max_result, store.now, life=life)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)

@@ -462,4 +462,4 @@ def test_a_registry_may_grow_while_it_is_iterated() -> None:
     registry.add(task_of(render))
     for _ in registry:
         registry.add(task_of(fetch))
-    assert [info.name for info in registry.catalogue()] == ["render", "fetch"]
+    assert [task.info.name for task in registry] == ["render", "fetch"]

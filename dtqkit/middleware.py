@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -64,12 +65,12 @@ def instance_of(given: Any) -> Middleware:
             "a method submit or run, or give an instance of such a class"
         )
     if not any(is_around(kind, method) for method in METHODS):
-        raise HookError(f"middleware {kind.__qualname__} has neither submit nor run, and would do nothing: write one")
+        raise HookError(f"middleware {kind.__name__} has neither submit nor run, and would do nothing: write one")
     for method in METHODS:
         function = inspect.unwrap(getattr(kind, method)) if is_around(kind, method) else None
         if function is getattr(kind, method) and _makes_no_manager(function):
             raise HookError(
-                f"middleware {kind.__qualname__}: {method} must return an async context manager: write "
+                f"middleware {kind.__name__}: {method} must return an async context manager: write "
                 "`@contextlib.asynccontextmanager` above an `async def` that yields once"
             )
     if not isinstance(given, type):
@@ -78,8 +79,8 @@ def instance_of(given: Any) -> Middleware:
         inspect.signature(kind).bind()
     except TypeError as error:
         raise HookError(
-            f"middleware {kind.__qualname__} cannot be made without arguments ({error}): register an instance, "
-            f"queue.middleware({kind.__qualname__}(…))"
+            f"middleware {kind.__name__} cannot be made without arguments ({error}): register an instance, "
+            f"queue.middleware({kind.__name__}(…))"
         ) from None
     return kind()
 
@@ -98,7 +99,7 @@ def _makes_no_manager(function: Any) -> bool:
 
 
 def name_of(middleware: Middleware) -> str:
-    return type(middleware).__qualname__
+    return type(middleware).__name__
 
 
 async def around_submit(
@@ -188,7 +189,8 @@ async def _leave(
     except stops:
         raise
     except Exception as other:
-        if other is error or fixed:
+        # A cancellation may be the middleware's own: asyncio.timeout makes a TimeoutError of it.
+        if other is error or (fixed and not isinstance(error, asyncio.CancelledError)):
             return
         raise _failed(middleware, other, f"after {_brief(error)}") from other
     if ended and not fixed:

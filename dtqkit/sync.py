@@ -33,6 +33,7 @@ from dtqkit.errors import BatchRefused, DtqError, MissingExtra, QueueClosed, Tas
 from dtqkit.events import Depths, Heartbeat
 from dtqkit.handles import JobHandle, JobList, JobPage
 from dtqkit.hooks import Hooks, Life
+from dtqkit.isolation import no_process
 from dtqkit.jobs import Priority
 from dtqkit.lifespan import LifespanFunction
 from dtqkit.middleware import Middleware
@@ -295,6 +296,7 @@ class TaskQueue:
         """Make a task that stands alone (`@dtqkit.task`) one of this queue's. Raises TaskAlreadyRegistered."""
         if self._works_here:
             task.check_runs_here()
+            self._check_process([task], hooked=self.registry.confined)
         self.registry.add(task)
         task.attach(self)
 
@@ -326,6 +328,7 @@ class TaskQueue:
         A queue whose workers live in this process runs its `def` tasks in threads once it has a middleware or lifespan:
         a child process could not have them. Raises HookError for what is no middleware.
         """
+        self._check_process(self.registry, hooked=self._works_here)
         self.hooks.add(given)
         self.registry.confine()
         return given
@@ -345,6 +348,7 @@ class TaskQueue:
         Where workers live in this process already (TaskQueue.local()), it is entered now. Raises HookError when it
         cannot be a lifespan, or the queue has another one, and LifespanFailed when it is entered now and raises.
         """
+        self._check_process(self.registry, hooked=self._works_here)
         self.hooks.set_lifespan(function)
         self.registry.confine()
         if self._renew_lifespan is not None:
@@ -352,6 +356,12 @@ class TaskQueue:
                 raise WrongLoop("a lifespan cannot be registered on the loop of the workers that enter it")
             self._renew_lifespan()
         return function
+
+    def _check_process(self, tasks: Iterable[Task[..., Any, Any]], *, hooked: bool) -> None:
+        """TaskDefinitionError for one that asks for a process, where workers of this process would have hooks."""
+        for task in tasks if hooked else ():
+            if task.defaults.isolation == "process":
+                raise TaskDefinitionError(no_process(task.name))
 
     # -- submit
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from dtqkit.errors import DtqError, TaskDefinitionError
+from dtqkit.errors import DtqError, MiddlewareFailed, TaskDefinitionError
 from dtqkit.hooks import Life
 from dtqkit.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.policy import POLICIES, Policies
@@ -134,7 +134,8 @@ class Executor:
                 raise asyncio.CancelledError from None
             return Failure(attempt.timeout() if attempt.timed_out else error_of(error), attempt.run_ms())
         except BaseException as error:
-            late = attempt.timed_out and isinstance(error, TaskTimeout)  # of a thread
+            # Of a thread, or of a middleware that was in it.
+            late = attempt.timed_out and isinstance(error, TaskTimeout | MiddlewareFailed)
             return Failure(attempt.timeout() if late else error_of(error), attempt.run_ms())
         finally:
             if timer is not None:

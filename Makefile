@@ -51,10 +51,11 @@ notebooks: install ## run every notebook and compare its outputs
 	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 300 \
 		--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/notebooks/sanitize.cfg notebooks/
 
-lint: install ## ruff and the floors
+lint: install ## ruff, the floors and the types of the board
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.board.typecheck
 
 types: install ## pyright, strict
 	$(BIN)/pyright

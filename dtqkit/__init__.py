@@ -14,7 +14,11 @@ add.submit(2, 3).result(timeout=30)     # 5
 import logging
 
 from dtqkit._version import VERSION
-from dtqkit.errors import (
+from dtqkit.client.aio import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.client.decorators import task
+from dtqkit.client.handles import JobHandle, JobList
+from dtqkit.client.queue import TaskQueue
+from dtqkit.model.errors import (
     AccessDenied,
     AppError,
     BatchOutcomeUnknown,
@@ -59,14 +63,12 @@ from dtqkit.errors import (
     WaitTimeout,
     WrongLoop,
 )
-from dtqkit.handles import JobHandle, JobList
-from dtqkit.jobs import Attempt, Job, JobError, Priority, Status
-from dtqkit.middleware import Middleware
-from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
-from dtqkit.queued import task
-from dtqkit.settings import Settings
-from dtqkit.sync import TaskQueue
-from dtqkit.tasks import Call, Context, Task, TaskOptions
+from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.model.settings import Settings
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.middleware import Middleware
+from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.task import Call, Task
 from dtqkit.worker.context import current_context
 
 __version__ = VERSION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from dtqkit.errors import (
+from dtqkit.model.errors import (
     AppError,
     DtqError,
     InvalidPayload,
@@ -15,8 +15,8 @@ from dtqkit.errors import (
     TaskDefinitionError,
     UnknownTask,
 )
-from dtqkit.sanitize import escaped
-from dtqkit.settings import Settings, variables
+from dtqkit.model.settings import Settings, variables
+from dtqkit.support.sanitize import escaped
 
 #: Errors of whoever typed the command: exit status 2. Every other one is a failure: 1.
 WRONG_USE = (AppError, InvalidPayload, InvalidQuery, SettingsError, TaskDefinitionError, UnknownTask)

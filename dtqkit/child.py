@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from dtqkit.queued import QueuedTask, adopt
-from dtqkit.settings import Settings, inherit
-from dtqkit.sync import TaskQueue
-from dtqkit.tasks import Task
+from dtqkit.client.decorators import QueuedTask, adopt
+from dtqkit.client.queue import TaskQueue
+from dtqkit.model.settings import Settings, inherit
+from dtqkit.tasks.task import Task
 from dtqkit.worker.child import Child
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from dtqkit.sync import TaskQueue
-from dtqkit.tasks import Context
+from dtqkit.client.queue import TaskQueue
+from dtqkit.tasks.context import Context
 
 queue = TaskQueue()
 

@@ -2,7 +2,7 @@
 
 import os
 
-from dtqkit.settings import Settings
+from dtqkit.model.settings import Settings
 from dtqkit.web.run import run
 
 

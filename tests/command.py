@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from dtqkit import Settings
-from dtqkit.supervisor import environment_of
+from dtqkit.run.supervisor import environment_of
 
 CompletedProcess = subprocess.CompletedProcess[str]
 

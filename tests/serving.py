@@ -18,9 +18,9 @@ from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from dtqkit.local import LocalStores
-from dtqkit.settings import Settings
-from dtqkit.supervisor import environment_of
-from dtqkit.tasks import TaskInfo
+from dtqkit.model.settings import Settings
+from dtqkit.run.supervisor import environment_of
+from dtqkit.tasks.task import TaskInfo
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[1]

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from dtqkit.control import Control, Operation
-from dtqkit.events import Batch, Line
+from dtqkit.model.events import Batch, Line
 
 
 class StubControl(Control):
     """Subclasses have the methods that their test needs; a method takes the request."""
 
-    async def answer(self, operation: Operation[Any, Any], request: Any) -> Any:
-        return await getattr(self, operation.name)(request)
+    def function_of(self, operation: Operation[Any, Any]) -> Any:
+        return getattr(self, operation.name)
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:  # noqa: ARG002
         return lambda: None

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from dtqkit import Priority, Settings, TaskQueue
-from dtqkit.background import Background
-from dtqkit.hooks import Life
-from dtqkit.process import work
+from dtqkit.run.process import work
+from dtqkit.support.driver import Background
+from dtqkit.tasks.hooks import Life
 
 
 async def _event() -> asyncio.Event:

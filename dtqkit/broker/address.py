@@ -12,7 +12,7 @@ import redis
 from redis.asyncio import connection as aio
 from redis.connection import parse_url  # pyright: ignore[reportUnknownVariableType]
 
-from dtqkit.errors import SettingsError, redact
+from dtqkit.model.errors import SettingsError, redact
 
 #: Longest wait in seconds for a connection.
 CONNECT_S: Final = 2.0

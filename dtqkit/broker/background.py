@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-from dtqkit.ending import end
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import ProgressEvent
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import ProgressEvent
+from dtqkit.support.cancel import end
 
 T = TypeVar("T")
 

@@ -17,10 +17,10 @@ from dtqkit.broker.link import Condition, Link
 from dtqkit.broker.popper import Popper
 from dtqkit.broker.rights import check_rights
 from dtqkit.broker.unlisted import Ready, Scheduled, Unlisted
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
-from dtqkit.events import Batch, Depths, Heartbeat, ProgressEvent, encode_batch
-from dtqkit.jobs import PRIORITIES, Priority
-from dtqkit.settings import Settings
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.events import Batch, Depths, Heartbeat, ProgressEvent, encode_batch
+from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.settings import Settings
 
 #: How long a cancel stays listed; the leader lists it again while it is needed.
 CANCEL_S: Final = 60.0

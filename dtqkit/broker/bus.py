@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import redis.asyncio
 
-from dtqkit.events import Batch, decode_batch
+from dtqkit.model.events import Batch, decode_batch
 
 #: Quiet seconds after which a subscription is tested.
 ANSWER_POLL_S: Final = 20.0

@@ -18,10 +18,10 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from dtqkit.broker.address import CONNECT_S, Address, parse
-from dtqkit.broker.refusals import REASONS, Refusal, Unfit, refusal_of
+from dtqkit.broker.refusals import REASONS, Refusal, UnusableServer, refusal_of
 from dtqkit.broker.route import Route
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
-from dtqkit.failpoints import hit
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.failpoints import hit
 
 #: Longest wait in seconds for an answer, and for a connection of a pool.
 ANSWER_S: Final = 5.0
@@ -102,11 +102,11 @@ class _Blocking:
         self._route.check(hello)
 
 
-def _late(route: Route) -> Unfit:
+def _late(route: Route) -> UnusableServer:
     """A server that does not speak TLS waits, as we do."""
     plain = "; a port that does not speak TLS does not answer either (redis://)" if route.address.tls else ""
     detail = f"no connection in time: check host and port in REDIS_URL, firewalls and allow lists{plain}"
-    return Unfit("away", detail)
+    return UnusableServer("away", detail)
 
 
 def _without_hello(error: RedisError | OSError, *, tls: bool) -> list[Any]:
@@ -117,7 +117,7 @@ def _without_hello(error: RedisError | OSError, *, tls: bool) -> list[Any]:
     if closed and any(word in str(error).lower() for word in ("closed", "reset", "broken pipe")):
         # Of TLS 1.3, the alert may be lost with the connection.
         cure = _CLOSED_TLS if tls else "if it speaks only TLS there, write rediss:// in REDIS_URL"
-        raise Unfit("away", f"it closed a new connection at once: {cure}") from error
+        raise UnusableServer("away", f"it closed a new connection at once: {cure}") from error
     raise error
 
 

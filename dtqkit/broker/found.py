@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dtqkit.events import Heartbeat
-from dtqkit.jobs import Priority
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import Priority
 
 
 class Tick(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.model.jobs import PRIORITIES, Priority
 
 
 class Keys(msgspec.Struct, frozen=True):

@@ -17,9 +17,9 @@ import redis.asyncio
 from dtqkit.broker.address import parse
 from dtqkit.broker.client import ANSWER_S, Script, connect, told, unavailable
 from dtqkit.broker.keys import Keys
-from dtqkit.broker.refusals import Kind, Refusal, Unfit
+from dtqkit.broker.refusals import Kind, Refusal, UnusableServer
 from dtqkit.broker.route import Route
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 
 
 @cache
@@ -132,7 +132,7 @@ class Link:
         was = self._route.cluster
         try:
             await self.raw.ping()
-        except Unfit:
+        except UnusableServer:
             if self._route.cluster is was:
                 raise
             await self.raw.ping()

@@ -9,7 +9,7 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from dtqkit.broker.keys import split_member
-from dtqkit.jobs import Priority, is_job_id
+from dtqkit.model.jobs import Priority, is_job_id
 
 log = logging.getLogger("dtqkit.worker")
 

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
-from dtqkit.jobs import Priority
+from dtqkit.model.jobs import Priority
 
 #: The longest blocking pop.
 BLOCK_S: Final = 10.0

@@ -30,7 +30,7 @@ import msgspec
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dtqkit.errors import Reason
+from dtqkit.model.errors import Reason
 
 Kind = Literal["away", "moved", "loading", "full", "busy", "denied", "unfit", "taken", "content", "fault"]
 
@@ -62,7 +62,7 @@ class Refusal(msgspec.Struct, frozen=True):
     brief: str = ""
 
 
-class Unfit(RedisError):
+class UnusableServer(RedisError):
     """What was found at the address is no server that a queue can use, or not now; says why."""
 
     def __init__(self, kind: Kind, detail: str) -> None:
@@ -142,14 +142,14 @@ def words_of(error: RedisError) -> str:
 
 def refusal_of(error: BaseException) -> Refusal:
     """What an error of the client, or of the system below it, means."""
-    if isinstance(error, Unfit):
+    if isinstance(error, UnusableServer):
         return Refusal(error.kind, str(error), drops=error.kind in _DROPPING)
     if isinstance(error, RedisError) and (said := _by_words(words_of(error))) is not None:
         return said
     if isinstance(error, ResponseError):
         return Refusal("fault", f"it refuses a command ({words_of(error)})")
     for cause in _chain(error):
-        if isinstance(cause, Unfit):
+        if isinstance(cause, UnusableServer):
             return refusal_of(cause)
         if (detail := _of_connection(cause)) is not None:
             return Refusal("away", detail)

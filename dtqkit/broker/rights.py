@@ -8,8 +8,8 @@ import redis.asyncio
 from redis.exceptions import NoPermissionError
 
 from dtqkit.broker.keys import Keys
-from dtqkit.broker.refusals import Unfit
-from dtqkit.events import encode_batch
+from dtqkit.broker.refusals import UnusableServer
+from dtqkit.model.events import encode_batch
 
 #: All commands that this package, and its scripts, send; each with arguments for a key that holds a text.
 #: `subscribe`, `unsubscribe` and `blpop` are not tried: they would wait.
@@ -63,7 +63,9 @@ async def check_rights(client: redis.asyncio.Redis, keys: Keys) -> None:
     if commands or patterns:
         missing = [f"the commands {' '.join(f'+{name}' for name in commands)}"] if commands else []
         missing += [f"the keys {' '.join(f'~{key}' for key in patterns)}"] if patterns else []
-        raise Unfit("denied", f"the user of REDIS_URL lacks rights that dtqkit needs: {', and '.join(missing)}")
+        raise UnusableServer(
+            "denied", f"the user of REDIS_URL lacks rights that dtqkit needs: {', and '.join(missing)}"
+        )
 
 
 def _used(keys: Keys) -> list[str]:

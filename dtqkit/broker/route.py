@@ -12,7 +12,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from dtqkit.broker.address import Address
-from dtqkit.broker.refusals import Unfit, refusal_of
+from dtqkit.broker.refusals import UnusableServer, refusal_of
 
 #: Longest wait in seconds for one Sentinel, or one node of a cluster.
 ASK_S: Final = 1.0
@@ -48,14 +48,14 @@ class Route:
         facts = dict(zip(hello[::2], hello[1::2], strict=False))
         mode = facts.get("mode", "cluster" if self.cluster else "standalone")
         if mode == "sentinel":
-            raise Unfit(
+            raise UnusableServer(
                 "unfit", "it is a Sentinel: write redis+sentinel://HOST:26379/NAME/0, with the name of its primary"
             )
         if (mode == "cluster") is not self.cluster:
             self.cluster = mode == "cluster"
-            raise Unfit("moved", f"it is {'a cluster' if self.cluster else 'no cluster any more'}")
+            raise UnusableServer("moved", f"it is {'a cluster' if self.cluster else 'no cluster any more'}")
         if facts.get("role") in ("replica", "slave"):
-            raise Unfit("moved", "it is a read-only replica, and another server is the primary")
+            raise UnusableServer("moved", "it is a read-only replica, and another server is the primary")
         self.made += 1
 
     def _by_sentinels(self, name: str) -> Place:
@@ -69,7 +69,7 @@ class Route:
             # What each Sentinel said stands behind the colon, when one did not answer.
             why = str(error).partition(" : ")[2]
             detail = f"no Sentinel knows a primary {name!r} that is up{f' ({why[:300]})' if why else ''}"
-            raise Unfit("away", detail) from None
+            raise UnusableServer("away", detail) from None
         finally:
             for one in asked:
                 one.close()
@@ -79,7 +79,7 @@ class Route:
         """Ask any node about one of our keys: who does not have it says who does."""
         places = [self._known] if self._known else []
         places += [place for place in self.address.hosts if place not in places]
-        last: Exception = Unfit("away", "no node of the cluster answers")
+        last: Exception = UnusableServer("away", "no node of the cluster answers")
         for _ in range(_HOPS):
             if not places:
                 break
@@ -93,7 +93,9 @@ class Route:
                 self._known = place
                 return place
             places.insert(0, moved)
-        raise Unfit("away", f"no node of the cluster says where our keys are: {refusal_of(last).detail}") from None
+        raise UnusableServer(
+            "away", f"no node of the cluster says where our keys are: {refusal_of(last).detail}"
+        ) from None
 
     def _ask_node(self, place: Place) -> Place | None:
         """None: it has our keys; else who has them."""

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from dtqkit.ending import end
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
-from dtqkit.jobs import Priority
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.jobs import Priority
+from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.queue")
 

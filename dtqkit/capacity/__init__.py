@@ -1,4 +1,4 @@
-"""How many workers, which tier, what wait, what cost, what breaks first, and how sure are we.
+"""Capacity planning: how many workers, which tier, what wait, what cost, which limit is reached first, how certain.
 
     import dtqkit.capacity as cap
 
@@ -6,12 +6,14 @@
     cap.simulate(cap.System.default(5), work).ci("wait", q=.95, by="priority")
     cap.plan(work, slo=cap.SLO("high", wait_p95_s=5)).table()
 
-Rates are in jobs/s or jobs/day, times in seconds. Only plots and `explore` need matplotlib and ipywidgets.
+Rates are in jobs/s or jobs/day, times in seconds. What a caller describes (Workload, System, Tier …) is a frozen
+dataclass, to be varied with `dataclasses.replace`; what is computed (Result, Plan, Estimate …) is a frozen record. A
+parameter out of range raises InvalidOption. Only plots and `explore` need matplotlib and ipywidgets.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from dtqkit.errors import MissingExtra, SimulationFailed
+from dtqkit.model.errors import MissingExtra, SimulationFailed
 
 try:
     from dtqkit.capacity.distributions import (
@@ -27,6 +29,7 @@ try:
         distribution,
     )
     from dtqkit.capacity.plan import Plan, plan
+    from dtqkit.capacity.priority_theory import Classes, dedicated_mmc, priority_mg1, priority_mmc
     from dtqkit.capacity.profiles import HourOfDay, HourOfWeek
     from dtqkit.capacity.quotas import Footprint, Quota, quotas
     from dtqkit.capacity.results import Result
@@ -34,19 +37,7 @@ try:
     from dtqkit.capacity.simulate import compare, simulate
     from dtqkit.capacity.statistics import Estimate, interval, mser5
     from dtqkit.capacity.system import Autoscale, Crashes, Latency, Retry, System
-    from dtqkit.capacity.theory import (
-        Classes,
-        Queue,
-        dedicated_mmc,
-        md1_with_crashes,
-        mdc,
-        mg1,
-        mgc,
-        mmc,
-        priority_mg1,
-        priority_mmc,
-        required_servers,
-    )
+    from dtqkit.capacity.theory import Queue, md1_with_crashes, mdc, mg1, mgc, mmc, required_servers
     from dtqkit.capacity.tiers import Tier, default_tiers, load_tiers
     from dtqkit.capacity.workload import Trace, Workload
 except ModuleNotFoundError as error:
@@ -112,7 +103,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`TIERS` is read and `explore` imported when they are first asked for."""
+    """`TIERS` is read and `explore` is imported at first use."""
     if name == "TIERS":
         return default_tiers()
     if name == "explore":

@@ -1,51 +1,67 @@
-"""How much memory a simulation takes, known before it starts, so that it is refused and never killed."""
+"""How much memory a simulation takes, estimated before it starts: one that does not fit is refused, not killed."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Final
+
+import msgspec
 
 from dtqkit.capacity import load, machine
-from dtqkit.capacity.advice import duration
+from dtqkit.capacity.formatting import duration
 from dtqkit.capacity.replication import GRID
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.errors import SimulationFailed
+from dtqkit.model.errors import SimulationFailed
 
-# Bytes, measured at 200,000 to 3,000,000 jobs on Python 3.11 (peak resident memory), and some more.
-A_JOB = {"fast": 470, "reference": 700}
-A_FAILURE_LEVEL = 80  #: of each job, for each number of failures it may have: what is drawn for it
-A_LOSS_LEVEL = 35
-ANOTHER_ATTEMPT = 500
-A_DRAWN_ARRIVAL = 48  #: before a profile thins them out
-A_SLOT = 250
-A_PROCESS = 160 << 20  #: numpy, scipy and pandas are imported in each
-KEPT_OF_A_JOB, KEPT_OF_AN_ATTEMPT = 10, 9
-KEPT_OF_A_GRID = GRID * 60
-ESTIMATING = 24  #: bytes of each job, for one estimate at a time
+# Bytes: peak resident memory, measured at 200,000 to 3,000,000 jobs on Python 3.11 and rounded up.
+#: While a replication runs, per job, by engine.
+JOB_BYTES: Final = {"fast": 470, "reference": 700}
+#: Draws per job, for each failure that it may have.
+FAILURE_BYTES: Final = 80
+#: The same for each crash.
+LOSS_BYTES: Final = 35
+#: Per attempt after a job's first.
+ATTEMPT_BYTES: Final = 500
+#: Per arrival that is drawn, before thinning by the profile.
+ARRIVAL_BYTES: Final = 48
+SLOT_BYTES: Final = 250
+#: Per process: each imports numpy, scipy and pandas.
+PROCESS_BYTES: Final = 160 << 20
+#: Of a finished replication: per job, per attempt, and for the grid.
+KEPT_JOB_BYTES: Final = 10
+KEPT_ATTEMPT_BYTES: Final = 9
+KEPT_GRID_BYTES: Final = GRID * 60
+#: Per job, while an estimate is computed.
+ESTIMATE_BYTES: Final = 24
 
-BEYOND_ANY = 1e200  #: jobs
+#: Upper bound of jobs, so that sums stay finite.
+MOST_JOBS: Final = 1e200
 
-SHARE = 0.9
-"""Of what is available: the rest is for all that is not counted."""
+#: The share of the available memory that may be used; the rest is for what is not counted.
+SHARE: Final = 0.9
 
 
-@dataclass(frozen=True)
-class Need:
-    """Bytes that a simulation takes."""
+class Need(msgspec.Struct, frozen=True):
+    """Memory that a simulation takes, in bytes."""
 
-    jobs: float  #: of one replication
-    running: float  #: by one replication while it runs
-    kept: float  #: of one replication, in the process that asked for it
-    slots: float  #: by the system's slots, a part of `running`
-    waiting: int  #: jobs of the backlog, a part of `jobs`
+    #: Number of jobs of one replication.
+    jobs: float
+    #: While one replication runs.
+    running: float
+    #: Per finished replication, in the process that called `simulate`.
+    kept: float
+    #: Part of `running`: the system's slots.
+    slots: float
+    #: Part of `jobs`: the backlog at the start.
+    waiting: int
 
     def at_a_time(self, replications: int, available: float, *, processes: bool) -> int:
-        """How many replications may run at once; 0: not even one."""
-        left = available * SHARE - replications * self.kept - self.jobs * ESTIMATING
-        return max(0, int(left // (self.running + (A_PROCESS if processes else 0))))
+        """How many replications may run at the same time; 0: none."""
+        left = available * SHARE - replications * self.kept - self.jobs * ESTIMATE_BYTES
+        return max(0, int(left // (self.running + (PROCESS_BYTES if processes else 0))))
 
     def total(self, replications: int) -> float:
-        return self.running + replications * self.kept + self.jobs * ESTIMATING
+        return self.running + replications * self.kept + self.jobs * ESTIMATE_BYTES
 
 
 def need_of(
@@ -53,29 +69,30 @@ def need_of(
 ) -> Need:
     if work.trace is None:
         mean = work.arrival_rate * horizon_s
-        came = mean + 5 * math.sqrt(mean)
+        arrivals = mean + 5 * math.sqrt(mean)
     else:
-        came = len(work.trace.arrivals_s)
+        arrivals = len(work.trace.arrivals_s)
     waiting = sum((backlog or {}).values())
-    jobs = min(came + waiting, BEYOND_ANY)
+    jobs = min(arrivals + waiting, MOST_JOBS)
     attempts = max(1.0, load.attempts_per_job(system, work))
-    a_job = A_JOB[engine] + ANOTHER_ATTEMPT * (attempts - 1)
+    per_job = JOB_BYTES[engine] + ATTEMPT_BYTES * (attempts - 1)
     if work.failure_probability:
-        a_job += A_FAILURE_LEVEL * (system.retry.max_attempts - 1)
+        per_job += FAILURE_BYTES * (system.retry.max_attempts - 1)
     if system.crashes:
-        a_job += A_LOSS_LEVEL * system.crashes.max_losses
-    drawn = jobs * work.peak * A_DRAWN_ARRIVAL if work.profile else 0.0
-    slots = system.most_workers * system.slots_per_worker * A_SLOT
-    kept = jobs * (KEPT_OF_A_JOB + KEPT_OF_AN_ATTEMPT * attempts) + KEPT_OF_A_GRID
-    return Need(jobs, max(jobs * a_job, drawn) + slots, kept, slots, waiting)
+        per_job += LOSS_BYTES * system.crashes.max_losses
+    drawn = jobs * work.peak * ARRIVAL_BYTES if work.profile else 0.0
+    slots = system.most_workers * system.slots_per_worker * SLOT_BYTES
+    kept = jobs * (KEPT_JOB_BYTES + KEPT_ATTEMPT_BYTES * attempts) + KEPT_GRID_BYTES
+    return Need(jobs, max(jobs * per_job, drawn) + slots, kept, slots, waiting)
 
 
 def afford(
     need: Need, work: Workload, replications: int, *, processes: bool = False, horizon_s: float | None = None
 ) -> int:
-    """How many replications may run at once, in processes of their own or in this one.
+    """How many replications may run at the same time, each in its own process (`processes`) or one after another here.
 
-    Raises SimulationFailed, with what would fit, if memory does not suffice for one; `horizon_s` if it can be shorter.
+    Raises SimulationFailed if memory does not suffice for one. The error says what would fit; it proposes a shorter
+    horizon if `horizon_s` is given.
     """
     available = machine.available_memory()
     at_a_time = need.at_a_time(replications, available, processes=processes)
@@ -83,7 +100,7 @@ def afford(
         return max(1, at_a_time)
     raise SimulationFailed(
         f"{replications:,} replications of {_count(need.jobs)} jobs each would take about "
-        f"{_size(need.total(replications))} of memory, and {_size(available * SHARE)} can be had here: nothing was "
+        f"{_size(need.total(replications))} of memory, but {_size(available * SHARE)} are available: nothing was "
         f"simulated. It fits with {_what_fits(need, work, replications, available * SHARE, horizon_s)}"
     )
 
@@ -115,7 +132,7 @@ def _rounded(number: float) -> str:
 
 
 def _rounded_down(number: float) -> float:
-    """To two digits."""
+    """Rounded down to two digits."""
     if number < 10:
         return math.floor(number)
     unit = 10 ** (math.floor(math.log10(number)) - 1)

@@ -1,4 +1,4 @@
-"""M/D/c in units of the service time: exact mean and tail of the wait."""
+"""M/D/c: exact mean and tail of the wait. Times are in units of the service time; `load` is in Erlang."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from dtqkit.capacity.distributions import Floats
 
 
 def _poisson(mean: float, n: int) -> Floats:
-    """P(N = 0), …, P(N = n - 1)."""
+    """P(N = 0), …, P(N = n - 1) of a Poisson variable N, shape (n,)."""
     j = np.arange(n, dtype=np.float64)
     if mean <= 0:
         return (j == 0).astype(np.float64)
@@ -18,7 +18,7 @@ def _poisson(mean: float, n: int) -> Floats:
 
 
 def _decay(load: float, servers: int) -> float:
-    """The σ < 1 with P(n + 1 jobs) / P(n jobs) -> σ: the root beyond 1 of z^c = exp(a (z - 1)), inverted."""
+    """σ < 1, the limit of P(n + 1 jobs) / P(n jobs): 1/z for the root z > 1 of z^c = exp(a (z - 1))."""
     low, high = 1.0 + 1e-12, 2.0
     while servers * math.log(high) - load * (high - 1) > 0:
         high *= 2
@@ -33,10 +33,10 @@ def _decay(load: float, servers: int) -> float:
 
 
 def md_states(load: float, servers: int) -> tuple[Floats, float]:
-    """P(0 jobs), …, P(J jobs) present, and the factor by which it falls from there on.
+    """P(0 jobs), …, P(J jobs) in the system, shape (J + 1,), and the ratio σ of successive probabilities beyond J.
 
-    Looked at once a service time, all that were in service are gone and a Poisson number has come; beyond
-    J the distribution is geometric to machine precision.
+    Crommelin 1932: one service time later, all jobs then in service have left and a Poisson number has arrived. Beyond
+    J = 8c + 60 the distribution is geometric to machine precision.
     """
     last = 8 * servers + 60
     sigma = _decay(load, servers)
@@ -58,7 +58,7 @@ def md_states(load: float, servers: int) -> tuple[Floats, float]:
 
 
 def md_mean(load: float, servers: int, states: Floats, sigma: float) -> float:
-    """Mean wait: Little's law over the queue's length."""
+    """Mean wait, from the mean queue length by Little's law. `states` and `sigma` as from `md_states`."""
     last = len(states) - 1
     queued = float(np.arange(1, last - servers + 1) @ states[servers + 1 :])
     beyond = states[last] * sigma / (1 - sigma)
@@ -67,12 +67,12 @@ def md_mean(load: float, servers: int, states: Floats, sigma: float) -> float:
 
 
 def md_tail(load: float, servers: int, states: Floats, sigma: float) -> Callable[[float], float]:
-    """x -> P(W > x service times), after Franx (2001): all terms positive, so nothing cancels."""
+    """x -> P(W > x service times) (Franx 2001). All terms are positive, so no precision is lost by cancellation."""
     last = len(states) - 1
     more = np.append(np.cumsum(states[::-1])[::-1][1:], 0.0) + states[last] * sigma / (1 - sigma)  # P(N > n)
 
     def queued_more_than(m: int) -> Floats:
-        """P(queue > 0), …, P(queue > m)."""
+        """P(queue length > 0), …, P(queue length > m), shape (m + 1,)."""
         n = servers + np.arange(m + 1)
         values: Floats = more[np.minimum(n, last)]
         return values * np.power(sigma, np.maximum(0, n - last), dtype=np.float64)

@@ -1,23 +1,24 @@
-"""How long one attempt takes: service times with a mean (s) and an scv (squared coefficient of variation)."""
+"""Service times: how long one attempt takes. Each has a mean (s) and an scv (squared coefficient of variation)."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammainccinv, ndtri
 
 from dtqkit.capacity import checks
+from dtqkit.model.errors import InvalidOption
 
-Floats = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @runtime_checkable
 class Distribution(Protocol):
-    """What the engines draw from and the formulas ask."""
+    """A service time. The engines draw from it; the formulas use its mean and scv."""
 
     @property
     def mean(self) -> float:
@@ -26,17 +27,17 @@ class Distribution(Protocol):
 
     @property
     def scv(self) -> float:
-        """Variance over squared mean: 0 for a constant, 1 for the exponential."""
+        """Variance divided by the squared mean: 0 for a constant, 1 for the exponential."""
         ...
 
     def sample(self, rng: np.random.Generator, n: int) -> Floats:
-        """`n` draws, in seconds."""
+        """`n` draws in seconds, shape (n,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Exponential:
-    """Memoryless: the M of M/M/c."""
+    """Exponential service time of this mean (s): the M of M/M/c."""
 
     mean: float
 
@@ -53,7 +54,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Deterministic:
-    """Always the same: the D of M/D/c."""
+    """The same service time (s) for each job: the D of M/D/c."""
 
     mean: float
 
@@ -70,7 +71,7 @@ class Deterministic:
 
 @dataclass(frozen=True)
 class Lognormal:
-    """What run times of real programs look like most often: many short ones, a few long ones."""
+    """Many short times and a few long ones, as run times of real programs usually are."""
 
     mean: float
     scv: float = 1.0
@@ -86,7 +87,7 @@ class Lognormal:
 
 @dataclass(frozen=True)
 class Gamma:
-    """scv below 1: several steps in a row (Erlang); 1: exponential; above: burstier."""
+    """scv below 1: several steps in a row (Erlang); 1: exponential; above 1: more variable than the exponential."""
 
     mean: float
     scv: float = 1.0
@@ -101,7 +102,7 @@ class Gamma:
 
 @dataclass(frozen=True)
 class HyperExponential:
-    """Two kinds of job, short and long, with balanced means (scv above 1)."""
+    """Two kinds of job, short and long, that bring the same load each; scv above 1."""
 
     mean: float
     scv: float = 4.0
@@ -109,11 +110,11 @@ class HyperExponential:
     def __post_init__(self) -> None:
         checks.positive("HyperExponential mean", self.mean)
         if not self.scv > 1:
-            raise ValueError(f"HyperExponential scv must be above 1, got {self.scv!r}; use Gamma below 1")
+            raise InvalidOption(f"HyperExponential scv must be above 1, got {self.scv!r}; use Gamma below 1")
 
     @property
     def branches(self) -> tuple[float, float, float]:
-        """The share of short jobs, and the means of the short and of the long."""
+        """The share of short jobs, the mean of short jobs (s), the mean of long jobs (s)."""
         share = 0.5 * (1 + math.sqrt((self.scv - 1) / (self.scv + 1)))
         return share, self.mean / (2 * share), self.mean / (2 * (1 - share))
 
@@ -125,7 +126,7 @@ class HyperExponential:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Anything from `low` to `high` seconds, evenly: `Uniform(1, 60)` has a mean of 30.5 s."""
+    """Uniform from `low` to `high` seconds: `Uniform(1, 60)` has a mean of 30.5 s."""
 
     low: float
     high: float
@@ -133,7 +134,7 @@ class Uniform:
     def __post_init__(self) -> None:
         checks.not_negative("Uniform low", self.low)
         if not (math.isfinite(self.high) and self.high > self.low):
-            raise ValueError(f"Uniform high must be above low ({self.low!r}), got {self.high!r}")
+            raise InvalidOption(f"Uniform high must be above low ({self.low!r}), got {self.high!r}")
 
     @property
     def mean(self) -> float:
@@ -149,7 +150,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Another distribution, every draw times a factor: "what if each job took 20 % longer?"."""
+    """Another distribution with each draw multiplied by `factor`: 1.2 means that each job takes 20 % longer."""
 
     base: Distribution
     factor: float
@@ -170,14 +171,14 @@ class Scaled:
 
 
 class Empirical:
-    """Measured times, drawn again with replacement (a bootstrap)."""
+    """Measured times (s), sampled with replacement (a bootstrap)."""
 
     def __init__(self, values_s: Sequence[float] | Floats) -> None:
         values = np.asarray(values_s, dtype=np.float64)
         if values.ndim != 1 or not len(values):
-            raise ValueError(f"Empirical values_s must be a list of at least one time, got shape {values.shape}")
+            raise InvalidOption(f"Empirical values_s must be a list of at least one time, got shape {values.shape}")
         if not (np.isfinite(values).all() and (values >= 0).all() and values.mean() > 0):
-            raise ValueError("Empirical values_s must be finite, not negative and not all 0 (seconds)")
+            raise InvalidOption("Empirical values_s must be finite, not negative and not all 0 (seconds)")
         self.values_s = values
 
     def __repr__(self) -> str:
@@ -209,40 +210,45 @@ def _by_name(name: str, mean: float, scv: float) -> Distribution:
             return HyperExponential(mean, scv)
 
 
-FAMILIES = ("exponential", "deterministic", "lognormal", "gamma", "hyperexponential")
+#: Names that `distribution` accepts.
+FAMILIES: Final = ("exponential", "deterministic", "lognormal", "gamma", "hyperexponential")
 
 
 def distribution(name: str, mean: float, scv: float = 1.0) -> Distribution:
-    """The family of that name, as the command line has it. `scv` is unused where the family fixes it."""
+    """The distribution of this name (one of FAMILIES), as on the command line.
+
+    `mean` in seconds. `scv` is ignored by the exponential (always 1) and the deterministic (always 0).
+    InvalidOption for an unknown name, a mean that is not positive or an scv that the family cannot have.
+    """
     return _by_name(checks.one_of("distribution", name, FAMILIES), mean, scv)
 
 
 def checked(service: object) -> Distribution:
-    """`service` itself, if it is one; a ValueError that lists the known ones otherwise."""
+    """`service`, if it is a distribution; otherwise InvalidOption, which lists the distributions."""
     if not isinstance(service, Distribution) or isinstance(service, type):
         known = "Exponential, Deterministic, Lognormal, Gamma, HyperExponential, Uniform, Empirical"
-        raise ValueError(  # noqa: TRY004 - one kind of error for every bad parameter
-            f"service must be a distribution ({known}) or one per priority, got {service!r}"
-        )
+        raise InvalidOption(f"service must be a distribution ({known}) or one per priority, got {service!r}")
     return service
 
 
-#: Points of a distribution, as the share of times that are longer: dense where the longest are, down to 1e-16.
+#: P(S > t) at the points where `weighed` takes a distribution apart: dense for the longest times, down to 1e-16.
 _TAIL: Floats = (1 - (np.arange(4_000) + 0.5) / 4_000) ** 4
+#: The weight of each of these points.
 _WEIGHTS: Floats = 4 * (1 - (np.arange(4_000) + 0.5) / 4_000) ** 3 / 4_000
-_DRAWN = 100_000
+#: Draws that stand for a distribution whose quantiles are not known.
+_DRAWN: Final = 100_000
 
 
 @lru_cache(maxsize=32)
 def _gamma_tail(scv: float) -> Floats:
-    """Its inverse takes milliseconds."""
+    """Quantiles of the gamma distribution of mean 1 at _TAIL. Cached: the inverse takes milliseconds."""
     return scv * np.asarray(gammainccinv(1 / scv, _TAIL), dtype=np.float64)
 
 
 def weighed(service: Distribution) -> tuple[Floats, Floats]:
-    """Times (s) and their weights, which add up to 1, such that sum(weights * f(times)) is the mean of f.
+    """Times (s) and weights, both of shape (n,): `weights @ f(times)` is the mean of f(S). The weights sum to 1.
 
-    By quantiles for the families, exactly for measured times, by drawing for others.
+    From quantiles for the named distributions, from the values for `Empirical`, from 100,000 draws for any other.
     """
     match service:
         case Empirical():

@@ -1,7 +1,7 @@
-"""One replication's inputs: all that is random, drawn before it is needed.
+"""The random inputs of one replication.
 
-Both engines get the same draws, by job and by how often it failed, whatever order they ask in. So they can be compared
-job for job, and two systems under the same seed see the same jobs (common random numbers).
+A number is drawn by its purpose, job and number of earlier failures, not by the order of requests. So both engines can
+be compared job for job, and two systems with the same seed get the same jobs (common random numbers).
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import Floats
 from dtqkit.capacity.workload import DAY_S, Workload, uniform_index
+from dtqkit.model.jobs import PRIORITIES
 
+#: Random streams, one per purpose.
 ARRIVALS, LANES, SERVICE, FAILURE, JITTER, LOSS_JITTER, CRASH = range(7)
-"""Streams, one a purpose."""
 
 
-class Given:
-    """A generator that gives the one number that was drawn for it."""
+class FixedDraw:
+    """A random generator for `backoff_s` that returns a number drawn before."""
 
     __slots__ = ("value",)
 
@@ -30,7 +30,7 @@ class Given:
 
 
 def _arrivals(work: Workload, horizon_s: float, rng: np.random.Generator) -> Floats:
-    """Poisson; with a profile by thinning (Lewis and Shedler 1979)."""
+    """Arrival times (s) of a Poisson process up to the horizon; with a profile by thinning (Lewis and Shedler 1979)."""
     rate = work.arrival_rate * work.peak
     times: list[Floats] = []
     last = 0.0
@@ -45,7 +45,7 @@ def _arrivals(work: Workload, horizon_s: float, rng: np.random.Generator) -> Flo
 
 
 class Draws:
-    """All randomness of one replication, each purpose, attempt and worker with a stream of its own."""
+    """All random numbers of one replication. Each purpose, attempt and worker has its own stream."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Draws:
         waiting = np.repeat(np.arange(3, dtype=np.int8), [(backlog or {}).get(p, 0) for p in PRIORITIES])
         self.backlog = len(waiting)
         arrivals = np.concatenate([np.zeros(len(waiting)), drawn])
-        #: from one arrival to the next; adding them up gives `arrivals` to the last bit
+        #: Seconds between arrivals. SimPy adds them up, so `arrivals` is their cumulative sum, bit for bit.
         self.gaps: list[float] = np.diff(arrivals, prepend=0.0).tolist()
         self.arrivals: Floats = np.cumsum(self.gaps) if self.gaps else np.zeros(0)
         self.lanes: npt.NDArray[np.int8] = np.concatenate([waiting, self._lanes(len(drawn))])
@@ -82,7 +82,7 @@ class Draws:
         return uniform_index(self.work.shares, self._rng(LANES).random(n))
 
     def service(self, failures: int) -> list[float]:
-        """Seconds that each job takes after it failed that often; if it loses its worker, it takes as long again."""
+        """Run time (s) of each job's attempt after this many failures. A repeat after a crash takes as long again."""
         while len(self._service) <= failures:
             self._service.append(self._service_times(len(self._service)).tolist())
         return self._service[failures]
@@ -98,21 +98,21 @@ class Draws:
         return times
 
     def fails(self, failures: int) -> list[bool]:
-        """Whether each job that failed that often fails once more."""
+        """For each job: whether its attempt after this many failures fails too."""
         while len(self._fails) <= failures:
             drawn = self._rng(FAILURE, len(self._fails)).random(self.n)
             self._fails.append((drawn < self.work.failure_probability).tolist())
         return self._fails[failures]
 
-    def jitter(self, purpose: int, count: int, job: int) -> Given:
-        """What a job's backoff after that many failures (JITTER) or losses (LOSS_JITTER) is drawn with."""
+    def jitter(self, purpose: int, count: int, job: int) -> FixedDraw:
+        """The draw for a job's backoff after `count` failures (JITTER) or `count` crashes (LOSS_JITTER)."""
         key = (purpose, count)
         if key not in self._jitter:
             self._jitter[key] = self._rng(purpose, count).random(self.n).tolist()
-        return Given(self._jitter[key][job])
+        return FixedDraw(self._jitter[key][job])
 
     def crashes(self, worker: int, mtbf_s: float, mttr_s: float) -> Iterator[tuple[float, float]]:
-        """How long that worker is up, then down, again and again."""
+        """How long this worker is up, then down (s), repeatedly."""
         rng = self._rng(CRASH, worker)
         while True:
             yield float(rng.exponential(mtbf_s)), float(rng.exponential(mttr_s))

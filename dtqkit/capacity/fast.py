@@ -1,7 +1,7 @@
-"""The same model as `reference`, as a plain loop over a heap: job for job the same log, many times as fast.
+"""The model of `reference` as a loop over a heap: the same log, job for job, several times as fast.
 
-A heap entry is (time, place in that instant's order); what it is about follows from the place. Arrivals are
-already in order and stay out of the heap.
+A heap entry is (time, place), with the place from `order`: it encodes the kind of event and the job or worker. Arrivals
+are sorted already, so they stay out of the heap.
 """
 
 import math
@@ -12,10 +12,10 @@ from itertools import count
 import numpy as np
 
 from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
-from dtqkit.capacity.log import FAILED, LOST, Log, Row, build, columns, completed
 from dtqkit.capacity.order import BITS, DETECTED, DOWN, DUE, END, LOOK, MASK, STARTED, UP, place
+from dtqkit.capacity.simulation_log import FAILED, LOST, Row, SimulationLog, build, columns, completed
 from dtqkit.capacity.system import Autoscale, Crashes, System
-from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_s
+from dtqkit.model.policy import MAX_LOSS_BACKOFF_S, backoff_s
 
 END_AT, DUE_AT, DETECTED_AT = place(END, 0), place(DUE, 0), place(DETECTED, 0)
 
@@ -31,7 +31,7 @@ class Engine:
         self.lane_of: list[int] = draws.lanes.tolist()
         self.serves = [[self.lanes[lane] for lane in system.serves(home)] for home in homes]
         by_home: dict[str, deque[tuple[int, int]]] = {home: deque() for home in homes}
-        self.idle = [by_home[home] for home in homes]  #: of a worker's home: (turn, worker) of idle slots
+        self.idle = [by_home[home] for home in homes]  #: by worker: (turn, worker) of the idle slots with its home
         self.idle_for = [[by_home[home] for home in by_home if lane in system.serves(home)] for lane in range(3)]
         self.turns = count()
         self.up = [True] * len(homes)
@@ -44,13 +44,13 @@ class Engine:
         self.losses = [0] * n
         self.finished = [0.0] * n
         self.dead: list[int] = []
-        self.lost_or_failed: list[Row] = []  #: the others' last attempts follow from the lists above
+        self.lost_or_failed: list[Row] = []  #: completed attempts are in the lists above
         self.counts = [(0.0, system.workers)]
         self.claim_s, self.settle_s = system.latency.claim_s, system.latency.settle_s
         self.overhead_s = self.claim_s + self.settle_s
         self.service_of = draws.service
 
-    def run(self) -> Log:
+    def run(self) -> SimulationLog:
         system, draws = self.system, self.draws
         if crashes := system.crashes:
             clocks = [draws.crashes(w, crashes.mtbf_s, crashes.mttr_s) for w in range(len(self.on))]
@@ -70,13 +70,11 @@ class Engine:
         return build(draws, attempts, self.dead, self.counts, finished=finished)
 
     def loop(self) -> None:
-        """Arrivals and ends make up nearly all of a day, so `enter`, `free` and `begin` are written out here."""
-        heap, lane_of, lanes, serves, idle, idle_for = (
-            self.heap, self.lane_of, self.lanes, self.serves, self.idle, self.idle_for,
-        )  # fmt: skip
-        ready, start, runs_on, finished, failures = (
-            self.ready, self.start, self.runs_on, self.finished, self.failures,
-        )  # fmt: skip
+        """The main loop. `enter`, `free` and `begin` are inlined, because arrivals and ends are nearly all events."""
+        heap, lane_of, lanes = self.heap, self.lane_of, self.lanes
+        serves, idle, idle_for = self.serves, self.idle, self.idle_for
+        ready, start, runs_on = self.ready, self.start, self.runs_on
+        finished, failures = self.finished, self.failures
         submit_s, claim_s, overhead_s = self.system.latency.submit_s, self.claim_s, self.overhead_s
         may_fail, fails_at = self.draws.work.failure_probability > 0, self.draws.fails
         service, first_service, turns = self.service_of, self.draws.service(0), self.turns
@@ -132,7 +130,7 @@ class Engine:
             heappush(heap, (now + (overhead_s + run_s), END_AT + job))
 
     def enter(self, job: int, now: float) -> None:
-        """Into its lane, or straight to the slot that has been idle longest."""
+        """Put the job into its lane, or give it to the slot that has been idle longest."""
         self.ready[job] = now
         lane = self.lane_of[job]
         longest = None
@@ -157,7 +155,7 @@ class Engine:
         self.runs_on[job] = worker
         heappush(self.heap, (now + (self.overhead_s + self.draws.service(self.failures[job])[job]), END_AT + job))
 
-    # what is rare; each says how many jobs it finished
+    # rare events; each returns the number of jobs that it finished
 
     def other(self, now: float, kind: int, number: int) -> int:
         crashes, autoscale = self.system.crashes, self.system.autoscale
@@ -182,7 +180,7 @@ class Engine:
         failures = self.failures[job] = self.failures[job] + 1
         retry = self.system.retry
         if failures >= retry.max_attempts:
-            return self.bury(job, now)
+            return self.dead_letter(job, now)
         delay_s = backoff_s(
             failures,
             self.draws.jitter(JITTER, failures, job),
@@ -193,7 +191,7 @@ class Engine:
         heappush(self.heap, (now + delay_s, DUE_AT + job))
         return 0
 
-    def bury(self, job: int, now: float) -> int:
+    def dead_letter(self, job: int, now: float) -> int:
         self.finished[job] = now
         self.dead.append(job)
         return 1
@@ -201,7 +199,7 @@ class Engine:
     def lost(self, job: int, now: float, crashes: Crashes) -> int:
         losses = self.losses[job] = self.losses[job] + 1
         if losses >= crashes.max_losses:
-            return self.bury(job, now)
+            return self.dead_letter(job, now)
         if losses == 1:
             self.enter(job, now)
         else:
@@ -255,7 +253,7 @@ class Engine:
 
 
 def is_plain(system: System, draws: Draws) -> bool:
-    """One line of jobs before equal slots, and nothing that goes wrong."""
+    """Whether one queue before equal slots is enough: one lane in use, no failures, crashes, autoscaling or latency."""
     used = {int(lane) for lane in set(draws.lanes.tolist())}
     alike = all(used <= set(system.serves(home)) for home in system.homes)
     return (
@@ -268,8 +266,8 @@ def is_plain(system: System, draws: Draws) -> bool:
     )
 
 
-def run_plain(system: System, draws: Draws) -> Log:
-    """First come, first served: each job goes to the slot that is free first (Kiefer and Wolfowitz)."""
+def run_plain(system: System, draws: Draws) -> SimulationLog:
+    """First come, first served: each job runs on the slot that is free first (Kiefer and Wolfowitz 1955)."""
     free_at = [(0.0, slot - system.servers, slot // system.slots_per_worker) for slot in range(system.servers)]
     starts: list[float] = []
     on: list[int] = []
@@ -285,6 +283,6 @@ def run_plain(system: System, draws: Draws) -> Log:
     return build(draws, attempts, [], [(0.0, system.workers)], finished=end)
 
 
-def run(system: System, draws: Draws) -> Log:
+def run(system: System, draws: Draws) -> SimulationLog:
     """One replication."""
     return run_plain(system, draws) if is_plain(system, draws) else Engine(system, draws).run()

@@ -1,22 +1,27 @@
-"""From a Laplace transform back to a tail: Euler summation (Abate and Whitt, ORSA J. Computing 7, 1995)."""
+"""Numerical inversion of Laplace transforms by Euler summation (Abate and Whitt, ORSA J. Computing 7, 1995)."""
 
 import math
 from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import numpy as np
 from scipy.optimize import brentq
 
 from dtqkit.capacity.checks import between_0_and_1
 
-Transform = Callable[[complex], complex]
+#: s -> the integral of exp(-s·t) f(t) over t > 0.
+Transform: TypeAlias = Callable[[complex], complex]
 
-DISCRETISATION = 24.0  #: A: an error of about exp(-A)
-TERMS, AVERAGED = 40, 14
-_WEIGHTS = np.array([math.comb(AVERAGED, k) for k in range(AVERAGED + 1)]) / 2.0**AVERAGED
+#: A of the paper: the discretisation error is about exp(-A).
+DISCRETISATION: Final = 24.0
+#: n and m of the paper: terms summed, and partial sums averaged.
+TERMS: Final = 40
+AVERAGED: Final = 14
+_WEIGHTS: Final = np.array([math.comb(AVERAGED, k) for k in range(AVERAGED + 1)]) / 2.0**AVERAGED
 
 
 def invert(transform: Transform, t: float) -> float:
-    """The function with this transform at t > 0."""
+    """f(t) for the transform of f, t > 0."""
     half = DISCRETISATION / (2 * t)
     terms = [transform(complex(half, k * math.pi / t)).real for k in range(TERMS + AVERAGED + 1)]
     signed = np.array(terms) * (-1.0) ** np.arange(len(terms))
@@ -26,7 +31,7 @@ def invert(transform: Transform, t: float) -> float:
 
 
 def tail_of(wait: Transform) -> Callable[[float], float]:
-    """t -> P(W > t), for the Laplace-Stieltjes transform of a wait."""
+    """t -> P(W > t), from the Laplace-Stieltjes transform E[exp(-s·W)] of a wait."""
 
     def tail(t: float) -> float:
         return min(1.0, max(0.0, invert(lambda s: (1 - wait(s)) / s, t)))
@@ -35,7 +40,7 @@ def tail_of(wait: Transform) -> Callable[[float], float]:
 
 
 def quantile_of(tail: Callable[[float], float], q: float, scale: float) -> float:
-    """The t where P(W > t) = 1 - q; `scale` is a first guess at the order of magnitude."""
+    """The t > 0 with P(W > t) = 1 - q; the search starts at `scale`, a guess of its order of magnitude."""
     between_0_and_1("q", q)
     high = scale
     while tail(high) > 1 - q:

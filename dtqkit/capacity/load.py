@@ -1,34 +1,35 @@
-"""How much of the workers a workload takes, before anything is simulated."""
+"""The load that a workload puts on the workers, computed without simulation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
+from typing import Final
 
+import msgspec
 import numpy as np
 
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import Distribution, weighed
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.workload import Workload
+from dtqkit.model.errors import InvalidOption
+from dtqkit.model.jobs import PRIORITIES
 
-#: Probability of one more loss below which it is left out.
-_NEGLIGIBLE = 1e-12
+#: Sums end where the probability of one more loss is below this.
+_NEGLIGIBLE: Final = 1e-12
 
 
-@dataclass(frozen=True)
-class Demand:
-    """What one job asks for in the mean, until it is completed or a dead letter."""
+class Demand(msgspec.Struct, frozen=True):
+    """Mean demand of one job, until it is completed or a dead letter."""
 
+    #: Attempts, failed and lost ones included.
     attempts: float
-    """Failed and lost ones included."""
+    #: Seconds of a slot for all attempts, claim and settle included.
     busy_s: float
-    """Seconds of a slot for all of them, claim and settle included."""
+    #: Share of jobs that are dead letters because their workers crashed `max_losses` times.
     lost: float = 0.0
-    """The share of jobs that lose their worker too often, and so are dead letters."""
 
 
 def demand(system: System, work: Workload, priority: str) -> Demand:
-    """Of a job of that priority. What a crash cuts short is work too, and is done again."""
+    """Of a job of this priority. The time before a crash counts as load; the attempt is then repeated in full."""
     service, most = work.service_of(priority), system.retry.max_attempts
     overhead_s = system.latency.claim_s + system.latency.settle_s
     if system.crashes:
@@ -38,13 +39,15 @@ def demand(system: System, work: Workload, priority: str) -> Demand:
 
 
 def _restarting(service: Distribution, overhead_s: float, crashes: Crashes, fails: float, most: int) -> Demand:
-    """An attempt of d seconds is cut short with probability q = 1 - exp(-d/mtbf), takes mtbf·q in the mean, and starts
-    again with the same d (preemptive repeat; Gaver 1962). A failed one is followed by another of its own length.
+    """Demand with crashes: preemptive repeat with the same service time (Gaver 1962).
+
+    An attempt of d seconds is cut short with probability q = 1 - exp(-d/mtbf), takes mtbf·q seconds in the mean, and
+    is repeated with the same d. A failed attempt is followed by one with a new d.
     """
     times, weights = weighed(service)
     hit = -np.expm1(-(times + overhead_s) / crashes.mtbf_s)
     again = weights
-    reached, busy_s = list[float](), list[float]()  # by losses in a row: probability of one more attempt, and its time
+    reached, busy_s = list[float](), list[float]()  # by losses in a row: P(one more attempt), and its mean time
     for _ in range(crashes.max_losses):
         reached.append(float(again.sum()))
         again = again * hit
@@ -70,22 +73,21 @@ def _restarting(service: Distribution, overhead_s: float, crashes: Crashes, fail
 
 
 def lost_jobs(system: System, work: Workload) -> float:
-    """The share of all jobs that are dead letters because they lost too many workers."""
+    """Share of all jobs that are dead letters because their workers crashed `max_losses` times."""
     return _over_lanes(system, work, lambda each: each.lost)
 
 
 def attempts_per_job(system: System, work: Workload) -> float:
-    """Over all priorities; failed and lost ones included."""
+    """Mean over all priorities; failed and lost attempts included."""
     return _over_lanes(system, work, lambda each: each.attempts)
 
 
 def _over_lanes(system: System, work: Workload, of: Callable[[Demand], float]) -> float:
-    lanes = zip(PRIORITIES, work.shares, strict=True)
-    return sum(share * of(demand(system, work, priority)) for priority, share in lanes if share)
+    return sum(work.mix[priority] * of(demand(system, work, priority)) for priority in work.priorities)
 
 
 def lane_loads(system: System, work: Workload) -> tuple[float, float, float]:
-    """Erlang that each lane brings in the mean: attempts of all its jobs, with claim and settle."""
+    """Load (Erlang) of the high, medium and low lane at the mean rate: all attempts, claim and settle included."""
     high, medium, low = (
         work.arrival_rate * share * demand(system, work, p).busy_s if share else 0.0
         for p, share in zip(PRIORITIES, work.shares, strict=True)
@@ -94,14 +96,17 @@ def lane_loads(system: System, work: Workload) -> tuple[float, float, float]:
 
 
 def effective_servers(system: System, lanes: tuple[int, ...] = (0, 1, 2)) -> float:
-    """Slots that can serve any of these lanes, less the time that crashed workers are away."""
+    """Slots that serve at least one of these lanes, multiplied by the share of time that a worker is up."""
     able = sum(bool(set(system.serves(home)) & set(lanes)) for home in system.homes)
     availability = system.crashes.availability if system.crashes else 1.0
     return able * system.slots_per_worker * availability
 
 
 def utilisation(system: System, work: Workload, *, peak: bool = False) -> float:
-    """ρ of the set of lanes that is worst off; 1 or more: some backlog grows. `peak`: in the busiest hour."""
+    """ρ: load divided by slots, of the most loaded set of lanes. At 1 or more, a backlog grows.
+
+    `peak` takes the rate of the busiest hour. InvalidOption if no worker serves a lane that has jobs.
+    """
     loads = lane_loads(system, work)
     worst = 0.0
     for size in (1, 2, 3):
@@ -112,7 +117,7 @@ def utilisation(system: System, work: Workload, *, peak: bool = False) -> float:
             servers = effective_servers(system, lanes)
             if not servers:
                 names = ", ".join(PRIORITIES[lane] for lane in lanes)
-                raise ValueError(
+                raise InvalidOption(
                     f"the workload has {names} jobs and no worker of the system serves them "
                     f"(lanes {dict(system.lanes)!r}, helping {system.helping})"
                 )
@@ -121,9 +126,9 @@ def utilisation(system: System, work: Workload, *, peak: bool = False) -> float:
 
 
 def slope(system: System, work: Workload, *, peak: bool = False) -> float:
-    """Jobs a second by which the backlog grows while the rate is that; 0 where the workers keep up.
+    """Growth of the backlog in jobs/s at the mean rate (`peak`: in the busiest hour); 0 if the workers keep up.
 
-    Each lane has the workers whose own it is first; what they have left helps the others, by priority.
+    Each lane has its own workers first. Their spare capacity then serves the other lanes, by priority.
     """
     busier = work.peak if peak else 1.0
     loads = [load * busier for load in lane_loads(system, work)]

@@ -1,6 +1,6 @@
-"""What this process may use of the machine: cores and memory, within its container's limits (cgroup 1 and 2).
+"""Cores and memory that this process may use, within its container's limits (cgroup 1 and 2).
 
-Everything is read below `root`, so that tests can show other machines.
+Files are read below `root`: tests pass a directory with the files of another machine.
 """
 
 import math
@@ -8,20 +8,21 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
-ROOT = Path("/")
-CGROUPS = Path("sys/fs/cgroup")
-V1_UNLIMITED = 1 << 60
-"""cgroup 1 writes "no limit" as a number of pages near 2^63."""
+ROOT: Final = Path("/")
+CGROUPS: Final = Path("sys/fs/cgroup")
+#: cgroup 1 writes "no limit" as a number near 2^63.
+V1_UNLIMITED: Final = 1 << 60
 
 
 def cores(root: Path = ROOT) -> int:
-    """Those that the process may run on and has the quota for, at least one."""
+    """Cores by CPU affinity and by the container's CPU quota, at least 1."""
     return max(1, min([_schedulable(), *(math.ceil(quota) for quota in _cpu_quotas(root))]))
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """Bytes that can be taken before something is killed for it, or an allocation refused."""
+    """Bytes that can be allocated before a process is killed or an allocation fails."""
     return max(0, min([_free(root), *_left_in_cgroups(root), *_left_of_address_space(root)]))
 
 
@@ -64,7 +65,7 @@ def _left_in_cgroups(root: Path) -> Iterator[int]:
 
 
 def _left(limits: Iterable[int | None], usage: Path, stat: Path, cache: str) -> Iterator[int]:
-    """What the limits leave. Pages of files that nobody has looked at lately count as used and are given up first."""
+    """What the limits leave. Inactive file pages count as used, but the kernel frees them first: they are added."""
     used = _number(usage)
     for limit in limits:
         if limit is not None and limit < V1_UNLIMITED and used is not None:
@@ -84,9 +85,10 @@ def _left_of_address_space(root: Path) -> Iterator[int]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The process's group and all above it, as each may have a limit: of cgroup 2 ("") or of a controller of cgroup 1.
+    """Directories of the process's group and of all groups above it, as each may have a limit.
 
-    A container that does not see its group's own name has its limits at the top.
+    `controller` is "" for cgroup 2 or a controller of cgroup 1. In a container that cannot see its group's name, the
+    limits are at the top.
     """
     for line in _lines(root / "proc/self/cgroup"):
         _, names, path = line.split(":", 2)

@@ -1,33 +1,39 @@
-"""How many workers, which tier, what wait, what cost, what breaks first."""
+"""The plan: how many workers, which tier, what wait, what cost, which limit is reached first."""
 
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import pandas as pd
 
 from dtqkit.capacity import advice, budget, checks, load
+from dtqkit.capacity.formatting import duration
 from dtqkit.capacity.html import table_html
 from dtqkit.capacity.quotas import MONTH_DAYS, Footprint, quotas
 from dtqkit.capacity.scenario import SCENARIOS, SLO, Layout, Scenario, counts, examine, fewest
 from dtqkit.capacity.sensitivity import sensitivity
-from dtqkit.capacity.simulate import Progress
+from dtqkit.capacity.simulate import ProgressCallback
 from dtqkit.capacity.system import System
 from dtqkit.capacity.tiercheck import TierCheck, check
 from dtqkit.capacity.tiers import Tier, default_tiers
 from dtqkit.capacity.workload import Workload
+from dtqkit.model.errors import InvalidOption
+from dtqkit.support.formatting import counted
 
 if TYPE_CHECKING:
-    from dtqkit.capacity.plots import PlanPlots
+    from dtqkit.capacity.plan_plots import PlanPlots
 
-BY = ("mean", "peak-hour", "simulated")
-FEW_AT_FIRST = 5
-LARGE_DOCUMENT_BYTES = 16_000
-HEADER = (
+#: What `required_workers` can go by.
+BY: Final = ("mean", "peak-hour", "simulated")
+#: Workers to start with, however many the full traffic needs.
+FEW_AT_FIRST: Final = 5
+#: Documents above this size get a warning.
+LARGE_DOCUMENT_BYTES: Final = 16_000
+HEADER: Final = (
     "tier",
     "",
     "workers",
@@ -40,25 +46,30 @@ HEADER = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Tiers and numbers of workers, held against an objective."""
+class Plan(msgspec.Struct, frozen=True, eq=False, dict=True):
+    """Tiers and numbers of workers, compared with an objective."""
 
     work: Workload
     slo: SLO
     max_utilisation: float
+    #: One per tier.
     checks: tuple[TierCheck, ...]
+    #: One per number of workers, ascending.
     scenarios: tuple[Scenario, ...]
     footprint: Footprint
+    #: Per scenario.
     replications: int
     seed: int
-    layout: Layout = field(repr=False)
+    layout: Layout
 
-    # how many
+    # workers
 
     def required_workers(self, by: str = "peak-hour") -> int | None:
-        """The fewest workers whose utilisation is within the limit in the "mean" or in the "peak-hour", or whose
-        "simulated" p95 meets the objective with its whole interval (None: no simulated number does)."""
+        """The smallest number of workers by one of three criteria.
+
+        "mean", "peak-hour": utilisation at most `max_utilisation` at the mean rate, or in the busiest hour.
+        "simulated": the whole interval of the simulated p95 wait is within the objective; None if no scenario is.
+        """
         checks.one_of("by", by, BY)
         if by == "simulated":
             return next((s.workers for s in self.scenarios if s.meets(self.slo)), None)
@@ -66,14 +77,14 @@ class Plan:
 
     @cached_property
     def recommended_workers(self) -> int:
-        """Enough for the busiest hour and, where a simulated number meets it, for the objective."""
+        """Enough for the busiest hour, and for the objective if a scenario meets it."""
         by_load = fewest(self.work, self.layout, self.max_utilisation, peak=True)
         return max(by_load, self.required_workers("simulated") or 0)
 
-    # at what cost
+    # cost
 
     def fitting(self, workers: int) -> tuple[Tier, ...]:
-        """Tiers whose quotas hold with so many workers, the cheapest first."""
+        """Tiers whose quotas suffice for this number of workers, the cheapest first."""
         system = self.layout(workers)
         fit = [
             c.tier
@@ -83,27 +94,28 @@ class Plan:
         return tuple(sorted(fit, key=lambda tier: tier.price(workers)))
 
     def price(self, workers: int) -> float:
-        """$ a month with so many workers, on the cheapest tier whose quotas hold; infinite if none does."""
+        """$ a month for this number of workers on the cheapest tier whose quotas suffice; infinite if there is none."""
         fit = self.fitting(workers)
         return fit[0].price(workers) if fit else math.inf
 
     def per_thousand(self, price: float) -> float:
-        """$ per 1,000 jobs, of a price a month."""
+        """$ per 1,000 jobs, from a price in $ a month."""
         return price / (self.work.jobs_per_day * MONTH_DAYS / 1000)
 
     @property
     def advice(self) -> str:
-        """What to rent and what to expect of it."""
+        """A summary in a few sentences: what to rent, and what to expect."""
         n = self.recommended_workers
         system, found = self.layout(n), next((s for s in self.scenarios if s.workers == n), None)
         mean, peak = (load.utilisation(system, self.work, peak=p) for p in (False, True))
-        text = f"{n} workers{self._at_first()}: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
+        workers = f"{counted(n, 'worker', 'workers')}{self._at_first()}"
+        text = f"{workers}: {mean:.0%} busy in the mean, {peak:.0%} in the busiest hour."
         if found:
-            waits = ", ".join(f"{p} {advice.duration(wait.value)}" for p, wait in found.waits_p95.items())
+            waits = ", ".join(f"{p} {duration(wait.value)}" for p, wait in found.waits_p95.items())
             text += f" 95 % of the jobs wait at most: {waits}."
         fit = self.fitting(n)
         if not fit:
-            return f"Take {text} The quotas of no tier hold: see what breaks first."
+            return f"Take {text} The quotas of no tier hold: see the column 'breaks first'."
         tier, price = fit[0], fit[0].price(n)
         return (
             f"Take {text} With MongoDB {tier.mongodb} and Redis {tier.redis} (as tier '{tier.name}'): "
@@ -111,12 +123,12 @@ class Plan:
         )
 
     def _at_first(self) -> str:
-        """Nobody should rent for traffic that is not there yet."""
+        """The advice to start small: traffic that is not there yet needs no workers."""
         if self.recommended_workers <= FEW_AT_FIRST:
             return ""
         return (
             f" for the full {self.work.jobs_per_day:,.0f} jobs a day (start with {FEW_AT_FIRST} and add more as the "
-            "traffic comes and the measured wait asks for it)"
+            "traffic grows and the measured wait requires it)"
         )
 
     def _if_it_doubles(self) -> str:
@@ -127,7 +139,7 @@ class Plan:
             c.tier.price(n) for c in self.checks if all(q.holds for q in quotas(c.tier, twice, system, self.footprint))
         ]
         cost = f"${min(fit):,.0f} a month" if fit else "the quotas of no tier would hold"
-        return f"If the jobs double: {n} workers, {cost}."
+        return f"If the jobs double: {counted(n, 'worker', 'workers')}, {cost}."
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -137,16 +149,17 @@ class Plan:
         by_mean = fewest(self.work, self.layout, self.max_utilisation, peak=False)
         if by_mean <= self.recommended_workers * 2 / 3:
             found.append(
-                f"the mean rate alone needs {by_mean} workers: autoscaling saves the rest outside the busiest hours"
+                f"the mean rate needs only {counted(by_mean, 'worker', 'workers')}: "
+                "autoscaling saves the others outside the busiest hours"
             )
         if self.footprint.document_bytes > LARGE_DOCUMENT_BYTES:
-            found.append("no large files in MongoDB: store them elsewhere and keep a link in the job")
+            found.append("documents are large: store files elsewhere than in MongoDB and put a link into the job")
         return tuple(found)
 
-    # as tables
+    # tables
 
     def table(self) -> pd.DataFrame:
-        """A row a tier."""
+        """One row per tier."""
         rows = [
             {
                 "tier": c.tier.name,
@@ -169,7 +182,7 @@ class Plan:
         return table
 
     def frontier(self) -> pd.DataFrame:
-        """A row a number of workers: utilisation, p95 wait (s) with its interval, price."""
+        """One row per number of workers: utilisation, p95 wait (s) with its interval, price."""
         rows = [
             (
                 s.workers,
@@ -187,8 +200,8 @@ class Plan:
         return pd.DataFrame(rows, columns=names).set_index("workers")
 
     def runway(self, start: date | None = None) -> pd.DataFrame:
-        """A row a tier and quota: used, limit, share, and the day on which it runs out (None: it does not)."""
-        today = start or date.today()  # noqa: DTZ011 - a person plans by the local calendar
+        """One row per tier and quota: used, limit, share, and the day on which it is used up (None: never)."""
+        today = start or date.today()  # noqa: DTZ011 - people plan by their local calendar
         rows = [
             (c.tier.name, q.name, q.used, q.limit, q.unit, q.share, self._runs_out(today, q.days))
             for c in self.checks
@@ -201,7 +214,7 @@ class Plan:
         return None if math.isinf(days) else today + timedelta(days=days)
 
     def sensitivity(self, *, replications: int = 10, executor: Executor | None = None) -> pd.DataFrame:
-        """The objective's p95 wait (s) with the recommended workers, one input lower and higher at a time."""
+        """The objective's p95 wait (s) on the recommended workers, with one input at a time lowered and raised."""
         return sensitivity(
             self.work,
             self.layout,
@@ -212,11 +225,12 @@ class Plan:
             executor=executor,
         )
 
-    # how it shows itself
+    # plots, text and HTML
 
     @property
     def plot(self) -> "PlanPlots":
-        from dtqkit.capacity.plots import PlanPlots
+        """Plots of this plan, such as `plan.plot.frontier()`. Needs matplotlib."""
+        from dtqkit.capacity.plan_plots import PlanPlots
 
         return PlanPlots(self)
 
@@ -225,14 +239,14 @@ class Plan:
         return f"{self.work.jobs_per_day:,.0f} jobs a day of {self.work.mean_service_s:.3g} s; objective: {self.slo}"
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table as text, under HEADER."""
+        """The table as text, with the columns of HEADER."""
         return [
             (
                 c.tier.name,
                 "holds" if c.holds else "does not hold",
                 str(c.tier.workers),
                 f"{c.scenario.utilisation:.0%} / {c.scenario.peak_utilisation:.0%}",
-                "without end" if math.isinf(c.scenario.wait_p95.value) else f"{c.scenario.wait_p95:.3g}",
+                "unbounded" if math.isinf(c.scenario.wait_p95.value) else f"{c.scenario.wait_p95:.3g}",
                 f"{c.max_service_s:.3g}",
                 c.breaks_first,
                 f"{c.tier.price():,.0f}",
@@ -264,24 +278,27 @@ def plan(
     replications: int = 30,
     seed: int = 1,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Plan:
-    """Simulates a day for each tier and for other numbers of workers: `workers`, or what is needed and some around it,
-    15 in all.
+    """Simulates a day (or the week of the profile) for each tier's number of workers and for some others.
 
-    `layout(n)` is the system with n workers; the default is the queue's own. Numbers that cannot keep up in
-    the mean are not simulated, their wait is without end. `progress` is called with (scenarios done, scenarios).
-    Raises SimulationFailed as `simulate` does.
+    The others are `workers`, or by default numbers around what is needed, up to 15 scenarios in all. `layout(n)` is the
+    system with n workers; the default is the queue's own layout. A number of workers that cannot keep up with the mean
+    rate is not simulated: its wait is infinite. `progress` is called with (scenarios done, all scenarios).
+
+    Raises InvalidOption for a parameter out of range and SimulationFailed as `simulate` does.
+
+        cap.plan(work, slo=cap.SLO("high", wait_p95_s=5)).table()
     """
     if not 0 < max_utilisation <= 1:
-        raise ValueError(f"max_utilisation must be above 0 and at most 1, got {max_utilisation!r}")
+        raise InvalidOption(f"max_utilisation must be above 0 and at most 1, got {max_utilisation!r}")
     if work.trace is not None:
-        raise ValueError("a plan needs a rate and not a trace: give the Workload a profile instead")
+        raise InvalidOption("a plan needs a rate, not a trace: give the Workload a profile instead")
     offers = default_tiers() if tiers is None else tuple(tiers)
     if not offers:
-        raise ValueError("tiers must hold at least one tier, got none")
+        raise InvalidOption("tiers must hold at least one tier, got none")
     budget.afford(budget.need_of(layout(1), work, work.cycle_s), work, replications)
-    objective, print_ = slo or SLO(), footprint or Footprint()
+    objective, usage = slo or SLO(), footprint or Footprint()
     of_tiers = {tier.workers for tier in offers}
     chosen = counts(work, layout, max_utilisation, SCENARIOS - len(of_tiers)) if workers is None else set(workers)
     numbers = sorted(chosen | of_tiers)
@@ -293,8 +310,6 @@ def plan(
         if progress:
             progress(done, len(numbers))
     tier_checks = tuple(
-        check(tier, found[tier.workers], work, layout, objective, max_utilisation, print_) for tier in offers
+        check(tier, found[tier.workers], work, layout, objective, max_utilisation, usage) for tier in offers
     )
-    return Plan(
-        work, objective, max_utilisation, tier_checks, tuple(found.values()), print_, replications, seed, layout
-    )
+    return Plan(work, objective, max_utilisation, tier_checks, tuple(found.values()), usage, replications, seed, layout)

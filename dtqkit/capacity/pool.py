@@ -1,4 +1,4 @@
-"""Processes for a simulation: no more than asked for, gone with this one, and none where none can be had."""
+"""Processes for a simulation. They end when this process ends."""
 
 import logging
 import multiprocessing
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def processes(count: int) -> Generator[Executor | None]:
-    """So many processes, spawned, so that nothing of this one is copied into them; None if one is enough or if
-    the system starts none (no shared memory, too few processes allowed), and then this process does the work.
+    """An executor of `count` processes, or None: simulate in this process.
 
-    When the block ends by an exception, such as Ctrl-C, they are killed in the midst of what they do.
+    None if `count` is 1, or if no process can be started (no shared memory, process limit). The processes are spawned,
+    not forked: they share no state with this one. If the block ends by an exception, such as Ctrl-C, they are killed.
     """
     if count < 2:
         yield None
@@ -53,7 +53,7 @@ def _started(count: int) -> ProcessPoolExecutor | None:
 
 @contextmanager
 def _interrupts_held() -> Generator[None]:
-    """Processes that are started meanwhile never see Ctrl-C, which is this one's business: it kills them."""
+    """Processes started in this block do not get Ctrl-C. This process gets it and kills them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -65,7 +65,7 @@ def _interrupts_held() -> Generator[None]:
 
 
 def _end_with_parent() -> None:
-    """However the parent ends: a pool's process waits for its next task without end otherwise."""
+    """End this process when its parent ends. Otherwise it would wait forever for the next task."""
     threading.Thread(target=_await_parents_end, daemon=True).start()
 
 

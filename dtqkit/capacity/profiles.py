@@ -1,30 +1,32 @@
-"""When jobs come: weights by hour, around a mean of 1."""
+"""Arrival rate by hour, as a factor of the mean rate."""
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from dtqkit.capacity.distributions import Floats
+from dtqkit.model.errors import InvalidOption
 
 
 class Profile:
-    """Relative rates, one an hour, repeated for ever; hour 0 is the simulation's first."""
+    """Relative rates, one per hour, repeated cyclically. Hour 0 is the first hour of the simulation."""
 
-    hours: int
+    hours: ClassVar[int]
 
     def __init__(self, weights: Sequence[float] | Floats) -> None:
         given = np.asarray(weights, dtype=np.float64)
         name = type(self).__name__
         if given.shape != (self.hours,):
-            raise ValueError(f"{name} weights must be {self.hours} numbers, one an hour; got shape {given.shape}")
+            raise InvalidOption(f"{name} weights must be {self.hours} numbers, one per hour; got shape {given.shape}")
         if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
-            raise ValueError(f"{name} weights must be finite, not negative and not all 0; got {given.tolist()}")
+            raise InvalidOption(f"{name} weights must be finite, not negative and not all 0; got {given.tolist()}")
         self.weights = given / given.mean()
 
     @property
     def peak(self) -> float:
-        """The busiest hour's rate over the mean rate."""
+        """Rate in the busiest hour divided by the mean rate."""
         return float(self.weights.max())
 
     @property
@@ -32,7 +34,7 @@ class Profile:
         return int(self.weights.argmax())
 
     def at(self, times_s: Floats) -> Floats:
-        """The rate over the mean rate at those times."""
+        """Rate divided by the mean rate at these times (s), same shape."""
         return self.weights[(times_s // 3600).astype(np.int64) % self.hours]
 
     def __repr__(self) -> str:
@@ -40,15 +42,15 @@ class Profile:
 
 
 class HourOfDay(Profile):
-    """24 relative rates, from midnight."""
+    """24 relative rates, from midnight on."""
 
     hours = 24
 
     @classmethod
     def swing(cls, amplitude: float, peak_hour: float = 12) -> "HourOfDay":
-        """A sine over the day: `swing(.6)` is ±60 %, `swing(1)` twice the mean at noon, none at midnight."""
+        """A sine over the day: `swing(.6)` is ±60 %, `swing(1)` is twice the mean at `peak_hour` and 0 at night."""
         if not 0 <= amplitude <= 1:
-            raise ValueError(
+            raise InvalidOption(
                 f"HourOfDay amplitude must be from 0 to 1 (1 doubles the rate at the peak), got {amplitude!r}; "
                 "for a sharper peak give the 24 weights"
             )
@@ -56,6 +58,6 @@ class HourOfDay(Profile):
 
 
 class HourOfWeek(Profile):
-    """168 relative rates, from Monday midnight."""
+    """168 relative rates, from Monday midnight on."""
 
     hours = 168

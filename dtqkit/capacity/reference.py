@@ -1,14 +1,12 @@
-"""The model, in SimPy, written to be read: what the workers of this queue do, one process for each of them.
+"""The model in SimPy, written to be read: one process for each slot of a worker. Tests compare the fast engine with it.
 
-It is what the fast engine is held against. Rules:
-
-- A job enters its lane, and is taken at once if a slot that serves the lane is idle: the one that has been
-  idle longest (as Redis serves the client that has blocked longest).
-- A slot that becomes free takes from its own lane first, then, where it helps, from the others by priority.
-- A failed attempt returns to the end of its lane after backoff with full jitter, or is a dead letter.
-- A crash takes the running jobs of all the worker's slots. They are re-queued when it is noticed: the first
-  time at once, then with backoff of at most 5 s; at `max_losses` a job is a dead letter. What was lost takes as
-  long again; what failed, as long as the next attempt happens to take.
+- A job enters its lane. If slots that serve the lane are idle, the one that has been idle longest takes the job at once
+  (as Redis serves the client that has blocked longest).
+- A slot that becomes free takes a job of its own lane first and then, if the worker helps, of the others by priority.
+- A failed attempt returns to the end of its lane after a backoff with full jitter, or the job becomes a dead letter.
+- A crash ends the attempts on all slots of the worker. When it is detected, the jobs are re-queued: at once after a
+  job's first crash, then with a backoff of at most 5 s. After `max_losses` crashes a job becomes a dead letter. An
+  attempt repeated after a crash takes as long again; one repeated after a failure takes a newly drawn time.
 """
 
 from collections import deque
@@ -21,10 +19,10 @@ import simpy
 from simpy.events import EventCallbacks, EventPriority
 
 from dtqkit.capacity.draws import JITTER, LOSS_JITTER, Draws
-from dtqkit.capacity.log import FAILED, LOST, OK, Log, Row, build, columns
 from dtqkit.capacity.order import ARRIVAL, DETECTED, DOWN, DUE, END, LOOK, STARTED, UP, place
+from dtqkit.capacity.simulation_log import FAILED, LOST, OK, Row, SimulationLog, build, columns
 from dtqkit.capacity.system import Autoscale, Crashes, System
-from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_s
+from dtqkit.model.policy import MAX_LOSS_BACKOFF_S, backoff_s
 
 NONE = -1
 END_AT, ARRIVAL_AT = place(END, 0), place(ARRIVAL, 0)
@@ -32,8 +30,8 @@ END_AT, ARRIVAL_AT = place(END, 0), place(ARRIVAL, 0)
 Steps = Generator[simpy.Event, Any, None]
 
 
-class Moment(simpy.Event):
-    """A timeout with a place in the order of its instant."""
+class OrderedTimeout(simpy.Event):
+    """A timeout with a place among the events at the same time (`order`)."""
 
     def __init__(self, env: simpy.Environment, delay_s: float, order: int) -> None:
         self.env = env
@@ -42,8 +40,8 @@ class Moment(simpy.Event):
         env.schedule(self, cast(EventPriority, order), delay_s)
 
 
-class Worker:
-    """Up or down, switched on or off; its slots are processes."""
+class ModelWorker:
+    """A worker: up or down (crashes), on or off (autoscaling). Its slots are processes."""
 
     def __init__(self, env: simpy.Environment, number: int, home: str, lanes: list[deque[int]], on: bool) -> None:
         self.number, self.home, self.lanes = number, home, lanes
@@ -64,7 +62,7 @@ class Worker:
 class Slot:
     """Place for one job at a time."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: ModelWorker) -> None:
         self.worker = worker
         self.idle_since = -1
         self.given: simpy.Event
@@ -72,6 +70,8 @@ class Slot:
 
 
 class Model:
+    """State of one replication. Lists are by job or by lane."""
+
     def __init__(self, system: System, draws: Draws) -> None:
         self.env = simpy.Environment()
         self.system, self.draws = system, draws
@@ -94,9 +94,9 @@ class Model:
         self.counts = [(0.0, system.workers)]
         self.workers = [self._worker(number, home) for number, home in enumerate(system.homes)]
 
-    def _worker(self, number: int, home: str) -> Worker:
+    def _worker(self, number: int, home: str) -> ModelWorker:
         lanes = [self.lanes[lane] for lane in self.system.serves(home)]
-        worker = Worker(self.env, number, home, lanes, on=number < self.system.workers)
+        worker = ModelWorker(self.env, number, home, lanes, on=number < self.system.workers)
         for _ in range(self.system.slots_per_worker):
             slot = Slot(worker)
             slot.process = self.env.process(self.slot(slot))
@@ -105,7 +105,7 @@ class Model:
             self.env.process(self.crashes(worker, self.system.crashes))
         return worker
 
-    def run(self) -> Log:
+    def run(self) -> SimulationLog:
         self.env.process(self.arrivals())
         if self.system.autoscale:
             self.env.process(self.autoscale(self.system.autoscale))
@@ -119,18 +119,18 @@ class Model:
     def arrivals(self) -> Steps:
         submit_s = self.system.latency.submit_s
         for job, gap_s in enumerate(self.draws.gaps):
-            yield Moment(self.env, gap_s, ARRIVAL_AT + job)
+            yield OrderedTimeout(self.env, gap_s, ARRIVAL_AT + job)
             if submit_s:
                 self.env.process(self.enter_later(job, submit_s))
             else:
                 self.enter(job)
 
     def enter_later(self, job: int, delay_s: float) -> Steps:
-        yield Moment(self.env, delay_s, place(DUE, job))
+        yield OrderedTimeout(self.env, delay_s, place(DUE, job))
         self.enter(job)
 
     def enter(self, job: int) -> None:
-        """Into its lane, or straight to the slot that has been idle longest."""
+        """Put the job into its lane, or give it to the slot that has been idle longest."""
         self.ready[job] = self.env.now
         waiting = [slots for slots in self.idle_for[self.lane_of[job]] if slots]
         if waiting:
@@ -154,9 +154,9 @@ class Model:
         )
         self.env.process(self.enter_later(job, delay_s))
 
-    def noticed(self, job: int, crashes: Crashes) -> Steps:
-        """Its worker was lost: back to the lane, or a dead letter."""
-        yield Moment(self.env, crashes.detection_s, place(DETECTED, job))
+    def detected(self, job: int, crashes: Crashes) -> Steps:
+        """After detection of the crash: back to the lane, or a dead letter."""
+        yield OrderedTimeout(self.env, crashes.detection_s, place(DETECTED, job))
         self.losses[job] += 1
         if self.losses[job] >= crashes.max_losses:
             self.finish(job, dead=True)
@@ -164,7 +164,7 @@ class Model:
         if self.losses[job] > 1:
             jitter = self.draws.jitter(LOSS_JITTER, self.losses[job], job)
             delay_s = backoff_s(self.losses[job] - 1, jitter, max_s=MAX_LOSS_BACKOFF_S)
-            yield Moment(self.env, delay_s, place(DUE, job))
+            yield OrderedTimeout(self.env, delay_s, place(DUE, job))
         self.enter(job)
 
     def finish(self, job: int, *, dead: bool = False) -> None:
@@ -178,7 +178,7 @@ class Model:
     # workers
 
     def slot(self, slot: Slot) -> Steps:
-        """Take a job, run it, for ever; after an interrupt, wait until the worker serves again."""
+        """Take a job, run it, repeat. After an interrupt (crash or switch-off), wait until the worker serves again."""
         worker, env, claim_s = slot.worker, self.env, self.system.latency.claim_s
         job, start = NONE, 0.0
         while True:
@@ -196,13 +196,13 @@ class Model:
                     job = yield slot.given
                 start = env.now + claim_s
                 run_s = self.draws.service(self.failures[job])[job]
-                yield Moment(env, self.overhead_s + run_s, END_AT + job)
+                yield OrderedTimeout(env, self.overhead_s + run_s, END_AT + job)
                 self.ended(job, start, worker)
             except simpy.Interrupt:
                 if job != NONE and self.system.crashes:
                     self.lost(job, start, worker, self.system.crashes)
 
-    def ended(self, job: int, start: float, worker: Worker) -> None:
+    def ended(self, job: int, start: float, worker: ModelWorker) -> None:
         fails = self.draws.fails(self.failures[job])[job]
         end = self.env.now - self.system.latency.settle_s
         self.rows.append((job, self.ready[job], start, end, worker.number, FAILED if fails else OK))
@@ -211,32 +211,32 @@ class Model:
         else:
             self.finish(job)
 
-    def lost(self, job: int, start: float, worker: Worker, crashes: Crashes) -> None:
+    def lost(self, job: int, start: float, worker: ModelWorker, crashes: Crashes) -> None:
         now = self.env.now
         self.rows.append((job, self.ready[job], min(start, now), now, worker.number, LOST))
-        self.env.process(self.noticed(job, crashes))
+        self.env.process(self.detected(job, crashes))
 
-    def stop(self, worker: Worker) -> None:
-        """Take its slots out of service, and with them what they run."""
+    def stop(self, worker: ModelWorker) -> None:
+        """Interrupt all slots of the worker: their attempts end, and idle slots get no more jobs."""
         for slot in worker.slots:
             if slot in self.idle[worker.home]:
                 self.idle[worker.home].remove(slot)
             slot.process.interrupt()
 
-    def crashes(self, worker: Worker, crashes: Crashes) -> Steps:
+    def crashes(self, worker: ModelWorker, crashes: Crashes) -> Steps:
         for up_s, down_s in self.draws.crashes(worker.number, crashes.mtbf_s, crashes.mttr_s):
-            yield Moment(self.env, up_s, place(DOWN, worker.number))
+            yield OrderedTimeout(self.env, up_s, place(DOWN, worker.number))
             if worker.serving:
                 self.stop(worker)
             worker.up = False
-            yield Moment(self.env, down_s, place(UP, worker.number))
+            yield OrderedTimeout(self.env, down_s, place(UP, worker.number))
             worker.up = True
             worker.open_if_serving(self.env)
 
     def autoscale(self, rule: Autoscale) -> Steps:
         extra, ordered = self.workers[self.system.workers :], 0
         while True:
-            yield Moment(self.env, rule.interval_s, place(LOOK, 0))
+            yield OrderedTimeout(self.env, rule.interval_s, place(LOOK, 0))
             waiting = sum(len(lane) for lane in self.lanes)
             if waiting > rule.threshold and ordered < len(extra):
                 self.env.process(self.switch_on(extra[ordered], rule.start_s))
@@ -249,8 +249,8 @@ class Model:
                     ordered -= 1
                     self.count_workers()
 
-    def switch_on(self, worker: Worker, delay_s: float) -> Steps:
-        yield Moment(self.env, delay_s, place(STARTED, worker.number))
+    def switch_on(self, worker: ModelWorker, delay_s: float) -> Steps:
+        yield OrderedTimeout(self.env, delay_s, place(STARTED, worker.number))
         worker.on = True
         self.count_workers()
         worker.open_if_serving(self.env)
@@ -259,6 +259,6 @@ class Model:
         self.counts.append((self.env.now, sum(worker.on for worker in self.workers)))
 
 
-def run(system: System, draws: Draws) -> Log:
+def run(system: System, draws: Draws) -> SimulationLog:
     """One replication."""
     return Model(system, draws).run()

@@ -1,40 +1,54 @@
-"""What is kept of one replication: waits and sojourns as drawn, depth and busy time on a grid."""
+"""What is kept of one replication: waits and sojourns of all jobs, depth and busy time on a grid of times."""
 
-from dataclasses import dataclass
+from typing import Final, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from dtqkit.capacity.distributions import Floats
-from dtqkit.capacity.log import Log
+from dtqkit.capacity.simulation_log import SimulationLog
 from dtqkit.capacity.system import System
 
-Small = npt.NDArray[np.float32]
-"""Single precision (1 part in 10 million) is far below any interval, and 30 days of 100K jobs stay in memory."""
-Lanes = npt.NDArray[np.int8]
+#: Single precision (1 part in 10 million) is far below any interval's width and halves the memory.
+Small: TypeAlias = npt.NDArray[np.float32]
+Lanes: TypeAlias = npt.NDArray[np.int8]
 
-GRID = 288
-"""Intervals of the horizon: five minutes of a day."""
+#: The horizon is divided into this many intervals: 5 min each for a day.
+GRID: Final = 288
 
 
-@dataclass(frozen=True, eq=False)
-class Replication:
+class Replication(msgspec.Struct, frozen=True, eq=False):
+    """Times in seconds."""
+
     index: int
-    ready: Small  #: of each attempt, ascending
+
+    # per attempt, shape (attempts,), by `ready`
+    ready: Small
     wait: Small
     wait_lane: Lanes
-    arrival: Small  #: of each job, ascending
+
+    # per job, shape (jobs,), by arrival
+    arrival: Small
     sojourn: Small
     lane: Lanes
     dead: npt.NDArray[np.bool_]
-    depth: Small  #: (3, GRID + 1): waiting jobs by lane at the grid's times
-    waited_s: Floats  #: (3, GRID + 1): job-seconds waited in each lane until then
-    busy_s: Floats  #: (GRID + 1): slot-seconds used until then
-    slots_s: Floats  #: (GRID + 1): slot-seconds that were there until then
-    last_end_s: float  #: when the last job was done
+
+    # at the times of the grid
+    #: Waiting jobs by lane, shape (3, GRID + 1).
+    depth: Small
+    #: Job-seconds waited so far in each lane, shape (3, GRID + 1).
+    waited_s: Floats
+    #: Slot-seconds used so far, shape (GRID + 1,).
+    busy_s: Floats
+    #: Slot-seconds available so far, shape (GRID + 1,).
+    slots_s: Floats
+
+    #: When the last job was finished.
+    last_end_s: float
 
 
-def replication_of(log: Log, system: System, horizon_s: float, index: int) -> Replication:
+def replication_of(log: SimulationLog, system: System, horizon_s: float, index: int) -> Replication:
     by_ready = np.argsort(log.ready, kind="stable")
     lanes = log.lane[log.job]
     grid = np.linspace(0, horizon_s, GRID + 1)
@@ -68,7 +82,7 @@ def _waiting(ready: Floats, claimed: Floats, grid: Floats) -> npt.NDArray[np.int
 
 
 def _spent(since: Floats, grid: Floats) -> Floats:
-    """Over all of `since`, the sum of what has passed by each time of the grid."""
+    """At each time t of the grid: the sum of t - s over all s of `since` before t."""
     ordered = np.sort(since)
     before = np.searchsorted(ordered, grid, side="right")
     sums = np.concatenate([[0.0], np.cumsum(ordered)])

@@ -1,32 +1,33 @@
-"""What a simulation found, with an interval on everything."""
+"""The result of a simulation: estimates with confidence intervals, and warnings."""
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from dtqkit.capacity import advice, checks, load
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import Floats
 from dtqkit.capacity.html import table_html
 from dtqkit.capacity.replication import GRID, Replication
 from dtqkit.capacity.statistics import Estimate, interval, mser5
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
+from dtqkit.model.jobs import PRIORITIES
 
 if TYPE_CHECKING:
-    from dtqkit.capacity.plots import ResultPlots
+    from dtqkit.capacity.result_plots import ResultPlots
 
-UNITS = {"wait": "s", "sojourn": "s", "depth": "jobs", "utilisation": "", "dead_letter_rate": ""}
-ALL = "all"
+#: The unit of each measure.
+UNITS: Final = {"wait": "s", "sojourn": "s", "depth": "jobs", "utilisation": "", "dead_letter_rate": ""}
+#: All priorities together.
+ALL: Final = "all"
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """Replications of one system under one workload."""
+class Result(msgspec.Struct, frozen=True, eq=False, dict=True):
+    """Replications of one system under one workload. Times in seconds."""
 
     system: System
     work: Workload
@@ -34,50 +35,51 @@ class Result:
     seed: int
     replications: tuple[Replication, ...]
 
-    # what it is about
+    # the system
 
     @cached_property
     def load(self) -> float:
-        """ρ in the mean, as the workload and the system have it."""
+        """Utilisation ρ at the mean rate, computed from the workload and the system. Of a trace: measured."""
         if self.work.trace is None:
             return load.utilisation(self.system, self.work)
         return max(float(rep.busy_s[-1] / rep.slots_s[-1]) for rep in self.replications)
 
     @property
     def stable(self) -> bool:
-        """Whether the workers keep up in the mean. Of a trace: True, it ends."""
+        """Whether the workers keep up with the mean rate. True for a trace, which ends."""
         return self.work.trace is not None or self.load < 1
 
     @property
     def backlog_slope(self) -> float:
-        """Jobs a second by which the backlog grows; 0 if stable."""
+        """Growth of the backlog in jobs/s; 0 if stable."""
         return 0.0 if self.stable else load.slope(self.system, self.work)
 
     @property
     def drain_s(self) -> float:
-        """Seconds from the horizon until all that came by then was done, in the mean."""
+        """Seconds from the horizon until all jobs that arrived before it are finished (mean)."""
         return max(0.0, float(np.mean([rep.last_end_s for rep in self.replications])) - self.horizon_s)
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What to know before the numbers are used: instability, a peak hour that does not fit, crashes."""
         return advice.of_result(self)
 
     @cached_property
     def warm_up_s(self) -> float:
-        """Left out at the start, by MSER-5 over the replications' mean course, if a steady state is asked for."""
+        """Time left out at the start: MSER-5 on the waits averaged over replications. 0 for a profile or a trace."""
         if self.work.is_terminating or not self.stable:
             return 0.0
         n = min(len(rep.wait) for rep in self.replications)
         if not n:
             return 0.0
-        course = np.zeros(n)
-        for rep in self.replications:  # one by one, which takes the memory of one
-            course += rep.wait[:n]
-        course /= len(self.replications)
-        cut = mser5(course)
+        waits = np.zeros(n)
+        for rep in self.replications:  # one by one: needs the memory of one
+            waits += rep.wait[:n]
+        waits /= len(self.replications)
+        cut = mser5(waits)
         return float(np.mean([rep.ready[cut] for rep in self.replications])) if cut else 0.0
 
-    # what it says
+    # estimates
 
     @property
     def wait(self) -> Estimate:
@@ -86,7 +88,7 @@ class Result:
 
     @property
     def sojourn(self) -> Estimate:
-        """Mean time from submit to the job's outcome (s)."""
+        """Mean time from the submit to the job's outcome (s)."""
         return self.estimate("sojourn")
 
     @property
@@ -96,37 +98,41 @@ class Result:
 
     @property
     def utilisation(self) -> Estimate:
-        """Used part of the slots' time, up to the horizon."""
+        """Share of the slots' time that is used, up to the horizon."""
         return self.estimate("utilisation")
 
     @property
     def dead_letter_rate(self) -> Estimate:
-        """Part of the jobs that end as dead letters."""
+        """Share of the jobs that end as dead letters."""
         return self.estimate("dead_letter_rate")
 
     @property
     def plot(self) -> "ResultPlots":
-        from dtqkit.capacity.plots import ResultPlots
+        """Plots of this result, such as `result.plot.depth()`. Needs matplotlib."""
+        from dtqkit.capacity.result_plots import ResultPlots
 
         return ResultPlots(self)
 
     def estimate(self, measure: str, *, q: float | None = None, priority: str = ALL, level: float = 0.95) -> Estimate:
-        """The mean over replications of the measure's mean, or its q-quantile (wait and sojourn)."""
+        """Mean over replications of a measure's mean, or of its q-quantile (wait and sojourn), with its interval.
+
+        Measures: wait (s), sojourn (s), depth (jobs), utilisation, dead_letter_rate.
+        """
         values = self.by_replication(measure, q=q, lane=priority)
         return interval(values, level=level, unit=UNITS[measure])
 
     def ci(
         self, measure: str = "wait", q: float | None = None, by: str | None = None, level: float = 0.95
     ) -> pd.DataFrame:
-        """`estimate`, `low` and `high` of a measure's mean or quantile; `by="priority"` gives a row for each."""
+        """`estimate` as a table with `estimate`, `low` and `high`; `by="priority"` gives a row per priority."""
         if by is not None:
             checks.one_of("by", by, ("priority",))
-        used = [p for p, share in zip(PRIORITIES, self.work.shares, strict=True) if share]
-        rows = [self.estimate(measure, q=q, priority=p, level=level) for p in (used if by else [ALL])]
+        groups = self.work.priorities if by else (ALL,)
+        rows = [self.estimate(measure, q=q, priority=group, level=level) for group in groups]
         table = pd.DataFrame(
             [(row.value, row.low, row.high) for row in rows],
             columns=["estimate", "low", "high"],
-            index=pd.Index(used if by else [ALL], name="priority"),
+            index=pd.Index(groups, name="priority"),
         )
         table.attrs.update(unit=UNITS[measure], level=level, seed=self.seed, replications=len(self.replications))
         return table
@@ -134,7 +140,7 @@ class Result:
     def by_replication(
         self, measure: str, *, q: float | None = None, lane: str = ALL, warm_up_s: float | None = None
     ) -> Floats:
-        """One number a replication; infinite for a wait, sojourn or depth that grows without end."""
+        """One number per replication, shape (replications,); infinite for an unbounded wait, sojourn or depth."""
         checks.one_of("measure", measure, UNITS)
         checks.one_of("priority", lane, (ALL, *PRIORITIES))
         if q is not None:
@@ -147,8 +153,8 @@ class Result:
         return np.array([_measure(rep, measure, q, number, warm, self.horizon_s) for rep in self.replications])
 
     def grows(self, lane: str = ALL) -> bool:
-        """Whether this lane's backlog grows without end: in an unstable system, it took a part (5 % or more) of
-        what the second half of the horizon added."""
+        """Whether this lane's backlog is unbounded: the system is unstable, and the lane got at least 5 % of the growth
+        in the second half of the horizon."""
         if self.stable:
             return False
         if lane == ALL:
@@ -157,20 +163,19 @@ class Result:
         return bool(growth[PRIORITIES.index(lane)] > 0.05 * max(growth.sum(), 1.0))
 
     def depth_over_time(self, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> pd.DataFrame:
-        """Waiting jobs by time (s, the index): the mean and quantiles over replications."""
+        """Waiting jobs over time: index `time_s`, columns `mean` and quantiles over replications (`p5` …)."""
         depths = np.array([rep.depth.sum(axis=0) for rep in self.replications], dtype=np.float64)
         columns = {"mean": depths.mean(axis=0)}
         columns |= {f"p{100 * level:g}": np.quantile(depths, level, axis=0) for level in levels}
         times = np.linspace(0, self.horizon_s, GRID + 1)
         return pd.DataFrame(columns, index=pd.Index(times, name="time_s"))
 
-    # how it shows itself
+    # as text and HTML
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """What is finite: of an unstable system, the rest grows without end."""
-        used = [p for p, share in zip(PRIORITIES, self.work.shares, strict=True) if share]
+        """Name, estimate and unit of each finite figure. The waits of an unbounded backlog are left out."""
         found = [("waiting jobs, mean", self.depth, 4, "jobs")]
-        for lane in used if len(used) > 1 else [ALL]:
+        for lane in self.work.priorities if len(self.work.priorities) > 1 else (ALL,):
             for name, q in (("mean", None), ("p50", 0.5), ("p95", 0.95)):
                 found.append((f"wait {lane}, {name}", self.estimate("wait", q=q, priority=lane), 4, "s"))
         found.append(("sojourn, mean", self.sojourn, 4, "s"))

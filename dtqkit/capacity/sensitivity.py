@@ -1,22 +1,23 @@
-"""What the objective hangs on: one input at a time, lower and higher."""
+"""How much the objective's wait depends on each input."""
 
 import math
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import Final
 
 import pandas as pd
 
 from dtqkit.capacity import load
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import Distribution, Lognormal, Scaled
 from dtqkit.capacity.scenario import SLO, Layout, examine
 from dtqkit.capacity.workload import Workload
 
-LEAST_SCV = 0.05
+#: A lognormal of a smaller scv is practically constant.
+LEAST_SCV: Final = 0.05
 
 
 def _services(work: Workload) -> dict[str, Distribution]:
-    return {p: work.service_of(p) for p, share in zip(PRIORITIES, work.shares, strict=True) if share}
+    return {p: work.service_of(p) for p in work.priorities}
 
 
 def _slower(work: Workload, factor: float) -> Workload:
@@ -39,8 +40,11 @@ def sensitivity(
     seed: int = 1,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """p95 of the wait (s) of the objective's priority: a row an input, `low` and `high` for its two ends, `base`
-    as it is. Infinite where the workers cannot keep up in the mean."""
+    """p95 wait (s) of the objective's priority, with one input at a time changed by ±`change`.
+
+    One row per input; columns `base` (unchanged), `low` and `high` (input lowered, raised). Infinite if the workers
+    cannot keep up with the mean rate.
+    """
 
     def p95(changed: Workload, count: int) -> float:
         if load.utilisation(layout(count), changed) >= 1:

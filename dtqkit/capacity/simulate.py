@@ -1,4 +1,4 @@
-"""Replications, in this process or on an executor, and two systems under the same jobs."""
+"""Simulation in independent replications, here or on an executor; comparison of two systems with the same jobs."""
 
 import math
 import sys
@@ -6,25 +6,27 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from functools import partial
 from itertools import islice
+from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from dtqkit.capacity import budget, checks, fast, load, reference
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.draws import Draws
 from dtqkit.capacity.replication import Replication, replication_of
 from dtqkit.capacity.results import Result
 from dtqkit.capacity.statistics import interval
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.errors import SimulationFailed
+from dtqkit.model.errors import SimulationFailed
+from dtqkit.model.jobs import PRIORITIES
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+#: Called with (done, total).
+ProgressCallback: TypeAlias = Callable[[int, int], None]
 
-ENGINES = {"fast": fast.run, "reference": reference.run}
-BATCH = 10
+ENGINES: Final = {"fast": fast.run, "reference": reference.run}
+#: Replications added at a time until the interval is narrow enough.
+BATCH: Final = 10
 
 
 def simulate(
@@ -39,16 +41,19 @@ def simulate(
     max_replications: int = 300,
     engine: str = "fast",
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Result:
-    """Independent replications of `horizon` (seconds, or "8h", "1d", "1w"); all jobs that came by then are run to
-    their end.
+    """Independent replications of `horizon` (seconds, or "8h", "1d", "1w").
 
-    A workload with a profile or trace is simulated as it is, from `backlog` (waiting jobs by priority); any other
-    is asked for its steady state, and a warm-up is left out. With `relative_half_width`, more replications
-    are added until the mean wait's 95 % interval is that narrow or `max_replications` is reached.
-    Raises ValueError if a priority of the mix has no worker, and SimulationFailed if memory does not suffice (nothing
-    is simulated then) or a process of the executor was killed.
+    Jobs that arrive before the horizon run until they are finished. A workload with a profile or trace is simulated
+    from its start, with `backlog` (waiting jobs by priority). For any other workload the steady state is estimated, and
+    a warm-up is left out. With `relative_half_width`, replications are added until the 95 % interval of the mean wait
+    is that narrow, or until `max_replications`. The same seed gives the same numbers, with and without an executor.
+
+    Raises InvalidOption for a parameter out of range or a priority without a worker, and SimulationFailed if memory
+    does not suffice (then nothing is simulated) or if a process of the executor was killed.
+
+        cap.simulate(cap.System.default(5), work, horizon="1d", replications=30).ci("wait", q=0.95, by="priority")
     """
     checks.whole("replications", replications)
     checks.whole("max_replications", max_replications)
@@ -62,14 +67,14 @@ def simulate(
     budget.afford(need, work, replications, horizon_s=horizon_s)
     load.utilisation(system, work)
     task = partial(replicate, system, work, horizon_s, seed, backlog, run_engine)
-    report = progress or _terminal_bar()
+    show = progress or _terminal_bar()
     done: list[Replication] = []
     wanted = replications
     while True:
         at_a_time = budget.afford(need, work, wanted, processes=executor is not None, horizon_s=horizon_s)
         for replication in _run(task, range(len(done), wanted), executor if at_a_time > 1 else None, at_a_time):
             done.append(replication)
-            report(len(done), wanted)
+            show(len(done), wanted)
         done.sort(key=lambda replication: replication.index)
         result = Result(system, work, horizon_s, seed, tuple(done))
         if relative_half_width is None or len(done) >= max_replications or not result.stable:
@@ -88,7 +93,7 @@ def replicate(
     engine: str,
     index: int,
 ) -> Replication:
-    """One replication; what an executor is given."""
+    """One replication. An executor runs this function."""
     draws = Draws(work, horizon_s=horizon_s, seed=seed, replication=index, backlog=backlog)
     return replication_of(ENGINES[engine](system, draws), system, horizon_s, index)
 
@@ -100,19 +105,17 @@ def _run(
         yield from map(task, indexes) if executor is None else _run_on(executor, task, indexes, at_a_time)
     except BrokenExecutor:
         raise SimulationFailed(
-            "a process of the simulation was killed, as the system does when memory runs out: what was simulated is "
-            "lost. Fewer processes, fewer jobs or a shorter horizon take less"
+            "a process of the simulation was killed, probably because memory ran out; its results are lost. Use fewer "
+            "processes, fewer jobs or a shorter horizon"
         ) from None
     except MemoryError:
-        raise SimulationFailed(
-            "memory ran out, and what was simulated is lost. Fewer jobs or a shorter horizon take less"
-        ) from None
+        raise SimulationFailed("memory ran out; the results are lost. Use fewer jobs or a shorter horizon") from None
 
 
 def _run_on(
     executor: Executor, task: Callable[[int], Replication], indexes: range, at_a_time: int
 ) -> Iterator[Replication]:
-    """No more at a time than memory has room for."""
+    """At most `at_a_time` replications at the same time, as many as fit into memory."""
     rest = iter(indexes)
     running: set[Future[Replication]] = {executor.submit(task, index) for index in islice(rest, at_a_time)}
     try:
@@ -126,11 +129,11 @@ def _run_on(
 
 
 def quiet(_done: int, _total: int) -> None:
-    """Shows nothing."""
+    """A progress callback that shows nothing."""
 
 
-def _terminal_bar() -> Progress:
-    """A bar on a terminal's stderr; nothing anywhere else."""
+def _terminal_bar() -> ProgressCallback:
+    """A progress bar if stderr is a terminal, otherwise nothing."""
     if not sys.stderr.isatty():
         return quiet
 
@@ -152,19 +155,21 @@ def compare(
     seed: int = 1,
     *,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> pd.DataFrame:
-    """Two systems under the same jobs (common random numbers): a row a measure with both means and the 95 %
-    interval of the paired difference, second less first. An interval without 0 is a difference."""
+    """Two systems with the same jobs (common random numbers).
+
+    One row per measure: both means, and the mean and 95 % interval of the paired difference, second minus first. If
+    the interval does not contain 0, the systems differ.
+    """
     a, b = (
         simulate(system, work, horizon, replications, seed, executor=executor, progress=progress)
         for system in (first, second)
     )
     warm_up_s = max(a.warm_up_s, b.warm_up_s)
-    used = [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
     rows: dict[str, dict[str, float]] = {}
     for measure, q in (("wait", None), ("wait", 0.95), ("sojourn", None)):
-        for lane in ["all", *used]:
+        for lane in ("all", *work.priorities):
             name = f"{measure} {'mean' if q is None else f'p{100 * q:g}'} {lane} (s)"
             rows[name] = _paired(a, b, measure, q, lane, warm_up_s)
     rows["utilisation"] = _paired(a, b, "utilisation", None, "all", warm_up_s)

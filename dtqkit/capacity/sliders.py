@@ -1,4 +1,4 @@
-"""Sliders for workers, arrival rate and service time; waits and utilisation answer."""
+"""A widget with sliders for workers, arrival rate and service time that shows waits and utilisation."""
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
 # pyright: reportUnknownLambdaType=false
 # (ipywidgets has no types, and matplotlib leaves most keyword arguments open)
@@ -6,27 +6,30 @@
 import math
 from dataclasses import replace
 from io import BytesIO
+from typing import Final
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from dtqkit.capacity import load
 from dtqkit.capacity.advice import general
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import Scaled
 from dtqkit.capacity.html import table_html
 from dtqkit.capacity.plots import wait_curve
 from dtqkit.capacity.simulate import quiet, simulate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.errors import SimulationFailed
+from dtqkit.model.errors import SimulationFailed
 
-REPLICATIONS = 5
+#: Per change of a slider.
+REPLICATIONS: Final = 5
 
 
 class Explorer(widgets.VBox):
-    """`workers`, `jobs_per_day` and `mean_service_s` are sliders; `report` and `picture` show what follows
-    from them. It simulates `REPLICATIONS` short days when a slider is let go."""
+    """Sliders `workers`, `jobs_per_day` and `mean_service_s`; `report` and `picture` show the results.
+
+    When a slider is released, `REPLICATIONS` short days are simulated.
+    """
 
     def __init__(self, work: Workload) -> None:
         self._work = work
@@ -61,9 +64,9 @@ class Explorer(widgets.VBox):
         self.update()
 
     def update(self) -> None:
-        """Simulates what the sliders say."""
+        """Simulate with the sliders' values and show the result."""
         factor = float(self.mean_service_s.value) / self._work.mean_service_s
-        services = {p: Scaled(self._work.service_of(p), factor) for p in PRIORITIES if self._work.mix.get(p)}
+        services = {p: Scaled(self._work.service_of(p), factor) for p in self._work.priorities}
         work = replace(self._work, jobs_per_day=float(self.jobs_per_day.value), service=services)
         system = System.default(int(self.workers.value))
         rows = [
@@ -88,5 +91,5 @@ class Explorer(widgets.VBox):
 
 
 def explore(work: Workload) -> Explorer:
-    """Sliders around this workload, on the queue's own layout."""
+    """A widget with sliders that start at this workload, on the queue's own layout. Needs ipywidgets and matplotlib."""
     return Explorer(work)

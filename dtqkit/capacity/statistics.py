@@ -1,39 +1,37 @@
-"""Intervals from independent replications, and the warm-up to leave out.
+"""Confidence intervals from independent replications, and the warm-up to leave out.
 
-Jobs that wait in one queue are correlated: formulas for independent observations, over pooled jobs, give
-"95 %" intervals that cover the truth 10 to 30 % of the time. So one number a replication, and Student's t over those.
+Waits of jobs in one queue are correlated. Formulas for independent observations, applied to all jobs together, give
+"95 %" intervals that contain the true value 10 to 30 % of the time. So each replication gives one number, and the
+interval is Student's t over those numbers.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from scipy.special import stdtrit
 
 from dtqkit.capacity.checks import between_0_and_1
 from dtqkit.capacity.distributions import Floats
-from dtqkit.markup import NOT_MATH
+from dtqkit.capacity.formatting import number
+from dtqkit.support.markup import NOT_MATH
 
 
-def number(value: float, digits: int = 3) -> str:
-    """So many digits, or all of a whole number: never an exponent where it is large."""
-    return f"{value:,.0f}" if 999.5 <= abs(value) < math.inf else f"{value:.{digits}g}"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over replications with its confidence interval."""
+class Estimate(msgspec.Struct, frozen=True):
+    """A mean over replications with its confidence interval. `truth in estimate` tests the interval."""
 
     value: float
     low: float
     high: float
     unit: str = ""
+    #: Confidence level of [low, high].
     level: float = 0.95
     replications: int = 0
 
     @property
     def relative_half_width(self) -> float:
+        """Half the interval's width divided by the value: 0.1 is ±10 %."""
         half = (self.high - self.low) / 2
         if not half:
             return 0.0
@@ -60,8 +58,13 @@ class Estimate:
 
 
 def interval(values: Sequence[float] | Floats, *, level: float = 0.95, unit: str = "") -> Estimate:
-    """Student's t over one value a replication; NaN (nothing was observed) is left out. With fewer than two
-    values the interval is without bounds."""
+    """Mean and confidence interval by Student's t, from one value per replication, shape (replications,).
+
+    NaN (a replication without an observation) is left out. The interval of a single value is (-inf, inf).
+
+    >>> print(interval([1.0, 2.0, 3.0], unit="s"))
+    2 [-0.4841, 4.484] s
+    """
     between_0_and_1("level", level)
     seen = np.asarray(values, dtype=np.float64)
     seen = seen[~np.isnan(seen)]
@@ -78,8 +81,11 @@ def interval(values: Sequence[float] | Floats, *, level: float = 0.95, unit: str
 
 
 def mser5(series: Floats) -> int:
-    """How many observations to leave out at the start: the cut that makes the rest's mean, over batches of 5,
-    most certain (White 1997), within the first half."""
+    """How many observations to leave out at the start of `series` (shape (n,)), by MSER-5 (White 1997).
+
+    The cut minimises the standard error of the remaining mean, over batches of 5, and lies in the first half. 0 for
+    fewer than 50 observations.
+    """
     batches = series[: len(series) // 5 * 5].reshape(-1, 5).mean(axis=1)
     n = len(batches)
     if n < 10:

@@ -1,20 +1,23 @@
-"""What the jobs run on: workers and their lanes, retries, crashes, latency, autoscaling."""
+"""The system that runs the jobs: workers and their lanes, retries, crashes, latency, autoscaling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from dtqkit.capacity import checks
-from dtqkit.capacity.checks import PRIORITIES
-from dtqkit.markup import NOT_MATH
+from dtqkit.model.errors import InvalidOption
+from dtqkit.model.jobs import PRIORITIES
+from dtqkit.support.markup import NOT_MATH
 
-SHARED = "shared"
-#: Of one job: more cannot be followed one by one, and no task has them.
-MOST_LOSSES = 1_000
+#: The lane name of workers that serve all lanes.
+SHARED: Final = "shared"
+#: Upper bound of Crashes.max_losses. The load is summed over losses, so a larger bound would be slow.
+MOST_LOSSES: Final = 1_000
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A failed attempt comes back after backoff with full jitter, as dtqkit.lifecycle has it."""
+    """A failed attempt is retried after a backoff with full jitter, by the rule of dtqkit.model.lifecycle."""
 
     max_attempts: int = 3
     backoff_s: float = 1.0
@@ -26,21 +29,21 @@ class Retry:
         checks.not_negative("Retry backoff_s", self.backoff_s)
         checks.not_negative("Retry max_backoff_s", self.max_backoff_s)
         if not self.factor >= 1:
-            raise ValueError(f"Retry factor must be at least 1, got {self.factor!r}")
+            raise InvalidOption(f"Retry factor must be at least 1, got {self.factor!r}")
 
 
 @dataclass(frozen=True)
 class Crashes:
-    """Workers that die, each by its own clock, and take their running jobs with them."""
+    """Crashes of workers, independent of each other. A crash ends the attempts that run on the worker."""
 
+    #: Mean time from start to crash (exponential).
     mtbf_s: float
-    """Mean time from a start to the crash (exponential)."""
+    #: Mean time from the crash until the worker runs again (exponential).
     mttr_s: float = 60.0
-    """Mean time from the crash until the worker serves again (exponential)."""
+    #: From the crash until the leader re-queues the jobs. The queue's default settings detect a crash within 15 s.
     detection_s: float = 15.0
-    """From the crash until its jobs are re-queued; a fallen worker is noticed within 15 s."""
+    #: A job whose worker crashes this many times becomes a dead letter.
     max_losses: int = 3
-    """A job that loses its worker this often is a dead letter."""
 
     def __post_init__(self) -> None:
         checks.positive("Crashes mtbf_s", self.mtbf_s)
@@ -50,20 +53,20 @@ class Crashes:
 
     @property
     def availability(self) -> float:
-        """The part of the time that a worker is up."""
+        """Share of the time that a worker is up."""
         return self.mtbf_s / (self.mtbf_s + self.mttr_s)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What the API and the stores add to each job, in seconds."""
+    """Time that the API and the stores add to each job (s)."""
 
+    #: From the submit until the job is in its lane.
     submit_s: float = 0.0
-    """From submit to the lane."""
+    #: From leaving the lane until the task's first line. The slot is in use; the job counts as waiting.
     claim_s: float = 0.0
-    """From the lane to the first line; the slot is taken, the job still waits."""
+    #: From the task's last line until the outcome is recorded and the slot is free.
     settle_s: float = 0.0
-    """From the last line until the slot is free and the outcome recorded."""
 
     def __post_init__(self) -> None:
         checks.not_negative("Latency submit_s", self.submit_s)
@@ -73,17 +76,20 @@ class Latency:
 
 @dataclass(frozen=True)
 class Autoscale:
-    """Shared workers beyond the fixed ones: one more at each look that finds more than `threshold` jobs
-    waiting, one less at each that finds none waiting and that worker idle."""
+    """Shared workers added to the fixed ones.
 
+    Each `interval_s`: one worker is added if more than `threshold` jobs wait; one is removed if no job waits and the
+    last added worker is idle.
+    """
+
+    #: Fixed workers included (MAX_WORKERS).
     max_workers: int = 8
-    """Fixed ones included (MAX_WORKERS)."""
+    #: Waiting jobs in all lanes (AUTOSCALE_THRESHOLD).
     threshold: int = 20
-    """Waiting jobs, all lanes together (AUTOSCALE_THRESHOLD)."""
+    #: Between two checks.
     interval_s: float = 30.0
-    """Between two looks."""
+    #: From the decision until the new worker takes jobs.
     start_s: float = 10.0
-    """From the decision until the new worker serves."""
 
     def __post_init__(self) -> None:
         checks.whole("Autoscale max_workers", self.max_workers)
@@ -98,14 +104,17 @@ def _default_lanes() -> Mapping[str, int]:
 
 @dataclass(frozen=True)
 class System:
-    """Workers by the lane they serve first. The default is the queue's own: one for each lane, helping."""
+    """Workers by the lane that they serve first. The default is the queue's own: one worker per lane, helping.
 
+    system = cap.System(lanes={"shared": 4, "high": 1}, retry=cap.Retry(max_attempts=3, backoff_s=10))
+    """
+
+    #: Number of workers that serve `high`, `medium` or `low` first; `shared` workers serve all lanes, by priority.
     lanes: Mapping[str, int] = field(default_factory=_default_lanes)
-    """How many workers serve `high`, `medium`, `low` first; `shared` ones serve all, by priority."""
+    #: Jobs that a worker runs at a time.
     slots_per_worker: int = 1
-    """Jobs that one worker runs at a time."""
+    #: A worker whose own lane is empty takes jobs of the other lanes, by priority (`--strict` turns it off).
     helping: bool = True
-    """A worker whose own lane is empty takes from the others, by priority (`--strict` turns it off)."""
     retry: Retry = field(default_factory=Retry)
     crashes: Crashes | None = None
     latency: Latency = field(default_factory=Latency)
@@ -113,16 +122,16 @@ class System:
 
     def __post_init__(self) -> None:
         if not self.lanes:
-            raise ValueError("System lanes must name at least one worker, got an empty mapping")
+            raise InvalidOption("System lanes must name at least one worker, got an empty mapping")
         for lane, workers in self.lanes.items():
             checks.one_of("System lanes", lane, (*PRIORITIES, SHARED))
             checks.whole(f"System lanes[{lane!r}]", workers, least=0)
         if not self.workers:
-            raise ValueError(f"System lanes must have at least one worker, got {dict(self.lanes)!r}")
+            raise InvalidOption(f"System lanes must have at least one worker, got {dict(self.lanes)!r}")
         checks.whole("System slots_per_worker", self.slots_per_worker)
         if self.autoscale and self.autoscale.max_workers < self.workers:
-            raise ValueError(
-                f"Autoscale max_workers must be at least the {self.workers} fixed ones, "
+            raise InvalidOption(
+                f"Autoscale max_workers must be at least the {self.workers} fixed workers, "
                 f"got {self.autoscale.max_workers}"
             )
 
@@ -134,12 +143,12 @@ class System:
 
     @property
     def workers(self) -> int:
-        """The fixed ones."""
+        """Number of fixed workers."""
         return sum(self.lanes.values())
 
     @property
     def servers(self) -> int:
-        """c of the formulas: slots of the fixed workers."""
+        """c of the formulas: slots of all fixed workers."""
         return self.workers * self.slots_per_worker
 
     @property
@@ -148,22 +157,22 @@ class System:
 
     @property
     def homes(self) -> tuple[str, ...]:
-        """For each worker, fixed ones first, the lane that it serves first, or `shared`."""
+        """For each worker, fixed workers first: the lane that it serves first, or `shared`."""
         fixed = [lane for lane in (*PRIORITIES, SHARED) for _ in range(self.lanes.get(lane, 0))]
         return (*fixed, *[SHARED] * (self.most_workers - self.workers))
 
     def serves(self, home: str) -> tuple[int, ...]:
-        """The lanes (0 high, 1 medium, 2 low) that a worker of this home takes from, in its order."""
+        """Lanes (0 high, 1 medium, 2 low) that a worker with this home takes jobs from, in order."""
         if home == SHARED:
             return (0, 1, 2)
         own = PRIORITIES.index(home)
         return (own, *(lane for lane in (0, 1, 2) if lane != own)) if self.helping else (own,)
 
     def with_workers(self, **lanes: int) -> "System":
-        """The same with these counts in place of its own: `with_workers(shared=6)` keeps other lanes."""
+        """The same system with these counts: `with_workers(shared=6)` changes `shared` and keeps the other lanes."""
         return replace(self, lanes={**self.lanes, **lanes})
 
     def _repr_html_(self) -> str:
         lanes = ", ".join(f"{n} {lane}" for lane, n in self.lanes.items() if n)
-        said = f"{lanes}; {self.slots_per_worker} slot(s) each; helping {self.helping}"
-        return f'<span class="{NOT_MATH}"><b>System</b>: {said}</span>'
+        text = f"{lanes}; {self.slots_per_worker} slot(s) each; helping {self.helping}"
+        return f'<span class="{NOT_MATH}"><b>System</b>: {text}</span>'

@@ -1,7 +1,8 @@
-"""A tier under a workload: does it hold, and if not, what gives way first."""
+"""Whether a tier is enough for a workload, and which limit is reached first."""
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from dtqkit.capacity import load
 from dtqkit.capacity.advice import instability, peak_hour
@@ -11,17 +12,16 @@ from dtqkit.capacity.tiers import Tier
 from dtqkit.capacity.workload import Workload
 
 
-@dataclass(frozen=True)
-class TierCheck:
-    """What was found for one tier."""
+class TierCheck(msgspec.Struct, frozen=True):
+    """One tier under the plan's workload."""
 
     tier: Tier
     scenario: Scenario
     quotas: tuple[Quota, ...]
+    #: Why the tier is not enough; empty if it is.
     reasons: tuple[str, ...]
-    """Why it does not hold; empty if it does."""
+    #: The largest mean service time (s) that its workers carry at the plan's `max_utilisation`, at the mean rate.
     max_service_s: float
-    """The mean service time that its workers carry at the utilisation asked for, by the mean rate."""
 
     @property
     def holds(self) -> bool:
@@ -29,7 +29,7 @@ class TierCheck:
 
     @property
     def breaks_first(self) -> str:
-        """What gives way first, and when."""
+        """The limit that is reached first, and when."""
         if self.scenario.utilisation >= 1:
             return "workers, at once"
         if self.scenario.peak_utilisation >= 1:

@@ -1,4 +1,4 @@
-"""What can be rented, read from a file that anybody can replace."""
+"""Tiers: what can be rented. They are read from a TOML file that users can replace."""
 
 import tomllib
 from dataclasses import dataclass, fields
@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from dtqkit.capacity import checks
+from dtqkit.model.errors import InvalidOption
 
 
 @dataclass(frozen=True)
 class Tier:
-    """One offer. Prices in US dollars a month; None: no such limit is known."""
+    """One offer. Prices in US dollars a month. A limit of None is not checked."""
 
     name: str
     workers: int
@@ -26,14 +27,13 @@ class Tier:
     mongodb_price: float
     redis: str
     redis_price: float
+    #: The whole tier's price as the offer states it, from and to.
     stated_price: tuple[float, float]
-    """What the whole was said to cost, from and to."""
     about: str = ""
-    """What it is, in a few words."""
+    #: The load that the offer states.
     jobs_per_day: float | None = None
-    """What it was said to carry."""
+    #: A month, for each worker.
     worker_hours: float | None = None
-    """A month, of each worker."""
     mongodb_storage_mb: float | None = None
     mongodb_operations_per_month: float | None = None
     mongodb_operations_per_s: float | None = None
@@ -46,7 +46,7 @@ class Tier:
             checks.not_negative(f"tier {self.name!r} {name}", getattr(self, name))
 
     def price(self, workers: int | None = None) -> float:
-        """A month, with this many workers in place of its own."""
+        """$ a month, with `workers` in place of the tier's own number."""
         count = self.workers if workers is None else workers
         own, extra = min(count, self.workers), max(0, count - self.workers)
         fixed = self.api_nodes * self.api_price + self.mongodb_price + self.redis_price
@@ -54,13 +54,13 @@ class Tier:
 
 
 def load_tiers(path: str | Path) -> tuple[Tier, ...]:
-    """The tiers of a TOML file such as dtqkit/capacity/tiers.toml. ValueError says what is wrong in it."""
+    """The tiers of a TOML file such as dtqkit/capacity/tiers.toml. InvalidOption names the file and what is wrong."""
     return _parse(Path(path).read_text(encoding="utf-8"), str(path))
 
 
 @cache
 def default_tiers() -> tuple[Tier, ...]:
-    """The three tiers that come with the package."""
+    """The three tiers of dtqkit/capacity/tiers.toml."""
     return _parse(files("dtqkit.capacity").joinpath("tiers.toml").read_text(encoding="utf-8"), "tiers.toml")
 
 
@@ -68,15 +68,15 @@ def _parse(text: str, source: str) -> tuple[Tier, ...]:
     try:
         tables: list[dict[str, Any]] = tomllib.loads(text)["tier"]
     except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise ValueError(f"{source} must be TOML with [[tier]] tables: {error}") from error
+        raise InvalidOption(f"{source} must be TOML with [[tier]] tables: {error}") from error
     known = {field.name for field in fields(Tier)}
     for table in tables:
         if unknown := set(table) - known:
-            raise ValueError(
+            raise InvalidOption(
                 f"{source}: tier {table.get('name', '?')!r} has unknown {', '.join(sorted(unknown))}; "
                 f"known are {', '.join(sorted(known))}"
             )
     try:
         return msgspec.convert(tables, tuple[Tier, ...])
     except msgspec.ValidationError as error:
-        raise ValueError(f"{source}: a tier is wrong or incomplete: {error}") from error
+        raise InvalidOption(f"{source}: a tier is wrong or incomplete: {error}") from error

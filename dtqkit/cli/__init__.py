@@ -11,7 +11,7 @@ import typer.core
 
 from dtqkit import __version__
 from dtqkit.cli import demo, jobs, server, submit, up, worker
-from dtqkit.errors import MissingExtra
+from dtqkit.model.errors import MissingExtra
 
 #: Commands whose modules carry numpy and pandas: loaded when they are asked for, since workers import this package.
 LATE: Final = ("plan", "simulate")

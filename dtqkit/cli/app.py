@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from dtqkit.errors import AppError, DtqError
-from dtqkit.sync import TaskQueue
+from dtqkit.client.queue import TaskQueue
+from dtqkit.model.errors import AppError, DtqError
 
 App = Annotated[str, typer.Argument(metavar="APP", help="The queue and its tasks, as package.module:queue.")]
 
@@ -52,7 +52,7 @@ def _hint(module_name: str) -> str:
 
 def main() -> None:
     """`python -m dtqkit.cli.app APP`: exit status 0, or 2 and a last line on standard error that says why."""
-    from dtqkit.supervisor import APP_ERROR, WRONG_USE
+    from dtqkit.run.supervisor import APP_ERROR, WRONG_USE
 
     try:
         check_tasks(load_app(sys.argv[1]), sys.argv[1])

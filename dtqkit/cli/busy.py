@@ -7,12 +7,12 @@ import socket
 from typing import Final
 
 from dtqkit.cli.stop import say_now
+from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.control import MAX_PAGE
-from dtqkit.errors import DtqError
-from dtqkit.queue import AsyncTaskQueue
-from dtqkit.settings import Settings
-from dtqkit.supervisor import Supervisor
-from dtqkit.wording import counted
+from dtqkit.model.errors import DtqError
+from dtqkit.model.settings import Settings
+from dtqkit.run.supervisor import Supervisor
+from dtqkit.support.formatting import counted
 
 #: How long the stores may take to say how many jobs run, in seconds.
 LOOK_S: Final = 1.0

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from dtqkit.errors import InvalidOption
+from dtqkit.model.errors import InvalidOption
 
 OPTIONS: Final = ("--show-completion", "--install-completion")
 #: With it, typer's options take the name of a shell; without, they take none, and look for it.

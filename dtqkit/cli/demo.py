@@ -17,14 +17,14 @@ import typer
 from dtqkit import demo as tasks
 from dtqkit.cli.progress import LaneProgress
 from dtqkit.cli.report import Report, print_report
+from dtqkit.client.handles import JobList
+from dtqkit.client.queue import TaskQueue
 from dtqkit.control import AttemptRow
-from dtqkit.handles import JobList
 from dtqkit.local import start_local_stores
-from dtqkit.sanitize import log_safely
-from dtqkit.settings import Settings
-from dtqkit.supervisor import Supervisor
-from dtqkit.sync import TaskQueue
-from dtqkit.tasks import Call
+from dtqkit.model.settings import Settings
+from dtqkit.run.supervisor import Supervisor
+from dtqkit.support.sanitize import log_safely
+from dtqkit.tasks.task import Call
 
 WORKERS: Final = 3
 #: Longest that the whole batch may take, in seconds.

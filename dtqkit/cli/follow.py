@@ -8,13 +8,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
-from dtqkit.cli.show import STYLES, as_json, clock, duration, on_terminal
+from dtqkit.cli.show import STYLES, as_json, clock, on_terminal
+from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.control import JobFilters
-from dtqkit.ending import end
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Batch, JobEvent, Line, event_of
-from dtqkit.queue import AsyncTaskQueue
-from dtqkit.sanitize import escaped_line
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Batch, JobEvent, Line, event_of
+from dtqkit.support.cancel import end
+from dtqkit.support.formatting import duration
+from dtqkit.support.sanitize import escaped_line
 
 #: How long the first listing waits for the subscription, in seconds.
 SUBSCRIBE_S: Final = 3.0

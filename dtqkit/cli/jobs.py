@@ -10,16 +10,17 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from dtqkit.causes import users_frames
 from dtqkit.cli.follow import follow_events
-from dtqkit.cli.show import STYLES, as_json, clock, duration, first_line, job_record, on_terminal, say, table
+from dtqkit.cli.show import STYLES, as_json, clock, first_line, job_record, on_terminal, say, table
+from dtqkit.client.aio import AsyncTaskQueue
+from dtqkit.client.late import with_cure
 from dtqkit.control import MAX_PAGE, JobFilters, JobRequest, Page
 from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
-from dtqkit.errors import JobConflict
-from dtqkit.jobs import WAITING, Attempt, Job, Priority, Status
-from dtqkit.late import with_cure
-from dtqkit.queue import AsyncTaskQueue
-from dtqkit.sanitize import escaped_line
+from dtqkit.model.errors import JobConflict
+from dtqkit.model.jobs import WAITING, Attempt, Job, Priority, Status
+from dtqkit.support.causes import users_frames
+from dtqkit.support.formatting import duration
+from dtqkit.support.sanitize import escaped_line
 
 T = TypeVar("T")
 

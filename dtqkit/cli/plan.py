@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 
 from dtqkit.capacity.budget import need_of
+from dtqkit.capacity.formatting import number
 from dtqkit.capacity.plan import Plan
 from dtqkit.capacity.plan import plan as make_plan
 from dtqkit.capacity.scenario import SCENARIOS, SLO, Scenario
-from dtqkit.capacity.statistics import Estimate, number
+from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import Crashes, System
 from dtqkit.capacity.tiers import default_tiers, load_tiers
 from dtqkit.cli import workload_options as given
@@ -31,8 +32,10 @@ def plan(
     failures: given.Failures = 0.0,
     mtbf_h: given.MtbfHours = None,
     slo: Annotated[str, typer.Option(help="PRIORITY=SECONDS: what 95 % of these jobs wait at most.")] = "high=5",
-    max_utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="Of the workers, in the busiest hour.")] = 0.8,
-    tiers: Annotated[Path | None, typer.Option(help="A TOML file of offers, as dtqkit/capacity/tiers.toml.")] = None,
+    max_utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Highest utilisation in the busiest hour.")
+    ] = 0.8,
+    tiers: Annotated[Path | None, typer.Option(help="A TOML file of tiers, as dtqkit/capacity/tiers.toml.")] = None,
     replications: given.Replications = 10,
     seed: given.Seed = 1,
     json_: given.Json = False,
@@ -74,7 +77,7 @@ def plan(
 
 
 def as_json(found: Plan) -> dict[str, object]:
-    """What the tables say, for a program. An endless wait is null."""
+    """The tables as JSON. An unbounded wait is null."""
     tiers = found.table().reset_index().to_dict(orient="records")
     frontier = found.frontier().reset_index().to_dict(orient="records")
     return {
@@ -95,8 +98,8 @@ def show(found: Plan, console: Console) -> None:
     console.print(f"[bold]{found.title}[/]")
     slots = found.layout(1).slots_per_worker
     console.print(
-        f"A worker is {slots} slot here: it runs {slots} job at a time. A process that runs more at a time "
-        "(DTQ_CHILDREN, DTQ_CONCURRENCY) counts as so many workers.",
+        f"A worker is {slots} slot here: it runs {slots} job at a time. A process that runs n jobs at a time "
+        "(DTQ_CHILDREN, DTQ_CONCURRENCY) counts as n workers.",
         highlight=False,
     )
     console.print()
@@ -143,14 +146,14 @@ def _workers(found: Plan, console: Console) -> None:
         for scenario in found.scenarios
     ]
     console.print("Workers: the p95 wait (s) of each priority, on the cheapest tier whose quotas hold")
-    console.print(given.table(("workers", "busy, peak", *given.used(found.work), "$ a month"), rows))
+    console.print(given.table(("workers", "busy, peak", *found.work.priorities, "$ a month"), rows))
 
 
 def _busy(scenario: Scenario) -> str:
-    """In the mean, and in the busiest hour where that is another figure."""
+    """Utilisation in the mean, and in the busiest hour if that differs."""
     mean, peak = f"{scenario.utilisation:.0%}", f"{scenario.peak_utilisation:.0%}"
     return mean if mean == peak else f"{mean}, {peak}"
 
 
 def _wait(wait: Estimate) -> str:
-    return "no end" if math.isinf(wait.value) else number(wait.value)
+    return "unbounded" if math.isinf(wait.value) else number(wait.value)

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from dtqkit.cli.show import on_terminal, say
-from dtqkit.jobs import PRIORITIES, Priority
-from dtqkit.sanitize import escaped
+from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.support.sanitize import escaped
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from dtqkit.errors import AppError
-from dtqkit.supervisor import check_app_meanwhile
-from dtqkit.wording import counted, few
+from dtqkit.model.errors import AppError
+from dtqkit.run.supervisor import check_app_meanwhile
+from dtqkit.support.formatting import counted, few
 from dtqkit.worker.guardian import guardian
 
 log = logging.getLogger("dtqkit.process")

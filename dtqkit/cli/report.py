@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dtqkit.cli.show import duration, first_line, say, table
+from dtqkit.cli.show import first_line, say, table
 from dtqkit.control import AttemptRow
-from dtqkit.jobs import PRIORITIES, Job
+from dtqkit.model.jobs import PRIORITIES, Job
+from dtqkit.support.formatting import duration
 
 #: Rows of each list.
 TOP: Final = 8

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from dtqkit.cli.early import check_port, new_file
-from dtqkit.errors import CannotListen, MissingExtra
-from dtqkit.settings import Settings
+from dtqkit.cli.preflight import check_port, new_file
+from dtqkit.model.errors import CannotListen, MissingExtra
+from dtqkit.model.settings import Settings
 
 
 def server(

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from dtqkit.errors import StartFailed
-from dtqkit.settings import Settings
-from dtqkit.supervisor import environment_of
+from dtqkit.model.errors import StartFailed
+from dtqkit.model.settings import Settings
+from dtqkit.run.supervisor import environment_of
 
 #: Where it listens.
 HOST: Final = "127.0.0.1"

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.jobs import Job, to_wire
-from dtqkit.sanitize import escaped, escaped_json, escaped_line
+from dtqkit.model.jobs import Job, to_wire
+from dtqkit.support.sanitize import escaped, escaped_json, escaped_line
 
 #: Styles of a terminal; plain text goes without.
 STYLES: Final[dict[str, str]] = {
@@ -135,19 +135,6 @@ def clock(when: datetime | None) -> str:
     local = when.astimezone()
     today = local.date() == datetime.now().astimezone().date()
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
-
-
-def duration(seconds: float | None) -> str:
-    """`3.2 ms`, `1.25 s`, `4 min 10 s`, `2 h 5 min`; nothing for None."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    if seconds < 7200:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
 
 
 def first_line(text: str, limit: int = 200) -> str:

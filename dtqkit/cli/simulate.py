@@ -8,9 +8,8 @@ import typer
 from rich.console import Console
 
 from dtqkit.capacity import checks
-from dtqkit.capacity.advice import duration
 from dtqkit.capacity.budget import afford, need_of
-from dtqkit.capacity.checks import PRIORITIES
+from dtqkit.capacity.formatting import duration
 from dtqkit.capacity.results import Result
 from dtqkit.capacity.simulate import simulate as run
 from dtqkit.capacity.system import Autoscale, Crashes, Retry, System
@@ -33,18 +32,18 @@ def simulate(
     swing: given.Swing = 0.0,
     peak_hour: given.PeakHour = 12,
     failures: given.Failures = 0.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Of a job, before it is a dead letter.")] = 3,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Failed attempts after which a job is a dead letter.")] = 3,
     mtbf_h: given.MtbfHours = None,
-    max_workers: Annotated[int | None, typer.Option(min=1, help="Autoscale up to so many.")] = None,
+    max_workers: Annotated[int | None, typer.Option(min=1, help="Autoscale up to this number of workers.")] = None,
     threshold: Annotated[int, typer.Option(min=0, help="Waiting jobs beyond which one more worker is started.")] = 20,
-    backlog: Annotated[int, typer.Option(min=0, help="Low jobs that wait already at the start.")] = 0,
-    horizon: Annotated[str, typer.Option(help="Such as 8h, 1d, 1w.")] = "1d",
+    backlog: Annotated[int, typer.Option(min=0, help="Low-priority jobs that wait at the start.")] = 0,
+    horizon: Annotated[str, typer.Option(help="Simulated time, such as 8h, 1d, 1w.")] = "1d",
     replications: given.Replications = 10,
     seed: given.Seed = 1,
     json_: given.Json = False,
     png: given.Png = None,
 ) -> None:
-    """What jobs wait on so many workers, with a 95 % interval on every number."""
+    """Waits, depth and utilisation of a number of workers, with a 95 % interval on each figure."""
     work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
     with given.wrong_use("--horizon", "horizon "):
         horizon_s = checks.seconds("horizon", horizon)
@@ -65,16 +64,7 @@ def simulate(
         given.processes(need, work, replications) as executor,
         given.progress("replications") as progress,
     ):
-        result = run(
-            system,
-            work,
-            horizon_s,
-            replications,
-            seed,
-            backlog=waiting,
-            executor=executor,
-            progress=progress,
-        )
+        result = run(system, work, horizon_s, replications, seed, backlog=waiting, executor=executor, progress=progress)
     if png:
         given.save(result.plot.overview(), png)
     if json_:
@@ -84,11 +74,11 @@ def simulate(
 
 
 def as_json(result: Result) -> dict[str, object]:
-    """Estimates with their intervals; an endless wait is null."""
+    """Estimates with their intervals; an unbounded wait is null."""
     measures: dict[str, object] = {}
     for name in ("utilisation", "depth", "sojourn", "dead_letter_rate"):
         measures[name] = _estimate(result, name, None, "all")
-    for priority in given.used(result.work):
+    for priority in result.work.priorities:
         waits = {"mean": None, "p50": 0.5, "p95": 0.95, "p99": 0.99}
         measures[f"wait_{priority}"] = {name: _estimate(result, "wait", q, priority) for name, q in waits.items()}
     return {
@@ -118,7 +108,7 @@ def show(result: Result, console: Console) -> None:
     console.print(f"[bold]{result.title}[/]")
     warnings = result.warnings
     if not result.stable:
-        first, *warnings = warnings  # it is about all that follows
+        first, *warnings = warnings  # on top: it concerns everything below
         console.print(first, style="bold red", highlight=False)
     header = ("", "estimate [low, high]", "unit")
     console.print(given.table(header, result.rows(), left=header))
@@ -127,11 +117,10 @@ def show(result: Result, console: Console) -> None:
     console.print(bars("waiting jobs over time, mean", points))
     if not result.stable:
         console.print(
-            f"The backlog of this horizon is worked off {duration(result.drain_s)} after it; what is not in the table "
-            "has no end",
+            f"The backlog is drained {duration(result.drain_s)} after the horizon; the rest is unbounded",
             highlight=False,
         )
-    elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in PRIORITIES if result.work.mix.get(p)):
+    elif all(math.isfinite(result.estimate("wait", priority=p).value) for p in result.work.priorities):
         console.print(f"95 % of all jobs wait at most {duration(result.estimate('wait', q=0.95).value)}", style="bold")
     for warning in warnings:
         console.print(f"! {warning}", style="yellow", highlight=False)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, Literal
 
-from dtqkit.wording import counted
+from dtqkit.support.formatting import counted
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: A SIGTERM that comes within so many seconds of the first signal is the same request: a host signals every process,
@@ -106,6 +106,11 @@ class StopSignal:
             case "at once":
                 self.at_once()
                 os._exit(1)
+
+    def over(self) -> None:
+        """All has stopped: a late signal must not end the process in another way. SIG_IGN outlives the interpreter."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether a signal has come, at the latest after `timeout_s`."""

@@ -11,14 +11,15 @@ import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record, say
-from dtqkit.ending import end
-from dtqkit.errors import DtqError, InvalidOption, JobCancelled, JobFailed
-from dtqkit.jobs import Job, JobError, Priority
-from dtqkit.late import NO_WORKERS
-from dtqkit.queue import AsyncJobHandle, AsyncTaskQueue
-from dtqkit.sanitize import log_safely
-from dtqkit.tasks import Call, CallOptions, Task
-from dtqkit.values import FLOAT
+from dtqkit.client.aio import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.client.late import NO_WORKERS
+from dtqkit.model.errors import DtqError, InvalidOption, JobCancelled, JobFailed
+from dtqkit.model.jobs import Job, JobError, Priority
+from dtqkit.model.values import FLOAT
+from dtqkit.support.cancel import end
+from dtqkit.support.sanitize import log_safely
+from dtqkit.tasks.options import CallOptions
+from dtqkit.tasks.task import Call, Task
 
 #: How often it is looked at why a job that is waited for is not taken, in seconds.
 EXPLAIN_S: Final = 2.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dtqkit.capacity.statistics import number
+from dtqkit.capacity.formatting import number
 
 WIDTH = 40
 

@@ -20,16 +20,16 @@ import typer
 
 from dtqkit.cli.app import check_tasks, load_app
 from dtqkit.cli.busy import stop_at_once, stop_workers
-from dtqkit.cli.early import check_port, new_file
 from dtqkit.cli.orphans import run_under_init
+from dtqkit.cli.preflight import check_port, new_file
 from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
-from dtqkit.errors import StartFailed, redact
+from dtqkit.client.queue import TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
-from dtqkit.sanitize import log_safely
-from dtqkit.settings import Settings
-from dtqkit.supervisor import Supervisor
-from dtqkit.sync import TaskQueue
+from dtqkit.model.errors import StartFailed, redact
+from dtqkit.model.settings import Settings
+from dtqkit.run.supervisor import Supervisor
+from dtqkit.support.sanitize import log_safely
 
 log = logging.getLogger("dtqkit.up")
 
@@ -105,6 +105,7 @@ def up(
                 pass
         busy = stop_workers(supervisor, settings)
         log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
+    stop.over()
     log.info("stopped; %s", _kept(data))
 
 

@@ -27,16 +27,16 @@ from dtqkit.cli.stop import (
     stopped_at_once,
     stopping,
 )
-from dtqkit.errors import AppError, StoreUnavailable
-from dtqkit.hooks import Life
-from dtqkit.jobs import PRIORITIES, Priority
-from dtqkit.loop import run_process
-from dtqkit.process import default_lanes, work
-from dtqkit.sanitize import log_safely
-from dtqkit.settings import Settings
-from dtqkit.supervisor import AT_ONCE, AT_ONCE_S, Supervisor
-from dtqkit.sync import TaskQueue
-from dtqkit.wording import counted
+from dtqkit.client.queue import TaskQueue
+from dtqkit.model.errors import AppError, StoreUnavailable
+from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.settings import Settings
+from dtqkit.run.loop import run_process
+from dtqkit.run.process import default_lanes, work
+from dtqkit.run.supervisor import AT_ONCE, AT_ONCE_S, Supervisor
+from dtqkit.support.formatting import counted
+from dtqkit.support.sanitize import log_safely
+from dtqkit.tasks.hooks import Life
 from dtqkit.worker.worker import Worker
 
 log = logging.getLogger("dtqkit.process")

@@ -1,4 +1,4 @@
-"""What `plan` and `simulate` share: the options of a workload, progress, and how results are written."""
+"""What `plan` and `simulate` share: the options of a workload, processes, progress, tables and files."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -14,11 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dtqkit.capacity import budget, checks, machine, pool
-from dtqkit.capacity.checks import PRIORITIES
 from dtqkit.capacity.distributions import FAMILIES, distribution
 from dtqkit.capacity.profiles import HourOfDay
 from dtqkit.capacity.workload import Workload
-from dtqkit.cli.early import new_file
+from dtqkit.cli.preflight import new_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,30 +47,29 @@ def new_plot(path: Path | None) -> Path | None:
     return new_file(path)
 
 
-JobsPerDay = Annotated[float, typer.Option(callback=above_0, help="Jobs that come in a day.")]
+JobsPerDay = Annotated[float, typer.Option(callback=above_0, help="Jobs per day.")]
 MeanService = Annotated[float, typer.Option(callback=above_0, help="Mean run time of one attempt, in seconds.")]
 Scv = Annotated[
     float,
-    typer.Option(callback=above_0, help="Squared coefficient of variation of the run time; 1 as the exponential."),
+    typer.Option(callback=above_0, help="Squared coefficient of variation of the run time; 1 for the exponential."),
 ]
 Service = Annotated[str, typer.Option(help="exponential, deterministic, lognormal, gamma or hyperexponential.")]
 Mix = Annotated[str, typer.Option(help="Shares of the priorities.")]
 Swing = Annotated[
-    float, typer.Option(min=0, max=1, help="Of the rate over the day: .6 is ±60 %, 1 twice the mean at the peak.")
+    float,
+    typer.Option(min=0, max=1, help="Swing of the rate over the day: .6 is ±60 %, 1 is twice the mean at the peak."),
 ]
-PeakHour = Annotated[float, typer.Option(help="When the rate is highest.")]
+PeakHour = Annotated[float, typer.Option(help="Hour of the day with the highest rate.")]
 Failures = Annotated[float, typer.Option(callback=below_1, help="Probability that an attempt fails.")]
-MtbfHours = Annotated[float | None, typer.Option(callback=above_0, help="A worker crashes once in so many hours.")]
-Replications = Annotated[
-    int, typer.Option(min=1, help="Days that are simulated of each; more make the intervals narrower.")
+MtbfHours = Annotated[
+    float | None, typer.Option(callback=above_0, help="Mean hours from a worker's start to its crash.")
 ]
+Replications = Annotated[int, typer.Option(min=1, help="Simulated days per scenario; more give narrower intervals.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")]
-Json = Annotated[bool, typer.Option("--json", help="For a program.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Png = Annotated[
     Path | None,
-    typer.Option(
-        "--png", callback=new_plot, help="Write the plots to this file, as its name ends (.png, .svg or .pdf)."
-    ),
+    typer.Option("--png", callback=new_plot, help="Write the plots to this file (.png, .svg or .pdf)."),
 ]
 
 
@@ -97,7 +95,7 @@ def workload(
 
 
 def named_number(text: str) -> tuple[str, float]:
-    """Of `NAME=NUMBER`."""
+    """Name and number of `NAME=NUMBER`."""
     name, _, number = text.partition("=")
     try:
         return name.strip(), float(number)
@@ -107,7 +105,7 @@ def named_number(text: str) -> tuple[str, float]:
 
 @contextmanager
 def wrong_use(option: str | None = None, name: str = "") -> Generator[None]:
-    """A bad value is reported as wrong use of `option`; `name` is what the model calls it, which nobody has typed."""
+    """Report a bad value as wrong use of `option`, without `name`, the model's name for it."""
     try:
         yield
     except ValueError as error:
@@ -123,8 +121,8 @@ def wrong_use(option: str | None = None, name: str = "") -> Generator[None]:
 
 @contextmanager
 def processes(need: budget.Need, work: Workload, replications: int, scenarios: int = 1) -> Generator[Executor | None]:
-    """As many as there are cores, replications and memory for; none for so few simulated jobs that starting them would
-    take longer."""
+    """An executor limited by cores, replications and memory; None if starting processes would take longer than the
+    simulation."""
     wanted = 1
     if scenarios * replications * need.jobs >= WORTH_PROCESSES:
         wanted = min(machine.cores(), replications, budget.afford(need, work, replications, processes=True))
@@ -146,19 +144,15 @@ def progress(what: str) -> Generator[Callable[[int, int], None]]:
 
 
 def _quarters(what: str) -> Callable[[int, int], None]:
-    def say(done: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         if 4 * done // total > 4 * (done - 1) // total:
             typer.echo(f"{what}: {done} of {total}", err=True)
 
-    return say
-
-
-def used(work: Workload) -> list[str]:
-    return [p for p, share in zip(PRIORITIES, work.shares, strict=True) if share]
+    return show
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> Table:
-    """Numbers to the right; the columns named in `left` are words, which may go on in a second line."""
+    """A table with numbers to the right. The columns named in `left` are text, which may wrap."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in header:
         words = name in left
@@ -169,7 +163,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequenc
 
 
 def finite(value: object) -> object:
-    """JSON has no infinity: null."""
+    """`value`, or None (null) for a number that JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from dtqkit.control.records import NOTHING, Nothing
 from dtqkit.control.table import Operation, Req, Res
-from dtqkit.events import Batch, Line
+from dtqkit.model.events import Batch, Line
 
 Owner = TypeVar("Owner")
 #: A function that answers an operation for `Owner`.
@@ -24,11 +24,11 @@ class Control(ABC):
     def ask(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]: ...
     def ask(self, operation: Operation[Any, Any], request: Any = NOTHING) -> Coroutine[Any, Any, Any]:
         """The answer to one operation, as in `await control.ask(GET_JOB, JobRequest(id=job_id))`."""
-        return self.answer(operation, request)
+        return self.function_of(operation)(request)
 
     @abstractmethod
-    def answer(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]:
-        """What `ask` returns, of each implementation."""
+    def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
+        """What answers `operation` here."""
 
     @abstractmethod
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:

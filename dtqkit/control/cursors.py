@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 
-from dtqkit.errors import InvalidQuery
+from dtqkit.model.errors import InvalidQuery
 
 
 def encode_cursor(last_id: str) -> str:

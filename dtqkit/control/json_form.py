@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from dtqkit.control.records import BatchItem, Page
-from dtqkit.events import Snapshot
-from dtqkit.jobs import Job, to_wire
+from dtqkit.model.events import Snapshot
+from dtqkit.model.jobs import Job, to_wire
 
 _encoder: Final = msgspec.json.Encoder()
 

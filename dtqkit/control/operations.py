@@ -27,9 +27,9 @@ from dtqkit.control.records import (
 )
 from dtqkit.control.statistics import Stats, StatsQuery, Totals
 from dtqkit.control.table import Lines, Operation, Table
-from dtqkit.events import Depths, Heartbeat, Snapshot
-from dtqkit.jobs import Job
-from dtqkit.tasks import TaskInfo
+from dtqkit.model.events import Depths, Heartbeat, Snapshot
+from dtqkit.model.jobs import Job
+from dtqkit.tasks.task import TaskInfo
 
 OPERATIONS: Final = Table()
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, TypedDict, TypeVar
 import msgspec
 
 from dtqkit.control.records import MAX_BATCH, MAX_PAGE
-from dtqkit.errors import InvalidQuery
-from dtqkit.jobs import Ending, Priority, Status
+from dtqkit.model.errors import InvalidQuery
+from dtqkit.model.jobs import Ending, Priority, Status
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

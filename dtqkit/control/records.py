@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 import msgspec
 
-from dtqkit.errors import DtqError, JobNotFound, rebuild
-from dtqkit.jobs import Job, Priority, Status, is_job_id
-from dtqkit.sanitize import bounded
-from dtqkit.tasks import Call
+from dtqkit.model.errors import DtqError, JobNotFound, rebuild
+from dtqkit.model.jobs import Job, Priority, Status, is_job_id
+from dtqkit.support.sanitize import bounded
+from dtqkit.tasks.task import Call
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     wait_s: Wait | None = None
 
 
-class Bound(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class PreValidated(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A submission of this process, whose payload its own task has just checked: it is not checked again."""
 
 
@@ -91,10 +91,10 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     cursor: str | None = None
 
 
-def submission_of(call: Call[Any]) -> Bound:
+def submission_of(call: Call[Any]) -> PreValidated:
     """What a call says, to be enqueued."""
     options = call.options
-    return Bound(
+    return PreValidated(
         task=call.task.name,
         payload=call.payload,
         priority=options.priority,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from dtqkit.jobs import Priority
+from dtqkit.model.jobs import Priority
 
 
 class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dtqkit.control import BatchItem, Refusal, Submission
 from dtqkit.control.operations import SUBMIT, SUBMIT_MANY
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.errors import DtqError, StoreUnavailable
-from dtqkit.jobs import Job
+from dtqkit.model.errors import DtqError, StoreUnavailable
+from dtqkit.model.jobs import Job
 from dtqkit.transitions.patience import Patience
 
 

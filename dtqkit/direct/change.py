@@ -7,8 +7,8 @@ from dtqkit.control.operations import CANCEL, REQUEUE, REQUEUE_DEAD
 from dtqkit.direct import listing
 from dtqkit.direct.look import get
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.errors import JobConflict
-from dtqkit.jobs import Job
+from dtqkit.model.errors import JobConflict
+from dtqkit.model.jobs import Job
 from dtqkit.store.documents import object_id
 from dtqkit.transitions.cancel import cancel as cancel_job
 from dtqkit.transitions.requeue import requeue as requeue_job

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
 from dtqkit.direct import accept, change, look
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.events import Batch, Line
-from dtqkit.settings import Settings
-from dtqkit.tasks import TaskRegistry
+from dtqkit.model.events import Batch, Line
+from dtqkit.model.settings import Settings
+from dtqkit.tasks.registry import TaskRegistry
 
 #: Imported so that their functions answer.
 ANSWERING = (accept, look, change)
@@ -23,10 +24,10 @@ class DirectControl(Control):
     def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
         self._parts = Parts(settings, registry)
 
-    def answer(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]:
+    def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
         if (function := answers.get(operation)) is None:
             raise NotImplementedError(f"{operation!r} has no implementation on the stores: see dtqkit.direct.parts")
-        return function(self._parts, request)
+        return partial(function, self._parts)
 
     async def until_open(self) -> None:
         """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.ending import end
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Batch, Line
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Batch, Line
+from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.queue")
 

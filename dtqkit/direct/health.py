@@ -12,10 +12,10 @@ import msgspec
 from dtqkit.broker import Broker
 from dtqkit.broker.found import Look
 from dtqkit.control import Health
-from dtqkit.errors import DtqError, NamespaceTaken, Reason, StoreUnavailable
-from dtqkit.events import Heartbeat
-from dtqkit.jobs import PRIORITIES, Priority
-from dtqkit.settings import Settings
+from dtqkit.model.errors import DtqError, NamespaceTaken, Reason, StoreUnavailable
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 
 _T = TypeVar("_T")
@@ -128,6 +128,8 @@ class Asked(Generic[_T]):
     def __init__(self, ask: Callable[[], Awaitable[_T]]) -> None:
         self._ask = ask
         self._task: asyncio.Task[tuple[float, _T | str]] | None = None
+        #: Whoever asks is ending: an error now is no trouble of the store.
+        self.leaving = False
 
     async def answer(self) -> _T | str:
         """What it brought; or why the store cannot be used."""
@@ -155,7 +157,8 @@ class Asked(Generic[_T]):
         except DtqError as error:
             found = trouble_of(error)
         except Exception as error:
-            log.warning("a look at a store failed: %s", type(error).__name__, exc_info=error)
+            if not self.leaving:
+                log.warning("a look at a store failed: %s", type(error).__name__, exc_info=error)
             found = trouble_of(error)
         return asyncio.get_running_loop().time(), found
 
@@ -189,6 +192,10 @@ class HealthMonitor:
             if self._health is None or loop.time() - self._health[0] > FRESH_S:
                 self._health = (loop.time(), await self._look())
             return self._health[1]
+
+    def leave(self) -> None:
+        """Before the stores are closed: what that does to a look is not logged."""
+        self._redis.leaving = self._mongodb.leaving = True
 
     async def close(self) -> None:
         await asyncio.gather(self._redis.close(), self._mongodb.close())

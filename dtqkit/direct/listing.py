@@ -22,8 +22,8 @@ from dtqkit.control import (
     encode_cursor,
     parse_since,
 )
-from dtqkit.errors import InvalidQuery, StoreUnavailable
-from dtqkit.jobs import PRIORITIES, STATUSES, Job, is_job_id
+from dtqkit.model.errors import InvalidQuery, StoreUnavailable
+from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
 from dtqkit.store.jobs import BY_ID, Fields
@@ -203,7 +203,7 @@ async def history(
                 wait_s=attempt.wait_s,
                 run_s=attempt.run_s,
                 ending=attempt.ending,
-                error=f"{attempt.error.type}: {attempt.error.message}" if attempt.error else None,
+                error=str(attempt.error) if attempt.error else None,
                 payload=job.payload if "payload" in wanted else UNSET,
                 tags=job.tags if "tags" in wanted else UNSET,
                 result=(job.result if attempt.ending == "completed" else None) if "result" in wanted else UNSET,

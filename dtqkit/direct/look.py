@@ -33,7 +33,6 @@ from dtqkit.control.operations import (
     HISTORY,
     JOB_LOG,
     LIST_JOBS,
-    RECORDS,
     SNAPSHOT,
     STATS,
     STATUSES,
@@ -44,11 +43,11 @@ from dtqkit.control.operations import (
 from dtqkit.direct import listing
 from dtqkit.direct import stats as counting
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.errors import InvalidQuery, JobNotFound, StoreUnavailable
-from dtqkit.events import Depths, Heartbeat, ProgressEvent, Snapshot
-from dtqkit.jobs import PRIORITIES, Job, is_job_id
+from dtqkit.model.errors import InvalidQuery, JobNotFound, StoreUnavailable
+from dtqkit.model.events import Depths, Heartbeat, ProgressEvent, Snapshot
+from dtqkit.model.jobs import PRIORITIES, Job, is_job_id
 from dtqkit.store.documents import object_id
-from dtqkit.tasks import TaskInfo
+from dtqkit.tasks.task import TaskInfo
 
 #: Jobs that a snapshot shows.
 RECENT: Final = 50
@@ -86,11 +85,6 @@ def _shown(job: Job, live: ProgressEvent) -> Job:
         progress_message=live.message,
         log=live.log,
     )
-
-
-@answers.to(RECORDS)
-async def records(parts: Parts, asked: JobsRequest) -> tuple[Job, ...]:
-    return tuple(await parts.records(asked.ids, payload=asked.payload))
 
 
 @answers.to(STATUSES)

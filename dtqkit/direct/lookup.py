@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Final
 
-from dtqkit.jobs import Job
+from dtqkit.model.jobs import Job
 
 #: Jobs in one find.
 MAX_GROUP: Final = 200

@@ -7,7 +7,7 @@ from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.background import Background
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.store import Store
 
 #: How long Redis may take to say whose jobs it lists, in seconds; and again, where it has not said it yet.

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.background import Lives
-from dtqkit.control import Answers, Stats, Totals
+from dtqkit.control import Answers, JobsRequest, Stats, Totals
+from dtqkit.control.operations import RECORDS
 from dtqkit.direct.follow import Follower
 from dtqkit.direct.health import HealthMonitor
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.shared import Shared
-from dtqkit.errors import NamespaceTaken, QueueClosed, StoreUnavailable, WrongLoop
-from dtqkit.jobs import Job, is_job_id
-from dtqkit.settings import Settings
+from dtqkit.model.errors import NamespaceTaken, QueueClosed, StoreUnavailable, WrongLoop
+from dtqkit.model.jobs import Job, is_job_id
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import object_id, to_job
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 
 #: Between two tries to open the stores, in seconds.
@@ -37,7 +37,7 @@ class Parts:
         self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
         self.lives = Lives(self.broker.lives)
         self.follower = Follower(self.broker)
-        self.lookups = Lookups(self.records)
+        self.lookups = Lookups(lambda ids: self.records(JobsRequest(ids=ids)))
         self.stats: Shared[Stats] = Shared(good_for=4.0)
         self.totals: Shared[Totals] = Shared()
         self.health = HealthMonitor(settings, self.broker, self.store, self.open)
@@ -77,6 +77,7 @@ class Parts:
             raise
 
     async def close(self) -> None:
+        self.health.leave()
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
@@ -89,12 +90,13 @@ class Parts:
         await self.store.close()
         await self.health.close()
 
-    async def records(self, job_ids: Sequence[str], *, payload: bool = True) -> list[Job]:
+    async def records(self, asked: JobsRequest) -> tuple[Job, ...]:
         """Those that exist, in no particular order; without `payload`, theirs may be empty."""
         await self.open()
-        ids = [object_id(i) for i in job_ids if is_job_id(i)]
-        return [to_job(doc) for doc in await self.store.jobs.find(ids, payload=payload)]
+        ids = [object_id(i) for i in asked.ids if is_job_id(i)]
+        return tuple([to_job(doc) for doc in await self.store.jobs.find(ids, payload=asked.payload)])
 
 
 #: The functions that answer, by operation: in `accept`, `look` and `change`.
 answers: Final = Answers[Parts]()
+answers.to(RECORDS)(Parts.records)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from dtqkit.control import Forecast, Stats, TaskStats, Total, Totals
+from dtqkit.control.forecast import MIN_ENDS, forecast, percentile
 from dtqkit.direct.counts import Window, total, window
-from dtqkit.events import Depths
-from dtqkit.forecast import MIN_ENDS, forecast, percentile
-from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.model.events import Depths
+from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.store import Store
 from dtqkit.store.minutes import What, summed
 

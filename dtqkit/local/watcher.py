@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtqkit.errors import LocalStoreError
 from dtqkit.local.private import open_private
+from dtqkit.model.errors import LocalStoreError
 
 REPLY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 15.0  # the watcher itself gives the servers 5 s

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dtqkit.errors import MissingExtra
+from dtqkit.model.errors import MissingExtra
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dtqkit.handles import JobHandle
+    from dtqkit.client.decorators import QueuedTask
+    from dtqkit.client.handles import JobHandle
+    from dtqkit.client.queue import TaskQueue
     from dtqkit.notebook.bars import Progress
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.charts import Plots
     from dtqkit.notebook.forms import Form
-    from dtqkit.queued import QueuedTask
-    from dtqkit.sync import TaskQueue
 
 __all__ = ["board", "form", "load_ipython_extension", "plots", "progress"]
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipywidgets import HTML, FloatProgress, HBox, Layout
 
-from dtqkit.handles import JobHandle
+from dtqkit.client.handles import JobHandle
 from dtqkit.notebook.boards import hand_over
-from dtqkit.notebook.words import count, duration
+from dtqkit.notebook.formatting import count
+from dtqkit.support.formatting import duration
 
 if TYPE_CHECKING:
-    from dtqkit.queue import AsyncJobHandle
-    from dtqkit.sync import TaskQueue
+    from dtqkit.client.aio import AsyncJobHandle
+    from dtqkit.client.queue import TaskQueue
 
 #: Seconds between two updates.
 TICK_S: Final = 0.2

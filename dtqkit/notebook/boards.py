@@ -1,4 +1,4 @@
-"""The dashboard's board as a widget: the same board.js and board.css, fed by messages instead of a WebSocket."""
+"""The dashboard's board as a widget: the same modules and style sheets, fed by messages instead of a WebSocket."""
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
 # pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
 # (ipywidgets and anywidget leave most of their types open)
@@ -13,24 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 from anywidget import AnyWidget
 from traitlets import Dict, Unicode
 
-from dtqkit.notebook.answers import answer
+from dtqkit.notebook.board_rpc import answer
 from dtqkit.notebook.feed import feed
+from dtqkit.notebook.linker import link, style_sheet
 
 if TYPE_CHECKING:
-    from dtqkit.sync import TaskQueue
+    from dtqkit.client.queue import TaskQueue
 
 
-def _asset(name: str) -> str:
-    """A file of the dashboard, as text: a front end has no address to load it from."""
-    return files("dtqkit").joinpath("dashboard", name).read_text(encoding="utf-8")
+_DASHBOARD: Final = files("dtqkit").joinpath("dashboard")
 
 
 class Board(AnyWidget):
     """Live until it is closed, or its queue is; a saved notebook shows the last snapshot and says so."""
 
-    _esm: Final = _asset("board.js")
+    _esm: Final = link(_DASHBOARD.joinpath("board"))
     #: The board lives in a shadow root, so its style sheet must not become the notebook's (`_css`).
-    css = Unicode(_asset("board.css")).tag(sync=True)
+    css = Unicode(style_sheet(_DASHBOARD)).tag(sync=True)
     #: {at, depths, workers, jobs}, for a notebook that is saved.
     snapshot = Dict().tag(sync=True)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dtqkit.jobs import PRIORITIES
+from dtqkit.model.jobs import PRIORITIES
 
 if TYPE_CHECKING:
-    from dtqkit.sync import TaskQueue
+    from dtqkit.client.queue import TaskQueue
 
 #: High, medium and low; readable on white and on black, and apart for most who see colours otherwise.
 COLOURS: Final = {"high": "#d4553a", "medium": "#c9962b", "low": "#4a86c5"}

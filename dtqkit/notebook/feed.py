@@ -1,30 +1,31 @@
-"""What a board is told while it is open: a snapshot, then news, gathered to at most five messages a second."""
+"""The changes of a queue for one board: a snapshot, then news, gathered to at most five messages a second."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from dtqkit.control import Control
-from dtqkit.control.operations import DEPTHS, SNAPSHOT, WORKERS
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Batch, JobEvent, Line, ProgressEvent
-from dtqkit.notebook.answers import built
+from dtqkit.control.changes import ChangeFeed
+from dtqkit.control.operations import SNAPSHOT
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Depths, Heartbeat, JobEvent, ProgressEvent, Snapshot
+from dtqkit.notebook.board_rpc import built
 
 log = logging.getLogger("dtqkit.notebook")
 
-#: Seconds between two messages; between two looks at depths and workers; and between two snapshots that are kept for
-#: a notebook that is saved.
+#: Seconds between two messages; and between two snapshots that are kept for a notebook that is saved.
 TICK_S: Final = 0.2
-LOOK_S: Final = 1.0
 KEEP_S: Final = 5.0
-#: Jobs that one message tells of; of more than that, the latest.
+#: Jobs that one message tells of; when more have changed, the board gets a snapshot instead.
 MOST: Final = 1000
+
+_BOARD: Final = "board"
 
 
 class Feed:
@@ -36,82 +37,50 @@ class Feed:
         self._control = control
         self._push = push
         self._keep = keep
-        self._news = asyncio.Event()
-        self._events: dict[str, JobEvent] = {}
-        self._progress: dict[str, ProgressEvent] = {}
-        self._missed = True
         self._kept = True
+        self._feed = ChangeFeed(control, self, pause_s=TICK_S, most=MOST)
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        unsubscribe = self._control.subscribe(self._heard)
-        clock = asyncio.get_running_loop().time
-        looked = kept = -KEEP_S
-        try:
-            while True:
-                try:
-                    if self._missed:
-                        await self._begin()
-                        looked = kept = clock()
-                    elif clock() - looked >= LOOK_S:
-                        looked = clock()
-                        await self._look()
-                    if not self._kept and clock() - kept >= KEEP_S:
-                        kept = clock()
-                        await self._save()
-                except StoreUnavailable:
-                    looked = clock()  # the board shows what it has; Line.UP or the next look puts it right
-                self._tell()
-                await self._wait()
-        finally:
-            unsubscribe()
+        self._feed.refresh(_BOARD)
+        self._feed.watch(True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed.run(), name="follow changes")
+            group.create_task(self._save(), name="keep snapshots")
 
-    async def _wait(self) -> None:
-        """One tick, or until there is news, whichever is later; then at the latest until the next look."""
-        await asyncio.sleep(TICK_S)
-        try:
-            async with asyncio.timeout(LOOK_S):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+    # -- as a sink
 
-    def _heard(self, batch: Batch | Line) -> None:
-        if isinstance(batch, Line):
-            self._missed |= batch is Line.UP
-        else:
-            for event in batch.jobs:
-                known = self._events.get(event.id)
-                if known is None or event.rev > known.rev:
-                    self._events[event.id] = event
-            for news in batch.progress:
-                self._progress[news.id] = news
-        self._news.set()
+    def readers(self) -> Iterable[str]:
+        return (_BOARD,)
 
-    async def _begin(self) -> None:
-        snapshot = built(await self._control.ask(SNAPSHOT))
-        self._missed = False
-        self._push({"snapshot": snapshot})
-        self._keep({"at": datetime.now(UTC).isoformat(), **snapshot})
+    def changed(self, jobs: Sequence[JobEvent], progress: Sequence[ProgressEvent]) -> None:
+        self._kept = False
+        self._push({"events": {"jobs": msgspec.to_builtins(jobs), "progress": msgspec.to_builtins(progress)}})
 
-    async def _save(self) -> None:
-        self._keep({"at": datetime.now(UTC).isoformat(), **built(await self._control.ask(SNAPSHOT))})
+    def begin(self, snapshot: Snapshot, readers: set[str], *, up: bool) -> None:  # noqa: ARG002 - one reader
+        found = built(snapshot)
+        self._push({"snapshot": found})
         self._kept = True
+        self._keep({"at": datetime.now(UTC).isoformat(), **found})
 
-    async def _look(self) -> None:
-        depths, workers = await asyncio.gather(self._control.ask(DEPTHS), self._control.ask(WORKERS))
+    def looked(self, depths: Depths | None, workers: Sequence[Heartbeat] | None) -> None:
+        """Also when nothing has changed: the board sees that the kernel is there."""
         self._push({"events": {"depths": built(depths), "workers": built(workers)}})
 
-    def _tell(self) -> None:
-        self._news.clear()
-        if not self._events and not self._progress:
-            return
-        self._missed |= len(self._events) > MOST  # what is left out, a snapshot puts right
-        events = list(self._events.values())[-MOST:]
-        progress = list(self._progress.values())[-MOST:]
-        self._events.clear()
-        self._progress.clear()
-        self._kept = False
-        self._push({"events": {"jobs": msgspec.to_builtins(events), "progress": msgspec.to_builtins(progress)}})
+    def down(self) -> None:
+        """The board goes on with what it asks for."""
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_S)
+            if self._kept:
+                continue
+            self._kept = True
+            try:
+                found = built(await self._control.ask(SNAPSHOT))
+            except StoreUnavailable:
+                continue
+            self._keep({"at": datetime.now(UTC).isoformat(), **found})
 
 
 async def feed(

@@ -27,7 +27,7 @@ from ipywidgets import (
     Widget,
 )
 
-from dtqkit.notebook.answers import MAX_EXACT
+from dtqkit.notebook.board_rpc import MAX_EXACT
 from dtqkit.notebook.html import el, plain
 
 Schema = Mapping[str, Any]

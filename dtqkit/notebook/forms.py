@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipywidgets import HTML, Button, VBox
 
+from dtqkit.client.aio import AsyncJobHandle
+from dtqkit.client.handles import JobHandle
 from dtqkit.control import Submission
 from dtqkit.control.operations import SUBMIT
-from dtqkit.errors import DtqError, InvalidPayload, UnknownTask
-from dtqkit.handles import JobHandle
+from dtqkit.model.errors import DtqError, InvalidPayload, UnknownTask
 from dtqkit.notebook.boards import hand_over
 from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el, plain
 from dtqkit.notebook.reprs import job_card
-from dtqkit.queue import AsyncJobHandle
-from dtqkit.schema import PayloadValidator
+from dtqkit.tasks.schema import PayloadValidator
 
 if TYPE_CHECKING:
-    from dtqkit.queued import QueuedTask
-    from dtqkit.sync import TaskQueue
-    from dtqkit.tasks import TaskInfo
+    from dtqkit.client.decorators import QueuedTask
+    from dtqkit.client.queue import TaskQueue
+    from dtqkit.tasks.task import TaskInfo
 
 #: Seconds between two looks at a job whose card is shown.
 LOOK_S: Final = 0.25

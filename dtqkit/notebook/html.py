@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from dtqkit.markup import NOT_MATH
+from dtqkit.support.markup import NOT_MATH
 
 _VOID: Final = frozenset({"br", "hr"})
 

@@ -13,8 +13,8 @@ import msgspec
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
-from dtqkit.options import TaskOptions
-from dtqkit.sync import TaskQueue
+from dtqkit.client.queue import TaskQueue
+from dtqkit.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

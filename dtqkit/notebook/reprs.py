@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from dtqkit.causes import users_frames
-from dtqkit.events import Depths, Heartbeat
-from dtqkit.jobs import PRIORITIES, STATUSES, Job, Status
+from dtqkit.model.events import Depths, Heartbeat
+from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, Status
+from dtqkit.notebook.formatting import as_json, count, ran, short, waited
 from dtqkit.notebook.html import Markup, card, el
-from dtqkit.notebook.words import as_json, count, duration, ran, short, waited
+from dtqkit.support.causes import users_frames
+from dtqkit.support.formatting import duration
 
 log = logging.getLogger("dtqkit.notebook")
 
@@ -94,7 +95,7 @@ def jobs_table(jobs: Sequence[Job], more: bool) -> Markup:
             job.tally,
             waited(job),
             ran(job),
-            short(f"{job.error.type}: {job.error.message}", 80) if job.error else "",
+            short(str(job.error), 80) if job.error else "",
         )
         for job in jobs[:ROWS]
     ]

@@ -10,10 +10,10 @@ import msgspec
 
 from dtqkit.broker import Broker
 from dtqkit.store import Store
+from dtqkit.support.formatting import counted
 from dtqkit.transitions.announce import relist
 from dtqkit.transitions.cancel import cancel_waiting
 from dtqkit.transitions.places import missing
-from dtqkit.wording import counted
 
 log = logging.getLogger("dtqkit.recovery")
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.settings import Settings
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.transitions.requeue import requeue_automatically

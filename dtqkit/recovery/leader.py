@@ -13,14 +13,14 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.found import Tick
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.settings import Settings
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.silence import Silence
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
-from dtqkit.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
 from dtqkit.transitions.cancel import ask_to_stop_again
@@ -93,7 +93,7 @@ class Leader:
         self._nothing_died = False
         # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
         # this process could notice, that puts it right.
-        self._law_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
+        self._leases_count_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
 
     def _marked(self) -> None:
         self._silent_workers.moved()
@@ -170,7 +170,7 @@ class Leader:
         for worker, score in self._silence.silent(asyncio.get_running_loop().time()).items():
             docs = await self._store.jobs.running_of(worker)
             if docs:
-                self._rounds.did("short cut", await self._lost.mark_silent(docs, still_silent))
+                self._rounds.did("dead_worker", await self._lost.mark_silent(docs, still_silent))
             elif await self._broker.forget(worker, score):
                 log.warning("worker %s is gone: it sent no heartbeats for %.0f s", worker, self._settings.silence_s)
                 # It may have popped ids that it never claimed.
@@ -200,11 +200,11 @@ class Leader:
         if survey.overdue:
             await self._store.compare_clocks()  # after the survey: it is the clock that was used there
             await self._mind_clock()
-        if survey.overdue and now >= self._law_from:
-            self._rounds.did("law", await self._lost.mark_overdue(survey.overdue))
+        if survey.overdue and now >= self._leases_count_from:
+            self._rounds.did("lease_expiry", await self._lost.mark_overdue(survey.overdue))
         await ask_to_stop_again(self._broker, survey.to_stop)
         self._rounds.did("survey", 0)
-        if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._law_from:
+        if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._leases_count_from:
             self._next_survey = 0.0  # there may be more
         if (counts := survey.counts) is not None:
             listed = await self._auditor.listed()
@@ -222,7 +222,7 @@ class Leader:
 
     def _mongodb_was_away(self) -> None:
         # Workers could not renew either: once MongoDB is back, they get the time to do so first.
-        self._law_from = asyncio.get_running_loop().time() + self._settings.round_s
+        self._leases_count_from = asyncio.get_running_loop().time() + self._settings.round_s
         self._next_survey = 0.0
 
     async def _mind_clock(self) -> None:
@@ -238,7 +238,7 @@ class Leader:
             self._step = step  # whoever led then has seen to it
             return
         now = asyncio.get_running_loop().time()
-        self._law_from = max(self._law_from, now + self._settings.lease_s)
+        self._leases_count_from = max(self._leases_count_from, now + self._settings.lease_s)
         if await self._store.steps.claim(step):
             log.warning(
                 "MongoDB's clock was set by %+.1f s: jobs are taken from workers that do not renew within %.0f s",
@@ -290,7 +290,7 @@ class Leader:
                 repaired.add(piece.repaired)
                 requeued.add(piece.requeued)
                 self._rounds.did("dead letters", piece.repaired)
-                self._rounds.did("another life", piece.requeued)
+                self._rounds.did("automatic requeues", piece.requeued)
                 self._letters.moved()
                 if not self.leads:
                     break  # the next leader looks for itself

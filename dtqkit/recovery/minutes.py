@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 from dtqkit.store import Store
 from dtqkit.store.minutes import LAG_S, MINUTE, minute_of
 

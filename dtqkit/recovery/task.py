@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from dtqkit.broker.broker import Tick
-from dtqkit.ending import end
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.recovery")
 

@@ -39,9 +39,9 @@ from dtqkit.control.operations import (
     SUBMIT_MANY,
     WORKERS,
 )
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Snapshot
-from dtqkit.jobs import Job, is_job_id
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Snapshot
+from dtqkit.model.jobs import Job, is_job_id
 from dtqkit.remote.http import Http
 from dtqkit.remote.rows import rows
 

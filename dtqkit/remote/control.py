@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
-from dtqkit.errors import SettingsError
-from dtqkit.events import Batch, Line
+from dtqkit.model.errors import SettingsError
+from dtqkit.model.events import Batch, Line
 from dtqkit.remote.calls import answers
 from dtqkit.remote.events import Events
 from dtqkit.remote.http import Http
@@ -34,14 +35,14 @@ class RemoteControl(Control):
     def __repr__(self) -> str:
         return f"<RemoteControl {self._url}>"
 
-    def answer(self, operation: Operation[Req, Res], request: Req) -> Coroutine[Any, Any, Res]:
+    def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
         if (function := answers.get(operation)) is not None:
-            return function(self._http, request)
+            return partial(function, self._http)
         if (lines := operation.streams) is not None:
-            return self._rows(operation, request, lines.row)
-        return self._http.ask(operation, request)
+            return partial(self._rows, operation, lines.row)
+        return partial(self._http.ask, operation)
 
-    async def _rows(self, operation: Operation[Any, Any], request: Any, row: type[Any]) -> Any:
+    async def _rows(self, operation: Operation[Any, Any], row: type[Any], request: Any) -> Any:
         return rows(self._http, operation, request, row)
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:

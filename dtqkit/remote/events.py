@@ -13,8 +13,8 @@ from tornado.httpclient import HTTPRequest
 from tornado.httpclient import _RequestProxy as RequestWithDefaults  # pyright: ignore[reportPrivateUsage]
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
 
-from dtqkit.events import Batch, Line
-from dtqkit.messages import (
+from dtqkit.model.events import Batch, Line
+from dtqkit.model.messages import (
     CLOSE_UNAUTHORIZED,
     SILENT_S,
     BeatMessage,

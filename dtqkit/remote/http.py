@@ -15,7 +15,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, S
 
 from dtqkit.control import Operation
 from dtqkit.control.table import Req, Res, own_fields, path_fields
-from dtqkit.errors import (
+from dtqkit.model.errors import (
     AccessDenied,
     DtqError,
     NotAServer,

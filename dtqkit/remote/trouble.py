@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
-from dtqkit.errors import AccessDenied, SettingsError, TooManyAttempts
+from dtqkit.model.errors import AccessDenied, SettingsError, TooManyAttempts
 
 #: What a client meets that has the wrong address.
 _ADDRESS: Final = "check the address: host, port and path, as `dtqkit server` prints them"

@@ -19,7 +19,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.simple_httpclient import _HTTPConnection as Connection  # pyright: ignore[reportPrivateUsage]
 from tornado.tcpclient import TCPClient
 
-from dtqkit.errors import SettingsError
+from dtqkit.model.errors import SettingsError
 
 #: Bytes of a proxy's answer before the tunnel.
 _MAX_HEAD: Final = 16 * 1024

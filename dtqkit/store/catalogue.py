@@ -11,7 +11,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document
-from dtqkit.tasks import TaskInfo
+from dtqkit.tasks.task import TaskInfo
 
 
 class Catalogue:

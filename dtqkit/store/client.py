@@ -30,8 +30,8 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from dtqkit.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable, redact
-from dtqkit.failpoints import hit
+from dtqkit.model.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable, redact
+from dtqkit.model.failpoints import hit
 from dtqkit.store import refusals
 from dtqkit.store.refusals import Verdict, one_line
 

@@ -1,6 +1,6 @@
 """A job as a MongoDB document, and the pipelines that change one.
 
-A field that is absent has the default of `dtqkit.jobs.Job`; `token`, `losses` and `rev` are always there, since
+A field that is absent has the default of `dtqkit.model.jobs.Job`; `token`, `losses` and `rev` are always there, since
 filters and pipelines use them. All changes of one document are single compare-and-set updates.
 
 When an attempt began is kept as `start_ms`, counted from `claimed_at`: equal ends of one claim can then share a write.
@@ -17,8 +17,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from bson import ObjectId
 
-from dtqkit.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
-from dtqkit.outcomes import Change
+from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
+from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]

@@ -9,7 +9,7 @@ import pymongo
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-from dtqkit.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
+from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, told
 from dtqkit.store.documents import HEAVY, Document

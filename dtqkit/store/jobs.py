@@ -13,8 +13,8 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
-from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
-from dtqkit.outcomes import Change
+from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
+from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, told
 from dtqkit.store.documents import Document
@@ -74,8 +74,11 @@ class Jobs:
     async def claim_one(
         self, job: ObjectId, claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str], max_losses: int = 0
     ) -> Document | None:
-        """Claim one job of `tasks` that has at most `max_losses` losses; None when it is not to be had."""
-        with told(self._where, writes=True, point="claim"):
+        """Claim one job of `tasks` that has at most `max_losses` losses; None when it is not to be had.
+
+        Raises DocumentRefused when MongoDB does not take this job as a claimed one: then it is not claimed.
+        """
+        with told(self._where, writes=True, document=True, point="claim"):
             return await self._claims.find_one_and_update(
                 {**documents.runnable([job]), "task": {"$in": tasks}, "losses": {"$lte": max_losses}},
                 documents.claiming(claim, worker, lease_s),
@@ -88,8 +91,11 @@ class Jobs:
     async def claim_many(
         self, ids: list[ObjectId], claim: ObjectId, worker: str, lease_s: float, *, tasks: list[str]
     ) -> list[Document]:
-        """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that."""
-        with told(self._where, writes=True, once=True, point="claim"):
+        """Claim those of `ids` that are of `tasks` and never lost a worker; what `claim` holds, and only that.
+
+        Raises DocumentRefused when MongoDB does not take one of them as a claimed job: others may be claimed.
+        """
+        with told(self._where, writes=True, once=True, document=True, point="claim"):
             answer = await self._jobs.database.command(
                 {
                     "update": self._jobs.name,
@@ -189,7 +195,7 @@ class Jobs:
         return {i for i, s in enumerate(settlements) if s.id not in by_id or not _recorded(by_id[s.id], s)}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
-        """Take a job from its worker: by the law (its lease is over) or by the short cut (its lease as found)."""
+        """Mark a job lost: on lease expiry (by the write), or on missed heartbeats (its lease is as found)."""
         query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
         if only_overdue:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}

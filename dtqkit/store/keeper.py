@@ -17,10 +17,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from dtqkit.ending import end
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import KEY, SCHEMA_VERSION, Differences, differences
 from dtqkit.store.refusals import of_code, one_line
+from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.store")
 

@@ -26,8 +26,8 @@ from pymongo import DESCENDING, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
-from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import PRIORITIES, Priority
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document, id_at
 

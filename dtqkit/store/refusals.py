@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from dtqkit.errors import DocumentRefused, Reason, redact
+from dtqkit.model.errors import DocumentRefused, Reason, redact
 
 #: It does not take this document: too large, no BSON, a key that is taken, a validator, a field of a wrong type.
 THIS_DOCUMENT: Final = frozenset(

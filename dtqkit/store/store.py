@@ -16,8 +16,8 @@ from pymongo.monitoring import (
     ServerHeartbeatSucceededEvent,
 )
 
-from dtqkit.errors import StoreUnavailable
-from dtqkit.settings import Settings
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.settings import Settings
 from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import Link, connect, database, refused, told
 from dtqkit.store.clock import Clock, Step
@@ -28,9 +28,9 @@ from dtqkit.store.jobs import Jobs
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.minutes import Minutes
 from dtqkit.store.recount import Recount
+from dtqkit.store.recovery_scan import RecoveryScans
 from dtqkit.store.refusals import of_hello
 from dtqkit.store.steps import ClockSteps
-from dtqkit.store.survey import Surveys
 from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
@@ -78,7 +78,7 @@ class Store:
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
-        self.surveys: Final = Surveys(self._database["jobs"], self._where)
+        self.surveys: Final = RecoveryScans(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
         self.upkeep: Final = Upkeep(self._database, self._where)

@@ -14,7 +14,7 @@ from bson import ObjectId
 from pymongo import ASCENDING, ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 
-from dtqkit.jobs import PRIORITIES, TERMINAL, WAITING
+from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.store import documents
 from dtqkit.store.client import Link, told
 from dtqkit.store.documents import Document

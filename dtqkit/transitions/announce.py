@@ -14,10 +14,10 @@ from typing import Final, TypeAlias
 from dtqkit.broker import Broker
 from dtqkit.broker.background import Background
 from dtqkit.broker.keys import member
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
-from dtqkit.events import JobEvent, encode_batch, event_of
-from dtqkit.jobs import WAITING, Job, Status
-from dtqkit.outcomes import Change, wait_ms
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.events import JobEvent, encode_batch, event_of, job_event
+from dtqkit.model.jobs import WAITING, Job, Status
+from dtqkit.model.outcomes import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.store.jobs import Settlement
@@ -41,18 +41,7 @@ DOUBT_S: Final = 2.0
 def event_of_end(job: Job, change: Change) -> JobEvent:
     """The event of `change`. If the job was cancelled in between, the next look at the record says so."""
     status: Status = "cancelled" if change.ending == "cancelled" else change.status
-    error = change.error
-    return JobEvent(
-        id=job.id,
-        rev=job.rev + END_REVS,
-        status=status,
-        task=job.task,
-        priority=job.priority,
-        worker=job.worker,
-        wait_ms=wait_ms(job, change),
-        run_ms=change.run_ms,
-        error=f"{error.type}: {error.message}"[:200] if error else None,
-    )
+    return job_event(job, job.rev + END_REVS, status, change.error, wait_ms(job, change), change.run_ms)
 
 
 async def announce(broker: Broker, jobs: Sequence[Job]) -> StoreUnavailable | None:

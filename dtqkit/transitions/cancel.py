@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.jobs import Job
+from dtqkit.model.jobs import Job
 from dtqkit.store import Store
 from dtqkit.store.documents import to_job
 from dtqkit.transitions.announce import announce

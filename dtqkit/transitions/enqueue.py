@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from dtqkit.broker import Broker
-from dtqkit.control import Bound, Submission
-from dtqkit.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable, UnknownTask
-from dtqkit.jobs import Job
-from dtqkit.settings import Settings
+from dtqkit.control import PreValidated, Submission
+from dtqkit.model.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable, UnknownTask
+from dtqkit.model.jobs import Job
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import to_job
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
@@ -97,7 +97,7 @@ class Enqueuer:
         """Checked in every respect."""
         task = self._registry.find(submission.task)
         if task is not None:
-            checked = isinstance(submission, Bound)
+            checked = isinstance(submission, PreValidated)
             payload = submission.payload if checked else task.check_payload(submission.payload)
             return new_job(submission, payload, task.defaults, now, self._max_payload)
         try:

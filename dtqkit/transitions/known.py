@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.errors import InvalidPayload, UnknownTask
-from dtqkit.nearest import nearest
-from dtqkit.schema import PayloadValidator
+from dtqkit.model.errors import InvalidPayload, UnknownTask
+from dtqkit.model.values import Json
 from dtqkit.store import Store
-from dtqkit.tasks import TaskInfo, TaskOptions
-from dtqkit.values import Json
+from dtqkit.support.nearest import nearest
+from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.schema import PayloadValidator
+from dtqkit.tasks.task import TaskInfo
 
 #: Seconds after which the catalogue is read again; and the least time between two readings because of refusals.
 FRESH_S: Final = 30.0

@@ -11,15 +11,15 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.errors import StoreUnavailable
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Change, Lost
-from dtqkit.policy import SupportsRandom
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Change, Lost
+from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.support.formatting import counted, few
 from dtqkit.transitions.announce import announce_losses
 from dtqkit.transitions.deadletter import dead_letter
-from dtqkit.wording import counted, few
 
 log = logging.getLogger("dtqkit.recovery")
 

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dtqkit.control import Submission
-from dtqkit.errors import PayloadTooLarge
-from dtqkit.options import TaskOptions
+from dtqkit.model.errors import PayloadTooLarge
 from dtqkit.store.documents import Document, new_id
 from dtqkit.store.packing import pack
+from dtqkit.tasks.options import TaskOptions
 
 #: Bytes of a new job's document besides its payload, roughly.
 _OTHER_BYTES: Final = 256

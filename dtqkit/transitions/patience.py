@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 
 #: Pause between two tries, in seconds: doubled up to the maximum.
 MIN_PAUSE_S: Final = 0.1

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from dtqkit.broker.found import Listed
 from dtqkit.broker.keys import member, split_member
-from dtqkit.jobs import Job, Priority
+from dtqkit.model.jobs import Job, Priority
 from dtqkit.store.documents import Document
 
 #: How far a score may be from a job's due time, in ms: clocks differ a little.

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from dtqkit.broker import Broker
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Released
-from dtqkit.policy import SupportsRandom
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Released
+from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import Settlement

@@ -10,8 +10,8 @@ from typing import Final
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import Job
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.jobs import Job
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, to_job
 from dtqkit.transitions.announce import announce

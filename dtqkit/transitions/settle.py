@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import JobError
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Failure
-from dtqkit.policy import SupportsRandom
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.jobs import JobError
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Failure
+from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.transitions.announce import Ended, announce_ends
 from dtqkit.transitions.deadletter import dead_letter

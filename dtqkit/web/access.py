@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from tornado.netutil import is_valid_ip
 
-from dtqkit.errors import AccessDenied, Forbidden, SettingsError, TooManyAttempts
-from dtqkit.settings import Settings
+from dtqkit.model.errors import AccessDenied, Forbidden, SettingsError, TooManyAttempts
+from dtqkit.model.settings import Settings
 
 Scope = Literal["open", "read", "write"]
 
@@ -58,7 +58,7 @@ def forwarded_address(forwarded: str, proxies: int) -> str | None:
     return str(mapped or address)
 
 
-class Doorkeeper:
+class TokenAuth:
     """Knows the tokens, and which addresses sent too many wrong ones."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:

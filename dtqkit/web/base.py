@@ -15,15 +15,15 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler
 
 from dtqkit.control import Control
-from dtqkit.errors import AccessDenied, DtqError, Forbidden, Refused
+from dtqkit.model.errors import AccessDenied, DtqError, Forbidden, Refused
 from dtqkit.web import logs
-from dtqkit.web.access import Doorkeeper, Origins, Scope, forwarded_address
+from dtqkit.web.access import Origins, Scope, TokenAuth, forwarded_address
 from dtqkit.web.drain import Drain
+from dtqkit.web.health_monitor import HealthMonitor
 from dtqkit.web.hub import Hub
 from dtqkit.web.intake import MAX_BODY
 from dtqkit.web.metrics import Metrics
 from dtqkit.web.problem import MEDIA_TYPE, RETRY_AFTER_S, Problem, internal, problem_of
-from dtqkit.web.vitals import Vitals
 
 log = logging.getLogger("dtqkit.web")
 
@@ -40,9 +40,9 @@ class Services(msgspec.Struct, frozen=True):
     """What the handlers of one server share."""
 
     control: Control
-    doorkeeper: Doorkeeper
+    doorkeeper: TokenAuth
     origins: Origins
-    vitals: Vitals
+    vitals: HealthMonitor
     hub: Hub
     metrics: Metrics
     #: Requests that are under way.

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from dtqkit.sanitize import MAX_ANSWERED, MAX_LOGGED, SafeFormatter, SecretHider, bounded
+from dtqkit.support.sanitize import MAX_ANSWERED, MAX_LOGGED, SafeFormatter, SecretHider, bounded
 
 #: The id of the request that is served now.
 request_id: ContextVar[str] = ContextVar("request_id", default="")

@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from dtqkit._version import VERSION
 from dtqkit.control import Control, Health, Total
 from dtqkit.control.operations import DEPTHS, TOTALS, WORKERS
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Batch, JobEvent, Line
-from dtqkit.jobs import PRIORITIES
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Batch, JobEvent, Line
+from dtqkit.model.jobs import PRIORITIES
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from tornado.iostream import StreamClosedError
 from dtqkit.control import OPERATIONS, Operation
 from dtqkit.control.json_form import encode
 from dtqkit.control.table import Lines
-from dtqkit.errors import DtqError
+from dtqkit.model.errors import DtqError
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log
 from dtqkit.web.intake import read_request

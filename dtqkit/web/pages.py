@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
+import hashlib
 import re
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import ClassVar, Final
 
-from dtqkit.errors import Refused
+from dtqkit.model.errors import Refused
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
 
-_PACKAGE: Final = "dtqkit.dashboard"
-_FILES: Final = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "board.js": ("board.js", "text/javascript; charset=utf-8"),
-    "board.css": ("board.css", "text/css; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "config.js": ("config.js", "text/javascript; charset=utf-8"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+_KINDS: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
 }
+#: A folder of the dashboard, and the page's name within an address.
+_FOLDERS: Final = ("", "board/")
+_PAGE: Final = "index.html"
+#: In what a client takes; `gzip;q=0` is what it does not.
+_GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
-def _read(name: str) -> bytes | None:
+def _files() -> dict[str, Traversable]:
+    """What may be asked for, by its address; nothing where the dashboard is not installed."""
     try:
-        return resources.files(_PACKAGE).joinpath(name).read_bytes()
-    except (ModuleNotFoundError, FileNotFoundError):
-        return None
+        root = resources.files("dtqkit.dashboard")
+    except ModuleNotFoundError:
+        return {}
+    found = ((prefix, file) for prefix in _FOLDERS for file in root.joinpath(prefix).iterdir())
+    return {f"{prefix}{file.name}": file for prefix, file in found if _suffix(file.name) in _KINDS}
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+_FILES: Final = _files()
+
+
+@functools.lru_cache(maxsize=len(_FILES) or 1)
+def _compressed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
 
 
 class PageHandler(Base):
     """Open: the page holds nothing; it asks for the token. It may be shown in a frame of its own origin only."""
 
     scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
+    _etag: str | None = None
 
     def get(self, name: str | None) -> None:
-        file, kind = _FILES[name or ""]
-        content = _read(file)
-        if content is None:
+        file = _FILES.get(name or _PAGE)
+        if file is None:
             raise Refused("not_found", "there is nothing at this address")
-        self.set_header("Content-Type", kind)
+        content = file.read_bytes()
+        self.set_header("Content-Type", _KINDS[_suffix(file.name)])
         self.set_header("Cache-Control", "no-cache")
+        self.set_header("Vary", "Accept-Encoding")
         self.set_header("Content-Security-Policy", self._policy())
         self.set_header("X-Frame-Options", "SAMEORIGIN")
         self.set_header("Cross-Origin-Opener-Policy", "same-origin")
+        if _GZIP.search(self.request.headers.get("Accept-Encoding", "")):
+            content = _compressed(content)
+            self.set_header("Content-Encoding", "gzip")
+        self._etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
         self.answer(content)
+
+    def compute_etag(self) -> str | None:
+        """A page of many files is shown at once when the browser has them and they are as they were."""
+        return self._etag
 
     def _policy(self) -> str:
         """Our own scripts and styles only; connections to ourselves and to the WebSocket's port of the same name."""
@@ -57,4 +88,5 @@ class PageHandler(Base):
         )
 
 
-routes = [(f"/({'|'.join(re.escape(name) for name in _FILES if name)})?", PageHandler)]
+_names: Final = "|".join(re.escape(name) for name in sorted(_FILES) if name != _PAGE)
+routes = [(f"/({_names})?", PageHandler)]

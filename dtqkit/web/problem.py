@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from dtqkit.errors import (
+from dtqkit.model.errors import (
     AccessDenied,
     DocumentRefused,
     DtqError,
@@ -26,7 +26,7 @@ from dtqkit.errors import (
     UnknownTask,
     facts_of,
 )
-from dtqkit.sanitize import bounded
+from dtqkit.support.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which it is worth to ask again.

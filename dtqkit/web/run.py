@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import NamespaceTaken, SettingsError, StartFailed
-from dtqkit.loop import run_process
-from dtqkit.settings import Settings
+from dtqkit.model.errors import NamespaceTaken, SettingsError, StartFailed
+from dtqkit.model.settings import Settings
+from dtqkit.run.loop import run_process
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
 from dtqkit.web.connections import raise_descriptor_limit

@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from dtqkit._version import VERSION
-from dtqkit.errors import redact
-from dtqkit.settings import Settings
+from dtqkit.model.errors import redact
+from dtqkit.model.settings import Settings
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint

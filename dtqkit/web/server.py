@@ -16,17 +16,17 @@ from tornado.netutil import bind_sockets
 
 from dtqkit.control import Control
 from dtqkit.direct import DirectControl
-from dtqkit.settings import Settings
-from dtqkit.tasks import TaskRegistry
-from dtqkit.web.access import Doorkeeper, Origins, is_loopback
+from dtqkit.model.settings import Settings
+from dtqkit.support.formatting import counted
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.web.access import Origins, TokenAuth, is_loopback
 from dtqkit.web.app import LIMITS, make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services
 from dtqkit.web.connections import Connections, connection_limit
 from dtqkit.web.drain import Drain
+from dtqkit.web.health_monitor import HealthMonitor
 from dtqkit.web.hub import Hub
 from dtqkit.web.metrics import Metrics
-from dtqkit.web.vitals import Vitals
-from dtqkit.wording import counted
 
 log = logging.getLogger("dtqkit.web")
 
@@ -98,12 +98,12 @@ async def serve(
     It listens at once, and calls `ready` when jobs are accepted: while the stores are not up, it tells so and tries
     again. `dev` lets pages from other ports of this machine in. Raises SettingsError when there is no token.
     """
-    doorkeeper = Doorkeeper(settings)
+    doorkeeper = TokenAuth(settings)
     origins = Origins(settings, host, dev=dev)
     bound = bind(settings, host) if sockets is None else sockets
     queue = DirectControl(settings, TaskRegistry()) if control is None else control
     metrics = Metrics(queue)
-    vitals, hub = Vitals(queue, drain), Hub(queue)
+    vitals, hub = HealthMonitor(queue, drain), Hub(queue)
     services = Services(
         queue, doorkeeper, origins, vitals, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
     )

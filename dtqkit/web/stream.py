@@ -12,15 +12,8 @@ import msgspec
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-from dtqkit.errors import AccessDenied, TooManyAttempts
-from dtqkit.messages import (
-    CLOSE_POLICY,
-    CLOSE_TRY_LATER,
-    CLOSE_UNAUTHORIZED,
-    HELLO_S,
-    FromClient,
-    Hello,
-)
+from dtqkit.model.errors import AccessDenied, TooManyAttempts
+from dtqkit.model.messages import CLOSE_POLICY, CLOSE_TRY_LATER, CLOSE_UNAUTHORIZED, HELLO_S, FromClient, Hello
 from dtqkit.web import logs
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log

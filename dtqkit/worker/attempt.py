@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from dtqkit.jobs import Job, JobError
+from dtqkit.model.jobs import Job, JobError
+from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.context import JobContext
 from dtqkit.worker.report import elapsed_ms
-from dtqkit.worker.trail import Trail
 
 #: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; its claim is lost.
 StopReason = Literal["cancel", "release", "gone"]
@@ -35,7 +35,7 @@ class Attempt:
         self, job: Job, began: Callable[[], None] = _nobody, waiting: Callable[[Attempt, Sequence[str]], None] = _nobody
     ) -> None:
         self.job = job
-        self.trail = Trail()
+        self.trail = AttemptLog()
         self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
         self.reason: StopReason | None = None
         self.timed_out = False

@@ -18,9 +18,9 @@ from dtqkit.broker import Broker
 from dtqkit.broker.client import Script, connect_blocking, told
 from dtqkit.broker.link import script
 from dtqkit.broker.refusals import Refusal
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Depths, Heartbeat, encode_heartbeat
-from dtqkit.settings import Settings
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Depths, Heartbeat, encode_heartbeat
+from dtqkit.model.settings import Settings
 from dtqkit.worker.guardian import guardian
 
 log = logging.getLogger("dtqkit.worker")

@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from dtqkit.hooks import Hooks
-from dtqkit.jobs import JobError
+from dtqkit.model.jobs import JobError
+from dtqkit.tasks.hooks import Hooks
 from dtqkit.worker import source, wire
 from dtqkit.worker.childhooks import ChildHooks
 from dtqkit.worker.context import JobContext, enter, enter_process

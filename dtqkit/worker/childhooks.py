@@ -17,11 +17,11 @@ from contextvars import copy_context
 from functools import cached_property
 from typing import Any
 
-from dtqkit.background import Background
-from dtqkit.errors import LifespanFailed
-from dtqkit.hooks import Hooks
-from dtqkit.lifespan import Entered, Lifespan, Manager
-from dtqkit.middleware import Middleware, around_run
+from dtqkit.model.errors import LifespanFailed
+from dtqkit.support.driver import Background
+from dtqkit.tasks.hooks import Hooks
+from dtqkit.tasks.lifespan import Entered, Lifespan, Manager
+from dtqkit.tasks.middleware import Middleware, around_run
 from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.report import TaskTimeout
 

@@ -19,8 +19,8 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 
-from dtqkit.lifespan import LEAVE_S
-from dtqkit.settings import without_secrets
+from dtqkit.model.settings import without_secrets
+from dtqkit.tasks.lifespan import LEAVE_S
 from dtqkit.worker import wire
 from dtqkit.worker.context import shortened
 from dtqkit.worker.interrupt import signal_name

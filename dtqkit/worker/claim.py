@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 from bson import ObjectId
 
 from dtqkit.broker import Broker
-from dtqkit.errors import OutcomeUnknown, StoreUnavailable
-from dtqkit.jobs import Job
-from dtqkit.policy import SupportsRandom
+from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, StoreUnavailable
+from dtqkit.model.jobs import Job
+from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.jobs import claim_max_s
 from dtqkit.transitions.release import release_claims
 
 log = logging.getLogger("dtqkit.worker")
+
+#: Jobs that MongoDB refused of late which are remembered; and how many in a row are not about one.
+MAX_REFUSED: Final = 1000
+MAX_IN_A_ROW: Final = 5
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -69,8 +74,10 @@ class Claimer:
         start: Callable[[Claimed], None],
         alone: Callable[[ObjectId], None],
         holds: Callable[[ObjectId, ObjectId], bool],
+        refused: Callable[[ObjectId, int], None],
         rng: SupportsRandom,
     ) -> None:
+        """`refused` gets a job that MongoDB does not take as a claimed one, and how often it did so before."""
         self._broker = broker
         self._store = store
         self._worker = worker
@@ -79,6 +86,10 @@ class Claimer:
         self._alone = alone
         self._holds = holds
         self._rng = rng
+        self._refused = refused
+        #: Jobs that MongoDB did not take as claimed ones, each with how often; and those since it last took one.
+        self._refusals: dict[ObjectId, int] = {}
+        self._refused_in_a_row: set[ObjectId] = set()
         self._unresolved: Unresolved | None = None
         #: A claim is under way. It stays so for one that is cancelled: whoever does that ends this worker.
         self._claiming = False
@@ -118,17 +129,52 @@ class Claimer:
             held, since = await self._still_held(docs, claim, sent)
         except StoreUnavailable as error:
             answered = error.reason != "away" or not isinstance(error, OutcomeUnknown)
-            self._unresolved = Unresolved(wanted, claim, sent, answered)
-            self._look_at = sent + self._lease_s / 3
-            self._doubtful_until = sent + 2 * self._lease_s
-            self._claiming = False
+            self._doubt(Unresolved(wanted, claim, sent, answered))
             raise
+        except DocumentRefused as error:
+            if len(wanted.ids) == 1:
+                self._claiming = False
+                self._left(wanted.ids[0], error)
+                return []
+            self._doubt(Unresolved(wanted, claim, sent, answered=True))
+            return await self._one_by_one(wanted)
         self._claiming = False
+        if docs and self._refused_in_a_row:
+            self._refused_in_a_row = set()
         if len(held) > 1:  # in the order in which they stood in their lanes
             place = {job: i for i, job in enumerate(wanted.ids)}
             held.sort(key=lambda doc: place[doc["_id"]])
         self._take(held, claim, since, wanted)
         return docs
+
+    def _doubt(self, unresolved: Unresolved) -> None:
+        """It is not known what this claim took."""
+        self._unresolved = unresolved
+        self._look_at = unresolved.sent + self._lease_s / 3
+        self._doubtful_until = unresolved.sent + 2 * self._lease_s
+        self._claiming = False
+
+    async def _one_by_one(self, wanted: Wanted) -> list[Document]:
+        """After a claim of many that MongoDB refused for one of them: the others are not held up by it."""
+        docs = await self._resolved()
+        taken = {doc["_id"] for doc in docs}
+        for job in wanted.ids:
+            if job not in taken:
+                docs += await self.claim(msgspec.structs.replace(wanted, ids=[job]))
+        return docs
+
+    def _left(self, job: ObjectId, error: DocumentRefused) -> None:
+        """Raises StoreUnavailable when MongoDB refuses one job after the other: then it is not about one of them."""
+        before = self._refusals.pop(job, 0)
+        if len(self._refusals) >= MAX_REFUSED:
+            del self._refusals[next(iter(self._refusals))]
+        self._refusals[job] = before + 1
+        if not before:
+            log.warning("job %s cannot be claimed, and is left to others for some seconds, then longer: %s", job, error)
+        self._refused(job, before)
+        self._refused_in_a_row.add(job)
+        if len(self._refused_in_a_row) > MAX_IN_A_ROW:
+            raise StoreUnavailable("MongoDB", "", f"refuses one claim after the other ({error})", reason="refused")
 
     def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float, wanted: Wanted) -> None:
         if docs and wanted.alone:
@@ -147,9 +193,12 @@ class Claimer:
 
     async def resolve(self) -> set[ObjectId]:
         """Find out what a claim took, once the server cannot carry it out any more: those jobs begin."""
+        return {doc["_id"] for doc in await self._resolved()}
+
+    async def _resolved(self) -> list[Document]:
         unresolved = self._unresolved
         if unresolved is None:
-            return set()
+            return []
         wait_s = unresolved.sent + 1.2 * claim_max_s(self._lease_s) - asyncio.get_running_loop().time()
         if wait_s > 0 and not unresolved.answered:
             await asyncio.sleep(wait_s)
@@ -157,7 +206,7 @@ class Claimer:
         docs, sent = await self._still_held(found, unresolved.claim, unresolved.sent)
         self._unresolved = None
         self._take(docs, unresolved.claim, sent, unresolved.wanted)
-        return {doc["_id"] for doc in docs}
+        return docs
 
     async def _release_strays(self) -> None:
         """Give back what the record says runs here and does not: a claim that arrived after its outcome was asked for.

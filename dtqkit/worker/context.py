@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
-from dtqkit.tasks import Context
+from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
 
 #: Longest line of a job's log and longest progress message; more is cut.

@@ -9,11 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from dtqkit.errors import DtqError, MiddlewareFailed, TaskDefinitionError
-from dtqkit.hooks import Life
-from dtqkit.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
-from dtqkit.policy import POLICIES, Policies
-from dtqkit.tasks import Context, Task, TaskRegistry
+from dtqkit.model.errors import DtqError, MiddlewareFailed, TaskDefinitionError
+from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
+from dtqkit.model.policy import POLICIES, Policies
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Task
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.context import enter

@@ -20,9 +20,9 @@ from bson import ObjectId
 from dtqkit.broker import Broker
 from dtqkit.broker.members import ids_of, without
 from dtqkit.broker.popper import BLOCK_S, Popper
-from dtqkit.errors import StoreUnavailable
-from dtqkit.jobs import TERMINAL, Job, Priority
-from dtqkit.lifecycle import patience_s
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.jobs import TERMINAL, Priority
+from dtqkit.model.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.transitions.release import not_claimed, unpop
@@ -139,10 +139,10 @@ class Fetcher:
         except StoreUnavailable:
             pass  # then the pop fails by itself
 
-    def avoid(self, job: Job) -> None:
-        """Leave a job that could not begin here to other workers, the longer the more often it happened."""
+    def avoid(self, job: str, times: int) -> None:
+        """Leave a job that could not begin here to other workers, the longer the more often it happened before."""
         now = asyncio.get_running_loop().time()
-        self._avoided[job.id] = now + patience_s(job.declined)
+        self._avoided[job] = now + patience_s(times)
         self._careful_until = now + CAREFUL_S
 
     def help_soon(self) -> None:
@@ -160,6 +160,8 @@ class Fetcher:
 
     async def _round(self) -> None:
         now = asyncio.get_running_loop().time()
+        if self._avoided:
+            self._avoided = {job: until for job, until in self._avoided.items() if until > now}
         self._slots.heed()
         await self._claimer.look_for_strays(now)
         if self._slots.lent and not self._looks.wait_s(now):
@@ -230,7 +232,6 @@ class Fetcher:
 
     async def _take_behind(self, free: Free, now: float) -> None:
         """What fits, from behind what does not; a pause when there is none."""
-        self._avoided = {job: until for job, until in self._avoided.items() if until > now}
         members = await self._look_ahead.take(free, self._likely(), self._avoided)
         self._careful_until = now + CAREFUL_S if self._look_ahead.unfit else 0.0
         if members:
@@ -332,7 +333,7 @@ class Fetcher:
         ids = self._looks.next(self._awaited(), free.loop + free.process) if free else []
         docs = await self._store.jobs.status_of(ids) if ids else []
         there = {doc["_id"] for doc in docs if doc["status"] not in TERMINAL}
-        ready = [doc for doc in docs if self._may_help(doc)]
+        ready = [doc for doc in docs if self._may_help(doc) and str(doc["_id"]) not in self._avoided]
         started = 0
         for kind in self._kinds.present():
             some = [doc for doc in ready if self._kinds.of(doc["task"]) == kind][: self._slots.lending().of(kind)]

@@ -8,9 +8,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from dtqkit.middleware import Middleware, around_run
-from dtqkit.outcomes import Success
-from dtqkit.tasks import Context, Task
+from dtqkit.model.outcomes import Success
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.middleware import Middleware, around_run
+from dtqkit.tasks.task import Task
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.report import TaskStopped, TaskTimeout

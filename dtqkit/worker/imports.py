@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
-from dtqkit.errors import TaskDefinitionError
-from dtqkit.hooks import Hooks
-from dtqkit.tasks import Task, TaskRegistry, find_task
+from dtqkit.model.errors import TaskDefinitionError
+from dtqkit.tasks.hooks import Hooks
+from dtqkit.tasks.registry import TaskRegistry, find_task
+from dtqkit.tasks.task import Task
 from dtqkit.worker.report import traceback_of
 from dtqkit.worker.wire import Setup
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from dtqkit.errors import TaskTimeout
+from dtqkit.model.errors import TaskTimeout
 from dtqkit.worker.report import TaskStopped
 from dtqkit.worker.wire import Why
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from dtqkit.jobs import Job
-from dtqkit.outcomes import Change, wait_ms
-from dtqkit.sanitize import escaped
-from dtqkit.wording import counted, few
+from dtqkit.model.jobs import Job
+from dtqkit.model.outcomes import Change, wait_ms
+from dtqkit.support.formatting import counted, few
+from dtqkit.support.sanitize import escaped
 
 log = logging.getLogger("dtqkit.jobs")
 

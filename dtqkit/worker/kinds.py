@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from dtqkit.tasks import TaskRegistry
-from dtqkit.wording import counted
+from dtqkit.support.formatting import counted
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.slots import Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("loop", "process")

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 from dtqkit.store import Store
-from dtqkit.wording import few
+from dtqkit.support.formatting import few
 from dtqkit.worker.held import Held
 
 log = logging.getLogger("dtqkit.worker")

@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import Final
 
-from dtqkit.sanitize import escaped
+from dtqkit.support.sanitize import escaped
 
 #: Characters of a line without an end that are held back before they become one.
 MAX_HELD: Final = 4000

@@ -10,8 +10,8 @@ from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.broker import LIVE_S
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import ProgressEvent
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import ProgressEvent
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.settle import start_ms

@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.members import lane_of
-from dtqkit.jobs import Priority, is_job_id
+from dtqkit.model.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.slots import Free, Kind

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from dtqkit.jobs import JobError
-from dtqkit.outcomes import Failure, Outcome, Released, Success
+from dtqkit.model.jobs import JobError
+from dtqkit.model.outcomes import Failure, Outcome, Released, Success
 from dtqkit.worker import childprocess, source, wire
 from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Watch
 from dtqkit.worker.context import Report

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from dtqkit.errors import InvalidPayload, InvalidResult, TaskDefinitionError, TaskTimeout, UnknownTask, WrongLoop
-from dtqkit.jobs import ErrorKind, JobError
-from dtqkit.values import to_wire
+from dtqkit.model.errors import InvalidPayload, InvalidResult, TaskDefinitionError, TaskTimeout, UnknownTask, WrongLoop
+from dtqkit.model.jobs import ErrorKind, JobError
+from dtqkit.model.values import to_wire
 from dtqkit.worker.context import shortened
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}/"

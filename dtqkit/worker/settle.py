@@ -9,18 +9,18 @@ from collections.abc import Callable
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.errors import DocumentRefused, StoreUnavailable
-from dtqkit.jobs import JobError
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Outcome
+from dtqkit.model.errors import DocumentRefused, StoreUnavailable
+from dtqkit.model.jobs import JobError
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Outcome
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.transitions.announce import Ended
 from dtqkit.transitions.settle import instead, publish, record
+from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.context import shortened
 from dtqkit.worker.joblog import JobLog
-from dtqkit.worker.trail import Trail
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -56,7 +56,7 @@ class Settler:
         self.completed = 0
         self.failed = 0
 
-    def put(self, claimed: Claimed, outcome: Outcome, began: float | None, trail: Trail) -> None:
+    def put(self, claimed: Claimed, outcome: Outcome, began: float | None, trail: AttemptLog) -> None:
         """Record `outcome` of an attempt that began at `began` by the loop's clock; None: it never did."""
         job = claimed.job
         change = decide(job, outcome, self._rng, start_ms(claimed, began))

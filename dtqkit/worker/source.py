@@ -32,12 +32,6 @@ def hashes(modules: Iterable[str], known: Collection[str] = ()) -> dict[str, str
     return found
 
 
-def code_version(modules: Iterable[str]) -> str:
-    """One hash over `hashes(modules)`."""
-    text = "\n".join(f"{file} {value}" for file, value in sorted(hashes(modules).items()))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
 def changed(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
     """Files that both have loaded, and that were not the same."""
     return sorted(file for file, value in theirs.items() if ours.get(file, value) != value)

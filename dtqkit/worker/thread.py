@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.errors import TaskTimeout
-from dtqkit.outcomes import Failure, Outcome, Released, Success
+from dtqkit.model.errors import TaskTimeout
+from dtqkit.model.outcomes import Failure, Outcome, Released, Success
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.context import enter

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.kinds import Kinds
 
 log = logging.getLogger("dtqkit.worker")

@@ -20,15 +20,15 @@ from bson import ObjectId
 
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
-from dtqkit.ending import end
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Heartbeat
-from dtqkit.hooks import Life
-from dtqkit.jobs import Priority, is_job_id
-from dtqkit.outcomes import Declined, Outcome, Released
-from dtqkit.settings import Settings
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import Priority, is_job_id
+from dtqkit.model.outcomes import Declined, Outcome, Released
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.tasks import TaskRegistry
+from dtqkit.support.cancel import end
+from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.beat import Beat, Pulse
@@ -109,6 +109,7 @@ class Worker:
             start=self._start,
             alone=self._run_alone,
             holds=self._holds,
+            refused=self._claim_refused,
             rng=rng,
         )
         self._fetcher = Fetcher(
@@ -247,6 +248,9 @@ class Worker:
         held = self._held.get(str(job))
         return held is not None and held.claimed.claim == claim
 
+    def _claim_refused(self, job: ObjectId, before: int) -> None:
+        self._fetcher.avoid(str(job), before)
+
     def _suspect_began(self, claim: ObjectId) -> None:
         self._loop.call_later(PROBATION_S, self._proven, claim)
 
@@ -311,7 +315,7 @@ class Worker:
             self._settled([claimed])
         else:
             if isinstance(outcome, Declined):
-                self._fetcher.avoid(claimed.job)
+                self._fetcher.avoid(claimed.job.id, claimed.job.declined)
             self._settler.put(claimed, outcome, started, attempt.trail)
 
     def _settled(self, claims: list[Claimed]) -> None:

@@ -20,7 +20,7 @@ from redis import Redis
 
 from dtqkit import Settings
 from dtqkit.local import LocalStores, start_local_stores
-from dtqkit.supervisor import environment_of
+from dtqkit.run.supervisor import environment_of
 
 APP = "tests.benchmarks.app:queue"
 #: Operations that MongoDB bills and that a server can serve only so many of.

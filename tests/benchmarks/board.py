@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import time
@@ -14,8 +15,9 @@ from playwright.sync_api import CDPSession, sync_playwright
 from redis import Redis
 
 from dtqkit.broker.keys import Keys
-from dtqkit.dashboard import BOARD_CSS, BOARD_JS
-from dtqkit.events import JobEvent, encode_batch
+from dtqkit.dashboard import BOARD, FOLDER
+from dtqkit.model.events import JobEvent, encode_batch
+from dtqkit.notebook.linker import link, style_sheet
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.report import Row, at_most, row
 from tests.browser.conftest import ARGUMENTS
@@ -135,8 +137,8 @@ def measure(server: Server, redis: Redis, channel: str, ids: list[str], seconds:
     yield row("main thread, tasks longer than 50 ms by the clock", [len(tasks)], "", at_most(0))
     yield row("heap after collection, largest", [max(heaps)], "MB", at_most(60))
     yield row("heap, last / second", [heaps[-1] / heaps[1]], "x", at_most(1.1))
-    yield row("board.js", [BOARD_JS.stat().st_size / 1000], "kB", at_most(60))
-    yield row("board.css", [BOARD_CSS.stat().st_size / 1000], "kB")
+    yield row("modules of a notebook, gzip", [len(gzip.compress(link(BOARD).encode())) / 1000], "kB", at_most(30))
+    yield row("style sheets", [len(style_sheet(FOLDER)) / 1000], "kB")
 
 
 def run(bench: Bench) -> Iterator[Row]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dtqkit import failpoints
 from dtqkit.local import start_local_stores
+from dtqkit.model import failpoints
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.report import Row, at_most, row
 from tests.faults import jobs

@@ -11,8 +11,8 @@ import msgspec
 import redis as redis_py
 
 from dtqkit import AsyncTaskQueue, JobHandle, Settings, TaskQueue
-from dtqkit.events import decode_batch
-from dtqkit.jobs import TERMINAL
+from dtqkit.model.events import decode_batch
+from dtqkit.model.jobs import TERMINAL
 from tests.benchmarks import app
 from tests.benchmarks.bench import Bench, WorkerProcess, until, worker
 from tests.benchmarks.report import Row, at_least, at_most, quantile, row

@@ -13,7 +13,7 @@ from bson import ObjectId
 from jupyter_client.manager import start_new_kernel
 
 from dtqkit.broker.keys import Keys
-from dtqkit.events import JobEvent, encode_batch
+from dtqkit.model.events import JobEvent, encode_batch
 from tests.benchmarks.bench import Bench, cpu_s
 from tests.benchmarks.report import Row, at_least, at_most, row
 

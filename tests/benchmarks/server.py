@@ -23,8 +23,8 @@ from pymongo import MongoClient
 from redis import Redis
 
 from dtqkit.broker.keys import Keys
-from dtqkit.events import JobEvent, encode_batch
-from dtqkit.settings import Settings
+from dtqkit.model.events import JobEvent, encode_batch
+from dtqkit.model.settings import Settings
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.report import Row, at_least, at_most, quantile, row
 from tests.serving import TOKEN, Server, fresh_namespace, publish, settings_for

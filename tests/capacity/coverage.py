@@ -19,9 +19,9 @@ REPLICATIONS, HORIZON = 20, "3h"
 @dataclass(frozen=True)
 class Coverage:
     experiments: int
-    mean: float  #: part of the 95 % intervals of the mean wait that hold the truth
-    p95: float  #: of its 95 % quantile
-    naive: float  #: of the intervals that take all jobs for independent
+    mean: float  #: share of the 95 % intervals of the mean wait that contain the true value
+    p95: float  #: the same for its 95 % quantile
+    naive: float  #: the same for intervals that treat all jobs as independent
 
     def __str__(self) -> str:
         return (

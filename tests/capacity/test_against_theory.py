@@ -38,7 +38,7 @@ class Case:
 def at_rate(
     rate: float, service: cap.Distribution, mix: dict[str, float] | None = None, fails: float = 0.0
 ) -> cap.Workload:
-    """A rate a second, of jobs of one lane unless told otherwise."""
+    """Jobs of one lane, unless `mix` is given, at `rate` jobs/s."""
     return cap.Workload(rate * DAY, service, mix=mix or ONE, failure_probability=fails)
 
 
@@ -122,8 +122,8 @@ CASES = [
 
 
 def study(case: Case, seed: int, replications: int) -> list[Measured]:
-    """A study that is not narrow enough is thrown away for one of twice the length, as a person would. (The decision
-    rests on its width alone, so it does not favour agreement.)"""
+    """If the interval is too wide, the simulation is repeated with twice the length. The decision depends on the width
+    alone, so it does not favour agreement."""
     found: list[Measured] = []
     for attempt in range(3):
         horizon_s = 2**attempt * case.jobs / case.work.arrival_rate
@@ -134,7 +134,7 @@ def study(case: Case, seed: int, replications: int) -> list[Measured]:
 
 
 def misses(case: Case, seed: int, replications: int) -> list[str]:
-    """What lies outside its interval."""
+    """The cases whose exact value lies outside the interval."""
     return [
         f"{case.name}, seed {seed}: {name} {estimate} and exactly {exact:.6g}"
         for name, estimate, exact in study(case, seed, replications)

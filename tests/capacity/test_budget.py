@@ -1,4 +1,4 @@
-"""A simulation that memory does not suffice for is refused before it starts, in one line."""
+"""A simulation that does not fit into memory is refused before it starts, in one line."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ SYSTEM = cap.System.default(4)
         (cap.System.default(1), {}, "fast", 0),  # which cannot keep up
     ],
 )
-def test_what_a_replication_takes_is_known_before(
+def test_the_memory_of_a_replication_is_estimated_before_it_runs(
     system: cap.System, change: dict[str, Any], engine: str, backlog: int
 ) -> None:
     work = replace(WORK, jobs_per_day=8_000, service=cap.Lognormal(mean=15, scv=1), **change)
     waiting = {"low": backlog}
     need = budget.need_of(system, work, 86_400, engine=engine, backlog=waiting)
-    replicate(system, WORK.scaled(jobs_per_day=100), 86_400, 1, None, engine, 0)  # what is made at the first use
+    replicate(system, WORK.scaled(jobs_per_day=100), 86_400, 1, None, engine, 0)  # fills caches
     tracemalloc.start()
     try:
         kept = replicate(system, work, 86_400, 1, waiting, engine, 0)
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_simulated(
     available(monkeypatch, GB)
     monkeypatch.setattr(simulate_module, "replicate", refuse_all)
     with pytest.raises(
-        cap.SimulationFailed, match=r"would take about [\d.e+,]+ GB of memory, and .* can be had"
+        cap.SimulationFailed, match=r"would take about [\d.e+,]+ GB of memory, but .* are available"
     ) as error:
         ask()
     assert "\n" not in str(error.value)
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_simulated(
 
 
 @pytest.mark.parametrize("horizon_s", [86_400.0, 7 * 86_400.0])
-def test_what_it_says_would_fit_does_fit(monkeypatch: pytest.MonkeyPatch, horizon_s: float) -> None:
+def test_what_the_error_proposes_fits(monkeypatch: pytest.MonkeyPatch, horizon_s: float) -> None:
     available(monkeypatch, GB)
     system, work = cap.System.default(20_000), LARGE
     need = budget.need_of(system, work, horizon_s)
@@ -121,7 +121,7 @@ def test_what_it_says_would_fit_does_fit(monkeypatch: pytest.MonkeyPatch, horizo
 
 def test_no_more_replications_run_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     need = budget.need_of(cap.System.default(3), WORK, 86_400.0)
-    available(monkeypatch, int((2.5 * (need.running + budget.A_PROCESS) + need.total(6)) / budget.SHARE))
+    available(monkeypatch, int((2.5 * (need.running + budget.PROCESS_BYTES) + need.total(6)) / budget.SHARE))
     running, most, lock = set[int](), [0], threading.Lock()
 
     def watched(*args: object) -> object:
@@ -149,7 +149,7 @@ def test_more_replications_for_a_narrow_interval_are_within_the_budget_too(monke
         cap.simulate(cap.System.default(3), WORK, replications=3, relative_half_width=1e-6, progress=quiet)
 
 
-def test_memory_that_runs_out_all_the_same_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object) -> None:
         raise MemoryError
 
@@ -158,7 +158,7 @@ def test_memory_that_runs_out_all_the_same_is_one_line(monkeypatch: pytest.Monke
         cap.simulate(cap.System.default(3), WORK, progress=quiet)
 
 
-def test_explore_says_that_what_a_slider_asks_for_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explore_shows_that_the_values_of_the_sliders_do_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     explorer = cap.explore(replace(WORK, profile=cap.HourOfDay.swing(0.5, 12)))
     available(monkeypatch, 1 << 20)
     explorer.update()
@@ -177,7 +177,7 @@ def test_the_command_line_refuses_in_one_line_and_with_status_1(command: str, gi
 
 
 def limited(size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command with an address space of so many bytes."""
+    """The command with an address space of `size` bytes."""
     program = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_AS, ({size}, {size})); "
         "from dtqkit.__main__ import main; main()"

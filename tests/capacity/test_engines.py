@@ -1,4 +1,4 @@
-"""Both engines: job for job the same, and the same as recursions that know nothing of either."""
+"""Both engines give the same log, job for job, and agree with independent recursions."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 import dtqkit.capacity as cap
 from dtqkit.capacity import fast, reference
 from dtqkit.capacity.draws import Draws
-from dtqkit.capacity.log import FAILED, LOST, Log
+from dtqkit.capacity.simulation_log import FAILED, LOST, SimulationLog
 
 HOUR = 3600.0
 BOTH = pytest.mark.parametrize("run", [fast.run, reference.run], ids=["fast", "reference"])
-Run = Callable[[cap.System, Draws], Log]
+Run = Callable[[cap.System, Draws], SimulationLog]
 
 
-def assert_same(ours: Log, theirs: Log) -> None:
+def assert_same(ours: SimulationLog, theirs: SimulationLog) -> None:
     for name in ("arrival", "lane", "finished", "dead", "job", "ready", "start", "end", "worker", "outcome"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
     assert ours.workers == theirs.workers
@@ -150,7 +150,7 @@ def test_a_strict_worker_leaves_the_other_lanes_alone(run: Run) -> None:
 
 
 @BOTH
-def test_a_failed_job_returns_to_the_end_of_its_lane_and_dies_after_its_attempts(run: Run) -> None:
+def test_a_failed_job_returns_to_the_end_of_its_lane_until_its_attempts_are_used_up(run: Run) -> None:
     work = cap.Workload(
         10, cap.Deterministic(5), mix={"low": 1.0}, failure_probability=0.999_999, trace=cap.Trace(np.zeros(3))
     )
@@ -161,7 +161,7 @@ def test_a_failed_job_returns_to_the_end_of_its_lane_and_dies_after_its_attempts
 
 
 @BOTH
-def test_a_crash_is_noticed_late_and_its_job_runs_again_from_the_start(run: Run) -> None:
+def test_a_crash_is_detected_late_and_its_job_runs_again_from_the_start(run: Run) -> None:
     work = cap.Workload(10, cap.Deterministic(100), mix={"low": 1.0}, trace=cap.Trace(np.zeros(1)))
     crashes = cap.Crashes(mtbf_s=60, mttr_s=1, detection_s=15, max_losses=1000)
     log = run(cap.System(lanes={"shared": 1}, crashes=crashes), Draws(work, seed=2))
@@ -198,7 +198,7 @@ def test_latency_is_waited_for_and_held_by_the_slot(run: Run) -> None:
     assert log.finished.tolist() == [17, 33]
 
 
-def test_two_systems_under_one_seed_see_the_same_jobs_whatever_order_they_ask_in() -> None:
+def test_two_systems_with_one_seed_get_the_same_jobs_in_whatever_order_they_ask() -> None:
     work = cap.Workload(5000, cap.Lognormal(3, 1), failure_probability=0.3)
     forwards, backwards = Draws(work, seed=9), Draws(work, seed=9)
     later = backwards.service(3), backwards.fails(2)

@@ -1,4 +1,4 @@
-"""What a process may use: on machines and in containers that are written down as files."""
+"""Cores and memory that a process may use, on machines and in containers given as files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ V1 = {
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "20000 100000\n"}, 1),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "9900000 100000\n"}, 16),
-        # any group above has a say; and a container that does not see its own path has its limits at the top
+        # each group above may have a limit; a container that does not see its own path has its limits at the top
         ({**V2, "sys/fs/cgroup/kubepods/cpu.max": "300000 100000\n"}, 3),
         ({**V2, "sys/fs/cgroup/kubepods/pod1/box/cpu.max": "200000 100000\n"}, 2),
         ({**V2, "sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
@@ -93,7 +93,7 @@ def test_memory_is_what_the_machine_and_each_group_leave(tmp_path: Path, files: 
     assert machine.available_memory(written(tmp_path, files)) == available
 
 
-def test_without_any_of_these_files_as_on_a_mac_there_is_an_answer_still(tmp_path: Path) -> None:
+def test_without_these_files_as_on_macos_cores_and_memory_are_still_found(tmp_path: Path) -> None:
     assert machine.cores(tmp_path) == 16
     assert machine.available_memory(tmp_path) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 

@@ -1,4 +1,4 @@
-"""The plan: which tiers hold, what breaks first and when, what would hold and what it costs."""
+"""The plan: which tiers are enough, which limit is reached first and when, what would be enough and what it costs."""
 
 import math
 from dataclasses import replace
@@ -51,13 +51,13 @@ def test_at_10k_a_day_the_free_operations_just_suffice() -> None:
     assert not {q.name: q for q in cap.quotas(cap.default_tiers()[1], failing, system)}["MongoDB operations"].holds
 
 
-def test_a_stopped_fleet_fills_redis_by_a_day_that_is_said() -> None:
+def test_the_plan_says_when_stopped_workers_fill_redis() -> None:
     quotas = cap.quotas(cap.default_tiers()[0], cap.Workload(100_000, cap.Lognormal(15)), cap.System.default(3))
     redis = next(q for q in quotas if q.name.startswith("Redis memory"))
     assert "fill it in 9 days" in redis.note
 
 
-def test_the_noon_decides_how_many_workers_and_the_mean_does_not(small: cap.Plan) -> None:
+def test_the_busiest_hour_decides_how_many_workers_and_the_mean_does_not(small: cap.Plan) -> None:
     assert small.required_workers("mean") == 3
     assert small.required_workers("peak-hour") == 5
     assert small.checks[0].breaks_first == "workers, in the busiest hour"
@@ -87,7 +87,7 @@ def test_a_plan_without_a_tier_that_holds_says_so() -> None:
     assert "The quotas of no tier hold" in plan.advice
 
 
-def test_a_users_own_tiers_replace_the_missions(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_tiers_file_replaces_the_default_tiers(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("tiers") / "own.toml"
     path.write_text(
         "[[tier]]\nname = 'own'\nworkers = 2\nworker_price = 3\nextra_worker_price = 4\napi_nodes = 1\napi_price = 5\n"
@@ -114,14 +114,14 @@ def test_a_plan_makes_up_to_15_scenarios_around_what_is_needed() -> None:
     assert {plan.required_workers("mean"), plan.required_workers("peak-hour")} <= {s.workers for s in plan.scenarios}
 
 
-def test_the_wait_hangs_most_on_what_takes_most_capacity(small: cap.Plan) -> None:
+def test_the_wait_depends_most_on_what_takes_most_capacity(small: cap.Plan) -> None:
     table = small.sensitivity(replications=3)
     assert (table["high"] >= table["low"]).all()
     assert table["high"]["jobs a day ±20%"] > table["base"].iloc[0]
     assert table["high"]["service time ±20%"] > table["base"].iloc[0]
 
 
-def test_a_plan_shows_itself_and_escapes_what_a_file_said(small: cap.Plan) -> None:
+def test_a_plan_is_shown_as_html_with_the_names_of_tiers_escaped(small: cap.Plan) -> None:
     assert "<table>" in small._repr_html_()
     assert "Take " in str(small)
     tier = replace(cap.default_tiers()[0], name="<b>free</b>")
@@ -139,7 +139,7 @@ def test_a_layout_that_never_suffices_is_an_error_that_says_why() -> None:
 
 
 def test_the_week_that_a_profile_describes_is_simulated_whole() -> None:
-    """Busy on Friday alone: what is planned for Monday would be far too few."""
+    """Busy on Friday only: a plan for Monday would have far too few workers."""
     weights = [0.1] * 168
     weights[4 * 24 + 12] = 20.0
     work = cap.Workload(2_000, cap.Exponential(15), profile=cap.HourOfWeek(weights))

@@ -1,4 +1,4 @@
-"""The processes of a simulation: as many as there is room for, and gone with their parent, however it goes."""
+"""The processes of a simulation: as many as fit into memory; they end with their parent, however it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CORES = "from dtqkit.capacity import machine; machine._schedulable = lambda: {co
 
 @contextmanager
 def long_simulation(log: Path, cores: int = 2) -> Iterator[subprocess.Popen[bytes]]:
-    """`dtqkit simulate` on a machine of so many cores, for some minutes."""
+    """`dtqkit simulate` on a machine with this many cores, for some minutes."""
     program = CORES.format(cores=cores) + "from dtqkit.__main__ import main; main()"
     with (
         log.open("wb") as output,
@@ -42,7 +42,7 @@ def long_simulation(log: Path, cores: int = 2) -> Iterator[subprocess.Popen[byte
 
 
 def pool_of(process: subprocess.Popen[bytes]) -> set[int]:
-    """Its processes, once they simulate; multiprocessing's tracker is none of them."""
+    """Its processes, once they simulate, without multiprocessing's resource tracker."""
 
     def working() -> set[int]:
         return {pid for pid in descendants(process.pid) if resident(pid) > 180 << 20}
@@ -100,7 +100,7 @@ def processor_s(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_processes_find_what_this_one_finds() -> None:
+def test_processes_give_the_same_result_as_this_one() -> None:
     with pool.processes(2) as executor:
         assert executor is not None
         system = cap.System.default(3)
@@ -111,7 +111,7 @@ def test_processes_find_what_this_one_finds() -> None:
 @pytest.mark.parametrize(
     "error", [OSError(38, "Function not implemented"), ImportError("no sem_open"), NotImplementedError()]
 )
-def test_where_no_pool_can_be_had_this_process_does_the_work(
+def test_where_no_process_can_be_started_this_one_does_the_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def refused(*_args: object, **_more: object) -> None:
@@ -123,7 +123,7 @@ def test_where_no_pool_can_be_had_this_process_does_the_work(
     assert "no processes can be started here" in caplog.text
 
 
-def test_where_processes_die_as_they_start_this_process_does_the_work(
+def test_where_processes_die_as_they_start_this_one_does_the_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pool, "_end_with_parent", os.abort)
@@ -132,7 +132,7 @@ def test_where_processes_die_as_they_start_this_process_does_the_work(
     assert caplog.text.count("simulating in this one") == 1
 
 
-def test_a_process_that_is_killed_is_an_error_of_ours_in_python_too() -> None:
+def test_a_killed_process_raises_simulation_failed() -> None:
     with pool.processes(2) as executor:
         assert executor is not None
         doomed: Future[None] = executor.submit(os._exit, 9)
@@ -141,7 +141,7 @@ def test_a_process_that_is_killed_is_an_error_of_ours_in_python_too() -> None:
             cap.simulate(cap.System.default(3), WORK, executor=executor, progress=quiet)
 
 
-def test_one_process_is_none() -> None:
+def test_a_pool_of_one_process_starts_none() -> None:
     before = threading.active_count()
     with pool.processes(1) as executor:
         assert executor is None

@@ -1,4 +1,4 @@
-"""Intervals, warm-up, and what a result says of a system that does not hold."""
+"""Intervals, warm-up, and warnings about systems that do not keep up."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from dtqkit.capacity import fast, load
 from dtqkit.capacity.advice import general
 from dtqkit.capacity.distributions import weighed
 from dtqkit.capacity.draws import Draws
-from dtqkit.capacity.log import LOST
+from dtqkit.capacity.simulation_log import LOST
 from tests.capacity.coverage import experiment
 from tests.capacity.seeds import base_seed
 
@@ -90,7 +90,7 @@ def test_an_unstable_system_has_an_infinite_wait_a_slope_and_a_time_to_drain() -
     assert result.warnings[0].startswith("unstable")
 
 
-def test_a_peak_hour_that_does_not_fit_is_said_though_the_mean_looks_fine() -> None:
+def test_a_peak_hour_that_does_not_fit_is_warned_about_though_the_mean_does() -> None:
     work = cap.Workload(10_000, cap.Exponential(30.5), mix={"low": 1.0}, profile=cap.HourOfDay.swing(0.6))
     result = cap.simulate(SHARED, work, "1d", 30, seed=base_seed())
     assert result.stable
@@ -100,14 +100,14 @@ def test_a_peak_hour_that_does_not_fit_is_said_though_the_mean_looks_fine() -> N
     assert any("a formula says 8.04 s" in warning for warning in result.warnings)
 
 
-def test_a_backlog_is_where_a_day_with_a_profile_starts() -> None:
+def test_a_day_with_a_profile_starts_with_the_backlog() -> None:
     work = cap.Workload(1000, cap.Deterministic(10), profile=cap.HourOfDay.swing(0.5))
     result = cap.simulate(cap.System(lanes={"shared": 1}), work, "1d", 3, backlog={"low": 200})
     assert result.depth_over_time()["mean"].iloc[0] == pytest.approx(199)
     assert result.depth_over_time()["p50"].iloc[24] < 40
 
 
-def test_retries_and_crashes_are_said_with_what_they_take() -> None:
+def test_retries_and_crashes_are_warned_about_with_their_cost() -> None:
     work = cap.Workload(5000, cap.Exponential(30), failure_probability=0.2)
     result = cap.simulate(cap.System.default(5), work, "6h", 3)
     assert any("retries multiply the load by 1.240" in warning for warning in result.warnings)
@@ -124,7 +124,7 @@ def test_a_comparison_under_common_random_numbers_sees_what_two_intervals_cannot
     assert row["high"] - row["low"] < 2 * (own.high - own.low)
 
 
-def test_results_show_themselves_in_text_and_html_without_a_picture() -> None:
+def test_results_are_shown_as_text_and_html_without_a_picture() -> None:
     result = cap.simulate(cap.System.default(3), cap.Workload(2000, cap.Lognormal(20)), "3h", 3)
     assert "wait high, p95" in str(result)
     assert "<table>" in result._repr_html_()
@@ -201,7 +201,7 @@ def test_rare_and_very_long_jobs_are_part_of_the_load() -> None:
     assert load.utilisation(system, work) > 1
 
 
-def test_jobs_that_no_worker_lives_to_finish_are_told_of() -> None:
+def test_jobs_too_long_for_workers_that_crash_are_warned_about() -> None:
     system = cap.System(lanes={"shared": 10}, crashes=cap.Crashes(mtbf_s=3_600, mttr_s=10))
     work = cap.Workload(50, cap.Deterministic(36_000), mix={"low": 1.0})
     assert load.lost_jobs(system, work) == pytest.approx((1 - math.exp(-10)) ** 3)
@@ -210,8 +210,8 @@ def test_jobs_that_no_worker_lives_to_finish_are_told_of() -> None:
     assert not any("dead letters" in text for text in general(system, short))
 
 
-def test_losses_count_over_the_whole_life_of_a_job() -> None:
-    """With many failures and few losses allowed, a count that began anew with each failure would show."""
+def test_losses_count_over_all_attempts_of_a_job() -> None:
+    """With many failures and few losses allowed, a count that restarted with each failure would be wrong."""
     crashes = cap.Crashes(mtbf_s=3.0, mttr_s=0.2, detection_s=0, max_losses=2)
     system = cap.System(lanes={"shared": 60}, crashes=crashes, retry=cap.Retry(6, backoff_s=0))
     work = cap.Workload(864_000, cap.Deterministic(1.0), mix={"low": 1.0}, failure_probability=0.6)
@@ -236,7 +236,7 @@ def test_jobs_too_long_for_workers_that_crash_are_not_called_stable() -> None:
     assert any("unstable" in text for text in result.warnings)
 
 
-def test_what_crashes_make_long_jobs_do_again_is_told() -> None:
+def test_work_repeated_after_crashes_is_warned_about() -> None:
     system = cap.System(lanes={"shared": 10}, crashes=cap.Crashes(mtbf_s=21_600, mttr_s=60))
     long, short = (cap.Workload(30 * 3600 / s * 4, cap.Deterministic(s)) for s in (7_200.0, 15.0))
     assert any("crashes make the load 16.0%" in text for text in general(system, long))

@@ -13,7 +13,7 @@ import redis
 from pymongo.errors import PyMongoError
 
 from dtqkit import DtqError, JobConflict, Priority
-from dtqkit.tasks import Call
+from dtqkit.tasks.task import Call
 from tests.faults import jobs
 from tests.faults.check import violations
 from tests.faults.world import World, resident_mb

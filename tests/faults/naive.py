@@ -8,11 +8,11 @@ from typing import Any, Final, cast
 
 from dtqkit.broker.client import Script
 from dtqkit.broker.found import Tick
-from dtqkit.errors import StoreUnavailable
-from dtqkit.events import Depths
-from dtqkit.jobs import Job, JobError
-from dtqkit.outcomes import Change
-from dtqkit.policy import SupportsRandom
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.events import Depths
+from dtqkit.model.jobs import Job, JobError
+from dtqkit.model.outcomes import Change, Failure
+from dtqkit.model.policy import SupportsRandom
 from dtqkit.recovery import leader
 from dtqkit.recovery.leader import Leader
 from dtqkit.recovery.silence import Silence
@@ -159,12 +159,12 @@ def no_guardian() -> None:
 
 def a_loss_is_a_failure() -> None:
     """Trap 10: a job whose worker died has had one of its attempts."""
-    from dtqkit import lifecycle
+    from dtqkit.model import policy
 
-    def lost(job: Job, start_ms: int | None, rng: SupportsRandom) -> Change:
-        return lifecycle._failed(job, JobError("worker_lost", "WorkerLost", "lost"), None, None, rng)
+    def lost(job: Job, rng: SupportsRandom) -> Change:
+        return policy._failed(job, Failure(JobError("worker_lost", "WorkerLost", "lost"), None), rng)
 
-    lifecycle._lost = lost
+    policy._lost = lost
 
 
 def counts_are_enough() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from dtqkit import OutcomeUnknown, failpoints
-from dtqkit.failpoints import LOG_VARIABLE, POINTS, VARIABLE, plan_of
+from dtqkit import OutcomeUnknown
+from dtqkit.model import failpoints
+from dtqkit.model.failpoints import LOG_VARIABLE, POINTS, VARIABLE, plan_of
 from tests.faults import jobs
 from tests.faults.world import World
 from tests.wait import wait_until
@@ -103,7 +104,7 @@ def ask_in_the_record(world: World, status: str) -> None:
     jobs_.update_many({"status": status}, {"$set": {"cancel_requested": True}, "$inc": {"rev": 1}})
 
 
-def plan(tmp_path: Path, text: str) -> tuple[failpoints.Plan, Path]:
+def plan(tmp_path: Path, text: str) -> tuple[failpoints.FailpointPlan, Path]:
     log = tmp_path / "fired"
     environ: Mapping[str, str] = {VARIABLE: text, LOG_VARIABLE: str(log)}
     made = plan_of(environ)

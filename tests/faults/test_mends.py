@@ -12,11 +12,11 @@ from bson import ObjectId
 
 from dtqkit import Settings
 from dtqkit.broker import Broker
-from dtqkit.errors import OutcomeUnknown, StoreUnavailable
+from dtqkit.model.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.recovery import Leader
 from dtqkit.recovery.audit import Auditor
 from dtqkit.store import Store
-from dtqkit.store.survey import Surveys
+from dtqkit.store.recovery_scan import RecoveryScans
 from tests.faults import jobs
 from tests.faults.world import World
 from tests.wait import wait_until, wait_until_async
@@ -117,15 +117,15 @@ def test_what_failed_while_mongodb_was_away_is_done_when_it_is_back(
         await store.open()
         leader = Leader(local, broker, store, candidate="one", rng=random.Random(1))
         calls: list[float] = []
-        look = Surveys.look
+        look = RecoveryScans.look
 
-        async def away(self: Surveys, limit: int) -> Any:
+        async def away(self: RecoveryScans, limit: int) -> Any:
             calls.append(time.monotonic())
             if len(calls) <= 3:
                 raise StoreUnavailable("MongoDB", "here", "is away")
             return await look(self, limit)
 
-        monkeypatch.setattr(Surveys, "look", away)
+        monkeypatch.setattr(RecoveryScans, "look", away)
         running = asyncio.create_task(leader.run())
         leader.heard(False, {})
         await wait_until_async(lambda: len(calls) >= 4)

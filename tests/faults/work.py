@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from dtqkit import Priority, Settings, TaskQueue
-from dtqkit.process import work
+from dtqkit.run.process import work
 from tests.faults import jobs
 from tests.faults.naive import NAIVE
 

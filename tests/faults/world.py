@@ -21,10 +21,10 @@ from pymongo.errors import PyMongoError
 
 from dtqkit import OutcomeUnknown, Priority, Settings, StoreUnavailable, TaskQueue
 from dtqkit.broker.keys import Keys
-from dtqkit.failpoints import LOG_VARIABLE, VARIABLE
 from dtqkit.local import LocalStores
-from dtqkit.supervisor import environment_of
-from dtqkit.tasks import Call
+from dtqkit.model.failpoints import LOG_VARIABLE, VARIABLE
+from dtqkit.run.supervisor import environment_of
+from dtqkit.tasks.task import Call
 from tests.faults.check import Evidence, violations
 from tests.faults.ledger import Entry, read
 from tests.faults.proxy import Proxy

@@ -19,8 +19,8 @@ import pytest
 from dtqkit import Settings, StoreUnavailable, TaskQueue
 from dtqkit.__main__ import main
 from dtqkit.cli import worker as worker_command
-from dtqkit.cli.show import duration
-from dtqkit.supervisor import environment_of
+from dtqkit.run.supervisor import environment_of
+from dtqkit.support.formatting import duration
 from tests.command import answer, dtqkit, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
 from tests.workers import Workers

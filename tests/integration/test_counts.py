@@ -18,7 +18,7 @@ from dtqkit import Settings, TaskQueue
 from dtqkit.control import StatsQuery
 from dtqkit.control.operations import DEPTHS, STATS, TOTALS
 from dtqkit.direct.counts import total, window
-from dtqkit.errors import StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.store import Store, minutes
 from dtqkit.store.minutes import LAG_S, MAX_TASKS, MINUTE, OTHER, Counts, add, minute_of, summed

@@ -16,8 +16,8 @@ from dtqkit import Attempt, Job, Settings, Status, TaskQueue, demo
 from dtqkit.cli.demo import standard_library
 from dtqkit.cli.report import Report, print_report
 from dtqkit.control import AttemptRow
-from dtqkit.jobs import Ending
-from dtqkit.supervisor import Supervisor
+from dtqkit.model.jobs import Ending
+from dtqkit.run.supervisor import Supervisor
 from tests.command import dtqkit
 from tests.wait import wait_until
 

@@ -8,9 +8,9 @@ from typing import Any
 from dtqkit import Job, Settings, TaskQueue
 from dtqkit.broker import Broker
 from dtqkit.control import Submission
-from dtqkit.errors import InvalidPayload, UnknownTask
+from dtqkit.model.errors import InvalidPayload, UnknownTask
 from dtqkit.store import Store
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 
 

@@ -14,8 +14,8 @@ import pytest
 from dtqkit import AsyncTaskQueue, Job, Settings, TaskQueue
 from dtqkit.cli.follow import follow_events
 from dtqkit.control import Page
-from dtqkit.events import JobEvent
-from dtqkit.supervisor import environment_of
+from dtqkit.model.events import JobEvent
+from dtqkit.run.supervisor import environment_of
 from tests import sample
 from tests.workers import Workers
 

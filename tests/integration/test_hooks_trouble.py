@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from dtqkit import JobFailed, LifespanFailed, Settings, TaskQueue, lifespan
-from dtqkit.hooks import Life
+from dtqkit import JobFailed, LifespanFailed, Settings, TaskQueue
+from dtqkit.tasks import lifespan
+from dtqkit.tasks.hooks import Life
 from tests import hooks_trouble as tasks
 from tests.command import dtqkit, running
 from tests.wait import wait_until

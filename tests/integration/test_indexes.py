@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo._csot
@@ -133,9 +133,16 @@ def test_of_many_processes_that_start_together_one_builds_and_another_takes_over
         for store in stores:
             await store.open()
         # The others wait for longer than a lease, which is renewed
-        await asyncio.sleep(2.0)
+        configuration = mongo[settings.database_name].configuration
+
+        def until() -> datetime | None:
+            return (configuration.find_one({"_id": "indexes"}) or {}).get("until")
+
+        first = await wait_until_async(until)
+        assert first is not None
+        await wait_until_async(lambda: (until() or first) >= first + timedelta(seconds=2.0))
         assert len(building) == 1
-        assert caplog.text.count("another process builds them") == 7
+        await wait_until_async(lambda: caplog.text.count("another process builds them") == 7)
         # When whoever builds is gone
         (gone,) = [store for store in stores if store.indexes is building[0]]
         await gone.close()

@@ -61,7 +61,7 @@ def test_a_program_whose_queue_is_not_closed_ends(kind: str, queue: TaskQueue) -
     if "not there" in kind:
         assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (
             1,
-            "dtqkit.errors.StoreUnavailable: the server at http://127.0.0.1:9: Connection refused",
+            "dtqkit.model.errors.StoreUnavailable: the server at http://127.0.0.1:9: Connection refused",
         )
     else:
         left = time.time()

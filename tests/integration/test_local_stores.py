@@ -20,9 +20,9 @@ import pytest
 from pymongo import MongoClient
 from redis import Redis
 
-from dtqkit.errors import LocalStoreError
 from dtqkit.local import LocalStores, servers, start_local_stores
 from dtqkit.local import stores as stores_module
+from dtqkit.model.errors import LocalStoreError
 from tests.programs import Pair, pairs
 from tests.wait import wait_until
 

@@ -24,7 +24,7 @@ from tests.workers import Workers
 APP = """
 import os, time
 from dtqkit import TaskQueue, task
-from dtqkit.settings import Settings
+from dtqkit.model.settings import Settings
 
 queue = TaskQueue()
 

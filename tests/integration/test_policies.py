@@ -9,9 +9,9 @@ import pytest
 from typing_extensions import override
 
 from dtqkit import JobFailed, TaskQueue
-from dtqkit.jobs import Job, JobError
-from dtqkit.outcomes import Delayed, Dropped
-from dtqkit.policy import POLICIES, Policy, Refusal
+from dtqkit.model.jobs import Job, JobError
+from dtqkit.model.outcomes import Delayed, Dropped
+from dtqkit.model.policy import POLICIES, Policy, Refusal
 from tests import sample
 from tests.workers import Workers
 

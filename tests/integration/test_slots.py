@@ -13,8 +13,8 @@ from pymongo import MongoClient
 
 from dtqkit import JobFailed, Settings, TaskQueue
 from dtqkit.broker import Broker
-from dtqkit.handles import JobHandle
-from dtqkit.jobs import Job
+from dtqkit.client.handles import JobHandle
+from dtqkit.model.jobs import Job
 from dtqkit.store import Store
 from dtqkit.worker import lookahead
 from dtqkit.worker.kinds import Kinds
@@ -184,8 +184,8 @@ def test_a_payload_that_does_not_bind_here_is_run_by_a_worker_of_another_version
 def test_what_no_worker_can_begin_fails_in_the_end_and_says_why(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtqkit.lifecycle.MIN_PATIENCE_S", 0.02)
-    monkeypatch.setattr("dtqkit.lifecycle.MAX_DECLINED", 3)
+    monkeypatch.setattr("dtqkit.model.lifecycle.MIN_PATIENCE_S", 0.02)
+    monkeypatch.setattr("dtqkit.model.lifecycle.MAX_DECLINED", 3)
     with TaskQueue(settings) as old, TaskQueue(settings) as new:
 
         @old.task(name="resize", isolation="thread")

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dtqkit import Settings
-from dtqkit.supervisor import environment_of
+from dtqkit.run.supervisor import environment_of
 
 ROOT = Path(__file__).parents[2]
 

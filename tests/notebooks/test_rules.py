@@ -11,6 +11,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from dtqkit.notebook.linker import link
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LIVE = "# NBVAL_IGNORE_OUTPUT"
 LARGEST_BYTES = 600_000
@@ -54,7 +56,7 @@ def test_a_saved_board_is_the_board_of_today(path: Path) -> None:
     notebook: Any = nbformat.read(path, as_version=4)
     states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     saved = {states[name]["state"]["_esm"] for name in states if "_esm" in states[name]["state"]}
-    assert saved <= {(files("dtqkit") / "dashboard" / "board.js").read_text(encoding="utf-8")}
+    assert saved <= {link(files("dtqkit") / "dashboard" / "board")}
 
 
 def test_a_live_cell_ends_in_an_assert(path: Path) -> None:

@@ -20,8 +20,8 @@ from dtqkit import (
 )
 from dtqkit.control import HistoryQuery, JobQuery, JobRequest, Page
 from dtqkit.control.operations import DEPTHS, GET_JOB, HISTORY, LIST_JOBS
-from dtqkit.events import Depths
-from dtqkit.jobs import Status
+from dtqkit.model.events import Depths
+from dtqkit.model.jobs import Status
 
 queue = TaskQueue()
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from dtqkit import TaskQueue
-from dtqkit.errors import TaskDefinitionError
-from dtqkit.tasks import Context, Task, TaskOptions, TaskRegistry, find_task
+from dtqkit.model.errors import TaskDefinitionError
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.registry import TaskRegistry, find_task
+from dtqkit.tasks.task import Task
 from tests import callables
 from tests.command import ROOT, environment
 
@@ -170,7 +173,7 @@ def test_a_script_s_function_may_ask_for_a_process_of_workers_that_import_the_sc
         """
 import sys
 from dtqkit import TaskQueue
-from dtqkit.errors import TaskDefinitionError
+from dtqkit.model.errors import TaskDefinitionError
 queue = TaskQueue()
 @queue.task(isolation="process")
 def render(page: int) -> int:

@@ -1,4 +1,4 @@
-"""Bad input: a ValueError that names the input, what was given and what is allowed."""
+"""Bad input: an InvalidOption that names the input, what was given and what is allowed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import dtqkit.capacity as cap
+from dtqkit.model.errors import InvalidOption
 
 WORK = cap.Workload(1000, cap.Exponential(1))
 
@@ -37,7 +38,7 @@ WORK = cap.Workload(1000, cap.Exponential(1))
         (lambda: cap.HourOfDay.swing(1.5), r"from 0 to 1 .*, got 1.5"),
         (lambda: cap.HourOfWeek([1] * 24), r"168 numbers"),
         (lambda: cap.Trace(np.array([2.0, 1.0])), r"ascending"),
-        (lambda: cap.Trace(np.array([1.0, 2.0]), priorities=["high"]), r"2 names, one a job; got 1"),
+        (lambda: cap.Trace(np.array([1.0, 2.0]), priorities=["high"]), r"2 names, one per job; got 1"),
         (lambda: cap.Trace(np.array([1.0]), priorities=["now"]), r"got 'now'"),
         (lambda: cap.Trace(np.array([1.0]), service_s=np.array([-1.0])), r"at least 0"),
         (lambda: cap.System(lanes={}), r"at least one worker"),
@@ -46,7 +47,7 @@ WORK = cap.Workload(1000, cap.Exponential(1))
         (lambda: cap.System(lanes={"high": -1}), r"lanes\['high'\] .* at least 0, got -1"),
         (lambda: cap.System(slots_per_worker=0), r"slots_per_worker .* got 0"),
         (lambda: cap.System.default(0), r"workers .* at least 1, got 0"),
-        (lambda: cap.System(autoscale=cap.Autoscale(max_workers=2)), r"at least the 3 fixed ones, got 2"),
+        (lambda: cap.System(autoscale=cap.Autoscale(max_workers=2)), r"at least the 3 fixed workers, got 2"),
         (lambda: cap.Retry(max_attempts=0), r"max_attempts .* got 0"),
         (lambda: cap.Retry(factor=0.5), r"factor must be at least 1, got 0.5"),
         (lambda: cap.Crashes(mtbf_s=0), r"mtbf_s .* got 0"),
@@ -63,9 +64,9 @@ WORK = cap.Workload(1000, cap.Exponential(1))
         (lambda: cap.mmc(0.5, 1, 1).wait_tail(-1), r"t must .* got -1"),
         (lambda: cap.mg1(0.5, 1, -1), r"scv .* got -1"),
         (lambda: cap.priority_mmc([], 1, 1), r"at least one class"),
-        (lambda: cap.priority_mg1([1, 1], [1], [1]), r"one entry a class, got 2, 1 and 1"),
+        (lambda: cap.priority_mg1([1, 1], [1], [1]), r"one entry per class, got 2, 1 and 1"),
         (lambda: cap.priority_mg1([0.1], [2], [1]), r"at least the squared mean 4"),
-        (lambda: cap.dedicated_mmc([1, 1], 1, [1]), r"one entry a class \(2\), got 1"),
+        (lambda: cap.dedicated_mmc([1, 1], 1, [1]), r"one entry per class \(2\), got 1"),
         (lambda: cap.required_servers(1, 1, max_utilisation=0), r"max_utilisation .* got 0"),
         (lambda: cap.simulate(cap.System(), WORK, horizon="1 fortnight"), r"horizon .* got '1 fortnight'"),
         (lambda: cap.simulate(cap.System(), WORK, horizon=0), r"horizon .* got 0"),
@@ -84,7 +85,7 @@ WORK = cap.Workload(1000, cap.Exponential(1))
     ],
 )
 def test_a_wrong_input_is_named_with_what_was_given_and_what_is_allowed(wrong: Callable[[], object], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(InvalidOption, match=says):
         wrong()
 
 
@@ -100,7 +101,7 @@ def test_a_wrong_input_is_named_with_what_was_given_and_what_is_allowed(wrong: C
 def test_a_wrong_tiers_file_is_refused_with_its_name(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "offers.toml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"offers.toml.*{says}"):
+    with pytest.raises(InvalidOption, match=f"offers.toml.*{says}"):
         cap.load_tiers(path)
 
 
@@ -112,5 +113,5 @@ def test_a_result_refuses_unknown_measures_and_groupings() -> None:
         (lambda: result.ci("depth", q=0.5), "wait, sojourn; got 'depth'"),
         (lambda: result.estimate("wait", priority="vip"), "got 'vip'"),
     ):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(InvalidOption, match=says):
             wrong()

@@ -1,7 +1,9 @@
 """The formulas, against printed tables, against each other, and against integrals and chains solved by brute force."""
 
+import doctest
 import math
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy.integrate import quad
 from scipy.special import gammainc
 
 import dtqkit.capacity as cap
-from dtqkit.capacity import theory
+from dtqkit.capacity import priority_theory, statistics, theory
 
 EXACT = 1e-6
 INVERTED = 1e-4
@@ -140,7 +142,7 @@ def test_crashes_beside_the_edge_of_the_series_agree() -> None:
     assert rare > rarer
 
 
-def test_a_service_that_no_server_lives_to_finish_is_unstable() -> None:
+def test_a_service_too_long_for_a_server_that_crashes_is_unstable() -> None:
     assert not cap.md1_with_crashes(1e-9, 1000, 1, 1).stable
 
 
@@ -163,7 +165,7 @@ def test_dedicated_lanes_are_queues_of_their_own() -> None:
     assert lanes.wait_mean == (cap.mmc(0.5, 1, 1).wait_mean, cap.mmc(0.8, 1, 2).wait_mean)
 
 
-def test_the_missions_tier_of_ten_workers_needs_45_for_jobs_of_30_s() -> None:
+def test_the_tier_of_ten_workers_needs_45_for_jobs_of_30_s() -> None:
     per_second = 100_000 / 86_400
     assert cap.required_servers(per_second, 30.5, max_utilisation=0.8) == 45
     assert cap.required_servers(per_second, 6.9, max_utilisation=0.8) == 10
@@ -185,17 +187,18 @@ def test_an_unstable_queue_has_infinite_waits_and_never_a_negative_one(queue: ca
     assert queue.wait_probability == queue.wait_tail(1e9) == 1.0
 
 
-def test_in_an_unstable_priority_queue_only_the_lowest_classes_wait_for_ever() -> None:
+def test_in_an_unstable_priority_queue_only_the_lowest_classes_wait_forever() -> None:
     queue = cap.priority_mmc([0.3, 0.4, 0.5], 1.0, 1)
     assert queue.stable == (True, True, False)
     assert queue.wait_mean == pytest.approx((1 / 0.7, 1 / 0.7 / 0.3, math.inf))
     assert cap.priority_mg1([0.3, 0.4, 0.5], [1] * 3, [2] * 3).wait_mean == pytest.approx(queue.wait_mean)
 
 
-def test_an_unstable_backlog_has_a_slope_and_no_time_to_drain() -> None:
-    assert theory.backlog_slope(2.0, 1.0, 1) == 1.0
-    assert theory.drain_s(100, 2.0, 1.0, 1) == math.inf
-    assert theory.drain_s(100, 0.5, 1.0, 1) == 200.0
+@pytest.mark.parametrize("module", [theory, priority_theory, statistics], ids=lambda module: module.__name__)
+def test_the_examples_in_the_docstrings_give_what_they_show(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.failed == 0
+    assert found.attempted >= 1
 
 
 @given(st.floats(0.01, 0.98), st.integers(1, 60), st.floats(0.001, 1000))

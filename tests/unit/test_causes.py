@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from dtqkit import JobFailed, JobNotFound
-from dtqkit.causes import original, users_frames
-from dtqkit.errors import InvalidPayload, facts_of, rebuild
+from dtqkit.model.errors import InvalidPayload, facts_of, rebuild
+from dtqkit.support.causes import original, users_frames
 from dtqkit.worker.report import error_of
 
 ID = "65f000000000000000000000"
 TRACEBACK = """Traceback (most recent call last):
-  File "/opt/app/lib/python3.12/site-packages/dtqkit/tasks.py", line 160, in call
+  File "/opt/app/lib/python3.12/site-packages/dtqkit/tasks/task.py", line 160, in call
     return self.function(**arguments)
            ^^^^^^^^^^^^^^^^^^^^^^^^^^
   File "/home/u/dtqkit/shop/pages.py", line 3, in render
@@ -69,14 +69,16 @@ def test_frames_of_the_kit_are_left_out_and_others_stay_wherever_they_stand() ->
 
 
 def test_a_traceback_of_nothing_but_the_kit_is_shown_whole() -> None:
-    text = 'Traceback (most recent call last):\n  File "/x/dtqkit/tasks.py", line 160, in call\n    f()\nKeyError: 1'
+    text = (
+        'Traceback (most recent call last):\n  File "/x/dtqkit/tasks/task.py", line 16, in call\n    f()\nKeyError: 1'
+    )
     assert users_frames(text) == text
     assert users_frames("no traceback") == "no traceback"
 
 
 def test_frames_in_an_exception_group_are_told_apart_too() -> None:
     text = """  + Exception Group Traceback (most recent call last):
-  |   File "/x/site-packages/dtqkit/tasks.py", line 160, in call
+  |   File "/x/site-packages/dtqkit/tasks/task.py", line 160, in call
   |     return self.function()
   |   File "/home/u/shop.py", line 1, in f
   |     raise ExceptionGroup("x", [ValueError(1)])
@@ -84,7 +86,7 @@ def test_frames_in_an_exception_group_are_told_apart_too() -> None:
   +-+---------------- 1 ----------------
     | ValueError: 1"""
     shown = users_frames(text)
-    assert "tasks.py" not in shown
+    assert "tasks/task.py" not in shown
     assert "self.function" not in shown
     assert "shop.py" in shown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtqkit.events import Batch, JobEvent, ProgressEvent, decode_batch, decode_heartbeat, encode_batch
+from dtqkit.model.events import Batch, JobEvent, ProgressEvent, decode_batch, encode_batch
 
 events = st.builds(
     JobEvent,
@@ -28,6 +28,5 @@ def test_a_batch_comes_back_as_it_went(jobs: list[JobEvent], news: list[Progress
 
 
 @given(st.binary(max_size=200))
-def test_anything_else_is_an_empty_batch_and_no_heartbeat(data: bytes) -> None:
+def test_anything_else_is_an_empty_batch(data: bytes) -> None:
     assert isinstance(decode_batch(data), Batch)
-    assert decode_heartbeat(data) is None

@@ -1,14 +1,12 @@
 """Integers that JavaScript would round cross to the board and back as they are."""
 
 import json
-import shutil
 import subprocess
-from importlib.resources import files
 from typing import Any
 
-import pytest
-
-from dtqkit.notebook.answers import packed, unpacked
+from dtqkit.dashboard import BOARD
+from dtqkit.notebook.board_rpc import packed, unpacked
+from tests.node import node_or_skip
 
 LONGS = (2**53 - 1, 2**53, 2**53 + 1, 9007199254740993, -9007199254740993, 2**63 - 1, -(2**63))
 #: Texts that look like numbers stay texts, and floats floats.
@@ -20,18 +18,15 @@ VALUE = {
     "f": 0.1234567890123456789,
 }
 
-node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node here")
-
 
 def in_node(code: str, given: Any) -> Any:
     """What `code` makes of `given` (a text), beside the board's own `exact`."""
-    source = files("dtqkit").joinpath("dashboard", "board.js").read_text(encoding="utf-8")
-    part = source[source.index("const LONG") : source.index("// == The source of a notebook")].replace("export ", "")
-    program = f"{part}\nconst given = {json.dumps(given)};\nprocess.stdout.write(String({code}));"
-    return subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True, timeout=60).stdout
+    names = f'import {{ copied, exact, revive }} from "{(BOARD / "exact.js").as_uri()}";'
+    program = f"{names}\nconst given = {json.dumps(given)};\nprocess.stdout.write(String({code}));"
+    command = [node_or_skip(), "--input-type=module", "-e", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-@node
 def test_json_goes_through_the_board_without_a_changed_digit() -> None:
     text = json.dumps(VALUE)
     assert json.loads(in_node("exact.stringify(exact.parse(given))", text)) == json.loads(text)
@@ -40,7 +35,6 @@ def test_json_goes_through_the_board_without_a_changed_digit() -> None:
     assert in_node("typeof exact.parse(given)", "9007199254740991") == "number"
 
 
-@node
 def test_a_message_of_a_notebook_goes_through_the_board_without_a_changed_digit() -> None:
     message = json.dumps(packed(json.loads(json.dumps(VALUE))))
     back = in_node("JSON.stringify(copied(copied(JSON.parse(given), revive)))", message)

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from dtqkit import Settings, StoreUnavailable
+from dtqkit.control.operations import HEALTH
 from dtqkit.direct.control import DirectControl
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
+from tests.wait import wait_until_async
 
 # pyright: reportPrivateUsage=false
 
@@ -39,9 +41,7 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(queue._parts.open(), 0.01)
         opening.go.set()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert opening.ended == 1
+        await wait_until_async(lambda: opening.ended == 1)
         await queue._parts.open()
         await queue._parts.open()
         assert opening.begun == 2
@@ -50,14 +50,31 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
     asyncio.run(scenario())
 
 
+def test_a_look_at_health_that_closing_ends_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is stopped before its stores have answered, say."""
+
+    async def scenario() -> None:
+        opening = Opening()
+        queue = DirectControl(Settings(redis_url="redis://127.0.0.1:9/0"), TaskRegistry())
+        monkeypatch.setattr(queue._parts.stores, "open", opening)
+        looking = asyncio.create_task(queue.ask(HEALTH))
+        await wait_until_async(lambda: opening.begun == 1)
+        await queue.close()
+        await looking
+
+    asyncio.run(scenario())
+    assert "a look at a store failed" not in caplog.text
+
+
 def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())
         monkeypatch.setattr(queue._parts.stores, "open", opening)
         waiter = asyncio.create_task(queue._parts.open())
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await wait_until_async(lambda: opening.begun == 1)
         await queue.close()
         assert opening.ended == 1
         with pytest.raises(RuntimeError, match="this queue is closed"):

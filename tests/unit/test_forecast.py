@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dtqkit.forecast import MIN_ENDS, dispersion, forecast, percentile
+from dtqkit.control.forecast import MIN_ENDS, dispersion, forecast, percentile
 
 
 def test_an_empty_lane_is_empty_now() -> None:

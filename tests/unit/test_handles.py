@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dtqkit import AsyncTaskQueue, Job, JobConflict, JobError, JobFailed, StoreUnavailable
-from dtqkit import queue as queue_module
-from dtqkit import wait as wait_module
+from dtqkit.client import aio as queue_module
+from dtqkit.client import wait as wait_module
+from dtqkit.client.aio import AsyncJobHandle
 from dtqkit.control import JobRequest, JobsRequest, JobStatus
-from dtqkit.events import Batch, JobEvent, Line, ProgressEvent, event_of
-from dtqkit.jobs import Status
-from dtqkit.lifecycle import TRANSITIONS
-from dtqkit.queue import AsyncJobHandle
+from dtqkit.model.events import Batch, JobEvent, Line, ProgressEvent, event_of
+from dtqkit.model.jobs import Status
+from dtqkit.model.lifecycle import TRANSITIONS
 from tests.stub import StubControl
 from tests.virtual import VirtualLoop
 

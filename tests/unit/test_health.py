@@ -14,17 +14,17 @@ from redis._parsers.base import BaseParser
 from dtqkit.broker.client import unavailable
 from dtqkit.broker.found import Look
 from dtqkit.broker.refusals import WORDS, refusal_of
-from dtqkit.control import Bound
+from dtqkit.control import PreValidated
 from dtqkit.control.operations import SUBMIT_MANY
 from dtqkit.direct import accept, health
 from dtqkit.direct.control import DirectControl
 from dtqkit.direct.health import Asked, HealthMonitor, Seen, judge, trouble_of
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
-from dtqkit.events import Heartbeat
-from dtqkit.jobs import PRIORITIES, Job
-from dtqkit.settings import Settings
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import PRIORITIES, Job
+from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 
 BEAT_S = 2.0
 
@@ -299,10 +299,10 @@ def test_a_batch_that_was_taken_is_a_write_to_mongodb(monkeypatch: pytest.Monkey
         async def enqueue(*_: Any) -> list[Any]:
             return taken
 
-        monkeypatch.setattr(accept, "ready_for", nothing)
+        monkeypatch.setattr(accept, "_ready_for", nothing)
         monkeypatch.setattr(control._parts.enqueuer, "enqueue", enqueue)
         monkeypatch.setattr(control._parts.health, "wrote", lambda: wrote.append(1))
-        submission = Bound(task="t", payload={})
+        submission = PreValidated(task="t", payload={})
         await control.ask(SUBMIT_MANY, (submission,))
         assert wrote == []
         taken[:] = [Job(id="0" * 24, task="t", payload={}, status="pending", created_at=datetime.now(UTC))]

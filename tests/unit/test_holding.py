@@ -14,7 +14,7 @@ from bson import ObjectId
 from dtqkit import Job, Settings
 from dtqkit.broker import Broker
 from dtqkit.store import Store
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import fetch
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.fetch import Fetcher
@@ -79,6 +79,7 @@ def full_fetcher(redis: Any, lease_s: float = 6.0) -> tuple[Fetcher, Slots, Clai
         start=nobody,
         alone=nobody,
         holds=nobody,
+        refused=nobody,
         rng=random.Random(1),
     )
     kinds = Kinds(TaskRegistry(), dict)

@@ -12,9 +12,9 @@ import pytest
 from typing_extensions import override
 
 from dtqkit import AsyncTaskQueue, Call, Context, HookError, LifespanFailed, Middleware, MiddlewareFailed, TaskQueue
-from dtqkit.hooks import Hooks, Life
-from dtqkit.lifespan import Lifespan
-from dtqkit.middleware import around_run
+from dtqkit.tasks.hooks import Hooks, Life
+from dtqkit.tasks.lifespan import Lifespan
+from dtqkit.tasks.middleware import around_run
 from dtqkit.worker.context import JobContext
 
 WORDS: list[str] = []

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Declined, Failure, Outcome, Released, Success
+from dtqkit.model.jobs import Job, JobError
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Success
 from dtqkit.worker.joblog import LINES, JobLog
 from tests.wait import wait_until_async
 

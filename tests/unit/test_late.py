@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dtqkit import Job, Priority
-from dtqkit.events import Heartbeat
-from dtqkit.jobs import Status
-from dtqkit.late import said_late
+from dtqkit.client.late import said_late
+from dtqkit.model.events import Heartbeat
+from dtqkit.model.jobs import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ID = "a" * 24

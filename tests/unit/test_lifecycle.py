@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtqkit.jobs import STATUSES, TERMINAL, Job, JobError
-from dtqkit.lifecycle import TRANSITIONS, decide
-from dtqkit.outcomes import Failure, Lost, Outcome, Released, Stopped, Success
-from dtqkit.policy import MAX_LOSS_BACKOFF_S, backoff_ceiling_s, backoff_s
+from dtqkit.model.jobs import STATUSES, TERMINAL, Job, JobError
+from dtqkit.model.lifecycle import TRANSITIONS, decide
+from dtqkit.model.outcomes import Failure, Lost, Outcome, Released, Stopped, Success
+from dtqkit.model.policy import MAX_LOSS_BACKOFF_S, backoff_ceiling_s, backoff_s
 
 ERROR = JobError("exception", "ValueError", "no")
 

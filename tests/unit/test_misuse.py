@@ -10,7 +10,7 @@ import pytest
 
 import dtqkit
 from dtqkit import AsyncTaskQueue, TaskQueue
-from dtqkit.errors import TaskDefinitionError
+from dtqkit.model.errors import TaskDefinitionError
 from tests import sample
 
 

@@ -28,18 +28,18 @@ from pymongo.errors import (
 )
 
 from dtqkit import Job, OutcomeUnknown, SettingsError, StoreUnavailable
-from dtqkit.errors import DocumentRefused, Reason, redact
-from dtqkit.events import decode_batch
-from dtqkit.outcomes import Change, Success
+from dtqkit.model.errors import DocumentRefused, Reason, redact
+from dtqkit.model.events import decode_batch
+from dtqkit.model.outcomes import Change, Success
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, told
 from dtqkit.store.jobs import Jobs, Settlement
 from dtqkit.web.problem import problem_of
 from dtqkit.worker import settle
+from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.report import error_of
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.trail import Trail
 
 CODES: dict[Reason | None, set[int]] = {
     "away": {6, 7, 50, 89, 91, 262, 9001, 11600},
@@ -284,7 +284,7 @@ async def settled(refuse: Callable[[Any], Exception | None], *ends: Claimed) -> 
     broker: Any = SimpleNamespace(push=push, put_back=none)
     settler = Settler(broker, store, settled=lambda _: None, rng=random.Random(1))
     for one in ends:
-        settler.put(one, Success(1, 2.0), None, Trail())
+        settler.put(one, Success(1, 2.0), None, AttemptLog())
     settler.finish()
     await settler.run()
     return settler, written, events

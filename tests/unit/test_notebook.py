@@ -13,14 +13,14 @@ import pytest
 
 from dtqkit import Job, JobError, TaskQueue, task
 from dtqkit.control import JobQuery, JobRequest, Nothing, Page
-from dtqkit.errors import InvalidPayload, MissingExtra
-from dtqkit.events import Batch, Depths, Heartbeat, JobEvent, Line, Snapshot
+from dtqkit.model.errors import InvalidPayload, MissingExtra
+from dtqkit.model.events import Batch, Depths, Heartbeat, JobEvent, Line, Snapshot
 from dtqkit.notebook import reprs
-from dtqkit.notebook.answers import answer
+from dtqkit.notebook.board_rpc import answer
 from dtqkit.notebook.feed import TICK_S, Feed
 from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el
-from dtqkit.notebook.words import duration
+from dtqkit.support.formatting import duration
 from tests.stub import StubControl
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -92,10 +92,19 @@ def test_an_element_escapes_its_attributes_too() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(None, "–"), (0.0031, "3 ms"), (1.44, "1.4 s"), (59.97, "1 min 0 s"), (125, "2 min 5 s"), (11_400, "3 h 10 min")],
+    [
+        (None, "–"),
+        (0.0031, "3.1 ms"),
+        (0.9999, "1 s"),
+        (1.44, "1.44 s"),
+        (59.97, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3_599.9, "1 h 0 min"),
+        (11_400, "3 h 10 min"),
+    ],
 )
 def test_a_duration_reads_as_people_say_it(seconds: float | None, words: str) -> None:
-    assert duration(seconds) == words
+    assert duration(seconds, unknown="–") == words
 
 
 # -- what is imported when
@@ -128,7 +137,7 @@ def test_a_history_without_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatc
 def test_the_capacity_model_without_scipy_names_the_extra() -> None:
     program = "import sys; sys.modules['scipy'] = None; import dtqkit.capacity"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    last = "dtqkit.errors.MissingExtra: dtqkit.capacity needs scipy, which is not installed: "
+    last = "dtqkit.model.errors.MissingExtra: dtqkit.capacity needs scipy, which is not installed: "
     assert ran.stderr.splitlines()[-1] == last + "pip install 'dtqkit[capacity]'"
 
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from dtqkit.errors import InvalidPayload
-from dtqkit.patterns import longest_for
-from dtqkit.schema import PayloadValidator
+from dtqkit.model.errors import InvalidPayload
+from dtqkit.support.patterns import longest_for
+from dtqkit.tasks.schema import PayloadValidator
 
 
 @pytest.mark.parametrize(

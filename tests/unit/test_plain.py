@@ -25,10 +25,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtqkit.errors import InvalidPayload, InvalidResult, TaskDefinitionError
-from dtqkit.schema import PayloadValidator
-from dtqkit.tasks import Task
-from dtqkit.values import to_wire
+from dtqkit.model.errors import InvalidPayload, InvalidResult, TaskDefinitionError
+from dtqkit.model.values import to_wire
+from dtqkit.tasks.schema import PayloadValidator
+from dtqkit.tasks.task import Task
 
 UTC = dt.UTC
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from typing_extensions import override
 
-from dtqkit.jobs import Job, JobError
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Change, Delayed, Dropped, Failure, Lost
-from dtqkit.policy import POLICIES, Policies, Policy, Refusal, Retries, SupportsRandom
+from dtqkit.model.jobs import Job, JobError
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Change, Delayed, Dropped, Failure, Lost
+from dtqkit.model.policy import POLICIES, Policies, Policy, Refusal, Retries, SupportsRandom
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Job(id="1", task="t", payload={}, created_at=NOW)

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from dtqkit.errors import LocalStoreError
 from dtqkit.local import programs, start_local_stores
 from dtqkit.local.programs import MONGOD, REDIS, Platform, Program, find_server, how_to_install, wheel_for
+from dtqkit.model.errors import LocalStoreError
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,7 +27,7 @@ def test_importing_the_package_imports_no_face_and_none_of_their_libraries() -> 
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    from dtqkit import errors
+    from dtqkit.model import errors
 
     kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.DtqError)]
     codes = [kind.code for kind in kinds]

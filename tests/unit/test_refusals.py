@@ -14,9 +14,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dtqkit.broker import link
 from dtqkit.broker.client import told
-from dtqkit.broker.refusals import REASONS, WORDS, Kind, Unfit, refusal_of, words_of
+from dtqkit.broker.refusals import REASONS, WORDS, Kind, UnusableServer, refusal_of, words_of
 from dtqkit.broker.rights import COMMANDS
-from dtqkit.errors import NamespaceTaken, StoreUnavailable
+from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 
 #: What servers say: its kind, whether connections are made anew, and what is said for it.
 SAID: list[tuple[str, Kind, bool, str]] = [
@@ -143,13 +143,13 @@ def caused_by(cause: Exception, *, text: str = "Error connecting") -> Exception:
         (caused_by(socket.gaierror(-2, "Name or service not known")), "host name cannot be resolved"),
         (caused_by(ConnectionRefusedError(111, "refused")), "nothing listens there"),
         (RedisTimeoutError("Timeout reading from h:6379"), "no answer in time"),
-        (caused_by(Unfit("away", "no connection in time")), "no connection in time"),
+        (caused_by(UnusableServer("away", "no connection in time")), "no connection in time"),
         (caused_by(ConnectionResetError(104, "reset")), "closed the connection"),
         (caused_by(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")), "does not speak TLS"),
         (caused_by(ssl.SSLError(1, "[SSL] record layer failure (_ssl.c:1016)")), "does not speak TLS"),
         (caused_by(ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert")), "asks for a client certificate"),
         (caused_by(ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] alert")), "does not trust the client certificate"),
-        (Unfit("away", "it is odd"), "it is odd"),
+        (UnusableServer("away", "it is odd"), "it is odd"),
     ],
 )
 def test_why_a_connection_cannot_be_made_is_one_sentence(error: Exception, said: str) -> None:

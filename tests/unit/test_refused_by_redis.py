@@ -19,20 +19,21 @@ from dtqkit.broker.background import Background, Lives
 from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
 from dtqkit.broker.popper import BLOCK_S, Popper
-from dtqkit.broker.refusals import Unfit
+from dtqkit.broker.refusals import UnusableServer
 from dtqkit.direct import opening
 from dtqkit.direct.opening import Opening
-from dtqkit.events import ProgressEvent
-from dtqkit.lifecycle import decide
-from dtqkit.outcomes import Lost, Released
-from dtqkit.tasks import TaskRegistry
+from dtqkit.model.events import ProgressEvent
+from dtqkit.model.lifecycle import decide
+from dtqkit.model.outcomes import Lost, Released
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions import announce
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.new import New
+from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
-from dtqkit.worker.trail import Trail
+from tests.wait import wait_until_async
 
 
 class Redis:
@@ -62,12 +63,11 @@ class Redis:
         monkeypatch.setattr(link, "run", run)
 
     async def until(self, name: str) -> list[Any]:
-        async with asyncio.timeout(20):
-            while True:
-                for asked, args in self.asked:
-                    if asked == name:
-                        return args
-                await asyncio.sleep(0.01)
+        def found() -> list[list[Any]]:
+            return [args for asked, args in self.asked if asked == name]
+
+        first, *_ = await wait_until_async(found, timeout_s=20)
+        return first
 
 
 def away() -> StoreUnavailable:
@@ -115,7 +115,7 @@ def test_what_could_not_be_put_back_is_put_back_once_redis_takes_writes(monkeypa
 def test_what_another_environment_has_taken_is_not_put_back_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         redis = Redis(monkeypatch)
-        redis.error = Unfit("taken", "taken")
+        redis.error = UnusableServer("taken", "taken")
         with pytest.raises(NamespaceTaken):
             await redis.broker.put_back({"high:a": 0.0})
         assert not len(redis.broker._unlisted)  # pyright: ignore[reportPrivateUsage]
@@ -138,7 +138,7 @@ def test_an_end_that_cannot_be_published_still_puts_the_job_back() -> None:
         store: Any = SimpleNamespace(jobs=SimpleNamespace(settle=none, find=none), now=now)
         broker: Any = SimpleNamespace(push=push, put_back=back)
         settler = Settler(broker, store, settled=lambda _: None, rng=random.Random(1))
-        settler.put(Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0), Released(None), None, Trail())
+        settler.put(Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0), Released(None), None, AttemptLog())
         settler.finish()
         await settler.run()
 
@@ -183,7 +183,7 @@ def test_a_claim_that_arrived_late_is_given_back_once_redis_takes_writes(monkeyp
         unused: Any = None
         claimer: Any = Claimer(
             redis.broker, store, worker="w", lease_s=6.0, start=unused, alone=unused,
-            holds=lambda *_: False, rng=random.Random(1),
+            holds=lambda *_: False, refused=unused, rng=random.Random(1),
         )  # fmt: skip
         redis.error = away()
         await claimer._release_strays()
@@ -309,7 +309,7 @@ def test_a_push_into_another_environment_is_told_as_it_is(
         redis = Redis(monkeypatch)
         store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
         one = Enqueuer(Settings(), redis.broker, store, TaskRegistry())
-        redis.error = Unfit("taken", "taken")
+        redis.error = UnusableServer("taken", "taken")
         await one.insert([submitted()])
         with pytest.raises(NamespaceTaken):
             redis.broker.check_owner()
@@ -327,6 +327,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.owned = False
+        self.looks = 0
         self.error: StoreUnavailable | None = None
         self.taken: NamespaceTaken | None = None
 
@@ -334,6 +335,7 @@ class Owner:
         await self.ask_owner()
 
     async def ask_owner(self) -> None:
+        self.looks += 1
         if self.error is not None:
             self.taken = self.error if isinstance(self.error, NamespaceTaken) else self.taken
             raise self.error
@@ -377,8 +379,9 @@ def test_a_server_ends_when_its_redis_lists_another_environments_jobs(monkeypatc
     monkeypatch.setattr(opening, "LOOK_S", 0.01)
 
     async def check(owner: Owner, one: Opening) -> None:
+        before = owner.looks
         looking = asyncio.create_task(one.until_taken())
-        await asyncio.sleep(0.05)
+        await wait_until_async(lambda: owner.looks >= before + 3)
         assert not looking.done()
         owner.error = NamespaceTaken("Redis", "", "taken")
         async with asyncio.timeout(20):

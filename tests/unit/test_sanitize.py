@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtqkit.causes import users_frames
-from dtqkit.nearest import nearest
-from dtqkit.sanitize import SafeFormatter, SecretHider, bounded, cut, escaped, escaped_line, redact
-from dtqkit.settings import Settings
+from dtqkit.model.settings import Settings
+from dtqkit.support.causes import users_frames
+from dtqkit.support.nearest import nearest
+from dtqkit.support.sanitize import SafeFormatter, SecretHider, bounded, cut, escaped, escaped_line, redact
 from dtqkit.web.access import Origins
 from dtqkit.web.logs import without_header
 

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from dtqkit.errors import InvalidPayload
-from dtqkit.schema import PayloadValidator
-from dtqkit.tasks import Task
-from dtqkit.values import INT_MAX, INT_MIN
+from dtqkit.model.errors import InvalidPayload
+from dtqkit.model.values import INT_MAX, INT_MIN
+from dtqkit.tasks.schema import PayloadValidator
+from dtqkit.tasks.task import Task
 
 
 class Level(enum.IntEnum):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dtqkit import Settings, SettingsError
-from dtqkit.errors import redact
-from dtqkit.settings import variables
-from dtqkit.supervisor import environment_of
+from dtqkit.model.errors import redact
+from dtqkit.model.settings import variables
+from dtqkit.run.supervisor import environment_of
 
 
 def test_nothing_set_gives_the_documented_defaults() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from signal import SIGINT, SIGTERM
 from types import SimpleNamespace
 from typing import Any
@@ -71,6 +73,23 @@ def test_a_signal_after_a_worker_has_stopped_ends_the_process_before_it_becomes_
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_that_comes_when_all_has_stopped_changes_no_exit_status() -> None:
+    program = (
+        "import os, signal\n"
+        "from dtqkit.cli.stop import StopSignal\n"
+        "stop = StopSignal()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "assert stop.wait(1.0)\n"
+        "stop.over()\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, us=os.getpid(), number=signal.SIGINT):\n"
+        "        kill(us, number)\n"
+        "late = Late()\n"  # goes when the interpreter ends, after Python has taken its handlers away
+        "late.itself = late\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
 def test_workers_are_asked_to_stop_before_the_stores_are_asked_what_they_do(monkeypatch: pytest.MonkeyPatch) -> None:

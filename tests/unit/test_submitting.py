@@ -13,10 +13,10 @@ from bson.errors import InvalidDocument
 from pymongo.errors import BulkWriteError, ServerSelectionTimeoutError, WriteConcernError
 
 from dtqkit import Job, OutcomeUnknown, Settings, StoreUnavailable
-from dtqkit.errors import DocumentRefused
+from dtqkit.model.errors import DocumentRefused
 from dtqkit.store.client import Link, told
 from dtqkit.store.inserts import Inserted, Inserts, submit_s
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions import enqueue as submitting
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.new import New

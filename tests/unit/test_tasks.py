@@ -14,9 +14,12 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from dtqkit.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
-from dtqkit.schema import PayloadValidator
-from dtqkit.tasks import CallOptions, Context, Task, TaskInfo, TaskOptions, TaskRegistry, check_name, options_of
+from dtqkit.model.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.options import CallOptions, TaskOptions, options_of
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.schema import PayloadValidator
+from dtqkit.tasks.task import Task, TaskInfo, check_name
 
 
 class Colour(enum.Enum):
@@ -234,7 +237,7 @@ def test_the_description_is_the_docstring_without_its_indentation() -> None:
 
 
 def test_a_task_can_be_imported_only_where_its_module_has_it_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dtqkit.tasks as module
+    import dtqkit.tasks.task as module
 
     def render() -> None: ...
 
@@ -242,7 +245,7 @@ def test_a_task_can_be_imported_only_where_its_module_has_it_under_its_name(monk
     task = Task(render, "render")
     before = task.ref
     monkeypatch.setattr(module, "render", task, raising=False)
-    assert (before, task.ref) == (None, "dtqkit.tasks:render")
+    assert (before, task.ref) == (None, "dtqkit.tasks.task:render")
 
 
 def test_what_stands_in_main_or_in_another_function_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +336,7 @@ def test_text_annotations_are_read_where_the_function_was_defined_as_in_a_notebo
     source = """
 from __future__ import annotations
 import dataclasses
-from dtqkit.tasks import Context
+from dtqkit.tasks.context import Context
 
 @dataclasses.dataclass
 class Size:
@@ -462,4 +465,4 @@ def test_a_registry_may_grow_while_it_is_iterated() -> None:
     registry.add(task_of(render))
     for _ in registry:
         registry.add(task_of(fetch))
-    assert [task.info.name for task in registry] == ["render", "fetch"]
+    assert [info.name for info in registry] == ["render", "fetch"]

@@ -9,7 +9,7 @@ from pymongo.errors import NetworkTimeout
 
 from dtqkit import StoreUnavailable
 from dtqkit.broker import client as broker
-from dtqkit.errors import OutcomeUnknown
+from dtqkit.model.errors import OutcomeUnknown
 from dtqkit.store import client as store
 
 

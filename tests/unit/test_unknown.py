@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from dtqkit.tasks import Task, TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Task
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.unknown import AGAIN_S, JITTER, MAX_AGAIN_S, MAX_TASKS, OVER_S, UnknownTasks
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtqkit.errors import InvalidPayload, InvalidResult
+from dtqkit.model.errors import InvalidPayload, InvalidResult
+from dtqkit.model.values import INT_MAX, INT_MIN, MAX_DEPTH, check_payload, from_wire, to_wire
 from dtqkit.store.packing import pack, unpack
-from dtqkit.values import INT_MAX, INT_MIN, MAX_DEPTH, check_payload, from_wire, to_wire
 
 
 class Colour(enum.Enum):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dtqkit.control import Health
-from dtqkit.web import vitals
+from dtqkit.web import health_monitor as vitals
 from dtqkit.web.drain import Drain
-from dtqkit.web.vitals import Vitals
+from dtqkit.web.health_monitor import HealthMonitor
 
 FINE = Health(status="ok", redis="up", mongodb="up")
 NOBODY = Health(status="degraded", redis="up", mongodb="up", reasons=("no worker is alive: jobs wait",))
@@ -26,16 +26,15 @@ def logged(
     left = list(looks)
 
     async def main() -> None:
-        async def health() -> Health:
+        async def ask(_: object) -> Health:
             if len(left) == 1:
                 over.set()
             return left.pop(0) if len(left) > 1 else left[0]
 
         over = asyncio.Event()
-        control: Any = SimpleNamespace(health=health)
-        running = asyncio.create_task(Vitals(control, Drain(0.0)).run())
-        await asyncio.wait_for(over.wait(), 10)
-        await asyncio.sleep(0)  # what was found last is logged in the same turn
+        control: Any = SimpleNamespace(ask=ask)
+        running = asyncio.create_task(HealthMonitor(control, Drain(0.0)).run())
+        await asyncio.wait_for(over.wait(), 10)  # what was found last is logged in the same turn
         running.cancel()
 
     monkeypatch.setattr(vitals, "LOOK_S", 0.0)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from dtqkit.client.wait import Waiter
 from dtqkit.control import JobsRequest, JobStatus
-from dtqkit.errors import AccessDenied
-from dtqkit.events import Batch, Line, event_of
-from dtqkit.jobs import Job
-from dtqkit.wait import Waiter
+from dtqkit.model.errors import AccessDenied
+from dtqkit.model.events import Batch, Line, event_of
+from dtqkit.model.jobs import Job
 from tests.stub import StubControl
 from tests.virtual import VirtualLoop
 

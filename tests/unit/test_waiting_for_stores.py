@@ -10,7 +10,7 @@ import pytest
 
 from dtqkit import Settings, StoreUnavailable
 from dtqkit.cli import worker as command
-from dtqkit.errors import Reason
+from dtqkit.model.errors import Reason
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *, owner: int | None, reason: Reason, refusals: int) -> int:

@@ -14,9 +14,9 @@ import pytest
 
 from dtqkit.control import OPERATIONS
 from dtqkit.control.operations import HEALTH
-from dtqkit.errors import SettingsError
-from dtqkit.settings import Settings
-from dtqkit.web.access import BURST, Doorkeeper, Origins, forwarded_address
+from dtqkit.model.errors import SettingsError
+from dtqkit.model.settings import Settings
+from dtqkit.web.access import BURST, Origins, TokenAuth, forwarded_address
 from tests.routes import of_table, scopes
 from tests.serving import COMMAND, READ_TOKEN, ROOT, TOKEN, Server
 
@@ -64,7 +64,7 @@ def test_a_token_in_the_address_is_no_token(server: Server) -> None:
 
 def test_many_wrong_tokens_are_429_and_a_right_one_passes_whatever_they_do() -> None:
     now = 1000.0
-    doorkeeper = Doorkeeper(Settings(token="right"), clock=lambda: now)
+    doorkeeper = TokenAuth(Settings(token="right"), clock=lambda: now)
     codes: list[str] = []
 
     def ask(token: str, address: str) -> str:
@@ -161,7 +161,7 @@ def test_one_port_for_both_is_enough(start_server: Start) -> None:
 
 
 def test_two_tokens_are_compared_as_bytes() -> None:
-    doorkeeper = Doorkeeper(Settings(token="pässwörd"))
+    doorkeeper = TokenAuth(Settings(token="pässwörd"))
     doorkeeper.check_token("pässwörd".encode(), "", "write")
     doorkeeper.check("Bearer " + "pässwörd".encode().decode("latin-1"), "", "write")
     with pytest.raises(Exception, match="not known"):

@@ -17,10 +17,10 @@ from dtqkit.control import OPERATIONS, Control, Operation
 from dtqkit.control.table import Lines
 from dtqkit.direct import DirectControl
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.errors import JobConflict
-from dtqkit.notebook.answers import answer
+from dtqkit.model.errors import JobConflict
+from dtqkit.notebook.board_rpc import answer
 from dtqkit.remote import RemoteControl
-from dtqkit.tasks import TaskRegistry
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web.drain import Drain
 from dtqkit.web.openapi import document
 from dtqkit.web.server import Address, serve

@@ -24,7 +24,7 @@ UNKNOWN = "0123456789abcdef01234567"
 #: Every path with GET; those of files by name.
 PATHS = [
     *(path.replace("(?P<id>[^/]+)", UNKNOWN) for path, kind in routes() if "GET" in kind.scopes and "(b" not in path),
-    *("/", "/board.js", "/board.css", "/page.js", "/config.js", "/icon.svg", "/nothing", "/jobs?limit=x"),
+    *("/", "/board/index.js", "/board/base.css", "/page.js", "/config.js", "/icon.svg", "/nothing", "/jobs?limit=x"),
 ]
 #: Headers that differ from one answer to the next.
 MOVING = {"Date", "X-Request-Id"}

@@ -16,10 +16,10 @@ import pytest
 from dtqkit import TaskQueue
 from dtqkit.control import JobsRequest
 from dtqkit.control.operations import RECORDS
-from dtqkit.events import Batch, Line
 from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.model.events import Batch, Line
+from dtqkit.model.settings import Settings
 from dtqkit.remote import RemoteControl
-from dtqkit.settings import Settings
 from tests.serving import TOKEN, Server, publish, settings_for
 from tests.wait import wait_until
 from tests.web.tasks import ALL, add

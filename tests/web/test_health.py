@@ -13,7 +13,7 @@ from redis import Redis
 
 from dtqkit import TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
-from dtqkit.settings import Settings
+from dtqkit.model.settings import Settings
 from tests.serving import Server, publish, settings_for
 from tests.wait import wait_until
 from tests.web.tasks import ALL

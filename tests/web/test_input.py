@@ -363,7 +363,19 @@ def test_other_methods_are_405_and_say_which_there_are(server: Server, method: s
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/api", "/jobs/", "/../etc/passwd", "/board.js/x", "/board-js", "/api/api/jobs"]
+    "path",
+    [
+        "/nothing",
+        "/api",
+        "/jobs/",
+        "/../etc/passwd",
+        "/board/index.js/x",
+        "/board/index-js",
+        "/board/",
+        "/board/types.ts",
+        "/board/../page.js",
+        "/api/api/jobs",
+    ],
 )
 def test_other_addresses_are_404_for_anybody(server: Server, path: str) -> None:
     problem(server.get(path, token=None), 404, "not_found")

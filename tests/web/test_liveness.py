@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dtqkit import messages
-from dtqkit.dashboard import FOLDER
+from dtqkit.dashboard import BOARD
 from dtqkit.direct import DirectControl
-from dtqkit.events import Batch, Line
 from dtqkit.local import LocalStores
+from dtqkit.model import messages
+from dtqkit.model.events import Batch, Line
 from dtqkit.remote import RemoteControl
-from dtqkit.remote import control as remote
-from dtqkit.tasks import TaskRegistry
+from dtqkit.remote import events as remote
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain
 from dtqkit.web.server import Address, serve
@@ -154,6 +154,6 @@ def test_two_missed_beats_are_silence() -> None:
 
 
 def test_the_page_has_the_same_times() -> None:
-    page = (FOLDER / "page.js").read_text()
+    page = (BOARD / "web_source.js").read_text()
     assert f"SILENT_MS = {int(messages.SILENT_S * 1000):_};" in page
     assert '"beat"' in page

@@ -17,7 +17,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 from dtqkit import TaskQueue
 from dtqkit.control import HistoryQuery, JobQuery, Submission
 from dtqkit.control.operations import HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY
-from dtqkit.errors import AccessDenied, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
+from dtqkit.model.errors import AccessDenied, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
 from dtqkit.remote import MAX_CONNECTIONS, RemoteControl, http
 from dtqkit.remote.http import Http
 from dtqkit.remote.trouble import why_unreached

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dtqkit.settings import Settings
+from dtqkit.model.settings import Settings
 from dtqkit.web import sentry
 
 SECRET = "canary-5f1e9c"

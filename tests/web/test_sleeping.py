@@ -12,8 +12,8 @@ import pytest
 
 from dtqkit.control import JobQuery, JobRequest, StatsQuery, Submission
 from dtqkit.control.operations import DEPTHS, GET_JOB, LIST_JOBS, STATS, SUBMIT
-from dtqkit.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
-from dtqkit.events import Batch, Line
+from dtqkit.model.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
+from dtqkit.model.events import Batch, Line
 from dtqkit.remote import RemoteControl, http
 from dtqkit.remote.tunnel import proxy_for
 from tests.serving import TOKEN, Server

@@ -15,7 +15,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dtqkit.broker.keys import Keys
-from dtqkit.events import JobEvent, encode_batch
+from dtqkit.model.events import JobEvent, encode_batch
 from dtqkit.web.access import BURST
 from dtqkit.web.stream import text_frame
 from tests.serving import READ_TOKEN, TOKEN, Server

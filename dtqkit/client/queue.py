@@ -1,0 +1,700 @@
+"""TaskQueue: the queue for a script, a thread or a notebook. An asynchronous queue, driven on a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, cast, overload
+
+from dtqkit.client.aio import LOOK_S, AsyncJobHandle, AsyncTaskQueue
+from dtqkit.client.decorators import (
+    ContextCoroutine,
+    ContextFunction,
+    CoroutineFunction,
+    Decorator,
+    Isolation,
+    QueuedTask,
+    Untyped,
+)
+from dtqkit.client.handles import JobHandle, JobList, JobPage
+from dtqkit.control import (
+    AttemptRow,
+    Control,
+    DeadLetterFilters,
+    HistoryFilters,
+    HistoryQuery,
+    JobFilters,
+    Requeued,
+    columns_of,
+    query_of,
+)
+from dtqkit.model.errors import (
+    BatchRefused,
+    DtqError,
+    MissingExtra,
+    QueueClosed,
+    TaskDefinitionError,
+    WrongLoop,
+    redact,
+)
+from dtqkit.model.events import Depths, Heartbeat
+from dtqkit.model.jobs import Priority
+from dtqkit.model.settings import Settings
+from dtqkit.model.values import from_wire
+from dtqkit.support.driver import Background, abandon
+from dtqkit.tasks.hooks import Hooks, Life
+from dtqkit.tasks.isolation import no_process
+from dtqkit.tasks.lifespan import LifespanFunction
+from dtqkit.tasks.middleware import Middleware
+from dtqkit.tasks.misuse import BY_NAME, check_call, how_to_submit
+from dtqkit.tasks.notice import notice
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Call, Task, TaskInfo
+from dtqkit.worker.context import current_context
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from dtqkit.notebook.bars import Progress
+    from dtqkit.notebook.boards import Board
+    from dtqkit.notebook.charts import Plots
+    from dtqkit.notebook.forms import Form
+    from dtqkit.run.supervisor import Supervisor
+
+log: logging.Logger = logging.getLogger("dtqkit.queue")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+L = TypeVar("L", bound=LifespanFunction)
+M = TypeVar("M", bound=Middleware | type[Middleware])
+
+#: How long a hasty end of all queues may take.
+LEAVE_S: Final = 1.0
+
+#: Methods that are not for users.
+_INTERNAL: Final = frozenset(
+    (
+        "after_fork",
+        "catch_up",
+        "core",
+        "freshen",
+        "hooks",
+        "leave",
+        "registry",
+        "remote",
+        "require_workers_for",
+        "run",
+        "start",
+    )
+)
+
+_all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
+#: Those whose private loop runs.
+_open: weakref.WeakKeyDictionary[TaskQueue, Background] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def _leave_all() -> None:
+    """Close the connections of queues that nobody has closed, as far as that is quickly done."""
+    left = dict(_open)
+    for queue in left:
+        queue.leave()
+    until = time.monotonic() + LEAVE_S
+    for background in left.values():
+        background.join(max(0.0, until - time.monotonic()))
+
+
+def _after_fork() -> None:
+    _open.clear()
+    for queue in list(_all):
+        queue.after_fork()
+
+
+# A forked child has the queues of its parent, but not the threads that they live on.
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class TaskQueue:
+    """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
+
+        queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process
+
+        @queue.task(priority="high")
+        def render(page: int, dpi: int = 150) -> str: ...
+
+        job = render.submit(3, dpi=200)
+        job.result(timeout=30)
+
+    Its methods may be called from any thread, also while an event loop runs there; not from a coroutine that runs on a
+    worker's loop, which they would block: there, use AsyncTaskQueue.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, control: Control | None = None) -> None:
+        self.registry: TaskRegistry = TaskRegistry()
+        #: What `middleware` and `lifespan` have registered.
+        self.hooks: Hooks = Hooks()
+        self._settings = settings
+        self._control = control
+        #: Makes another one of the same kind, for a forked child.
+        self._new_control: Callable[[], Control] | None = None
+        self._forked = False
+        self._lock = threading.Lock()
+        self._background: Background | None = None
+        self._core: AsyncTaskQueue | None = None
+        self._owned = ExitStack()
+        self._closed = False
+        self._works_here = False
+        #: Enters the lifespan anew for the workers that live in this process.
+        self._renew_lifespan: Callable[[], None] | None = None
+        self._board: Board | None = None
+        #: For people, while there are no settings to tell.
+        self._where = "from the environment"
+        _all.add(self)
+
+    @classmethod
+    def connect(cls, url: str, *, token: str = "") -> Self:
+        """The queue behind the server at `url`, such as `https://queue.example`: over HTTP and WebSocket.
+
+        Its tasks are those that the server's workers have published; functions that are defined here are checked
+        against them, and do not run here. So a job whose code is elsewhere is submitted through a function without a
+        body that has its task's name and parameters:
+
+            @queue.task
+            def render(page: int, dpi: int = 150) -> str: ...
+
+            render.submit(3).result(timeout=30)
+        """
+        from dtqkit.remote import RemoteControl
+
+        def control() -> Control:
+            return RemoteControl(url, token)
+
+        queue = cls(control=control())
+        queue._new_control = control
+        queue._where = redact(url)
+        return queue
+
+    @classmethod
+    def local(cls, workers: int = 3, *, settings: Settings | None = None) -> Self:
+        """A queue with stores and workers of its own, which stop with it or with this process; ready in seconds.
+
+        The workers live in this process, so functions from a notebook's cells run too; with `workers=0` there are
+        none until `start_workers`. Raises LocalStoreError when there is no redis-server or mongod to be found.
+        """
+        from dtqkit.local import start_local_stores
+
+        base = Settings.from_env() if settings is None else settings
+        stores = start_local_stores()
+        queue = cls(base.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri))
+        queue._owned.callback(stores.close)
+        try:
+            if workers:
+                queue._work_here(workers)
+        except BaseException:
+            queue.close()
+            raise
+        return queue
+
+    def start_workers(self, workers: int = 3, *, app: str, log: Path | None = None) -> Supervisor:
+        """Worker processes for this queue's stores that serve `app`, such as "shop.tasks:queue"; stopped with it.
+
+        They are started again when they die; `.pids` are those that live. What they log goes to the file `log`, or
+        nowhere: a notebook would have it in its cells. Raises AppError when `app` cannot be imported.
+        """
+        from dtqkit.run.supervisor import Supervisor, check_app, environment_of
+
+        check_app(app, environment_of(self.settings))
+        supervisor = Supervisor(self.settings, app, workers, log_to=log or Path(os.devnull))
+        supervisor.start_watching()
+        self._owned.callback(supervisor.close)
+        return supervisor
+
+    def _work_here(self, workers: int) -> None:
+        """Workers on an event loop in a thread of this process."""
+        from dtqkit.run.process import default_lanes, work
+
+        settings, life = self.settings, Life(self.hooks)
+        background = Background("dtqkit-workers")
+        self._owned.callback(background.join)
+        self._owned.callback(background.end)
+        stop = background.start(_event()).result()
+
+        ready: Future[None] = Future()
+        started: list[None] = []
+
+        def one_more() -> None:
+            started.append(None)
+            if len(started) == workers:
+                ready.set_result(None)
+
+        async def run() -> None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number in range(1, workers + 1):
+                        name, lanes = f"worker-{number}", default_lanes(number)
+                        group.create_task(
+                            work(
+                                settings,
+                                self.registry,
+                                life=life,
+                                name=name,
+                                lanes=lanes,
+                                stop=stop,
+                                started=one_more,
+                            )
+                        )
+            except BaseException as error:
+                if not ready.done():
+                    ready.set_exception(error)
+                raise
+
+        running = background.start(run())
+
+        def finish() -> None:
+            background.soon(stop.set)
+            running.result()
+
+        self._owned.callback(finish)
+        ready.result()
+        self._works_here = True
+        self._renew_lifespan = lambda: background.start(life.renew()).result()
+
+    # -- tasks
+
+    @overload
+    def task(self, function: Untyped[R], /) -> QueuedTask[..., R, Callable[..., R]]: ...
+    @overload
+    def task(self, function: ContextCoroutine[P, R], /) -> QueuedTask[P, R, ContextCoroutine[P, R]]: ...
+    @overload
+    def task(self, function: ContextFunction[P, R], /) -> QueuedTask[P, R, ContextFunction[P, R]]: ...
+    @overload
+    def task(self, function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunction[P, R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        priority: Priority | None = None,
+        max_attempts: int | None = None,
+        timeout_s: float | None = None,
+        backoff_s: float | None = None,
+        backoff_max_s: float | None = None,
+        max_losses: int | None = None,
+        isolation: Isolation | None = None,
+    ) -> Decorator: ...
+    def task(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Make a function a task of this queue, with or without options; see `dtqkit.task`."""
+        decorator = Decorator(self, options.pop("name", None), options)
+        return decorator if function is None else decorator(function)
+
+    def add(self, task: QueuedTask[..., Any]) -> None:
+        """Make a task that stands alone (`@dtqkit.task`) one of this queue's. Raises TaskAlreadyRegistered."""
+        if self._works_here:
+            task.check_runs_here()
+            self._check_process([task], hooked=self.registry.confined)
+        self.registry.add(task)
+        task.attach(self)
+
+    def include(self, module: str | ModuleType) -> None:
+        """Make all tasks that stand in `module` tasks of this queue."""
+        loaded = importlib.import_module(module) if isinstance(module, str) else module
+        found = cast(
+            "list[QueuedTask[..., Any]]", [value for value in vars(loaded).values() if isinstance(value, QueuedTask)]
+        )
+        if not found:
+            raise TaskDefinitionError(f"module {loaded.__name__} has no tasks: decorate functions with @task")
+        for task in found:
+            self.add(task)
+
+    # -- hooks
+
+    def middleware(self, given: M, /) -> M:
+        """Register a Middleware, a class (as a decorator) or an instance: around each submit and each run.
+
+            @queue.middleware
+            class Tenant(Middleware):
+                @asynccontextmanager
+                async def submit(self, calls: Sequence[Call[Any]], /) -> AsyncIterator[None]:
+                    if len(calls) > 1_000:
+                        raise PermissionError("at most 1,000 jobs at a time")
+                    yield
+
+        The first one is the outermost. Workers, and their child processes, have what the import of their APP registers.
+        A queue whose workers live in this process runs its `def` tasks in threads once it has a middleware or lifespan:
+        a child process could not have them. Raises HookError for what is no middleware.
+        """
+        self._check_process(self.registry, hooked=self._works_here)
+        self.hooks.add(given)
+        self.registry.confine()
+        return given
+
+    def lifespan(self, function: L, /) -> L:
+        """Register the lifespan: a generator function, `async def` or `def`, that yields once.
+
+            @queue.lifespan
+            async def connect() -> AsyncIterator[Database]:
+                async with Database("…") as database:
+                    yield database                # what tasks find in ctx.state
+
+        Each worker process enters it before its first job and leaves it when it stops, and each of its child processes
+        does so too; a process that is killed, or stopped at once by a second signal, leaves nothing. A function that
+        returns a context manager will do. When it raises, the worker does not start.
+
+        Where workers live in this process already (TaskQueue.local()), it is entered now. Raises HookError when it
+        cannot be a lifespan, or the queue has another one, and LifespanFailed when it is entered now and raises.
+        """
+        self._check_process(self.registry, hooked=self._works_here)
+        self.hooks.set_lifespan(function)
+        self.registry.confine()
+        if self._renew_lifespan is not None:
+            if self._would_block():
+                raise WrongLoop("a lifespan cannot be registered on the loop of the workers that enter it")
+            self._renew_lifespan()
+        return function
+
+    def _check_process(self, tasks: Iterable[Task[..., Any, Any]], *, hooked: bool) -> None:
+        """TaskDefinitionError for one that asks for a process, where workers of this process would have hooks."""
+        for task in tasks if hooked else ():
+            if task.defaults.isolation == "process":
+                raise TaskDefinitionError(no_process(task.name))
+
+    # -- submit
+
+    def submit_call(self, call: Call[R]) -> JobHandle[R]:
+        """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
+        check_call(call)
+        self.require_workers_for([call.task])
+        return JobHandle(self, self.run(self.core.submit_call(call)))
+
+    def submit_many(self, calls: Iterable[Call[R]]) -> JobList[R]:
+        """Submit many at once, in bulk: `queue.submit_many(render.bind(p, dpi=d) for p, d in pages)`.
+
+        Raises BatchRefused when some are refused: the others are accepted, and it has them as a JobList.
+        """
+        wanted = list(calls)
+        for call in wanted:
+            check_call(call)
+        self.require_workers_for({call.task for call in wanted})
+        try:
+            handles = self.run(self.core.submit_many(wanted))
+        except BatchRefused as error:
+            error.accepted = self._list_of(error.accepted)
+            raise
+        return self._list_of(handles)
+
+    def _list_of(self, handles: Iterable[AsyncJobHandle[R]]) -> JobList[R]:
+        return JobList(self, [JobHandle(self, handle) for handle in handles])
+
+    def require_workers_for(self, tasks: Iterable[Task[..., Any, Any]]) -> None:
+        """TaskDefinitionError, which says what to do, for a task of a cell or script that only this process knows,
+        while no worker lives in it."""
+        if self._works_here:
+            for line in self.registry.in_threads():
+                notice(log, line)
+            return
+        local = [task.name for task in tasks if task.function.__module__ == "__main__"]
+        if not local:
+            return
+        published = {info.name for info in self.tasks() if info.importable}
+        for name in local:
+            if name not in published:
+                raise TaskDefinitionError(
+                    f"task {name!r} is defined in a cell or script, which no worker process can import, and no worker "
+                    "lives in this process. Either put the function in a module, such as shop/tasks.py, start workers "
+                    "that have it, and queue.include('shop.tasks') here; or use TaskQueue.local(), whose workers live "
+                    "in this process"
+                )
+
+    # -- look and change
+
+    def get(self, job_id: str) -> JobHandle[Any]:
+        """A handle on an existing job. Raises JobNotFound."""
+        return JobHandle(self, self.run(self.core.get(job_id)))
+
+    def jobs(self, **filters: Unpack[JobFilters]) -> JobPage:
+        """Jobs, newest first: filters status, task, priority, worker, since (`7d`, `15m`, a time), q; limit; cursor."""
+        page = self.run(self.core.jobs(**filters))
+        return JobPage(items=page.items, cursor=page.cursor)
+
+    def dead_letters(self, **filters: Unpack[JobFilters]) -> JobPage:
+        """Jobs that failed for good, with the same filters."""
+        page = self.run(self.core.dead_letters(**filters))
+        return JobPage(items=page.items, cursor=page.cursor)
+
+    def requeue_dead(self, **filters: Unpack[DeadLetterFilters]) -> Requeued:
+        """Requeue dead letters: filters task, priority, since, ids; `dry_run=True` only counts."""
+        return self.run(self.core.requeue_dead(**filters))
+
+    def depths(self) -> Depths:
+        """How many jobs wait in each lane, and run."""
+        return self.run(self.core.depths())
+
+    def workers(self) -> Sequence[Heartbeat]:
+        """Live workers."""
+        return self.run(self.core.workers())
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        """What the workers have published."""
+        return self.run(self.core.tasks())
+
+    def history(self, **filters: Unpack[HistoryFilters]) -> DataFrame:
+        """A row an attempt, as a pandas DataFrame: filters since, task, status; columns, in this order.
+
+        Times are in UTC, wait_s and run_s in seconds; what never began has NaT and NaN there. The columns payload, tags
+        and result come when they are asked for: `queue.history(since="7d", columns=["task", "payload", "result"])`.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise MissingExtra("queue.history()", error.name, "notebook") from None
+
+        columns = columns_of(query_of(HistoryQuery, filters))
+
+        async def rows() -> list[AttemptRow]:
+            return [row async for row in self.core.history(**filters)]
+
+        found = self.run(rows())
+        frame = pd.DataFrame({name: [getattr(row, name) for row in found] for name in dict.fromkeys(columns)})
+        for name in frame.columns:
+            if name.endswith("_at"):
+                frame[name] = pd.to_datetime(frame[name], utc=True)
+            elif name.endswith("_s"):
+                frame[name] = frame[name].astype(float)
+            elif name in ("payload", "result"):
+                frame[name] = [from_wire(value) for value in frame[name]]
+        return frame
+
+    # -- in a notebook
+
+    def board(self) -> Board:
+        """The dashboard's board, live, in the cell. Raises MissingExtra without `dtqkit[notebook]`.
+
+        A queue has one board until that is closed: a cell that is run again, or another one, shows it once more.
+        """
+        from dtqkit import notebook
+
+        if self._board is None or self._board.closed:
+            self._board = notebook.board(self)
+        return self._board
+
+    def form(self, task: QueuedTask[..., Any, Any] | str) -> Form:
+        """A form that submits jobs of a task: one of this queue's, or the name of one that workers have published."""
+        from dtqkit import notebook
+
+        return notebook.form(self, task)
+
+    def progress(self, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> Progress:
+        """A bar that fills as the jobs end, also while a cell waits for them."""
+        from dtqkit import notebook
+
+        return notebook.progress(self, jobs)
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of the history: `queue.plot.waits()`, `.throughput()`, `.depths()`."""
+        from dtqkit import notebook
+
+        return notebook.plots(self)
+
+    # -- life
+
+    @property
+    def settings(self) -> Settings:
+        """Read from the environment at the first use, unless they were given."""
+        if self._settings is None:
+            self._settings = Settings.default()
+        return self._settings
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is reached through a server, and not by its stores."""
+        return self._control is not None
+
+    @property
+    def core(self) -> AsyncTaskQueue:
+        """The asynchronous queue that this one drives; it lives on the private loop."""
+        with self._lock:
+            if self._closed:
+                raise QueueClosed("this queue is closed")
+            self._reconnect()
+            if self._core is None:
+                settings = None if self._control is not None else self.settings
+                self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control, hooks=self.hooks)
+            return self._core
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the private loop."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise QueueClosed("this queue is closed")
+            return self._loop().start(work)
+
+    def _loop(self) -> Background:
+        """The private loop, with its thread. Under the lock."""
+        self._reconnect()
+        if self._background is None:
+            self._background = Background("dtqkit-queue")
+            self._owned.callback(self._background.join)
+            self._owned.callback(self._end)
+            _open[self] = self._background
+        return self._background
+
+    def _reconnect(self) -> None:
+        """At the first use in a forked child: connections of its own. Under the lock."""
+        if self._forked and self._core is not None:
+            self._control = self._new_control() if self._new_control is not None else self._control
+            self._core.reconnect(self._control)
+        self._forked = False
+
+    def after_fork(self) -> None:
+        """In a forked child, where the threads of this process are missing: forget what lives on them.
+
+        The parent's workers and stores go on being the parent's: closing the queue here does not stop them.
+        """
+        abandon(self._background, self._owned, self._board)
+        if self._core is not None:
+            self._core.after_fork()
+        self._lock = threading.Lock()  # one of those threads may have held it
+        self._background = None
+        self._board = None
+        self._owned = ExitStack()
+        self._forked = True
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same, and wait for it."""
+        if self._would_block():
+            work.close()
+            raise WrongLoop(
+                "a TaskQueue would block the event loop that it is called from: await asyncio.to_thread(…) with the "
+                "call, or use AsyncTaskQueue"
+            )
+        future = self.start(work)
+        try:
+            return future.result()
+        except CancelledError:
+            raise QueueClosed("this queue was closed meanwhile") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def freshen(self, handles: Sequence[AsyncJobHandle[Any]]) -> None:
+        """Have those of these handles whose record may be old looked at soon; nobody waits for it."""
+        due = [handle for handle in handles if handle.is_due()]
+        if not due:
+            return
+
+        def look() -> None:
+            for handle in due:
+                handle.look_soon()
+
+        with self._lock:
+            if not self._closed:
+                self._loop().soon(look)
+
+    def catch_up(self, handles: Sequence[AsyncJobHandle[Any]]) -> bool:
+        """Look at these jobs, for at most LOOK_S; from now on their handles follow them. Whether that was done in time.
+
+        For showing them: never raises, and what cannot be had in time is shown as it was last seen.
+        """
+        self.freshen(handles)
+        behind = [handle for handle in handles if not handle.known.is_final]
+        if not behind:
+            return True
+
+        async def look() -> bool:
+            await self.core.look(behind)
+            return True
+
+        return not self._would_block() and self._look(look()) is not None
+
+    def _look(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` brings within LOOK_S; None, with a line in the log, when it does not."""
+        try:
+            looking = self.start(work)
+        except RuntimeError:
+            return None  # closed
+        try:
+            return looking.result(LOOK_S)
+        except (DtqError, TimeoutError) as error:
+            looking.cancel()
+            log.info("shown without a look at the stores: %s", error or "no answer in time")
+            return None
+
+    def _would_block(self) -> bool:
+        """Whether the caller is a coroutine on a worker's loop or on the queue's own."""
+        on_ours = current_context() is not None or threading.current_thread().name == "dtqkit-queue"
+        return on_ours and _in_loop()
+
+    def _end(self) -> None:
+        if self._background is not None:
+            self._background.end(self._core.close if self._core else None)
+
+    def close(self) -> None:
+        """Close the connections; stop workers and stores that were started here. Jobs of other workers go on."""
+        with self._lock:
+            self._closed = True
+        self._owned.close()
+
+    def leave(self) -> None:
+        """Begin to close, for an interpreter that ends: what is not done soon is left undone."""
+        self._closed = True
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __dir__(self) -> list[str]:
+        """Without what handles, widgets and tests use: completion in a notebook shows what is there for its author."""
+        return [name for name in super().__dir__() if name not in _INTERNAL]
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name in BY_NAME:
+                raise AttributeError(f"a TaskQueue has no {name!r}: {how_to_submit()}", name=name, obj=self)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __repr__(self) -> str:
+        where = redact(self._settings.redis_url) if self._settings else self._where
+        return f"<TaskQueue {where}>"
+
+    def _repr_html_(self) -> str | None:
+        from dtqkit.notebook.reprs import queue_card
+
+        async def look() -> tuple[Depths, Sequence[Heartbeat]]:
+            return await self.core.depths(), await self.core.workers()
+
+        found = None if self._would_block() else self._look(look())
+        return None if found is None else queue_card(*found)
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _event() -> asyncio.Event:
+    return asyncio.Event()

@@ -1,0 +1,32 @@
+// @ts-check
+// Where the operations of dtqkit/control/ that a board asks for are to be found over HTTP.
+
+/** @type {Record<string, [method: "GET" | "POST", path: string]>} */
+export const ROUTES = {
+  submit: ["POST", "/jobs"],
+  jobs: ["GET", "/jobs"],
+  dead_letters: ["GET", "/jobs/dead-letter/list"],
+  requeue_dead: ["POST", "/jobs/dead-letter/requeue"],
+  get: ["GET", "/jobs/{id}"],
+  log: ["GET", "/jobs/{id}/logs"],
+  requeue: ["POST", "/jobs/{id}/requeue"],
+  cancel: ["POST", "/jobs/{id}/cancel"],
+  tasks: ["GET", "/tasks"],
+  stats: ["GET", "/stats"],
+  health: ["GET", "/health"],
+};
+
+/**
+ * The address of an operation; the parameters of a GET stand in it.
+ *
+ * @param {string} operation
+ * @param {Record<string, any>} params
+ * @param {string | URL} base ends in a slash
+ */
+export function locate(operation, { id = "", ...rest }, base) {
+  const [method, path] = ROUTES[operation];
+  const url = new URL(path.slice(1).replace("{id}", encodeURIComponent(id)), base);
+  if (method === "POST") return { method, url, body: rest };
+  for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
+  return { method, url };
+}

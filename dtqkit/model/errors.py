@@ -1,0 +1,500 @@
+"""Every error that dtqkit raises on purpose.
+
+    DtqError
+    ├── SettingsError            an environment variable or an argument of Settings
+    ├── TaskDefinitionError      a function that cannot be a task
+    ├── TaskAlreadyRegistered    two functions under one name
+    ├── HookError                a middleware or a lifespan that is written or registered wrongly
+    ├── MiddlewareFailed         a middleware raised around a run, or ended an error that was not its own
+    ├── LifespanFailed           a lifespan raised: its worker does not start
+    ├── AppError                 an APP (`package.module:queue`) that cannot be loaded
+    ├── UnknownTask              a name that no worker has published
+    ├── InvalidOption            an option of a call: priority, delay, tags …
+    ├── InvalidPayload           arguments that do not fit the task
+    │   └── PayloadTooLarge
+    ├── InvalidResult            a return value that cannot be recorded
+    ├── InvalidQuery             a filter, limit or cursor of a listing
+    ├── JobNotFound
+    ├── JobFailed                raised by `result()`: the job is dead
+    ├── JobCancelled             raised by `result()`
+    ├── WaitTimeout              raised by `result(timeout=…)` and other waits: a job is not over in time
+    ├── TaskTimeout              raised inside a task that has run for its `timeout_s`
+    ├── BatchRefused             some jobs of a bulk were refused; the others are accepted
+    │   ├── BatchUnavailable     … as a store is away: a StoreUnavailable too
+    │   └── BatchOutcomeUnknown  … or may be accepted: an OutcomeUnknown too
+    ├── JobConflict              the job's state does not allow what was asked
+    │   └── IdempotencyConflict
+    ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
+    │   ├── OutcomeUnknown       it may or may not have been written
+    │   └── NamespaceTaken       another environment uses this Redis under the same DTQ_NAMESPACE
+    ├── DocumentRefused          MongoDB does not take this job, whenever it is sent
+    ├── AccessDenied             a server does not know the token
+    │   ├── Forbidden            it does, and the token does not reach so far
+    │   └── TooManyAttempts      too many wrong tokens from one address
+    ├── InvalidRequest           a server cannot read what it was sent
+    ├── Refused                  a server refuses a request under a code that has no class here
+    ├── ServerError              a server made a mistake
+    ├── NotAServer               what answers at an address is no dtqkit server, or has moved
+    ├── WrongLoop                an asynchronous object used from a loop that is not its own
+    ├── QueueClosed              the queue was closed before this was done
+    ├── NoWorkerCanStart         worker processes end as soon as they start
+    ├── StartFailed              a server or workers did not start
+    ├── CannotListen             a port that cannot be had
+    ├── LocalStoreError          a private redis-server or mongod that cannot be had
+    ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
+    └── MissingExtra             an optional part that is not installed
+
+`code` is the stable, machine-readable name: the same over HTTP and in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
+
+from dtqkit.support.causes import original, users_frames
+from dtqkit.support.sanitize import redact
+
+#: Names that a message lists.
+_FEW: Final = 5
+
+
+class DtqError(Exception):
+    """Something that dtqkit was asked to do cannot be done."""
+
+    code: ClassVar[str] = "error"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Subclasses take other arguments than the message: a process pool could not send them.
+        return _unpickled, (type(self), self.args, vars(self))
+
+
+class SettingsError(DtqError, ValueError):
+    """A setting has a value that it cannot have; names the variable, the value and what is allowed."""
+
+    code = "invalid_setting"
+
+
+class TaskDefinitionError(DtqError, TypeError):
+    """A function cannot be a task as it is written."""
+
+    code = "invalid_task"
+
+
+class TaskAlreadyRegistered(DtqError, ValueError):
+    """Another function is registered under this name."""
+
+    code = "task_exists"
+
+
+class HookError(DtqError, TypeError):
+    """Something cannot be a middleware or a lifespan; says what it is, and what would be right."""
+
+    code = "invalid_hook"
+
+
+class MiddlewareFailed(DtqError, RuntimeError):
+    """A middleware raised around the run of a job, or ended an error that was not its own; names the middleware."""
+
+    code = "middleware_failed"
+
+
+class LifespanFailed(DtqError, RuntimeError):
+    """A lifespan raised or did not yield once, so its worker does not start; names the function and the error."""
+
+    code = "lifespan_failed"
+
+
+class AppError(DtqError, ImportError):
+    """An APP, `package.module:queue`, cannot be loaded."""
+
+    code = "invalid_app"
+
+
+class UnknownTask(DtqError, LookupError):
+    """No task of this name is registered."""
+
+    code = "unknown_task"
+    task: str = ""
+    near: tuple[str, ...] = ()
+
+    def __init__(self, task: str, near: Sequence[str] = (), *, there: Sequence[str] = ()) -> None:
+        """`near` are names like it; without such a one, `there` says what is registered instead, at most a few."""
+        hint = ""
+        if near:
+            hint = f"; did you mean {' or '.join(repr(name) for name in near)}?"
+        elif there:
+            more = f" and {len(there) - _FEW} more" if len(there) > _FEW else ""
+            hint = f"; there are {', '.join(there[:_FEW])}{more}"
+        super().__init__(f"no task is registered as {task!r}{hint}")
+        self.task = task
+        self.near = tuple(near)
+
+
+class InvalidOption(DtqError, ValueError):
+    """An option of a call has a value that it cannot have; names the option, the value and what is allowed."""
+
+    code = "invalid_option"
+
+
+class InvalidPayload(DtqError, ValueError):
+    """The arguments do not fit the task; `path` says where, as in `$.pages[3].width`."""
+
+    code = "invalid_payload"
+    task: str = ""
+    path: str = "$"
+    detail: str = ""
+
+    def __init__(self, task: str, path: str, detail: str) -> None:
+        super().__init__(f"{task}: {detail} (at {path})")
+        self.task = task
+        self.path = path
+        self.detail = detail
+
+
+class PayloadTooLarge(InvalidPayload):
+    """The payload is larger than DTQ_MAX_PAYLOAD."""
+
+    code = "payload_too_large"
+    size_bytes: int = 0
+    allowed_bytes: int = 0
+
+    def __init__(self, task: str, size_bytes: int, allowed_bytes: int) -> None:
+        super().__init__(
+            task,
+            "$",
+            f"the payload has {size_bytes:,} bytes as JSON, and {allowed_bytes:,} are allowed "
+            "(DTQ_MAX_PAYLOAD): keep large data in a file or a database and pass its address",
+        )
+        self.size_bytes = size_bytes
+        self.allowed_bytes = allowed_bytes
+
+
+class InvalidResult(DtqError, ValueError):
+    """A task's return value cannot be recorded; `path` says which part of it."""
+
+    code = "invalid_result"
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"the result cannot be recorded: {detail} (at {path})")
+        self.path = path
+        self.detail = detail
+
+
+class InvalidQuery(DtqError, ValueError):
+    """A filter, a limit or a cursor that a listing does not know."""
+
+    code = "invalid_query"
+
+
+class JobNotFound(DtqError, LookupError):
+    """No job has this id."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id!r}")
+        self.job_id = job_id
+
+
+class JobFailed(DtqError):
+    """The job failed for good; `error_type`, `error_message` and `traceback` are its last attempt's.
+
+    It reads as its cause does, with the frames of the task; `traceback` has them all. Its `__cause__` is the task's
+    exception, when the class of that is imported here and can be made from its message.
+    """
+
+    code = "job_failed"
+
+    def __init__(
+        self,
+        job_id: str,
+        task: str,
+        error_type: str,
+        error_message: str,
+        traceback: str = "",
+        *,
+        attempt: int | None = None,
+        module: str = "",
+    ) -> None:
+        number = "" if attempt is None else f", attempt {attempt}"
+        first, _, rest = error_message.strip().partition("\n")
+        second = f"\n{_cut(rest.strip().partition(chr(10))[0])}" if rest.strip() else ""
+        text = f"{error_type}: {_cut(first)} (job {job_id} {task}{number}){second}"
+        super().__init__(f"{text}\n\n{users_frames(traceback)}" if traceback else text)
+        self.job_id = job_id
+        self.task = task
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+        self.attempt = attempt
+        self.module = module
+        self.__cause__ = original(module, error_type, error_message)
+
+
+def _cut(line: str, limit: int = 500) -> str:
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+class JobCancelled(DtqError):
+    """The job was cancelled, so it has no result."""
+
+    code = "job_cancelled"
+
+    def __init__(self, job_id: str, task: str) -> None:
+        super().__init__(f"job {job_id} ({task}) was cancelled")
+        self.job_id = job_id
+        self.task = task
+
+
+class WaitTimeout(DtqError, TimeoutError):
+    """A job was not over in the time that its caller would wait; says how it stands. The job goes on."""
+
+    code = "wait_timeout"
+
+
+class TaskTimeout(DtqError, TimeoutError):
+    """Raised inside a task that has run for its `timeout_s`."""
+
+    code = "task_timeout"
+
+
+class JobConflict(DtqError):
+    """The job is in a state that does not allow this."""
+
+    code = "conflict"
+
+
+class IdempotencyConflict(JobConflict):
+    """The idempotency key belongs to a job with another payload."""
+
+    code = "idempotency_conflict"
+
+
+#: Why a store takes nothing: it cannot be reached; its members elect a primary; it refuses for now; this user may not;
+#: it is not set up as dtqkit needs it; it is too old. Only the last three need somebody who changes something.
+Reason: TypeAlias = Literal["away", "electing", "refused", "not_allowed", "misconfigured", "unsupported"]
+PASSING: Final[frozenset[Reason]] = frozenset({"away", "electing", "refused"})
+
+
+class StoreUnavailable(DtqError, ConnectionError):
+    """A store cannot be reached or refuses us; says which, where and why, never a password."""
+
+    code = "store_unavailable"
+    store: str = ""
+    reason: Reason = "away"
+    #: What the store refused, as the end of a sentence that begins with its name: for everybody to see.
+    brief: str = ""
+
+    def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
+        super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
+        self.store = store
+        self.reason = reason
+        self.brief = ""
+
+    @property
+    def passes(self) -> bool:
+        """Whether trying again may help, without anybody changing something."""
+        return self.reason in PASSING
+
+
+MAYBE: Final = " (the write may be done or not)"
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection was lost during a write: it may or may not be done; safe to repeat with an idempotency key."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
+        super().__init__(store, where, f"{detail}{MAYBE}", reason=reason)
+
+
+class DocumentRefused(DtqError, ValueError):
+    """MongoDB does not take this document, whenever it is sent: too large, say, or refused by a validator."""
+
+    code = "document_refused"
+
+
+class NamespaceTaken(StoreUnavailable):
+    """Another environment's jobs are listed in this Redis under the same DTQ_NAMESPACE."""
+
+    code = "namespace_taken"
+
+
+class BatchRefused(DtqError):
+    """Some jobs of a bulk were refused; the others are accepted, and run."""
+
+    code = "batch_refused"
+
+    def __init__(self, accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> None:
+        index, why = refused[0]
+        others = f"the other {len(accepted):,} are accepted" if accepted else "none is accepted"
+        DtqError.__init__(
+            self,
+            f"{len(refused):,} of {len(refused) + len(accepted):,} jobs were refused ({others}); number {index}: {why}",
+        )
+        #: Handles of the accepted ones, in the order of submission: a JobList, or what an AsyncTaskQueue gives.
+        self.accepted: Any = accepted
+        #: Of the others: the place in what was submitted, and why.
+        self.refused: tuple[tuple[int, DtqError], ...] = tuple(refused)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A handle lives with its queue, in this process.
+        accepted = tuple(getattr(handle, "id", handle) for handle in self.accepted)
+        return _unpickled, (type(self), self.args, {**vars(self), "accepted": accepted})
+
+
+class BatchUnavailable(BatchRefused, StoreUnavailable):
+    """Some jobs of a bulk were refused, since a store is away: the refused ones can be submitted again."""
+
+    code = "batch_unavailable"
+
+    def __init__(self, accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> None:
+        BatchRefused.__init__(self, accepted, refused)
+        away = next(error for _, error in refused if isinstance(error, StoreUnavailable))
+        self.store, self.reason, self.brief = away.store, away.reason, away.brief
+
+
+class BatchOutcomeUnknown(BatchUnavailable, OutcomeUnknown):
+    """Of some jobs of a bulk it is not known whether they are accepted: safe to repeat with an idempotency key."""
+
+    code = "batch_outcome_unknown"
+
+
+def batch_refused(accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> BatchRefused:
+    """The BatchRefused of the right kind."""
+    if any(isinstance(error, OutcomeUnknown) for _, error in refused):
+        return BatchOutcomeUnknown(accepted, refused)
+    if any(isinstance(error, StoreUnavailable) for _, error in refused):
+        return BatchUnavailable(accepted, refused)
+    return BatchRefused(accepted, refused)
+
+
+class AccessDenied(DtqError, PermissionError):
+    """A server does not know the token, or the token does not reach so far."""
+
+    code = "unauthorized"
+
+
+class Forbidden(AccessDenied):
+    """The token is known and may not do this, or the request came by a way that is not allowed."""
+
+    code = "forbidden"
+
+
+class TooManyAttempts(AccessDenied):
+    """Too many wrong tokens came from this address; it is heard again after a while."""
+
+    code = "too_many_attempts"
+
+
+class InvalidRequest(DtqError, ValueError):
+    """A server cannot read what it was sent."""
+
+    code = "invalid_request"
+
+
+class Refused(DtqError):
+    """A server refuses a request under a code that has no class of its own; `code` is that."""
+
+    code = "refused"
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code  # pyright: ignore[reportAttributeAccessIssue] - one class for codes that only HTTP knows
+
+
+class ServerError(DtqError):
+    """A server made a mistake; its log has it under the id of the request."""
+
+    code = "internal_error"
+
+
+class NotAServer(DtqError, ConnectionError):
+    """What answers at this address is no dtqkit server, or it has moved."""
+
+    code = "not_a_server"
+
+
+class WrongLoop(DtqError, RuntimeError):
+    """An asynchronous object was used from an event loop that is not its own."""
+
+    code = "wrong_loop"
+
+
+class QueueClosed(DtqError, RuntimeError):
+    """The queue was closed before this was done."""
+
+    code = "queue_closed"
+
+
+class NoWorkerCanStart(DtqError):
+    """Worker processes end as soon as they start."""
+
+    code = "no_worker"
+
+
+class StartFailed(DtqError):
+    """A server or workers did not start; their log says why."""
+
+    code = "start_failed"
+
+
+class CannotListen(DtqError, OSError):
+    """A port that a server cannot have: another process has it, say."""
+
+    code = "cannot_listen"
+
+
+class LocalStoreError(DtqError):
+    """A private redis-server or mongod cannot be found or started."""
+
+    code = "local_store"
+
+
+class SimulationFailed(DtqError, RuntimeError):
+    """A simulation takes more memory than there is, or one of its processes was killed."""
+
+    code = "simulation_failed"
+
+
+class MissingExtra(DtqError, ImportError):
+    """Something needs a package that is not installed; names the extra that brings it."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, package: str | None, extra: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed: pip install 'dtqkit[{extra}]'")
+
+
+def facts_of(error: DtqError) -> dict[str, Any]:
+    """What `error` carries besides its message, for the wire."""
+    return dict(vars(error))
+
+
+def _unpickled(kind: type[DtqError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> DtqError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(facts)
+    if isinstance(error, JobFailed):
+        error.__cause__ = original(error.module, error.error_type, error.error_message)
+    return error
+
+
+def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
+    """The error of this code again, as it was where it was raised; Refused for a code that no class has.
+
+    Facts that are not given have the defaults of the class.
+    """
+    kind = next((kind for kind in _kinds(DtqError) if kind.code == code), None)
+    if kind is None:
+        return Refused(code, message)
+    own = {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in facts.items()}
+    return _unpickled(kind, (message,), own)
+
+
+def _kinds(kind: type[DtqError]) -> Iterator[type[DtqError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)

@@ -1,0 +1,158 @@
+"""What is told about jobs and workers while it happens, and how it looks on the wire (JSON).
+
+Events may be lost and may come twice: whoever needs certainty asks the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Final, Literal
+
+import msgspec
+
+from dtqkit.model.jobs import Job, JobError, Priority, Status
+
+#: Characters of an error in an event.
+MAX_ERROR: Final = 200
+
+
+class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job has reached `status`; an event with a lower `rev` than one already seen is old news."""
+
+    id: str
+    rev: int
+    status: Status
+    task: str
+    priority: Priority
+    worker: str | None = None
+    #: How long the attempt waited and ran, once it has ended.
+    wait_ms: float | None = None
+    run_ms: float | None = None
+    #: Short text of the error that ended the attempt.
+    error: str | None = None
+    cancel_requested: bool = False
+
+
+class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A running job has reported how far it is, or has logged lines."""
+
+    id: str
+    #: The attempt that reports.
+    token: int
+    progress: float | None = None
+    message: str = ""
+    log: tuple[str, ...] = ()
+    #: When the first line of its task ran.
+    started_at: datetime | None = None
+
+
+class Depths(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that wait, by lane; those not yet due; those that run; and the age of the oldest that waits, in s."""
+
+    high: int = 0
+    medium: int = 0
+    low: int = 0
+    scheduled: int = 0
+    running: int = 0
+    oldest_wait_s: float | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself with each beat."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    #: The lanes it serves, its own first.
+    lanes: tuple[Priority, ...]
+    concurrency: int
+    #: Jobs that it runs now.
+    load: int
+    started_at: datetime
+    version: str
+    status: Literal["working", "idle", "stopping"] = "idle"
+    completed: int = 0
+    failed: int = 0
+    #: The lanes as the worker last saw them.
+    depths: Depths | None = None
+    #: Names of the tasks that it serves; None: not known.
+    tasks: tuple[str, ...] | None = None
+    #: Seconds since its last beat, as the reader sees it.
+    age_s: float = 0.0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a board needs to begin with."""
+
+    depths: Depths
+    workers: tuple[Heartbeat, ...]
+    jobs: tuple[Job, ...]
+
+
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message on the channel `job-events`."""
+
+    jobs: Sequence[JobEvent] = ()
+    progress: Sequence[ProgressEvent] = ()
+
+
+class Line(Enum):
+    """The state of a subscription."""
+
+    #: Newly subscribed: what happened before was not heard.
+    UP = "up"
+    #: Cut off: nothing is heard until it is up again.
+    DOWN = "down"
+
+
+_encoder = msgspec.json.Encoder()
+_batch_decoder = msgspec.json.Decoder(Batch)
+
+
+def encode_batch(jobs: Iterable[JobEvent] = (), progress: Iterable[ProgressEvent] = ()) -> bytes:
+    return _encoder.encode(Batch(tuple(jobs), tuple(progress)))
+
+
+def decode_batch(data: bytes) -> Batch:
+    """The batch; an empty one when `data` is not of this form (Redis may hold anything)."""
+    try:
+        return _batch_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Batch()
+
+
+def encode_heartbeat(beat: Heartbeat) -> bytes:
+    return _encoder.encode(beat)
+
+
+def event_of(job: Job) -> JobEvent:
+    """The event that tells of `job` as it stands."""
+    return job_event(job, job.rev, job.status, job.error, None, job.run_ms, cancel_requested=job.cancel_requested)
+
+
+def job_event(
+    job: Job,
+    rev: int,
+    status: Status,
+    error: JobError | None,
+    wait_ms: float | None,
+    run_ms: float | None,
+    *,
+    cancel_requested: bool = False,
+) -> JobEvent:
+    """The event of `job` with what has just changed about it."""
+    return JobEvent(
+        id=job.id,
+        rev=rev,
+        status=status,
+        task=job.task,
+        priority=job.priority,
+        worker=job.worker,
+        wait_ms=wait_ms,
+        run_ms=run_ms,
+        error=str(error)[:MAX_ERROR] if error else None,
+        cancel_requested=cancel_requested,
+    )

@@ -1,0 +1,63 @@
+"""What may become of a job: the legal transitions, and the decision at the end of an attempt. Pure.
+
+A decision never looks at a cancel request: that is tested inside the write that carries the decision out, so that
+a request which arrives in between is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from dtqkit.model.jobs import Job, JobError, Status
+from dtqkit.model.outcomes import Change, Declined, Delayed, Dropped, Failure, Lost, Outcome, Released, Stopped, Success
+from dtqkit.model.policy import POLICIES, SupportsRandom
+
+#: From each status, where a job may go. A completed or cancelled job never changes; a failed one only by requeue.
+TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
+    "pending": frozenset({"running", "cancelled"}),
+    "scheduled": frozenset({"running", "cancelled"}),
+    "running": frozenset({"completed", "scheduled", "pending", "failed", "cancelled"}),
+    "failed": frozenset({"pending", "scheduled"}),
+    "completed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+#: How long a worker leaves to others what it cannot begin, in seconds: doubled each time; and how often a job is
+#: declined before it fails. Together some seven minutes: a rolling deploy is over by then.
+MIN_PATIENCE_S: Final = 0.25
+MAX_PATIENCE_S: Final = 30.0
+MAX_DECLINED: Final = 20
+
+
+def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None = None) -> Change:
+    """The change that `outcome` brings to `job`, which began `start_ms` after its claim (None: it never did)."""
+    match outcome:
+        case Success(result, run_ms):
+            return Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)
+        case Released(run_ms):
+            return Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
+        case Stopped(run_ms):
+            return Change(status="pending", ending="cancelled", start_ms=start_ms, run_ms=run_ms)
+        case Declined(error):
+            return _declined(job, error)
+        case Delayed(delay_s):
+            return Change(status="scheduled", ending="declined", delay_s=delay_s)
+        case Dropped(error):
+            return Change(status="failed", ending="failed", error=error)
+        case Failure() | Lost():
+            return msgspec.structs.replace(POLICIES.after(job, outcome, rng), start_ms=start_ms)
+
+
+def patience_s(declined: int) -> float:
+    """How long, in seconds, a worker leaves to others what it could not begin, the first time or after so many."""
+    return min(MAX_PATIENCE_S, MIN_PATIENCE_S * 2.0 ** min(declined, 64))
+
+
+def _declined(job: Job, error: JobError) -> Change:
+    """Back to its lane, counts of attempts and losses as they were; after MAX_DECLINED times no worker can begin it."""
+    if job.declined + 1 >= MAX_DECLINED:
+        return Change(status="failed", ending="failed", error=error)
+    return Change(status="pending", ending="declined", error=error)

@@ -1,0 +1,1 @@
+"""Processes: one worker's, and what starts and watches several."""

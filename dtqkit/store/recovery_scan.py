@@ -1,0 +1,92 @@
+"""What rounds of recovery read of the collection `jobs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+import msgspec
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ExecutionTimeout
+
+from dtqkit.model.jobs import WAITING
+from dtqkit.store.client import Link, told
+from dtqkit.store.documents import HEAVY, Document
+
+#: How long counting may take, in ms.
+_SURVEY_MS: Final = 3_000
+#: Documents that are looked through at a time.
+_BATCH: Final = 10_000
+_NO_HEAVY: Final = dict.fromkeys(HEAVY, 0)
+
+
+class Counts(NamedTuple):
+    """How many jobs wait, how many failed, and how many dead letters there are."""
+
+    waiting: int
+    failed: int
+    letters: int
+
+
+class RecoveryScan(msgspec.Struct, frozen=True):
+    """What a round of recovery looks at first."""
+
+    #: None: MongoDB could not count in time.
+    counts: Counts | None
+    #: Running jobs whose lease is over, by MongoDB's clock.
+    overdue: list[Document]
+    #: Ids of running jobs whose cancellation was asked for.
+    to_stop: list[str]
+
+
+class RecoveryScans:
+    """Methods raise StoreUnavailable when MongoDB is away."""
+
+    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
+        self._jobs = collection
+        self._where = where
+
+    async def look(self, limit: int) -> RecoveryScan:
+        """One operation: counts of what waits and of the dead, and the running jobs that want attention.
+
+        Where counting takes too long, only those running jobs: nothing holds them up.
+        """
+        failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
+        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
+        attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
+        running: list[Document] = [
+            {"$match": {"status": "running", **attention}},
+            {"$limit": limit},
+            {"$project": _NO_HEAVY},
+            {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
+        ]
+        # Counted from the index alone.
+        pipeline = [
+            {"$match": {"status": {"$in": list(WAITING)}}},
+            {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
+            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
+            {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
+        ]
+        counted = True
+        with told(self._where):
+            try:
+                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_SURVEY_MS)).to_list()
+            except ExecutionTimeout:
+                counted = False
+                found = await (await self._jobs.aggregate(running)).to_list()
+        n = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
+        attention_docs = [doc for doc in found if "n" not in doc]
+        return RecoveryScan(
+            counts=Counts(*(n.get(name, 0) for name in Counts._fields)) if counted else None,
+            overdue=[doc for doc in attention_docs if doc["overdue"]],
+            to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
+        )
+
+    async def waiting(self) -> AsyncIterator[list[Document]]:
+        """All that waits, some thousands at a time: _id, status, priority, due_at, cancel_requested."""
+        fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
+        with told(self._where):
+            cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
+            while docs := await cursor.to_list(_BATCH):
+                yield docs

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { outcome } from "../../dtqkit/dashboard/board/columns.js";
+import { Known } from "../../dtqkit/dashboard/board/known.js";
+import { bannerOf } from "../../dtqkit/dashboard/board/link_status.js";
+import { whole } from "../../dtqkit/dashboard/board/records.js";
+import { ROUTES, locate } from "../../dtqkit/dashboard/board/routes.js";
+import { refusal, refused } from "../../dtqkit/dashboard/board/source.js";
+
+const BASE = "https://queue.example.com/api/";
+const event = (rev, status) => ({ id: "a", rev, status });
+
+test("an operation is found below the base, its id encoded, the parameters of a GET in the address", () => {
+  const get = locate("jobs", { status: "failed", limit: 50 }, BASE);
+  assert.equal(String(get.url), "https://queue.example.com/api/jobs?status=failed&limit=50");
+  assert.equal(get.body, undefined);
+  assert.equal(String(locate("log", { id: "a/b" }, BASE).url), "https://queue.example.com/api/jobs/a%2Fb/logs");
+});
+
+test("the parameters of a POST are its body", () => {
+  const post = locate("cancel", { id: "a", force: true }, BASE);
+  assert.deepEqual([post.method, String(post.url), post.body], ["POST", `${BASE}jobs/a/cancel`, { force: true }]);
+});
+
+test("every route has a method and a path", () => {
+  for (const [method, path] of Object.values(ROUTES)) assert.match(`${method} ${path}`, /^(GET|POST) \/[a-z/{}-]+$/);
+});
+
+test("each change of a job is counted once, whatever the order", () => {
+  const known = new Known();
+  assert.deepEqual(
+    [1, 3, 2, 3].map((rev) => known.news(event(rev, "completed"))),
+    [true, true, false, false],
+  );
+  known.sample(true);
+  assert.equal(known.past.completed.at(-1), 2);
+  known.sample(true);
+  assert.equal(known.past.completed.at(-1), 0);
+  known.sample(false);
+  assert.equal(known.past.completed.at(-1), null);
+});
+
+test("a task is unserved only when all workers are known to lack it", () => {
+  const known = new Known();
+  assert.equal(known.unserved("walk"), false);
+  known.take({ workers: [{ tasks: ["walk"] }, { tasks: null }] });
+  assert.equal(known.unserved("render"), false);
+  known.take({ workers: [{ tasks: ["walk"] }] });
+  assert.deepEqual([known.unserved("walk"), known.unserved("render")], [false, true]);
+});
+
+test("a chart has the minutes of the record where nobody looked", () => {
+  const known = new Known();
+  const at = (minute) => new Date(Date.UTC(2026, 0, 1, 8, minute)).toISOString();
+  const minute = (n) => ({ at: at(n), completed: 60 * n, failed: 0, waiting: { high: n, medium: 0, low: 0 } });
+  known.stats = { at: at(15), minutes: Array.from({ length: 15 }, (_, n) => minute(n)) };
+  known.statsAt = Date.now();
+  known.take({ depths: { high: 99 } });
+  known.sample(true);
+  assert.deepEqual([known.series("completed")[0], known.series("completed").at(-2)], [0, 14]);
+  assert.deepEqual([known.series("high").at(-2), known.series("high").at(-1)], [14, 99]);
+});
+
+test("the banner says what is wrong and what happens next", () => {
+  const facts = { link: { type: "state", state: "live" }, health: null, unserved: undefined, lostAt: 0 };
+  assert.deepEqual(bannerOf(facts), []);
+  assert.match(bannerOf({ ...facts, unserved: "walk" })[0], /No live worker serves the task walk/);
+  assert.match(bannerOf({ ...facts, unserved: "walk", health: { redis: "down" } })[0], /Redis is away/);
+  assert.match(bannerOf({ ...facts, health: { redis: "down", mongodb: "down" } })[0], /MongoDB is away/);
+  const lost = { type: "state", state: "reconnecting", retryAt: Date.now() + 2500 };
+  assert.deepEqual(bannerOf({ ...facts, link: lost }), ["The queue cannot be reached.", "Next try in 3 s."]);
+  assert.match(bannerOf({ ...facts, link: lost, lostAt: Date.now() })[0], /^Connection lost at \d\d:/);
+});
+
+test("an outcome is an error, a message, a time or a result", () => {
+  const job = (more) => outcome(whole({ id: "a", ...more }));
+  assert.equal(job({ status: "failed", error: { type: "E", message: "m" } }), "E: m");
+  assert.equal(job({ status: "running", progress_message: "half" }), "half");
+  assert.match(job({ status: "scheduled", due_at: new Date().toISOString() }), /^due \d\d:/);
+  assert.equal(job({ status: "completed", result: { n: 9007199254740993n } }), '{"n":9007199254740993}');
+  assert.equal(job({ status: "completed", result: "x".repeat(500) }).length, 200);
+  assert.equal(job({ status: "completed", result: null }), "");
+});
+
+test("a refusal is an error with its code; a token that may only look is named", () => {
+  const error = refused({ code: "forbidden", title: "Forbidden", errors: [{ path: "$.a" }] });
+  assert.deepEqual([error.message, error.code, error.errors], ["Forbidden", "forbidden", [{ path: "$.a" }]]);
+  assert.equal(refusal(error), "This token may look, but not change anything.");
+  assert.equal(refusal(refused({ code: "gone", detail: "No." })), "No.");
+});

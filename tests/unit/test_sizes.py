@@ -1,0 +1,68 @@
+"""Modules and functions stay small enough to be read at once."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 61
+
+#: Larger today, with their lines. The numbers may only fall; remove what is small enough.
+KNOWN_MODULES = {
+    "dtqkit/control.py": 554,
+    "dtqkit/client/aio.py": 464,
+    "dtqkit/client/queue.py": 587,
+}
+KNOWN_FUNCTIONS = {
+    "dtqkit/cli/up.py up": 65,
+    "dtqkit/web/run.py _supervise": 64,
+    "dtqkit/web/server.py serve": 74,
+    "dtqkit/worker/worker.py Worker.__init__": 68,
+}
+
+
+def module_lines() -> dict[str, int]:
+    return {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (ROOT / "dtqkit").rglob("*.py")}
+
+
+def function_lines() -> dict[str, int]:
+    """From `def` to the last line, by file and qualified name."""
+    found: dict[str, int] = {}
+
+    def visit(node: ast.AST, name: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = f"{name}.{child.name}".lstrip(".") if isinstance(child, Named) else name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                found[f"{file} {inner}"] = (child.end_lineno or 0) - child.lineno + 1
+            visit(child, inner)
+
+    for path in (ROOT / "dtqkit").rglob("*.py"):
+        file = str(path.relative_to(ROOT))
+        visit(ast.parse(path.read_text()), "")
+    return found
+
+
+Named = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def check(lines: dict[str, int], most: int, known: dict[str, int]) -> None:
+    too_long = {name: n for name, n in lines.items() if n > known.get(name, most)}
+    assert not too_long, f"longer than {most} lines, or than they were: {too_long}"
+    small_enough = sorted(name for name in known if lines.get(name, 0) <= most)
+    assert not small_enough, f"no longer above {most} lines, so remove them from the list: {small_enough}"
+
+
+def test_no_module_has_more_than_400_lines_but_those_that_are_known() -> None:
+    lines = module_lines()
+    print(f"{len(lines)} modules, median {statistics.median(lines.values()):g} lines")
+    check(lines, MOST_LINES, KNOWN_MODULES)
+
+
+def test_no_function_has_more_than_61_lines_but_those_that_are_known() -> None:
+    lines = function_lines()
+    print(f"{len(lines)} functions, median {statistics.median(lines.values()):g} lines")
+    check(lines, MOST_LINES_OF_A_FUNCTION, KNOWN_FUNCTIONS)

@@ -1,0 +1,62 @@
+"""The dashboard's files over HTTP: all of them, as they are, and sent once."""
+
+import gzip
+import re
+
+import pytest
+
+from dtqkit.dashboard import FOLDER
+from tests.serving import Server
+
+PAGE = (FOLDER / "index.html").read_text()
+NAMED = sorted(re.findall(r'(?:href|src)="([^"]+)"', PAGE))
+KINDS = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+
+
+def test_the_page_names_modules_sheets_and_its_icon() -> None:
+    assert {name.rpartition(".")[2] for name in NAMED} == set(KINDS)
+    assert {"config.js", "page.js", "board/index.js", "board/base.css"} <= set(NAMED)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_the_page_names_is_served_as_it_is(server: Server, name: str) -> None:
+    answer = server.get(f"/{name}", token=None)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith(KINDS[name.rpartition(".")[2]])
+    assert answer.body == (FOLDER / name).read_bytes()
+
+
+@pytest.mark.parametrize("path", ["/", "/board/table.js", "/board/base.css", "/api/board/table.js"])
+def test_a_browser_gets_less_than_half_and_the_same(server: Server, path: str) -> None:
+    plain = server.get(path, token=None)
+    packed = server.get(path, token=None, headers={"Accept-Encoding": "gzip, deflate, br"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) < len(plain.body) / 2
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize("taken", ["gzip;q=0", "gzip; q=0.0, br", "br", "gzipped"])
+def test_a_client_that_takes_no_gzip_gets_none(server: Server, taken: str) -> None:
+    assert "Content-Encoding" not in server.get("/page.js", headers={"Accept-Encoding": taken}).headers
+    weighed = server.get("/page.js", headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert weighed.headers["Content-Encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_what_a_browser_has_is_not_sent_again(server: Server, encoding: str) -> None:
+    headers = {"Accept-Encoding": encoding}
+    first = server.get("/board/table.js", token=None, headers=headers)
+    assert first.headers["Cache-Control"] == "no-cache"  # kept, and asked about each time
+    again = server.get("/board/table.js", token=None, headers={**headers, "If-None-Match": first.headers["Etag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert again.headers["Etag"] == first.headers["Etag"]
+    other = server.get("/board/table.js", token=None, headers={**headers, "If-None-Match": '"another"'})
+    assert (other.status, other.body) == (200, first.body)
+
+
+def test_answers_of_the_queue_are_never_kept(server: Server) -> None:
+    answer = server.get("/jobs", headers={"Accept-Encoding": "gzip"})
+    assert "Etag" not in answer.headers
+    assert "Content-Encoding" not in answer.headers

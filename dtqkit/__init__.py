@@ -18,13 +18,10 @@ from dtqkit.client.aio import AsyncJobHandle, AsyncTaskQueue
 from dtqkit.client.decorators import task
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
+from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
 from dtqkit.model.errors import (
     AccessDenied,
     AppError,
-    BatchOutcomeUnknown,
-    BatchRefused,
-    BatchUnavailable,
-    CannotListen,
     DocumentRefused,
     DtqError,
     Forbidden,
@@ -40,20 +37,16 @@ from dtqkit.model.errors import (
     JobFailed,
     JobNotFound,
     LifespanFailed,
-    LocalStoreError,
     MiddlewareFailed,
     MissingExtra,
     NamespaceTaken,
     NotAServer,
-    NoWorkerCanStart,
     OutcomeUnknown,
     PayloadTooLarge,
     QueueClosed,
     Refused,
     ServerError,
     SettingsError,
-    SimulationFailed,
-    StartFailed,
     StoreUnavailable,
     TaskAlreadyRegistered,
     TaskDefinitionError,
@@ -65,6 +58,7 @@ from dtqkit.model.errors import (
 )
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
+from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.middleware import Middleware
 from dtqkit.tasks.options import TaskOptions

@@ -13,7 +13,8 @@ parameter out of range raises InvalidOption. Only plots and `explore` need matpl
 
 from typing import TYPE_CHECKING, Any
 
-from dtqkit.model.errors import MissingExtra, SimulationFailed
+from dtqkit.model.errors import MissingExtra
+from dtqkit.model.starting import SimulationFailed
 
 try:
     from dtqkit.capacity.distributions import (

@@ -11,7 +11,7 @@ from dtqkit.capacity.formatting import duration
 from dtqkit.capacity.replication import GRID
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.model.errors import SimulationFailed
+from dtqkit.model.starting import SimulationFailed
 
 # Bytes: peak resident memory, measured at 200,000 to 3,000,000 jobs on Python 3.11 and rounded up.
 #: While a replication runs, per job, by engine.

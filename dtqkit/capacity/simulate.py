@@ -18,8 +18,8 @@ from dtqkit.capacity.results import Result
 from dtqkit.capacity.statistics import interval
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.model.errors import SimulationFailed
 from dtqkit.model.jobs import PRIORITIES
+from dtqkit.model.starting import SimulationFailed
 
 #: Called with (done, total).
 ProgressCallback: TypeAlias = Callable[[int, int], None]

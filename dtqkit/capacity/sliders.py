@@ -19,7 +19,7 @@ from dtqkit.capacity.plots import wait_curve
 from dtqkit.capacity.simulate import quiet, simulate
 from dtqkit.capacity.system import System
 from dtqkit.capacity.workload import Workload
-from dtqkit.model.errors import SimulationFailed
+from dtqkit.model.starting import SimulationFailed
 
 #: Per change of a slider.
 REPLICATIONS: Final = 5

@@ -10,7 +10,7 @@ from typing import Final
 
 import typer
 
-from dtqkit.model.errors import CannotListen
+from dtqkit.model.starting import CannotListen
 
 #: What keeps a server from a port and can be told beforehand; all else is the server's own to say.
 _REFUSED: Final = (errno.EADDRINUSE, errno.EACCES)

@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from dtqkit.cli.preflight import check_port, new_file
-from dtqkit.model.errors import CannotListen, MissingExtra
+from dtqkit.model.errors import MissingExtra
 from dtqkit.model.settings import Settings
+from dtqkit.model.starting import CannotListen
 
 
 def server(

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from dtqkit.model.errors import StartFailed
 from dtqkit.model.settings import Settings
+from dtqkit.model.starting import StartFailed
 from dtqkit.run.supervisor import environment_of
 
 #: Where it listens.

@@ -26,8 +26,9 @@ from dtqkit.cli.serving import HOST, ServerProcess
 from dtqkit.cli.stop import StopSignal, nothing_to_stop, stopping
 from dtqkit.client.queue import TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
-from dtqkit.model.errors import StartFailed, redact
+from dtqkit.model.errors import redact
 from dtqkit.model.settings import Settings
+from dtqkit.model.starting import StartFailed
 from dtqkit.run.supervisor import Supervisor
 from dtqkit.support.sanitize import log_safely
 

@@ -47,7 +47,8 @@ from dtqkit.control.operations import (
     TASKS,
     WORKERS,
 )
-from dtqkit.model.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout, batch_refused
+from dtqkit.model.batches import batch_refused
+from dtqkit.model.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout
 from dtqkit.model.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.model.jobs import Job, JobError, Status
 from dtqkit.model.settings import Settings

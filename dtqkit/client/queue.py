@@ -27,31 +27,14 @@ from dtqkit.client.decorators import (
     QueuedTask,
     Untyped,
 )
+from dtqkit.client.frames import frame_of
 from dtqkit.client.handles import JobHandle, JobList, JobPage
-from dtqkit.control import (
-    AttemptRow,
-    Control,
-    DeadLetterFilters,
-    HistoryFilters,
-    HistoryQuery,
-    JobFilters,
-    Requeued,
-    columns_of,
-    query_of,
-)
-from dtqkit.model.errors import (
-    BatchRefused,
-    DtqError,
-    MissingExtra,
-    QueueClosed,
-    TaskDefinitionError,
-    WrongLoop,
-    redact,
-)
+from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
+from dtqkit.model.batches import BatchRefused
+from dtqkit.model.errors import DtqError, QueueClosed, TaskDefinitionError, WrongLoop, redact
 from dtqkit.model.events import Depths, Heartbeat
 from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
-from dtqkit.model.values import from_wire
 from dtqkit.support.driver import Background, abandon
 from dtqkit.tasks.hooks import Hooks, Life
 from dtqkit.tasks.isolation import no_process
@@ -457,26 +440,11 @@ class TaskQueue:
         Times are in UTC, wait_s and run_s in seconds; what never began has NaT and NaN there. The columns payload, tags
         and result come when they are asked for: `queue.history(since="7d", columns=["task", "payload", "result"])`.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise MissingExtra("queue.history()", error.name, "notebook") from None
-
-        columns = columns_of(query_of(HistoryQuery, filters))
 
         async def rows() -> list[AttemptRow]:
             return [row async for row in self.core.history(**filters)]
 
-        found = self.run(rows())
-        frame = pd.DataFrame({name: [getattr(row, name) for row in found] for name in dict.fromkeys(columns)})
-        for name in frame.columns:
-            if name.endswith("_at"):
-                frame[name] = pd.to_datetime(frame[name], utc=True)
-            elif name.endswith("_s"):
-                frame[name] = frame[name].astype(float)
-            elif name in ("payload", "result"):
-                frame[name] = [from_wire(value) for value in frame[name]]
-        return frame
+        return frame_of(filters, lambda: self.run(rows()))
 
     # -- in a notebook
 

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from dtqkit.model.errors import LocalStoreError
+from dtqkit.model.starting import LocalStoreError
 
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from dtqkit.model.errors import LocalStoreError
+from dtqkit.model.starting import LocalStoreError
 
 X86_LINUX, ARM_LINUX = ("linux", "x86_64"), ("linux", "aarch64")
 INTEL_MAC, ARM_MAC = ("darwin", "x86_64"), ("darwin", "arm64")

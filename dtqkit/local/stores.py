@@ -20,7 +20,7 @@ from dtqkit.local.private import make_private, open_private
 from dtqkit.local.programs import MONGOD, REDIS, find_server
 from dtqkit.local.servers import HOST, MongoServer, RedisServer, Server, log_tail
 from dtqkit.local.watcher import WATCHER_GONE, Watcher
-from dtqkit.model.errors import LocalStoreError
+from dtqkit.model.starting import LocalStoreError
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.01

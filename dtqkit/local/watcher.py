@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dtqkit.local.private import open_private
-from dtqkit.model.errors import LocalStoreError
+from dtqkit.model.starting import LocalStoreError
 
 REPLY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 15.0  # the watcher itself gives the servers 5 s

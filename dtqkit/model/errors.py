@@ -44,6 +44,7 @@
     ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
     └── MissingExtra             an optional part that is not installed
 
+Those of a bulk stand in `batches.py`, those of processes that do not start, or do not last, in `starting.py`.
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
 
@@ -66,7 +67,7 @@ class DtqError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Subclasses take other arguments than the message: a process pool could not send them.
-        return _unpickled, (type(self), self.args, vars(self))
+        return unpickled, (type(self), self.args, vars(self))
 
 
 class SettingsError(DtqError, ValueError):
@@ -290,7 +291,6 @@ class StoreUnavailable(DtqError, ConnectionError):
         super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
         self.store = store
         self.reason = reason
-        self.brief = ""
 
     @property
     def passes(self) -> bool:
@@ -320,55 +320,6 @@ class NamespaceTaken(StoreUnavailable):
     """Another environment's jobs are listed in this Redis under the same DTQ_NAMESPACE."""
 
     code = "namespace_taken"
-
-
-class BatchRefused(DtqError):
-    """Some jobs of a bulk were refused; the others are accepted, and run."""
-
-    code = "batch_refused"
-
-    def __init__(self, accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> None:
-        index, why = refused[0]
-        others = f"the other {len(accepted):,} are accepted" if accepted else "none is accepted"
-        DtqError.__init__(
-            self,
-            f"{len(refused):,} of {len(refused) + len(accepted):,} jobs were refused ({others}); number {index}: {why}",
-        )
-        #: Handles of the accepted ones, in the order of submission: a JobList, or what an AsyncTaskQueue gives.
-        self.accepted: Any = accepted
-        #: Of the others: the place in what was submitted, and why.
-        self.refused: tuple[tuple[int, DtqError], ...] = tuple(refused)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A handle lives with its queue, in this process.
-        accepted = tuple(getattr(handle, "id", handle) for handle in self.accepted)
-        return _unpickled, (type(self), self.args, {**vars(self), "accepted": accepted})
-
-
-class BatchUnavailable(BatchRefused, StoreUnavailable):
-    """Some jobs of a bulk were refused, since a store is away: the refused ones can be submitted again."""
-
-    code = "batch_unavailable"
-
-    def __init__(self, accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> None:
-        BatchRefused.__init__(self, accepted, refused)
-        away = next(error for _, error in refused if isinstance(error, StoreUnavailable))
-        self.store, self.reason, self.brief = away.store, away.reason, away.brief
-
-
-class BatchOutcomeUnknown(BatchUnavailable, OutcomeUnknown):
-    """Of some jobs of a bulk it is not known whether they are accepted: safe to repeat with an idempotency key."""
-
-    code = "batch_outcome_unknown"
-
-
-def batch_refused(accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> BatchRefused:
-    """The BatchRefused of the right kind."""
-    if any(isinstance(error, OutcomeUnknown) for _, error in refused):
-        return BatchOutcomeUnknown(accepted, refused)
-    if any(isinstance(error, StoreUnavailable) for _, error in refused):
-        return BatchUnavailable(accepted, refused)
-    return BatchRefused(accepted, refused)
 
 
 class AccessDenied(DtqError, PermissionError):
@@ -429,36 +380,6 @@ class QueueClosed(DtqError, RuntimeError):
     code = "queue_closed"
 
 
-class NoWorkerCanStart(DtqError):
-    """Worker processes end as soon as they start."""
-
-    code = "no_worker"
-
-
-class StartFailed(DtqError):
-    """A server or workers did not start; their log says why."""
-
-    code = "start_failed"
-
-
-class CannotListen(DtqError, OSError):
-    """A port that a server cannot have: another process has it, say."""
-
-    code = "cannot_listen"
-
-
-class LocalStoreError(DtqError):
-    """A private redis-server or mongod cannot be found or started."""
-
-    code = "local_store"
-
-
-class SimulationFailed(DtqError, RuntimeError):
-    """A simulation takes more memory than there is, or one of its processes was killed."""
-
-    code = "simulation_failed"
-
-
 class MissingExtra(DtqError, ImportError):
     """Something needs a package that is not installed; names the extra that brings it."""
 
@@ -473,7 +394,7 @@ def facts_of(error: DtqError) -> dict[str, Any]:
     return dict(vars(error))
 
 
-def _unpickled(kind: type[DtqError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> DtqError:
+def unpickled(kind: type[DtqError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> DtqError:
     error = kind.__new__(kind)
     error.args = args
     vars(error).update(facts)
@@ -491,7 +412,7 @@ def rebuild(code: str, message: str, facts: Mapping[str, Any]) -> DtqError:
     if kind is None:
         return Refused(code, message)
     own = {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in facts.items()}
-    return _unpickled(kind, (message,), own)
+    return unpickled(kind, (message,), own)
 
 
 def _kinds(kind: type[DtqError]) -> Iterator[type[DtqError]]:

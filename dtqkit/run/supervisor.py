@@ -17,9 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from dtqkit.model.errors import AppError, NoWorkerCanStart
+from dtqkit.model.errors import AppError
 from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings, variables
+from dtqkit.model.starting import NoWorkerCanStart
 from dtqkit.run.process import default_lanes
 
 log = logging.getLogger("dtqkit.supervisor")

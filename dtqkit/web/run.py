@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from dtqkit.model.errors import NamespaceTaken, SettingsError, StartFailed
+from dtqkit.model.errors import NamespaceTaken, SettingsError
 from dtqkit.model.settings import Settings
+from dtqkit.model.starting import StartFailed
 from dtqkit.run.loop import run_process
 from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins

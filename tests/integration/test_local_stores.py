@@ -22,7 +22,7 @@ from redis import Redis
 
 from dtqkit.local import LocalStores, servers, start_local_stores
 from dtqkit.local import stores as stores_module
-from dtqkit.model.errors import LocalStoreError
+from dtqkit.model.starting import LocalStoreError
 from tests.programs import Pair, pairs
 from tests.wait import wait_until
 

@@ -17,8 +17,8 @@ from redis.exceptions import AuthenticationError
 from dtqkit import TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
 from dtqkit.local.private import make_private, open_private
-from dtqkit.model.errors import LocalStoreError
 from dtqkit.model.settings import SECRET, variables
+from dtqkit.model.starting import LocalStoreError
 from tests import child_tasks
 from tests.command import children_with, descendants, running
 from tests.wait import wait_until

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from dtqkit.local import programs, start_local_stores
 from dtqkit.local.programs import MONGOD, REDIS, Platform, Program, find_server, how_to_install, wheel_for
-from dtqkit.model.errors import LocalStoreError
+from dtqkit.model.starting import LocalStoreError
 
 ROOT = Path(__file__).parents[2]
 

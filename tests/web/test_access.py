@@ -16,18 +16,22 @@ from dtqkit.control import OPERATIONS
 from dtqkit.control.operations import HEALTH
 from dtqkit.model.errors import SettingsError
 from dtqkit.model.settings import Settings
+from dtqkit.web import pages
 from dtqkit.web.access import BURST, Origins, TokenAuth, forwarded_address
 from tests.routes import of_table, scopes
 from tests.serving import COMMAND, READ_TOKEN, ROOT, TOKEN, Server
 
 Start = Callable[..., Server]
 
+#: The files of the dashboard, which hold nothing of a queue.
+((FILES, _),) = pages.routes
+
 #: Every route that is no operation, with its scope: a new one fails here until it is written down.
 SCOPES = {
     ("GET", "/health/live"): "open",
     ("GET", "/metrics"): "read",
     ("GET", "/openapi.json"): "open",
-    ("GET", r"/(board\.js|board\.css|page\.js|config\.js|icon\.svg)?"): "open",
+    ("GET", FILES): "open",
     ("GET", "/ws"): "open",  # the hello has the token
 }
 

@@ -10,7 +10,7 @@ const BACKOFF_LEAST_MS = 500;
 const BACKOFF_MOST_MS = 15_000;
 const SETTLED_MS = 10_000;
 const REQUEST_MS = 15_000;
-/** Two beats of the server that did not come (dtqkit/model/messages.py): the path to it is dead, whatever the socket says. */
+/** Two beats of the server (dtqkit/model/messages.py) that did not come: its path is dead, whatever the socket says. */
 const SILENT_MS = 12_000;
 const LOOK_MS = 1_000;
 /** The server's code for a token that it does not take. */

@@ -25,7 +25,6 @@ from dtqkit.model.errors import (
     DocumentRefused,
     DtqError,
     Forbidden,
-    HookError,
     IdempotencyConflict,
     InvalidOption,
     InvalidPayload,
@@ -36,8 +35,6 @@ from dtqkit.model.errors import (
     JobConflict,
     JobFailed,
     JobNotFound,
-    LifespanFailed,
-    MiddlewareFailed,
     MissingExtra,
     NamespaceTaken,
     NotAServer,
@@ -56,6 +53,7 @@ from dtqkit.model.errors import (
     WaitTimeout,
     WrongLoop,
 )
+from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed

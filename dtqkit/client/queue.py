@@ -29,6 +29,7 @@ from dtqkit.client.decorators import (
 )
 from dtqkit.client.frames import frame_of
 from dtqkit.client.handles import JobHandle, JobList, JobPage
+from dtqkit.client.hooking import HookedQueue, would_block
 from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
 from dtqkit.model.batches import BatchRefused
 from dtqkit.model.errors import DtqError, QueueClosed, TaskDefinitionError, WrongLoop, redact
@@ -36,15 +37,11 @@ from dtqkit.model.events import Depths, Heartbeat
 from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
 from dtqkit.support.driver import Background, abandon
-from dtqkit.tasks.hooks import Hooks, Life
-from dtqkit.tasks.isolation import no_process
-from dtqkit.tasks.lifespan import LifespanFunction
-from dtqkit.tasks.middleware import Middleware
+from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.tasks.notice import notice
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Call, Task, TaskInfo
-from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,8 +57,6 @@ log: logging.Logger = logging.getLogger("dtqkit.queue")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-L = TypeVar("L", bound=LifespanFunction)
-M = TypeVar("M", bound=Middleware | type[Middleware])
 
 #: How long a hasty end of all queues may take.
 LEAVE_S: Final = 1.0
@@ -109,7 +104,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class TaskQueue:
+class TaskQueue(HookedQueue):
     """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
 
         queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process
@@ -125,9 +120,7 @@ class TaskQueue:
     """
 
     def __init__(self, settings: Settings | None = None, *, control: Control | None = None) -> None:
-        self.registry: TaskRegistry = TaskRegistry()
-        #: What `middleware` and `lifespan` have registered.
-        self.hooks: Hooks = Hooks()
+        super().__init__(TaskRegistry())
         self._settings = settings
         self._control = control
         #: Makes another one of the same kind, for a forked child.
@@ -139,8 +132,6 @@ class TaskQueue:
         self._owned = ExitStack()
         self._closed = False
         self._works_here = False
-        #: Enters the lifespan anew for the workers that live in this process.
-        self._renew_lifespan: Callable[[], None] | None = None
         self._board: Board | None = None
         #: For people, while there are no settings to tell.
         self._where = "from the environment"
@@ -252,7 +243,7 @@ class TaskQueue:
         self._owned.callback(finish)
         ready.result()
         self._works_here = True
-        self._renew_lifespan = lambda: background.start(life.renew()).result()
+        self._lifespan_here = lambda: background.start(life.renew()).result()
 
     # -- tasks
 
@@ -288,7 +279,7 @@ class TaskQueue:
         """Make a task that stands alone (`@dtqkit.task`) one of this queue's. Raises TaskAlreadyRegistered."""
         if self._works_here:
             task.check_runs_here()
-            self._check_process([task], hooked=self.registry.confined)
+            self._check_hooked(task)
         self.registry.add(task)
         task.attach(self)
 
@@ -302,58 +293,6 @@ class TaskQueue:
             raise TaskDefinitionError(f"module {loaded.__name__} has no tasks: decorate functions with @task")
         for task in found:
             self.add(task)
-
-    # -- hooks
-
-    def middleware(self, given: M, /) -> M:
-        """Register a Middleware, a class (as a decorator) or an instance: around each submit and each run.
-
-            @queue.middleware
-            class Tenant(Middleware):
-                @asynccontextmanager
-                async def submit(self, calls: Sequence[Call[Any]], /) -> AsyncIterator[None]:
-                    if len(calls) > 1_000:
-                        raise PermissionError("at most 1,000 jobs at a time")
-                    yield
-
-        The first one is the outermost. Workers, and their child processes, have what the import of their APP registers.
-        A queue whose workers live in this process runs its `def` tasks in threads once it has a middleware or lifespan:
-        a child process could not have them. Raises HookError for what is no middleware.
-        """
-        self._check_process(self.registry, hooked=self._works_here)
-        self.hooks.add(given)
-        self.registry.confine()
-        return given
-
-    def lifespan(self, function: L, /) -> L:
-        """Register the lifespan: a generator function, `async def` or `def`, that yields once.
-
-            @queue.lifespan
-            async def connect() -> AsyncIterator[Database]:
-                async with Database("…") as database:
-                    yield database                # what tasks find in ctx.state
-
-        Each worker process enters it before its first job and leaves it when it stops, and each of its child processes
-        does so too; a process that is killed, or stopped at once by a second signal, leaves nothing. A function that
-        returns a context manager will do. When it raises, the worker does not start.
-
-        Where workers live in this process already (TaskQueue.local()), it is entered now. Raises HookError when it
-        cannot be a lifespan, or the queue has another one, and LifespanFailed when it is entered now and raises.
-        """
-        self._check_process(self.registry, hooked=self._works_here)
-        self.hooks.set_lifespan(function)
-        self.registry.confine()
-        if self._renew_lifespan is not None:
-            if self._would_block():
-                raise WrongLoop("a lifespan cannot be registered on the loop of the workers that enter it")
-            self._renew_lifespan()
-        return function
-
-    def _check_process(self, tasks: Iterable[Task[..., Any, Any]], *, hooked: bool) -> None:
-        """TaskDefinitionError for one that asks for a process, where workers of this process would have hooks."""
-        for task in tasks if hooked else ():
-            if task.defaults.isolation == "process":
-                raise TaskDefinitionError(no_process(task.name))
 
     # -- submit
 
@@ -605,8 +544,7 @@ class TaskQueue:
 
     def _would_block(self) -> bool:
         """Whether the caller is a coroutine on a worker's loop or on the queue's own."""
-        on_ours = current_context() is not None or threading.current_thread().name == "dtqkit-queue"
-        return on_ours and _in_loop()
+        return would_block()
 
     def _end(self) -> None:
         if self._background is not None:
@@ -654,14 +592,6 @@ class TaskQueue:
 
         found = None if self._would_block() else self._look(look())
         return None if found is None else queue_card(*found)
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 async def _event() -> asyncio.Event:

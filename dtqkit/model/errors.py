@@ -4,9 +4,6 @@
     ├── SettingsError            an environment variable or an argument of Settings
     ├── TaskDefinitionError      a function that cannot be a task
     ├── TaskAlreadyRegistered    two functions under one name
-    ├── HookError                a middleware or a lifespan that is written or registered wrongly
-    ├── MiddlewareFailed         a middleware raised around a run, or ended an error that was not its own
-    ├── LifespanFailed           a lifespan raised: its worker does not start
     ├── AppError                 an APP (`package.module:queue`) that cannot be loaded
     ├── UnknownTask              a name that no worker has published
     ├── InvalidOption            an option of a call: priority, delay, tags …
@@ -44,7 +41,7 @@
     ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
     └── MissingExtra             an optional part that is not installed
 
-Those of a bulk stand in `batches.py`, those of processes that do not start, or do not last, in `starting.py`.
+Those of a bulk: `batches.py`; of hooks: `hook_errors.py`; of processes that do not start or last: `starting.py`.
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
 
@@ -86,24 +83,6 @@ class TaskAlreadyRegistered(DtqError, ValueError):
     """Another function is registered under this name."""
 
     code = "task_exists"
-
-
-class HookError(DtqError, TypeError):
-    """Something cannot be a middleware or a lifespan; says what it is, and what would be right."""
-
-    code = "invalid_hook"
-
-
-class MiddlewareFailed(DtqError, RuntimeError):
-    """A middleware raised around the run of a job, or ended an error that was not its own; names the middleware."""
-
-    code = "middleware_failed"
-
-
-class LifespanFailed(DtqError, RuntimeError):
-    """A lifespan raised or did not yield once, so its worker does not start; names the function and the error."""
-
-    code = "lifespan_failed"
 
 
 class AppError(DtqError, ImportError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from dtqkit.model.errors import HookError, LifespanFailed
+from dtqkit.model.hook_errors import HookError, LifespanFailed
 from dtqkit.tasks.lifespan import Entered, Lifespan
 from dtqkit.tasks.middleware import Middleware, instance_of, is_around
 from dtqkit.tasks.origin import home_of

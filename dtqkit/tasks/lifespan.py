@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from dtqkit.model.errors import HookError, LifespanFailed
+from dtqkit.model.hook_errors import HookError, LifespanFailed
 from dtqkit.model.values import shown
 from dtqkit.support.cancel import end
 from dtqkit.support.sanitize import redact

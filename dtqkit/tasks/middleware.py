@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, Final, TypeVar, cast
 
-from dtqkit.model.errors import HookError, MiddlewareFailed
+from dtqkit.model.hook_errors import HookError, MiddlewareFailed
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.task import Call

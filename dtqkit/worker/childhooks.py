@@ -17,7 +17,7 @@ from contextvars import copy_context
 from functools import cached_property
 from typing import Any
 
-from dtqkit.model.errors import LifespanFailed
+from dtqkit.model.hook_errors import LifespanFailed
 from dtqkit.support.driver import Background
 from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.lifespan import Entered, Lifespan, Manager

@@ -9,7 +9,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from dtqkit.model.errors import DtqError, MiddlewareFailed, TaskDefinitionError
+from dtqkit.model.errors import DtqError, TaskDefinitionError
+from dtqkit.model.hook_errors import MiddlewareFailed
 from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, Policies
 from dtqkit.tasks.context import Context

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from dtqkit.model.errors import TaskDefinitionError, WrongLoop
+from dtqkit.model.hook_errors import LifespanFailed
 from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.isolation import no_process
 from dtqkit.tasks.lifespan import LifespanFunction
@@ -65,9 +66,9 @@ class HookedQueue:
         """Register the lifespan: a generator function, `async def` or `def`, that yields once.
 
             @queue.lifespan
-            async def connect() -> AsyncIterator[Database]:
-                async with Database("…") as database:
-                    yield database                # what tasks find in ctx.state
+            async def connect() -> AsyncIterator[Client]:
+                async with Client() as client:
+                    yield client                # what tasks find in ctx.state
 
         Each worker process enters it before its first job and leaves it when it stops, and each of its child processes
         does so too; a process that is killed, or stopped at once by a second signal, leaves nothing. A function that
@@ -80,7 +81,11 @@ class HookedQueue:
         self.hooks.set_lifespan(function)
         self.registry.confine()
         if self._lifespan_here is not None:
-            self._lifespan_here()
+            try:
+                self._lifespan_here()
+            except LifespanFailed:
+                self.hooks.lifespan = None
+                raise
         return function
 
     def _may_be_hooked(self) -> None:

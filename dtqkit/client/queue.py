@@ -478,6 +478,7 @@ class TaskQueue(HookedQueue):
             self._core.after_fork()
         self._lock = threading.Lock()  # one of those threads may have held it
         self._background = None
+        self._lifespan_here = None
         self._board = None
         self._owned = ExitStack()
         self._forked = True

@@ -41,7 +41,7 @@ class Hooks:
         if self.lifespan is not None and self.lifespan.name != new.name:
             raise HookError(
                 f"lifespan {new.name}: this queue has {self.lifespan.name} already, and ctx.state has one value: "
-                "write one lifespan that enters both"
+                "write one lifespan that enters both, or keep the name of one that is defined again"
             )
         self.lifespan = new
 

@@ -182,6 +182,12 @@ def test_a_lifespan_that_raises_where_workers_are_says_so_to_whoever_registers_i
         here.lifespan(connect)
     assert state_async.submit().result(timeout=20) is None
 
+    def mended() -> Generator[int]:
+        yield 1
+
+    here.lifespan(mended)
+    assert state_async.submit().result(timeout=20) == 1
+
 
 def test_a_queue_with_hooks_refuses_a_task_that_asks_for_a_process_of_workers_here(here: TaskQueue) -> None:
     here.middleware(Spy())

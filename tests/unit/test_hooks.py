@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+import inspect
+import textwrap
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -367,3 +370,17 @@ def test_a_lifespan_that_fails_is_one_line_with_its_name(function: Any, said: st
     assert said in text
     assert "\n" not in text
     assert "secret" not in text
+
+
+# -- the documentation
+
+
+@pytest.mark.parametrize("documented", [Middleware, TaskQueue.middleware, TaskQueue.lifespan])
+def test_the_examples_of_the_docstrings_run(queue: TaskQueue, documented: Any) -> None:
+    lines = (inspect.getdoc(documented) or "").splitlines()
+    example = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ")))
+    names = {**globals(), "queue": queue, "Client": Four, "AsyncIterator": AsyncIterator, "time": time}
+    exec(compile(example, str(documented), "exec", dont_inherit=True), names)  # noqa: S102 - it is ours
+    assert queue.hooks.around_run or queue.hooks.around_submit or queue.hooks.lifespan is not None
+    if queue.hooks.around_run:
+        assert run(queue.hooks) == "done"

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.broker.background import Lives
+from dtqkit.broker.background import LiveProgress
 from dtqkit.control import Answers, JobsRequest, Stats, Totals
 from dtqkit.control.operations import RECORDS
 from dtqkit.direct.follow import Follower
@@ -35,7 +35,7 @@ class Parts:
         self.broker = Broker(settings)
         self.stores = Opening(self.store, self.broker)
         self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
-        self.lives = Lives(self.broker.lives)
+        self.lives = LiveProgress(self.broker.live_progress)
         self.follower = Follower(self.broker)
         self.lookups = Lookups(lambda ids: self.records(JobsRequest(ids=ids)))
         self.stats: Shared[Stats] = Shared(good_for=4.0)

@@ -436,7 +436,7 @@ def test_bad_input_gets_one_line_and_its_exit_status(
         (["simulate", "--jobs-per-day", "1000000"], "--png", "/no/dir/day.png"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_started(
+def test_a_file_that_cannot_be_written_is_reported_before_anything_is_started(
     arguments: list[str], option: str, path: str, here: Here
 ) -> None:
     ended = here(*arguments, option, path)
@@ -458,7 +458,7 @@ def test_a_port_that_is_taken_is_named_with_its_option_before_anything_is_starte
     assert ended == (1, "", f"dtqkit: {why}: choose another with {taken}, or 0 for any that is free\n")
 
 
-def test_an_address_that_nobody_has_set_is_told_beside_the_store_that_does_not_answer(
+def test_a_default_address_is_named_in_the_error_of_a_store_that_does_not_answer(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever listens on this machine: the error is made, and not waited for."""
@@ -478,7 +478,7 @@ def test_an_address_that_nobody_has_set_is_told_beside_the_store_that_does_not_a
     assert unset[1].startswith("dtqkit: ATLAS_URI is not set, and that is the default address; `dtqkit up ")
 
 
-def test_a_job_that_is_submitted_while_redis_is_away_is_told_to_be_safe(settings: Settings) -> None:
+def test_a_job_that_is_submitted_while_redis_is_away_is_reported_as_safe(settings: Settings) -> None:
     done = dtqkit("submit", APP, "add", "a=1", settings=settings.replace(redis_url="redis://127.0.0.1:1/0"))
 
     assert (done.returncode, len(done.stdout.strip())) == (0, 24), done.stderr

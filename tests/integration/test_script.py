@@ -55,7 +55,7 @@ def run(path: Path, log: str) -> CompletedProcess:
 
 
 @pytest.mark.parametrize("log", ["", "import logging; logging.basicConfig()"], ids=["no log", "a log"])
-def test_a_script_is_told_once_that_its_functions_run_in_threads_and_how_to_change_that(
+def test_a_script_is_warned_once_that_its_functions_run_in_threads_and_how_to_change_that(
     tmp_path: Path, log: str
 ) -> None:
     done = run(tmp_path / "shop.py", log)

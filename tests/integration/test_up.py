@@ -91,7 +91,7 @@ def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Pa
         assert password not in up.log.read_text()
 
 
-def test_up_that_is_stopped_at_once_says_so_and_what_becomes_of_its_jobs(tmp_path: Path) -> None:
+def test_up_that_is_stopped_at_once_says_so_and_what_happens_to_its_jobs(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with stack(tmp_path, "--data", str(data), grace_s=60) as up, TaskQueue(up.settings) as queue:
         queue.include("tests.sample")
@@ -159,7 +159,7 @@ def test_data_is_kept_for_the_next_start_and_belongs_to_one_at_a_time(tmp_path: 
         assert answer("job", job_id, settings=up.settings)["result"] == 2
 
 
-def test_an_app_that_cannot_be_loaded_is_told_before_anything_is_started() -> None:
+def test_an_app_that_cannot_be_loaded_is_reported_before_anything_is_started() -> None:
     done = dtqkit("up", "--app", "tests.sample:nothing")
 
     assert (done.returncode, done.stdout) == (2, "")

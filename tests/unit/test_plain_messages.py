@@ -84,6 +84,4 @@ def test_dir_of_a_queue_has_what_users_call_and_no_more() -> None:
 
 
 def test_an_audit_says_what_it_did_in_words() -> None:
-    assert Repairs(listed=3, pruned=1).said() == (
-        "3 jobs that were missing are listed again, 1 entry of no waiting job is dropped"
-    )
+    assert Repairs(listed=3, pruned=1).summary() == ("3 missing jobs listed, 1 stale entry removed")

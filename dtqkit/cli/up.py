@@ -73,15 +73,7 @@ def up(
     log.setLevel("INFO")
     with nothing_to_stop():
         check_tasks(load_app(app), app)  # what is wrong with it is better said once, here, than by each worker
-    settings = Settings.from_env()
-    if port is not None:
-        settings = settings.replace(port=port)
-    if ws_port is not None:
-        settings = settings.replace(ws_port=ws_port)
-    check_port(HOST, settings.port, "--port")
-    check_port(HOST, settings.ws_port, "--ws-port")
-    if settings.read_token and not settings.token:
-        settings = settings.replace(token=secrets.token_urlsafe(32))  # or nobody could submit
+    settings = _settings(port, ws_port)
     stop = StopSignal()
     with ExitStack() as owned:
         stores = owned.enter_context(start_local_stores(data))
@@ -108,6 +100,20 @@ def up(
         log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
     stop.over()
     log.info("stopped; %s", _kept(data))
+
+
+def _settings(port: int | None, ws_port: int | None) -> Settings:
+    """The environment's, with these ports. Raises CannotListen when a port is taken."""
+    settings = Settings.from_env()
+    if port is not None:
+        settings = settings.replace(port=port)
+    if ws_port is not None:
+        settings = settings.replace(ws_port=ws_port)
+    check_port(HOST, settings.port, "--port")
+    check_port(HOST, settings.ws_port, "--ws-port")
+    if settings.read_token and not settings.token:
+        settings = settings.replace(token=secrets.token_urlsafe(32))  # DTQ_READ_TOKEN alone would not let you submit
+    return settings
 
 
 def _wait_for_beats(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from dtqkit import Attempt, Job, Settings, Status, TaskQueue, demo
 from dtqkit.cli.demo import standard_library
-from dtqkit.cli.report import Report, print_report
+from dtqkit.cli.report import BatchReport, print_report
 from dtqkit.control import AttemptRow
 from dtqkit.model.jobs import Ending
 from dtqkit.run.supervisor import Supervisor
@@ -148,7 +148,7 @@ def test_the_report_is_english_for_one_and_for_many(
 ) -> None:
     jobs = [replace(hit_by_a_crash(end), id=f"{i:024x}") for i, end in enumerate(ends)]
 
-    print_report(Report(jobs, [row_of(job, one) for job in jobs for one in job.attempts], 100.0, slots=1))
+    print_report(BatchReport(jobs, [row_of(job, one) for job in jobs for one in job.attempts], 100.0, slots=1))
 
     out = capsys.readouterr().out
     assert told in out

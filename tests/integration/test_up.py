@@ -91,7 +91,7 @@ def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Pa
         assert password not in up.log.read_text()
 
 
-def test_up_that_is_stopped_at_once_says_so_and_what_becomes_of_its_jobs(tmp_path: Path) -> None:
+def test_up_that_is_stopped_at_once_reports_it_and_what_happens_to_its_jobs(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with stack(tmp_path, "--data", str(data), grace_s=60) as up, TaskQueue(up.settings) as queue:
         queue.include("tests.sample")
@@ -109,7 +109,9 @@ def test_up_that_is_stopped_at_once_says_so_and_what_becomes_of_its_jobs(tmp_pat
         wait_until(up.gone, timeout_s=30)
     *_, last = up.log.read_text().splitlines()
     # A worker that had nothing to do may have stopped before.
-    assert re.match(r"dtqkit: stopped at once: [12] workers? gave back the jobs that ran; the jobs are kept in ", last)
+    assert re.match(
+        r"dtqkit: stopped at once: [12] workers? returned running jobs to the queue; the jobs are kept in ", last
+    )
     assert last.endswith(f"`dtqkit up --data {data}` goes on with them")
 
 

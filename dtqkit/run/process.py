@@ -1,4 +1,4 @@
-"""One worker and its turn at leading, on one event loop: in a process of its own, or in a notebook's."""
+"""One worker and its candidate for leader, on one event loop: in a process of their own or in a notebook's."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ async def work(
     started: Callable[[], None] | None = None,
     works: Callable[[Worker], None] | None = None,
 ) -> None:
-    """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
+    """Work until `stop` is set; children import `app` too.
 
-    `works` gets the worker, before `started`.
+    `works` is called with the worker once both stores have answered, then `started`.
 
     `outdated` is called with source files that a new child has loaded in another version than this process; it
     returns whether that child may run jobs here.

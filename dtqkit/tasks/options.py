@@ -1,4 +1,4 @@
-"""What a task says of its jobs, and what one call says instead; every value is checked when it is written."""
+"""Options of a task's jobs, and of one call; every value is checked when it is given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_TAGS: Final = 20
 
 
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a task's jobs run, unless a call says otherwise."""
+    """How a task's jobs run, by default."""
 
     priority: Priority = "medium"
     #: Attempts that may fail before the job does.
@@ -53,7 +53,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call says of its jobs; None leaves it to the task's options. Raises InvalidOption."""
+    """The options of one call; None: the task's option applies. Raises InvalidOption."""
 
     priority: Priority | None = None
     #: Seconds before it may start.
@@ -63,7 +63,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int | None = None
     timeout_s: float | None = None
     tags: tuple[str, ...] = ()
-    #: Seconds for which a submit that MongoDB does not take now is sent again; None: as DTQ_SUBMIT_WAIT_S says.
+    #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
     wait_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
-    """The options that were given to task `name`, None meaning not given. TaskDefinitionError, naming the option."""
+    """The options given to task `name`; None: not given. Raises TaskDefinitionError, naming the option."""
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := given.keys() - set(TaskOptions.__struct_fields__):
         known = ", ".join(TaskOptions.__struct_fields__)

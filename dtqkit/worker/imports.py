@@ -15,7 +15,7 @@ from dtqkit.worker.wire import Setup
 
 Attach: TypeAlias = Callable[[Task[..., Any]], None]
 
-#: Lines of a traceback that say why a module could not be imported.
+#: Lines of a traceback that are shown when a module could not be imported.
 _LINES: Final = 12
 
 
@@ -80,7 +80,7 @@ def _registry_of(app: str) -> TaskRegistry:
 
 
 def _loaded(ref: str) -> Any:
-    """What stands there, if its module is loaded."""
+    """The object at `ref`, if its module is loaded."""
     module, _, qualname = ref.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):

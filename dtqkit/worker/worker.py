@@ -211,7 +211,7 @@ class Worker:
         self._settler.finish()
         await asyncio.wait([settling], timeout=SETTLE_S)
         if not settling.done():
-            log.warning("%d ends are not recorded, since MongoDB takes none: these jobs run again", len(self._held))
+            log.warning("%d results could not be recorded in MongoDB: these jobs will run again", len(self._held))
 
     def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A background task with a name and an owner: if it breaks, the worker stops, loudly."""

@@ -156,4 +156,4 @@ def test_a_name_that_redis_or_a_log_could_not_hold_is_refused() -> None:
     for name in ("wörker", "a b", "", "x" * 81, "a\x1b[2J"):
         done = dtqkit("worker", APP, "--name", name)
         assert done.returncode == 2
-        assert "a name is up to 80 ASCII letters" in done.stderr
+        assert "a name has at most 80 ASCII letters" in done.stderr

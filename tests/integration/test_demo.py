@@ -78,7 +78,7 @@ def test_the_demo_finds_its_planted_bad_file_and_survives_its_planted_crash() ->
     out = done.stdout
     assert re.search(r"^dead letter +parse after \d attempts: SyntaxError: .*planted_bad_file", out, re.MULTILINE), out
     assert re.search(r"^lost +\d+ attempts? of worker-\d-", out, re.MULTILINE), out
-    assert re.search(r"^ +\d.* s  waiting until the lost worker is noticed \(9 s after", out, re.MULTILINE), out
+    assert re.search(r"^ +\d.* s  waiting for the leader to notice the lost worker \(9 s after", out, re.MULTILINE), out
     assert "high does not always wait least here" in out
     told = re.findall(r"^ +\d+\.\d s  (high .*)", out, re.MULTILINE)
     assert told[-1].split() == ["high", "42/42", "medium", "40/40", "low", "40/40"]

@@ -195,7 +195,7 @@ except TaskDefinitionError as error:
     made, here = done.stdout.splitlines()
     assert "made: isolation is 'process'" in made
     assert "here: isolation is 'process'" in here
-    assert "made in a script or notebook" in here
+    assert "defined in a script or notebook" in here
 
 
 # -- what can be one

@@ -16,17 +16,19 @@ from dtqkit.capacity.system import Autoscale, Crashes, Retry, System
 from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
 
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Number of workers, in the queue's layout: worker 1 serves high first, 2 medium, 3 low, …",
+    ),
+]
+
 
 def simulate(
     jobs_per_day: given.JobsPerDay,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Number of workers, in the queue's layout: worker 1 serves high first, 2 medium, 3 low, …",
-        ),
-    ] = 3,
+    workers: Workers = 3,
     strict: Annotated[bool, typer.Option("--strict", help="Each worker serves its own lane only.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="All workers serve all lanes by priority.")] = False,
     slots: Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that a worker runs at a time.")] = 1,

@@ -41,6 +41,17 @@ START_S: Final = 60.0
 #: How often all processes are checked, in seconds.
 LOOK_S: Final = 0.2
 
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, metavar="PORT", help="Port of HTTP and the dashboard.  [default: PORT, else 3000]"),
+]
+WsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, metavar="PORT", help="Second port, of WebSocket only.  [default: WS_PORT, else 8080]"
+    ),
+]
+
 
 def up(
     workers: Annotated[
@@ -50,18 +61,8 @@ def up(
     app: Annotated[
         str, typer.Option(metavar="APP", help="The queue and its tasks, as package.module:queue.")
     ] = DEMO_APP,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65535, metavar="PORT", help="Port of HTTP and the dashboard.  [default: PORT, else 3000]"
-        ),
-    ] = None,
-    ws_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65535, metavar="PORT", help="Second port, of WebSocket only.  [default: WS_PORT, else 8080]"
-        ),
-    ] = None,
+    port: Port = None,
+    ws_port: WsPort = None,
     reload: Annotated[bool, typer.Option("--reload", help="Restart workers when their code changes.")] = False,
     data: Annotated[
         Path | None,

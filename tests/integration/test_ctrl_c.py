@@ -92,7 +92,7 @@ def test_a_supervisor_passes_the_second_ctrl_c_on_and_numbers_its_workers_by_nam
         "supervisor INFO stopping: 2 jobs are running; waiting up to 60 s; press Ctrl-C again to stop at once" in said
     )
     assert said.count("stopped at once: 1 job goes back to the queue") == 2
-    assert "dtqkit: stopped at once: 2 workers gave back the jobs that ran\n" in said
+    assert "dtqkit: stopped at once: 2 workers returned running jobs to the queue\n" in said
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

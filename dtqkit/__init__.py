@@ -65,7 +65,7 @@ from dtqkit.worker.context import current_context
 
 __version__ = VERSION
 
-# A library is silent until somebody configures logging: what workers of a notebook's kernel say stays out of its cells.
+# A library logs nothing until its user configures logging: log lines of a kernel's workers stay out of notebook cells.
 logging.getLogger("dtqkit").addHandler(logging.NullHandler())
 
 __all__ = [

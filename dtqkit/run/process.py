@@ -1,4 +1,4 @@
-"""One worker and its turn at leading, on one event loop: in a process of its own, or in a notebook's."""
+"""One worker and its candidate for leader, on one event loop: in a process of their own or in a notebook's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def work(
     started: Callable[[], None] | None = None,
     works: Callable[[Worker], None] | None = None,
 ) -> None:
-    """Work until `stop` is set; `started` is called once both stores have answered; children import `app` too.
+    """Work until `stop` is set; children import `app` too.
 
     `works` gets the worker, before `started`. `life` has the hooks of the queue: its lifespan is entered once both
     stores have answered, and left when the worker has stopped.

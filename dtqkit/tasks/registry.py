@@ -20,7 +20,7 @@ class TaskRegistry:
         self._tasks: dict[str, Task[..., Any]] = {}
         #: Grows with each change.
         self.version: int = 0
-        #: The APP whose import made this registry, such as "shop.tasks:queue": a child that imports it has the same.
+        #: The APP whose import created this registry, such as "shop.tasks:queue": a child that imports it has the same.
         self.app: str | None = None
         self._of_app: frozenset[Task[..., Any]] = frozenset()
         #: The queue has hooks, and no APP whose import would bring them to a child process: none gets its tasks.
@@ -30,7 +30,7 @@ class TaskRegistry:
         self._said_version = 0
 
     def came_from(self, app: str) -> None:
-        """Say that what is registered by now came with the import of `app`."""
+        """Record that the tasks registered so far came with the import of `app`."""
         self.app = app
         self._of_app = frozenset(self)
         self.confined = False
@@ -72,7 +72,7 @@ class TaskRegistry:
         return task.no_process()
 
     def add(self, task: Task[..., Any]) -> None:
-        """Register; the same function again (a notebook cell run again) takes the place of its older self.
+        """Register; the same function again (a notebook cell run again) replaces the earlier one.
 
         Raises TaskAlreadyRegistered when another function has the name.
         """
@@ -90,7 +90,7 @@ class TaskRegistry:
         return self._tasks.get(name)
 
     def get(self, name: str) -> Task[..., Any]:
-        """UnknownTask, with the nearest names or what there is, if there is none."""
+        """UnknownTask, with similar names, or without any the registered ones."""
         try:
             return self._tasks[name]
         except KeyError:
@@ -104,7 +104,7 @@ class TaskRegistry:
         return name in self._tasks
 
     def __iter__(self) -> Iterator[Task[..., Any]]:
-        """As they are now: tasks may be added meanwhile."""
+        """A snapshot: tasks may be added during the iteration."""
         return iter(tuple(self._tasks.values()))
 
     def __len__(self) -> int:
@@ -112,9 +112,9 @@ class TaskRegistry:
 
 
 def find_task(ref: str, name: str) -> Task[..., Any]:
-    """The task that `ref` leads to, in a process that may have to import its module first.
+    """The task at `ref`; imports its module if necessary.
 
-    Raises what the import raises, and UnknownTask when it leads to nothing that can be called.
+    Raises what the import raises, and UnknownTask when no callable is found there.
     """
     module, _, qualname = ref.partition(":")
     found: Any = importlib.import_module(module)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from dtqkit.model.errors import NamespaceTaken, SettingsError
 from dtqkit.model.settings import Settings
@@ -126,27 +126,11 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
                 os.kill(pid, number)
 
     def start(number: int) -> None:
-        # Held back meanwhile: a child must not act on a signal as its parent would, and none must be missed.
+        # Blocked during the fork: a child must not handle a signal as its parent does, and none must be missed.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         pid = os.fork()
         if pid == 0:
-            status = 1
-            try:
-                for one in _STOPS:
-                    signal.signal(one, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-                os.close(write_end)
-                _stop_with(read_end)
-                work(number)
-                status = 0
-            except NamespaceTaken as error:
-                log.error("%s", error)  # noqa: TRY400 - no traceback: it is the set-up
-                status = REFUSED
-            except BaseException:
-                log.exception("process %d broke", os.getpid())
-            finally:
-                logging.shutdown()
-                os._exit(status)
+            _run_child(number, work, read_end, write_end)
         children[pid] = number
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
@@ -171,6 +155,27 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
     os.close(write_end)
     if refused:
         raise StartFailed("the server has not started: its processes say why")
+
+
+def _run_child(number: int, work: Callable[[int], None], read_end: int, write_end: int) -> NoReturn:
+    """Run `work(number)` in a process that was forked a moment ago, and exit."""
+    status = 1
+    try:
+        for one in _STOPS:
+            signal.signal(one, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        os.close(write_end)
+        _stop_with(read_end)
+        work(number)
+        status = 0
+    except NamespaceTaken as error:
+        log.error("%s", error)  # noqa: TRY400 - no traceback: it is the set-up
+        status = REFUSED
+    except BaseException:
+        log.exception("process %d broke", os.getpid())
+    finally:
+        logging.shutdown()
+        os._exit(status)
 
 
 def _stop_with(read_end: int) -> None:

@@ -108,20 +108,12 @@ async def serve(
         queue, doorkeeper, origins, vitals, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
     )
     origins.ports |= bound.ports()
-    connections = Connections(connection_limit(), behind_proxy=bool(settings.behind_proxy))
-    servers = [
-        _listen(make_http_server(make_app(services), connections), bound.http),
-        *([_listen(make_http_server(make_ws_app(services), connections), bound.ws)] if bound.ws else []),
-    ]
+    servers = _listen(services, bound)
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)
     unsubscribe = queue.subscribe(metrics.heard)
-    background = [
-        asyncio.create_task(vitals.run(), name="look after the stores"),
-        asyncio.create_task(hub.run(), name="send events"),
-        *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
-    ]
-    waited = False
+    background = _start_background(queue, vitals, hub)
+    drains = False
     try:
         await _until(drain.stop, vitals.first_up, background)
         if not drain.begun:
@@ -131,20 +123,13 @@ async def serve(
             await _until(drain.stop, asyncio.Event(), background)
         for server in servers:
             server.conn_params.no_keep_alive = True
-        if vitals.first_up.is_set() and not drain.over.is_set():
-            waited = True
+        drains = vitals.first_up.is_set() and not drain.over.is_set()
+        if drains:
             log.info("stopping: new connections are served for another %g s (DTQ_DRAIN_S)", settings.drain_s)
-            waiting = asyncio.create_task(drain.wait(), name="drain")
-            try:
-                await _until(drain.over, asyncio.Event(), background)
-            finally:
-                waiting.cancel()
+            await _until_drained(drain, background)
     finally:
-        for server, listening in zip(servers, (bound.http, bound.ws), strict=False):
-            server.conn_params.no_keep_alive = True
-            _accept_rest(server, listening)
-            server.stop()
-        if waited:
+        _stop_listening(servers, bound)
+        if drains:
             await asyncio.sleep(LINGER_S)
         hub.close()
         await _drain(servers, services, drain)
@@ -155,6 +140,21 @@ async def serve(
         if control is None:
             await queue.close()
         log.info("stopped")
+
+
+def _start_background(queue: Control, vitals: HealthMonitor, hub: Hub) -> list[asyncio.Task[None]]:
+    return [
+        asyncio.create_task(vitals.run(), name="look after the stores"),
+        asyncio.create_task(hub.run(), name="send events"),
+        *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
+    ]
+
+
+def _stop_listening(servers: Sequence[HTTPServer], sockets: Sockets) -> None:
+    for server, listening in zip(servers, (sockets.http, sockets.ws), strict=False):
+        server.conn_params.no_keep_alive = True
+        _accept_rest(server, listening)
+        server.stop()
 
 
 def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None:
@@ -175,9 +175,15 @@ async def _look(queue: DirectControl) -> None:
     await queue.until_taken()
 
 
-def _listen(server: HTTPServer, sockets: Sequence[socket.socket]) -> HTTPServer:
-    server.add_sockets(sockets)
-    return server
+def _listen(services: Services, sockets: Sockets) -> list[HTTPServer]:
+    """The servers of PORT and, where it is another, of WS_PORT."""
+    connections = Connections(connection_limit(), behind_proxy=services.proxies > 0)
+    servers = [make_http_server(make_app(services), connections)]
+    servers[0].add_sockets(sockets.http)
+    if sockets.ws:
+        servers.append(make_http_server(make_ws_app(services), connections))
+        servers[1].add_sockets(sockets.ws)
+    return servers
 
 
 def _port(sockets: Sequence[socket.socket]) -> int:
@@ -195,6 +201,14 @@ async def _until(stop: asyncio.Event, other: asyncio.Event, background: Sequence
     for task in background:
         if task.done():
             task.result()
+
+
+async def _until_drained(drain: Drain, background: Sequence[asyncio.Task[None]]) -> None:
+    waiting = asyncio.create_task(drain.wait(), name="drain")
+    try:
+        await _until(drain.over, asyncio.Event(), background)
+    finally:
+        waiting.cancel()
 
 
 async def _drain(servers: Sequence[HTTPServer], services: Services, drain: Drain) -> None:

@@ -1,4 +1,4 @@
-"""What a running task can know and say of itself."""
+"""The context of a running task."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class JobContext(Context):
         return self._cancelled
 
     def cancel(self) -> None:
-        """Tell a task that looks that it should stop."""
+        """Make `cancelled` true, for tasks that check it."""
         self._cancelled = True
 
     def progress(self, fraction: float, message: str = "") -> None:
@@ -64,7 +64,7 @@ class JobContext(Context):
             self._report(None, shortened(line))
 
     def lends(self, ids: Sequence[str]) -> None:
-        """Say that the job waits for these jobs, and (no ids) that it goes on: its worker runs others meanwhile.
+        """Report that the job waits for these jobs, or (no ids) goes on: meanwhile its worker runs others.
 
         From any thread of the job.
         """

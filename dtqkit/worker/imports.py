@@ -16,7 +16,7 @@ from dtqkit.worker.wire import Setup
 
 Attach: TypeAlias = Callable[[Task[..., Any]], None]
 
-#: Lines of a traceback that say why a module could not be imported.
+#: Lines of a traceback that are shown when a module could not be imported.
 _LINES: Final = 12
 
 
@@ -84,7 +84,7 @@ def _queue_of(app: str) -> Any:
 
 
 def _loaded(ref: str) -> Any:
-    """What stands there, if its module is loaded."""
+    """The object at `ref`, if its module is loaded."""
     module, _, qualname = ref.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):

@@ -13,7 +13,7 @@ from dtqkit.model.errors import TaskTimeout
 from dtqkit.worker.report import TaskStopped
 from dtqkit.worker.wire import Why
 
-#: By default it is ignored, so it harms nobody who has no handler; and hardly anybody has another use for it.
+#: By default it is ignored, so it is safe for processes without a handler; and few programs use it.
 SIGNAL: Final = signal.SIGURG
 
 

@@ -12,7 +12,7 @@ from dtqkit.support.sanitize import escaped
 #: Characters of a line without an end that are held back before they become one.
 MAX_HELD: Final = 4000
 
-#: In the output of a child, a line of its job's log stands between these: it may come in the middle of a printed line.
+#: In the output of a child, a line of its job's log is between these: it may come in the middle of a printed line.
 LOG_START: Final = "\x1e\x02"
 LOG_END: Final = "\x03\n"
 #: Longest line of a log with its marks, in characters; a start that has no end within them is no start.
@@ -88,7 +88,7 @@ class Output:
 
 
 def marked(line: str) -> bytes:
-    """A line of the log as it stands in a child's output."""
+    """A line of the log with its marks, for a child's output."""
     text = line.replace(LOG_START, "").replace(LOG_END, "")
     return f"{LOG_START}{text}{LOG_END}".encode("utf-8", "replace")
 

@@ -215,7 +215,7 @@ class Pool:
         self._offer(child)
 
     def _failed(self, cause: str) -> None:
-        """Say it once, and try again, more and more slowly. No job pays for it."""
+        """Log it once and try again with growing pauses. Jobs are not failed for it."""
         if self._closing:
             return
         if cause != self._told:

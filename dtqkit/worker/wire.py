@@ -1,4 +1,4 @@
-"""What a worker and its child processes say to each other: frames of msgpack, each behind its length."""
+"""The messages between a worker and its child processes: frames of msgpack, each behind its length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Why = Literal["timeout", "stop"]
 class Setup(msgspec.Struct, tag="setup", frozen=True, kw_only=True):
     """What a child needs before its first job: it imports the APP as its worker did, then the tasks' modules."""
 
-    #: `package.module:queue`; None for workers that live in a notebook or script.
+    #: `package.module:queue`; None for workers in a notebook or script.
     app: str | None
     #: The tasks that run in children: `module:qualname` by name; empty where only the APP's import brings it.
     tasks: dict[str, str]

@@ -98,17 +98,7 @@ class Worker:
             outdated=outdated,
         )
         self._kinds = Kinds(registry, lambda: self._pool.unusable)
-        self._claimer = Claimer(
-            broker,
-            store,
-            worker=self.id,
-            lease_s=settings.lease_s,
-            start=self._start,
-            alone=self._run_alone,
-            holds=self._holds,
-            refused=self._claim_refused,
-            rng=rng,
-        )
+        self._claimer = self._new_claimer(broker, rng)
         self._fetcher = Fetcher(
             broker,
             store,
@@ -125,7 +115,20 @@ class Worker:
         self._live = Live(broker, self._begun_ones)
         self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
 
-    # -- life
+    def _new_claimer(self, broker: Broker, rng: random.Random) -> Claimer:
+        return Claimer(
+            broker,
+            self._store,
+            worker=self.id,
+            lease_s=self._settings.lease_s,
+            start=self._start,
+            alone=self._run_alone,
+            holds=self._holds,
+            refused=self._claim_refused,
+            rng=rng,
+        )
+
+    # -- start and stop
 
     async def run(self) -> None:
         """Work until `stop`; then finish, or after the grace give back, what runs. Raises if a part of it breaks."""
@@ -207,7 +210,7 @@ class Worker:
         self._settler.finish()
         await asyncio.wait([settling], timeout=SETTLE_S)
         if not settling.done():
-            log.warning("%d ends are not recorded, since MongoDB takes none: these jobs run again", len(self._held))
+            log.warning("%d results could not be recorded in MongoDB: these jobs will run again", len(self._held))
 
     def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A background task with a name and an owner: if it breaks, the worker stops, loudly."""

@@ -1,4 +1,4 @@
-"""What checkers must refuse: every line that says so, and no other. It is checked, never run."""
+"""What checkers must refuse: every line marked "refused", and no other. It is checked, never run."""
 
 from dtqkit import AsyncTaskQueue, Context, Job, TaskQueue, task
 from dtqkit.control import JobQuery

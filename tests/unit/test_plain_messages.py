@@ -1,4 +1,4 @@
-"""What is said of arguments and annotations that do not fit: once, with the place and the cure."""
+"""Errors about arguments and annotations that do not fit: once, with the place and the cure."""
 
 from __future__ import annotations
 

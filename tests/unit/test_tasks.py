@@ -140,7 +140,7 @@ def test_a_payload_from_elsewhere_is_refused_by_the_task_and_by_its_schema_in_th
     assert str(by_task.value) == str(by_schema.value)
 
 
-def test_a_payload_of_an_older_signature_is_refused_with_the_name_of_what_is_gone() -> None:
+def test_a_payload_of_an_older_signature_is_refused_with_the_name_of_the_removed_argument() -> None:
     older = {"page": 3, "dots": 72}
     with pytest.raises(InvalidPayload, match="there is no argument 'dots'"):
         task_of(render).decode_payload(older)
@@ -248,7 +248,7 @@ def test_a_task_can_be_imported_only_where_its_module_has_it_under_its_name(monk
     assert (before, task.ref) == (None, "dtqkit.tasks.task:render")
 
 
-def test_what_stands_in_main_or_in_another_function_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_in_main_or_in_another_function_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     def cell() -> None: ...
 
     closure = Task(cell, "cell")

@@ -50,14 +50,14 @@ def test_workers_that_are_only_starting_are_no_alarm(
     assert logged([NOBODY, NOBODY, FINE, FINE], 60.0, monkeypatch, caplog) == []
 
 
-def test_workers_that_are_missing_after_that_time_are_said_once_and_again_when_they_were_there(
+def test_missing_workers_are_logged_once_and_again_after_they_were_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     line = "health: no worker is alive: jobs wait"
     assert logged([NOBODY, NOBODY, FINE, NOBODY, FINE], 0.0, monkeypatch, caplog) == [line, line]
 
 
-def test_a_store_that_is_away_is_said_at_once(
+def test_an_unreachable_store_is_logged_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert logged([NO_REDIS, FINE], 60.0, monkeypatch, caplog) == ["health: Redis does not answer: jobs wait"]

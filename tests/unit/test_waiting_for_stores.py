@@ -45,6 +45,6 @@ def test_a_worker_of_a_supervisor_outlives_a_refusal_of_any_length(
 
 
 @pytest.mark.parametrize("reason", ["not_allowed", "misconfigured", "unsupported"])
-def test_what_somebody_must_change_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, reason: Reason) -> None:
+def test_an_error_that_needs_a_person_is_not_retried(monkeypatch: pytest.MonkeyPatch, reason: Reason) -> None:
     with pytest.raises(StoreUnavailable):
         start(monkeypatch, owner=1, reason=reason, refusals=50)

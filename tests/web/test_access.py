@@ -243,7 +243,7 @@ def run_server(settings: dict[str, str], *arguments: str) -> subprocess.Complete
     )
 
 
-def test_without_a_token_it_listens_to_nobody_but_this_machine() -> None:
+def test_without_a_token_the_server_listens_on_loopback_only() -> None:
     done = run_server({}, "--host", "0.0.0.0")  # noqa: S104
     assert done.returncode != 0
     assert "DTQ_TOKEN is not set" in done.stderr
@@ -281,7 +281,7 @@ def test_every_answer_has_the_security_headers(server: Server) -> None:
         assert "Server" not in headers
 
 
-def test_a_request_id_is_kept_or_made_and_stands_in_the_log(server: Server) -> None:
+def test_a_request_id_is_kept_or_made_and_logged(server: Server) -> None:
     given = server.get("/health/live", headers={"X-Request-Id": "mine-12345678"})
     assert given.headers["X-Request-Id"] == "mine-12345678"
     forged = server.get("/health/live", headers={"X-Request-Id": 'x"}\\ninjected'})

@@ -55,7 +55,7 @@ class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """One job to be: what is None falls back to the task's own options."""
+    """A job to create: what is None gets the task's own options."""
 
     task: str
     payload: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
-    #: Seconds for which a submit that MongoDB does not take now, say while it elects a primary, is sent again.
+    #: Seconds for which a submit that MongoDB refuses for now, for example during an election, is sent again.
     wait_s: Wait | None = None
 
 
@@ -77,7 +77,7 @@ class PreValidated(Submission, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
-    """How a job stands; a higher `rev` is newer."""
+    """The state of a job; a higher `rev` is newer."""
 
     id: str
     status: Status
@@ -92,7 +92,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 def submission_of(call: Call[Any]) -> PreValidated:
-    """What a call says, to be enqueued."""
+    """The submission of a call."""
     options = call.options
     return PreValidated(
         task=call.task.name,
@@ -115,7 +115,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, error: DtqError) -> Self:
-        """What says of `error` what may be said to everybody; in this process, `error` is kept with it."""
+        """What everybody may know of `error`; in this process, `error` is kept with it."""
         refusal = cls(code=error.code, detail=bounded(str(error)))
         vars(refusal)["error"] = error
         return refusal
@@ -127,21 +127,21 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What became of one submission of a batch: a job, or a refusal."""
+    """The outcome of one submission of a batch: a job, or a refusal."""
 
     job: Job | None = None
     refused: Refusal | None = None
 
 
 class Requeued(msgspec.Struct, frozen=True, kw_only=True):
-    """How many dead letters matched, and how many were put back."""
+    """How many dead letters matched, and how many were requeued."""
 
     matched: int
     requeued: int
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """The lines that a job has logged, oldest first, as far as they were kept."""
+    """The lines that a job has logged, oldest first, as many as were kept."""
 
     id: str
     lines: tuple[str, ...]
@@ -175,7 +175,7 @@ LEAN: Final = 1_000
 
 
 def lean(job: Job) -> Job:
-    """`job` as a snapshot carries it: a payload or result that is long is left to who asks for the job."""
+    """`job` as a snapshot carries it: without a long payload or result, which a request for the job returns."""
     if len(msgspec.json.encode(job.payload)) > LEAN:
         job = msgspec.structs.replace(job, payload={})
     if len(msgspec.json.encode(job.result)) > LEAN:

@@ -410,7 +410,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["requeue"], 2, "either the ID of one job or --dead"),
         (["requeue", NO_ID, "--dry-run"], 2, "go with --dead"),
         (["jobs", "--since", "yesterday"], 2, "since is 'yesterday'"),
-        (["jobs", "--cursor", "tampered"], 2, "is not one that a listing gave"),
+        (["jobs", "--cursor", "tampered"], 2, "was not returned by a listing"),
         (["jobs", "--status", "done"], 2, "'done' is not one of"),
         (["jobs", "--limit", "0"], 2, "--limit"),
         (["jobs", "--follow", "--q", "x"], 2, "--follow can be combined with"),

@@ -38,7 +38,7 @@ def worker(**fields: Any) -> Heartbeat:
 
 
 NO_WORKER = "no worker is alive: jobs wait until one starts"
-NO_LEADER = "no worker leads recovery: delayed jobs, and jobs of workers that died, wait"
+NO_LEADER = "no worker leads recovery: delayed jobs, and jobs of lost workers, wait"
 
 
 @pytest.mark.parametrize(

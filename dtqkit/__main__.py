@@ -18,7 +18,7 @@ from dtqkit.model.errors import (
 from dtqkit.model.settings import Settings, variables
 from dtqkit.support.sanitize import escaped
 
-#: Errors of whoever typed the command: exit status 2. Every other one is a failure: 1.
+#: Errors in how the command was called: exit status 2. All others are failures: 1.
 WRONG_USE = (AppError, InvalidPayload, InvalidQuery, SettingsError, TaskDefinitionError, UnknownTask)
 
 
@@ -27,46 +27,46 @@ def main() -> None:
     try:
         from typer import Abort, TyperException
 
-        from dtqkit.cli import app, told_usage
+        from dtqkit.cli import app, usage_error
         from dtqkit.cli.completion import find_shell
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"dtqkit: the command line needs {error.name}: pip install 'dtqkit[cli]'")
     try:
-        # Not standalone: then wrong use is raised, and told as every other error is.
+        # Not standalone, so that wrong use raises and is printed like every other error.
         find_shell(sys.argv[1:])
         sys.exit(app(prog_name="dtqkit", standalone_mode=False))
     except (Abort, KeyboardInterrupt):
         sys.exit(130)  # as of a program that SIGINT has ended
     except TyperException as error:
-        if text := told_usage(error):
-            _tell(text)
+        if text := usage_error(error):
+            _print_error(text)
         sys.exit(error.exit_code)
     except MemoryError:
-        _tell("memory ran out")
+        _print_error("memory ran out")
         sys.exit(1)
     except DtqError as error:
-        _tell(str(error))
+        _print_error(str(error))
         if hint := _hint(error):
-            _tell(hint)
+            _print_error(hint)
         sys.exit(2 if isinstance(error, WRONG_USE) else 1)
 
 
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     text = escaped(text) if sys.stderr.isatty() else text
     print(f"dtqkit: {text}", file=sys.stderr)  # noqa: T201
 
 
 def _hint(error: DtqError) -> str:
-    """What to do about a store that is looked for at its default address, since nothing says another."""
+    """What to do when a store at its default address does not answer and no address was set."""
     if isinstance(error, StoreUnavailable):
         defaults = Settings()
         for field in ("atlas_uri", "redis_url"):
             names = variables(field)
             if f" at {getattr(defaults, field)}: " in str(error) and not any(os.environ.get(name) for name in names):
                 return (
-                    f"{names[0]} is not set, and that is the default address; "
+                    f"{names[0]} is not set, so the default address was used; "
                     "`dtqkit up --ready-file FILE` starts a Redis and a MongoDB and writes their addresses to FILE"
                 )
     return ""

@@ -1,4 +1,4 @@
-"""The program of a child process: it imports the APP as its worker did, and its tasks submit to the worker's queue."""
+"""The program of a child process: it imports the same APP as its worker, and its tasks submit to the worker's queue."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def main(descriptor: int) -> NoReturn:
     setup = child.setup()
     sys.argv[:] = setup.argv
     settings = msgspec.convert(setup.settings, Settings)
-    # A queue that names no servers of its own has the worker's, as in the worker.
+    # A queue without settings of its own uses the worker's, as in the worker.
     inherit(settings)
     queue = TaskQueue(settings)
     adopt(queue)
 
     def attach(task: Task[..., Any]) -> None:
-        """What the worker serves submits to the worker's queue, as it does there."""
+        """The tasks that the worker serves submit to its queue here too."""
         if isinstance(task, QueuedTask) and not task.submits_to(settings):
             queue.add(task)
 
-    child.warm(setup, attach)
+    child.warm(setup, attach, queue.hooks)
     child.run()

@@ -1,4 +1,4 @@
-"""The demo's tasks: read Python files. `dtqkit.demo:queue` is an APP; `dtqkit demo` submits the batch."""
+"""The demo's tasks, which read Python files. `dtqkit.demo:queue` is an APP; `dtqkit demo` submits the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG_FUNCTION_LINES = 100
 
 
 class Size(TypedDict):
-    """How large a file is."""
+    """The size of a file."""
 
     lines: int
     functions: int
@@ -64,7 +64,7 @@ def index(path: str) -> list[str]:
 
 @queue.task(priority="low")
 def lint(path: str) -> list[Finding]:
-    """What a reviewer would ask about: bare excepts, mutable defaults, long functions, imports that nobody uses."""
+    """Find bare excepts, mutable defaults, long functions and unused imports."""
     tree = ast.parse(_source(path), path)
     found = [*_of_nodes(tree), *_unused_imports(tree, is_package=Path(path).name == "__init__.py")]
     return sorted(found, key=lambda finding: finding["line"])
@@ -76,7 +76,7 @@ def lose_worker(ctx: Context) -> str:
     worker = os.getppid()
     command = Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
     if b"worker" not in command:
-        raise RuntimeError(f"process {worker} is not a worker process of its own: it is left alone")
+        raise RuntimeError(f"process {worker} is not a worker process: it is not killed")
     if ctx.attempt == 1:
         os.kill(worker, signal.SIGKILL)
         signal.pause()  # until the pipe to the worker breaks, and this process ends too
@@ -109,9 +109,9 @@ def _of_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Findi
 
 
 def _unused_imports(tree: ast.Module, *, is_package: bool) -> Iterator[Finding]:
-    """Names that are imported at the top and stand nowhere else: not in code, not in __all__, not in a string."""
+    """Names that are imported at the top and do not occur anywhere else: in code, in __all__ or in a string."""
     if is_package:
-        return  # there, an import is what the package offers
+        return  # its imports are the package's public names
     imported: dict[str, int] = {}
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "module", "") != "__future__":

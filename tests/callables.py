@@ -1,6 +1,6 @@
 """Tasks made in all the ways that people make them; TASKS has them by how. `tests.callables:queue` is an APP."""
 
-# ruff: noqa: ARG002, ARG003, ARG004, ARG005 - what is told is where they run
+# ruff: noqa: ARG002, ARG003, ARG004, ARG005 - the results show where they run
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def environment() -> dict[str, str]:
 
 
 def _use(how: str) -> None:
-    """Use a standard stream as libraries do; each says "from" and its name."""
+    """Use a standard stream as libraries do; each writes "from" and its name."""
     match how:
         case "buffer":
             sys.stdout.buffer.write(b"from buffer\n")
@@ -263,7 +263,7 @@ async def swallow(ctx: Context, how: str) -> None:
 
 @task(max_attempts=2, backoff_s=0.01, timeout_s=0.3, isolation="thread")
 def slow_thread(path: str) -> None:
-    """Blocks in C beyond its timeout, and says in a file when it begins and ends."""
+    """Blocks in C beyond its timeout, and writes to a file when it begins and ends."""
     with Path(path).open("a") as file:
         file.write("begin\n")
     try:
@@ -294,10 +294,10 @@ def hold(seconds: float) -> int:
 @task(max_attempts=1)
 def own_handler() -> str:
     """A task may use the signals while it runs."""
-    heard: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     os.kill(os.getpid(), signal.SIGTERM)
-    return signal.Signals(heard[0]).name
+    return signal.Signals(received[0]).name
 
 
 @task(max_attempts=1)
@@ -403,7 +403,7 @@ def wait_in_thread(n: int) -> int:
 
 @task(max_attempts=1)
 def lend() -> None:
-    """Says that it waits for two jobs, from another thread, and then that it goes on."""
+    """Reports from another thread that it waits for two jobs, and then that it goes on."""
 
     def say(*ids: str) -> None:
         job = current_job()

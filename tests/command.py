@@ -52,7 +52,7 @@ def answer(*arguments: str, settings: Settings, **env: str) -> Any:
 def running(
     *arguments: str, log: Path, settings: Settings | None = None, **env: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`dtqkit …` under way, with both outputs in `log`; killed at the end if it still lives."""
+    """`dtqkit …` under way, with both outputs in `log`; killed at the end if it still runs."""
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -72,7 +72,7 @@ def running(
 
 
 def descendants(pid: int) -> set[int]:
-    """The living processes that `pid` has started, and those that they have."""
+    """The running processes that `pid` has started, and their descendants."""
     found: set[int] = set()
     for child in _children(pid):
         found |= {child} | descendants(child)

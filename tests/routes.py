@@ -15,5 +15,5 @@ def scopes() -> Scopes:
 
 
 def of_table() -> Scopes:
-    """The same, as the table of operations says."""
+    """The same, by the table of operations."""
     return {(one.method, re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", one.path)): one.scope for one in OPERATIONS}

@@ -236,7 +236,7 @@ def directory() -> str:
 
 @task
 def child_of_child(seconds: float) -> None:
-    """Starts a process of its own, says its id, and waits for it."""
+    """Starts a process, logs its id, and waits for it."""
     process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
     print(process.pid)
     process.wait()

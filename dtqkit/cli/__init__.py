@@ -1,4 +1,4 @@
-"""The command line: the only place that wires everything. A module a command, or a small group of them."""
+"""The command line: the only place that wires everything. One module per command or small group of commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dtqkit import __version__
 from dtqkit.cli import demo, jobs, server, submit, up, worker
 from dtqkit.model.errors import MissingExtra
 
-#: Commands whose modules carry numpy and pandas: loaded when they are asked for, since workers import this package.
+#: Commands whose modules import numpy and pandas: loaded on use, since workers import this package too.
 LATE: Final = ("plan", "simulate")
 
 
 class Commands(typer.core.TyperGroup):
-    """All commands, the late ones as if they were registered."""
+    """All commands; a late one is imported on first use."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         late = LATE if importlib.util.find_spec("simpy") else ()
@@ -42,19 +42,19 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,  # its help shows a flag as an option that takes a bool, and drops "[default: …]"
-    pretty_exceptions_enable=False,  # an error is told in one line, by dtqkit.__main__
+    pretty_exceptions_enable=False,  # dtqkit.__main__ prints an error in one line
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
-def told_version(asked: bool) -> None:
-    if asked:
+def print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"dtqkit {__version__}")
         raise typer.Exit
 
 
-def told_usage(error: typer.TyperException) -> str:
-    """One line: what is wrong, and where to read on; nothing when it is the help, which is printed as it is."""
+def usage_error(error: typer.TyperException) -> str:
+    """One line: the error and which --help to read; "" when click has already printed the help."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return ""
@@ -66,7 +66,7 @@ def told_usage(error: typer.TyperException) -> str:
 @app.callback()
 def options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=told_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """A distributed task queue: durable jobs on Redis and MongoDB."""

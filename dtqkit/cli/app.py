@@ -17,7 +17,7 @@ App = Annotated[str, typer.Argument(metavar="APP", help="The queue and its tasks
 
 
 def load_app(app: str) -> TaskQueue:
-    """The queue that `app` names, found from the current directory too. Raises AppError, which says what is wrong."""
+    """Import the queue that `app` names; the current directory is searched too. Raises AppError with the reason."""
     module_name, colon, attribute = app.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise AppError(f"{app!r} is not an APP: it is written package.module:queue, as in dtqkit.demo:queue")
@@ -45,13 +45,13 @@ def load_app(app: str) -> TaskQueue:
 
 
 def _hint(module_name: str) -> str:
-    """What the module does have."""
+    """The names of queues that the module has."""
     names = [name for name, value in vars(sys.modules[module_name]).items() if isinstance(value, TaskQueue)]
     return f"; did you mean {module_name}:{names[0]}?" if names else ""
 
 
 def main() -> None:
-    """`python -m dtqkit.cli.app APP`: exit status 0, or 2 and a last line on standard error that says why."""
+    """`python -m dtqkit.cli.app APP`: exit status 0, or 2 with the reason in the last line of standard error."""
     from dtqkit.run.supervisor import APP_ERROR, WRONG_USE
 
     try:
@@ -63,10 +63,10 @@ def main() -> None:
 
 
 def check_tasks(queue: TaskQueue, app: str) -> None:
-    """Raises AppError when there is nothing that a worker could run, or no store that it could take jobs from."""
+    """Raises AppError when the queue has no tasks, or no stores from which a worker could take jobs."""
     if queue.remote:
         raise AppError(
-            f"{app} is a queue behind a server (TaskQueue.connect), from which no worker can take jobs: workers need a "
+            f"{app} is connected to a server (TaskQueue.connect), from which workers cannot take jobs: they need a "
             "TaskQueue(), with REDIS_URL and ATLAS_URI"
         )
     if not len(queue.registry):

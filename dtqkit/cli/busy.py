@@ -1,4 +1,4 @@
-"""What the workers of a supervisor are doing when it is asked to stop."""
+"""Stop a supervisor's workers, and count the jobs that they run at that moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Final
 
-from dtqkit.cli.stop import say_now
+from dtqkit.cli.stop import write_stderr
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.control import MAX_PAGE
 from dtqkit.model.errors import DtqError
@@ -14,14 +14,14 @@ from dtqkit.model.settings import Settings
 from dtqkit.run.supervisor import Supervisor
 from dtqkit.support.formatting import counted
 
-#: How long the stores may take to say how many jobs run, in seconds.
+#: How long counting the running jobs may take, in seconds.
 LOOK_S: Final = 1.0
 
 
 def stop_workers(supervisor: Supervisor, settings: Settings) -> int | None:
-    """Ask them to stop. Returns how many jobs run in them, as the record has it; None: not to be had in LOOK_S."""
+    """Ask the workers to stop. Returns how many jobs they run, by the record; None if that takes more than LOOK_S."""
     pids = supervisor.pids
-    supervisor.ask_to_stop()  # first: a second Ctrl-C may come while the stores are asked
+    supervisor.ask_to_stop()  # first: a second Ctrl-C may come while the jobs are counted
     try:
         return asyncio.run(_running(settings, frozenset(pids)))
     except (DtqError, TimeoutError):
@@ -37,10 +37,12 @@ async def _running(settings: Settings, pids: frozenset[int]) -> int | None:
 
 
 def stop_at_once(supervisor: Supervisor, settings: Settings, then: str | None = None) -> None:
-    """For a second request. In a signal handler. `then`: what becomes of the jobs, where their stores end as well."""
+    """For a second request, in a signal handler. `then` is printed last: what happens to jobs whose stores stop too."""
     given_back, killed = supervisor.stop_at_once()
-    parts = [f"{counted(given_back, 'worker', 'workers')} gave back the jobs that ran"] if given_back else []
+    parts = [f"{counted(given_back, 'worker', 'workers')} returned running jobs to the queue"] if given_back else []
     if killed:
         recovered = "" if then is not None else f": their jobs are recovered within {settings.recovered_s:.0f} s"
         parts.append(f"{counted(killed, 'worker was', 'workers were')} killed{recovered}")
-    say_now("; ".join([f"stopped at once: {', '.join(parts) or 'all workers had stopped'}", *([then] if then else [])]))
+    write_stderr(
+        "; ".join([f"stopped at once: {', '.join(parts) or 'all workers had stopped'}", *([then] if then else [])])
+    )

@@ -1,4 +1,4 @@
-"""Completion for a shell: the one that is named, or else the one that this process was started from."""
+"""Shell completion: for the shell that is named, else for the one that started this process."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def find_shell(arguments: Sequence[str]) -> None:
         cast("Any", importlib.import_module("shellingham")).detect_shell()
     except Exception:  # it is not installed, or no parent process is a shell
         raise InvalidOption(
-            f"cannot tell which shell this is: name it, as in dtqkit {arguments[0]} bash (or zsh, fish, powershell)"
+            f"the shell could not be detected: name it, as in dtqkit {arguments[0]} bash (or zsh, fish, powershell)"
         ) from None

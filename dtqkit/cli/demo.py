@@ -1,4 +1,4 @@
-"""`dtqkit demo`: thousands of real jobs on a stack of its own."""
+"""`dtqkit demo`: thousands of real jobs on private stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import typer
 
 from dtqkit import demo as tasks
 from dtqkit.cli.progress import LaneProgress
-from dtqkit.cli.report import Report, print_report
+from dtqkit.cli.report import BatchReport, print_report
 from dtqkit.client.handles import JobList
 from dtqkit.client.queue import TaskQueue
 from dtqkit.control import AttemptRow
@@ -29,19 +29,19 @@ from dtqkit.tasks.task import Call
 WORKERS: Final = 3
 #: Longest that the whole batch may take, in seconds.
 BATCH_S: Final = 600.0
-#: Where in the batch the worker is lost: after so many jobs of its lane.
+#: The worker is killed after this many jobs of its lane.
 CRASH_AT: Final = 100
 
 BAD_FILE: Final = "planted_bad_file.py"
 
 
 def demo(
-    files: Annotated[int | None, typer.Option(min=1, help="At most so many files.  [default: all]")] = None,
+    files: Annotated[int | None, typer.Option(min=1, metavar="N", help="Read at most N files.  [default: all]")] = None,
 ) -> None:
-    """Run some thousand jobs on stores of its own, and report.
+    """Run several thousand jobs on private stores and print a report.
 
-    They parse, index and lint the Python standard library; one file is bad, and one job kills its worker. A
-    redis-server, a mongod and three worker processes are started for it, and stopped at the end.
+    The jobs parse, index and lint the Python standard library. One file is not Python, and one job kills its worker. A
+    redis-server, a mongod and three worker processes are started for the demo and stopped at the end.
     """
     log_safely("%(message)s")
     signal.signal(signal.SIGTERM, _interrupt)
@@ -52,7 +52,7 @@ def demo(
         print(f"{len(paths):,} files of the standard library, three jobs each", flush=True)
         stores = owned.enter_context(start_local_stores())
         settings = _settings(stores.redis_url, stores.atlas_uri)
-        os.environ["DTQ_LOG_LEVEL"] = "error"  # of the workers: their lines would tear the progress bars
+        os.environ["DTQ_LOG_LEVEL"] = "error"  # for the workers: their log lines would break the progress bars
         supervisor = owned.enter_context(Supervisor(settings, "dtqkit.demo:queue", WORKERS))
         queue = owned.enter_context(TaskQueue(settings))
         supervisor.start_watching()
@@ -65,7 +65,7 @@ def demo(
         _follow(jobs, supervisor, first, settings.silence_s)
         batch_s = time.perf_counter() - submitted
         rows = queue.run(_history(queue))
-        report = Report([handle.asynchronous.known for handle in jobs], rows, batch_s, settings.child_count)
+        report = BatchReport([handle.asynchronous.known for handle in jobs], rows, batch_s, settings.child_count)
     print_report(report)
     print(f"\nall of it took {time.perf_counter() - started:.1f} s")
 
@@ -88,16 +88,20 @@ def batch(paths: list[str], bad_file: Path) -> list[Call[Any]]:
 
 
 def _settings(redis_url: str, atlas_uri: str) -> Settings:
-    """One child a worker, and one more job at hand: what three workers need on a small machine."""
+    """One child per worker and one claimed job in reserve: enough for three workers on a small machine."""
     return Settings.from_env().replace(redis_url=redis_url, atlas_uri=atlas_uri, children=1, concurrency=4)
 
 
 def _follow(jobs: JobList[Any], supervisor: Supervisor, first: set[int], silence_s: float) -> None:
-    """Show how the batch goes, until every job is over. `first` are the processes that the workers began with."""
+    """Show progress until every job is over. `first` are the worker processes at the start."""
 
     def idle() -> str:
         lost = not first <= set(supervisor.pids)
-        return f"waiting until the lost worker is noticed ({silence_s:.0f} s after its last beat) …" if lost else ""
+        return (
+            f"waiting for the leader to notice the lost worker ({silence_s:.0f} s after its last heartbeat) …"
+            if lost
+            else ""
+        )
 
     with LaneProgress((handle.asynchronous.known.priority for handle in jobs), idle) as progress:
         for handle in jobs.as_completed(timeout=BATCH_S):

@@ -1,4 +1,4 @@
-"""`dtqkit jobs --follow`: a line for each change, as it comes."""
+"""`dtqkit jobs --follow`: print each change of a job as it happens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBSCRIBE_S: Final = 3.0
 #: Jobs whose last printed revision is remembered.
 _REMEMBERED: Final = 10_000
 
-#: Filters of jobs that an event can be held against.
+#: The filters that can be applied to an event.
 _OF_EVENTS: Final = ("status", "task", "priority", "worker")
 
 
@@ -43,9 +43,9 @@ async def follow_events(filters: JobFilters, *, json: bool) -> None:
 
 
 class _Following:
-    """The subscription is up before the jobs are listed, so that no change falls between the two.
+    """Subscribes before it lists the jobs, so that no change is missed between the two.
 
-    They are listed again whenever it is up again, since events were missed. A change that both bring is printed once.
+    Lists them again after each reconnection, since events were missed. A change that comes both ways is printed once.
     """
 
     def __init__(self, queue: AsyncTaskQueue, filters: JobFilters, *, json: bool) -> None:
@@ -53,21 +53,21 @@ class _Following:
         self._filters = filters
         self._wanted = {name: want for name in _OF_EVENTS if (want := filters.get(name)) is not None}
         self._json = json
-        #: The revision of each job that was printed last.
+        #: The last printed revision of each job.
         self._printed: dict[str, int] = {}
 
     async def run(self) -> None:
-        news: asyncio.Queue[Batch | Line] = asyncio.Queue()
-        unsubscribe = self._queue.control.subscribe(news.put_nowait)
+        changes: asyncio.Queue[Batch | Line] = asyncio.Queue()
+        unsubscribe = self._queue.control.subscribe(changes.put_nowait)
         try:
             try:
                 async with asyncio.timeout(SUBSCRIBE_S):
-                    await news.get()
+                    await changes.get()
             except TimeoutError:
                 pass
-            await self._list()  # while Redis is away, too: it is logged that events are missed
+            await self._list()  # also while Redis is unreachable: a log line reports that events are missed
             while True:
-                match await news.get():
+                match await changes.get():
                     case Line.UP:
                         with suppress(StoreUnavailable):  # events come all the same
                             await self._list()

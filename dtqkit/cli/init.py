@@ -1,7 +1,7 @@
 """The first process of a container: it starts the command, passes signals on to it, and reaps every orphan.
 
 Run as a script, `python -I -S init.py COMMAND …`, so that it stays small. A worker cannot do this itself: who waits
-for any child at all takes the exit statuses that subprocess and asyncio wait for. It ends as the command ends.
+for any child at all takes the exit statuses that subprocess and asyncio wait for. It exits with the command's status.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 #: Passed on, unless they were ignored when we started.
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-#: Says to the command who its init is, so that it does not ask for another one.
+#: Holds the pid of the command's init, so that the command does not start another one.
 VARIABLE = "DTQ_INIT_PID"
 _PR_SET_PDEATHSIG = 1
 
@@ -21,7 +21,7 @@ def main(command: list[str]) -> int:
     """Run `command`; returns its exit status, 128 + N when signal N has ended it."""
     forwarded = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
     us = os.getpid()
-    # Held back meanwhile: none may be missed, and the command must not act on one as we do.
+    # Blocked during the fork: none may be missed, and the command must not handle one as we do.
     signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""`dtqkit jobs`, `job`, `cancel`, `requeue`: look at jobs and change what becomes of them."""
+"""`dtqkit jobs`, `job`, `cancel`, `requeue`: show jobs, cancel them, run them again."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ T = TypeVar("T")
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-TaskFilter = Annotated[str | None, typer.Option(metavar="TASK", help="Of this task.")]
-PriorityFilter = Annotated[Priority | None, typer.Option(help="Of this lane.")]
-Since = Annotated[str | None, typer.Option(metavar="AGE", help="Submitted since: 90s, 15m, 24h, 7d, or a time.")]
+TaskFilter = Annotated[str | None, typer.Option(metavar="TASK", help="Only jobs of this task.")]
+PriorityFilter = Annotated[Priority | None, typer.Option(help="Only jobs of this lane.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only jobs submitted since: 90s, 15m, 24h, 7d, or a time.")
+]
 
 
 def _ask(question: Callable[[AsyncTaskQueue], Awaitable[T]]) -> T:
@@ -40,20 +42,27 @@ def _ask(question: Callable[[AsyncTaskQueue], Awaitable[T]]) -> T:
 
 
 def jobs(
-    status: Annotated[Status | None, typer.Option(help="In this status.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only jobs in this status.")] = None,
     task: TaskFilter = None,
     priority: PriorityFilter = None,
-    worker: Annotated[str | None, typer.Option(metavar="WORKER", help="Run by this worker (its id).")] = None,
+    worker: Annotated[
+        str | None, typer.Option(metavar="WORKER", help="Only jobs run by the worker with this id.")
+    ] = None,
     since: Since = None,
-    q: Annotated[str | None, typer.Option("--q", metavar="TEXT", help="Id, key or tag, or how it begins.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Rows.")] = 20,
-    cursor: Annotated[str | None, typer.Option(help="Continue a listing.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then print each change as it comes.")] = False,
+    q: Annotated[
+        str | None,
+        typer.Option("--q", metavar="TEXT", help="Only jobs whose id, key or a tag is TEXT or begins with it."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, metavar="N", help="Number of jobs.")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Continue a listing: the cursor that it printed.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then print each change as it happens.")] = False,
     json: Json = False,
 ) -> None:
-    """List jobs, newest first. --follow goes on with their changes, a line each, until Ctrl-C."""
+    """List jobs, newest first. With --follow, then print each change in a line of its own until Ctrl-C."""
     if follow and (q or cursor):
-        raise typer.BadParameter("--follow takes the filters --status, --task, --priority and --worker")
+        raise typer.BadParameter("--follow can be combined with --status, --task, --priority and --worker only")
     query: JobFilters = {"status": status, "task": task, "priority": priority, "worker": worker, "since": since}
     query["limit"] = limit
     if follow:
@@ -68,14 +77,14 @@ def jobs(
 
 
 async def _for_people(queue: AsyncTaskQueue, query: JobFilters) -> tuple[Page[Job], str]:
-    """A page whose jobs have their attempts, and why jobs of it wait, if no live worker takes them."""
+    """A page of jobs with their attempts; and why some of them wait, when no live worker takes them."""
     page = await _with_attempts(queue, await queue.jobs(**query))
     waiting = [job for job in page.items if job.status in WAITING]
     return page, with_cure(await queue.why_waiting(waiting)) if waiting else ""
 
 
 async def _with_attempts(queue: AsyncTaskQueue, page: Page[Job]) -> Page[Job]:
-    """A listing leaves those attempts out that did not complete."""
+    """A listing lacks the attempts that did not complete."""
     without = [job.id for job in page.items if job.attempt and not job.attempts]
     if not without:
         return page
@@ -102,7 +111,7 @@ def _list(page: Page[Job], why_jobs_wait: str) -> None:
     )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
     table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
-    if why_jobs_wait:  # beside the table, which scripts read
+    if why_jobs_wait:  # on standard error: scripts read the table
         say(f"why jobs wait: {why_jobs_wait}", error=True)
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
@@ -126,7 +135,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def _run(job: Job) -> str:
-    """How long it ran; of one that runs, since when, or for how long it has been claimed without having begun."""
+    """How long it ran; for a job under way, how long it has been running, or claimed without having begun."""
     if job.status == "running" and job.claimed_at is not None:
         begun = job.started_at is not None
         since = job.started_at or job.claimed_at
@@ -135,7 +144,7 @@ def _run(job: Job) -> str:
 
 
 def _error_of(job: Job, limit: int) -> str:
-    """Why it is not completed, if something is known against it."""
+    """Its last error, if it has one."""
     if job.error is None or job.status == "completed":
         return ""
     return f"{job.error.type}: {first_line(job.error.message, limit)}"
@@ -144,14 +153,14 @@ def _error_of(job: Job, limit: int) -> str:
 def job(
     id: JobId,
     json: Json = False,
-    log: Annotated[bool, typer.Option("--log", help="Print its log only.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print only the job's log.")] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="With --log: what the job has printed, colours too, as it is.")
+        bool, typer.Option("--raw", help="With --log: print it unchanged, control characters and colours included.")
     ] = False,
 ) -> None:
-    """Show one job with its attempts, its result or its error."""
+    """Show one job: its attempts, its result or error, and its log."""
     if raw and (json or not log):
-        raise typer.BadParameter("--raw goes with --log, and not with --json")
+        raise typer.BadParameter("--raw goes with --log, and cannot be combined with --json")
     if log:
         lines = _ask(lambda queue: queue.control.ask(JOB_LOG, JobRequest(id=id)))
         if json:
@@ -167,7 +176,7 @@ def job(
 
 
 async def _with_reason(queue: AsyncTaskQueue, id: str) -> tuple[Job, str]:
-    """The job, and why it waits, if no live worker takes it."""
+    """The job; and why it waits, when no live worker takes it."""
     found = await queue.control.ask(GET_JOB, JobRequest(id=id))
     return found, with_cure(await queue.why_waiting([found])) if found.status in WAITING else ""
 
@@ -234,24 +243,27 @@ def _attempt(job: Job, attempt: Attempt) -> tuple[str, ...]:
 
 
 def cancel(id: JobId, json: Json = False) -> None:
-    """Cancel a waiting job at once; ask a running one to stop (within two beats). Fails when it is over."""
+    """Cancel a waiting job at once, or ask a running one to stop (takes up to two heartbeats).
+
+    Fails when the job is over.
+    """
     found = _ask(lambda queue: queue.control.ask(CANCEL, JobRequest(id=id)))
     if json:
         as_json(job_record(found))
     else:
-        print(f"{found.id} {'is asked to stop' if found.status == 'running' else found.status}")
+        print(f"{found.id} {'was asked to stop' if found.status == 'running' else found.status}")
 
 
 def requeue(
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="One failed job.")] = None,
-    dead: Annotated[bool, typer.Option("--dead", help="All dead letters that match.")] = False,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="The id of one failed job.")] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="Requeue all dead letters that match.")] = False,
     task: TaskFilter = None,
     priority: PriorityFilter = None,
     since: Since = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the dead letters that match.")] = False,
     json: Json = False,
 ) -> None:
-    """Put failed jobs back into their lanes: one, or all that match."""
+    """Put one failed job, or all that match, back into their lanes."""
     if dead == (id is not None):
         raise typer.BadParameter("give either the ID of one job or --dead")
     if id is not None:
@@ -271,4 +283,6 @@ def requeue(
     else:
         print(f"{done.requeued} of {done.matched} dead letters requeued")
     if not dry_run and done.requeued < done.matched:
-        raise JobConflict(f"{done.matched - done.requeued} were requeued by somebody else, or are gone")
+        raise JobConflict(
+            f"{done.matched - done.requeued} were not requeued: others requeued them first, or they were deleted"
+        )

@@ -1,4 +1,4 @@
-"""Who reaps the orphans that tasks leave behind, when this process is the one that the kernel gives them to."""
+"""Reap the orphans that tasks leave behind, where the kernel makes this process their parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dtqkit plan`: how many workers, which tier, what wait, what cost."""
+"""`dtqkit plan`: the number of workers and the tier for a load, with waits and costs."""
 
 import json
 import math
@@ -31,17 +31,22 @@ def plan(
     peak_hour: given.PeakHour = 12,
     failures: given.Failures = 0.0,
     mtbf_h: given.MtbfHours = None,
-    slo: Annotated[str, typer.Option(help="PRIORITY=SECONDS: what 95 % of these jobs wait at most.")] = "high=5",
+    slo: Annotated[
+        str, typer.Option(metavar="PRIORITY=SECONDS", help="The objective: 95 % of these jobs wait at most so long.")
+    ] = "high=5",
     max_utilisation: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Highest utilisation in the busiest hour.")
+        float, typer.Option(min=0.01, max=1, metavar="SHARE", help="Highest utilisation in the busiest hour.")
     ] = 0.8,
-    tiers: Annotated[Path | None, typer.Option(help="A TOML file of tiers, as dtqkit/capacity/tiers.toml.")] = None,
+    tiers: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A TOML file of tiers, in the form of dtqkit/capacity/tiers.toml."),
+    ] = None,
     replications: given.Replications = 10,
     seed: given.Seed = 1,
     json_: given.Json = False,
     png: given.Png = None,
 ) -> None:
-    """How many workers, which tier, what wait, what cost, what breaks first."""
+    """Recommend a number of workers and a tier for a load: waits, costs, and which limit is reached first."""
     work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
     with given.wrong_use("--slo", "SLO "):
         objective = SLO(*given.named_number(slo))

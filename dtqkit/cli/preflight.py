@@ -1,4 +1,4 @@
-"""What is refused before anything is started or computed: a file that cannot be written, a port that is taken."""
+"""Checks before anything is started or computed: that a file can be written, that a port is free."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 
 from dtqkit.model.starting import CannotListen
 
-#: What keeps a server from a port and can be told beforehand; all else is the server's own to say.
+#: Errors of a port that can be found beforehand; the server reports all others.
 _REFUSED: Final = (errno.EADDRINUSE, errno.EACCES)
 
 
 def new_file(path: Path | None) -> Path | None:
-    """An option's callback: `path`, if a file can be made there. BadParameter says why not."""
+    """An option's callback: `path`, if a file can be made there. Raises BadParameter with the reason."""
     if path is None:
         return None
     if path.is_dir():
@@ -25,12 +25,12 @@ def new_file(path: Path | None) -> Path | None:
     if not path.parent.is_dir():
         raise typer.BadParameter(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{path} cannot be written: the folder {path.parent} does not let us")
+        raise typer.BadParameter(f"{path} cannot be written: no permission to write in the folder {path.parent}")
     return path
 
 
 def check_port(host: str, port: int, option: str) -> None:
-    """Raises CannotListen when `port` (0: any that is free) cannot be had; names `option`, which chooses another."""
+    """Raises CannotListen when `port` (0: any that is free) cannot be opened; it names `option`, which sets another."""
     if port == 0:
         return
     try:

@@ -1,4 +1,4 @@
-"""How far a batch is, by lane: bars on a terminal, a line every few seconds elsewhere."""
+"""The progress of a batch by lane: bars on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LOOK_S: Final = 2.0
 
 
 class LaneProgress:
-    """`advance(priority)` says that one more job of the lane is over.
+    """`advance(priority)` counts one more job of the lane as over.
 
-    `idle` is asked when none has ended for a while: why that is, told once, or "" when nothing is known about it.
+    `idle` is called when no job has ended for a while; it returns the reason, which is printed once, or "".
     """
 
     def __init__(self, priorities: Iterable[Priority], idle: Callable[[], str] = str) -> None:
@@ -54,7 +54,7 @@ class LaneProgress:
         if self._bars is not None:
             self._bars.stop()
         elif kind is None and self._done.total() > self._seen:
-            self._say()
+            self._print_counts()
 
     def advance(self, lane: Priority) -> None:
         self._done[lane] += 1
@@ -62,15 +62,15 @@ class LaneProgress:
             self._bars.advance(self._bar_of[lane])
 
     def _look(self) -> None:
-        told = False
+        explained = False
         while not self._over.wait(LOOK_S):
             if self._done.total() > self._seen:
-                self._say()
-            elif not told and (why := self._idle()):
-                told = True
+                self._print_counts()
+            elif not explained and (why := self._idle()):
+                explained = True
                 self._note(why)
 
-    def _say(self) -> None:
+    def _print_counts(self) -> None:
         done = Counter(self._done)
         self._seen = done.total()
         if self._bars is None:
@@ -90,7 +90,7 @@ def _bars() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(highlight=False)
-    # What is logged meanwhile stands above the bars.
+    # Log lines are printed above the bars.
     logging.getLogger().handlers[:] = [RichHandler(console=console, show_time=False, show_level=False, show_path=False)]
     return Progress(
         TextColumn("{task.description:<7}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console

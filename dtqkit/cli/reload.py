@@ -1,4 +1,4 @@
-"""A worker whose code on disk has changed: it finishes what runs and starts again, once that code can be imported."""
+"""Restart a worker whose code on disk has changed: after its running jobs, and once that code can be imported."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logging.getLogger("dtqkit.process")
 
 #: How often the sources are looked at, in seconds.
 LOOK_S: Final = 1.0
-#: Pause before code that cannot be imported is tried again though nothing has changed, in seconds.
+#: Pause before unchanged code that cannot be imported is tried again, in seconds.
 AGAIN_S: Final = 5.0
-#: Where nobody edits: the standard library, and what is installed.
+#: Not watched: the standard library and installed packages.
 _INSTALLED: Final = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     | {str(Path(__file__).parents[1])}
@@ -39,9 +39,9 @@ class Sources:
         self._seen = self._scan()
 
     def changed(self) -> list[str]:
-        """Files that are new, gone or written since the last look."""
+        """Files that were added, deleted or written since the last call."""
         now, before = self._scan(), self._seen
-        # What is only loaded now is no edit, unless it was written since.
+        # A file that was only loaded since then counts only if it was written too.
         fresh = {file for file in now.keys() - before.keys() if now[file] > self._looked_ns}
         self._looked_ns = time.time_ns()
         self._seen = now
@@ -64,7 +64,7 @@ class Sources:
                 yield os.path.abspath(file)  # noqa: PTH100
 
     def _beside(self) -> Iterable[str]:
-        """What is of APP's package and not loaded, for want of a module that can be imported, say."""
+        """All files of APP's package: also those not loaded, such as modules that cannot be imported."""
         here = Path.cwd()
         if (here / self._top).is_dir():
             return [str(file) for file in (here / self._top).rglob("*.py")]
@@ -72,21 +72,21 @@ class Sources:
 
 
 class Restarter:
-    """Decides when this process becomes a new one of the same command. On the worker's loop."""
+    """Decides when this process executes its command again. Runs on the worker's loop."""
 
     def __init__(self, app: str, stop: asyncio.Event, busy: Callable[[], int]) -> None:
-        """`busy` says how many jobs run."""
+        """`busy` returns how many jobs run."""
         self._app = app
         self._busy = busy
         #: The files that have changed, for the log.
         self.changed = ""
         self._stop = stop
         self._waiting: asyncio.Task[None] | None = None
-        #: Whether this process becomes a new one when it has stopped.
+        #: Whether this process executes its command again after its stop.
         self.due = False
 
     def outdated(self, files: Sequence[str]) -> bool:
-        """These files are not what this worker has loaded. False: nothing shall run the new code here."""
+        """These files differ from what this worker has loaded. Returns False: no child may run the new code here."""
         if self._waiting is None:
             self._waiting = asyncio.create_task(self._when_importable(files), name="restart")
         return False
@@ -103,17 +103,17 @@ class Restarter:
                 self.outdated(files)
 
     async def _when_importable(self, files: Sequence[str]) -> None:
-        """Half-written files and syntax errors are no reason to stop: what runs runs on until they are mended."""
+        """Half-written files and syntax errors don't stop the worker: it runs the old code until the new loads."""
         self.changed = few([_shown(file) for file in files])
-        told = ""
+        reported = ""
         while True:
             try:
                 await check_app_meanwhile(self._app)
                 break
             except AppError as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.error("%s changed, but cannot be loaded: the old code runs on: %s", self.changed, error)  # noqa: TRY400
+                if str(error) != reported:
+                    reported = str(error)
+                    log.error("%s changed, but cannot be loaded; old code runs on: %s", self.changed, error)  # noqa: TRY400
                 await asyncio.sleep(AGAIN_S)
         if busy := self._busy():
             jobs = counted(busy, "running job is", "running jobs are")
@@ -122,20 +122,20 @@ class Restarter:
         self._stop.set()
 
     def close(self) -> None:
-        """This process is to end, and not to become a new one."""
+        """The process is to end, and not to execute its command again."""
         self.due = False
         if self._waiting is not None:
             self._waiting.cancel()
 
 
 def _shown(file: str) -> str:
-    """Relative to the current directory where it stands below that."""
+    """Relative to the current directory, for a file below it."""
     relative = os.path.relpath(file)
     return file if relative.startswith(os.pardir) else relative
 
 
 def wait_for_change(app: str, owner: int) -> None:
-    """Until a source file changes, for a supervised worker that cannot load APP any more; ends when `owner` does."""
+    """Wait until a source file changes, for a supervised worker that can no longer load APP; exit when `owner` does."""
     sources = Sources(app)
     while not sources.changed():
         time.sleep(LOOK_S)
@@ -144,7 +144,7 @@ def wait_for_change(app: str, owner: int) -> None:
 
 
 def start_again(directory: str) -> NoReturn:
-    """Become a new process of the same command, with the same pid."""
+    """Execute this process's command again, with the same pid."""
     guardian.end()
     os.chdir(directory)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves again

@@ -1,4 +1,4 @@
-"""What the demo found, and how its jobs fared: everything is taken from their records."""
+"""The report of the demo: what its jobs found, and their times and outcomes, all from the record."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dtqkit.support.formatting import duration
 
 #: Rows of each list.
 TOP: Final = 8
-#: Share of the time that a worker should be busy at most, if jobs are not to wait long.
+#: The highest utilisation of a worker at which jobs do not wait long.
 UTILISATION: Final = 0.8
 
 
-class Report:
-    """The jobs of a batch, a row for each of their attempts, and how long it took in seconds."""
+class BatchReport:
+    """The jobs of a batch, a row for each of their attempts, and its duration in seconds."""
 
     def __init__(self, jobs: Sequence[Job], attempts: Sequence[AttemptRow], batch_s: float, slots: int) -> None:
         self.jobs = jobs
@@ -45,12 +45,12 @@ class Report:
 
     @property
     def workers(self) -> set[str]:
-        """The worker processes that appear in the records: a restarted one is another."""
+        """The worker processes that appear in the record; a restarted worker counts as another one."""
         return {row.worker for row in self.attempts}
 
 
-def print_report(report: Report) -> None:
-    """What was found, then how it went."""
+def print_report(report: BatchReport) -> None:
+    """Print the findings, then the times and outcomes."""
     print()
     _found(report)
     _lanes(report)
@@ -58,10 +58,10 @@ def print_report(report: Report) -> None:
     _totals(report)
 
 
-# -- what was found
+# -- findings
 
 
-def _found(report: Report) -> None:
+def _found(report: BatchReport) -> None:
     sizes = sorted(report.results("parse"), key=lambda item: -item[1]["lines"])[:TOP]
     table(
         ("module", "lines", "classes", "functions"),
@@ -92,16 +92,16 @@ def _found(report: Report) -> None:
 
 
 def _module(path: str) -> str:
-    """`json/decoder.py` of a path that ends so; the folder is what tells packages apart."""
+    """`json/decoder.py` for a path that ends so: the folder distinguishes the packages."""
     parts = Path(path).parts
     place = max((i for i, part in enumerate(parts) if part.startswith("python3")), default=len(parts) - 2)
     return "/".join(parts[place + 1 :])
 
 
-# -- how it went
+# -- times and outcomes
 
 
-def _lanes(report: Report) -> None:
+def _lanes(report: BatchReport) -> None:
     rows: list[tuple[str, ...]] = []
     for lane in PRIORITIES:
         jobs = [job for job in report.jobs if job.priority == lane]
@@ -122,7 +122,7 @@ def _tasks(jobs: Iterable[Job]) -> str:
     return ", ".join(sorted({job.task for job in jobs}))
 
 
-def _mishaps(report: Report) -> None:
+def _mishaps(report: BatchReport) -> None:
     for job in report.dead:
         error = f"{job.error.type}: {first_line(job.error.message)}" if job.error else "no error recorded"
         say(f"dead letter     {job.task} after {_count(len(job.attempts), 'attempt')}: {error}")
@@ -132,8 +132,8 @@ def _mishaps(report: Report) -> None:
         print(f"                {_after_loss(report)}")
 
 
-def _after_loss(report: Report) -> str:
-    """What became of the jobs that a lost worker held."""
+def _after_loss(report: BatchReport) -> str:
+    """How the jobs that a lost worker held ended."""
     held = {row.job for row in report.lost}
     completed = sum(job.status == "completed" for job in report.jobs if job.id in held)
     again = max(_gaps(report), default=0.0)
@@ -143,7 +143,7 @@ def _after_loss(report: Report) -> str:
     return f"{which} jobs completed, run again at most {duration(again)} after their first start"
 
 
-def _gaps(report: Report) -> Iterator[float]:
+def _gaps(report: BatchReport) -> Iterator[float]:
     """Seconds from the claim of each lost attempt to the claim of the next: not less than from the crash."""
     starts = {(row.job, row.number): row.claimed_at for row in report.attempts}
     for row in report.lost:
@@ -151,10 +151,10 @@ def _gaps(report: Report) -> Iterator[float]:
             yield (following - row.claimed_at).total_seconds()
 
 
-def _totals(report: Report) -> None:
+def _totals(report: BatchReport) -> None:
     completed = sum(job.status == "completed" for job in report.jobs)
     processes = _count(len(report.workers), "process", "es")
-    print(f"workers         {processes} in the records: {', '.join(sorted(report.workers))}")
+    print(f"workers         {processes} in the record: {', '.join(sorted(report.workers))}")
     print(
         f"batch           {completed:,} of {len(report.jobs):,} jobs completed, {len(report.attempts):,} attempts, "
         f"{report.batch_s:.1f} s, {len(report.jobs) / report.batch_s:,.0f} jobs/s"
@@ -162,7 +162,7 @@ def _totals(report: Report) -> None:
     print(f"ten times more  {forecast(report, 10)}")
 
 
-def forecast(report: Report, times: int) -> str:
+def forecast(report: BatchReport, times: int) -> str:
     """How many workers `times` the batch's load needs, by the offered load λ·E[S] (Erlang) alone."""
     runs = [row.run_s for row in report.attempts if row.run_s is not None and row.ending != "lost"]
     mean_s = sum(runs) / len(runs)
@@ -176,7 +176,7 @@ def forecast(report: Report, times: int) -> str:
 
 
 def percentile(values: Iterable[float], q: float) -> float | None:
-    """The smallest value that at least `q` of all values do not exceed (nearest rank); None of none."""
+    """The smallest value that at least the share `q` of `values` do not exceed (nearest rank); None without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(q * len(ordered)) - 1)] if ordered else None
 

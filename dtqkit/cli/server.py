@@ -19,28 +19,38 @@ from dtqkit.model.starting import CannotListen
 
 def server(
     host: Annotated[
-        str, typer.Option(help="The address to listen on; others than loopback need DTQ_TOKEN.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on. Any but loopback requires DTQ_TOKEN.")
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="HTTP and WebSocket.  [default: PORT, else 3000]")
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Port of HTTP and WebSocket.  [default: PORT, else 3000]"),
     ] = None,
     ws_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="WebSocket.  [default: WS_PORT, else 8080]")
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Second port, of WebSocket only.  [default: WS_PORT, else 8080]"
+        ),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the ports.")] = 1,
-    dev: Annotated[bool, typer.Option("--dev", help="Let pages from other ports of this machine in.")] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Number of processes; they share the ports.")
+    ] = 1,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="For development: accept requests from pages on other ports of this machine.")
+    ] = False,
     ready_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", callback=new_file, help="Written, as JSON that only you can read, once jobs are accepted."
+            metavar="PATH",
+            callback=new_file,
+            help="Write addresses and token here, as JSON that only you can read, once jobs are accepted.",
         ),
     ] = None,
-    owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
+    owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process has ended.")] = None,
 ) -> None:
     """Serve the HTTP API, the WebSocket stream and the dashboard until SIGTERM or Ctrl-C.
 
-    Without DTQ_TOKEN, and on loopback only, a token is made and printed with the address (to a terminal, or in the
-    ready file).
+    Without DTQ_TOKEN, a server on loopback makes a token. It prints the token and the address on a terminal, or writes
+    them to the ready file.
     """
     try:
         from dtqkit.web.run import run
@@ -66,7 +76,7 @@ def server(
 
 
 def _outlive_not(owner: int) -> None:
-    """Stop when the process `owner`, our parent, is gone: nobody would stop us any more."""
+    """Stop when the process `owner`, our parent, has ended: nothing else would stop us then."""
     while os.getppid() == owner:
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -21,7 +21,7 @@ STOP_S: Final = 15.0
 
 
 class ServerProcess:
-    """Started at once; `ready()` tells when it answers, and from then on where."""
+    """Started at once; once `ready()` is true, its addresses are known."""
 
     def __init__(self, settings: Settings) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="dtqkit-up-")
@@ -53,7 +53,7 @@ class ServerProcess:
     def check(self) -> None:
         """Raises StartFailed when it has ended."""
         if (status := self._process.poll()) is not None:
-            raise StartFailed(f"the server has ended with status {status}: its message says why")
+            raise StartFailed(f"the server ended with exit status {status}; its message above has the reason")
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""How things are printed: tables and colours for a terminal, plain aligned text for anything else."""
+"""Output: tables and colours on a terminal, plain aligned text elsewhere."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _LAST: Final = 10
 
 
 def on_terminal() -> bool:
-    """Whether standard output is looked at by a person."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print what may hold a job's text: on a terminal, what that would obey is written out; a pipe gets it as it is."""
+    """Print text that may come from a job: on a terminal with control characters escaped, into a pipe unchanged."""
     stream = sys.stderr if error else sys.stdout
     print(escaped(text) if stream.isatty() else text, file=stream, flush=True)
 
 
 def as_json(value: Any) -> None:
-    """One JSON document, on one line; on a terminal without a character that it would obey."""
+    """One JSON document on one line, without control characters on a terminal."""
     text = msgspec.json.encode(value).decode()
     sys.stdout.write((escaped_json(text) if on_terminal() else text) + "\n")
     sys.stdout.flush()

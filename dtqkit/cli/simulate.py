@@ -1,4 +1,4 @@
-"""`dtqkit simulate`: waits, depth and utilisation of one number of workers."""
+"""`dtqkit simulate`: waits, depth and utilisation with a given number of workers."""
 
 import json
 import math
@@ -16,15 +16,22 @@ from dtqkit.capacity.system import Autoscale, Crashes, Retry, System
 from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
 
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Number of workers, in the queue's layout: worker 1 serves high first, 2 medium, 3 low, …",
+    ),
+]
+
 
 def simulate(
     jobs_per_day: given.JobsPerDay,
-    workers: Annotated[
-        int, typer.Option(min=1, help="In the queue's layout: worker 1 serves high first, 2 medium, 3 low, …")
-    ] = 3,
-    strict: Annotated[bool, typer.Option("--strict", help="Workers keep to their own lane.")] = False,
+    workers: Workers = 3,
+    strict: Annotated[bool, typer.Option("--strict", help="Each worker serves its own lane only.")] = False,
     shared: Annotated[bool, typer.Option("--shared", help="All workers serve all lanes by priority.")] = False,
-    slots: Annotated[int, typer.Option(min=1, help="Jobs that a worker runs at a time.")] = 1,
+    slots: Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that a worker runs at a time.")] = 1,
     mean_service: given.MeanService = 15.0,
     scv: given.Scv = 1.0,
     service: given.Service = "lognormal",
@@ -32,18 +39,24 @@ def simulate(
     swing: given.Swing = 0.0,
     peak_hour: given.PeakHour = 12,
     failures: given.Failures = 0.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Failed attempts after which a job is a dead letter.")] = 3,
+    max_attempts: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Failed attempts after which a job is a dead letter.")
+    ] = 3,
     mtbf_h: given.MtbfHours = None,
-    max_workers: Annotated[int | None, typer.Option(min=1, help="Autoscale up to this number of workers.")] = None,
-    threshold: Annotated[int, typer.Option(min=0, help="Waiting jobs beyond which one more worker is started.")] = 20,
-    backlog: Annotated[int, typer.Option(min=0, help="Low-priority jobs that wait at the start.")] = 0,
-    horizon: Annotated[str, typer.Option(help="Simulated time, such as 8h, 1d, 1w.")] = "1d",
+    max_workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Autoscale up to this number of workers.")
+    ] = None,
+    threshold: Annotated[
+        int, typer.Option(min=0, metavar="N", help="With --max-workers: start a worker when more jobs than this wait.")
+    ] = 20,
+    backlog: Annotated[int, typer.Option(min=0, metavar="N", help="Low-priority jobs that wait at the start.")] = 0,
+    horizon: Annotated[str, typer.Option(metavar="TIME", help="Simulated time, such as 8h, 1d, 1w.")] = "1d",
     replications: given.Replications = 10,
     seed: given.Seed = 1,
     json_: given.Json = False,
     png: given.Png = None,
 ) -> None:
-    """Waits, depth and utilisation of a number of workers, with a 95 % interval on each figure."""
+    """Simulate a number of workers: waits, depth and utilisation, each with its 95 % interval."""
     work = given.workload(jobs_per_day, mean_service, scv, service, mix, swing, peak_hour, failures)
     with given.wrong_use("--horizon", "horizon "):
         horizon_s = checks.seconds("horizon", horizon)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first asks to stop, a deliberate second one ends the process at once."""
+"""SIGTERM and Ctrl-C: the first signal asks to stop; a deliberate second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import Final, Literal
 from dtqkit.support.formatting import counted
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-#: A SIGTERM that comes within so many seconds of the first signal is the same request: a host signals every process,
-#: its supervisor the same ones again.
+#: A SIGTERM within this many seconds of the first signal is the same request: a host signals every process, and the
+#: supervisor signals its workers again.
 SAME_S: Final = 5.0
-#: So is a SIGINT so soon after another: a terminal's Ctrl-C reaches a whole group, whose parent passes it on.
+#: So is a SIGINT within this time of another: Ctrl-C reaches the whole process group, and the parent passes it on.
 ECHO_S: Final = 0.25
-#: A later one may still be an echo, of a slow parent, or a person's second Ctrl-C: it is answered, and does not stop
-#: anything yet. One after that time, or after the answer, is meant.
+#: A SIGINT after that may come from a slow parent or be a person's second Ctrl-C: it is answered with STILL and stops
+#: nothing yet. One later than this, or after that answer, stops the process at once.
 DOUBT_S: Final = 1.0
 STILL: Final = "still stopping; press Ctrl-C once more to stop at once"
 
 
 class StopRequests:
-    """Tells a second request from an echo of the first."""
+    """Distinguishes a second request from an echo of the first."""
 
     def __init__(self, *, supervised: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        #: A supervisor ends this process when it is time: no signal does so before.
+        #: The supervisor ends this process in time: repeated signals do not.
         self._supervised = supervised
         self._clock = clock
         self._first_at: float | None = None
-        #: When the last signal came that was no echo, and whether one was answered.
+        #: When the last signal came that was not an echo; and whether STILL was printed.
         self._last_at = 0.0
         self._answered = False
 
     def on(self, number: int) -> Literal["stop", "same", "again", "at once"]:
-        """ "again": to be answered with STILL."""
+        """ "again": print STILL."""
         now = self._clock()
         if self._first_at is None:
             self._first_at = self._last_at = now
@@ -56,7 +56,7 @@ class StopRequests:
 
 
 def stopping(busy: int | None, grace_s: float, *, by_keyboard: bool) -> str:
-    """What is waited for; `busy` jobs run, None: it is not known how many."""
+    """The message that a stop has begun; `busy` jobs run, None when their number is not known."""
     if busy == 0:
         return "stopping: no jobs are running"
     what = "jobs may be running" if busy is None else counted(busy, "job is running", "jobs are running")
@@ -65,15 +65,15 @@ def stopping(busy: int | None, grace_s: float, *, by_keyboard: bool) -> str:
 
 
 def stopped_at_once(given_back: int, left: int, recovered_s: float) -> str:
-    """What became of the jobs that were running."""
+    """The message after a stop at once: what happens to the jobs that were running."""
     parts = [counted(given_back, "job goes", "jobs go") + " back to the queue"] if given_back else []
     if left:
         parts.append(f"{counted(left, 'job is', 'jobs are')} recovered within {recovered_s:.0f} s")
     return f"stopped at once: {', '.join(parts) or 'no jobs were running'}"
 
 
-def say_now(text: str) -> None:
-    """On standard error, from a signal handler: what runs may be within a print of its own."""
+def write_stderr(text: str) -> None:
+    """For signal handlers, where print is not safe: the interrupted code may be printing."""
     try:
         os.write(2, f"dtqkit: {text}\n".encode())
     except OSError:
@@ -81,11 +81,11 @@ def say_now(text: str) -> None:
 
 
 class StopSignal:
-    """Takes both signals over; `wait()` returns whether one has come."""
+    """Handles both signals; `wait()` returns whether one has come."""
 
     def __init__(self) -> None:
-        # A pipe, since a lock that the main thread holds must not be wanted by a handler that runs on it.
-        self._asked, self._tell = os.pipe()
+        # A pipe and not a lock: the handler runs on the main thread, which may hold that lock.
+        self._read_end, self._write_end = os.pipe()
         self._requests = StopRequests()
         #: Called before a second request ends this process: for what must not outlive it.
         self.at_once: Callable[[], None] = lambda: None
@@ -98,28 +98,28 @@ class StopSignal:
         match self._requests.on(number):
             case "stop":
                 self.by_keyboard = number == signal.SIGINT
-                os.write(self._tell, b"!")
+                os.write(self._write_end, b"!")
             case "same":
                 pass
             case "again":
-                say_now(STILL)
+                write_stderr(STILL)
             case "at once":
                 self.at_once()
                 os._exit(1)
 
     def over(self) -> None:
-        """All has stopped: a late signal must not end the process in another way. SIG_IGN outlives the interpreter."""
+        """Ignore signals from now on: a late one must not change the exit status. SIG_IGN outlasts the interpreter."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether a signal has come, at the latest after `timeout_s`."""
-        return bool(select.select([self._asked], [], [], timeout_s)[0])
+        """Wait at most `timeout_s`; returns whether a signal has come."""
+        return bool(select.select([self._read_end], [], [], timeout_s)[0])
 
 
 @contextmanager
 def nothing_to_stop() -> Generator[None]:
-    """Until a handler of its own is there, a signal ends this process as an orderly stop: nothing runs yet."""
+    """During start-up, a signal ends this process with status 0: nothing runs yet that would have to stop."""
     before = {number: signal.signal(number, end_now) for number in SIGNALS}
     try:
         yield
@@ -129,5 +129,5 @@ def nothing_to_stop() -> Generator[None]:
 
 
 def end_now(_number: int, _frame: FrameType | None) -> None:
-    """Of a process in which nothing runs."""
+    """A signal handler for a process in which nothing runs."""
     os._exit(0)

@@ -21,17 +21,16 @@ from dtqkit.support.sanitize import log_safely
 from dtqkit.tasks.options import CallOptions
 from dtqkit.tasks.task import Call, Task
 
-#: How often it is looked at why a job that is waited for is not taken, in seconds.
+#: How often --wait checks why no worker takes the job, in seconds.
 EXPLAIN_S: Final = 2.0
 
-#: What an error about an option of a call begins with, and what that is called here.
+#: The options of this command, by the first words of an error about the matching option of a call.
 _OPTIONS: Final = {
     "delay_s": "--delay",
     "max_attempts": "--max-attempts",
     "timeout_s": "--timeout",
     "idempotency_key": "--key",
     "tags": "--tag",
-    "a tag": "--tag",
 }
 
 
@@ -40,15 +39,26 @@ def submit(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="The task's arguments; a value is JSON, or else text."),
+        typer.Argument(metavar="KEY=VALUE", help="The task's arguments. A value that is not JSON is taken as text."),
     ] = None,
     payload: Annotated[str | None, typer.Option(metavar="JSON", help="All arguments, as a JSON object.")] = None,
-    priority: Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's own]")] = None,
-    delay: Annotated[float, typer.Option(metavar="SECONDS", help="Not to be started before.")] = 0.0,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts until it is dead.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long one attempt may run.")] = None,
-    key: Annotated[str | None, typer.Option(help="Idempotency key: the same one gives the same job again.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="To find it by; may be given several times.")] = None,
+    priority: Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's]")] = None,
+    delay: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Start the job after this time at the earliest.")
+    ] = 0.0,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Failed attempts after which the job is a dead letter.  [default: the task's]"),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long one attempt may run.  [default: the task's]")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
@@ -57,7 +67,7 @@ def submit(
     With --wait, the exit status is 1 when the job fails.
     """
     queue = load_app(app)
-    # A line on stderr when Redis is away, say: the job is safe, and does not run yet.
+    # For the warning on stderr that Redis is unreachable, so that the job is safe but does not run yet.
     log_safely("%(name)s: %(message)s")
     known = queue.registry.get(task)
     options = _options(
@@ -84,7 +94,7 @@ def submit(
 
 
 async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
-    """Wait until the job is over. While no worker takes it, say why on standard error."""
+    """Wait until the job is over. While no worker takes it, print the reason on standard error."""
     explaining = asyncio.create_task(_explain(handle, queue), name="explain the wait")
     try:
         await handle.over()
@@ -93,17 +103,17 @@ async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
 
 
 async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
-    said = ""
+    printed = ""
     while True:
         await asyncio.sleep(EXPLAIN_S)
         try:
             why = await queue.why_waiting([await handle.refresh()])
         except DtqError:
-            continue  # the wait itself goes on, and logs what is away
-        if why and why != said:
+            continue  # the wait itself continues, and logs which store is unreachable
+        if why and why != printed:
             until = "one starts" if why == NO_WORKERS else "one does"
             say(f"dtqkit: {why}; the job waits until {until}", error=True)
-        said = why
+        printed = why
 
 
 def _options(**given: Any) -> CallOptions:
@@ -118,13 +128,13 @@ def _options(**given: Any) -> CallOptions:
 def _payload(task: Task[..., Any], text: str | None, arguments: list[str]) -> dict[str, Any]:
     if text is not None:
         if arguments:
-            raise typer.BadParameter("arguments are given either as KEY=VALUE or as --payload")
+            raise typer.BadParameter("give the arguments either as KEY=VALUE or as --payload, not both")
         return _json_object(text)
     payload: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key in payload:
-            what = "stands there twice" if equals else "is not KEY=VALUE"
+            what = "repeats a key" if equals else "is not KEY=VALUE"
             raise typer.BadParameter(f"{argument[:80]!r} {what}", param_hint="'KEY=VALUE'")
         payload[key] = _value(task, key, value)
     return payload
@@ -141,7 +151,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _place_of(text: str) -> str:
-    """What the standard library finds wrong in it, and where; nothing for what only that library takes for JSON."""
+    """The first error in it and its place, by the standard library; "" when that library accepts it."""
     try:
         loads(text)
     except JSONDecodeError as error:
@@ -151,7 +161,7 @@ def _place_of(text: str) -> str:
 
 
 def _value(task: Task[..., Any], key: str, text: str) -> Any:
-    """JSON where it is, text otherwise; always text where the task takes a string."""
+    """Decoded if it is JSON, else as text; always text where the task takes a string."""
     kind = task.info.schema["properties"].get(key, {}).get("type")
     if kind == "string":
         return text
@@ -164,7 +174,7 @@ def _value(task: Task[..., Any], key: str, text: str) -> Any:
 
 
 def _why(job: Job) -> DtqError:
-    """In one line: the traceback is in the record."""
+    """The error in one line; the record has the traceback."""
     if job.status == "cancelled":
         return JobCancelled(job.id, job.task)
     error = job.error or JobError("exception", "Unknown", "the record has no error")

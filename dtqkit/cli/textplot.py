@@ -8,7 +8,7 @@ WIDTH = 40
 
 
 def bars(title: str, points: Sequence[tuple[str, float]], *, limit: float | None = None) -> str:
-    """A line a point; `|` marks the limit."""
+    """One line per point; `|` marks the limit."""
     if not points:
         return f"{title}: nothing to draw"
     most = max([value for _, value in points] + [limit or 0.0]) or 1.0

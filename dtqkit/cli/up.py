@@ -1,4 +1,4 @@
-"""`dtqkit up`: private stores, workers and their addresses, until Ctrl-C."""
+"""`dtqkit up`: private stores, workers and a server, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -36,52 +36,58 @@ log = logging.getLogger("dtqkit.up")
 
 DEMO_APP: Final = "dtqkit.demo:queue"
 
-#: How long workers may take to their first beat, in seconds.
+#: How long workers may take until their first heartbeat, in seconds.
 START_S: Final = 60.0
-#: How often everything is looked at, in seconds.
+#: How often all processes are checked, in seconds.
 LOOK_S: Final = 0.2
+
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, metavar="PORT", help="Port of HTTP and the dashboard.  [default: PORT, else 3000]"),
+]
+WsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, metavar="PORT", help="Second port, of WebSocket only.  [default: WS_PORT, else 8080]"
+    ),
+]
 
 
 def up(
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Worker processes.  [default: NUM_WORKERS, else 3]")
+        int | None,
+        typer.Option(min=1, max=1000, metavar="N", help="Number of worker processes.  [default: NUM_WORKERS, else 3]"),
     ] = None,
-    app: Annotated[str, typer.Option(metavar="APP", help="The queue and its tasks.")] = DEMO_APP,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="HTTP and dashboard.  [default: PORT, else 3000]")
-    ] = None,
-    ws_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="WebSocket.  [default: WS_PORT, else 8080]")
-    ] = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Start workers again when their code changes.")] = False,
+    app: Annotated[
+        str, typer.Option(metavar="APP", help="The queue and its tasks, as package.module:queue.")
+    ] = DEMO_APP,
+    port: Port = None,
+    ws_port: WsPort = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart workers when their code changes.")] = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the stores' data here.  [default: thrown away]")
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the stores' data in this folder.  [default: delete it at the end]"),
     ] = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", callback=new_file, help="Written, as JSON that only you can read, once everything answers."
+            metavar="PATH",
+            callback=new_file,
+            help="Write addresses and token here, as JSON that only you can read, once all is up.",
         ),
     ] = None,
 ) -> None:
     """Start private stores, workers for APP and the dashboard.
 
-    The stores are a redis-server and a mongod of its own. Ctrl-C stops all of it; a second one at once.
+    The stores are a redis-server and a mongod that only this command uses. Ctrl-C stops everything once running jobs
+    are done; a second Ctrl-C stops it at once.
     """
     run_under_init()
     log_safely("%(asctime)s up %(levelname)s %(message)s", "%H:%M:%S")
     log.setLevel("INFO")
     with nothing_to_stop():
-        check_tasks(load_app(app), app)  # what is wrong with it is better said once, here, than by each worker
-    settings = Settings.from_env()
-    if port is not None:
-        settings = settings.replace(port=port)
-    if ws_port is not None:
-        settings = settings.replace(ws_port=ws_port)
-    check_port(HOST, settings.port, "--port")
-    check_port(HOST, settings.ws_port, "--ws-port")
-    if settings.read_token and not settings.token:
-        settings = settings.replace(token=secrets.token_urlsafe(32))  # or nobody could submit
+        check_tasks(load_app(app), app)  # an error is reported once here, and not by each worker
+    settings = _settings(port, ws_port)
     stop = StopSignal()
     with ExitStack() as owned:
         stores = owned.enter_context(start_local_stores(data))
@@ -91,14 +97,14 @@ def up(
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:
-            """Whether to stop; starts again what can be. Raises when something has ended for good."""
+            """Restart workers that died; returns whether to stop. Raises when a store or the server has ended."""
             stores.check()
             server.check()
             supervisor.watch()
             return stop.wait(LOOK_S)
 
         if _wait_for_beats(settings, supervisor, server, look):
-            _say(stores, supervisor, server, app)
+            _print_summary(stores, supervisor, server, app)
             if ready_file is not None:
                 _write_private(ready_file, _facts(settings, stores, supervisor, server))
                 owned.callback(ready_file.unlink, missing_ok=True)
@@ -110,12 +116,26 @@ def up(
     log.info("stopped; %s", _kept(data))
 
 
+def _settings(port: int | None, ws_port: int | None) -> Settings:
+    """The environment's, with these ports. Raises CannotListen when a port is taken."""
+    settings = Settings.from_env()
+    if port is not None:
+        settings = settings.replace(port=port)
+    if ws_port is not None:
+        settings = settings.replace(ws_port=ws_port)
+    check_port(HOST, settings.port, "--port")
+    check_port(HOST, settings.ws_port, "--ws-port")
+    if settings.read_token and not settings.token:
+        settings = settings.replace(token=secrets.token_urlsafe(32))  # DTQ_READ_TOKEN alone would not let you submit
+    return settings
+
+
 def _wait_for_beats(
     settings: Settings, supervisor: Supervisor, server: ServerProcess, look: Callable[[], bool]
 ) -> bool:
-    """Until every worker has beaten and the server answers; False when we are asked to stop before.
+    """Wait until every worker has sent a heartbeat and the server answers; False when a stop is requested before.
 
-    Raises StartFailed when one does not.
+    Raises StartFailed after START_S.
     """
     deadline = time.monotonic() + START_S
     with TaskQueue(settings) as queue:
@@ -123,24 +143,24 @@ def _wait_for_beats(
             if look():
                 return False
             if time.monotonic() > deadline:
-                raise StartFailed(f"workers and server did not start within {START_S:.0f} s; their log says why")
+                raise StartFailed(f"workers and server did not start within {START_S:.0f} s; see their log lines above")
     return True
 
 
 def _kept(data: Path | None) -> str:
-    """What becomes of the jobs when all of it stops."""
+    """What happens to the stores' data at the end."""
     if data is None:
-        return "the private stores are thrown away, with the jobs in them (--data DIR keeps them)"
-    return f"the jobs are kept in {data}: `dtqkit up --data {shlex.quote(str(data))}` goes on with them"
+        return "the private stores and their jobs are deleted (use --data DIR to keep them)"
+    return f"the jobs are kept in {data}: `dtqkit up --data {shlex.quote(str(data))}` continues with them"
 
 
-def _say(stores: LocalStores, supervisor: Supervisor, server: ServerProcess, app: str) -> None:
+def _print_summary(stores: LocalStores, supervisor: Supervisor, server: ServerProcess, app: str) -> None:
     program = stores.programs["redis"]  # redis-server or valkey-server
     print(f"{program:<13} {redact(stores.redis_url)}  (process {stores.pids['redis']})")
     print(f"mongod        {redact(stores.atlas_uri)}  (process {stores.pids['mongod']})")
     print(f"workers       {app}  (processes {', '.join(map(str, supervisor.pids))})")
     print(f"data          {stores.directory}")
-    # The token is for the person at a terminal, never for a log.
+    # The token is shown on a terminal only, never in a log.
     token = f"/#token={server.token}" if sys.stdout.isatty() else ""
     print(f"dashboard     {server.http}{token}  (process {server.pid})")
     print("Ctrl-C stops everything.", flush=True)
@@ -158,7 +178,7 @@ def _facts(settings: Settings, stores: LocalStores, supervisor: Supervisor, serv
 
 
 def _write_private(path: Path, facts: dict[str, Any]) -> None:
-    """All of it or nothing, and readable by nobody else at any time."""
+    """Written atomically, and never readable by other users."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -36,20 +36,21 @@ from dtqkit.run.process import default_lanes, work
 from dtqkit.run.supervisor import AT_ONCE, AT_ONCE_S, Supervisor
 from dtqkit.support.formatting import counted
 from dtqkit.support.sanitize import log_safely
+from dtqkit.tasks.hooks import Life
 from dtqkit.worker.worker import Worker
 
 log = logging.getLogger("dtqkit.process")
 
-#: How long the stores may be away when a worker starts, in seconds: less than what a supervisor takes for a good life.
+#: How long the stores may be unreachable when a worker starts, in seconds: less than the supervisor's WELL_S.
 STORES_S: Final = 25.0
 #: Pause between two tries, in seconds.
 RETRY_S: Final = 1.0
-#: Time between two lines about stores that do not answer, in seconds.
+#: Time between two log lines about unreachable stores, in seconds.
 REMIND_S: Final = 10.0
-#: How long a worker whose supervisor is gone may take to record its last ends, beyond its grace, in seconds.
+#: How long a worker whose supervisor has ended may take to record its last outcomes, beyond its grace, in seconds.
 ORPHAN_S: Final = 5.0
 
-#: What a worker's name may be: Redis holds it, and logs and tables show it.
+#: The form of a worker's name, which is stored in Redis and shown in logs and tables.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,79}")
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -59,7 +60,7 @@ def checked_name(name: str | None) -> str | None:
     """An option's callback."""
     if name is not None and not _NAME.fullmatch(name):
         raise typer.BadParameter(
-            f"{name[:80]!r}: a name is up to 80 ASCII letters, digits and . _ @ : -, and begins with a letter or digit"
+            f"{name[:80]!r}: a name has at most 80 ASCII letters, digits, . _ @ : - and begins with a letter or digit"
         )
     return name
 
@@ -69,29 +70,34 @@ def worker(
     name: Annotated[
         str | None,
         typer.Option(
-            help="The worker's name; of several, NAME-1, NAME-2 …  [default: worker-1]",
+            metavar="NAME",
+            help="The worker's name; with --workers, NAME-1, NAME-2 …  [default: worker-1]",
             envvar="WORKER_ID",
             callback=checked_name,
         ),
     ] = None,
     lanes: Annotated[
         str | None,
-        typer.Option(metavar="LANE,…", help="Lanes to serve, its own first.  [default: high,medium,low]"),
+        typer.Option(metavar="LANE,…", help="The lanes to serve, its own first.  [default: high,medium,low]"),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Serve its own lane only (the first).")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=1000, help="Processes; more than one are supervised.")] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Serve only its own lane, the first.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Number of processes; more than one get a supervisor.")
+    ] = 1,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start again when the code changes on disk: for development.")
+        bool, typer.Option("--reload", help="For development: restart when the code on disk changes.")
     ] = False,
-    log_level: Annotated[LogLevel, typer.Option(help="What is logged.", envvar="DTQ_LOG_LEVEL")] = "info",
-    owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process is gone.")] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="The lowest level that is logged.", envvar="DTQ_LOG_LEVEL")
+    ] = "info",
+    owner: Annotated[int | None, typer.Option(hidden=True, help="Stop when this parent process has ended.")] = None,
 ) -> None:
     """Run the jobs of APP's tasks until SIGTERM or Ctrl-C.
 
-    It waits for running jobs (DTQ_GRACE_S) and gives the rest back. A second signal, some seconds later, stops it at
-    once: its jobs are given back unfinished.
+    On the first signal it takes no more jobs, waits up to DTQ_GRACE_S, and returns unfinished jobs to the queue. A
+    second signal, some seconds later, makes it return them at once.
 
-    With --workers, a supervisor keeps that many processes alive: the first serves high before the other lanes, the
+    With --workers, a supervisor keeps that many processes running: the first serves high before the other lanes, the
     second medium, the third low, and so on.
     """
     run_under_init()
@@ -109,13 +115,15 @@ def worker(
                 log.info("reloaded: %s changed", restarter.changed)
                 start_again(directory)
         elif lanes is not None:
-            raise typer.BadParameter("--lanes is of one worker; several share them in the default layout")
+            raise typer.BadParameter(
+                "--lanes goes with one worker only; several workers get the default layout of lanes"
+            )
         else:
             _supervise(queue.settings, app, workers, name or "worker", strict=strict, reload=reload)
 
 
 class Place(NamedTuple):
-    """What one worker process works on, and for whom."""
+    """The queue, name, lanes and parent of one worker process."""
 
     queue: TaskQueue
     app: str
@@ -125,14 +133,14 @@ class Place(NamedTuple):
 
 
 def _load(app: str, owner: int | None, directory: str) -> TaskQueue:
-    """The queue of APP. With an `owner`, which has loaded it before, a broken edit is waited for to be mended."""
+    """The queue of APP. With an `owner`, which has loaded it before, code that cannot be loaded is waited for."""
     try:
         queue = load_app(app)
         check_tasks(queue, app)
     except AppError as error:
         if owner is None:
             raise
-        log.error("waiting for a change, since the code cannot be loaded: %s", error)  # noqa: TRY400 - no traceback of ours
+        log.error("the code cannot be loaded; waiting until a file changes: %s", error)  # noqa: TRY400 - no traceback of ours
         wait_for_change(app, owner)
         start_again(directory)
     return queue
@@ -140,7 +148,7 @@ def _load(app: str, owner: int | None, directory: str) -> TaskQueue:
 
 def _configure_log(name: str, level: LogLevel) -> None:
     log_safely(f"%(asctime)s {name} %(levelname)s %(message)s", "%H:%M:%S")
-    # Ours only: what the driver of MongoDB logs for debugging shows payloads.
+    # Ours only: debug lines of MongoDB's driver show payloads.
     logging.getLogger("dtqkit").setLevel(level.upper())
 
 
@@ -150,7 +158,7 @@ def _lanes(text: str | None, *, strict: bool) -> tuple[Priority, ...]:
     lanes = tuple(part.strip() for part in text.split(","))
     wrong = [lane for lane in lanes if lane not in PRIORITIES]
     if wrong or len(set(lanes)) < len(lanes):
-        what = f"there is no lane {wrong[0]!r}" if wrong else "a lane stands there twice"
+        what = f"there is no lane {wrong[0]!r}" if wrong else "a lane is repeated"
         raise typer.BadParameter(f"{what}; lanes are {', '.join(PRIORITIES)}", param_hint="'--lanes'")
     return cast("tuple[Priority, ...]", lanes[:1] if strict else lanes)
 
@@ -190,19 +198,19 @@ async def _work(place: Place, stop: asyncio.Event, restarter: Restarter, leaving
         await leaving.done()
         for task in watching:
             task.cancel()
-        # All is over: a signal that comes now must not be lost between this loop and the process that follows.
+        # A signal that comes now must not be lost between this loop and the process that follows.
         for number in SIGNALS:
             loop.remove_signal_handler(number)
             signal.signal(number, end_now)
 
 
 async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter: Restarter, leaving: Leaving) -> None:
-    """Work; at the start, the stores are given STORES_S to appear. Raises StoreUnavailable when they do not.
+    """Work. Raises StoreUnavailable when the stores do not answer within STORES_S of the start.
 
-    A worker of a supervisor waits for as long as that may help: it would only be started again.
+    A supervised worker waits without a limit while trying again may help: the supervisor would only restart it.
     """
     loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + STORES_S
+    deadline = loop.time() + STORES_S
     remind_at = 0.0
     settings, registry = place.queue.settings, place.queue.registry
     started = asyncio.Event()
@@ -220,18 +228,19 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
                 registry,
                 name=place.name,
                 lanes=place.lanes,
+                life=Life(place.queue.hooks),
                 app=place.app,
                 outdated=restarter.outdated,
                 stop=stop,
                 works=works,
             )
         except StoreUnavailable as error:
-            left_s = give_up_at - loop.time()
+            left_s = deadline - loop.time()
             waits = place.owner is not None
             if started.is_set() or not error.passes or (left_s <= RETRY_S and not waits):
                 raise
             if loop.time() >= remind_at:
-                log.warning("%s; tried again%s", error, "" if waits else f" for {left_s:.0f} s more")
+                log.warning("%s; trying again%s", error, "" if waits else f" for {left_s:.0f} s")
                 remind_at = loop.time() + REMIND_S
         else:
             break
@@ -245,7 +254,7 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
 
 
 class Leaving:
-    """The end of a worker process that somebody asks for a second time: at once, but its jobs are given back."""
+    """The stop at once of a worker process, at the second request: it returns its jobs to the queue and exits."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -259,14 +268,14 @@ class Leaving:
 
     def begin(self) -> None:
         if self._task is None:
-            # Whatever the stores do meanwhile, and whatever a task does to the loop.
+            # Exits even if a store does not answer or a task blocks the loop.
             timer = threading.Timer(AT_ONCE_S, os._exit, (1,))
             timer.daemon = True
             timer.start()
             self._task = asyncio.create_task(self._leave(), name="stop at once")
 
     async def done(self) -> None:
-        """If it has begun, this does not return."""
+        """Does not return if the stop has begun: the process exits."""
         if self._task is not None:
             await self._task
 
@@ -280,11 +289,11 @@ class Leaving:
 
 
 async def _stop_with(owner: int, stop: asyncio.Event, grace_s: float) -> None:
-    """Stop when the process `owner`, our parent, is gone: nobody would stop us any more."""
+    """Stop when the process `owner`, our parent, has ended: nothing else would stop us then."""
     while os.getppid() == owner:  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(1.0)
     if not stop.is_set():
-        log.warning("the supervisor is gone: stopping once running jobs are done")
+        log.warning("the supervisor has ended: stopping once running jobs are done")
         stop.set()
     await asyncio.sleep(grace_s)
     os._exit(1)
@@ -294,7 +303,7 @@ def _supervise(settings: Settings, app: str, workers: int, name: str, *, strict:
     stop = StopSignal()
     with Supervisor(settings, app, workers, name=name, strict=strict, reload=reload) as supervisor:
         stop.at_once = partial(stop_at_once, supervisor, settings)
-        log.info("process %d keeps %d workers", os.getpid(), workers)
+        log.info("supervisor (process %d) runs %d workers", os.getpid(), workers)
         while not stop.wait(0.2):
             supervisor.watch()
         busy = stop_workers(supervisor, settings)

@@ -1,4 +1,4 @@
-"""What `plan` and `simulate` share: the options of a workload, processes, progress, tables and files."""
+"""Shared by `plan` and `simulate`: the options of a workload, processes, progress, tables and files."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -41,35 +41,52 @@ def below_1(value: float) -> float:
 
 
 def new_plot(path: Path | None) -> Path | None:
-    """An option's callback: before the simulation, not after it."""
+    """An option's callback: checked before the simulation runs."""
     if path is not None and path.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"{path} must end in one of {', '.join(FORMATS)}")
     return new_file(path)
 
 
-JobsPerDay = Annotated[float, typer.Option(callback=above_0, help="Jobs per day.")]
-MeanService = Annotated[float, typer.Option(callback=above_0, help="Mean run time of one attempt, in seconds.")]
+JobsPerDay = Annotated[float, typer.Option(callback=above_0, metavar="N", help="Jobs per day.")]
+MeanService = Annotated[float, typer.Option(callback=above_0, metavar="SECONDS", help="Mean run time of one attempt.")]
 Scv = Annotated[
     float,
-    typer.Option(callback=above_0, help="Squared coefficient of variation of the run time; 1 for the exponential."),
+    typer.Option(
+        callback=above_0,
+        metavar="RATIO",
+        help="Squared coefficient of variation of the run time; 1 for the exponential.",
+    ),
 ]
-Service = Annotated[str, typer.Option(help="exponential, deterministic, lognormal, gamma or hyperexponential.")]
-Mix = Annotated[str, typer.Option(help="Shares of the priorities.")]
+Service = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Distribution of the run time: exponential, deterministic, lognormal, gamma or hyperexponential.",
+    ),
+]
+Mix = Annotated[str, typer.Option(metavar="SHARES", help="Shares of the priorities.")]
 Swing = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Swing of the rate over the day: .6 is ±60 %, 1 is twice the mean at the peak."),
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="Swing of the rate over the day: .6 is ±60 %, 1 is twice the mean at the peak.",
+    ),
 ]
-PeakHour = Annotated[float, typer.Option(help="Hour of the day with the highest rate.")]
-Failures = Annotated[float, typer.Option(callback=below_1, help="Probability that an attempt fails.")]
+PeakHour = Annotated[float, typer.Option(metavar="HOUR", help="Hour of the day with the highest rate.")]
+Failures = Annotated[float, typer.Option(callback=below_1, metavar="P", help="Probability that an attempt fails.")]
 MtbfHours = Annotated[
-    float | None, typer.Option(callback=above_0, help="Mean hours from a worker's start to its crash.")
+    float | None, typer.Option(callback=above_0, metavar="HOURS", help="Mean time from a worker's start to its crash.")
 ]
-Replications = Annotated[int, typer.Option(min=1, help="Simulated days per scenario; more give narrower intervals.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")]
+Replications = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Simulated runs per scenario; more give narrower intervals.")
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="The same seed gives the same numbers.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Png = Annotated[
     Path | None,
-    typer.Option("--png", callback=new_plot, help="Write the plots to this file (.png, .svg or .pdf)."),
+    typer.Option("--png", callback=new_plot, metavar="PATH", help="Write the plots to this file (.png, .svg or .pdf)."),
 ]
 
 
@@ -105,7 +122,7 @@ def named_number(text: str) -> tuple[str, float]:
 
 @contextmanager
 def wrong_use(option: str | None = None, name: str = "") -> Generator[None]:
-    """Report a bad value as wrong use of `option`, without `name`, the model's name for it."""
+    """Report a bad value as wrong use of `option`; `name`, the model's name for it, is left out."""
     try:
         yield
     except ValueError as error:

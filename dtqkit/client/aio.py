@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 
 import msgspec
 
-from dtqkit.client.driver import abandon
+from dtqkit.client.ended import failure_of
+from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
 from dtqkit.client.wait import CHUNK, FEW, POLL_S, Waiter, records
@@ -48,11 +50,14 @@ from dtqkit.control.operations import (
     WORKERS,
 )
 from dtqkit.model.batches import batch_refused
-from dtqkit.model.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout
+from dtqkit.model.errors import DtqError, JobConflict, JobNotFound, WaitTimeout
 from dtqkit.model.events import Depths, Heartbeat, ProgressEvent
-from dtqkit.model.jobs import Job, JobError, Status
+from dtqkit.model.jobs import Job, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import from_wire
+from dtqkit.support.driver import abandon
+from dtqkit.tasks.hooks import Hooks
+from dtqkit.tasks.middleware import around_submit
 from dtqkit.tasks.misuse import check_call, check_task
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Call, Task, TaskInfo
@@ -199,19 +204,7 @@ class AsyncJobHandle(Generic[R]):
         return msgspec.structs.replace(job, progress=news.progress, progress_message=news.message)
 
 
-def failure_of(job: Job) -> JobFailed | JobCancelled | None:
-    """Why a job that is over has no result; None when it has one."""
-    if job.status == "completed":
-        return None
-    if job.status == "cancelled":
-        return JobCancelled(job.id, job.task)
-    error = job.error or JobError("exception", "Unknown", "the record has no error")
-    return JobFailed(
-        job.id, job.task, error.type, error.message, error.traceback, attempt=job.attempt, module=error.module
-    )
-
-
-class AsyncTaskQueue:
+class AsyncTaskQueue(HookedAsyncQueue):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:
@@ -227,8 +220,10 @@ class AsyncTaskQueue:
         *,
         registry: TaskRegistry | None = None,
         control: Control | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.registry: TaskRegistry = TaskRegistry() if registry is None else registry
+        super().__init__(hooks)
         self._settings = settings
         self.control: Control = self._direct() if control is None else control
         self._waiter = Waiter(self.control)
@@ -273,13 +268,19 @@ class AsyncTaskQueue:
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        return AsyncJobHandle(self, await self.control.ask(SUBMIT, submission_of(call)), call.task.decode_result)
+        submit = partial(self.control.ask, SUBMIT, submission_of(call))
+        job = await (around_submit(chain, [call], submit) if (chain := self.hooks.around_submit) else submit())
+        return AsyncJobHandle(self, job, call.task.decode_result)
 
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[AsyncJobHandle[R]]:
         """Submit many at once, in bulk. Raises BatchRefused when some are refused; it has the handles of the others."""
         wanted = list(calls)
         for call in wanted:
             self._register(call)
+        submit = partial(self._submit_all, wanted)
+        return await (around_submit(chain, wanted, submit) if (chain := self.hooks.around_submit) else submit())
+
+    async def _submit_all(self, wanted: Sequence[Call[R]]) -> list[AsyncJobHandle[R]]:
         items = await self.control.ask(SUBMIT_MANY, tuple(submission_of(call) for call in wanted))
         accepted: list[AsyncJobHandle[R]] = []
         refused: list[tuple[int, DtqError]] = []

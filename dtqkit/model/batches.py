@@ -1,4 +1,4 @@
-"""What a bulk raises when only a part of it is accepted."""
+"""Errors of a bulk submit of which only a part was accepted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dtqkit.model.errors import DtqError, OutcomeUnknown, StoreUnavailable, unpi
 
 
 class BatchRefused(DtqError):
-    """Some jobs of a bulk were refused; the others are accepted, and run."""
+    """Some jobs of a bulk were refused; the others were accepted and run."""
 
     code = "batch_refused"
 
@@ -26,13 +26,13 @@ class BatchRefused(DtqError):
         self.refused: tuple[tuple[int, DtqError], ...] = tuple(refused)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A handle lives with its queue, in this process.
+        # A handle works only with its queue, in this process.
         accepted = tuple(getattr(handle, "id", handle) for handle in self.accepted)
         return unpickled, (type(self), self.args, {**vars(self), "accepted": accepted})
 
 
 class BatchUnavailable(BatchRefused, StoreUnavailable):
-    """Some jobs of a bulk were refused, since a store is away: the refused ones can be submitted again."""
+    """Some jobs of a bulk were refused, since a store is unreachable: submit the refused ones again."""
 
     code = "batch_unavailable"
 
@@ -43,13 +43,13 @@ class BatchUnavailable(BatchRefused, StoreUnavailable):
 
 
 class BatchOutcomeUnknown(BatchUnavailable, OutcomeUnknown):
-    """Of some jobs of a bulk it is not known whether they are accepted: safe to repeat with an idempotency key."""
+    """Some jobs of a bulk may or may not have been accepted: safe to repeat with an idempotency key."""
 
     code = "batch_outcome_unknown"
 
 
 def batch_refused(accepted: Sequence[Any], refused: Sequence[tuple[int, DtqError]]) -> BatchRefused:
-    """The BatchRefused of the right kind."""
+    """The subclass of BatchRefused that fits the reasons."""
     if any(isinstance(error, OutcomeUnknown) for _, error in refused):
         return BatchOutcomeUnknown(accepted, refused)
     if any(isinstance(error, StoreUnavailable) for _, error in refused):

@@ -1,4 +1,4 @@
-"""Every error that dtqkit raises on purpose.
+"""Every error that dtqkit raises itself.
 
     DtqError
     ├── SettingsError            an environment variable or an argument of Settings
@@ -17,9 +17,9 @@
     ├── WaitTimeout              raised by `result(timeout=…)` and other waits: a job is not over in time
     ├── TaskTimeout              raised inside a task that has run for its `timeout_s`
     ├── BatchRefused             some jobs of a bulk were refused; the others are accepted
-    │   ├── BatchUnavailable     … as a store is away: a StoreUnavailable too
-    │   └── BatchOutcomeUnknown  … or may be accepted: an OutcomeUnknown too
-    ├── JobConflict              the job's state does not allow what was asked
+    │   ├── BatchUnavailable     … since a store is unreachable: a StoreUnavailable too
+    │   └── BatchOutcomeUnknown  … or may have been accepted: an OutcomeUnknown too
+    ├── JobConflict              the job's status does not allow the request
     │   └── IdempotencyConflict
     ├── StoreUnavailable         Redis or MongoDB cannot be reached, or refuses us
     │   ├── OutcomeUnknown       it may or may not have been written
@@ -31,17 +31,17 @@
     ├── InvalidRequest           a server cannot read what it was sent
     ├── Refused                  a server refuses a request under a code that has no class here
     ├── ServerError              a server made a mistake
-    ├── NotAServer               what answers at an address is no dtqkit server, or has moved
+    ├── NotAServer               an address does not belong to a dtqkit server, or the server has moved
     ├── WrongLoop                an asynchronous object used from a loop that is not its own
     ├── QueueClosed              the queue was closed before this was done
     ├── NoWorkerCanStart         worker processes end as soon as they start
     ├── StartFailed              a server or workers did not start
-    ├── CannotListen             a port that cannot be had
-    ├── LocalStoreError          a private redis-server or mongod that cannot be had
+    ├── CannotListen             a port that cannot be opened
+    ├── LocalStoreError          a private redis-server or mongod that cannot be found or started
     ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
     └── MissingExtra             an optional part that is not installed
 
-Those of a bulk stand in `batches.py`, those of processes that do not start, or do not last, in `starting.py`.
+Those of a bulk: `batches.py`; of hooks: `hook_errors.py`; of processes that do not start or last: `starting.py`.
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
 
@@ -58,7 +58,7 @@ _FEW: Final = 5
 
 
 class DtqError(Exception):
-    """Something that dtqkit was asked to do cannot be done."""
+    """The base of all errors of dtqkit."""
 
     code: ClassVar[str] = "error"
 
@@ -99,7 +99,7 @@ class UnknownTask(DtqError, LookupError):
     near: tuple[str, ...] = ()
 
     def __init__(self, task: str, near: Sequence[str] = (), *, there: Sequence[str] = ()) -> None:
-        """`near` are names like it; without such a one, `there` says what is registered instead, at most a few."""
+        """`near` are similar names; without any, the message lists a few of `there`, the registered names."""
         hint = ""
         if near:
             hint = f"; did you mean {' or '.join(repr(name) for name in near)}?"
@@ -118,7 +118,7 @@ class InvalidOption(DtqError, ValueError):
 
 
 class InvalidPayload(DtqError, ValueError):
-    """The arguments do not fit the task; `path` says where, as in `$.pages[3].width`."""
+    """The arguments do not fit the task; `path` is the part that does not, as in `$.pages[3].width`."""
 
     code = "invalid_payload"
     task: str = ""
@@ -151,7 +151,7 @@ class PayloadTooLarge(InvalidPayload):
 
 
 class InvalidResult(DtqError, ValueError):
-    """A task's return value cannot be recorded; `path` says which part of it."""
+    """A task's return value cannot be recorded; `path` is the part that cannot."""
 
     code = "invalid_result"
 
@@ -228,7 +228,7 @@ class JobCancelled(DtqError):
 
 
 class WaitTimeout(DtqError, TimeoutError):
-    """A job was not over in the time that its caller would wait; says how it stands. The job goes on."""
+    """A job was not over within the timeout; the message has its status. The job continues."""
 
     code = "wait_timeout"
 
@@ -251,19 +251,19 @@ class IdempotencyConflict(JobConflict):
     code = "idempotency_conflict"
 
 
-#: Why a store takes nothing: it cannot be reached; its members elect a primary; it refuses for now; this user may not;
-#: it is not set up as dtqkit needs it; it is too old. Only the last three need somebody who changes something.
+#: Why a store refuses: it cannot be reached; its members elect a primary; it refuses for now; this user may not;
+#: it is not set up as dtqkit needs it; it is too old. Only the last three require a change by a person.
 Reason: TypeAlias = Literal["away", "electing", "refused", "not_allowed", "misconfigured", "unsupported"]
 PASSING: Final[frozenset[Reason]] = frozenset({"away", "electing", "refused"})
 
 
 class StoreUnavailable(DtqError, ConnectionError):
-    """A store cannot be reached or refuses us; says which, where and why, never a password."""
+    """A store cannot be reached or refuses us; the message has the store, its address and the reason, no password."""
 
     code = "store_unavailable"
     store: str = ""
     reason: Reason = "away"
-    #: What the store refused, as the end of a sentence that begins with its name: for everybody to see.
+    #: What the store refused, as the end of a sentence that begins with its name. Without addresses: it may be public.
     brief: str = ""
 
     def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
@@ -273,7 +273,7 @@ class StoreUnavailable(DtqError, ConnectionError):
 
     @property
     def passes(self) -> bool:
-        """Whether trying again may help, without anybody changing something."""
+        """Whether trying again may help without any change by a person."""
         return self.reason in PASSING
 
 
@@ -290,7 +290,7 @@ class OutcomeUnknown(StoreUnavailable):
 
 
 class DocumentRefused(DtqError, ValueError):
-    """MongoDB does not take this document, whenever it is sent: too large, say, or refused by a validator."""
+    """MongoDB will never accept this document: it is too large, or a validator refuses it."""
 
     code = "document_refused"
 
@@ -314,7 +314,7 @@ class Forbidden(AccessDenied):
 
 
 class TooManyAttempts(AccessDenied):
-    """Too many wrong tokens came from this address; it is heard again after a while."""
+    """Too many wrong tokens came from this address; its requests are refused for a while."""
 
     code = "too_many_attempts"
 
@@ -336,13 +336,13 @@ class Refused(DtqError):
 
 
 class ServerError(DtqError):
-    """A server made a mistake; its log has it under the id of the request."""
+    """An internal error of a server; its log has it under the id of the request."""
 
     code = "internal_error"
 
 
 class NotAServer(DtqError, ConnectionError):
-    """What answers at this address is no dtqkit server, or it has moved."""
+    """This address does not belong to a dtqkit server, or the server has moved."""
 
     code = "not_a_server"
 
@@ -369,7 +369,7 @@ class MissingExtra(DtqError, ImportError):
 
 
 def facts_of(error: DtqError) -> dict[str, Any]:
-    """What `error` carries besides its message, for the wire."""
+    """The fields of `error` besides its message, for JSON."""
     return dict(vars(error))
 
 

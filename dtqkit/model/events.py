@@ -1,6 +1,6 @@
-"""What is told about jobs and workers while it happens, and how it looks on the wire (JSON).
+"""Events of jobs and workers, as they happen, and their JSON form.
 
-Events may be lost and may come twice: whoever needs certainty asks the record.
+Events may be lost and may come twice: read the record where that matters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_ERROR: Final = 200
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A job has reached `status`; an event with a lower `rev` than one already seen is old news."""
+    """A job has reached `status`; an event with a lower `rev` than one already seen is out of date."""
 
     id: str
     rev: int
@@ -36,7 +36,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A running job has reported how far it is, or has logged lines."""
+    """A running job has reported its progress, or has logged lines."""
 
     id: str
     #: The attempt that reports.
@@ -49,7 +49,7 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Depths(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs that wait, by lane; those not yet due; those that run; and the age of the oldest that waits, in s."""
+    """Numbers of waiting jobs by lane, of jobs not yet due, of running jobs; and the oldest waiting one's age in s."""
 
     high: int = 0
     medium: int = 0
@@ -60,7 +60,7 @@ class Depths(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of itself with each beat."""
+    """What a worker reports with each heartbeat."""
 
     id: str
     name: str
@@ -80,12 +80,12 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     depths: Depths | None = None
     #: Names of the tasks that it serves; None: not known.
     tasks: tuple[str, ...] | None = None
-    #: Seconds since its last beat, as the reader sees it.
+    #: Seconds since its last heartbeat, at the time of reading.
     age_s: float = 0.0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a board needs to begin with."""
+    """The state that a board starts with."""
 
     depths: Depths
     workers: tuple[Heartbeat, ...]
@@ -102,9 +102,9 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
 class Line(Enum):
     """The state of a subscription."""
 
-    #: Newly subscribed: what happened before was not heard.
+    #: Newly subscribed: earlier events were missed.
     UP = "up"
-    #: Cut off: nothing is heard until it is up again.
+    #: Disconnected: no events arrive until it is up again.
     DOWN = "down"
 
 
@@ -129,7 +129,7 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
 
 
 def event_of(job: Job) -> JobEvent:
-    """The event that tells of `job` as it stands."""
+    """The event of the present state of `job`."""
     return job_event(job, job.rev, job.status, job.error, None, job.run_ms, cancel_requested=job.cancel_requested)
 
 
@@ -143,7 +143,7 @@ def job_event(
     *,
     cancel_requested: bool = False,
 ) -> JobEvent:
-    """The event of `job` with what has just changed about it."""
+    """The event of `job` with `change` applied."""
     return JobEvent(
         id=job.id,
         rev=rev,

@@ -3,13 +3,13 @@
 `DTQ_FAILPOINTS` holds what only tests set: `claim.after=kill@2;lose.before=sleep:1.5`. An action is one of
 
     kill        SIGKILL this process
-    stop        SIGSTOP this process, until somebody continues it
+    stop        SIGSTOP this process, until it gets SIGCONT
     sleep:S     block this thread for S seconds
     raise       raise OutcomeUnknown: the write was not sent (.before), or its reply is lost (.after)
     pass        go on
 
-and `@N` says at which time that the place is reached (default 1); `@*` means each time. What fires is first appended
-to the file `DTQ_FAILPOINTS_LOG`, as `pid name action`, so that a test can tell that it did.
+and `@N` fires when the place is reached for the Nth time (default 1), `@*` each time. An action that fires is first
+appended to the file `DTQ_FAILPOINTS_LOG`, as `pid name action`, so that a test can check it.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class FailpointPlan:
             case "sleep":
                 time.sleep(float(seconds))
             case "raise":
-                raise OutcomeUnknown("the failpoint", place, "was asked to fail")
+                raise OutcomeUnknown("the failpoint", place, "fails for a test")
             case "pass":
                 pass
             case _:
-                raise ValueError(f"{VARIABLE} asks for {action!r} at {place}, which cannot be done")
+                raise ValueError(f"{VARIABLE} has the action {action!r} at {place}, which does not exist")
 
 
 def plan_of(environ: Mapping[str, str]) -> FailpointPlan | None:

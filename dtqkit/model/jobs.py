@@ -1,6 +1,6 @@
 """The records of a job: frozen, without a connection, the same in every part of the kit.
 
-A job's *current* attempt (or its last, when it completed) stands in the job's own fields `worker`, `claimed_at`,
+A job's *current* attempt (or its last, when it completed) is in the job's own fields `worker`, `claimed_at`,
 `started_at`, `ended_at` and `run_ms`; attempts that ended otherwise have been moved into `earlier`. `Job.attempts` is
 both.
 
@@ -24,7 +24,7 @@ PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 WAITING: Final[tuple[Status, ...]] = ("pending", "scheduled")
 TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
-#: What can change no more: a failed job can still be requeued.
+#: Statuses of a job that is over. Only a failed one can change again, by a requeue.
 FINAL: Final[tuple[Status, ...]] = ("completed", "cancelled")
 
 #: Attempts kept in a document; older ones are dropped first.
@@ -50,7 +50,7 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     message: str
     traceback: str = ""
-    #: Where the class stands; empty: not known.
+    #: The module of the class; empty: not known.
     module: str = ""
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One request to run a task, and everything that has become of it."""
+    """One request to run a task, with its state and history."""
 
     id: str
     task: str
@@ -125,17 +125,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: Claims so far: a fencing token, never reset, never lowered.
     token: int = 0
     lease_until: datetime | None = None
-    #: Attempts that failed, and attempts whose worker was lost, in this life.
+    #: Attempts that failed, and attempts whose worker was lost, since the last requeue.
     failures: int = 0
     losses: int = 0
-    #: Claims that were given back because the worker could not begin it: another version of the code, say.
+    #: Claims that were given back because the worker could not begin the job, e.g. with another version of the code.
     declined: int = 0
-    #: The same before it was last requeued, and claims that a policy has put off.
+    #: The same before the last requeue, and claims that a policy delayed.
     declined_before: int = 0
     cancel_requested: bool = False
-    #: How often it has died; guards the requeue.
+    #: How often it became a dead letter; guards the requeue.
     death_seq: int = 0
-    #: Lives given by the automatic recovery.
+    #: Automatic requeues.
     recoveries: int = 0
     #: Grows with each change. A settle adds 2, all else 1, so that the settle's event, whose writer may not have
     #: seen a cancel request in between, still outranks that request's event.
@@ -156,7 +156,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
     @property
     def is_final(self) -> bool:
-        """Whether it can change no more: a failed job can still be requeued."""
+        """Whether it is completed, failed or cancelled. A failed job can still be requeued."""
         return self.status in FINAL
 
     @property

@@ -1,4 +1,4 @@
-"""What may become of a job: the legal transitions, and the decision at the end of an attempt. Pure.
+"""The legal transitions of a job, and the decision at the end of an attempt. Pure.
 
 A decision never looks at a cancel request: that is tested inside the write that carries the decision out, so that
 a request which arrives in between is not lost.
@@ -25,7 +25,7 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     "cancelled": frozenset(),
 }
 
-#: How long a worker leaves to others what it cannot begin, in seconds: doubled each time; and how often a job is
+#: How long a worker leaves a job that it cannot begin to others, in seconds: doubled each time; and how often a job is
 #: declined before it fails. Together some seven minutes: a rolling deploy is over by then.
 MIN_PATIENCE_S: Final = 0.25
 MAX_PATIENCE_S: Final = 30.0
@@ -52,12 +52,12 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None
 
 
 def patience_s(declined: int) -> float:
-    """How long, in seconds, a worker leaves to others what it could not begin, the first time or after so many."""
+    """How long a worker leaves a job that it could not begin to others, in seconds, after `declined` earlier times."""
     return min(MAX_PATIENCE_S, MIN_PATIENCE_S * 2.0 ** min(declined, 64))
 
 
 def _declined(job: Job, error: JobError) -> Change:
-    """Back to its lane, counts of attempts and losses as they were; after MAX_DECLINED times no worker can begin it."""
+    """Back to its lane, with the counts of failures and losses unchanged; it fails after MAX_DECLINED times."""
     if job.declined + 1 >= MAX_DECLINED:
         return Change(status="failed", ending="failed", error=error)
     return Change(status="pending", ending="declined", error=error)

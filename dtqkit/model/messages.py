@@ -1,13 +1,13 @@
-"""The messages of the stream (`/ws`), as server, remote client and board speak them.
+"""The messages of the stream (`/ws`) between server, remote client and board.
 
     client                                        server
     {"type": "hello", "token": …}            →    {"type": "snapshot", …}
     {"type": "watch", "jobs": [id, …]}       →    {"type": "events", …} for these jobs only; null: for all again
-                                                  {"type": "line", "up": false} while the server hears no events
-                                                  {"type": "beat"} every BEAT_S: who hears nothing for SILENT_S has lost
-                                                  the server, whatever its own socket says
+                                                  {"type": "line", "up": false} while the server gets no events
+                                                  {"type": "beat"} every BEAT_S: a client that gets nothing for SILENT_S
+                                                  has lost the server, even if its socket is still open
 
-Events may be lost: a snapshot says that some may have been, and to ask again for what one must know.
+Events may be lost: after a snapshot, a client asks again for what it must know.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELLO_S: Final = 5.0
 MAX_WATCHED: Final = 1_000
 
 #: Seconds between two beats of the server; and without any message, two missed beats and a little, after which a
-#: client connects anew. dashboard/board/web_source.js has the same.
+#: client reconnects. dashboard/board/web_source.js has the same.
 BEAT_S: Final = 5.0
 SILENT_S: Final = 12.0
 
@@ -48,7 +48,7 @@ class Watch(msgspec.Struct, frozen=True, tag="watch", forbid_unknown_fields=True
 
 
 class SnapshotMessage(msgspec.Struct, frozen=True, tag="snapshot", kw_only=True):
-    """All that a board needs to begin with, or to go on with when events may have been lost."""
+    """The state that a board starts with, or continues with when events may have been lost."""
 
     depths: Depths
     workers: tuple[Heartbeat, ...]
@@ -56,17 +56,17 @@ class SnapshotMessage(msgspec.Struct, frozen=True, tag="snapshot", kw_only=True)
 
 
 class EventsMessage(msgspec.Struct, frozen=True, tag="events", kw_only=True, omit_defaults=True):
-    """What has changed: at most one event a job, never one older than what was sent before."""
+    """Changes: at most one event per job, never one older than those sent before."""
 
     jobs: tuple[JobEvent, ...] = ()
     progress: tuple[ProgressEvent, ...] = ()
-    #: These two when they were looked up anew.
+    #: These two only when they were read again.
     depths: Depths | None = None
     workers: tuple[Heartbeat, ...] | None = None
 
 
 class LineMessage(msgspec.Struct, frozen=True, tag="line"):
-    """Whether the server hears the events itself."""
+    """Whether the server itself gets events."""
 
     up: bool
 

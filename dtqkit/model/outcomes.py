@@ -1,4 +1,4 @@
-"""How an attempt ends, and the change that this brings to its job."""
+"""How an attempt ends, and how that changes its job."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ class Delayed(msgspec.Struct, frozen=True):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A policy lets the job begin no more."""
+    """A policy does not let the job begin any more."""
 
     error: JobError
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """The attempt was stopped because the job's cancellation was asked for; `run_ms` is None if it never began."""
+    """The attempt was stopped because the job was cancelled; `run_ms` is None if it never began."""
 
     run_ms: float | None
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The worker is gone: its lease ran out, or it stopped sending heartbeats."""
+    """The worker was lost: its lease expired, or it stopped sending heartbeats."""
 
 
 Outcome = Success | Failure | Released | Declined | Delayed | Dropped | Stopped | Lost

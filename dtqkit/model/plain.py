@@ -1,7 +1,7 @@
 """One step from a Python object towards JSON: a dataclass becomes the dict of its fields, numpy's float a float.
 
-`simpler` never looks inside what it returns: `dtqkit.model.values` does, so that an error can name the part. Nothing is
-imported for it: whoever has an array has numpy in `sys.modules`.
+`simpler` never looks inside what it returns: `dtqkit.model.values` does, so that an error can name the part. No library
+is imported for it: where there is an array, numpy is in `sys.modules`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-#: Items of an array that is written as a list: more are more than any limit of a result allows.
+#: Most items of an array that is written as a list: more would exceed any limit of a result.
 MAX_ITEMS: Final = 1_000_000
 #: Characters of an offending value that an error shows.
 MAX_SHOWN: Final = 60
@@ -47,7 +47,7 @@ _MSGSPECS: Final = (
 
 
 class NotSerializable(ValueError):
-    """A value cannot cross the wire; becomes InvalidPayload or InvalidResult where it is known which."""
+    """A value has no JSON form; the caller turns it into InvalidPayload or InvalidResult."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -90,7 +90,7 @@ def class_name(kind: type[Any]) -> str:
 
 
 def simpler(value: Any) -> Any:
-    """`value` one step nearer to JSON, or Unfit, which says what to do."""
+    """`value` one step nearer to JSON. Raises NotSerializable with the cure."""
     step = step_for(cast("type[Any]", type(value)))
     if step is None:
         raise no_json(value)
@@ -98,14 +98,14 @@ def simpler(value: Any) -> Any:
         return step(value)
     except NotSerializable:
         raise
-    except Exception as error:  # code of a class that is not ours
+    except Exception as error:  # code of a user's class
         text = " ".join(str(error).split())[:200]
         raise NotSerializable(f"{type_name(value)} cannot be converted: {type(error).__name__}: {text}") from None
 
 
 @functools.lru_cache(maxsize=2048)
 def step_for(kind: type[Any]) -> Step | None:
-    """What brings objects of a class nearer to JSON; None where nothing does."""
+    """The function that brings objects of a class nearer to JSON; None without one."""
     if issubclass(kind, enum.Enum):
         return lambda value: value.value
     if kind in _MSGSPECS or kind is datetime.datetime:
@@ -117,7 +117,7 @@ def step_for(kind: type[Any]) -> Step | None:
 
 
 def loaded(module: str, name: str) -> type[Any] | tuple[()]:
-    """The class `name` of a module that somebody has imported; nothing, for isinstance, when nobody has."""
+    """The class `name` of a module that is already imported; else (), which isinstance takes as no class."""
     found = getattr(sys.modules.get(module), name, ())
     return cast("type[Any]", found) if isinstance(found, type) else ()
 

@@ -1,4 +1,4 @@
-"""Rules for jobs: whether one may begin now, and what becomes of it when an attempt fails or loses its worker. Pure.
+"""Rules for jobs: whether one may begin now, and what follows an attempt that failed or lost its worker. Pure.
 
 A policy is one class, named in POLICIES. They are asked in that order, and the first one that answers decides.
 """
@@ -14,11 +14,11 @@ from typing_extensions import override
 from dtqkit.model.jobs import Ending, Job, JobError
 from dtqkit.model.outcomes import Change, Delayed, Dropped, Failure, Lost
 
-#: Kinds of error that another attempt would only repeat, effects and all.
+#: Kinds of error that another attempt would repeat, with its side effects.
 _REPEATS_ITSELF: Final = frozenset({"invalid_result", "wrong_use"})
 _ENDING_OF_ERROR: Final[Mapping[str, Ending]] = {"timeout": "timeout", "crash": "crashed"}
 
-#: A second loss waits, but never long: the next worker is probably well.
+#: After a second loss the job waits, but not long: the next worker is probably healthy.
 MAX_LOSS_BACKOFF_S: Final = 5.0
 
 
@@ -54,7 +54,7 @@ Refusal: TypeAlias = Delayed | Dropped
 
 
 class Policy:
-    """One rule. Of its two questions, a subclass answers what concerns it."""
+    """One rule. A subclass overrides one or both methods."""
 
     def admit(self, job: Job, now: Callable[[], datetime]) -> Refusal | None:
         """Whether a claimed job may begin; `now` gives the time by MongoDB's clock. None: this policy lets it begin."""
@@ -62,7 +62,7 @@ class Policy:
         return None
 
     def after(self, job: Job, outcome: Failure | Lost, rng: SupportsRandom) -> Change | None:
-        """What becomes of a job after an attempt that failed or lost its worker. None leaves it to the next policy."""
+        """The change to a job after an attempt that failed or lost its worker. None leaves it to the next policy."""
         del job, outcome, rng
         return None
 
@@ -114,7 +114,7 @@ class Policies:
 
     def __init__(self, *policies: Policy) -> None:
         self._policies = policies
-        #: Those that have a say before a run: most have none, and this is asked for each job.
+        #: The policies that override `admit`: most do not, and this list is used for each job.
         self._gates = tuple(policy for policy in policies if type(policy).admit is not Policy.admit)
 
     def admit(self, job: Job, now: Callable[[], datetime]) -> Refusal | None:
@@ -129,7 +129,7 @@ class Policies:
         for policy in self._policies:
             if (change := policy.after(job, outcome, rng)) is not None:
                 return change
-        raise LookupError(f"no policy says what becomes of job {job.id} after {type(outcome).__name__}")
+        raise LookupError(f"no policy decides about job {job.id} after {type(outcome).__name__}")
 
 
 #: The policies of every job.

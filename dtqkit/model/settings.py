@@ -1,4 +1,4 @@
-"""Settings: one frozen object, read from the environment once, where somebody asks for it."""
+"""Settings: one frozen object, read from the environment once, when it is first needed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     read_token: str = ""
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
-    #: How many trusted proxies stand before the server (true: one). The client's address is then the entry that the
+    #: How many trusted proxies are in front of the server (true: one). The client's address is then the entry that the
     #: outermost of them wrote into X-Forwarded-For: 1 for a load balancer or Render, 2 for a CDN before those.
     behind_proxy: bool | Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
     #: How long a server that got SIGTERM still serves new connections: load balancers need that time to notice.
@@ -61,9 +61,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
     num_workers: Count = 3
     max_workers: Count = 8
-    #: Waiting jobs per worker above which another worker is asked for.
+    #: Waiting jobs per worker above which another worker is started.
     autoscale_threshold: Count = 20
-    #: How long a submit that MongoDB does not take, say while it elects a primary, is sent again before it fails.
+    #: How long a submit is retried while MongoDB does not accept it, e.g. while it elects a primary.
     submit_wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
     #: Jobs that a worker runs at a time.
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether a worker logs a line for each job that ends.
     log_jobs: bool = True
 
-    #: Time between two beats of a worker; silence is 4.5 of them, a leader's lock lasts 2.
+    #: Time between two heartbeats of a worker; one is dead after 4.5 of them without one, a leader's lock lasts 2.
     heartbeat_s: Annotated[float, msgspec.Meta(ge=0.05, le=60)] = 2.0
     #: How long a claim holds without a renewal; rounds of recovery run each third of it.
     lease_s: Annotated[float, msgspec.Meta(ge=0.5, le=3600)] = 180.0
@@ -85,13 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes of a payload and of a result, as JSON.
     max_payload: Bytes = 256 * 1024
     max_result: Bytes = 1024 * 1024
-    #: How often a job that died of its worker, a timeout or a store is requeued by itself.
+    #: Automatic requeues of a job that failed by a lost worker, a timeout or a store.
     dead_letter_recoveries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 1
     dead_letter_cooldown_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
 
     @classmethod
     def default(cls) -> Settings:
-        """What a queue has that was given none: the environment's; in a worker's child, the worker's."""
+        """The settings of a queue that was given none: the environment's; in a worker's child, the worker's."""
         return cls.from_env() if _inherited is None else _inherited
 
     @classmethod
@@ -122,11 +122,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **checked)
 
     def without_tokens(self) -> Settings:
-        """The same for a process that is no server."""
+        """The same without tokens, which only a server needs."""
         return msgspec.structs.replace(self, token="", read_token="", sentry_dsn="")
 
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show: tokens, and the passwords of addresses."""
+        """Tokens and the passwords of addresses: no log may show them."""
         found = [str(getattr(self, field)) for field in SECRET]
         found += [part for url in (self.redis_url, self.atlas_uri) for part in _passwords(url)]
         return tuple(filter(None, found))
@@ -137,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def silence_s(self) -> float:
-        """How long a worker's score must stand still before it counts as silent."""
+        """How long without a heartbeat until a worker counts as dead."""
         return 4.5 * self.heartbeat_s
 
     @property
@@ -175,7 +175,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _passwords(url: str) -> tuple[str, ...]:
-    """The password in an address, as it stands there and as it is meant."""
+    """The password in an address, both percent-encoded and decoded."""
     user, at, _ = url.partition("://")[2].rpartition("@")
     password = user.partition(":")[2]
     return (password, unquote(password)) if at and password else ()

@@ -12,13 +12,13 @@ class NoWorkerCanStart(DtqError):
 
 
 class StartFailed(DtqError):
-    """A server or workers did not start; their log says why."""
+    """A server or workers did not start; their log has the reason."""
 
     code = "start_failed"
 
 
 class CannotListen(DtqError, OSError):
-    """A port that a server cannot have: another process has it, say."""
+    """A port that a server cannot open, e.g. because another process uses it."""
 
     code = "cannot_listen"
 

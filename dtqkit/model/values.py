@@ -1,7 +1,7 @@
-"""What may cross the wire: JSON values, and how Python values become such and come back.
+"""JSON values of payloads and results: how Python values become such and are read back.
 
 A value is None, a bool, an int of 64 bits, a finite float, a str, a list, or a dict with str keys. Text holds
-no NUL and no lone surrogate; containers nest at most MAX_DEPTH deep. JSON has no word for the other floats: they are
+no NUL and no lone surrogate; containers nest at most MAX_DEPTH deep. JSON cannot write the other floats: they are
 written `{"$float": "nan"}` (or "inf", "-inf"), in the record as over HTTP, and are floats again in a task's arguments
 and in `result()`.
 """
@@ -34,7 +34,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 #: Containers inside each other, the outermost (the payload itself) counted.
 MAX_DEPTH: Final = 32
-#: The key of what stands for a float that JSON has no word for.
+#: The key of an object that represents a float which JSON cannot write.
 FLOAT: Final = "$float"
 
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -51,7 +51,7 @@ def to_wire(value: object) -> Json:
 
 
 def check_payload(task: str, payload: Mapping[str, Any]) -> None:
-    """Refuse, with InvalidPayload, what came as JSON from elsewhere and cannot be kept."""
+    """Raises InvalidPayload for JSON from outside that cannot be stored."""
     try:
         _scan(payload, 1)
     except NotSerializable as unfit:
@@ -59,7 +59,7 @@ def check_payload(task: str, payload: Mapping[str, Any]) -> None:
 
 
 def wire(value: Any) -> Any:
-    """As `to_wire`, raising Unfit. An object of scalars, as most payloads are, is checked without a copy."""
+    """Like `to_wire`; raises NotSerializable. An object of scalars, as most payloads are, is checked without a copy."""
     kind = _type_of(value)
     if kind is not dict:
         return _json(value, 1)
@@ -84,7 +84,7 @@ def wire(value: Any) -> Any:
 
 
 def from_wire(value: Any) -> Any:
-    """A JSON value with the floats that it stands for; the same object where it is flat and has none."""
+    """A JSON value with its floats decoded; the same object where it is flat and has none."""
     if not value:
         return value
     kind = _type_of(value)
@@ -173,7 +173,7 @@ def _spelled(key: Any) -> str:
 
 
 def _scan(value: Any, depth: int) -> None:
-    """Raise Unfit unless `value`, at `depth`, consists of exact JSON types that may cross."""
+    """Raise NotSerializable unless `value`, at `depth`, consists of exact JSON types that can be stored."""
     kind = _type_of(value)
     if kind is str:
         if not value.isascii() or "\0" in value:

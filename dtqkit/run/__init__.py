@@ -1,1 +1,1 @@
-"""Processes: one worker's, and what starts and watches several."""
+"""Processes: a worker's, and the supervisor of several."""

@@ -1,4 +1,4 @@
-"""The event loop of a process that does nothing else: a worker's, a server's."""
+"""The event loop of a process that only runs a loop: a worker or a server."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import gc
 from collections.abc import Coroutine
 from typing import Any, Final
 
-#: Objects that are made between two collections.
+#: Objects allocated between two garbage collections.
 GC_THRESHOLD: Final = 20_000
 
 
 def run_process(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` to its end: on uvloop where that is installed, and with little collecting.
+    """Run `work` to its end: on uvloop where that is installed, and with few garbage collections.
 
-    What is imported stays, and what a job or a request allocates goes with its last reference: cycles are rare, and a
-    full collection stops a server with a thousand clients for half a second.
+    Imported objects stay, and reference counting frees what a job or a request allocates: cycles are rare, and a
+    full collection pauses a server with a thousand clients for half a second.
     """
     try:
         from uvloop import new_event_loop

@@ -1,4 +1,4 @@
-"""Worker processes: started in the default layout, started again when they die, stopped together."""
+"""Worker processes: started with the default lanes, restarted when they die, stopped together."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from dtqkit.run.process import default_lanes
 
 log = logging.getLogger("dtqkit.supervisor")
 
-#: Pause before a worker is started again, in seconds: doubled with each early death, up to the maximum.
+#: Pause before a worker is restarted, in seconds: doubled with each early death, up to the maximum.
 MIN_PAUSE_S: Final = 0.2
 MAX_PAUSE_S: Final = 30.0
-#: A worker that lived for so long has worked: its next death counts as its first.
+#: A worker that ran for this long is considered healthy: its next death counts as its first.
 WELL_S: Final = 30.0
-#: Early deaths in a row of every worker after which nothing can work.
-HOPELESS: Final = 5
-#: Exit status of a worker that was used wrongly (an APP that cannot be loaded): it is not started again.
+#: When every worker has died early this many times in a row, the supervisor stops restarting them.
+MAX_EARLY_DEATHS: Final = 5
+#: Exit status for wrong use (an APP that cannot be loaded): such a worker is not restarted.
 WRONG_USE: Final = 2
-#: How a worker ends that somebody else has asked to stop: the host, say, which is about to ask us too.
+#: Exit statuses of a worker that another process stopped: perhaps the host, which will then stop us too.
 STOPPED: Final = frozenset({0, -signal.SIGTERM, -signal.SIGINT})
-#: How long we wait to be asked too before such a worker is started again, in seconds.
+#: How long to wait for that before such a worker is restarted, in seconds.
 STOPPED_PAUSE_S: Final = 1.0
 
 
-#: What a worker is sent that shall give back its jobs and end at once, and how long it may take, in seconds.
+#: The signal that makes a worker return its jobs to the queue and end at once; how long it may take, in seconds.
 AT_ONCE: Final = signal.SIGUSR1
 AT_ONCE_S: Final = 2.5
-#: How long a check of an APP may take, in seconds: an import that takes longer is left to the workers.
+#: How long a check of an APP may take, in seconds: a slower import counts as valid.
 CHECK_S: Final = 120.0
-#: Begins the line in which the checking process says what is wrong.
+#: Begins the line in which the checking process reports its error.
 APP_ERROR: Final = "dtqkit-app-error: "
 
 
 class _Slot:
-    """One worker's place: its process, and how it has fared."""
+    """One of the workers: its present process and its restarts."""
 
     def __init__(self, number: int, lanes: tuple[Priority, ...]) -> None:
         self.number = number
@@ -64,8 +64,7 @@ class _Slot:
 class Supervisor:
     """Owns `workers` processes that serve the tasks of `app`. Starts them at once; `close()` stops them.
 
-    `watch()` must be called again and again, by whoever has the loop or the thread for it; or `start_watching()`
-    gives it a thread.
+    Its owner must call `watch()` regularly, or `start_watching()` once, which does so in a thread.
     """
 
     def __init__(
@@ -80,9 +79,9 @@ class Supervisor:
         log_to: Path | None = None,
     ) -> None:
         self._settings = settings
-        #: Workers are called by it and their number.
+        #: The workers' names are this and their number.
         self._name = name
-        #: The file that gets what the workers write; None: where this process writes.
+        #: The file for the workers' output; None: the output of this process.
         self._log_to = log_to
         self._app = app
         self._reload = reload
@@ -90,19 +89,19 @@ class Supervisor:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        #: Why nothing can work, once that is so.
+        #: Why it has stopped restarting workers; None while it restarts them.
         self.failure: NoWorkerCanStart | None = None
         for slot in self._slots:
             self._start(slot)
 
     @property
     def pids(self) -> list[int]:
-        """Of the worker processes that live."""
+        """Of the worker processes that run."""
         with self._lock:
             return [s.process.pid for s in self._slots if s.process is not None and s.process.poll() is None]
 
     def watch(self) -> None:
-        """Start again what has died. Raises NoWorkerCanStart when that cannot help."""
+        """Restart workers that died. Raises NoWorkerCanStart when that cannot help."""
         with self._lock:
             if self._closing.is_set():
                 return
@@ -117,30 +116,30 @@ class Supervisor:
         slot.process = None
         if status in STOPPED:
             slot.start_at = now + STOPPED_PAUSE_S
-            log.warning("%s was stopped by somebody else and is started again", self._called(slot))
+            log.warning("%s was stopped by another process; restarting it", self._called(slot))
             return
         early = now - slot.started_at < WELL_S
         slot.early_deaths = slot.early_deaths + 1 if early else 0
         why = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if status == WRONG_USE:
             self.failure = NoWorkerCanStart(
-                f"worker {slot.number} cannot be started with {self._app!r} (see its message)"
+                f"worker {slot.number} cannot be started with {self._app!r}; see its message above"
             )
-        elif all(s.early_deaths >= HOPELESS for s in self._slots):
-            self.failure = NoWorkerCanStart(f"every worker has died {HOPELESS} times in a row, the last with {why}")
+        elif all(s.early_deaths >= MAX_EARLY_DEATHS for s in self._slots):
+            self.failure = NoWorkerCanStart(f"every worker died {MAX_EARLY_DEATHS} times in a row, the last with {why}")
         if self.failure is not None:
-            log.error("giving up: %s", self.failure)
+            log.error("no longer restarting workers: %s", self.failure)
             raise self.failure
         pause_s = min(MAX_PAUSE_S, MIN_PAUSE_S * 2 ** max(0, slot.early_deaths - 1)) if early else 0.0
         slot.start_at = now + pause_s
-        log.warning("%s died (%s) and is started again in %.1f s", self._called(slot), why, pause_s)
+        log.warning("%s died (%s); restarting it in %.1f s", self._called(slot), why, pause_s)
 
     def _called(self, slot: _Slot) -> str:
         return f"{self._name}-{slot.number}"
 
     def _start(self, slot: _Slot) -> None:
         arguments = ["--name", self._called(slot), "--lanes", ",".join(slot.lanes)]
-        # It stops by itself when we are gone.
+        # With --owner, it stops by itself when we have ended.
         arguments += ["--owner", str(os.getpid()), *(["--reload"] if self._reload else [])]
         with nullcontext() if self._log_to is None else self._log_to.open("ab") as output:
             slot.process = subprocess.Popen(
@@ -149,12 +148,12 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for us: we stop them in order
+                start_new_session=True,  # so that Ctrl-C reaches only us: we stop the workers
             )
         slot.started_at = time.monotonic()
 
     def start_watching(self) -> None:
-        """Watch from a thread of its own until `close()`, or until nothing can work (`failure`)."""
+        """Watch in a thread until `close()`, or until restarting cannot help (`failure`)."""
 
         def run() -> None:
             while not self._closing.wait(MIN_PAUSE_S):
@@ -167,8 +166,7 @@ class Supervisor:
         self._thread.start()
 
     def stop_at_once(self) -> tuple[int, int]:
-        """Have all workers give back their jobs and end, and kill those that do not within AT_ONCE_S: how many did, and
-        how many did not.
+        """Have all workers return their jobs and end; kill those that take longer than AT_ONCE_S. Returns both numbers.
 
         For a signal handler, which must not wait for a lock.
         """
@@ -186,7 +184,7 @@ class Supervisor:
         return len(pids) - len(left), len(left)
 
     def ask_to_stop(self) -> None:
-        """Have all workers stop, and start none again; once. `close` waits for them."""
+        """Ask all workers to stop, and restart none. `close` waits for them."""
         with self._lock:
             if not self._closing.is_set():
                 self._closing.set()
@@ -195,7 +193,7 @@ class Supervisor:
                         slot.process.terminate()
 
     def close(self) -> None:
-        """Ask all workers to stop, wait for their grace, and kill those that do not."""
+        """Ask all workers to stop, wait for their grace, and kill those that still run."""
         self.ask_to_stop()
         if self._thread is not None:
             self._thread.join()
@@ -206,7 +204,7 @@ class Supervisor:
                 try:
                     process.wait(timeout=max(0.1, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    log.warning("worker %d did not stop in time and is killed", process.pid)
+                    log.warning("worker process %d did not stop in time; killing it", process.pid)
                     process.kill()
                     process.wait()
 
@@ -220,7 +218,7 @@ class Supervisor:
 
 
 def _ended(pid: int) -> bool:
-    """Whether our child `pid` has ended; it is left to be waited for."""
+    """Whether our child `pid` has ended; does not reap it."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -233,13 +231,13 @@ def environment_of(settings: Settings) -> Mapping[str, str]:
     for field in settings.__struct_fields__:
         value = getattr(settings, field)
         text = ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
-        # An empty one too: it hides what our own environment says.
+        # An empty one too: it overrides the variable of our own environment.
         values[variables(field)[0]] = text
     return values
 
 
 def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
-    """Import `app` as a worker does, in a process of its own. Raises AppError, which says what is wrong."""
+    """Import `app` as a worker does, in a process of its own. Raises AppError with the reason."""
     try:
         done = subprocess.run(
             _checking(app),
@@ -252,35 +250,35 @@ def check_app(app: str, environment: Mapping[str, str] | None = None) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return  # slow is not wrong
+        return  # a slow import is not an error
     _judge(app, done.returncode, done.stderr)
 
 
 async def check_app_meanwhile(app: str) -> None:
-    """The same beside other work of this loop. Cancelled, it ends at once, and the process too."""
+    """The same without blocking this loop. When cancelled, it kills the process."""
     pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         *_checking(app), stdin=none, stdout=none, stderr=pipe, start_new_session=True
     )
     try:
         async with asyncio.timeout(CHECK_S):
-            _, said = await process.communicate()
+            _, errors = await process.communicate()
     except TimeoutError:
         return
     finally:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    _judge(app, cast(int, process.returncode), said)
+    _judge(app, cast(int, process.returncode), errors)
 
 
 def _checking(app: str) -> list[str]:
     return [sys.executable, "-m", "dtqkit.cli.app", app]
 
 
-def _judge(app: str, status: int, said: bytes) -> None:
+def _judge(app: str, status: int, errors: bytes) -> None:
     if status == 0:
         return
-    *_, last = [b"", *said.splitlines()]
+    *_, last = [b"", *errors.splitlines()]
     text = last.decode(errors="replace")
     if not text.startswith(APP_ERROR):
         how = f"signal {-status}" if status < 0 else f"status {status}"

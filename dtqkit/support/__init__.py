@@ -1,1 +1,1 @@
-"""Helpers that know nothing of jobs: texts for people and logs, names that are like others, ended background tasks."""
+"""Helpers that do not depend on jobs: text for people and logs, similar names, ending background tasks."""

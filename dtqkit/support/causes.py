@@ -1,4 +1,4 @@
-"""What a traceback of another process says to who reads it here: the user's frames, and the exception itself."""
+"""Tracebacks of other processes: the user's frames, and the exception itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AS_USERS: Final = frozenset({"demo.py"})
 
 
 def users_frames(traceback: str) -> str:
-    """`traceback` without the frames of dtqkit; the whole of it when there are no others."""
+    """`traceback` without the frames of dtqkit; unchanged when there are no others."""
     kept: list[str] = []
     frames = 0
     dropping: str | None = None  # the indent of the frame whose lines are left out
@@ -49,10 +49,10 @@ def _is_ours(path: str) -> bool:
 
 
 def original(module: str, name: str, message: str) -> Exception | None:
-    """The exception as it was raised elsewhere; None when its class is not to be had here, or not surely.
+    """The exception as it was raised elsewhere; None when its class cannot be found here for certain.
 
     Only builtins and classes of modules that are imported already are looked up, and no constructor of theirs runs:
-    what a record says must not run code.
+    a record must not be able to run code.
     """
     found: Any = vars(sys.modules[module]).get(name) if module in sys.modules else None
     if not (isinstance(found, type) and issubclass(found, Exception)):

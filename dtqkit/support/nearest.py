@@ -1,4 +1,4 @@
-"""Names that are like one that is not known, for an error: looked for with bounded work, however long the name is."""
+"""Names similar to an unknown one, for an error: found with bounded work, however long the name is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How long a text may be for a pattern of a task's schema to be tried on it: Python's engine backtracks.
 
-A server tries the patterns of whoever wrote the task on texts of whoever submits: `^(a+)+$` takes years on 40 letters.
-What is longer is left to the worker, where a job's time is bounded.
+A server applies patterns from the task's author to text from the submitter: `^(a+)+$` takes years on 40 characters.
+Longer text is left to the worker, where a job's time is bounded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done to text from outside before it is logged, answered or printed: secrets out, cut, made harmless.
+"""Make untrusted text safe to log, answer or print: remove secrets, cut it, escape control characters.
 
 All of it takes time in proportion to the text: no pattern here looks twice at the same part of it.
 """
@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 MAX_LOGGED: Final = 16_000
 #: Characters of a text in an answer.
 MAX_ANSWERED: Final = 2_000
-#: Secrets that are shorter are words, and not looked for by themselves.
+#: Shorter secrets are too likely to be ordinary words: their value is not searched for.
 _LEAST_SECRET: Final = 6
 _HIDDEN: Final = "***"
 
@@ -35,7 +35,7 @@ _MEMBER: Final = re.compile(
 _HEADER: Final = re.compile(r"(?i)(authorization\\?['\"]?\s?[:=,]\s?)[^\n]*")
 _SCHEME: Final = re.compile(r"(?i)\b(bearer|basic)(\s+)[^\s'\"]{8,}")
 
-#: What a terminal obeys or what turns text around: C0 but tab and newline, DEL, C1, and marks of direction.
+#: Control characters and marks of text direction: C0 but tab and newline, DEL, C1.
 _CONTROLS: Final = (
     *range(32),
     *range(0x7F, 0xA0),
@@ -86,7 +86,7 @@ def bounded(text: str, limit: int = MAX_ANSWERED) -> str:
 
 
 def escaped(text: str) -> str:
-    """`text` with what a terminal would obey written out (`\\x1b`); lines and tabs stay."""
+    """`text` with control characters escaped (`\\x1b`), except newlines and tabs."""
     return text.translate(_ESCAPES)
 
 
@@ -96,12 +96,12 @@ def escaped_line(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    """The same JSON without what a terminal would obey: such characters stand in its strings only."""
+    """The same JSON with control characters escaped: they occur in its strings only."""
     return text.translate(_IN_JSON)
 
 
 class SecretHider:
-    """Takes these very secrets out of texts, in whatever form they stand there."""
+    """Removes the given secrets from texts, in every form in which they may occur."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if len(secret) >= _LEAST_SECRET for form in _forms(secret)}
@@ -118,7 +118,7 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 class SafeFormatter(logging.Formatter):
-    """A line of a log, with its traceback: cut, redacted, and harmless on a terminal, whatever is put into it."""
+    """A log line with its traceback, for any text: cut, redacted, and with control characters escaped."""
 
     def __init__(self, fmt: str, datefmt: str | None = None, *, secrets: Iterable[str] = ()) -> None:
         super().__init__(fmt, datefmt)
@@ -129,7 +129,7 @@ class SafeFormatter(logging.Formatter):
 
 
 def log_safely(fmt: str, datefmt: str | None = None) -> None:
-    """What `logging.basicConfig` does, to stderr and from WARNING on, with lines that are safe to show."""
+    """Like `logging.basicConfig`: to stderr, from WARNING on; its lines are safe to show."""
     handler = logging.StreamHandler()
     handler.setFormatter(SafeFormatter(fmt, datefmt))
     logging.basicConfig(handlers=[handler])

@@ -1,1 +1,1 @@
-"""A function as a task: its name, options, signature, schema, and the registry of them."""
+"""Functions as tasks: names, options, signatures, schemas, and their registry."""

@@ -1,4 +1,4 @@
-"""Annotations of arguments and results: which types can be read from JSON, and which can never be written."""
+"""Annotations of arguments and results: which types can be read from JSON, and which have no JSON form."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def signature_of(fn: Any) -> inspect.Signature:
     """As `inspect.signature`; annotations that cannot be evaluated yet stay as they are written."""
     try:
         return inspect.signature(fn)
-    except NameError:  # Python 3.14 evaluates them here, and some names are there for type checkers only
+    except NameError:  # Python 3.14 evaluates them here, and some names exist for type checkers only
         formats: Any = importlib.import_module("annotationlib").Format
         return cast("Any", inspect.signature)(fn, annotation_format=formats.FORWARDREF)
 
@@ -93,7 +93,7 @@ def why_unreadable(annotation: Any) -> str | None:
 
 
 def is_plain(annotation: Any) -> bool:
-    """Whether msgspec reads it without help: no type of others, and no dict with keys that are not text."""
+    """Whether msgspec reads it without help: no foreign type, and no dict whose keys are not text."""
     return not _needs_help(mi.type_info(annotation), set())
 
 
@@ -116,7 +116,7 @@ def _unsupported(info: mi.Type, seen: set[Any]) -> Iterator[str]:
             if not foreign.reads(cls):
                 yield f"{spelled(cls)} has no JSON form: {cure_of_parameter(cls)}"
         case mi.RawType() | mi.ExtType():
-            yield "it belongs to msgspec's own wire"
+            yield "msgspec uses it for its own binary formats"
         case mi.DictType(key_type=key) if not _is_key(key):
             yield "a dict's keys must have a text form, as str, int, float, bool, Enum, date and UUID have"
         case (
@@ -164,5 +164,5 @@ def parts_of(info: mi.Type) -> Iterator[mi.Type]:
 
 
 def spelled(annotation: Any) -> str:
-    """As a person writes it."""
+    """The type as it is written in source code."""
     return annotation.__name__ if type(annotation) is type else str(annotation)

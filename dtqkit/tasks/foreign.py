@@ -1,7 +1,7 @@
-"""Types of arguments and results that msgspec does not know: how they are read from JSON, and their schema.
+"""Types of arguments and results that msgspec does not support: how they are read from JSON, and their schema.
 
-pathlib's paths, numpy's scalars and arrays, pandas' times, pydantic's models. Nothing is imported for it: a function
-that has such an annotation has imported the library.
+Paths, numpy's scalars and arrays, pandas' times, pydantic's models. No library is imported for it: a function
+with such an annotation has already imported the library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dtqkit.model.plain import loaded
 Schema = dict[str, Any]
 
 _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
-#: numpy's abstract classes of scalars, by the Python type that stands for them, and their schema.
+#: numpy's abstract classes of scalars, each with the Python type that represents it and its schema.
 _SCALARS: Final[Mapping[str, tuple[type[Any], Schema]]] = {
     "bool_": (bool, {"type": "boolean"}),
     "integer": (int, {"type": "integer"}),
@@ -34,7 +34,7 @@ _CONTAINERS: Final = (list, tuple, set, frozenset, dict)
 
 
 class _Keyed(type):
-    """A dict with keys that msgspec does not read from text; to msgspec, a type of somebody else's."""
+    """A dict with keys that msgspec does not read from text; msgspec sees a custom type."""
 
     key: type[Any]
     value: Any
@@ -48,7 +48,7 @@ def _keyed(key: type[Any], value: Any) -> type[Any]:
 
 
 def adapted(annotation: Any) -> Any:
-    """`annotation` in words that msgspec has: of `str | Path`, only the text can be told from JSON."""
+    """`annotation` in types that msgspec supports: of `str | Path`, only `str` can be recognised in JSON."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(adapted(args[0]), *args[1:])]  # pyright: ignore[reportInvalidTypeForm]
@@ -66,7 +66,7 @@ def adapted(annotation: Any) -> Any:
 
 
 def _built_in(kind: Any) -> Any:
-    """The built-in type that a value of `kind` is in JSON: for a union, whose other members it must be told from."""
+    """The built-in type of a `kind` in JSON, by which a union distinguishes it from its other members."""
     if not isinstance(kind, type):
         return kind
     kind = cast("type[Any]", kind)
@@ -92,7 +92,7 @@ def read(kind: type[Any], value: Any) -> Any:
     """msgspec's `dec_hook`: a `kind` of a JSON value. Raises ValueError when it is none."""
     try:
         return _read(kind, value)
-    except msgspec.ValidationError as error:  # as it is, it would not get the place of `value`
+    except msgspec.ValidationError as error:  # unchanged, it would lack the path of `value`
         raise ValueError(str(error)) from None
 
 

@@ -1,4 +1,4 @@
-"""What is said when something else than a task or a call is given where one is expected."""
+"""Errors for anything else than a task or a call where one is expected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY_NAME: Final = frozenset({"submit", "enqueue", "send_task", "apply_async"})
 #: How a job is submitted. `…` stands for a name.
 _HOW: Final = (
     "a job is submitted through its task: `@queue.task` above `def {name}(…): …`, then `{name}.submit(…)`; where the "
-    "code runs elsewhere (TaskQueue.connect), the body of the def may be `...`: its name and parameters are what counts"
+    "code runs elsewhere (TaskQueue.connect), the body of the def may be `...`: only its name and parameters are used"
 )
 
 

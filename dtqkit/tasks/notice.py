@@ -1,4 +1,4 @@
-"""Something that the author of a program should know, said once: in the log, or else where a script's author looks."""
+"""Notices to the author of a program, each once: in the log, or as a Python warning when logging is not set up."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PACKAGE: Final = str(Path(__file__).parents[1])
 
 
 def notice(log: logging.Logger, text: str) -> None:
-    """At WARNING; as a Python warning at the caller's line where a script has set up no log.
+    """Log at WARNING; in a script without logging, a Python warning at the caller's line.
 
-    In a notebook or at a prompt at INFO only: it would stand in a cell, where the same is expected.
+    In a notebook or at a prompt at INFO only: there it is expected, and would clutter the cell.
     """
     if not is_script():
         log.info("%s", text)
@@ -29,7 +29,7 @@ def notice(log: logging.Logger, text: str) -> None:
 
 
 def _is_read(log: logging.Logger) -> bool:
-    """Whether somebody has set up a handler for it: ours, which only silences it, is none."""
+    """Whether it has a handler besides ours, which discards everything."""
     logger: logging.Logger | None = log
     while logger is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):

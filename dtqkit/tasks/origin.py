@@ -1,4 +1,4 @@
-"""Where a task was made, and how another process finds it: by its module's name and an attribute there."""
+"""Where a task was defined, and how another process finds it: by module name and attribute."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, cast
 
-#: Our own packages that stand between a task and whoever makes it.
+#: Our own packages, whose frames lie between a task and the code that defines it.
 _OURS: Final = ("dtqkit.tasks.", "dtqkit.client.")
 
 
 def maker() -> tuple[str, bool]:
-    """The module whose code makes a task just now, and whether it does while a module is imported.
+    """The module whose code defines a task at this moment, and whether it does so while a module is imported.
 
-    What is made by an import is there again in every process that does the same import.
+    What an import defines exists in every process that does the same import.
     """
     frames = list(_frames(inspect.currentframe()))
     home = next((name for frame in frames if not (name := _module_of(frame)).startswith(_OURS)), "?")
@@ -48,9 +48,9 @@ def home_of(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def reference(task: Any, function: Callable[..., Any], home: str) -> str | None:
-    """`module:attribute` that leads to `task`, or to `function`; None when there is none.
+    """`module:attribute` at which `task` or `function` is found; None when there is none.
 
-    Looked for are the function's own name, any name in the module that made the task, and the plain function.
+    It looks for the function's own name, any name in the module that defined the task, and the plain function.
     """
     own, qualname = home_of(function)
     for module in dict.fromkeys((home, own)):
@@ -80,7 +80,7 @@ def class_of(method: Callable[..., Any]) -> type[Any] | None:
 
 
 def leads_to(found: Any, task: Any) -> bool:
-    """Whether it is the task, or a function that functools.wraps has put around it."""
+    """Whether it is the task, or a function that wraps it by functools.wraps."""
     while found is not task:
         if type(found) is not types.FunctionType:
             return False
@@ -89,7 +89,7 @@ def leads_to(found: Any, task: Any) -> bool:
 
 
 def _same_method(found: Any, function: Any) -> bool:
-    """A method is bound anew each time that it is looked up; only a class's is found there again."""
+    """Each lookup of a method makes a new bound object; only a class's can be found again."""
     return inspect.ismethod(function) and inspect.isclass(function.__self__) and found == function
 
 
@@ -99,16 +99,16 @@ def is_script() -> bool:
 
 
 def is_of_script(function: Callable[..., Any], home: str) -> bool:
-    """Whether it stands at the top of a script, which is a module to others: `python shop.py`, `worker shop:queue`."""
+    """Whether it is at the top level of a script that is also a module: `python shop.py`, `worker shop:queue`."""
     module, qualname = home_of(function)
     return is_script() and home == module == "__main__" and "<" not in qualname
 
 
 def why_not(task_home: str, function: Callable[..., Any]) -> str:
-    """Why another process cannot find it, in words for its author."""
+    """The reason why another process cannot find it, for an error message."""
     module, qualname = home_of(function)
     if "__main__" in (task_home, module):
-        return "it is made in a script or notebook"
+        return "it is defined in a script or notebook"
     outer = qualname.rpartition(".<locals>")[0]
     if outer:
         return f"it is defined inside {outer.rpartition('.')[2]}()"

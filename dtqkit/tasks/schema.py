@@ -1,7 +1,7 @@
 """The JSON Schema of a task's payload, read back into a type: a server checks payloads without the function.
 
 `PayloadValidator` is the inverse of `msgspec.json.schema`: it turns the schema into a msgspec type, so that
-server and worker decide with the same engine, and agree. Where a schema says more than can be turned back (a
+server and worker decide with the same engine, and agree. Where a schema has more than can be turned back (a
 union of array-like structs, the length of bytes, a keyword that this version does not know), the payload passes
 here, and the worker, which has the function, decides.
 """
@@ -24,9 +24,9 @@ from dtqkit.support.patterns import longest_for, longest_text, patterns_in, with
 
 Schema = Mapping[str, Any]
 
-#: A keyword of ours beside `format` of a date-time or time: `required` or `forbidden`; absent: both will do.
+#: A keyword of ours beside `format` of a date-time or time: `required` or `forbidden`; absent: both are accepted.
 TIMEZONE: Final = "x-timezone"
-#: JSON Schema's word for each constraint of msgspec.Meta.
+#: JSON Schema's keyword for each constraint of msgspec.Meta.
 _CONSTRAINTS: Final = {
     "minimum": "ge",
     "exclusiveMinimum": "gt",
@@ -64,7 +64,7 @@ class PayloadValidator:
         self._bare: Any = self._type if self._longest == math.inf else _readable(without_patterns(schema))
 
     def check(self, payload: Mapping[str, Any]) -> None:
-        """InvalidPayload, with the path of what is wrong, unless the task would accept `payload`."""
+        """Raises InvalidPayload, with the path of the error, unless the task would accept `payload`."""
         check_payload(self.task, payload)
         kind = self._type if self._longest == math.inf or longest_text(payload) <= self._longest else self._bare
         try:
@@ -76,7 +76,7 @@ class PayloadValidator:
 def invalid(
     task: str, payload: Mapping[str, Any], error: msgspec.ValidationError, known: frozenset[str]
 ) -> InvalidPayload:
-    """What msgspec found wrong with `payload`, for whoever calls a task with the arguments `known`."""
+    """msgspec's error about `payload` as an InvalidPayload, for a task with the arguments `known`."""
     detail, path = _split(str(error))
     if path == "$" and (name := _named(_MISSING, detail)) is not None:
         return InvalidPayload(task, f"$.{name}", f"the argument {name!r} is missing")
@@ -128,7 +128,7 @@ def _at(payload: object, path: str) -> tuple[bool, object]:
 def _readable(schema: Schema) -> Any:
     """The type that accepts what `schema` does; an argument whose schema cannot be one is left to the worker.
 
-    Schemas of other libraries say what a msgspec type cannot: a union of two objects, a pattern of another engine.
+    Schemas of other libraries can have what a msgspec type cannot: a union of two objects, a pattern of another engine.
     """
     if (found := _type_of(schema)) is not None:
         return found
@@ -155,7 +155,7 @@ class _Reader:
 
     def __init__(self, document: Schema) -> None:
         self._defs: Schema = document.get("$defs", {})
-        #: Definitions under way, and those that were met again meanwhile: a recursive type refers to itself.
+        #: Definitions being turned, and those of them met again: a recursive type refers to itself.
         self._open: dict[str, ForwardRef] = {}
         self._recursive: dict[ForwardRef, Any] = {}
         self._records: list[type[msgspec.Struct]] = []

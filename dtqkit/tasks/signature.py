@@ -1,6 +1,6 @@
-"""A function's parameters as the wire sees them: what binds, what decodes, and their JSON Schema.
+"""A function's parameters as the arguments of a payload: binding, decoding, and their JSON Schema.
 
-One msgspec struct is made of the annotations; binding and decoding both ask it, so that what was accepted at
+One msgspec struct is made of the annotations; binding and decoding both use it, so that what was accepted at
 the submit is accepted at the run. It is strict: `"3"`, `True` and `3.0` are no int; an int does for a float.
 """
 
@@ -83,7 +83,7 @@ class Signature:
         except NotSerializable as unfit:
             raise InvalidPayload(task, unfit.path, unfit.detail) from None
         try:
-            # What was kept as it is holds scalars, and no float that has to be found again.
+            # A payload that was not copied holds scalars only, and no encoded float.
             self._read(payload if payload is kwargs else from_wire(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
@@ -104,7 +104,9 @@ class Signature:
             return result
         try:
             return self._read_result(result, self._returns)
-        except msgspec.ValidationError:  # the function did not keep its word: what it returned is what there is
+        except (
+            msgspec.ValidationError
+        ):  # the function returned another type than it declares: the recorded value is used
             return result
 
     def _named(self, task: str, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
@@ -112,7 +114,7 @@ class Signature:
         if len(args) > len(names):
             detail = f"it takes {len(names)} positional arguments, {len(args)} were given"
             raise InvalidPayload(task, "$", detail)
-        named = dict(zip(names, args))  # noqa: B905 - of other lengths on purpose; strict= costs 0.4 us
+        named = dict(zip(names, args))  # noqa: B905 - lengths may differ; strict= costs 0.4 us
         if not named.keys().isdisjoint(kwargs):
             name = next(name for name in kwargs if name in named)
             raise InvalidPayload(task, f"$.{name}", f"the argument {name!r} is given twice")
@@ -126,7 +128,7 @@ def _read(value: Any, kind: Any) -> Any:
 
 
 def _reader(kind: Any) -> Callable[[Any, Any], Any]:
-    """The same; without what costs time where nothing needs it."""
+    """The same, without the hooks for foreign types, which cost time."""
     return msgspec.convert if is_plain(kind) else _read
 
 
@@ -160,7 +162,7 @@ def _parameters(
 
 
 def _is_method(fn: Callable[..., Any], first: inspect.Parameter, name: str) -> bool:
-    """Whether it was written in a class, with `self`. What only looks so is refused: it would be an argument."""
+    """Whether it is a method with `self`. A function that only looks like one is refused."""
     if first.name not in ("self", "cls"):
         return False
     owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
@@ -180,7 +182,7 @@ def _returned(fn: Callable[..., Any], name: str) -> Any:
     where = "the result"
     try:
         returned = _resolved(fn, "return", signature_of(fn).return_annotation, where)
-    except TaskDefinitionError:  # it may be of use to readers alone
+    except TaskDefinitionError:  # such an annotation may be meant for readers only
         return Any
     if (bad := never_recorded(returned)) is not None:
         raise TaskDefinitionError(
@@ -191,7 +193,7 @@ def _returned(fn: Callable[..., Any], name: str) -> Any:
 
 
 def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) -> Any:
-    """The annotation, evaluated where the function was defined if it is text."""
+    """The annotation; if it is text, evaluated where the function was defined."""
     if annotation is inspect.Parameter.empty:
         return Any
     source = _source(fn)
@@ -207,13 +209,13 @@ def _resolved(fn: Callable[..., Any], name: str, annotation: Any, where: str) ->
 
 
 def _source(fn: Callable[..., Any]) -> Any:
-    """The function that was written: inside what wraps it, is bound to an object, or is an object with __call__."""
+    """The user's function: without its wrappers, unbound, or the __call__ of an object."""
     found: Any = inspect.unwrap(fn)
     if isinstance(found, functools.partial):
         return _source(cast("functools.partial[Any]", found).func)
     if isinstance(found, types.MethodType):
         return _source(found.__func__)
-    written: Any = getattr(cast("Any", type(found)), "__call__", None)  # noqa: B004 - it is looked into, not called
+    written: Any = getattr(cast("Any", type(found)), "__call__", None)  # noqa: B004 - it is inspected, not called
     return _source(written) if not isinstance(found, types.FunctionType) and inspect.isfunction(written) else found
 
 
@@ -291,7 +293,7 @@ def _schema(name: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
 
 
 def _default(parameter: Parameter) -> dict[str, Any]:
-    """What the schema says of it; of NaN and the like nothing, which a form could not show."""
+    """The default for the schema; nothing for NaN and infinities, which a form cannot show."""
     if parameter.default is _NO_DEFAULT:
         return {}
     written = wire(parameter.default)

@@ -1,8 +1,8 @@
 """Tasks: functions with a name, options and a checked payload.
 
-A `Task` here knows no queue. It binds arguments into a `Call`, which every queue takes. What submits
-(`.submit`, `.map`, `.delay`) returns handles, which live floors above, so it is added there by a subclass; the
-decorator that users import makes that subclass. Three type parameters carry what a checker needs to know:
+A `Task` here does not know a queue. It binds arguments into a `Call`, which every queue takes. The methods that submit
+(`.submit`, `.map`, `.delay`) return handles, which higher layers define, so a subclass adds them there; the
+decorator that users import makes that subclass. Three type parameters serve type checkers:
 
 - `P`, the payload's parameters: those of `submit` and `bind`; the Context is not among them;
 - `R`, what the job's result is: for `async def`, what is awaited;
@@ -38,7 +38,8 @@ F_co = TypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callabl
 #: Where a job of a task runs: on the worker's loop, in a thread of the worker, or in a child process.
 RunsAs: TypeAlias = Literal["coroutine", "thread", "process"]
 
-_PLAIN: Final = CallOptions()
+#: The options of a call that sets none.
+DEFAULTS: Final = CallOptions()
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -47,7 +48,7 @@ class Call(Generic[R_co]):
 
     __slots__ = ("options", "payload", "task")
 
-    def __init__(self, task: Task[..., R_co], payload: dict[str, Any], options: CallOptions = _PLAIN) -> None:
+    def __init__(self, task: Task[..., R_co], payload: dict[str, Any], options: CallOptions = DEFAULTS) -> None:
         self.task: Final = task
         self.payload: Final = payload
         self.options: Final = options
@@ -57,7 +58,7 @@ class Call(Generic[R_co]):
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the catalogue keeps of a task: enough to check, submit and describe its jobs without its code."""
+    """A task's entry in the catalogue: enough to check, submit and describe its jobs without its code."""
 
     name: str
     description: str
@@ -78,11 +79,11 @@ class Task(Generic[P, R_co, F_co]):
         self.name: Final = check_name(name)
         self.function: Final = function
         self.is_async: Final = _is_async(function)
-        #: The module that made it a task, and whether an import did.
+        #: The module that made it a task, and whether it did so during its import.
         self.home: Final[str]
         self.made_by_import: Final[bool]
         self.home, self.made_by_import = origin.maker()
-        #: Used where a call does not say otherwise.
+        #: Used where a call does not set the option.
         self.defaults: Final = defaults or TaskOptions()
         if self.is_async and self.defaults.isolation != "auto":
             raise TaskDefinitionError(
@@ -117,11 +118,11 @@ class Task(Generic[P, R_co, F_co]):
 
     @property
     def runs_as(self) -> RunsAs:
-        """Where its jobs run, as far as the task alone can tell; TaskRegistry.runs_as knows of an APP too."""
+        """Where its jobs run, by the task alone; TaskRegistry.runs_as also considers an APP."""
         return self.runs_where(importable=self.ref is not None)
 
     def runs_where(self, *, importable: bool) -> RunsAs:
-        """The same, for who knows whether a child can have it. A process that was asked for is never a thread."""
+        """The same, given whether a child can import it. A task that asks for a process never gets a thread."""
         if self.is_async:
             return "coroutine"
         if self.defaults.isolation == "auto":
@@ -129,23 +130,23 @@ class Task(Generic[P, R_co, F_co]):
         return self.defaults.isolation
 
     def why_not_importable(self) -> str:
-        """In words for its author."""
+        """The reason, for an error message."""
         return origin.why_not(self.home, self.function)
 
     def _check_isolation(self) -> None:
-        # A module that is being imported has no attribute for it yet.
+        # A module does not have the attribute yet while it is being imported.
         if self.defaults.isolation != "process" or self.made_by_import or self.ref is not None:
             return
         if not origin.is_of_script(self.function, self.home):
             raise TaskDefinitionError(self.no_process())
 
     def check_runs_here(self) -> None:
-        """TaskDefinitionError if it asks for a process, and workers of this one could not have it."""
+        """Raises TaskDefinitionError if it asks for a process, and child processes could not import it."""
         if self.defaults.isolation == "process" and self.home == "__main__" and self.ref is None:
             raise TaskDefinitionError(self.no_process())
 
     def no_process(self) -> str:
-        """That it asks for a process and cannot have one, why, and what to do."""
+        """The error text for a task that asks for a process and cannot have one."""
         return (
             f"{self.name}: isolation is 'process', but no child process could import it: {self.why_not_importable()}; "
             "put the function in a module, at its top level, or leave isolation out"
@@ -182,7 +183,7 @@ class Task(Generic[P, R_co, F_co]):
         return self._signature.decode(self.name, payload)
 
     def decode_result(self, result: Any) -> Any:
-        """A recorded result in the type that the function says it returns; as it is if that is not what it is."""
+        """A recorded result in the function's return type; unchanged if it does not fit that type."""
         return self._signature.decode_result(result)
 
     def call(self, context: Context, arguments: Mapping[str, Any]) -> Any:
@@ -192,7 +193,7 @@ class Task(Generic[P, R_co, F_co]):
             return self.function(made, context, **arguments) if self.wants_context else self.function(made, **arguments)
         return self.function(context, **arguments) if self.wants_context else self.function(**arguments)
 
-    # -- a method: its jobs call it on an object of their own, which the class makes without arguments
+    # -- a method: each job calls it on a new object, which the class makes without arguments
 
     _owner: type[Any] | None = None
 
@@ -201,7 +202,7 @@ class Task(Generic[P, R_co, F_co]):
             self._owner = owner
             self._owner_class()
 
-    if not TYPE_CHECKING:  # to a checker, a task in a class is what it is elsewhere
+    if not TYPE_CHECKING:  # to a checker, a task in a class is like any other
 
         def __get__(self, instance, owner=None):
             """`service.method(3)` calls it here, and `service.method.submit(3)` submits it."""
@@ -227,7 +228,7 @@ class Task(Generic[P, R_co, F_co]):
 
 
 def check_name(name: str) -> str:
-    """`name`, if a task may be called so; TaskDefinitionError if not."""
+    """`name`, if it is valid for a task; raises TaskDefinitionError if not."""
     if not _NAME.fullmatch(name):
         hint = ": a lambda needs name=…" if name == "<lambda>" else ""
         raise TaskDefinitionError(
@@ -238,7 +239,7 @@ def check_name(name: str) -> str:
 
 
 def _docstring(function: Callable[..., Any]) -> str:
-    """Not the one that every partial has."""
+    """The docstring of the function, not that of functools.partial."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return inspect.getdoc(function) or ""
@@ -246,7 +247,7 @@ def _docstring(function: Callable[..., Any]) -> str:
 
 def _is_async(function: Callable[..., Any]) -> bool:
     """Also of an object whose __call__ is an async def."""
-    called = getattr(function, "__call__", None)  # noqa: B004 - it is looked at, not called
+    called = getattr(function, "__call__", None)  # noqa: B004 - it is inspected, not called
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 

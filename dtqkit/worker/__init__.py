@@ -1,4 +1,4 @@
-"""A worker, in the order of a job's way: fetch, execute, settle; and the beat that says that it lives.
+"""A worker: fetch, execute, settle, in this order for each job; and the heartbeat that shows that it is alive.
 
 Nothing is imported here: a child process needs only a small part of it.
 """

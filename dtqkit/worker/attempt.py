@@ -12,7 +12,7 @@ from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.context import JobContext
 from dtqkit.worker.report import elapsed_ms
 
-#: Why an attempt is stopped from outside: its cancellation was asked for; the worker gives it back; its claim is lost.
+#: Why an attempt is stopped from outside: its job was cancelled; the worker gives it back; its claim is lost.
 StopReason = Literal["cancel", "release", "gone"]
 
 
@@ -41,7 +41,7 @@ class Attempt:
         self.timed_out = False
         #: When the first line of the task ran, by the monotonic clock; None while it has not.
         self.started: float | None = None
-        #: Ends what runs, instead of cancelling our own task; called again, it does so at any price.
+        #: Ends the task's code, instead of cancelling our own task; a second call forces it.
         self.stopper: Callable[[], None] | None = None
         self.began = began
         self._waiting = waiting

@@ -1,4 +1,4 @@
-"""What a running job leaves behind as it goes: its progress and its log, bounded."""
+"""The progress and the log of a running job, bounded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AttemptLog:
         self.lines: list[str] = []  # a deque would cost every job its first block
         self._characters = 0
         self._dropped = 0
-        #: Whether something has come that was not shown live yet.
+        #: Whether there is anything that was not shown live yet.
         self.dirty = False
 
     def report(self, fraction: float | None, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Which of the jobs that running jobs wait for are looked at next: some at a time, and more and more seldom."""
+"""Selects which of the jobs that running jobs wait for are checked next: some at a time, at growing intervals."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The beat: a thread of its own says every `heartbeat_s` that the worker lives, whatever its tasks do to its loop.
+"""The heartbeat: a thread of its own sends one every `heartbeat_s`, even while a task blocks the worker's loop.
 
-The thread cannot run while a task holds the GIL: then the guardian, a process, beats in its place.
+The thread cannot run while a task holds the GIL: then the guardian, a process, sends the heartbeat.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger("dtqkit.worker")
 
 #: Beats after which the hash of a silent worker expires.
 _HASH_BEATS: Final = 30
-#: Beats between two that name the tasks: below the life of the hash, so that they are back soon after a flush.
+#: Beats between two that name the tasks: fewer than expire the hash, so that the names return soon after a flush.
 _TASKS_BEATS: Final = 10
 #: How long a stopping worker waits until it is off the list, in seconds.
 GOODBYE_S: Final = 1.0
 
 
 class Pulse(msgspec.Struct, frozen=True):
-    """What a beat brought back: whether somebody leads, jobs to stop, and all workers' last beats by id (ms)."""
+    """The reply to a heartbeat: whether there is a leader, jobs to stop, and all workers' last beats by id (ms)."""
 
     led: bool
     stop: frozenset[str]
@@ -53,7 +53,7 @@ class Beat:
         heard: Callable[[Pulse, bool], None],
         tasks: Callable[[], Sequence[str]],
     ) -> None:
-        """`tasks` names those that the worker serves, for people: said now and then. `broker` knows keys and record."""
+        """`tasks` names the tasks that the worker serves, for people: sent with some beats."""
         self._settings = settings
         self._tasks = tasks
         self._broker = broker
@@ -70,7 +70,7 @@ class Beat:
         self._thread.start()
 
     async def stop(self, *, goodbye: bool) -> None:
-        """Beat no more; `goodbye`: and be listed no more. The thread ends by itself, within one answer of Redis."""
+        """Stop beating; with `goodbye`, leave the list of workers. The thread ends once Redis has answered."""
         self._goodbye = goodbye
         self._stop.set()
         if goodbye and self._thread is not None:
@@ -97,11 +97,11 @@ class Beat:
                         cast(Any, client.connection_pool).disconnect()
                         self._wrong = False
                     if not down:
-                        log.warning("cannot beat: %s", error)
+                        log.warning("cannot send a heartbeat: %s", error)
                     down = True
                     beats = 0
-                except Exception:  # a worker that does not beat would lose its jobs while it works
-                    log.exception("a beat broke; the next one tries again")
+                except Exception:  # without heartbeats, a worker would lose its jobs while it runs them
+                    log.exception("a heartbeat failed with an unexpected error; trying again with the next one")
                 else:
                     down = False
                     beats += 1
@@ -117,7 +117,7 @@ class Beat:
             client.close()
 
     def _leave(self, client: Any) -> None:
-        """Off the list: or the leader would notice, after a while, that this worker is silent."""
+        """Leave the list of workers; else the leader would later treat this worker as dead."""
         try:
             with redis_errors(self._settings.redis_url, "goodbye"):
                 client.zrem(self._broker.keys.workers, self._worker)
@@ -136,7 +136,7 @@ class Beat:
         expires_ms = int(_HASH_BEATS * self._settings.heartbeat_s * 1000)
         lock_ms = int(self._settings.lock_s * 1000)
         args = [self._broker.record, mine.id, expires_ms, keys.heartbeats, text, lock_ms, "beat", text]
-        # Before the beat: Redis may take its time to answer, and that is no held GIL.
+        # Before the beat: a slow answer of Redis must not count as a held GIL.
         guardian.has_beaten(mine.id, self._constant, used, args)
         named = ("tasks", msgspec.json.encode(tuple(self._tasks()))) if with_tasks else ()
         _, led, lanes, stop, scores = beat.blocking(used, [*args, *named])

@@ -1,6 +1,6 @@
-"""What a task prints, and what loggers say while it runs, goes to its job's log.
+"""Send what a task prints and logs to its job's log.
 
-Only while a worker lives in this process, and only where a job runs: in its coroutine and in its own thread. For all
+Only while a worker runs in this process, and only where a job runs: in its coroutine and in its own thread. For all
 else `sys.stdout`, `sys.stderr` and logging are as they were, also in a notebook's kernel.
 """
 
@@ -118,7 +118,7 @@ def split_streams() -> Generator[None]:
         yield
     finally:
         for name, split in splits.items():
-            if getattr(sys, name) is split:  # else somebody has put theirs over it, and ours lets everything through
+            if getattr(sys, name) is split:  # else another program has replaced it, and ours passes everything through
                 setattr(sys, name, split.stream)
 
 
@@ -153,7 +153,7 @@ def split_logging() -> Generator[None]:
 
 
 class Capture:
-    """Both, for as long as at least one worker lives in this process."""
+    """Both, while at least one worker runs in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

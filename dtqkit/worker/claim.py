@@ -1,4 +1,4 @@
-"""Claims. What a claim's outcome was is never guessed: the record is asked."""
+"""Claims. The outcome of a claim is never guessed: it is read from the record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_IN_A_ROW: Final = 5
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A job that is ours, since `sent` on the monotonic clock at the earliest, and `known` since then."""
+    """A job that this worker holds: claimed at `sent` at the earliest, known since `known`, by the monotonic clock."""
 
     id: ObjectId
     claim: ObjectId
@@ -57,7 +57,7 @@ class Unresolved(msgspec.Struct, frozen=True):
     wanted: Wanted
     claim: ObjectId
     sent: float
-    #: Whether the server said no, or was never asked: then it carries nothing out any more.
+    #: Whether the server refused it or never got it: then it cannot take effect any more.
     answered: bool
 
 
@@ -91,7 +91,7 @@ class Claimer:
         self._refusals: dict[ObjectId, int] = {}
         self._refused_in_a_row: set[ObjectId] = set()
         self._unresolved: Unresolved | None = None
-        #: A claim is under way. It stays so for one that is cancelled: whoever does that ends this worker.
+        #: A claim is under way. It stays true for a cancelled one: then this worker ends.
         self._claiming = False
         #: Until when a claim of unknown outcome may still turn up, and when to look next.
         self._doubtful_until = 0.0
@@ -170,7 +170,9 @@ class Claimer:
             del self._refusals[next(iter(self._refusals))]
         self._refusals[job] = before + 1
         if not before:
-            log.warning("job %s cannot be claimed, and is left to others for some seconds, then longer: %s", job, error)
+            log.warning(
+                "job %s cannot be claimed; leaving it to other workers for some seconds, then longer: %s", job, error
+            )
         self._refused(job, before)
         self._refused_in_a_row.add(job)
         if len(self._refused_in_a_row) > MAX_IN_A_ROW:
@@ -209,7 +211,7 @@ class Claimer:
         return docs
 
     async def _release_strays(self) -> None:
-        """Give back what the record says runs here and does not: a claim that arrived after its outcome was asked for.
+        """Give back jobs that by the record run here and do not: of claims that arrived after their outcome was read.
 
         No claim is under way while this runs.
         """
@@ -218,5 +220,5 @@ class Claimer:
         ]
         if not docs:
             return
-        log.warning("giving back %d jobs whose claims arrived late", len(docs))
+        log.warning("giving back %d jobs: their claims took effect late", len(docs))
         await release_claims(self._broker, self._store, docs, self._rng)

@@ -1,10 +1,10 @@
-"""What a running task can know and say of itself."""
+"""The context of a running task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
@@ -30,6 +30,8 @@ def _nobody(ids: Sequence[str]) -> None:
 class JobContext(Context):
     """The Context of one attempt."""
 
+    state: Any = None
+
     def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Report, lend: Lend) -> None:
         self.job_id = job_id
         self.task = task
@@ -49,7 +51,7 @@ class JobContext(Context):
         return self._cancelled
 
     def cancel(self) -> None:
-        """Tell a task that looks that it should stop."""
+        """Make `cancelled` true, for tasks that check it."""
         self._cancelled = True
 
     def progress(self, fraction: float, message: str = "") -> None:
@@ -62,7 +64,7 @@ class JobContext(Context):
             self._report(None, shortened(line))
 
     def lends(self, ids: Sequence[str]) -> None:
-        """Say that the job waits for these jobs, and (no ids) that it goes on: its worker runs others meanwhile.
+        """Report that the job waits for these jobs, or (no ids) goes on: meanwhile its worker runs others.
 
         From any thread of the job.
         """

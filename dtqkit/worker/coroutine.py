@@ -33,7 +33,7 @@ class Running:
         self._inner: _Inner | None = None
 
     def stop(self) -> None:
-        """Cancel it; after a while, and when called again, stop it at any price."""
+        """Cancel it; after a while, or when called again, raise TaskStopped in it until it ends."""
         if self._timer is None:
             self._task.cancel()
             self._timer = self._task.get_loop().call_later(grace_s(self._timeout_s), self._insist)
@@ -96,7 +96,7 @@ class _Inner(asyncio.Future[None]):
 
     def _wake(self, _: asyncio.Future[Any]) -> None:
         if not self.done():
-            self.set_result(None)  # whoever waits looks at `future` itself
+            self.set_result(None)  # the waiting code looks at `future` itself
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = self._future.cancel(msg)

@@ -106,7 +106,7 @@ class Fetcher:
                     await self._pause(pause_s)
             await self._decide()
         except StoreUnavailable as error:
-            log.warning("leaving a claim of unknown outcome to its lease: %s", error)
+            log.warning("the outcome of a claim is unknown; its jobs are recovered when their leases expire: %s", error)
         finally:
             await self._popper.close()
 
@@ -267,7 +267,7 @@ class Fetcher:
     # -- what a claim did not take
 
     async def _leftovers(self, ids: list[ObjectId]) -> Collection[str]:
-        """Find out why, and see that each id is listed where it belongs. Returns the members that stand elsewhere."""
+        """Find out why, and list each id where it belongs. Returns the members that are listed elsewhere."""
         not_due: list[Document] = []
         suspects: list[Document] = []
         front: list[Document] = []

@@ -1,4 +1,4 @@
-"""The owner's side of the guardian: one small process for all workers of this one, told of each of their beats."""
+"""The owner's side of the guardian: one small process for all workers of this one; it receives each of their beats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Guardian:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        #: Who has started it: a fork of that process has none.
+        #: The pid of the process that started it: a fork of that process has no guardian.
         self._owner = 0
         self._introduced: set[str] = set()
         self._refused = False
@@ -37,24 +37,24 @@ class Guardian:
         self._unsent = b""
 
     def has_beaten(self, worker: str, constant: Mapping[str, Any], keys: Sequence[str], args: Sequence[Any]) -> None:
-        """`worker` beats now, by these keys and arguments of the script; `constant` is what stays as it is."""
+        """`worker` beats now, with these keys and arguments of the script; `constant` are those that never change."""
         with self._lock:
             if self._refused or not self._alive():
                 return
-            said: dict[str, Any] = {"worker": worker, "keys": keys, "args": args}
+            message: dict[str, Any] = {"worker": worker, "keys": keys, "args": args}
             if worker not in self._introduced:
-                said |= constant
-                said["path"] = _path()
-            if self._say(said):
+                message |= constant
+                message["path"] = _path()
+            if self._send(message):
                 self._introduced.add(worker)
 
     def forget(self, worker: str) -> None:
-        """`worker` beats no more."""
+        """`worker` has stopped beating."""
         with self._lock:
             if worker not in self._introduced or self._owner != os.getpid():
                 return
             self._introduced.discard(worker)
-            self._say({"worker": worker})
+            self._send({"worker": worker})
             if not self._introduced:
                 self._end()
 
@@ -78,7 +78,7 @@ class Guardian:
         self._introduced.clear()
         self._unsent = b""
         script = str(Path(__file__).with_name("guardian_process.py"))
-        # It inherits that these are held back: a signal to all processes of the group or the host is for us.
+        # It inherits the blocked signals: a signal to all processes of the group or the host is meant for us.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         try:
             self._process = subprocess.Popen(
@@ -92,7 +92,9 @@ class Guardian:
                 bufsize=0,
             )
         except (OSError, TypeError, ValueError) as error:  # there may be no sys.executable
-            log.warning("no guardian: a task that holds the GIL for long makes this worker seem dead (%s)", error)
+            log.warning(
+                "no guardian process: a task that holds the GIL for long will make this worker seem dead (%s)", error
+            )
             self._refused = True
             return
         finally:
@@ -101,12 +103,12 @@ class Guardian:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         os.set_blocking(self._process.stdin.fileno(), False)
 
-    def _say(self, said: Mapping[str, Any]) -> bool:
+    def _send(self, message: Mapping[str, Any]) -> bool:
         """Whether it was sent, or will be: a guardian that does not read must not hold up the beat."""
         if self._process is None or self._process.stdin is None:
             return False
-        # A beat may be dropped, the last word of a worker not: the guardian would beat for it ever after.
-        fresh = b"" if self._unsent and "args" in said else json.dumps(said).encode() + b"\n"
+        # A beat may be dropped, but not the message that a worker has stopped: the guardian would beat for it forever.
+        fresh = b"" if self._unsent and "args" in message else json.dumps(message).encode() + b"\n"
         self._unsent += fresh
         try:
             while self._unsent:

@@ -1,9 +1,9 @@
 """The guardian: beats for its owner's workers while a task there holds the GIL and the owner's beat thread cannot run.
 
 Run as a script, `python -I -S guardian_process.py OWNER_PID`, so that it stays small: it imports nothing but the
-standard library until it has to beat. It lives in a session of its own and leaves signals to its owner.
+standard library until it has to beat. It runs in a session of its own and leaves signals to its owner.
 
-It beats only while its owner lives and is not stopped: a killed or suspended worker falls silent as it would without.
+It beats only while its owner runs and is not stopped: a killed or suspended worker stops beating as it would without.
 The pipe on standard input ends with the owner. One JSON object a line:
 
     {"worker", "url", "interval_s", "path", "script", "keys", "args"}   this worker has just beaten, in this way
@@ -75,7 +75,7 @@ class Guardian:
         self.received = b""
 
     def run(self) -> None:
-        """Until the owner is gone."""
+        """Run until the owner has ended."""
         while os.getppid() == self.owner:
             now = time.monotonic()
             due = min((ward.due for ward in self.wards.values()), default=now + 60.0)
@@ -84,7 +84,7 @@ class Guardian:
                 if not data:
                     return
                 self.take_in(data)
-                continue  # all that was said comes before what we do ourselves
+                continue  # all messages are read before we beat
             for ward in self.wards.values():
                 if ward.due <= time.monotonic() and self.owner_runs():
                     ward.beat(self.owner_runs)
@@ -92,16 +92,16 @@ class Guardian:
     def take_in(self, data: bytes) -> None:
         *lines, self.received = (self.received + data).split(b"\n")
         for line in lines:
-            said = json.loads(line)
-            if "path" in said:
-                sys.path[:] = said["path"]
-            if "keys" not in said:
-                if (gone := self.wards.pop(said["worker"], None)) is not None:
-                    gone.disconnect()
+            message = json.loads(line)
+            if "path" in message:
+                sys.path[:] = message["path"]
+            if "keys" not in message:
+                if (ward := self.wards.pop(message["worker"], None)) is not None:
+                    ward.disconnect()
                 continue
-            if "url" in said:
-                self.wards[said["worker"]] = Ward(said)
-            self.wards[said["worker"]].has_beaten(said)
+            if "url" in message:
+                self.wards[message["worker"]] = Ward(message)
+            self.wards[message["worker"]].has_beaten(message)
 
     def owner_runs(self) -> bool:
         return os.getppid() == self.owner and state_of(self.owner) not in NOT_RUNNING

@@ -19,7 +19,7 @@ class Held:
         self.kind: Kind = kind
         self.lease_from = claimed.sent
         self.attempt = attempt
-        #: Its task is over; its end may not be recorded yet.
+        #: Its task is over; its outcome may not be recorded yet.
         self.over = False
         #: The jobs that this one waits for, while it lends its slot.
         self.waits_for: Sequence[str] = ()

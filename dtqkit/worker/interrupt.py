@@ -13,7 +13,7 @@ from dtqkit.model.errors import TaskTimeout
 from dtqkit.worker.report import TaskStopped
 from dtqkit.worker.wire import Why
 
-#: By default it is ignored, so it harms nobody who has no handler; and hardly anybody has another use for it.
+#: By default it is ignored, so it is safe for processes without a handler; and few programs use it.
 SIGNAL: Final = signal.SIGURG
 
 
@@ -86,3 +86,10 @@ class Interrupter:
         if asked is not None and asked[0] == self._open and not self._held:
             self._open = None  # once is enough: its clean-up is not interrupted
             raise TaskTimeout("ran for its timeout_s") if asked[1] == "timeout" else TaskStopped("stopped")
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -34,7 +34,7 @@ _WORDS: Final = {
 
 
 class JobLog:
-    """Without a handler that somebody set up it is silent, as in a notebook."""
+    """Logs nothing unless the user has set up a handler, which a notebook has not."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -47,7 +47,7 @@ class JobLog:
 
     def ended(self, ends: Iterable[tuple[Job, Change]]) -> None:
         """These jobs ended in these ways."""
-        # Not logging.lastResort: what nobody asked for would stand in a notebook's cell.
+        # Not logging.lastResort: it would print into a notebook's cell.
         if not self._enabled or not log.isEnabledFor(logging.WARNING) or not log.hasHandlers():
             return
         for job, change in ends:
@@ -73,7 +73,7 @@ class JobLog:
         log.log(level, "%s", escaped(text))
 
     def close(self) -> None:
-        """Say what has not been said yet."""
+        """Log what was held back."""
         if self._second is not None:
             self._second.cancel()
             self._next_second()

@@ -28,27 +28,27 @@ class Leases:
         self._watch = watch
 
     async def keep(self) -> None:
-        """Each third of a lease: renew what is older than that; give back what could not be renewed for a whole one."""
+        """Each third of a lease: renew leases older than that; give back jobs not renewed for a whole lease."""
         renewing: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(self._lease_s / 6)
             if renewing is None or renewing.done():
                 renewing = self._watch(self.renew(self._lease_s / 3), "renew leases")
-            # Whatever becomes of that: it may hang.
+            # Without waiting for it: it may hang.
             self._give_back_late()
 
     def _give_back_late(self) -> None:
-        """Give back what could not be renewed for a whole lease, by an error or for want of an answer."""
+        """Give back jobs whose lease could not be renewed for its whole length, by an error or without an answer."""
         lease_s, now = self._lease_s, asyncio.get_running_loop().time()
         late = [h for h in self._held.values() if h.attempt.reason is None and now - h.lease_from >= lease_s]
         if late:
             ids = few([held.claimed.job.id for held in late])
-            log.warning("giving back %d jobs: their leases were not renewed for %.0f s: %s", len(late), lease_s, ids)
+            log.warning("leases lost: not renewed for %.0f s; giving back %d jobs: %s", lease_s, len(late), ids)
         for held in late:
             held.attempt.stop("release")
 
     async def renew(self, older_than_s: float) -> None:
-        """Renew the leases that are at least so old, in seconds; stop what the record says runs here no longer."""
+        """Renew the leases that are at least so old, in seconds; stop jobs whose claims are lost."""
         now = asyncio.get_running_loop().time()
         due = [h for h in self._held.values() if now - h.lease_from >= older_than_s]
         if not due:
@@ -68,16 +68,16 @@ class Leases:
                 lost.append(held)
         if lost:
             names = few([held.claimed.job.id for held in lost])
-            log.warning("stopping %d jobs: the record says that this worker holds them no longer: %s", len(lost), names)
+            log.warning("stopping %d jobs: their claims are lost, since others recovered them: %s", len(lost), names)
         for held in lost:
             held.attempt.stop("gone")
 
     async def cancel(self, asked: Sequence[Held]) -> None:
-        """Stop what the record says is to be cancelled: what Redis lists is a hint, and comes again with each beat."""
+        """Stop jobs that are cancelled in the record: the list in Redis is only a hint, repeated with each beat."""
         try:
             meant = await self._store.jobs.to_cancel([(h.claimed.id, h.claimed.claim) for h in asked])
         except StoreUnavailable as error:
-            log.warning("cannot ask whether %d jobs are cancelled: %s", len(asked), error)
+            log.warning("cannot check whether %d jobs are cancelled: %s", len(asked), error)
             return
         for held in asked:
             if (held.claimed.id, held.claimed.claim) in meant:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import os
 from typing import Final
+
+from dtqkit.support.sanitize import escaped
 
 #: Characters of a line without an end that are held back before they become one.
 MAX_HELD: Final = 4000
 
-#: In the output of a child, a line of its job's log stands between these: it may come in the middle of a printed line.
+#: In the output of a child, a line of its job's log is between these: it may come in the middle of a printed line.
 LOG_START: Final = "\x1e\x02"
 LOG_END: Final = "\x03\n"
 #: Longest line of a log with its marks, in characters; a start that has no end within them is no start.
@@ -84,6 +88,13 @@ class Output:
 
 
 def marked(line: str) -> bytes:
-    """A line of the log as it stands in a child's output."""
+    """A line of the log with its marks, for a child's output."""
     text = line.replace(LOG_START, "").replace(LOG_END, "")
     return f"{LOG_START}{text}{LOG_END}".encode("utf-8", "replace")
+
+
+def to_stderr(lines: list[str]) -> None:
+    """Write them where the worker's own log goes."""
+    if lines:
+        with contextlib.suppress(OSError):
+            os.write(2, "".join(f"{escaped(line)}\n" for line in lines).encode("utf-8", "replace"))

@@ -38,19 +38,19 @@ class Live:
             await asyncio.sleep(INTERVAL_S)
             now = loop.time()
             running = self._running()
-            news = [
+            changed = [
                 (id(attempt), _event(claimed, attempt))
                 for claimed, attempt in running
                 if attempt.trail.dirty or now - shown.get(id(attempt), 0.0) > LIVE_S / 2
             ]
             shown = {id(attempt): shown[id(attempt)] for _, attempt in running if id(attempt) in shown}
-            if not news:
+            if not changed:
                 continue
-            shown |= dict.fromkeys((key for key, _ in news), now)
+            shown |= dict.fromkeys((key for key, _ in changed), now)
             try:
-                await self._broker.show([event for _, event in news])
+                await self._broker.show([event for _, event in changed])
             except StoreUnavailable:
-                log.debug("the progress of %d jobs is not shown: Redis is unreachable", len(news))
+                log.debug("progress of %d jobs was not published: Redis is unreachable", len(changed))
 
 
 def _event(claimed: Claimed, attempt: Attempt) -> ProgressEvent:

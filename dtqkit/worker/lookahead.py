@@ -19,7 +19,7 @@ from dtqkit.worker.unknown import UnknownTasks
 
 #: Ids of each lane that one look sees at the front, and as many further behind: there, a look that finds nothing is
 #: followed by the next, and one that finds something by the same. So far, then again from the front: to take out what
-#: stands further behind would cost Redis milliseconds for each.
+#: is further behind would cost Redis milliseconds for each.
 WINDOW: Final = 256
 DEPTH: Final = 512 * WINDOW
 #: Pauses between looks that find nothing, in seconds: doubled up to the longest, and so many times as long as the look
@@ -89,7 +89,7 @@ class LookAhead:
         return taken
 
     async def _seen(self) -> tuple[list[str], list[str]]:
-        """What stands at the front of the lanes, and at the place behind it that comes next."""
+        """The front of the lanes, and the next part behind it."""
         if not self._behind:
             (front,) = await self._broker.peek(self._lanes, (0,), WINDOW)
             return front, []

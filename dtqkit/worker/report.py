@@ -73,7 +73,7 @@ def error_of(error: BaseException) -> JobError:
 
 
 def _shown(what: str, read: Callable[[], str]) -> str:
-    """What a user's class says of itself, which may be anything."""
+    """The text of an object of a user's class, whose methods may raise."""
     try:
         return shortened(read())
     except Exception as broken:

@@ -1,4 +1,4 @@
-"""What one job has changed in its process must not reach the next."""
+"""Undo what a job has changed in its process, so that it does not reach the next job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record how attempts ended: together when many end at once, again and again while MongoDB is away."""
+"""Record the outcomes of attempts: many in one write, retried while MongoDB is unreachable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger("dtqkit.worker")
 #: Ends that one write may carry.
 MAX_BATCH: Final = 1000
 MAX_PAUSE_S: Final = 2.0
-#: Tries of one end that meets errors which say nothing of it, nor of MongoDB.
+#: Tries of one outcome with errors that are caused neither by it nor by MongoDB.
 MAX_BROKEN: Final = 6
 
 
@@ -106,7 +106,7 @@ class Settler:
                 return await record(self._store, ends)
             except StoreUnavailable as error:
                 if not pause_s:
-                    log.warning("%d ends are kept until MongoDB takes them: %s", len(ends), error)
+                    log.warning("%d results are kept until MongoDB accepts them: %s", len(ends), error)
             except Exception as error:
                 if len(ends) > 1:
                     half = len(ends) // 2
@@ -117,11 +117,11 @@ class Settler:
                 broken += not known
                 if stripped if known else broken == MAX_BROKEN:
                     # It is not held from now on: once its lease is over, it counts as lost and may run again.
-                    text = "the end of job %s is left to its lease, since it cannot be recorded: %s"
+                    text = "the result of job %s cannot be recorded; the job is recovered when its lease expires: %s"
                     log.error(text, job, error, exc_info=not known)  # noqa: TRY400 - of a refusal, no traceback of ours
                     return []
                 if known:
-                    log.error("the end of job %s cannot be recorded as it is: %s", job, error)  # noqa: TRY400
+                    log.error("the result of job %s cannot be recorded; recording it as failed: %s", job, error)  # noqa: TRY400
                     reason = JobError("invalid_result", type(error).__name__, shortened(str(error)[:500]))
                     ends, stripped = [as_failure(ends[0], reason, self._rng)], True
                     continue

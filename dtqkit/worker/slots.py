@@ -13,9 +13,9 @@ from bson import ObjectId
 Kind: TypeAlias = Literal["loop", "process"]
 
 
-#: How long a job that has lost a worker must run before it is taken to harm none, in seconds.
+#: How long a job that has lost a worker must run before it counts as safe, in seconds.
 PROBATION_S: Final = 0.5
-#: Seconds after which it is forgotten how many of them have harmed none.
+#: Seconds after which the number of safe ones is forgotten.
 _TRUST_S: Final = 60.0
 
 
@@ -50,7 +50,7 @@ class _Count:
 class Suspects:
     """Jobs that have lost a worker before: one of them may have killed it.
 
-    One runs at a time until it has run for PROBATION_S or has ended; with each that harms none, one more may begin at
+    One runs at a time until it has run for PROBATION_S or has ended; with each that proves safe, one more may begin at
     the same time. So what kills its worker at once takes few of the others along, and many that do not are soon all
     running.
     """
@@ -73,7 +73,7 @@ class Suspects:
         self._unproven.discard(claim)
 
     def proven(self, claim: ObjectId, now: float) -> None:
-        """It has run for a while, or has ended, and this worker lives."""
+        """It has run for a while, or has ended, and this worker still runs."""
         if claim in self._unproven:
             self._unproven.discard(claim)
             self._trusted += 1

@@ -18,7 +18,7 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 def hashes(modules: Iterable[str], known: Collection[str] = ()) -> dict[str, str]:
     """The hash of each loaded source file that belongs to the application of `modules`, but those in `known`.
 
-    These are the modules themselves and everything that is loaded from the directories where their packages stand:
+    These are the modules themselves and everything that is loaded from the directories of their packages:
     an edited helper changes what a task does as well as an edited task.
     """
     roots = {root for name in modules if (root := _root(name)) is not None}
@@ -45,7 +45,7 @@ def modules_of(app: str | None, refs: Iterable[str]) -> set[str]:
 def _files(roots: Collection[str]) -> Iterator[str]:
     for name, module in sys.modules.copy().items():
         file = getattr(module, "__file__", None)
-        # What lies below a root may be loaded from elsewhere: each module counts for the place of its own package.
+        # A module below a root may be loaded from elsewhere: each module counts for the place of its own package.
         if isinstance(file, str) and file.endswith(".py") and not _installed(file) and _root(name) in roots:
             yield file
 

@@ -41,7 +41,7 @@ class Streams:
     """Made once, in the main thread of a child, whose descriptors 1 and 2 are the same pipe."""
 
     def __init__(self) -> None:
-        #: Ours: whatever a task does to the others.
+        #: A copy of our own: a task may close or redirect the others.
         self._pipe = os.dup(1)
         self._libc = ctypes.CDLL(None)
         self._install()

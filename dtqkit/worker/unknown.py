@@ -1,4 +1,4 @@
-"""Say in the worker's log which jobs it leaves in their lanes, since it cannot run their task."""
+"""Log which jobs the worker leaves in their lanes because it cannot run their task."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from dtqkit.worker.kinds import Kinds
 log = logging.getLogger("dtqkit.worker")
 
 #: Pause between the first two lines about the same task, in seconds; how much longer each one is than the one before,
-#: up to the longest; and how much a pause is varied, so that several processes do not say the same at the same moment.
+#: up to the longest; and how much a pause is varied, so that several processes do not log the same at the same moment.
 AGAIN_S: Final = 60.0
 GROWTH: Final = 4.0
 MAX_AGAIN_S: Final = 3600.0
 JITTER: Final = 0.2
-#: Without such a job for so long, in seconds, the next one is news.
+#: After this time without such a job, in seconds, the next one counts as the first.
 OVER_S: Final = 300.0
 #: Tasks that are named at all.
 MAX_TASKS: Final = 100
 
 
 class _Said(NamedTuple):
-    """When jobs of a task were last seen, and when that is to be said next."""
+    """When jobs of a task were last seen, and when to log that next."""
 
     seen_at: float
     next_at: float
     pause_s: float
 
 
-#: By the tasks that a worker knows: workers of one process that know the same say it once together.
+#: By the tasks that a worker knows: workers of one process with the same tasks log it once together.
 _by_registry: WeakKeyDictionary[TaskRegistry, dict[str, _Said]] = WeakKeyDictionary()
 
 

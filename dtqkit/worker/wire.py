@@ -1,4 +1,4 @@
-"""What a worker and its child processes say to each other: frames of msgpack, each behind its length."""
+"""The messages between a worker and its child processes: frames of msgpack, each behind its length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Why = Literal["timeout", "stop"]
 class Setup(msgspec.Struct, tag="setup", frozen=True, kw_only=True):
     """What a child needs before its first job: it imports the APP as its worker did, then the tasks' modules."""
 
-    #: `package.module:queue`; None for workers that live in a notebook or script.
+    #: `package.module:queue`; None for workers in a notebook or script.
     app: str | None
     #: The tasks that run in children: `module:qualname` by name; empty where only the APP's import brings it.
     tasks: dict[str, str]
@@ -50,6 +50,10 @@ class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
     why: Why
 
 
+class Leave(msgspec.Struct, tag="leave", frozen=True):
+    """Leave the lifespan and end."""
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """The child has imported the APP and its tasks."""
 
@@ -58,6 +62,10 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     errors: dict[str, str]
     #: Hash of each source file that was loaded, see `source.hashes`.
     code: dict[str, str]
+    #: Why the lifespan could not be entered: then it runs no job.
+    lifespan: str = ""
+    #: Whether it has a lifespan to leave: it is asked to, before it is killed.
+    leaves: bool = False
 
 
 class Begun(msgspec.Struct, tag="begun", frozen=True):
@@ -94,7 +102,7 @@ class Done(msgspec.Struct, tag="done", frozen=True):
     error: dict[str, Any] | None = None
 
 
-ToChild = Setup | Run | Interrupt
+ToChild = Setup | Run | Interrupt | Leave
 FromChild = Ready | Begun | Report | Waiting | Done
 
 _encoder = msgspec.msgpack.Encoder()

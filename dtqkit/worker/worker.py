@@ -27,6 +27,7 @@ from dtqkit.model.outcomes import Declined, Outcome, Released
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
+from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
@@ -69,6 +70,7 @@ class Worker:
         outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
+        life: Life | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -91,25 +93,12 @@ class Worker:
         rng = random.Random() if rng is None else rng
         self._slots = Slots(settings.concurrency, lambda: self._pool.ready)
         self._pool = Pool(
-            settings.child_count,
-            settings.child_jobs,
-            self._setup,
-            self._watch,
+            *(settings.child_count, settings.child_jobs, self._setup, self._watch),
             changed=self._slots.wake,
             outdated=outdated,
         )
         self._kinds = Kinds(registry, lambda: self._pool.unusable)
-        self._claimer = Claimer(
-            broker,
-            store,
-            worker=self.id,
-            lease_s=settings.lease_s,
-            start=self._start,
-            alone=self._run_alone,
-            holds=self._holds,
-            refused=self._claim_refused,
-            rng=rng,
-        )
+        self._claimer = self._new_claimer(broker, rng)
         self._fetcher = Fetcher(
             broker,
             store,
@@ -120,13 +109,26 @@ class Worker:
             lease_s=settings.lease_s,
             awaited=self._awaited,
         )
-        self._executor = Executor(registry, self._pool, settings.max_result, store.now)
+        self._executor = Executor(registry, self._pool, settings.max_result, store.now, life=life)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)
         self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
 
-    # -- life
+    def _new_claimer(self, broker: Broker, rng: random.Random) -> Claimer:
+        return Claimer(
+            broker,
+            self._store,
+            worker=self.id,
+            lease_s=self._settings.lease_s,
+            start=self._start,
+            alone=self._run_alone,
+            holds=self._holds,
+            refused=self._claim_refused,
+            rng=rng,
+        )
+
+    # -- start and stop
 
     async def run(self) -> None:
         """Work until `stop`; then finish, or after the grace give back, what runs. Raises if a part of it breaks."""
@@ -208,7 +210,7 @@ class Worker:
         self._settler.finish()
         await asyncio.wait([settling], timeout=SETTLE_S)
         if not settling.done():
-            log.warning("%d ends are not recorded, since MongoDB takes none: these jobs run again", len(self._held))
+            log.warning("%d results could not be recorded in MongoDB: these jobs will run again", len(self._held))
 
     def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A background task with a name and an owner: if it breaks, the worker stops, loudly."""

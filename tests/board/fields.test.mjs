@@ -15,7 +15,7 @@ test("several ways stay, and a boolean that may be null is a choice", () => {
   assert.deepEqual(resolve({ anyOf: [{ type: "boolean" }, { type: "null" }] }, {}).enum, [true, false]);
 });
 
-test("a number is read as it stands, up to 64 bits", () => {
+test("a number is read exactly, up to 64 bits", () => {
   assert.equal(numberOf("", true), undefined);
   assert.equal(numberOf("1.5", false), 1.5);
   assert.equal(numberOf("+9007199254740993", true), 9007199254740993n);
@@ -37,7 +37,7 @@ test("text that is not JSON is refused as a field's error", () => {
   assert.throws(() => parsed("{"), FieldError);
 });
 
-test("a hint says the kind, the bounds and whether it may be left out", () => {
+test("a hint shows the type, the bounds and whether the field is optional", () => {
   assert.equal(hint({ type: "integer", minimum: 0, maximum: 9 }, true), "whole number, ≥ 0, ≤ 9");
   assert.equal(hint({ type: "string", format: "date" }, false), "date, optional");
   assert.equal(hint({ enum: [1] }, true), "choice");

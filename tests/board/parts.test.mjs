@@ -49,7 +49,7 @@ test("a task is unserved only when all workers are known to lack it", () => {
   assert.deepEqual([known.unserved("walk"), known.unserved("render")], [false, true]);
 });
 
-test("a chart has the minutes of the record where nobody looked", () => {
+test("a chart takes the minutes that were not observed from the record", () => {
   const known = new Known();
   const at = (minute) => new Date(Date.UTC(2026, 0, 1, 8, minute)).toISOString();
   const minute = (n) => ({ at: at(n), completed: 60 * n, failed: 0, waiting: { high: n, medium: 0, low: 0 } });
@@ -61,7 +61,7 @@ test("a chart has the minutes of the record where nobody looked", () => {
   assert.deepEqual([known.series("high").at(-2), known.series("high").at(-1)], [14, 99]);
 });
 
-test("the banner says what is wrong and what happens next", () => {
+test("the banner shows what is wrong and what happens next", () => {
   const facts = { link: { type: "state", state: "live" }, health: null, unserved: undefined, lostAt: 0 };
   assert.deepEqual(bannerOf(facts), []);
   assert.match(bannerOf({ ...facts, unserved: "walk" })[0], /No live worker serves the task walk/);

@@ -55,7 +55,7 @@ test("a claim begins a new attempt, and a retry ends it", () => {
   assert.deepEqual([again.started_at, again.claimed_at], [null, null]);
 });
 
-test("a cancel that was asked for is over with the next event", () => {
+test("a requested cancel is cleared by the next event", () => {
   assert.equal(
     after({ ...running, cancel_requested: true }, { id: ID, rev: 3, status: "running" }).cancel_requested,
     false,

@@ -13,7 +13,7 @@ from tests.node import node_or_skip
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Modules that need each other crosswise, with names that stand in several of them."""
+    """Modules that need each other crosswise, with names that occur in several of them."""
     write(
         tmp_path,
         index='import { one } from "./one.js";\nimport { two as second } from "./two.js";\n'
@@ -33,7 +33,7 @@ def write(folder: Path, **modules: str) -> None:
         (folder / f"{name}.js").write_text(text)
 
 
-def test_a_module_stands_after_those_that_it_needs_and_only_once(folder: Path) -> None:
+def test_a_module_comes_once_and_after_those_that_it_imports(folder: Path) -> None:
     text = link(folder)
     assert [line.split()[1] for line in text.splitlines() if line.startswith("const $")] == [
         "$leaf",

@@ -46,7 +46,7 @@ def test_a_module_is_type_checked_and_makes_no_markup_from_text(path: Path) -> N
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|@ts-(ignore|nocheck)", text)
 
 
-def test_what_a_notebook_gets_stands_alone_and_is_small_when_sent() -> None:
+def test_the_notebooks_module_is_self_contained_and_small_when_compressed() -> None:
     text = link(BOARD)
     assert not re.search(r"^\s*import\b|\bimport\(", text, re.MULTILINE)
     assert len(gzip.compress(text.encode())) <= LARGEST_GZIP

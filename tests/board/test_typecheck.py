@@ -1,4 +1,4 @@
-"""What `make lint` says when TypeScript cannot be had."""
+"""What `make lint` prints when TypeScript cannot be installed."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.node import node_or_skip
 
 
 @pytest.mark.parametrize(("required", "status"), [("", 0), ("browser,typescript", 1)])
-def test_without_npms_registry_it_is_said_and_an_error_only_where_it_is_required(
+def test_a_missing_npm_registry_is_reported_and_fails_only_where_required(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, required: str, status: int
 ) -> None:
     node_or_skip()
@@ -19,5 +19,5 @@ def test_without_npms_registry_it_is_said_and_an_error_only_where_it_is_required
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))
     monkeypatch.setenv("DTQ_REQUIRE", required)
     assert typecheck.main() == status
-    said = capsys.readouterr().err
-    assert said.startswith("THE TYPES OF THE BOARD ARE NOT CHECKED: npm could not install typescript")
+    printed = capsys.readouterr().err
+    assert printed.startswith("THE TYPES OF THE BOARD ARE NOT CHECKED: npm could not install typescript")

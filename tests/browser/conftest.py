@@ -41,7 +41,7 @@ def chromium() -> str:
     return path
 
 
-# Of a module and no longer: as long as playwright lives, its loop stands in the way of any other test's.
+# Closed after each module: while playwright runs, its event loop blocks other tests' loops.
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     with warnings.catch_warnings():
@@ -55,7 +55,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def tasks(queue: TaskQueue) -> TaskQueue:
-    """The queue, which knows the tasks of tests.browser.tasks; nobody runs them."""
+    """The queue, which knows the tasks of tests.browser.tasks; no worker runs them."""
     queue.include("tests.browser.tasks")
     HEALTHY.clear()
     return queue
@@ -75,7 +75,7 @@ def server(tasks: TaskQueue) -> Iterator[Server]:
 
 
 class Board:
-    """One page of one browser, which must not complain, but for what `expected` says."""
+    """One page of one browser, which must log no errors but those in `expected`."""
 
     def __init__(self, browser: Browser, **context: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})

@@ -174,7 +174,7 @@ def mount(page: Page, module: str, css: str) -> None:
 
 
 def tour(page: Page) -> Iterator[tuple[str, str]]:
-    """What somebody does, with the elements after each step."""
+    """A user's steps, with the elements after each."""
 
     def seen(step: str) -> tuple[str, str]:
         page.clock.run_for(600)

@@ -29,7 +29,7 @@ async def render(
 
 @task(max_attempts=1)
 async def walk(ctx: Context, steps: int = 200) -> str:
-    """Takes a step every 50 ms, and tells of it."""
+    """Takes a step every 50 ms and reports its progress."""
     for step in range(steps):
         ctx.progress((step + 1) / steps, f"step {step + 1}")
         ctx.log(f"took step {step + 1}")
@@ -44,7 +44,7 @@ async def explode(message: str) -> None:
 
 @task
 async def heal(patient: str) -> str:
-    """Fails until somebody adds the patient to `HEALTHY`."""
+    """Fails until a test adds the patient to `HEALTHY`."""
     if patient not in HEALTHY:
         raise RuntimeError(f"{patient} is not well")
     return f"{patient} is well"

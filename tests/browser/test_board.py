@@ -86,7 +86,7 @@ def test_integers_that_javascript_would_round_are_submitted_and_shown_as_they_ar
             expect(side.get_by_role("region", name=region)).to_contain_text(digits)
 
 
-def test_what_the_form_or_the_server_refuses_is_told_at_its_field(
+def test_an_error_of_the_form_or_the_server_is_shown_at_its_field(
     board: Board, server: Server, worker: Workers, tasks: TaskQueue
 ) -> None:
     board.expected.append("422")  # chromium itself reports every refused request
@@ -196,7 +196,7 @@ def test_dead_letters_are_counted_before_they_are_requeued_in_bulk(
     board.button("Requeue 1").click()
     expect(board.rows).to_have_count(5)
 
-    # What was counted is not offered any more once other letters are looked at, and focus stays where work goes on.
+    # What was counted is not offered any more once other dead letters are shown, and focus stays where work goes on.
     board.button("Requeue all…").click()
     expect(board.button("Requeue 5")).to_be_focused()
     board.button("Not now").click()
@@ -262,7 +262,7 @@ def test_a_token_in_the_address_is_used_and_taken_out_of_it(board: Board, server
     assert TOKEN not in board.page.evaluate("JSON.stringify(history.state) + location.href + document.cookie")
 
 
-def test_a_token_that_may_only_read_sees_everything_and_is_told_that_it_changes_nothing(
+def test_a_read_only_token_sees_everything_and_the_board_shows_that_it_is_read_only(
     board: Board, server: Server, tasks: TaskQueue
 ) -> None:
     board.expected.append("403")
@@ -390,8 +390,8 @@ def test_a_page_without_a_network_says_so_at_once_and_comes_back_with_it(board: 
     expect(board.light).to_have_text("Live")
 
 
-def test_a_page_whose_path_has_gone_silent_does_not_say_live(board: Board, server: Server) -> None:
-    """A socket that opens and then says nothing, as over a path that drops everything."""
+def test_a_page_that_gets_no_more_messages_does_not_show_live(board: Board, server: Server) -> None:
+    """A socket that opens and then gets nothing, as over a path that drops everything."""
     board.page.clock.install()
     board.open(server)
     board.page.evaluate("""() => {

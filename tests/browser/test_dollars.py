@@ -1,4 +1,4 @@
-"""In a real JupyterLab, what stands between two dollars in our HTML stays money; elsewhere it becomes a formula."""
+"""In a real JupyterLab, text between two dollars in our HTML stays money; elsewhere it becomes a formula."""
 
 from __future__ import annotations
 

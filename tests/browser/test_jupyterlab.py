@@ -46,7 +46,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def page(browser: Browser, lab: Lab) -> Iterator[Page]:
-    """The notebook, opened as somebody left it, with a kernel that has run nothing."""
+    """The notebook, opened as it was saved, with a kernel that has run nothing."""
     with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -69,11 +69,11 @@ def test_a_notebook_is_read_run_and_used(page: Page, lab: Lab) -> None:
     page.wait_for_selector(IDLE)
     before = page.locator("tbody tr[data-id]", has_text="render").count()
 
-    # When somebody fills in the form and presses its button
+    # When a user fills in the form and presses its button
     page.locator(".widget-vbox input[type=number]").first.fill("77")
     page.get_by_role("button", name="Submit render").click()
 
-    # Then the job's card tells its result, and the board has its row, completed
+    # Then the job's card shows its result, and the board has its row, completed
     card = page.locator(".widget-html .dtq", has_text='"page": 77')
     expect(card).to_contain_text("completed", timeout=PATIENCE)
     job_id = card.locator("header code").inner_text()

@@ -172,12 +172,12 @@ def test_a_widget_speaks_with_its_kernel_and_follows_its_events(board: Board, se
 
 
 def test_a_kernel_whose_cell_blocks_is_not_taken_for_lost(board: Board, server: Server) -> None:
-    """Its widgets go on telling (they have a thread of their own), and answer once the cell is done."""
+    """Its widgets go on sending (they have a thread of their own), and answer once the cell is done."""
     board.page.clock.install()
     mount(board, server)
-    tells = "push({events: {depths: {high: 0, medium: 1, low: 0, scheduled: 0, running: 0, oldest_wait_s: 5}}})"
+    push = "push({events: {depths: {high: 0, medium: 1, low: 0, scheduled: 0, running: 0, oldest_wait_s: 5}}})"
     for _ in range(20):
-        board.page.evaluate(tells)
+        board.page.evaluate(push)
         board.page.clock.run_for(1000)
     expect(board.light).to_have_text("Live")
     expect(board.page.get_by_text("does not answer")).to_have_count(0)
@@ -187,7 +187,7 @@ def test_a_kernel_whose_cell_blocks_is_not_taken_for_lost(board: Board, server: 
     board.page.evaluate("jobs => push({id: sent.find((m) => m.op === 'jobs').id, result: jobs})", jobs)
     board.page.clock.run_for(1000)
     expect(board.row(JOB["id"])).to_contain_text("Pending")
-    # And a kernel that tells nothing any more is lost
+    # And a kernel that sends nothing any more counts as lost
     board.page.clock.run_for(40_000)
     expect(board.light).to_have_text("Reconnecting")
 

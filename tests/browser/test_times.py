@@ -1,4 +1,4 @@
-"""The board tells claimed from running, counts as the record does, and says where nobody will run a job."""
+"""The board distinguishes claimed from running, counts as the record does, and shows when no worker serves a job."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -71,8 +71,8 @@ def test_a_claimed_job_runs_only_once_a_report_says_when_it_began(board: Board, 
     row = board.row(JOB["id"])
     expect(row.locator("td.status")).to_contain_text("Claimed 2 m")
     expect(row.locator("td.run")).to_have_text("–")
-    news = {"id": JOB["id"], "token": 1, "started_at": ago(3)}
-    board.page.evaluate("news => push({events: {progress: [news]}})", news)
+    event = {"id": JOB["id"], "token": 1, "started_at": ago(3)}
+    board.page.evaluate("event => push({events: {progress: [event]}})", event)
     expect(row.locator("td.status")).to_have_text("Running")
     expect(row.locator("td.run")).to_contain_text(" s")
     # A listing that is loaded again does not know it, and does not take it back.
@@ -82,9 +82,7 @@ def test_a_claimed_job_runs_only_once_a_report_says_when_it_began(board: Board, 
     expect(row.locator("td.status")).to_have_text("Running")
 
 
-def test_attempts_that_never_ran_have_no_run_time_and_failures_are_told_from_attempts(
-    board: Board, server: Server
-) -> None:
+def test_attempts_that_never_ran_have_no_run_time_and_failures_are_counted_apart(board: Board, server: Server) -> None:
     earlier = [
         {"number": 1, "worker": "w1", "queued_at": ago(90), "claimed_at": ago(80), "started_at": ago(70),
          "ended_at": ago(65), "run_ms": 5000.0, "ending": "failed",
@@ -124,7 +122,7 @@ def test_a_job_whose_task_no_live_worker_serves_says_so(board: Board, server: Se
     assert faults(board.page) == []
 
 
-def test_nothing_is_said_while_it_is_not_known_what_a_worker_serves(board: Board, server: Server) -> None:
+def test_no_warning_is_shown_while_a_workers_tasks_are_unknown(board: Board, server: Server) -> None:
     show(board, server, [JOB], workers=[beat(tasks=["run"]), beat(id="w2", tasks=None)])
     expect(board.row(JOB["id"])).to_contain_text("Pending")
     panel = board.job(JOB["id"])

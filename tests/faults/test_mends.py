@@ -166,7 +166,7 @@ def test_a_leader_whose_round_hangs_ends_with_an_error(local: Settings, monkeypa
 def test_leases_are_watched_although_a_renewal_hangs(world: World) -> None:
     world.start("w1", naive="renewals_hang")
     world.submit(lambda n: jobs.note.bind(n, world.ledger, 60.0), ends={"running", "pending", "scheduled"})
-    wait_until(lambda: "their leases were not renewed" in world.log("w1").read_text(), timeout_s=20)
+    wait_until(lambda: "leases lost: not renewed" in world.log("w1").read_text(), timeout_s=20)
 
 
 def test_a_requeue_is_done_although_its_dead_letter_cannot_be_deleted(

@@ -165,7 +165,7 @@ def test_a_worker_cut_off_from_mongodb_for_a_whole_lease_stops_its_jobs(world: W
     running(world, 1)
     world.mongo_proxy.set("stall")
     log = world.log("w1")
-    wait_until(lambda: "their leases were not renewed" in log.read_text(), timeout_s=2 * world.settings.lease_s)
+    wait_until(lambda: "leases lost: not renewed" in log.read_text(), timeout_s=2 * world.settings.lease_s)
     assert world.mongo_proxy.held_up
     world.mongo_proxy.set("pass")
     wait_until(lambda: world.starts() == 2, timeout_s=20)

@@ -392,7 +392,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["submit", APP, "add", "a=x"], 2, "expected `int`, got `str`"),
         (["submit", APP, "add", "a=1", "c=1"], 2, "there is no argument 'c'"),
         (["submit", APP, "add", "a"], 2, "is not KEY=VALUE"),
-        (["submit", APP, "add", "a=1", "a=2"], 2, "stands there twice"),
+        (["submit", APP, "add", "a=1", "a=2"], 2, "repeats a key"),
         (["submit", APP, "nonsense"], 2, "no task is registered as 'nonsense'; there are "),
         (["submit", APP, "add", "--payload", "[1]"], 2, "'--payload': it is JSON, but not an object"),
         (["submit", APP, "add", "--payload", '{"a": '], 2, "it is not JSON: Expecting value at character 7 (the end)"),
@@ -410,10 +410,10 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["requeue"], 2, "either the ID of one job or --dead"),
         (["requeue", NO_ID, "--dry-run"], 2, "go with --dead"),
         (["jobs", "--since", "yesterday"], 2, "since is 'yesterday'"),
-        (["jobs", "--cursor", "tampered"], 2, "is not one that a listing gave"),
+        (["jobs", "--cursor", "tampered"], 2, "was not returned by a listing"),
         (["jobs", "--status", "done"], 2, "'done' is not one of"),
         (["jobs", "--limit", "0"], 2, "--limit"),
-        (["jobs", "--follow", "--q", "x"], 2, "--follow takes the filters"),
+        (["jobs", "--follow", "--q", "x"], 2, "--follow can be combined with"),
     ],
 )
 def test_bad_input_gets_one_line_and_its_exit_status(
@@ -458,7 +458,7 @@ def test_a_port_that_is_taken_is_named_with_its_option_before_anything_is_starte
     assert ended == (1, "", f"dtqkit: {why}: choose another with {taken}, or 0 for any that is free\n")
 
 
-def test_a_default_address_is_named_in_the_error_of_a_store_that_does_not_answer(
+def test_an_unreachable_store_at_its_default_address_is_reported_with_the_variable_to_set(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever listens on this machine: the error is made, and not waited for."""
@@ -475,7 +475,7 @@ def test_a_default_address_is_named_in_the_error_of_a_store_that_does_not_answer
 
     assert len(named) == 1
     assert unset[:1] == named
-    assert unset[1].startswith("dtqkit: ATLAS_URI is not set, and that is the default address; `dtqkit up ")
+    assert unset[1].startswith("dtqkit: ATLAS_URI is not set, so the default address was used; `dtqkit up ")
 
 
 def test_a_job_that_is_submitted_while_redis_is_away_is_reported_as_safe(settings: Settings) -> None:

@@ -92,7 +92,7 @@ def test_a_supervisor_passes_the_second_ctrl_c_on_and_numbers_its_workers_by_nam
         "supervisor INFO stopping: 2 jobs are running; waiting up to 60 s; press Ctrl-C again to stop at once" in said
     )
     assert said.count("stopped at once: 1 job goes back to the queue") == 2
-    assert "dtqkit: stopped at once: 2 workers gave back the jobs that ran\n" in said
+    assert "dtqkit: stopped at once: 2 workers returned running jobs to the queue\n" in said
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -156,4 +156,4 @@ def test_a_name_that_redis_or_a_log_could_not_hold_is_refused() -> None:
     for name in ("wörker", "a b", "", "x" * 81, "a\x1b[2J"):
         done = dtqkit("worker", APP, "--name", name)
         assert done.returncode == 2
-        assert "a name is up to 80 ASCII letters" in done.stderr
+        assert "a name has at most 80 ASCII letters" in done.stderr

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from dtqkit import Attempt, Job, Settings, Status, TaskQueue, demo
 from dtqkit.cli.demo import standard_library
-from dtqkit.cli.report import Report, print_report
+from dtqkit.cli.report import BatchReport, print_report
 from dtqkit.control import AttemptRow
 from dtqkit.model.jobs import Ending
 from dtqkit.run.supervisor import Supervisor
@@ -78,7 +78,7 @@ def test_the_demo_finds_its_planted_bad_file_and_survives_its_planted_crash() ->
     out = done.stdout
     assert re.search(r"^dead letter +parse after \d attempts: SyntaxError: .*planted_bad_file", out, re.MULTILINE), out
     assert re.search(r"^lost +\d+ attempts? of worker-\d-", out, re.MULTILINE), out
-    assert re.search(r"^ +\d.* s  waiting until the lost worker is noticed \(9 s after", out, re.MULTILINE), out
+    assert re.search(r"^ +\d.* s  waiting for the leader to notice the lost worker \(9 s after", out, re.MULTILINE), out
     assert "high does not always wait least here" in out
     lines = re.findall(r"^ +\d+\.\d s  (high .*)", out, re.MULTILINE)
     assert lines[-1].split() == ["high", "42/42", "medium", "40/40", "low", "40/40"]
@@ -148,7 +148,7 @@ def test_the_report_is_english_for_one_and_for_many(
 ) -> None:
     jobs = [replace(hit_by_a_crash(end), id=f"{i:024x}") for i, end in enumerate(ends)]
 
-    print_report(Report(jobs, [row_of(job, one) for job in jobs for one in job.attempts], 100.0, slots=1))
+    print_report(BatchReport(jobs, [row_of(job, one) for job in jobs for one in job.attempts], 100.0, slots=1))
 
     out = capsys.readouterr().out
     assert expected in out

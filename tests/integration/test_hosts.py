@@ -52,7 +52,7 @@ def test_sigterm_to_supervisor_and_workers_lets_jobs_finish_and_exits_0(
 
         assert supervisor.wait(30) == 0
     assert [(job.refresh().status, job.record.token) for job in jobs] == [("completed", 1)] * 4
-    assert "started again" not in log.read_text()
+    assert "restarting it" not in log.read_text()
 
 
 def test_a_worker_that_the_host_stops_alone_is_started_again_after_a_moment(
@@ -63,7 +63,7 @@ def test_a_worker_that_the_host_stops_alone_is_started_again_after_a_moment(
         wait_until(lambda: len(queue.workers()) == 2, timeout_s=START_S)
         first, second = workers_under(supervisor.pid)
         os.kill(first, signal.SIGTERM)
-        wait_until(lambda: "was stopped by somebody else and is started again" in log.read_text())
+        wait_until(lambda: "was stopped by another process; restarting it" in log.read_text())
         wait_until(lambda: len(workers_under(supervisor.pid) - {first, second}) == 1)
         supervisor.terminate()
 

@@ -157,7 +157,7 @@ def test_a_worker_stops_taking_jobs_when_another_environment_took_the_namespace(
                 server.redis.set(record, "another")
                 # A blocking pop that is under way may bring one id more.
                 server.redis.rpush(lane, "a" * 24)
-                for part in ("cannot fetch", "cannot beat", "cannot lead"):
+                for part in ("cannot fetch", "cannot send a heartbeat", "cannot lead"):
                     wait_until(lambda part=part: re.search(f"{part}.*DTQ_NAMESPACE", caplog.text) is not None)
                 server.redis.delete(lane)
                 server.redis.rpush(lane, *["b" * 24] * 20)

@@ -91,7 +91,7 @@ def test_up_brings_everything_up_and_a_signal_takes_everything_down(tmp_path: Pa
         assert password not in up.log.read_text()
 
 
-def test_up_that_is_stopped_at_once_says_so_and_what_happens_to_its_jobs(tmp_path: Path) -> None:
+def test_up_that_is_stopped_at_once_reports_it_and_what_happens_to_its_jobs(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with stack(tmp_path, "--data", str(data), grace_s=60) as up, TaskQueue(up.settings) as queue:
         queue.include("tests.sample")
@@ -109,8 +109,10 @@ def test_up_that_is_stopped_at_once_says_so_and_what_happens_to_its_jobs(tmp_pat
         wait_until(up.gone, timeout_s=30)
     *_, last = up.log.read_text().splitlines()
     # A worker that had nothing to do may have stopped before.
-    assert re.match(r"dtqkit: stopped at once: [12] workers? gave back the jobs that ran; the jobs are kept in ", last)
-    assert last.endswith(f"`dtqkit up --data {data}` goes on with them")
+    assert re.match(
+        r"dtqkit: stopped at once: [12] workers? returned running jobs to the queue; the jobs are kept in ", last
+    )
+    assert last.endswith(f"`dtqkit up --data {data}` continues with them")
 
 
 def test_after_kill_9_of_up_no_process_is_left(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
         first = up.facts["pids"]["workers"][0]
         os.kill(first, signal.SIGKILL)
 
-        wait_until(lambda: "worker-1 died (killed by SIGKILL) and is started again" in up.log.read_text())
+        wait_until(lambda: "worker-1 died (killed by SIGKILL); restarting it" in up.log.read_text())
         assert answer("submit", APP, "add", "a=1", "--priority", "high", "--wait", settings=up.settings)["result"] == 2
 
 

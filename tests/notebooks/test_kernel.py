@@ -40,7 +40,7 @@ def test_a_job_outlives_the_kernel_that_submitted_it(run: Run) -> None:
         "from dtqkit import TaskQueue\nqueue = TaskQueue()\nqueue.include('tests.sample')",
         "from tests.sample import add\nprint(add.submit(20, 3).id)",
     ).strip()
-    # When another kernel, where a worker lives, asks for it
+    # When another kernel, where a worker runs, asks for it
     shown = run(
         "from dtqkit import TaskQueue\nfrom tests.workers import Workers",
         "queue = TaskQueue()\nqueue.include('tests.sample')",

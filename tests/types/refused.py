@@ -1,4 +1,4 @@
-"""What checkers must refuse: every line that says so, and no other. It is checked, never run."""
+"""What checkers must refuse: every line marked "refused", and no other. It is checked, never run."""
 
 from dtqkit import AsyncTaskQueue, Context, Job, TaskQueue, task
 from dtqkit.control import JobQuery
@@ -60,6 +60,10 @@ queue.jobs(limit="50")  # refused
 queue.dead_letters(since=7)  # refused
 queue.requeue_dead(limit=3)  # refused
 queue.history(columns=3)  # refused
+queue.middleware(report)  # refused
+queue.middleware(3)  # refused
+queue.lifespan(report)  # refused
+queue.lifespan(fetch)  # refused
 
 
 async def awaits() -> None:

@@ -86,7 +86,7 @@ def test_examples_are_accepted_and_wrong_arguments_refused(check: Callable[[Path
 
 @pytest.mark.timeout(400)
 def test_every_public_name_has_a_complete_type(tmp_path: Path) -> None:
-    """Of the installed package; what a face takes from ipywidgets, which has no types, is not ours."""
+    """Of the installed package; without what comes from ipywidgets, which has no types."""
     scripts = str(Path(sys.executable).parent)
     command = ["pyright", "--outputjson", "--ignoreexternal", "--verifytypes", "dtqkit"]
     env = {**os.environ, "PATH": os.pathsep.join((scripts, os.environ["PATH"]))}

@@ -31,7 +31,7 @@ def test_what_is_over_is_looked_at_no_more_and_nothing_is_left_out() -> None:
         seen += ids
     assert set(seen) == set(MANY)
     assert not set(looks.next(MANY, 8)) & over
-    # Waited for anew, by another job, it is looked at once more
+    # Waited for again, by another job, it is looked at once more
     looks.next(MANY[1::2], 8)
     assert set(looks.next(MANY[:4], 8)) == set(MANY[:4])
 

@@ -71,7 +71,7 @@ def test_a_function_that_is_made_a_task_elsewhere_is_found_by_its_own_name() -> 
     assert (found.name, found.function) == ("renamed", at_top)
 
 
-def test_a_script_s_function_is_found_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scripts_function_cannot_be_found_by_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     in_main = types.FunctionType(at_top.__code__, {"__name__": "__main__"}, "cell")
     task = Task(in_main, "cell")
     monkeypatch.setattr(sys.modules["__main__"], "cell", task, raising=False)
@@ -195,7 +195,7 @@ except TaskDefinitionError as error:
     made, here = done.stdout.splitlines()
     assert "made: isolation is 'process'" in made
     assert "here: isolation is 'process'" in here
-    assert "made in a script or notebook" in here
+    assert "defined in a script or notebook" in here
 
 
 # -- what can be one
@@ -282,7 +282,7 @@ def test_what_could_never_be_submitted_or_run_is_refused_when_it_is_made_a_task(
         TaskQueue().task(name="it")(function)
 
 
-def test_what_has_no_name_is_told_to_be_given_one() -> None:
+def test_a_callable_without_a_name_is_refused_with_the_option_to_name_it() -> None:
     with pytest.raises(TaskDefinitionError, match=r"partial has no name of its own: give the task one, name="):
         TaskQueue().task(functools.partial(at_top, 1))
 

@@ -76,7 +76,7 @@ def test_a_traceback_of_nothing_but_the_kit_is_shown_whole() -> None:
     assert users_frames("no traceback") == "no traceback"
 
 
-def test_frames_in_an_exception_group_are_told_apart_too() -> None:
+def test_frames_in_an_exception_group_are_filtered_too() -> None:
     text = """  + Exception Group Traceback (most recent call last):
   |   File "/x/site-packages/dtqkit/tasks/task.py", line 160, in call
   |     return self.function()

@@ -1,4 +1,4 @@
-"""The store's clock: MongoDB's time, carried on by a clock that nobody sets."""
+"""The store's clock: MongoDB's time, continued by a monotonic clock."""
 
 from datetime import UTC, datetime, timedelta
 

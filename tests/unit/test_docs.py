@@ -1,4 +1,4 @@
-"""What the documentation says of tests is so."""
+"""The tests that the documentation names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the drivers' errors are told as."""
+"""How the drivers' errors are reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtqkit.model.errors import OutcomeUnknown
 from dtqkit.store import client as store
 
 
-def test_a_connection_that_is_closed_while_it_is_made_is_a_redis_that_is_away() -> None:
+def test_a_connection_closed_while_it_is_opened_counts_as_an_unreachable_redis() -> None:
     """The driver then looks for the writer of a connection that has none any more."""
     driver = {"__name__": "redis.asyncio.connection", "writer": None}
     message = r"^Redis at redis://\*\*\*@h: the connection was closed while"
@@ -25,7 +25,7 @@ def test_a_connection_that_is_closed_while_it_is_made_is_a_redis_that_is_away() 
         exec("_write_ready()", transport)  # noqa: S102
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_redis_that_is_away() -> None:
+def test_a_bug_of_ours_is_not_reported_as_an_unreachable_redis() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"), broker.redis_errors("redis://h"):
         cast(Any, object()).nothing()
     with pytest.raises(AttributeError, match="no attribute 'run'"), broker.redis_errors("redis://h"):
@@ -34,7 +34,7 @@ def test_a_mistake_of_ours_is_not_taken_for_a_redis_that_is_away() -> None:
         cast(Any, None)()
 
 
-def test_a_write_without_an_answer_says_that_it_may_be_done_in_words_of_ours() -> None:
+def test_a_write_without_an_answer_is_reported_as_possibly_done() -> None:
     late = NetworkTimeout("h:27017: timed out (configured timeouts: timeoutMS: 1451.0ms)")
     message = r"^MongoDB at mongodb://\*\*\*@h: no answer in time \(the write may be done or not\)$"
     with pytest.raises(OutcomeUnknown, match=message), store.store_errors(store.Link("mongodb://u:p@h"), writes=True):

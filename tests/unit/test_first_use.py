@@ -1,4 +1,4 @@
-"""A queue opens its stores at its first use: what becomes of an opening that nobody waits for any more."""
+"""A queue opens its stores at its first use: also when its waiter is cancelled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Opening:
             self.ended += 1
 
 
-def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_opening_that_failed_after_its_waiter_was_cancelled_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())
@@ -53,7 +53,7 @@ def test_an_opening_that_failed_after_its_waiter_gave_up_is_begun_anew(monkeypat
 def test_a_look_at_health_that_closing_ends_is_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that is stopped before its stores have answered, say."""
+    """A server that is stopped before its stores have answered, for example."""
 
     async def scenario() -> None:
         opening = Opening()

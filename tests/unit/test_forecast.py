@@ -1,4 +1,4 @@
-"""The forecast of when a lane is empty: right on average, and its interval holds what it says."""
+"""The forecast of when a lane is empty: right on average, and its interval has the stated coverage."""
 
 import random
 
@@ -11,7 +11,7 @@ def test_an_empty_lane_is_empty_now() -> None:
     assert forecast("high", 0, [], 60).drain_s == 0.0
 
 
-def test_too_few_ends_tell_nothing() -> None:
+def test_too_few_finished_jobs_give_no_forecast() -> None:
     found = forecast("high", 10, [1.0] * (MIN_ENDS - 1), 60)
     assert (found.waiting, found.drain_s, found.low_s, found.high_s) == (10, None, None, None)
 

@@ -28,7 +28,7 @@ ID = "a" * 24
 
 
 def record(rev: int, status: Status, token: int) -> Job:
-    """A record in which everything tells its rev."""
+    """A record in which every field shows its rev."""
     return Job(
         id=ID,
         task="f",
@@ -59,9 +59,9 @@ class Store(StubControl):
         self.history[self.now.rev] = self.now
         return event_of(self.now)
 
-    def tell(self, news: Batch | Line) -> None:
+    def send(self, event: Batch | Line) -> None:
         for listener in self._listeners:
-            listener(news)
+            listener(event)
 
     # -- as Control has it
 
@@ -117,11 +117,11 @@ class World:
 
         return self.run(read())
 
-    def tell(self, news: Batch | Line) -> None:
-        async def tell() -> None:
-            self.store.tell(news)
+    def send(self, event: Batch | Line) -> None:
+        async def send() -> None:
+            self.store.send(event)
 
-        self.run(tell())
+        self.run(send())
 
     def pass_time(self, seconds: float) -> None:
         self.run(asyncio.sleep(seconds))
@@ -163,15 +163,15 @@ class Handles(RuleBasedStateMachine):
     def hear(self, data: st.DataObject, again: bool) -> None:
         at = data.draw(st.integers(0, len(self.events) - 1))
         event = self.events[at] if again else self.events.pop(at)
-        self.world.tell(Batch([event]))
+        self.world.send(Batch([event]))
 
     @rule(token=st.integers(0, 3), fraction=st.floats(0, 1))
     def hear_of_progress(self, token: int, fraction: float) -> None:
-        self.world.tell(Batch([], [ProgressEvent(id=ID, token=token, progress=fraction)]))
+        self.world.send(Batch([], [ProgressEvent(id=ID, token=token, progress=fraction)]))
 
     @rule(line=st.sampled_from(Line))
     def line(self, line: Line) -> None:
-        self.world.tell(line)
+        self.world.send(line)
 
     @rule(latency_s=st.sampled_from([0.0, 0.05, 0.7]))
     def looks_take(self, latency_s: float) -> None:
@@ -203,7 +203,7 @@ class Handles(RuleBasedStateMachine):
 
     @rule()
     def all_is_well_for_a_while(self) -> None:
-        """Events or not: whoever goes on reading has the last record, and every wait for a job that is over is over."""
+        """With and without events: a reader ends with the last record, and every wait for a finished job ends."""
         store = self.world.store
         store.away = False
         store.latency_s = 0.05
@@ -262,15 +262,15 @@ def test_an_event_does_not_complete_a_handle_and_makes_it_look(world: World) -> 
     world.read(handle)
     world.pass_time(0.2)
     world.store.latency_s = 0.3
-    world.tell(Batch([world.store.change("running")]))
-    world.tell(Batch([world.store.change("completed", by=2)]))
+    world.send(Batch([world.store.change("running")]))
+    world.send(Batch([world.store.change("completed", by=2)]))
     world.pass_time(0.2)
     assert handle.known.status == "pending"  # the look is under way
     world.pass_time(0.6)
     assert (handle.known.status, handle.known.result) == ("completed", "result 4")
 
 
-def test_a_failed_job_that_somebody_requeues_is_waited_for_again(world: World) -> None:
+def test_a_failed_job_that_is_requeued_is_waited_for_again(world: World) -> None:
     handle = world.handle()
     world.store.change("running")
     world.store.change("failed")
@@ -285,7 +285,7 @@ def test_a_failed_job_that_somebody_requeues_is_waited_for_again(world: World) -
     assert world.run(again) == "result 6"
 
 
-def test_a_failure_is_still_told_while_the_store_is_away(world: World) -> None:
+def test_a_failure_is_still_raised_while_the_store_is_unreachable(world: World) -> None:
     handle = world.handle()
     world.store.change("running")
     world.store.change("failed")
@@ -296,7 +296,7 @@ def test_a_failure_is_still_told_while_the_store_is_away(world: World) -> None:
         world.run(handle.result(timeout=5))
 
 
-def test_a_handle_that_nobody_reads_costs_no_look(world: World) -> None:
+def test_a_handle_that_is_not_read_costs_no_query(world: World) -> None:
     handles = [world.handle() for _ in range(50)]
     world.pass_time(60)
     assert world.store.looks == 0
@@ -307,7 +307,7 @@ def test_a_handle_that_nobody_reads_costs_no_look(world: World) -> None:
 def test_reading_in_a_loop_looks_a_few_times_a_second_at_most(world: World, line: Line, most: int) -> None:
     handles = [world.handle() for _ in range(20)]
     world.read(handles[0])
-    world.tell(line)
+    world.send(line)
 
     async def poll() -> None:
         for _ in range(2_000):
@@ -323,7 +323,7 @@ def test_progress_stays_while_the_same_attempt_runs_and_goes_with_it(world: Worl
     world.store.change("running")
     world.read(handle)
     world.pass_time(0.3)
-    world.tell(Batch([], [ProgressEvent(id=ID, token=1, progress=0.5, message="half")]))
+    world.send(Batch([], [ProgressEvent(id=ID, token=1, progress=0.5, message="half")]))
     assert (handle.known.progress, handle.known.progress_message) == (0.5, "half")
     world.run(handle.refresh())
     assert handle.known.progress == 0.5

@@ -38,7 +38,7 @@ def worker(**fields: Any) -> Heartbeat:
 
 
 NO_WORKER = "no worker is alive: jobs wait until one starts"
-NO_LEADER = "no worker leads recovery: delayed jobs, and jobs of workers that died, wait"
+NO_LEADER = "no worker leads recovery: delayed jobs, and jobs of lost workers, wait"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_redis_of_another_environment_means_that_submits_are_refused() -> None
 # -- looks that take long
 
 
-def test_a_look_that_takes_long_is_not_given_up_and_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_health_check_is_not_cancelled_and_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_ANSWER_S", 0.02)
 
     async def scenario() -> None:
@@ -225,7 +225,7 @@ def monitor_of(look: Any, probe: Any) -> HealthMonitor:
 # -- who leads
 
 
-def test_who_leads_is_not_known_before_somebody_was_seen_to_or_could_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_leader_is_unknown_until_one_was_seen_or_could_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FRESH_S", -1.0)
     now = [1000.0]
     led: list[bool | None] = [False]
@@ -241,7 +241,7 @@ def test_who_leads_is_not_known_before_somebody_was_seen_to_or_could_have_been(m
         monitor = monitor_of(look, probe)
         monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
         found: list[bool | None] = []
-        # Beats later; a leader, None: Redis is away; what is said.
+        # Beats later; a leader, None: Redis is away; the message.
         for beats, leads in [(0, False), (3, False), (2, False), (1, True), (60, False), (3, False), (2, False),
                              (1, None), (60, False), (3, False), (2, False), (1, True)]:  # fmt: skip
             now[0] += 0.2 * beats

@@ -38,7 +38,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def imported(tree: ast.AST, module: str, *, is_package: bool) -> Iterable[str]:
-    """The dotted names that stand in import statements anywhere in a file, relative ones resolved."""
+    """The dotted names in import statements anywhere in a file, relative ones resolved."""
     parents = module.split(".") if is_package else module.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What a wait that took too long says: how the jobs stand, and what keeps them."""
+"""The message of a wait that timed out: the jobs' statuses, and why they are not over."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def test_without_workers_it_says_how_to_start_one() -> None:
 
 
 def test_a_task_that_no_live_worker_serves_is_named() -> None:
-    said = late([job(), job(task="b")], 0.5, [worker("a"), worker("b", "a")])
-    assert said == (
+    message = late([job(), job(task="b")], 0.5, [worker("a"), worker("b", "a")])
+    assert message == (
         "not all are over after 0.5 s: 2 jobs: 2 pending; "
         "no live worker knows task 'render' (2 live workers serve: a, b)"
     )
 
 
 def test_a_lane_that_no_live_worker_serves_is_named() -> None:
-    said = late([job(priority="low")], 1, [worker("render", lanes=("high",))])
-    assert said.endswith("(6 s ago); no live worker serves lane 'low' (1 live worker: high)")
+    message = late([job(priority="low")], 1, [worker("render", lanes=("high",))])
+    assert message.endswith("(6 s ago); no live worker serves lane 'low' (1 live worker: high)")
 
 
 def test_of_workers_that_may_serve_it_it_says_how_many_and_what_they_run() -> None:
@@ -77,7 +77,7 @@ def test_of_a_running_job_it_says_since_when_where_and_which_attempt() -> None:
     )
 
 
-def test_a_job_whose_worker_is_silent_is_said_to_be_recovered() -> None:
+def test_the_timeout_message_reports_that_a_silent_workers_job_is_recovered() -> None:
     running = job("running", started_at=NOW, worker="gone", token=1)
     assert late([running], 1, [worker("render")]).endswith(
         "; gone sends no heartbeats: the leader re-queues what it ran"
@@ -89,7 +89,7 @@ def test_of_a_job_that_is_due_later_it_says_when() -> None:
     assert "it is scheduled for 00:01:30 UTC, attempt 1 · 1 of 3 failures; " in late([later], 1, [worker("render")])
 
 
-def test_when_nobody_could_be_asked_the_state_is_the_last_known_one() -> None:
+def test_the_last_known_state_is_reported_when_the_store_is_unreachable() -> None:
     assert late([job()], 1, None).endswith(
         "is not over after 1 s: last known state: pending since 00:00:00 UTC (6 s ago)"
     )

@@ -1,4 +1,4 @@
-"""What may become of a job: decided without a store, a clock or a network."""
+"""The transitions of a job, decided without a store, a clock or a network."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_only_a_failure_uses_up_an_attempt_and_only_a_loss_a_loss(job: Job, outc
 
 
 @given(jobs, st.integers())
-def test_a_job_dies_with_its_last_attempt_and_not_before(job: Job, seed: int) -> None:
+def test_a_job_fails_for_good_with_its_last_attempt_and_not_before(job: Job, seed: int) -> None:
     change = decide(job, Failure(ERROR, 1.0), random.Random(seed))
     assert (change.status == "failed") == (job.failures + 1 >= job.max_attempts)
 
 
 @given(jobs, st.integers())
-def test_a_job_dies_with_its_last_worker_and_not_before(job: Job, seed: int) -> None:
+def test_a_job_fails_for_good_with_its_last_allowed_loss_and_not_before(job: Job, seed: int) -> None:
     change = decide(job, Lost(), random.Random(seed))
     assert (change.status == "failed") == (job.losses + 1 >= job.max_losses)
     assert change.delay_s <= MAX_LOSS_BACKOFF_S

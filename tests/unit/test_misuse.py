@@ -1,4 +1,4 @@
-"""Something else than a task or a call, where one is expected: the error says how a job is submitted."""
+"""Something else than a task or a call, where one is expected: the error shows how a job is submitted."""
 
 from __future__ import annotations
 

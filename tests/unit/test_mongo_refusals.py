@@ -44,7 +44,7 @@ from dtqkit.worker.settle import Settler
 CODES: dict[Reason | None, set[int]] = {
     "away": {6, 7, 50, 89, 91, 262, 9001, 11600},
     "electing": {133, 134, 189, 10058, 10107, 11602, 13435, 13436},
-    # Out of space, blocked, over quota, interrupted, stale config, cursor gone, conflict, and what nobody has heard of.
+    # Out of space, blocked, over quota, interrupted, stale config, cursor gone, conflict, and an unknown code.
     "refused": {8000, 14031, 371, 11601, 13388, 43, 112, 1, 2, 8, 9, 17, 26, 27, 46, 117, 215, 10003, 99_999},
     "not_allowed": {11, 13, 18, 31, 334, 391},
     "misconfigured": {76, 79, 93, 94, 100, 123, 148},
@@ -97,7 +97,7 @@ def test_each_code_means_one_thing_wherever_it_comes_from(code: int, reason: Rea
         (18, "Authentication failed.", "not_allowed", "refuses the user"),
     ],
 )
-def test_codes_of_several_meanings_are_told_apart_by_their_words(
+def test_codes_with_several_meanings_are_distinguished_by_their_message(
     code: int, words: str, reason: Reason, said: str
 ) -> None:
     error = cast(StoreUnavailable, raised(OperationFailure(words, code), writes=True))
@@ -146,7 +146,7 @@ def test_a_bulk_that_is_refused_in_part_is_kept_as_a_whole() -> None:
     assert type(raised(none, writes=True, document=True)) is StoreUnavailable
 
 
-def test_a_write_that_is_done_ends_what_was_said_of_refusals() -> None:
+def test_a_successful_write_clears_the_recorded_refusal() -> None:
     link = Link("mongodb://h")
     with pytest.raises(StoreUnavailable), store_errors(link, writes=True):
         raise OperationFailure("blocked", 371)
@@ -186,7 +186,7 @@ def test_what_a_driver_says_that_cannot_connect_comes_with_its_cure(words: str, 
     assert (verdict.reason, cure in verdict.words, "\n" in verdict.words) == (reason, True, False)
 
 
-def test_a_server_without_a_replica_set_is_never_said_to_have_one_named_none() -> None:
+def test_a_server_without_a_replica_set_is_not_reported_as_a_set_named_none() -> None:
     words = "client is configured to connect to a replica set named 'rs0' but this node belongs to a set named 'None'"
     verdict = refusals.of_connecting(words)
     assert "None" not in verdict.words
@@ -194,7 +194,7 @@ def test_a_server_without_a_replica_set_is_never_said_to_have_one_named_none() -
     assert "rs.initiate()" in verdict.words
 
 
-def test_a_set_without_a_primary_is_told_by_its_members() -> None:
+def test_a_set_without_a_primary_is_recognised_by_its_members() -> None:
     electing = refusals.of_members(["RSSecondary", "Unknown", "RSSecondary"], "rs", "h: closed")
     assert (electing.reason, "2 of 3 members answer" in electing.words) == ("electing", True)
     wrong_name = refusals.of_members([], "rs9", "")
@@ -203,7 +203,7 @@ def test_a_set_without_a_primary_is_told_by_its_members() -> None:
     assert (new.reason, "rs.initiate()" in new.words) == ("refused", True)  # it may be, in a moment
 
 
-def test_a_server_that_answers_and_cannot_be_used_is_told_so() -> None:
+def test_a_server_that_answers_but_cannot_be_used_is_reported_with_the_reason() -> None:
     good = {"setName": "rs", "maxWireVersion": 17}
     assert refusals.of_hello(good) is None
     assert refusals.of_hello({"msg": "isdbgrid", "maxWireVersion": 17}) is None
@@ -236,7 +236,7 @@ def test_over_http_a_refusal_says_why_and_not_where() -> None:
 
 
 @pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
-def test_a_file_that_is_missing_is_told_in_a_line(option: str) -> None:
+def test_a_missing_file_is_reported_in_one_line(option: str) -> None:
     with pytest.raises(SettingsError, match=r"^ATLAS_URI names a file that cannot be used: /no/file.pem: No such"):
         connect(Link(f"mongodb://u:secret@h/?tls=true&{option}=/no/file.pem"))
 
@@ -262,7 +262,7 @@ def claimed(**more: Any) -> Claimed:
 
 
 async def settled(refuse: Callable[[Any], Exception | None], *ends: Claimed) -> tuple[Settler, list[Any], list[Any]]:
-    """What is written and what is published, of successes, where `refuse` says what the record answers to an end."""
+    """What is written and what is published, of successes, where `refuse` gives the record's answer to an end."""
     written: list[Any] = []
     events: list[Any] = []
 
@@ -355,9 +355,9 @@ def test_an_end_that_is_refused_in_every_form_is_left_to_its_lease_and_stops_no_
 
     written = asyncio.run(scenario())
     assert {one.id for one in written} == {one.id for one in good}
-    given_up = [line for line in caplog.messages if "left to its lease" in line]
-    assert len(given_up) == 1
-    assert bad.job.id in given_up[0]
+    unrecorded = [line for line in caplog.messages if "the job is recovered when its lease expires" in line]
+    assert len(unrecorded) == 1
+    assert bad.job.id in unrecorded[0]
 
 
 def test_what_is_recorded_of_an_exception_can_be_stored_whatever_its_class_is_called() -> None:
@@ -368,7 +368,7 @@ def test_what_is_recorded_of_an_exception_can_be_stored_whatever_its_class_is_ca
         assert len(text) < 2100
 
 
-def test_an_exception_whose_class_cannot_say_its_name_is_recorded_all_the_same() -> None:
+def test_an_exception_whose_class_has_no_usable_name_is_still_recorded() -> None:
     class Nameless(type):
         @property
         def __name__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

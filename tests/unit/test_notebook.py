@@ -1,4 +1,4 @@
-"""The notebook's parts that need no browser and no store: cards, words, fields, what a board is answered and told."""
+"""The notebook's parts that need no browser and no store: cards, words, fields, a board's answers and events."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_an_element_escapes_its_attributes_too() -> None:
         (11_400, "3 h 10 min"),
     ],
 )
-def test_a_duration_reads_as_people_say_it(seconds: float | None, words: str) -> None:
+def test_a_duration_is_written_for_people(seconds: float | None, words: str) -> None:
     assert duration(seconds, unknown="–") == words
 
 
@@ -173,21 +173,21 @@ def test_each_kind_of_field_is_read_as_its_json_value() -> None:
     }
 
 
-def test_what_is_not_json_is_said_at_the_field() -> None:
+def test_invalid_json_is_reported_at_the_field() -> None:
     field = fields_of()["words"]
     cast(Any, field.input).value = "[x"
     with pytest.raises(ValueError, match="not JSON"):
         field.read()
 
 
-# -- a board's questions, and what it is told
+# -- a board's requests and events
 
 
 class Stub(StubControl):
-    """As much of a queue as a board needs; `tell` sends it events."""
+    """As much of a queue as a board needs; `send` sends it events."""
 
     def __init__(self) -> None:
-        self.tell: Callable[[Batch | Line], None] = lambda _: None
+        self.send: Callable[[Batch | Line], None] = lambda _: None
 
     async def jobs(self, query: JobQuery) -> Page[Job]:
         return Page(items=(job(),) * query.limit)
@@ -205,7 +205,7 @@ class Stub(StubControl):
         return Snapshot(depths=Depths(), workers=(), jobs=(job(),))
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
-        self.tell = callback
+        self.send = callback
         return lambda: None
 
 
@@ -229,7 +229,7 @@ def test_what_is_no_operation_is_refused(message: dict[str, Any]) -> None:
     assert ask(**message)["error"]["code"] == "invalid_query"
 
 
-def test_a_thousand_jobs_that_change_are_told_in_a_few_messages() -> None:
+def test_changes_of_a_thousand_jobs_are_sent_in_a_few_messages() -> None:
     stub, sent = Stub(), list[dict[str, Any]]()
 
     async def story() -> None:
@@ -240,17 +240,17 @@ def test_a_thousand_jobs_that_change_are_told_in_a_few_messages() -> None:
         for rev in (2, 3, 4):
             for n in range(1000):
                 event = JobEvent(id=f"{n:024x}", rev=rev, status="running", task="render", priority="low")
-                stub.tell(Batch(jobs=[event]))
+                stub.send(Batch(jobs=[event]))
             await asyncio.sleep(TICK_S)
         await asyncio.sleep(2 * TICK_S)  # at most one more message is due
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(story(), 20))
-    told = [m["events"]["jobs"] for m in sent if "jobs" in m.get("events", {})]
-    # Then a message holds many jobs, each of them once, and the last word is there for all
-    assert len(told) <= 4
-    assert all(len({event["id"] for event in events}) == len(events) for events in told)
-    latest = {event["id"]: event["rev"] for events in told for event in events}
+    sent_jobs = [m["events"]["jobs"] for m in sent if "jobs" in m.get("events", {})]
+    # Then a message holds many jobs, each of them once, and the latest state of all is there
+    assert len(sent_jobs) <= 4
+    assert all(len({event["id"] for event in events}) == len(events) for events in sent_jobs)
+    latest = {event["id"]: event["rev"] for events in sent_jobs for event in events}
     assert len(latest) == 1000
     assert set(latest.values()) == {4}

@@ -1,4 +1,4 @@
-"""Plain types, as people use them: what becomes of each in the record, and that it comes back where it is annotated."""
+"""Plain types, as people use them: their form in the record, and their return where they are annotated."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_a_payload_that_is_none_of_them_is_refused_by_name(annotation: Any, bad:
     assert "\n" not in caught.value.detail
 
 
-# -- what the annotation already says
+# -- known from the annotation
 
 
 class Shape:

@@ -43,7 +43,7 @@ def unasked() -> datetime:
     raise AssertionError("no policy wants to know the time")
 
 
-def test_without_a_say_every_job_begins_and_the_time_is_not_asked() -> None:
+def test_without_an_admit_rule_every_job_begins_and_the_clock_is_not_read() -> None:
     assert POLICIES.admit(JOB, unasked) is None
 
 

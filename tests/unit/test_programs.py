@@ -1,4 +1,4 @@
-"""Which redis-server and mongod are taken, on which platform, and what is said where there is none."""
+"""Which redis-server and mongod are taken, on which platform, and the error where there is none."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_where_no_wheel_runs_none_is_taken(wheels: Path, monkeypatch: pytest.Mon
             find_server(program)
 
 
-# --- what is said
+# --- the error
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What REDIS_URL may name, and what is said of one that cannot be used."""
+"""What REDIS_URL may name, and the errors for one that cannot be used."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_sentinels_are_named_with_their_primary_and_both_passwords() -> None:
         ("rediss://:canary@h/0?ssl_cert_reqs=canary", "cannot be used"),
     ],
 )
-def test_what_is_wrong_with_a_url_is_said_without_its_password(url: str, said: str) -> None:
+def test_an_error_about_a_url_does_not_show_its_password(url: str, said: str) -> None:
     with pytest.raises(SettingsError, match="REDIS_URL") as error:
         parse(url)
     assert said in str(error.value)
     assert ":canary@" not in str(error.value)
 
 
-def test_a_file_that_is_no_certificate_is_said_so(tmp_path: Path) -> None:
+def test_a_file_that_is_no_certificate_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("nothing")
     with pytest.raises(SettingsError, match="the certificate files that REDIS_URL names cannot be used"):
@@ -71,7 +71,7 @@ def test_settings_take_sentinels_and_never_show_their_passwords() -> None:
         (["mode", "cluster", "role", "master"], "it is a cluster"),
     ],
 )
-def test_a_server_that_is_not_the_one_is_told_by_its_greeting(hello: list[str], said: str) -> None:
+def test_a_server_that_is_not_redis_is_recognised_by_its_greeting(hello: list[str], said: str) -> None:
     with pytest.raises(Exception, match=said):
         Route(parse("redis://h"), "{dtqkit}:leader").check(hello)
 

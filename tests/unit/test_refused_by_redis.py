@@ -197,7 +197,7 @@ def test_a_claim_that_arrived_late_is_given_back_once_redis_takes_writes(monkeyp
 # -- late answers
 
 
-def test_a_call_that_is_late_goes_on_and_its_error_is_nobodys() -> None:
+def test_a_late_call_continues_and_its_error_is_dropped() -> None:
     async def scenario() -> None:
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -302,7 +302,7 @@ def test_a_late_push_goes_on_and_is_listed_later_only_if_it_fails(
 # -- another environment
 
 
-def test_a_push_into_another_environment_is_told_as_it_is(
+def test_a_push_into_another_environments_redis_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -323,7 +323,7 @@ def test_a_push_into_another_environment_is_told_as_it_is(
 
 
 class Owner:
-    """A Redis that says whose jobs it lists."""
+    """A Redis that stores whose jobs it lists."""
 
     def __init__(self) -> None:
         self.owned = False
@@ -365,7 +365,7 @@ def test_a_redis_that_comes_back_with_another_environments_jobs_is_refused_until
         owner.error = NamespaceTaken("Redis", "", "taken")
         with pytest.raises(NamespaceTaken):
             await one.check()
-        owner.error = away()  # it stands until Redis says otherwise
+        owner.error = away()  # it stays until Redis answers otherwise
         with pytest.raises(NamespaceTaken):
             await one.check()
         owner.error = None

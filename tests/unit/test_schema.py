@@ -326,7 +326,7 @@ def test_a_server_without_the_function_says_where_a_payload_is_wrong(annotation:
     assert error.path == path, error
 
 
-def test_what_the_schema_cannot_say_is_left_to_the_worker() -> None:
+def test_what_a_schema_cannot_express_is_left_to_the_worker() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "from-the-future"}}, "required": ["a"]}
     PayloadValidator("t", schema).check({"a": [1]})
     assert refusal(lambda: PayloadValidator("t", schema).check({})) is not None

@@ -1,4 +1,4 @@
-"""Submits that share one write: what becomes of one is not told to the others. No server has these faults on demand."""
+"""Submits that share one write: one's outcome is not reported to the others. No server has these faults on demand."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_
     assert sent[0] == sent[1] == sent[2]
     sent.clear()
     answers[2:] = [electing] * 50
-    with pytest.raises(OutcomeUnknown):  # the first try may have been done, whatever the last one says
+    with pytest.raises(OutcomeUnknown):  # the first try may have been done, whatever the last one returned
         asyncio.run(scenario(0.5))
     sent.clear()
     answers[0] = StoreUnavailable("MongoDB", "", "refuses the user", reason="not_allowed")
@@ -208,7 +208,7 @@ class Record:
 
 
 def submit_to(record: Record, jobs: list[New]) -> tuple[list[Any] | StoreUnavailable, list[int], list[int]]:
-    """What became of them, and how many each push listed: now, and later."""
+    """Their outcomes, and how many each push listed: now, and later."""
     now: list[int] = []
     later: list[int] = []
 
@@ -257,7 +257,7 @@ def test_of_many_jobs_of_which_the_driver_cannot_encode_one_the_others_are_liste
 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_when_mongodb_goes_away_after_a_part_is_stored_all_are_in_doubt_and_listed_later(nth: int) -> None:
-    """Told that it is safe to repeat, whoever submits these would have the first of them twice."""
+    """If the error reported that a repeat is safe, a repeat would submit the first of them twice."""
     record = Record(ServerSelectionTimeoutError("No servers found yet"), nth)
     error, now, later = submit_to(record, [document(task="no BSON" if n == 3 else "t") for n in range(4)])
     assert type(error) is (OutcomeUnknown if nth == 2 else StoreUnavailable)

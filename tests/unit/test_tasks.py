@@ -16,7 +16,7 @@ import pytest
 
 from dtqkit.model.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
 from dtqkit.tasks.context import Context
-from dtqkit.tasks.options import CallOptions, TaskOptions, options_of
+from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptions, options_of
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.schema import PayloadValidator
 from dtqkit.tasks.task import Task, TaskInfo, check_name
@@ -140,7 +140,7 @@ def test_a_payload_from_elsewhere_is_refused_by_the_task_and_by_its_schema_in_th
     assert str(by_task.value) == str(by_schema.value)
 
 
-def test_a_payload_of_an_older_signature_is_refused_with_the_name_of_what_is_gone() -> None:
+def test_a_payload_of_an_older_signature_is_refused_with_the_name_of_the_removed_argument() -> None:
     older = {"page": 3, "dots": 72}
     with pytest.raises(InvalidPayload, match="there is no argument 'dots'"):
         task_of(render).decode_payload(older)
@@ -248,7 +248,7 @@ def test_a_task_can_be_imported_only_where_its_module_has_it_under_its_name(monk
     assert (before, task.ref) == (None, "dtqkit.tasks.task:render")
 
 
-def test_what_stands_in_main_or_in_another_function_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_in_main_or_in_another_function_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     def cell() -> None: ...
 
     closure = Task(cell, "cell")
@@ -424,6 +424,25 @@ def test_an_async_def_cannot_ask_for_a_process() -> None:
 def test_a_bad_option_of_a_call_is_refused_by_name(option: str, value: Any) -> None:
     with pytest.raises(InvalidOption, match=option.removesuffix("s")):
         CallOptions(**{option: value})
+
+
+def test_the_names_of_options_for_type_checkers_are_those_of_a_call() -> None:
+    assert list(OptionNames.__annotations__) == list(CallOptions.__struct_fields__)
+
+
+def test_an_error_about_an_option_says_what_may_stand_there() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"priority": "urgent"}, "priority is 'urgent'; it is one of high, low, medium"),
+        ({"max_attempts": 2.0}, "max_attempts is 2.0; it is an int from 1 to 100"),
+        ({"timeout_s": 0}, "timeout_s is 0; it is a number of seconds, from more than 0 to 86,400"),
+        ({"delay_s": float("nan")}, "delay_s is nan; it is a number of seconds, from 0 to 31,622,400"),
+        ({"tags": ("",)}, "tags is ''; it is a text of 1 to 100 characters"),
+        ({"tags": ["a"]}, "tags is a list; it is a tuple of at most 20, each a text of 1 to 100 characters"),
+    ]
+    for options, wanted in cases:
+        with pytest.raises(InvalidOption) as caught:
+            CallOptions(**options)
+        assert str(caught.value) == wanted
 
 
 # -- registry

@@ -1,4 +1,4 @@
-"""What a worker's log says of jobs that it leaves to others: once, and then ever more rarely."""
+"""A worker's log lines about jobs that it leaves to others: at growing intervals."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> int:
     return sum("stay in their lane" in record.message for record in caplog.records)
 
 
-def test_a_task_that_nobody_here_knows_is_named_ever_more_rarely(
-    clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_task_is_logged_at_growing_intervals(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     unknown = worker(registry(), clock)
     said: list[float] = []
     while clock.now < 24 * 3600:
@@ -62,7 +60,7 @@ def test_a_task_that_nobody_here_knows_is_named_ever_more_rarely(
     assert "it knows 1 task" in caplog.records[0].message
 
 
-def test_workers_of_one_process_say_it_once_together(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_of_one_process_log_it_once_together(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     tasks = registry()
     workers = [worker(tasks, clock) for _ in range(3)]
     for one in workers:

@@ -72,7 +72,7 @@ def nested(depth: int) -> list[Any]:
     ],
     ids=repr,
 )
-def test_a_python_value_becomes_the_json_value_that_stands_for_it(value: object, expected: object) -> None:
+def test_a_python_value_becomes_its_json_form(value: object, expected: object) -> None:
     assert to_wire(value) == expected
 
 

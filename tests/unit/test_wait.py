@@ -20,7 +20,7 @@ from tests.virtual import VirtualLoop
 
 
 class Refusing(StubControl):
-    """Knows nobody's token."""
+    """Accepts no token."""
 
     async def records(self, asked: JobsRequest) -> list[Job]:  # noqa: ARG002
         raise AccessDenied("no such token")

@@ -11,6 +11,7 @@ import pytest
 from dtqkit import Settings, StoreUnavailable
 from dtqkit.cli import worker as command
 from dtqkit.model.errors import Reason
+from dtqkit.tasks.hooks import Hooks
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *, owner: int | None, reason: Reason, refusals: int) -> int:
@@ -25,7 +26,7 @@ def start(monkeypatch: pytest.MonkeyPatch, *, owner: int | None, reason: Reason,
     monkeypatch.setattr(command, "work", work)
     monkeypatch.setattr(command, "STORES_S", 0.05)
     monkeypatch.setattr(command, "RETRY_S", 0.01)
-    queue: Any = SimpleNamespace(settings=Settings(), registry=())
+    queue: Any = SimpleNamespace(settings=Settings(), registry=(), hooks=Hooks())
     restarter: Any = SimpleNamespace(outdated=None, due=True)
     leaving: Any = SimpleNamespace(worker=None)
     place = command.Place(queue, "m:queue", "w", ("high",), owner)
@@ -44,6 +45,6 @@ def test_a_worker_of_a_supervisor_outlives_a_refusal_of_any_length(
 
 
 @pytest.mark.parametrize("reason", ["not_allowed", "misconfigured", "unsupported"])
-def test_what_somebody_must_change_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, reason: Reason) -> None:
+def test_an_error_that_needs_a_person_is_not_retried(monkeypatch: pytest.MonkeyPatch, reason: Reason) -> None:
     with pytest.raises(StoreUnavailable):
         start(monkeypatch, owner=1, reason=reason, refusals=50)

@@ -13,7 +13,7 @@ from tests.web.tasks import ALL
 
 @pytest.fixture(scope="module")
 def server(stores: LocalStores) -> Iterator[Server]:
-    """A server that the tests of a module share: it knows the tasks of tests.web.tasks, and nobody runs them."""
+    """A server that the tests of a module share: it knows the tasks of tests.web.tasks, and no worker runs them."""
     with fresh_namespace(stores) as namespace:
         settings = settings_for(stores, namespace)
         publish(settings, [task.info for task in ALL])

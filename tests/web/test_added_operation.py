@@ -32,7 +32,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "internals" / "add-an-operation.md"
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request of which a part stands in the path, and the others in the body."""
+    """A request of which one part is in the path and the others in the body."""
 
     name: str
     numbers: tuple[int, ...]
@@ -150,7 +150,7 @@ def test_the_operation_of_the_page_is_called_routed_documented_and_guarded(page:
     assert scopes()["GET", "/lanes/(?P<lane>[^/]+)"] == of_table()["GET", "/lanes/(?P<lane>[^/]+)"] == "read"
 
 
-def test_each_column_of_a_row_does_what_it_says(table: None, behind: Settings) -> None:
+def test_each_column_of_a_row_has_its_effect(table: None, behind: Settings) -> None:
     add = OPERATIONS.add(
         Operation(
             name="sum",

@@ -48,7 +48,7 @@ def test_a_server_raises_its_limit_of_descriptors(start_server: StartServer) -> 
     assert soft == min(hard, 8448)
 
 
-def test_silent_connections_beyond_the_limit_keep_nobody_from_an_answer(start_server: StartServer) -> None:
+def test_silent_connections_beyond_the_limit_do_not_block_other_clients(start_server: StartServer) -> None:
     server = start_server()
     assert server.process is not None
     # As where the hard limit is low too; the server has read its own at its start, so that it runs out for real.

@@ -1,4 +1,4 @@
-"""What stands before a server: monitors that ask with HEAD, balancers that keep connections, hosts that stop it."""
+"""In front of a server: monitors that send HEAD, balancers that keep connections, hosts that stop it."""
 
 import asyncio
 import json

@@ -187,7 +187,7 @@ def test_sigterm_finishes_what_is_under_way(start_server: Start) -> None:
     stop.set()
     for thread in threads:
         thread.join()
-    # A connection that was made and not read yet is closed; whoever was heard was answered.
+    # A connection that was made and not read yet is closed; every request that was read was answered.
     assert set(answers) <= {201, 0}
     assert answers.count(0) <= 4
     assert '"level":"error"' not in server.output()
@@ -341,7 +341,7 @@ def test_metrics_are_those_of_prometheus(start_server: Start) -> None:
             wait_until(lambda: samples().get("dtqkit_jobs_total['add', 'completed', 'high']") == 1)
             found = samples()
     assert found["dtqkit_jobs_total['add', 'high', 'pending']"] == 1
-    for name in ("wait", "run"):  # of what this very process has heard
+    for name in ("wait", "run"):  # of events that this process received
         counted = f"dtqkit_heard_job_{name}_seconds_count['add', 'high'"
         assert [n for key, n in found.items() if key.startswith(counted)] == [1]
     assert found["dtqkit_store_up['redis']"] == 1

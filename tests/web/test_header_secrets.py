@@ -1,4 +1,4 @@
-"""Nothing of a token stands in the server's log, however it came."""
+"""A token never appears in the server's log, however it was sent."""
 
 import asyncio
 import contextlib

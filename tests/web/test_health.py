@@ -1,4 +1,4 @@
-"""Health tells the truth: 503 when submits would be refused, degraded with reasons when jobs could not run."""
+"""Health is accurate: 503 when submits would be refused, degraded with reasons when jobs could not run."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def test_a_redis_that_takes_no_writes_is_not_ok(server: Server, queue: TaskQueue
         becomes(server, "ok")
 
 
-def test_a_leader_that_is_missing_is_said(server: Server, redis: Any) -> None:
-    """As of a worker that beats and never leads, for lack of rights say."""
+def test_a_missing_leader_is_reported(server: Server, redis: Any) -> None:
+    """As of a worker that beats and never leads, for lack of rights, for example."""
     beat = {"id": "w", "name": "w", "host": "h", "pid": 1, "lanes": ["high", "medium", "low"], "concurrency": 1}
     beat |= {"load": 0, "started_at": "2026-01-01T00:00:00Z", "version": "1"}
 

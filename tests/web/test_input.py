@@ -263,7 +263,7 @@ def test_a_cursor_that_was_tampered_with_is_400(server: Server) -> None:
 @pytest.mark.parametrize(
     "job", ["1", "x" * 24, UNKNOWN + "0", "%00", "%ff", "null", "$where", UNKNOWN, "..%2f..%2fetc"]
 )
-def test_ids_that_are_none_or_nobodys_are_404(server: Server, job: str) -> None:
+def test_invalid_and_unknown_ids_are_404(server: Server, job: str) -> None:
     for method, path in (("GET", ""), ("GET", "/logs"), ("POST", "/cancel"), ("POST", "/requeue")):
         problem(server.ask(method, f"/jobs/{job}{path}"), 404, "job_not_found")
 
@@ -321,7 +321,7 @@ def test_half_a_surrogate_pair_where_none_is_expected_is_422(server: Server, bod
     problem(server.ask("POST", "/jobs", body=body), 422, "invalid_value")
 
 
-def test_a_key_that_stands_twice_among_many_is_found_at_once(server: Server) -> None:
+def test_a_repeated_key_among_many_is_found_at_once(server: Server) -> None:
     """Not by comparing each with each: the largest body that is taken would keep the server for minutes."""
     keys = ",".join(f'"{n}": 1' for n in [*range(60_000), 59_999])
     started = time.monotonic()
@@ -357,7 +357,7 @@ def test_cancel_and_requeue_answer_by_the_jobs_state(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_other_methods_are_405_and_say_which_there_are(server: Server, method: str) -> None:
+def test_other_methods_are_405_and_list_the_allowed_ones(server: Server, method: str) -> None:
     answer = server.ask(method, "/jobs")
     assert (answer.status, set(answer.headers["Allow"].split(", "))) == (405, {"GET", "HEAD", "POST", "OPTIONS"})
 

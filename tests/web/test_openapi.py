@@ -58,7 +58,7 @@ class Steering:
                     submission.pop("type", None)
                     submission |= {"task": "keep", "payload": {"value": submission.get("payload")}}
         if case.query:
-            for name in ("cursor", "since", "ids"):  # what has a form that a schema does not tell
+            for name in ("cursor", "since", "ids"):  # their form is not in the schema
                 case.query.pop(name, None)
 
     def _job(self) -> str:

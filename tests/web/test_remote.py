@@ -120,7 +120,7 @@ def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.
         (answer("502 Bad Gateway", b"<html>"), "a proxy answers 502"),
     ],
 )
-def test_an_answer_that_is_not_a_servers_is_told_as_what_it_is(reply: bytes, says: str) -> None:
+def test_an_answer_that_is_not_a_dtqkit_servers_is_reported_as_such(reply: bytes, says: str) -> None:
     async def story(remote: RemoteControl) -> None:
         await remote.ask(LIST_JOBS, JobQuery())
 
@@ -128,7 +128,7 @@ def test_an_answer_that_is_not_a_servers_is_told_as_what_it_is(reply: bytes, say
         told([reply], story)
 
 
-def test_histories_that_nobody_reads_to_the_end_keep_no_connection() -> None:
+def test_histories_that_are_not_read_to_the_end_keep_no_connection() -> None:
     long = answer("200 OK", ROW * 20_000)
 
     async def story(remote: RemoteControl) -> int:
@@ -164,7 +164,7 @@ def test_a_submit_that_the_server_may_try_for_a_while_is_waited_for(monkeypatch:
     assert waited == [30.0, 45.0, 45.0]
 
 
-# -- what is said of a server that cannot be used
+# -- errors about a server that cannot be used
 
 
 def why(error: Exception, url: str = "https://queue.example") -> str:
@@ -258,7 +258,7 @@ def test_every_error_of_a_server_that_is_none_names_its_address_and_never_the_to
     assert "canary" not in caplog.text
 
 
-def test_a_wrong_token_and_none_are_said_with_the_address_and_the_cure(server: Server) -> None:
+def test_a_wrong_or_missing_token_is_reported_with_the_address_and_the_cure(server: Server) -> None:
     wrong = "canary-0123456789"
     for token, cure in ((wrong, "compare it with DTQ_TOKEN of the server"), ("", "TaskQueue.connect(url, token=…)")):
         with TaskQueue.connect(server.http, token=token) as queue, pytest.raises(AccessDenied) as caught:

@@ -1,4 +1,4 @@
-"""A remote queue through what stands between it and its server: hosts that sleep, proxies, answers that are cut."""
+"""A remote queue behind what is between it and its server: hosts that sleep, proxies, answers that are cut."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CUT = ACCEPTED[:-20]
 
 
 class Host:
-    """Answers as it is told, the last answer again and again; b"": never."""
+    """Gives the queued answers, the last one again and again; b"": never."""
 
     def __init__(self, *replies: bytes) -> None:
         self._replies = list(replies)
@@ -96,7 +96,7 @@ def test_only_when_the_time_is_over_the_outcome_is_unknown() -> None:
     told(Host(ASLEEP[2]), story)
 
 
-def test_what_was_never_heard_is_not_told_as_unknown() -> None:
+def test_a_request_that_never_reached_the_server_is_not_reported_as_unknown() -> None:
     async def story(remote: RemoteControl) -> None:
         with pytest.raises(StoreUnavailable, match="answers 503") as failure:
             await remote.ask(SUBMIT, Submission(task="t", wait_s=0.5))

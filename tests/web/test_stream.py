@@ -39,7 +39,7 @@ async def connected(url: str, hello: Any = None, **headers: str) -> AsyncIterato
 
 
 async def read(line: WebSocketClientConnection, timeout_s: float = 10) -> Any:
-    """The next message that says more than that the line lives; None when it is closed."""
+    """The next message that is not a beat; None when the connection is closed."""
     async with asyncio.timeout(timeout_s):
         while (message := await line.read_message()) is not None:
             if (said := json.loads(message))["type"] != "beat":
@@ -174,7 +174,7 @@ def test_watch_narrows_the_events_to_some_jobs(server: Server) -> None:
         ("x" * 70_000, 1009),
     ],
 )
-def test_a_client_that_does_not_say_hello_is_closed(server: Server, first: str, code: int) -> None:
+def test_a_client_that_sends_no_hello_is_disconnected(server: Server, first: str, code: int) -> None:
     async def story() -> None:
         async with connected(server.ws) as line:
             await line.write_message(first)
@@ -235,7 +235,7 @@ def test_a_plain_request_for_the_stream_is_refused(server: Server) -> None:
 
 
 def handshake(server: Server) -> socket.socket:
-    """A client that has said hello, with a small window, and from here on reads only when it is told to."""
+    """A client that has sent hello, with a small window, and from here on reads only on request."""
     address = urlsplit(server.ws)
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -278,7 +278,7 @@ def test_a_slow_client_that_reads_again_gets_a_fresh_snapshot(server: Server) ->
     async def story() -> None:
         async with connected(server.ws, TOKEN) as line:
             assert (await read(line))["type"] == "snapshot"
-            # More changes at once than one message may carry: everybody starts anew.
+            # More changes at once than one message may carry: every client gets a snapshot.
             publish_events(server, *(event(10_000 + n, 1) for n in range(2_500)))
             kinds: list[str] = []
             while "snapshot" not in kinds:
@@ -296,7 +296,7 @@ def test_a_frame_says_how_long_its_message_is(size: int) -> None:
     assert marks[len(frame) - size] == size
 
 
-def test_an_address_with_too_many_wrong_tokens_is_told_to_come_later(start_server: Callable[..., Server]) -> None:
+def test_an_address_with_too_many_wrong_tokens_is_asked_to_retry_later(start_server: Callable[..., Server]) -> None:
     server = start_server()
     for _ in range(BURST):
         assert server.get("/jobs", token="wrong").status == 401

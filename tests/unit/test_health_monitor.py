@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dtqkit.control import Health
-from dtqkit.web import health_monitor as vitals
+from dtqkit.web import health_monitor
 from dtqkit.web.drain import Drain
 from dtqkit.web.health_monitor import HealthMonitor
 
@@ -37,8 +37,8 @@ def logged(
         await asyncio.wait_for(over.wait(), 10)  # what was found last is logged in the same turn
         running.cancel()
 
-    monkeypatch.setattr(vitals, "LOOK_S", 0.0)
-    monkeypatch.setattr(vitals, "START_S", start_s)
+    monkeypatch.setattr(health_monitor, "LOOK_S", 0.0)
+    monkeypatch.setattr(health_monitor, "START_S", start_s)
     caplog.clear()
     asyncio.run(main())
     return [record.message for record in caplog.records if record.message.startswith("health: ")]
@@ -50,14 +50,14 @@ def test_workers_that_are_only_starting_are_no_alarm(
     assert logged([NOBODY, NOBODY, FINE, FINE], 60.0, monkeypatch, caplog) == []
 
 
-def test_workers_that_are_missing_after_that_time_are_said_once_and_again_when_they_were_there(
+def test_missing_workers_are_logged_once_and_again_after_they_were_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     line = "health: no worker is alive: jobs wait"
     assert logged([NOBODY, NOBODY, FINE, NOBODY, FINE], 0.0, monkeypatch, caplog) == [line, line]
 
 
-def test_a_store_that_is_away_is_said_at_once(
+def test_an_unreachable_store_is_logged_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert logged([NO_REDIS, FINE], 60.0, monkeypatch, caplog) == ["health: Redis does not answer: jobs wait"]

@@ -53,12 +53,14 @@ from dtqkit.model.errors import (
     WaitTimeout,
     WrongLoop,
 )
+from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.tasks.context import Context
+from dtqkit.tasks.middleware import Middleware
 from dtqkit.tasks.options import TaskOptions
-from dtqkit.tasks.task import Task
+from dtqkit.tasks.task import Call, Task
 from dtqkit.worker.context import current_context
 
 __version__ = VERSION
@@ -75,11 +77,13 @@ __all__ = [
     "BatchOutcomeUnknown",
     "BatchRefused",
     "BatchUnavailable",
+    "Call",
     "CannotListen",
     "Context",
     "DocumentRefused",
     "DtqError",
     "Forbidden",
+    "HookError",
     "IdempotencyConflict",
     "InvalidOption",
     "InvalidPayload",
@@ -94,7 +98,10 @@ __all__ = [
     "JobHandle",
     "JobList",
     "JobNotFound",
+    "LifespanFailed",
     "LocalStoreError",
+    "Middleware",
+    "MiddlewareFailed",
     "MissingExtra",
     "NamespaceTaken",
     "NoWorkerCanStart",

@@ -31,5 +31,5 @@ def main(descriptor: int) -> NoReturn:
         if isinstance(task, QueuedTask) and not task.submits_to(settings):
             queue.add(task)
 
-    child.warm(setup, attach)
+    child.warm(setup, attach, queue.hooks)
     child.run()

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from dtqkit import Priority, Settings, TaskQueue
-from dtqkit.client.driver import Background
 from dtqkit.run.process import work
+from dtqkit.support.driver import Background
+from dtqkit.tasks.hooks import Life
 
 
 async def _event() -> asyncio.Event:
@@ -42,6 +43,7 @@ class Workers:
         self._stack.callback(background.join)
         self._stack.callback(background.end)
         stop = background.start(_event()).result()
+        life = Life(self._queue.hooks)
         ready: list[Future[None]] = []
         running: list[Future[None]] = []
         for number in range(1, self._count + 1):
@@ -54,6 +56,7 @@ class Workers:
                         self._queue.registry,
                         name=f"{self._name}{number}",
                         lanes=self._lanes,
+                        life=life,
                         stop=stop,
                         started=lambda: started.set_result(None),
                     )

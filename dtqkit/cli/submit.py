@@ -31,7 +31,6 @@ _OPTIONS: Final = {
     "timeout_s": "--timeout",
     "idempotency_key": "--key",
     "tags": "--tag",
-    "a tag": "--tag",
 }
 
 

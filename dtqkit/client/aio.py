@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 
 import msgspec
 
-from dtqkit.client.driver import abandon
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
 from dtqkit.client.wait import CHUNK, FEW, POLL_S, Waiter, records
@@ -53,12 +53,16 @@ from dtqkit.model.events import Depths, Heartbeat, ProgressEvent
 from dtqkit.model.jobs import Job, JobError, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import from_wire
+from dtqkit.support.driver import abandon
+from dtqkit.tasks.hooks import Hooks
+from dtqkit.tasks.middleware import Middleware, around_submit
 from dtqkit.tasks.misuse import check_call, check_task
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Call, Task, TaskInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M", bound=Middleware | type[Middleware])
 
 #: How long a look for what is shown may take, in seconds.
 LOOK_S: Final = 0.5
@@ -227,8 +231,11 @@ class AsyncTaskQueue:
         *,
         registry: TaskRegistry | None = None,
         control: Control | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.registry: TaskRegistry = TaskRegistry() if registry is None else registry
+        #: What `middleware` has registered.
+        self.hooks: Hooks = Hooks() if hooks is None else hooks
         self._settings = settings
         self.control: Control = self._direct() if control is None else control
         self._waiter = Waiter(self.control)
@@ -260,6 +267,14 @@ class AsyncTaskQueue:
         await self._waiter.close()
         await self.control.close()
 
+    def middleware(self, given: M, /) -> M:
+        """Register a Middleware, a class (as a decorator) or an instance: its `submit` is around each submit from here.
+
+        Its `run` is used where jobs run, for the queue that a worker's APP names.
+        """
+        self.hooks.add(given)
+        return given
+
     # -- submit
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncJobHandle[R]:
@@ -273,13 +288,22 @@ class AsyncTaskQueue:
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        return AsyncJobHandle(self, await self.control.ask(SUBMIT, submission_of(call)), call.task.decode_result)
+        if chain := self.hooks.around_submit:
+            job = await around_submit(chain, [call], partial(self.control.ask, SUBMIT, submission_of(call)))
+        else:
+            job = await self.control.ask(SUBMIT, submission_of(call))
+        return AsyncJobHandle(self, job, call.task.decode_result)
 
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[AsyncJobHandle[R]]:
         """Submit many at once, in bulk. Raises BatchRefused when some are refused; it has the handles of the others."""
         wanted = list(calls)
         for call in wanted:
             self._register(call)
+        if chain := self.hooks.around_submit:
+            return await around_submit(chain, wanted, partial(self._submit_all, wanted))
+        return await self._submit_all(wanted)
+
+    async def _submit_all(self, wanted: Sequence[Call[R]]) -> list[AsyncJobHandle[R]]:
         items = await self.control.ask(SUBMIT_MANY, tuple(submission_of(call) for call in wanted))
         accepted: list[AsyncJobHandle[R]] = []
         refused: list[tuple[int, DtqError]] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
+from typing_extensions import Unpack
 
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.model.errors import InvalidPayload, TaskDefinitionError
@@ -14,7 +15,7 @@ from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
-from dtqkit.tasks.options import CallOptions, options_of
+from dtqkit.tasks.options import CallOptions, OptionNames, options_of
 from dtqkit.tasks.task import Call, Task, check_name
 
 if TYPE_CHECKING:
@@ -98,34 +99,15 @@ class QueuedTask(Task[P, R, F_co]):
         """A job for each tuple of positional arguments or dict of named ones, as `map` does."""
         return self.queue.submit_many(_calls(self.bind, self.name, arguments, same))
 
-    def options(
-        self,
-        *,
-        priority: Priority | None = None,
-        delay_s: float = 0.0,
-        max_attempts: int | None = None,
-        timeout_s: float | None = None,
-        idempotency_key: str | None = None,
-        tags: Iterable[str] = (),
-        wait_s: float | None = None,
-    ) -> Configured[P, R]:
+    def options(self, **options: Unpack[OptionNames]) -> Configured[P, R]:
         """The same task with other options for the jobs that are submitted through what this returns.
 
         `wait_s`: while MongoDB takes nothing, as during an election, a submit is sent again for so long: under the same
-        id, so that it makes one job.
+        id, so that it makes one job. See `dtqkit.tasks.options.JobOptions` for the others. Raises InvalidOption.
         """
-        return Configured(
-            self,
-            CallOptions(
-                priority=priority,
-                delay_s=delay_s,
-                max_attempts=max_attempts,
-                timeout_s=timeout_s,
-                idempotency_key=idempotency_key,
-                tags=tuple(tags),
-                wait_s=wait_s,
-            ),
-        )
+        tags = options.pop("tags", ())
+        given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
+        return Configured(self, CallOptions(**given))
 
 
 class Configured(Generic[P, R]):

@@ -27,20 +27,21 @@ from dtqkit.client.decorators import (
     QueuedTask,
     Untyped,
 )
-from dtqkit.client.driver import Background, abandon
 from dtqkit.client.frames import frame_of
 from dtqkit.client.handles import JobHandle, JobList, JobPage
+from dtqkit.client.hooking import HookedQueue, would_block
 from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
 from dtqkit.model.batches import BatchRefused
 from dtqkit.model.errors import DtqError, QueueClosed, TaskDefinitionError, WrongLoop, redact
 from dtqkit.model.events import Depths, Heartbeat
 from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
+from dtqkit.support.driver import Background, abandon
+from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.tasks.notice import notice
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Call, Task, TaskInfo
-from dtqkit.worker.context import current_context
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,7 +63,19 @@ LEAVE_S: Final = 1.0
 
 #: Methods that are not for users.
 _INTERNAL: Final = frozenset(
-    ("after_fork", "catch_up", "core", "freshen", "leave", "registry", "remote", "require_workers_for", "run", "start")
+    (
+        "after_fork",
+        "catch_up",
+        "core",
+        "freshen",
+        "hooks",
+        "leave",
+        "registry",
+        "remote",
+        "require_workers_for",
+        "run",
+        "start",
+    )
 )
 
 _all: weakref.WeakSet[TaskQueue] = weakref.WeakSet()
@@ -91,7 +104,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class TaskQueue:
+class TaskQueue(HookedQueue):
     """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
 
         queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process
@@ -107,7 +120,7 @@ class TaskQueue:
     """
 
     def __init__(self, settings: Settings | None = None, *, control: Control | None = None) -> None:
-        self.registry: TaskRegistry = TaskRegistry()
+        super().__init__(TaskRegistry())
         self._settings = settings
         self._control = control
         #: Makes another one of the same kind, for a forked child.
@@ -186,7 +199,7 @@ class TaskQueue:
         """Workers on an event loop in a thread of this process."""
         from dtqkit.run.process import default_lanes, work
 
-        settings = self.settings
+        settings, life = self.settings, Life(self.hooks)
         background = Background("dtqkit-workers")
         self._owned.callback(background.join)
         self._owned.callback(background.end)
@@ -206,7 +219,15 @@ class TaskQueue:
                     for number in range(1, workers + 1):
                         name, lanes = f"worker-{number}", default_lanes(number)
                         group.create_task(
-                            work(settings, self.registry, name=name, lanes=lanes, stop=stop, started=one_more)
+                            work(
+                                settings,
+                                self.registry,
+                                life=life,
+                                name=name,
+                                lanes=lanes,
+                                stop=stop,
+                                started=one_more,
+                            )
                         )
             except BaseException as error:
                 if not ready.done():
@@ -222,6 +243,7 @@ class TaskQueue:
         self._owned.callback(finish)
         ready.result()
         self._works_here = True
+        self._lifespan_here = lambda: background.start(life.renew()).result()
 
     # -- tasks
 
@@ -257,6 +279,7 @@ class TaskQueue:
         """Make a task that stands alone (`@dtqkit.task`) one of this queue's. Raises TaskAlreadyRegistered."""
         if self._works_here:
             task.check_runs_here()
+            self._check_hooked(task)
         self.registry.add(task)
         task.attach(self)
 
@@ -417,7 +440,7 @@ class TaskQueue:
             self._reconnect()
             if self._core is None:
                 settings = None if self._control is not None else self.settings
-                self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control)
+                self._core = AsyncTaskQueue(settings, registry=self.registry, control=self._control, hooks=self.hooks)
             return self._core
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -455,6 +478,7 @@ class TaskQueue:
             self._core.after_fork()
         self._lock = threading.Lock()  # one of those threads may have held it
         self._background = None
+        self._lifespan_here = None
         self._board = None
         self._owned = ExitStack()
         self._forked = True
@@ -521,8 +545,7 @@ class TaskQueue:
 
     def _would_block(self) -> bool:
         """Whether the caller is a coroutine on a worker's loop or on the queue's own."""
-        on_ours = current_context() is not None or threading.current_thread().name == "dtqkit-queue"
-        return on_ours and _in_loop()
+        return would_block()
 
     def _end(self) -> None:
         if self._background is not None:
@@ -570,14 +593,6 @@ class TaskQueue:
 
         found = None if self._would_block() else self._look(look())
         return None if found is None else queue_card(*found)
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 async def _event() -> asyncio.Event:

@@ -11,20 +11,13 @@ import msgspec
 from dtqkit.model.errors import DtqError, JobNotFound, rebuild
 from dtqkit.model.jobs import Job, Priority, Status, is_job_id
 from dtqkit.support.sanitize import bounded
-from dtqkit.tasks.task import Call
+from dtqkit.tasks.options import JobOptions
+from dtqkit.tasks.task import DEFAULTS, Call
 
 T = TypeVar("T")
 
 MAX_PAGE: Final = 200
 MAX_BATCH: Final = 1000
-
-Attempts = Annotated[int, msgspec.Meta(ge=1, le=100)]
-Timeout = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-Delay = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)]
-Wait = Annotated[float, msgspec.Meta(ge=0, le=60)]
-Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-Tags = Annotated[tuple[Tag, ...], msgspec.Meta(max_length=20)]
 
 JobId = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[0-9a-f]{24}$"})]
 
@@ -54,25 +47,14 @@ class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     payload: bool = True
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class Submission(JobOptions, frozen=True, kw_only=True, gc=False):
     """One job to be: what is None falls back to the task's own options."""
 
     task: str
-    payload: dict[str, Any] = {}
-    priority: Priority | None = None
-    #: Seconds before it may start.
-    delay_s: Delay = 0.0
-    max_attempts: Attempts | None = None
-    #: Seconds that one attempt may run.
-    timeout_s: Timeout | None = None
-    #: The same key with the same payload gives the first job again.
-    idempotency_key: Key | None = None
-    tags: Tags = ()
-    #: Seconds for which a submit that MongoDB does not take now, say while it elects a primary, is sent again.
-    wait_s: Wait | None = None
+    payload: dict[str, Any] = {}  # noqa: RUF012 - msgspec makes a new one for each
 
 
-class PreValidated(Submission, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class PreValidated(Submission, frozen=True, kw_only=True, gc=False):
     """A submission of this process, whose payload its own task has just checked: it is not checked again."""
 
 
@@ -93,18 +75,9 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 def submission_of(call: Call[Any]) -> PreValidated:
     """What a call says, to be enqueued."""
-    options = call.options
-    return PreValidated(
-        task=call.task.name,
-        payload=call.payload,
-        priority=options.priority,
-        delay_s=options.delay_s,
-        max_attempts=options.max_attempts,
-        timeout_s=options.timeout_s,
-        idempotency_key=options.idempotency_key,
-        tags=options.tags,
-        wait_s=options.wait_s,
-    )
+    if call.options is DEFAULTS:
+        return PreValidated(task=call.task.name, payload=call.payload)
+    return PreValidated(task=call.task.name, payload=call.payload, **msgspec.structs.asdict(call.options))
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):

@@ -41,7 +41,7 @@
     ├── SimulationFailed         memory does not suffice for a simulation, or a process of it was killed
     └── MissingExtra             an optional part that is not installed
 
-The errors of a bulk are in `batches.py`, those of processes that do not start or do not last in `starting.py`.
+Those of a bulk: `batches.py`; of hooks: `hook_errors.py`; of processes that do not start or last: `starting.py`.
 `code` is the stable, machine-readable name: the same over HTTP and in Python.
 """
 

@@ -13,6 +13,7 @@ from dtqkit.model.settings import Settings
 from dtqkit.recovery import Leader
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
+from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.beat import Pulse
 from dtqkit.worker.capture import capture
@@ -33,6 +34,7 @@ async def work(
     *,
     name: str,
     lanes: Sequence[Priority],
+    life: Life | None = None,
     app: str | None = None,
     outdated: Callable[[Sequence[str]], bool] | None = None,
     stop: asyncio.Event,
@@ -41,13 +43,16 @@ async def work(
 ) -> None:
     """Work until `stop` is set; children import `app` too.
 
-    `works` is called with the worker once both stores have answered, then `started`.
+    `works` is called with the worker once both stores have answered, then `started`. `life` has the hooks of the queue:
+    its lifespan is entered once both stores have answered, and left when the worker has stopped.
 
     `outdated` is called with source files that a new child has loaded in another version than this process; it
     returns whether that child may run jobs here.
 
-    Raises StoreUnavailable when a store does not answer at the start, and whatever breaks a part of the worker.
+    Raises StoreUnavailable when a store does not answer at the start, LifespanFailed, and whatever breaks a part of the
+    worker.
     """
+    life = Life() if life is None else life
     store = Store(settings)
     broker = Broker(settings)
     try:
@@ -64,25 +69,60 @@ async def work(
             leader.heard(pulse.led, pulse.scores)
 
         worker = Worker(
-            settings, broker, store, registry, name=name, lanes=lanes, app=app, outdated=outdated, rng=rng, heard=heard
+            *(settings, broker, store, registry),
+            name=name,
+            lanes=lanes,
+            life=life,
+            app=app,
+            outdated=outdated,
+            rng=rng,
+            heard=heard,
         )
         leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
-        if works is not None:
-            works(worker)
-        working = asyncio.create_task(worker.run(), name=f"worker {name}")
-        leading = asyncio.create_task(leader.run(), name=f"leader {name}")
-        stopping = asyncio.create_task(stop.wait(), name=f"stop {name}")
-        if started is not None:
-            started()
-        with capture.worker():
+        if await _begun(life, stop):
             try:
-                await asyncio.wait({working, leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if works is not None:
+                    works(worker)
+                await _run(worker, leader, stop, life, started)
             finally:
-                worker.stop()
-                await end(leading, stopping)
-                await working
-        if not leading.cancelled() and (error := leading.exception()) is not None:
-            raise error
+                await life.end()
     finally:
         await broker.close()
         await store.close()
+
+
+async def _begun(life: Life, stop: asyncio.Event) -> bool:
+    """Enter the lifespan; False when `stop` comes first. Raises LifespanFailed."""
+    entering = asyncio.create_task(life.begin(), name="enter the lifespan")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(stopping, entering)
+    if entering.cancelled():
+        return False
+    entering.result()
+    return True
+
+
+async def _run(
+    worker: Worker, leader: Leader, stop: asyncio.Event, life: Life, started: Callable[[], None] | None
+) -> None:
+    """Until `stop` is set, or a part of it breaks, which is raised."""
+    working = asyncio.create_task(worker.run(), name=f"worker {worker.name}")
+    leading = asyncio.create_task(leader.run(), name=f"leader {worker.name}")
+    stopping = asyncio.create_task(stop.wait(), name=f"stop {worker.name}")
+    breaking = asyncio.create_task(life.broke.wait(), name=f"lifespan {worker.name}")
+    if started is not None:
+        started()
+    with capture.worker():
+        try:
+            await asyncio.wait({working, leading, stopping, breaking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            worker.stop()
+            await end(leading, stopping, breaking)
+            await working
+    if not leading.cancelled() and (error := leading.exception()) is not None:
+        raise error
+    if life.failure is not None:
+        raise life.failure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Context(Protocol):
@@ -18,6 +18,8 @@ class Context(Protocol):
     attempt: int
     #: Id of the worker that runs it.
     worker: str
+    #: What the queue's lifespan yielded in this process; None without one.
+    state: Any
 
     @property
     def cancelled(self) -> bool:

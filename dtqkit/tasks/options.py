@@ -1,91 +1,103 @@
-"""Options of a task's jobs, and of one call; every value is checked when it is given."""
+"""What a task sets for its jobs, and what one call sets instead.
+
+An option has one field here, with its bounds in its type: from that come the check of a call in Python, of a request
+over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames`, and a field in `Job` if it is kept.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, cast, get_args, get_type_hints
 
 import msgspec
+from msgspec import Meta
+from msgspec import inspect as types
+from msgspec.structs import fields
 
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
-from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.jobs import Priority
 from dtqkit.model.values import shown
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
 
-MAX_TIMEOUT_S: Final = 86_400.0
-MAX_DELAY_S: Final = 366 * 86_400.0
-MAX_WAIT_S: Final = 60.0
-MAX_ATTEMPTS: Final = 100
-MAX_TAGS: Final = 20
+Attempts = Annotated[int, Meta(ge=1, le=100)]
+#: Seconds.
+Timeout = Annotated[float, Meta(gt=0, le=86_400)]
+Backoff = Annotated[float, Meta(ge=0, le=86_400)]
+Delay = Annotated[float, Meta(ge=0, le=366 * 86_400)]
+Wait = Annotated[float, Meta(ge=0, le=60)]
+Key = Annotated[str, Meta(min_length=1, max_length=200)]
+Tag = Annotated[str, Meta(min_length=1, max_length=100)]
+Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
 
 
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a task's jobs run, by default."""
+    """How a task's jobs run, by default. Raises TaskDefinitionError, which names the option."""
 
     priority: Priority = "medium"
     #: Attempts that may fail before the job does.
-    max_attempts: int = 3
+    max_attempts: Attempts = 3
     #: Seconds that one attempt may run.
-    timeout_s: float = 300.0
+    timeout_s: Timeout = 300.0
     #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
-    backoff_s: float = 1.0
-    backoff_max_s: float = 600.0
+    backoff_s: Backoff = 1.0
+    backoff_max_s: Backoff = 600.0
     #: Of a `def`: `auto` is a child process where the function can be imported, else a thread. An `async def`
     #: runs on the worker's loop.
     isolation: Isolation = "auto"
     #: Attempts that may lose their worker before the job fails.
-    max_losses: int = 3
+    max_losses: Attempts = 3
 
     def __post_init__(self) -> None:
         try:
-            _check_choice("priority", self.priority, PRIORITIES)
-            _check_choice("isolation", self.isolation, ISOLATIONS)
-            _check_count("max_attempts", self.max_attempts, MAX_ATTEMPTS)
-            _check_count("max_losses", self.max_losses, MAX_ATTEMPTS)
-            _check_seconds("timeout_s", self.timeout_s, MAX_TIMEOUT_S, above_zero=True)
-            _check_seconds("backoff_s", self.backoff_s, MAX_TIMEOUT_S)
-            _check_seconds("backoff_max_s", self.backoff_max_s, MAX_TIMEOUT_S)
+            check(self)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
 
 
-class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of one call; None: the task's option applies. Raises InvalidOption."""
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What one call sets for its jobs; None leaves it to the task."""
 
     priority: Priority | None = None
     #: Seconds before it may start.
-    delay_s: float = 0.0
+    delay_s: Delay = 0.0
+    max_attempts: Attempts | None = None
+    #: Seconds that one attempt may run.
+    timeout_s: Timeout | None = None
     #: The same key with the same payload gives the first job again.
-    idempotency_key: str | None = None
-    max_attempts: int | None = None
-    timeout_s: float | None = None
-    tags: tuple[str, ...] = ()
+    idempotency_key: Key | None = None
+    tags: Tags = ()
     #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
-    wait_s: float | None = None
+    wait_s: Wait | None = None
+
+
+class CallOptions(JobOptions, frozen=True, kw_only=True, gc=False):
+    """The same, checked when it is made. Raises InvalidOption, which names the option and what it may be.
+
+    >>> CallOptions(priority="low", delay_s=30).delay_s
+    30
+    """
 
     def __post_init__(self) -> None:
-        _check_seconds("delay_s", self.delay_s, MAX_DELAY_S)
-        if self.priority is not None:
-            _check_choice("priority", self.priority, PRIORITIES)
-        if self.max_attempts is not None:
-            _check_count("max_attempts", self.max_attempts, MAX_ATTEMPTS)
-        if self.timeout_s is not None:
-            _check_seconds("timeout_s", self.timeout_s, MAX_TIMEOUT_S, above_zero=True)
-        if self.wait_s is not None:
-            _check_seconds("wait_s", self.wait_s, MAX_WAIT_S)
-        if self.idempotency_key is not None:
-            _check_text("idempotency_key", self.idempotency_key, 200)
-        if type(self.tags) is not tuple or len(self.tags) > MAX_TAGS:
-            raise InvalidOption(f"tags is {shown(self.tags)}; it is a tuple of at most {MAX_TAGS} texts")
-        for tag in self.tags:
-            _check_text("a tag", tag, 100)
+        check(self)
+
+
+class OptionNames(TypedDict, total=False):
+    """The options of a call, for type checkers."""
+
+    priority: Priority | None
+    delay_s: float
+    max_attempts: int | None
+    timeout_s: float | None
+    idempotency_key: str | None
+    tags: Iterable[str]
+    wait_s: float | None
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
-    """The options given to task `name`; None: not given. Raises TaskDefinitionError, naming the option."""
+    """The options that were given to task `name`, None meaning not given. TaskDefinitionError, naming the option."""
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := given.keys() - set(TaskOptions.__struct_fields__):
         known = ", ".join(TaskOptions.__struct_fields__)
@@ -96,23 +108,69 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
         raise TaskDefinitionError(f"{name}: {error}") from None
 
 
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InvalidOption(f"{name} is {shown(value)}; it is one of {', '.join(allowed)}")
+def check(options: msgspec.Struct) -> None:
+    """Raises InvalidOption for the first field whose value does not fit its type and bounds."""
+    for field, (kind, info, default) in _fields(type(options)).items():
+        value: Any = getattr(options, field)
+        if value is default:
+            continue
+        if not _fits(value, kind, info):
+            raise InvalidOption(_misfit(field, value, info))
 
 
-def _check_count(name: str, value: object, most: int) -> None:
-    if type(value) is not int or not 1 <= value <= most:
-        raise InvalidOption(f"{name} is {shown(value)}; it is an int from 1 to {most}")
+def _fits(value: Any, kind: Any, info: types.Type) -> bool:
+    if isinstance(info, types.IntType) and type(value) is not int:  # 2.0 would do for msgspec, and a list as a tuple
+        return False
+    if isinstance(info, types.VarTupleType) and type(value) is not tuple:
+        return False
+    try:
+        msgspec.convert(float(value) if isinstance(value, float) else value, kind)  # a float of numpy is one
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
-def _check_seconds(name: str, value: object, most: float, *, above_zero: bool = False) -> None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or not 0 <= cast("float", value) <= most or (above_zero and value == 0):
-        least = "more than 0" if above_zero else "0"
-        raise InvalidOption(f"{name} is {shown(value)}; it is a number of seconds, from {least} to {most:,.0f}")
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, tuple[Any, types.Type, Any]]:
+    """Of each field its type, what there is to know of that apart from None, and its default."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: (hints[field.name], _info(hints[field.name]), field.default) for field in fields(kind)}
 
 
-def _check_text(name: str, value: object, most: int) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= most:
-        raise InvalidOption(f"{name} is {shown(value)}; it is a text of 1 to {most} characters")
+def _info(kind: Any) -> types.Type:
+    info = types.type_info(kind)
+    if isinstance(info, types.UnionType):
+        return next(one for one in info.types if not isinstance(one, types.NoneType))
+    return info
+
+
+def _misfit(field: str, value: Any, kind: types.Type) -> str:
+    if isinstance(kind, types.VarTupleType) and isinstance(value, tuple):
+        items = cast("tuple[object, ...]", value)
+        if len(items) <= (kind.max_length or 0):
+            wrong = next(item for item in items if not _is_text(item, kind.item_type))
+            return f"{field} is {shown(wrong)}; it is {_wanted(kind.item_type)}"
+    return f"{field} is {shown(cast(object, value))}; it is {_wanted(kind)}"
+
+
+def _is_text(value: object, kind: types.Type) -> bool:
+    bounds = cast("types.StrType", kind)
+    return isinstance(value, str) and (bounds.min_length or 0) <= len(value) <= (bounds.max_length or 0)
+
+
+def _wanted(kind: types.Type) -> str:
+    """What may stand there, for an error."""
+    match kind:
+        case types.LiteralType():
+            return f"one of {', '.join(map(str, kind.values))}"
+        case types.IntType():
+            return f"an int from {kind.ge} to {kind.le}"
+        case types.FloatType():
+            least = "0" if kind.gt is None else "more than 0"
+            return f"a number of seconds, from {least} to {kind.le:,.0f}"
+        case types.StrType():
+            return f"a text of {kind.min_length} to {kind.max_length} characters"
+        case types.VarTupleType():
+            return f"a tuple of at most {kind.max_length}, each {_wanted(kind.item_type)}"
+        case _:
+            raise TypeError(f"options have no fields of type {kind}")

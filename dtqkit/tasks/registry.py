@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from dtqkit.model.errors import TaskAlreadyRegistered, UnknownTask
-from dtqkit.support.formatting import few
 from dtqkit.support.nearest import nearest
 from dtqkit.tasks import origin
+from dtqkit.tasks.isolation import HOOKED, in_threads, no_process
 from dtqkit.tasks.task import RunsAs, Task
 
 
@@ -23,6 +23,8 @@ class TaskRegistry:
         #: The APP whose import created this registry, such as "shop.tasks:queue": a child that imports it has the same.
         self.app: str | None = None
         self._of_app: frozenset[Task[..., Any]] = frozenset()
+        #: The queue has hooks, and no APP whose import would bring them to a child process: none gets its tasks.
+        self.confined: bool = False
         #: What `in_threads` has named, and of which version.
         self._said: set[Task[..., Any]] = set()
         self._said_version = 0
@@ -31,10 +33,17 @@ class TaskRegistry:
         """Record that the tasks registered so far came with the import of `app`."""
         self.app = app
         self._of_app = frozenset(self)
+        self.confined = False
+
+    def confine(self) -> None:
+        """The queue has a hook now, which child processes have only by the import of an APP."""
+        if not self.confined and self.app is None:
+            self.confined = True
+            self.version += 1
 
     def importable(self, task: Task[..., Any]) -> bool:
         """Whether a child process can have the task: from the APP, by name, or from its module."""
-        return task in self._of_app or task.ref is not None
+        return task in self._of_app or (not self.confined and task.ref is not None)
 
     def runs_as(self, task: Task[..., Any]) -> RunsAs:
         """Where its jobs run."""
@@ -51,9 +60,16 @@ class TaskRegistry:
         threads: dict[str, list[str]] = {}
         for task in news:
             if task.defaults.isolation == "auto":
-                threads.setdefault(task.why_not_importable(), []).append(task.name)
-        lost = [f"task {task.no_process()}" for task in news if task.defaults.isolation == "process"]
-        return [_in_threads(names, why) for why, names in threads.items()] + lost
+                why = HOOKED if self.confined and task.ref is not None else task.why_not_importable()
+                threads.setdefault(why, []).append(task.name)
+        lost = [f"task {self.no_process(task)}" for task in news if task.defaults.isolation == "process"]
+        return [in_threads(names, why) for why, names in threads.items()] + lost
+
+    def no_process(self, task: Task[..., Any]) -> str:
+        """Why a task that asks for a process cannot have one, and what to do."""
+        if self.confined and task.ref is not None:
+            return no_process(task.name)
+        return task.no_process()
 
     def add(self, task: Task[..., Any]) -> None:
         """Register; the same function again (a notebook cell run again) replaces the earlier one.
@@ -93,17 +109,6 @@ class TaskRegistry:
 
     def __len__(self) -> int:
         return len(self._tasks)
-
-
-def _in_threads(names: list[str], why: str) -> str:
-    who, them = f"task {names[0]} runs in a thread", "it"
-    if len(names) > 1:
-        who, them, why = f"tasks {few(names)} run in threads", "them", why.replace("it is", "each is", 1)
-    return (
-        f"{who} of this process, since no child process can import {them} ({why}): such a job cannot be killed at its "
-        "timeout, and shares this process's memory and interpreter lock; to run in a child process, put the function "
-        "in a module, at its top level; if a thread is meant, set isolation='thread'"
-    )
 
 
 def find_task(ref: str, name: str) -> Task[..., Any]:

@@ -38,7 +38,8 @@ F_co = TypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callabl
 #: Where a job of a task runs: on the worker's loop, in a thread of the worker, or in a child process.
 RunsAs: TypeAlias = Literal["coroutine", "thread", "process"]
 
-_PLAIN: Final = CallOptions()
+#: The options of a call that sets none.
+DEFAULTS: Final = CallOptions()
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -47,7 +48,7 @@ class Call(Generic[R_co]):
 
     __slots__ = ("options", "payload", "task")
 
-    def __init__(self, task: Task[..., R_co], payload: dict[str, Any], options: CallOptions = _PLAIN) -> None:
+    def __init__(self, task: Task[..., R_co], payload: dict[str, Any], options: CallOptions = DEFAULTS) -> None:
         self.task: Final = task
         self.payload: Final = payload
         self.options: Final = options

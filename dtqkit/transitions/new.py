@@ -19,6 +19,8 @@ _OTHER_BYTES: Final = 256
 _OPTION_DEFAULTS: Final = TaskOptions()
 #: Options of a task that a document keeps where they are not the default.
 _KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
+#: Options of a call that a document keeps as they are.
+_KEPT_OF_CALL: Final = ("idempotency_key", "tags")
 
 
 class New(NamedTuple):
@@ -51,10 +53,9 @@ def new_job(
     if submission.delay_s:
         due = now + timedelta(seconds=submission.delay_s)
         doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
-    if submission.idempotency_key is not None:
-        doc["idempotency_key"] = submission.idempotency_key
-    if submission.tags:
-        doc["tags"] = list(submission.tags)
+    for name in _KEPT_OF_CALL:
+        if (value := getattr(submission, name)) is not None and value != ():
+            doc[name] = value
     if options is not _OPTION_DEFAULTS:
         for name in _KEPT_OPTIONS:
             value = getattr(options, name)

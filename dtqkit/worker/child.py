@@ -12,12 +12,15 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
 
 from dtqkit.model.jobs import JobError
+from dtqkit.tasks.hooks import Hooks
 from dtqkit.worker import source, wire
+from dtqkit.worker.childhooks import ChildHooks
 from dtqkit.worker.context import JobContext, enter, enter_process
 from dtqkit.worker.imports import Attach, Tasks
 from dtqkit.worker.interrupt import Interrupter
@@ -33,7 +36,7 @@ class Child:
         self._sock = sock
         self._stream = sock.makefile("rb")
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[wire.Run] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[wire.Run | wire.Leave] = queue.SimpleQueue()
         self._interrupter = Interrupter()
         self._pid = os.getpid()
         self._interrupter.install()
@@ -47,21 +50,45 @@ class Child:
             raise TypeError(f"the worker began with {message!r}")
         return message
 
-    def warm(self, setup: wire.Setup, attach: Attach) -> None:
-        """Import everything, and tell the worker; `attach` is called with each of its tasks."""
+    def warm(self, setup: wire.Setup, attach: Attach, hooks: Hooks) -> None:
+        """Import everything, and tell the worker; `attach` is called with each of its tasks, and `hooks` become the
+        APP's."""
         threading.Thread(target=self._read, name="dtqkit-child-read", daemon=True).start()
         self._tasks = Tasks(attach)
         errors = self._tasks.warm(setup)
+        hooks.take(self._tasks.hooks)
+        self._hooks = ChildHooks(hooks)
+        failure = "" if errors else self._begin()
         # A module may have installed handlers of its own.
         self._interrupter.install()
         code = source.hashes(source.modules_of(setup.app, setup.tasks.values()))
         self._surroundings = Surroundings()
         self._streams.finish()
-        self._send(wire.Ready(self._pid, errors, code))
+        self._send(wire.Ready(self._pid, errors, code, failure, self._hooks.entered))
 
     def run(self) -> NoReturn:
-        while True:
-            self._run_job(self._jobs.get())
+        while isinstance(order := self._jobs.get(), wire.Run):
+            self._run_job(order)
+        self._leave()
+
+    def _begin(self) -> str:
+        """Enter the lifespan; why it could not be."""
+        try:
+            self._hooks.begin()
+        except BaseException as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    def _leave(self) -> NoReturn:
+        """Leave the lifespan, and end."""
+        status = 0
+        try:
+            self._hooks.end()
+        except BaseException as error:
+            status = 1
+            sys.stderr.write(f"{error}\n")
+        self._streams.finish()
+        os._exit(status)
 
     def _receive(self) -> wire.ToChild | None:
         head = self._stream.read(wire.LENGTH.size)
@@ -72,7 +99,7 @@ class Child:
             while (message := self._receive()) is not None:
                 if isinstance(message, wire.Interrupt):
                     self._interrupter.ask(message.job_id, message.attempt, message.why)
-                elif isinstance(message, wire.Run):
+                elif isinstance(message, wire.Run | wire.Leave):
                     self._jobs.put(message)
         finally:
             # The worker is gone: nobody would take a result, nor end what the task has started.
@@ -101,7 +128,9 @@ class Child:
             if os.getpid() == self._pid:
                 self._send(wire.Waiting(order.job_id, ids))
 
-        return JobContext(order.job_id, order.task, order.number, order.worker, report, waiting)
+        context = JobContext(order.job_id, order.task, order.number, order.worker, report, waiting)
+        context.state = self._hooks.state
+        return context
 
     def _run_job(self, order: wire.Run) -> None:
         context = self._context(order)
@@ -110,7 +139,7 @@ class Child:
         attempt = _Attempt(self, order, context)
         try:
             try:
-                attempt.run(self._tasks, self._interrupter)
+                attempt.run(self._tasks, self._hooks, self._interrupter)
             finally:
                 self._interrupter.close()
         except BaseException as raised:  # it was interrupted at its very end
@@ -150,7 +179,7 @@ class _Attempt:
         self.result: Any = None
         self.error: JobError | None = None
 
-    def run(self, tasks: Tasks, interrupter: Interrupter) -> None:
+    def run(self, tasks: Tasks, hooks: ChildHooks, interrupter: Interrupter) -> None:
         order = self._order
         try:
             task = tasks.get(order.task, order.ref)
@@ -162,7 +191,7 @@ class _Attempt:
             interrupter.open(order.job_id, order.attempt)
             self.started = time.monotonic()
             self._child.begin(order.job_id, self.started)
-            value = task.call(self._context, arguments)
+            value = hooks.call(self._context, partial(task.call, self._context, arguments))
             interrupter.close()
             self.result = checked_result(value, order.max_result)
         except BaseException as error:

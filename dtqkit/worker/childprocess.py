@@ -20,10 +20,11 @@ from typing import Any, Final, Self, cast
 import msgspec
 
 from dtqkit.model.settings import without_secrets
-from dtqkit.support.sanitize import escaped
+from dtqkit.tasks.lifespan import LEAVE_S
 from dtqkit.worker import wire
 from dtqkit.worker.context import shortened
-from dtqkit.worker.lines import Output
+from dtqkit.worker.interrupt import signal_name
+from dtqkit.worker.lines import Output, to_stderr
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -106,6 +107,10 @@ class ChildProcess(asyncio.Protocol):
         self.jobs_run = 0
         #: Modules that it could not import.
         self.errors: dict[str, str] = {}
+        #: It has a lifespan to leave.
+        self.leaves = False
+        #: It was asked to.
+        self.leaving = False
 
     @classmethod
     async def start(cls, setup: wire.Setup, watch: Watch, gone: Callable[[ChildProcess], None]) -> Self:
@@ -158,7 +163,11 @@ class ChildProcess(asyncio.Protocol):
             slow.cancel()
 
     def _slow(self) -> None:
-        log.warning("child %d still imports the tasks' modules after %.0f s; its jobs wait", self.pid, SLOW_IMPORT_S)
+        log.warning(
+            "child %d still imports the tasks' modules or enters the lifespan after %.0f s; its jobs wait",
+            self.pid,
+            SLOW_IMPORT_S,
+        )
 
     # -- what comes from it
 
@@ -231,7 +240,7 @@ class ChildProcess(asyncio.Protocol):
         else:
             self._said.extend(lines)
             if not self.quiet:
-                _to_stderr(lines)
+                to_stderr(lines)
 
     def _drain(self) -> None:
         """What it has written until now. No more: something that it has started may go on writing."""
@@ -272,7 +281,7 @@ class ChildProcess(asyncio.Protocol):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.sleep(_LAST_WORDS_S)
             self._drain()
-            self._break(f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}")
+            self._break(f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}")
         finally:
             self._close_output()
             self._over.set()
@@ -315,9 +324,20 @@ class ChildProcess(asyncio.Protocol):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
+    def leave(self) -> None:
+        """End it: at once, or when it is well and has a lifespan, once it has left that."""
+        if self.leaving:
+            return
+        if self.leaves and self._job is None and self.fit:
+            self.leaving = True
+            self.send(wire.Leave())
+            self._loop.call_later(LEAVE_S + 1.0, self.kill)
+        else:
+            self.kill()
+
     async def close(self) -> None:
-        """Kill it and wait until it is over."""
-        self.kill()
+        """The same, and wait until it is over."""
+        self.leave()
         await self._over.wait()
 
     # -- a job
@@ -376,16 +396,3 @@ class ChildProcess(asyncio.Protocol):
     def _kill_late(self) -> None:
         self.killed = True
         self.kill()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _to_stderr(lines: list[str]) -> None:
-    if lines:
-        with contextlib.suppress(OSError):
-            os.write(2, "".join(f"{escaped(line)}\n" for line in lines).encode("utf-8", "replace"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
@@ -29,6 +29,8 @@ def _nobody(ids: Sequence[str]) -> None:
 
 class JobContext(Context):
     """The Context of one attempt."""
+
+    state: Any = None
 
     def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Report, lend: Lend) -> None:
         self.job_id = job_id

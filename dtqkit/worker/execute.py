@@ -6,19 +6,24 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
-from dtqkit.model.errors import DtqError
+from dtqkit.model.errors import DtqError, TaskDefinitionError
+from dtqkit.model.hook_errors import MiddlewareFailed
 from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, Policies
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.context import enter
 from dtqkit.worker.coroutine import Running, coroutine_of
+from dtqkit.worker.hooked import run_coroutine, run_thread
 from dtqkit.worker.pool import Pool
-from dtqkit.worker.report import TaskStopped, checked_result, error_of
+from dtqkit.worker.report import TaskStopped, TaskTimeout, checked_result, error_of
 from dtqkit.worker.thread import ThreadRun
 
 log = logging.getLogger("dtqkit.worker")
@@ -45,9 +50,12 @@ class Executor:
         max_result: int,
         now: Callable[[], datetime],
         policies: Policies = POLICIES,
+        life: Life | None = None,
     ) -> None:
         """`now` gives the time by MongoDB's clock."""
         self._registry = registry
+        self._life = Life() if life is None else life
+        self._hooks = self._life.hooks
         self._pool = pool
         self._max_result = max_result
         self._now = now
@@ -85,17 +93,26 @@ class Executor:
         job = attempt.job
         task = self._registry.get(job.task)
         where = self._registry.runs_as(task)
+        if (state := self._life.state) is not None:
+            attempt.context.state = state
         if where == "coroutine":
-            return self._coroutine(task, attempt)
+            chain = self._hooks.around_run
+            return self._coroutine(task, attempt, partial(run_coroutine, chain, task) if chain else task.call)
         if where == "process":
+            if self._registry.confined and not self._registry.importable(task):
+                raise TaskDefinitionError(self._registry.no_process(task))
             order = wire.Run(
                 *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
                 job.attempt,
             )
             return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
+        if chain := self._hooks.around_run:
+            return self._coroutine(task, attempt, partial(run_thread, chain, task, attempt))
         return self._thread(task, attempt)
 
-    async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
+    async def _coroutine(
+        self, task: Task[..., Any], attempt: Attempt, call: Callable[[Context, dict[str, Any]], Any]
+    ) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
@@ -103,7 +120,7 @@ class Executor:
         running: Running | None = None
         timer: asyncio.TimerHandle | None = None
         try:
-            coroutine = coroutine_of(task.call(attempt.context, arguments))
+            coroutine = coroutine_of(call(attempt.context, arguments))
             try:
                 first = coroutine.send(None)
             except StopIteration as done:
@@ -120,7 +137,9 @@ class Executor:
                 raise asyncio.CancelledError from None
             return Failure(attempt.timeout() if attempt.timed_out else error_of(error), attempt.run_ms())
         except BaseException as error:
-            return Failure(error_of(error), attempt.run_ms())
+            # Of a thread, or of a middleware that was in it.
+            late = attempt.timed_out and isinstance(error, TaskTimeout | MiddlewareFailed)
+            return Failure(attempt.timeout() if late else error_of(error), attempt.run_ms())
         finally:
             if timer is not None:
                 timer.cancel()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
 from dtqkit.model.errors import TaskDefinitionError
+from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.registry import TaskRegistry, find_task
 from dtqkit.tasks.task import Task
 from dtqkit.worker.report import traceback_of
@@ -27,6 +28,8 @@ class Tasks:
         self._attach = attach
         self._found: dict[str, Task[..., Any]] = {}
         self._of_app: TaskRegistry | None = None
+        #: Of the APP's queue.
+        self.hooks = Hooks()
 
     def get(self, name: str, ref: str) -> Task[..., Any]:
         """From the APP, by name, else from where `ref` leads to.
@@ -49,7 +52,8 @@ class Tasks:
         broken: dict[str, str] = {}
         if setup.app is not None:
             try:
-                self._of_app = _registry_of(setup.app)
+                queue = _queue_of(setup.app)
+                self._of_app, self.hooks = cast(TaskRegistry, queue.registry), cast(Hooks, queue.hooks)
             except BaseException as error:
                 return {setup.app: _last_lines(error)}
         for name, ref in setup.tasks.items():
@@ -70,13 +74,13 @@ class Tasks:
         return errors
 
 
-def _registry_of(app: str) -> TaskRegistry:
-    """The registry of the queue that `package.module:queue` names."""
+def _queue_of(app: str) -> Any:
+    """The queue that `package.module:queue` names."""
     module, _, path = app.partition(":")
     found: Any = importlib.import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
-    return cast(TaskRegistry, found.registry)
+    return found
 
 
 def _loaded(ref: str) -> Any:

@@ -86,3 +86,10 @@ class Interrupter:
         if asked is not None and asked[0] == self._open and not self._held:
             self._open = None  # once is enough: its clean-up is not interrupted
             raise TaskTimeout("ran for its timeout_s") if asked[1] == "timeout" else TaskStopped("stopped")
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

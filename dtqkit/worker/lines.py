@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import os
 from typing import Final
+
+from dtqkit.support.sanitize import escaped
 
 #: Characters of a line without an end that are held back before they become one.
 MAX_HELD: Final = 4000
@@ -87,3 +91,10 @@ def marked(line: str) -> bytes:
     """A line of the log with its marks, for a child's output."""
     text = line.replace(LOG_START, "").replace(LOG_END, "")
     return f"{LOG_START}{text}{LOG_END}".encode("utf-8", "replace")
+
+
+def to_stderr(lines: list[str]) -> None:
+    """Write them where the worker's own log goes."""
+    if lines:
+        with contextlib.suppress(OSError):
+            os.write(2, "".join(f"{escaped(line)}\n" for line in lines).encode("utf-8", "replace"))

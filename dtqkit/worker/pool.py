@@ -75,6 +75,8 @@ class Pool:
         #: Those that still import; None for one whose process is not there yet.
         self._starting: set[ChildProcess] = set()
         self._launching = 0
+        #: Those that leave their lifespan.
+        self._leaving: set[ChildProcess] = set()
         self._waiters: deque[asyncio.Future[ChildProcess]] = deque()
         self._look = asyncio.Event()
         self._closing = False
@@ -189,11 +191,11 @@ class Pool:
                 child.kill()
                 return
             self._code |= {file: ready.code[file] for file in files}
-        if setup.app is not None and setup.app in ready.errors:
+        if failure := _failure(ready, setup):
             child.kill()
             if not self._idle and not self._busy:
-                self._unusable = dict.fromkeys(setup.tasks, ready.errors[setup.app])
-            self._failed(f"a child process could not import {setup.app}:\n{ready.errors[setup.app]}")
+                self._unusable = dict.fromkeys(setup.tasks, failure[1])
+            self._failed("".join(failure))
             return
         self._unusable = child.errors = dict(ready.errors)
         if ready.errors:
@@ -208,7 +210,7 @@ class Pool:
         for older in [c for c in self._idle if c.errors and self._count() >= self._most()]:
             self._idle.remove(older)
             self._discard(older)
-        child.quiet = False
+        child.quiet, child.leaves = False, ready.leaves
         self._born[child] = asyncio.get_running_loop().time()
         self._offer(child)
 
@@ -239,11 +241,14 @@ class Pool:
         self._changed()
 
     def _discard(self, child: ChildProcess) -> None:
-        child.kill()
+        child.leave()
+        if child.leaving and not child.dead:
+            self._leaving.add(child)
 
     def _gone(self, child: ChildProcess) -> None:
         """A child's process has ended."""
         born = self._born.pop(child, None)
+        self._leaving.discard(child)
         if child in self._idle:
             self._idle.remove(child)
             log.warning("child %d died while it was idle and is replaced", child.pid)
@@ -329,11 +334,18 @@ class Pool:
                 raise
 
     async def close(self) -> None:
-        """Kill all of them."""
+        """End all of them."""
         self._closing = True
-        children = [*self._idle, *self._busy, *self._starting]
+        children = [*self._idle, *self._busy, *self._starting, *self._leaving]
         self._idle.clear()
         await asyncio.gather(*(child.close() for child in children))
+
+
+def _failure(ready: wire.Ready, setup: wire.Setup) -> tuple[str, str] | None:
+    """Why a child can run nothing: what it could not do, and the reason."""
+    if setup.app is not None and setup.app in ready.errors:
+        return f"a child process could not import {setup.app}:\n", ready.errors[setup.app]
+    return ("a child process does not start: ", ready.lifespan) if ready.lifespan else None
 
 
 def _death(died: ChildDied, job: Conversation, *, killed: bool) -> Failure:

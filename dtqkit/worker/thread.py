@@ -34,7 +34,10 @@ class ThreadRun:
         self._attempt = attempt
         self._call = call
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[Outcome] = self._loop.create_future()
+        #: How it ended.
+        self.over: asyncio.Future[Outcome] = self._loop.create_future()
+        #: What `call` raised, if it did.
+        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"dtqkit-{attempt.job.task}", daemon=True)
         # Guards the time in which something may be raised in the thread.
         self._window = threading.Lock()
@@ -48,10 +51,14 @@ class ThreadRun:
         attempt = self._attempt
         attempt.stopper = self.stop
         attempt.begin()
+        self._later(attempt.job.timeout_s, self.time_out)
+        return await self.ended()
+
+    async def ended(self) -> Outcome:
+        """The same of an attempt that has begun, and whose timeout and stops somebody else sees to."""
         self._thread.start()
-        self._later(attempt.job.timeout_s, self._time_out)
         try:
-            return await self._ended
+            return await self.over
         finally:
             for timer in self._timers:
                 timer.cancel()
@@ -72,6 +79,7 @@ class ThreadRun:
                     self._open = False
         except BaseException as error:
             self._open = False
+            self.error = error
             found = error_of(error)
             if isinstance(error, TaskTimeout):
                 found = msgspec.structs.replace(found, message=attempt.timeout().message)
@@ -79,7 +87,7 @@ class ThreadRun:
         attempt.context.finish()
         # The loop may be closed by the time that an abandoned thread ends.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._over, outcome)
+            self._loop.call_soon_threadsafe(self._end, outcome)
 
     def _raise(self, error: type[BaseException]) -> None:
         """Raise it in the thread at its next bytecode; what blocks in C notices when it returns."""
@@ -90,12 +98,13 @@ class ThreadRun:
 
     # -- on the loop
 
-    def _over(self, outcome: Outcome) -> None:
-        if not self._ended.done():
+    def _end(self, outcome: Outcome) -> None:
+        if not self.over.done():
             late = self._late and isinstance(outcome, Success)
-            self._ended.set_result(Failure(self._attempt.timeout(), self._attempt.run_ms()) if late else outcome)
+            self.over.set_result(Failure(self._attempt.timeout(), self._attempt.run_ms()) if late else outcome)
 
-    def _time_out(self) -> None:
+    def time_out(self) -> None:
+        """It has run for its time."""
         self._raise(TaskTimeout)
         self._later(grace_s(self._attempt.job.timeout_s), self._runs_on)
 
@@ -130,5 +139,5 @@ class ThreadRun:
     def _abandon(self) -> None:
         late = self._late or self._attempt.reason is None
         run_ms = self._attempt.run_ms()
-        if not self._ended.done():
-            self._ended.set_result(Failure(self._attempt.timeout(), run_ms) if late else Released(run_ms))
+        if not self.over.done():
+            self.over.set_result(Failure(self._attempt.timeout(), run_ms) if late else Released(run_ms))

@@ -50,6 +50,10 @@ class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
     why: Why
 
 
+class Leave(msgspec.Struct, tag="leave", frozen=True):
+    """Leave the lifespan and end."""
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """The child has imported the APP and its tasks."""
 
@@ -58,6 +62,10 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     errors: dict[str, str]
     #: Hash of each source file that was loaded, see `source.hashes`.
     code: dict[str, str]
+    #: Why the lifespan could not be entered: then it runs no job.
+    lifespan: str = ""
+    #: Whether it has a lifespan to leave: it is asked to, before it is killed.
+    leaves: bool = False
 
 
 class Begun(msgspec.Struct, tag="begun", frozen=True):
@@ -94,7 +102,7 @@ class Done(msgspec.Struct, tag="done", frozen=True):
     error: dict[str, Any] | None = None
 
 
-ToChild = Setup | Run | Interrupt
+ToChild = Setup | Run | Interrupt | Leave
 FromChild = Ready | Begun | Report | Waiting | Done
 
 _encoder = msgspec.msgpack.Encoder()

@@ -27,6 +27,7 @@ from dtqkit.model.outcomes import Declined, Outcome, Released
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
+from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
@@ -69,6 +70,7 @@ class Worker:
         outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         heard: Callable[[Pulse], None] | None = None,
+        life: Life | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -110,7 +112,7 @@ class Worker:
             lease_s=settings.lease_s,
             awaited=self._awaited,
         )
-        self._executor = Executor(registry, self._pool, settings.max_result, store.now)
+        self._executor = Executor(registry, self._pool, settings.max_result, store.now, life=life)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)

@@ -1,10 +1,23 @@
 """The examples of the documentation, with the types that checkers must give them. It is checked, never run."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, assert_type
 
-from dtqkit import AsyncJobHandle, AsyncTaskQueue, Context, Job, JobHandle, JobList, TaskQueue, current_context, task
+from dtqkit import (
+    AsyncJobHandle,
+    AsyncTaskQueue,
+    Call,
+    Context,
+    Job,
+    JobHandle,
+    JobList,
+    Middleware,
+    TaskQueue,
+    current_context,
+    task,
+)
 from dtqkit.control import HistoryQuery, JobQuery, JobRequest, Page
 from dtqkit.control.operations import DEPTHS, GET_JOB, HISTORY, LIST_JOBS
 from dtqkit.model.events import Depths
@@ -149,3 +162,36 @@ async def awaits() -> None:
         assert_type((await q.control.ask(LIST_JOBS, JobQuery(limit=3))).items, tuple[Job, ...])
         async for row in await q.control.ask(HISTORY, HistoryQuery()):
             assert_type(row.run_s, float | None)
+
+
+@queue.middleware
+class Timing(Middleware):
+    @asynccontextmanager
+    async def submit(self, calls: Sequence[Call[Any]], /) -> AsyncIterator[None]:
+        assert_type(calls[0].payload, dict[str, Any])
+        yield
+
+    @asynccontextmanager
+    async def run(self, ctx: Context, /) -> AsyncIterator[None]:
+        ctx.log(f"{ctx.state}")
+        yield
+
+
+assert_type(queue.middleware(Timing()), Timing)
+assert_type(AsyncTaskQueue().middleware(Timing), type[Timing])
+
+
+@queue.lifespan
+async def connect() -> AsyncIterator[dict[str, int]]:
+    yield {}
+
+
+@queue.lifespan
+def load() -> Iterator[int]:
+    yield 3
+
+
+@queue.lifespan
+@contextmanager
+def managed() -> Iterator[int]:
+    yield 3

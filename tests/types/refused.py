@@ -60,6 +60,10 @@ queue.jobs(limit="50")  # refused
 queue.dead_letters(since=7)  # refused
 queue.requeue_dead(limit=3)  # refused
 queue.history(columns=3)  # refused
+queue.middleware(report)  # refused
+queue.middleware(3)  # refused
+queue.lifespan(report)  # refused
+queue.lifespan(fetch)  # refused
 
 
 async def awaits() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from dtqkit.model.errors import InvalidOption, InvalidPayload, TaskAlreadyRegistered, TaskDefinitionError, UnknownTask
 from dtqkit.tasks.context import Context
-from dtqkit.tasks.options import CallOptions, TaskOptions, options_of
+from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptions, options_of
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.schema import PayloadValidator
 from dtqkit.tasks.task import Task, TaskInfo, check_name
@@ -424,6 +424,25 @@ def test_an_async_def_cannot_ask_for_a_process() -> None:
 def test_a_bad_option_of_a_call_is_refused_by_name(option: str, value: Any) -> None:
     with pytest.raises(InvalidOption, match=option.removesuffix("s")):
         CallOptions(**{option: value})
+
+
+def test_the_names_of_options_for_type_checkers_are_those_of_a_call() -> None:
+    assert list(OptionNames.__annotations__) == list(CallOptions.__struct_fields__)
+
+
+def test_an_error_about_an_option_says_what_may_stand_there() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"priority": "urgent"}, "priority is 'urgent'; it is one of high, low, medium"),
+        ({"max_attempts": 2.0}, "max_attempts is 2.0; it is an int from 1 to 100"),
+        ({"timeout_s": 0}, "timeout_s is 0; it is a number of seconds, from more than 0 to 86,400"),
+        ({"delay_s": float("nan")}, "delay_s is nan; it is a number of seconds, from 0 to 31,622,400"),
+        ({"tags": ("",)}, "tags is ''; it is a text of 1 to 100 characters"),
+        ({"tags": ["a"]}, "tags is a list; it is a tuple of at most 20, each a text of 1 to 100 characters"),
+    ]
+    for options, wanted in cases:
+        with pytest.raises(InvalidOption) as caught:
+            CallOptions(**options)
+        assert str(caught.value) == wanted
 
 
 # -- registry

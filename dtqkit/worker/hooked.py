@@ -1,0 +1,93 @@
+"""A job's run within the middlewares of its queue, on the worker's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from dtqkit.model.outcomes import Success
+from dtqkit.tasks.context import Context
+from dtqkit.tasks.middleware import Middleware, around_run
+from dtqkit.tasks.task import Task
+from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.childprocess import grace_s
+from dtqkit.worker.report import TaskStopped, TaskTimeout
+from dtqkit.worker.thread import TOLD_S, ThreadRun
+
+#: What ends an attempt from outside, besides what is no Exception.
+STOPS = (TaskTimeout,)
+
+
+async def run_coroutine(
+    chain: Sequence[Middleware], task: Task[..., Any], context: Context, arguments: Mapping[str, Any]
+) -> Any:
+    """Run an async task within `chain`: one coroutine, which is stopped as the task itself would be."""
+    return await around_run(chain, context, partial(task.call, context, arguments), STOPS)
+
+
+async def run_thread(
+    chain: Sequence[Middleware],
+    task: Task[..., Any],
+    attempt: Attempt,
+    context: Context,
+    arguments: Mapping[str, Any],
+) -> Any:
+    """Run a task in a thread, within `chain`, which stays on the loop."""
+    stage = _ThreadStage(attempt, partial(task.call, context, arguments))
+    try:
+        return await around_run(chain, context, stage.run, STOPS)
+    finally:
+        stage.close()
+
+
+class _ThreadStage:
+    """The part of an attempt that is in a thread. While it lasts, a stop goes to the thread, not to the coroutine."""
+
+    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+        self._attempt = attempt
+        self._call = call
+        self._stop_coroutine: Callable[[], None] | None = None
+        self._thread: ThreadRun | None = None
+        self._timed_out = False
+        self._late: asyncio.TimerHandle | None = None
+
+    async def run(self) -> Any:
+        await asyncio.sleep(0)  # after the first step, `attempt.stopper` is the coroutine's
+        attempt = self._attempt
+        self._stop_coroutine, attempt.stopper = attempt.stopper, self._stop
+        # The task sees the context variables that the middlewares have set.
+        thread = self._thread = ThreadRun(attempt, partial(copy_context().run, self._call))
+        try:
+            outcome = await thread.ended()
+        except asyncio.CancelledError:  # by a timeout of a middleware's own: the thread should end first
+            thread.stop()
+            await asyncio.wait([thread.over], timeout=TOLD_S + grace_s(attempt.job.timeout_s))
+            raise
+        finally:
+            self._resume()
+        if isinstance(outcome, Success):
+            return outcome.result
+        raise thread.error or (TaskStopped() if attempt.reason is not None else TaskTimeout())
+
+    def _stop(self) -> None:
+        assert self._thread is not None  # noqa: S101 - only in `run`
+        if self._attempt.timed_out and not self._timed_out:
+            self._timed_out = True
+            self._thread.time_out()
+        else:
+            self._thread.stop()
+
+    def _resume(self) -> None:
+        """The thread is over, and a stop goes to the coroutine again: its clean-up has a while, if it was stopped."""
+        attempt, stop = self._attempt, self._stop_coroutine
+        attempt.stopper = stop
+        if stop is not None and (attempt.timed_out or attempt.reason is not None):
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(grace_s(attempt.job.timeout_s), stop)
+
+    def close(self) -> None:
+        if self._late is not None:
+            self._late.cancel()

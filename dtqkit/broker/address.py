@@ -1,4 +1,4 @@
-"""What REDIS_URL names: one server, or Sentinels that know which server is the primary; and how to connect to it."""
+"""Parse REDIS_URL: one server, or Sentinels that know the primary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.connection import parse_url  # pyright: ignore[reportUnknownVariableT
 
 from dtqkit.model.errors import SettingsError, redact
 
-#: Longest wait in seconds for a connection.
+#: Timeout for a connection, in seconds.
 CONNECT_S: Final = 2.0
 SENTINEL_PORT: Final = 26379
 REDIS_PORT: Final = 6379
@@ -31,14 +31,14 @@ class Address(msgspec.Struct, frozen=True):
     options: dict[str, Any]
     tls: bool = False
     path: str | None = None
-    #: Of the primary, when `hosts` are Sentinels.
+    #: Name of the primary if `hosts` are Sentinels.
     sentinel: str | None = None
     #: User and password of the Sentinels.
     sentinel_options: dict[str, Any] = {}
 
 
 def parse(url: str) -> Address:
-    """Raises SettingsError, which says what is wrong with the URL and never shows its password."""
+    """Raises SettingsError, which names the fault of the URL without its password."""
     try:
         address = _parse(url)
         _check(address)
@@ -54,7 +54,7 @@ def _parse(url: str) -> Address:
     if scheme.endswith("+sentinel"):
         return _of_sentinels(url, scheme, rest)
     if "," in rest.partition("/")[0].rpartition("@")[2]:
-        raise SettingsError(f"REDIS_URL names several hosts: that is for Sentinels only, as in {_EXAMPLE}")
+        raise SettingsError(f"REDIS_URL names several hosts, which is for Sentinels only: write {_EXAMPLE}")
     options = cast("dict[str, Any]", parse_url(url))
     options.pop("connection_class", None)
     host = options.pop("host", "127.0.0.1"), options.pop("port", REDIS_PORT)
@@ -88,7 +88,7 @@ def _host(text: str) -> tuple[str, int]:
 
 def _address(url: str, hosts: tuple[tuple[str, int], ...], options: dict[str, Any], *, tls: bool) -> Address:
     path = options.pop("path", None)
-    # How big a pool is, and what is sent over it, is ours to say.
+    # These options are set by dtqkit.
     for ours in (
         "max_connections",
         "timeout",
@@ -119,7 +119,7 @@ def _check(address: Address) -> None:
     kind: Any = redis.UnixDomainSocketConnection if address.path else redis.Connection
     try:
         if address.tls:
-            # The asynchronous one, since it makes its context before it connects.
+            # The asynchronous class, since it creates its TLS context before it connects.
             made: Any = aio.SSLConnection(**address.options)
             made.ssl_context.get()
         else:

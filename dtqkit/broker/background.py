@@ -1,7 +1,7 @@
 """Calls of Redis that may take longer than their caller waits.
 
-A call that is cancelled costs its connection: where Redis is far away, each one that did not wait long enough would
-close a connection that others need. So nobody cancels one: it goes on in the background.
+Cancelling a call closes its connection, which other callers need, above all when Redis is far away. So a call is never
+cancelled: it continues in the background.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dtqkit.support.cancel import end
 
 T = TypeVar("T")
 
-#: How long the progress of running jobs may take to be found, in seconds.
+#: Maximum wait for the progress of running jobs, in seconds.
 LIVE_S: Final = 0.25
 
 
@@ -29,7 +29,7 @@ class Background:
 
     @property
     def late(self) -> bool:
-        """Whether one is under way whose caller waits no longer: another would most likely fare as it does."""
+        """Whether a call is still running after its caller timed out: another one would most likely time out too."""
         return bool(self._late)
 
     def begin(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -39,7 +39,7 @@ class Background:
         return task
 
     async def wait(self, task: asyncio.Task[T], seconds: float) -> T:
-        """What it brings. Raises TimeoutError when it takes longer, and lets it go on."""
+        """The result of `task`. Raises TimeoutError when it takes longer; the task continues."""
         done, _ = await asyncio.wait({task}, timeout=seconds)
         if not done:
             self._late.add(task)
@@ -56,11 +56,11 @@ class Background:
         self._tasks.discard(task)
         self._late.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever asked may wait no longer
+            task.exception()  # mark it as retrieved: the caller may have stopped waiting
 
 
-class Lives:
-    """What running jobs last showed. One question at a time: what is asked for meanwhile is in the next."""
+class LiveProgress:
+    """The latest progress of running jobs. One read at a time: ids requested meanwhile go into the next one."""
 
     def __init__(self, read: Callable[[Sequence[str]], Awaitable[dict[str, ProgressEvent]]]) -> None:
         self._read = read
@@ -70,7 +70,7 @@ class Lives:
         self._turn = asyncio.Lock()
 
     async def get(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
-        """By id, as far as they did and as it can be had at once."""
+        """By id, for jobs that have reported progress. Empty when Redis does not answer at once."""
         if self._calls.late:
             return {}
         self._wanted |= dict.fromkeys(job_ids)

@@ -1,4 +1,4 @@
-"""Everything that is asked of Redis, for one namespace, on one event loop."""
+"""All operations on Redis, for one namespace and one event loop."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from dtqkit.model.events import Batch, Depths, Heartbeat, ProgressEvent, encode_
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.model.settings import Settings
 
-#: How long a cancel stays listed; the leader lists it again while it is needed.
+#: How long a cancel request stays listed, in seconds; the leader lists it again while it is needed.
 CANCEL_S: Final = 60.0
-#: How long the progress of a job is kept after it was last shown.
+#: How long the progress of a job is kept after its last update, in seconds.
 LIVE_S: Final = 120.0
 #: Ids in one call of a script.
 _CHUNK: Final = 5000
@@ -41,41 +41,41 @@ class Broker:
 
     @property
     def keys(self) -> Keys:
-        """As the server has them; sure once it has answered."""
+        """The key names on this server; known for certain after its first answer."""
         return self._link.keys
 
     @property
     def record(self) -> str:
-        """The id of the record whose jobs this broker lists; empty before `open`."""
+        """The id of the record whose jobs are listed here; empty before `open`."""
         return self._link.record
 
     @property
     def condition(self) -> Condition:
-        """How writes to Redis have gone of late, in this process."""
+        """How the latest writes of this process to Redis went."""
         return self._link.condition
 
     async def open(self, record: str) -> None:
-        """List the jobs of this record, and of no other. Raises NamespaceTaken when another one's are listed here."""
+        """Use Redis for the jobs of this record. Raises NamespaceTaken when it lists the jobs of another record."""
         self._link.record = record
         await self.ask_owner()
 
     @property
     def owned(self) -> bool:
-        """Whether Redis has last said that it lists our record's jobs."""
+        """Whether Redis, by its last answer, lists the jobs of our record."""
         return self._link.owned
 
     def check_owner(self) -> None:
-        """Raises NamespaceTaken where Redis has last said that it lists another record's jobs."""
+        """Raises NamespaceTaken if Redis, by its last answer, lists the jobs of another record."""
         if self._link.taken is not None:
             raise unavailable(self._link.url, self._link.taken)
 
     async def ask_owner(self) -> None:
-        """Ask whose jobs it lists. Raises NamespaceTaken when they are another record's."""
+        """Ask Redis which record's jobs it lists. Raises NamespaceTaken when it is another record."""
         async with self._link.asking():
             await self._link.run("check", [], [])
 
     async def check_rights(self) -> None:
-        """Raises StoreUnavailable, which names them, when the user may not run all commands that we need."""
+        """Raises StoreUnavailable, which names the missing rights, when the user may not run all necessary commands."""
         async with self._link.asking() as keys:
             await check_rights(self._link.redis, keys)
 
@@ -84,7 +84,7 @@ class Broker:
         await self._link.close()
 
     async def look(self, lock_s: float) -> Look:
-        """Whether it takes writes, and who is there, in one command. Raises StoreUnavailable with Redis's words."""
+        """In one command: check that Redis takes writes; depths, leader and workers. Raises StoreUnavailable."""
         async with self._link.asking(writes=True) as keys:
             now, led, depths, scores = cast(
                 tuple[int, int, list[int], list[str]],
@@ -96,11 +96,11 @@ class Broker:
         return Look(now, bool(led), dict(zip(PRIORITIES, depths, strict=True)), by_worker)
 
     async def eviction(self) -> str | None:
-        """Under which policy keys may be evicted when memory runs short; None: never, or Redis does not tell."""
+        """The policy by which keys may be evicted; None: no eviction, or Redis does not report it."""
         async with self._link.asking():
             try:
                 memory = cast("dict[str, Any]", await self._link.raw.info("memory"))
-            except ResponseError:  # INFO is no right that we need
+            except ResponseError:  # the user may lack the right to INFO, which is not required
                 return None
         policy = memory.get("maxmemory_policy", "noeviction")
         return None if policy == "noeviction" else str(policy)
@@ -108,9 +108,9 @@ class Broker:
     # -- lanes
 
     async def push(self, ready: Ready, scheduled: Scheduled | None = None, events: bytes | None = None) -> None:
-        """Append ids to their lanes, note those due later (member -> ms), and publish.
+        """Append ids to their lanes, schedule those due later (member -> ms), and publish.
 
-        What is refused is listed as soon as Redis takes writes, as long as this process lives.
+        Ids that are refused are listed as soon as Redis takes writes, while this process runs.
         """
         try:
             await self._push(ready, scheduled or {}, events)
@@ -121,7 +121,7 @@ class Broker:
             raise
 
     def push_later(self, ready: Ready, scheduled: Scheduled) -> None:
-        """List them as soon as Redis takes writes: it has just refused some."""
+        """List them as soon as Redis takes writes: it has just refused a write."""
         self._unlisted.add(ready, scheduled)
 
     async def _push(self, ready: Ready, scheduled: Scheduled, events: bytes | None = None) -> None:
@@ -139,9 +139,9 @@ class Broker:
                 events = None
 
     async def put_back(self, members: Mapping[str, float]) -> None:
-        """List jobs that have had their turn already: at the front of their lanes, so many ms from now.
+        """List jobs that were popped before: at the front of their lanes, so many ms from now.
 
-        What is refused is put back as soon as Redis takes writes, as long as this process lives.
+        Ids that are refused are put back as soon as Redis takes writes, while this process runs.
         """
         try:
             await self._put_back(members)
@@ -156,7 +156,7 @@ class Broker:
             await self._link.run("put_back", [keys.inflight], [x for pair in members.items() for x in pair])
 
     async def fetch(self, lanes: Sequence[Priority], limit: int, claimed: Sequence[str]) -> list[str]:
-        """Pop up to `limit` members in the order of `lanes`, noted as in flight; forget the `claimed` ones."""
+        """Pop up to `limit` members in the order of `lanes`, noted as in flight; unlist `claimed` ones there."""
         async with self._link.asking("fetch") as keys:
             members = await self._link.run(
                 "fetch",
@@ -166,7 +166,7 @@ class Broker:
         return cast(list[str], members)
 
     async def unpop(self, members: Sequence[str]) -> None:
-        """Put back what was popped and cannot run here now: to the front of its lane, in the order given."""
+        """Put back popped members that cannot run here now: to the front of their lanes, in the order given."""
         lanes: dict[Priority, list[str]] = {}
         for name in members:
             priority, job_id = split_member(name)
@@ -178,7 +178,7 @@ class Broker:
             await self._link.run("unpop", [keys.inflight, *keys.lanes(lanes)], [*args, *members])
 
     async def peek(self, lanes: Sequence[Priority], starts: Sequence[int], count: int) -> list[list[str]]:
-        """For each position: up to `count` members of each lane from there on, in the order of `lanes`; they stay."""
+        """For each position: up to `count` members of each lane from there on, in the order of `lanes`. Pops none."""
         places: list[tuple[int, Priority]] = [(start, lane) for start in starts for lane in lanes]
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
@@ -191,7 +191,7 @@ class Broker:
         return list(seen.values())
 
     async def take(self, members: Sequence[str]) -> list[str]:
-        """Take these out of their lanes, noted as in flight; returns those that were there."""
+        """Remove these from their lanes and note them as in flight; returns those that were listed."""
         parts = [split_member(name) for name in members]
         lanes: list[Priority] = list(dict.fromkeys(priority for priority, _ in parts))
         args = [str(x) for (p, job), name in zip(parts, members, strict=True) for x in (lanes.index(p) + 2, name, job)]
@@ -206,7 +206,7 @@ class Broker:
         return Popper(self._link, lanes)
 
     async def depths(self) -> Depths:
-        """Lengths of lanes and of the schedule; what runs and waits longest is MongoDB's to say."""
+        """Lengths of lanes and of the schedule. MongoDB knows what runs, and what has waited longest."""
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
             for lane in keys.lanes():
@@ -220,9 +220,9 @@ class Broker:
     async def lead(
         self, candidate: str, lock_s: float, *, due_ms: float | None = None, move_limit: int = 10_000
     ) -> Tick:
-        """Take or keep the leader's lock; if held, put back what is overdue and move what is due.
+        """Take or renew the leader's lock; if held, put back overdue ids in flight and move scheduled ids that are due.
 
-        What is scheduled is due by `due_ms`, MongoDB's clock: Redis's own may be another one.
+        Scheduled ids are due up to `due_ms` by MongoDB's clock, which may differ from that of Redis.
         """
         async with self._link.asking("lead", writes=True) as keys:
             leads, now, swept, moved, mended, epoch, run_id, scores = cast(
@@ -242,20 +242,20 @@ class Broker:
                 ),
             )
         by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
-        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id or self._link.life, by_worker)
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id or self._link.connection_id, by_worker)
 
     async def resign(self, candidate: str) -> None:
         async with self._link.asking() as keys:
             await self._link.run("resign", [keys.leader], [candidate])
 
     async def forget(self, worker_id: str, score: str) -> bool:
-        """Drop a worker whose score is still `score`."""
+        """Remove a worker if its score is still `score`."""
         async with self._link.asking("forget") as keys:
             gone = await self._link.run("forget", [keys.workers, keys.worker(worker_id)], [worker_id, score])
         return bool(gone)
 
     async def workers(self) -> tuple[Heartbeat, ...]:
-        """What each known worker last said of itself, with the age of its beat."""
+        """The last heartbeat of each known worker, with its age."""
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
             pipe.time()
@@ -269,10 +269,10 @@ class Broker:
 
     # -- audit
 
-    async def listed(self, moved: Callable[[], None]) -> Listed:
-        """Every id in the lanes and in the sets, a piece at a time: what moves meanwhile may be missed or seen twice.
+    async def listed(self, progressed: Callable[[], None]) -> Listed:
+        """Every id in the lanes and in the sets, read in pieces: ids that move meanwhile may be missed or seen twice.
 
-        `moved` is called after each piece.
+        `progressed` is called after each piece.
         """
         lanes: set[str] = set()
         async with self._link.asking() as keys:
@@ -280,22 +280,22 @@ class Broker:
             for lane in keys.lanes():
                 for start in range(0, int(await self._link.raw.llen(lane)), _CHUNK):
                     lanes.update(await self._link.raw.lrange(lane, start, start + _CHUNK - 1))
-                    moved()
-            inflight = await self._scores(keys.inflight, moved)
-            scheduled = await self._scores(keys.scheduled, moved)
+                    progressed()
+            inflight = await self._scores(keys.inflight, progressed)
+            scheduled = await self._scores(keys.scheduled, progressed)
         return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled)
 
-    async def _scores(self, key: str, moved: Callable[[], None]) -> dict[str, float]:
+    async def _scores(self, key: str, progressed: Callable[[], None]) -> dict[str, float]:
         redis = self._link.raw
         found: dict[str, float] = {}
         for start in range(0, int(await redis.zcard(key)), _CHUNK):
             some = await redis.zrange(key, start, start + _CHUNK - 1, withscores=True)
             found.update(cast("list[tuple[str, float]]", some))
-            moved()
+            progressed()
         return found
 
     async def listed_count(self) -> int:
-        """How many ids there are in the lanes and in the sets."""
+        """The number of ids in the lanes and in the sets."""
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
             for lane in keys.lanes():
@@ -305,7 +305,7 @@ class Broker:
             return sum(cast(list[int], await pipe.execute()))
 
     async def prune(self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float]) -> int:
-        """Drop members whose score is still as given; returns how many."""
+        """Remove members whose score is still as given; returns how many."""
         dropped = 0
         async with self._link.asking("prune") as keys:
             for key, members in ((keys.inflight, inflight), (keys.scheduled, scheduled)):
@@ -320,40 +320,40 @@ class Broker:
             await self._link.raw.set(keys.epoch_building, nonce, ex=3600)
 
     async def finish_epoch(self, nonce: str, run_id: str) -> bool:
-        """Say that the lanes are complete; False when Redis was emptied, or another leader began, in between."""
+        """Mark the lanes as complete; False when Redis was emptied, or another leader began, in between."""
         async with self._link.asking("epoch.finish") as keys:
             done = await self._link.run("epoch", [keys.epoch, keys.epoch_building], [nonce, run_id])
         return bool(done)
 
     async def note_rounds(self, rounds: bytes) -> None:
-        """Keep what the leader's rounds did, for whoever asks how recovery fares."""
+        """Store what the leader's rounds did, so that it can be inspected."""
         async with self._link.asking() as keys:
             await self._link.raw.set(keys.rounds, rounds, ex=3600)
 
     async def rounds(self) -> str | None:
-        """What `note_rounds` kept."""
+        """What `note_rounds` stored."""
         async with self._link.asking() as keys:
             return cast("str | None", await self._link.raw.get(keys.rounds))
 
     # -- bus
 
     async def ask_to_stop(self, job_ids: Iterable[str]) -> None:
-        """List jobs whose running attempt is to be stopped; workers read the list with each beat."""
+        """List jobs whose running attempt is to be stopped; workers read the list with each heartbeat."""
         if ids := list(job_ids):
             async with self._link.asking("ask_to_stop") as keys:
                 await self._link.run("ask_to_stop", [keys.cancels], [int(CANCEL_S * 1000), *ids])
 
-    async def show(self, news: Sequence[ProgressEvent]) -> None:
-        """Keep the progress and the log's tail of running jobs where a late watcher finds them, and publish them."""
+    async def show(self, updates: Sequence[ProgressEvent]) -> None:
+        """Store the progress and the end of the log of running jobs for later readers, and publish them."""
         async with self._link.asking() as keys:
             pipe = self._link.pipeline()
-            for event in news:
+            for event in updates:
                 pipe.set(keys.live(event.id), msgspec.json.encode(event), px=int(LIVE_S * 1000))
-            pipe.publish(keys.events, encode_batch(progress=news))
+            pipe.publish(keys.events, encode_batch(progress=updates))
             await pipe.execute()
 
-    async def lives(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
-        """What these running jobs last showed, by id, as far as they did."""
+    async def live_progress(self, job_ids: Sequence[str]) -> dict[str, ProgressEvent]:
+        """The latest progress of these running jobs, by id, for those that have reported any."""
         async with self._link.asking() as keys:
             texts = cast("list[str | None]", await self._link.raw.mget([keys.live(i) for i in job_ids]))
         found: dict[str, ProgressEvent] = {}
@@ -371,9 +371,9 @@ class Broker:
             await self._link.raw.publish(keys.events, events)
 
     async def listen(self) -> AsyncIterator[Batch | None]:
-        """Batches of events, until it is closed.
+        """Batches of events, until the iterator is closed.
 
-        Yields None first, whenever it has just subscribed: events before that are lost.
+        Yields None first, when the subscription has begun: earlier events are lost.
         Raises StoreUnavailable when the connection is lost.
         """
         client = self._link.another()

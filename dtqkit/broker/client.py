@@ -1,4 +1,4 @@
-"""How a connection to Redis is made: to the primary, wherever it is now; and how its errors are reported."""
+"""Connecting to Redis, to the present primary, and translating its errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dtqkit.broker.route import Route
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.model.failpoints import hit
 
-#: Longest wait in seconds for an answer, and for a connection of a pool.
+#: Timeout for an answer, and for a connection of a pool, in seconds.
 ANSWER_S: Final = 5.0
 #: Connections of one pool.
 POOL: Final = 2
@@ -42,14 +42,14 @@ def _options(address: Address, answer_s: float) -> dict[str, Any]:
         "socket_keepalive": True,
         **address.options,
         "decode_responses": True,
-        "encoding_errors": "replace",  # Redis may hold anything: what is no text names no job and no worker
+        "encoding_errors": "replace",  # Redis may hold anything: ids that are not text are unknown, and no error
         "protocol": 2,
-        "driver_info": None,  # CLIENT SETINFO would ask for a right
+        "driver_info": None,  # CLIENT SETINFO would need another right
     }
 
 
 class _Async:
-    """A connection that asks its route where to, and the server what it is."""
+    """A connection that asks its route for the address, and checks the server that it finds."""
 
     def __init__(self, *, route: Route, **options: Any) -> None:
         self._route = route
@@ -57,7 +57,7 @@ class _Async:
 
     async def _connect(self) -> None:
         if self._route.moves:
-            # In a thread: it asks other servers, and is the same for the beat, which has no loop.
+            # In a thread: `locate` blocks, since the heartbeat, which has no event loop, uses it too.
             place = await asyncio.to_thread(self._route.locate)
             self.host, self.port = place
         try:
@@ -103,19 +103,19 @@ class _Blocking:
 
 
 def _late(route: Route) -> UnusableServer:
-    """A server that does not speak TLS waits, as we do."""
+    """The error of a connection that timed out: a server that does not speak TLS waits for us, and we for it."""
     plain = "; a port that does not speak TLS does not answer either (redis://)" if route.address.tls else ""
     detail = f"no connection in time: check host and port in REDIS_URL, firewalls and allow lists{plain}"
     return UnusableServer("away", detail)
 
 
 def _without_hello(error: RedisError | OSError, *, tls: bool) -> list[Any]:
-    """What to make of a server that does not answer a greeting as Redis does: some proxies know no HELLO."""
+    """Handle a server that does not answer HELLO as Redis does: some proxies do not know it."""
     if isinstance(error, ResponseError) and "unknown command" in str(error).lower():
         return []
     closed = isinstance(error, RedisConnectionError | OSError) and refusal_of(error).kind == "away"
     if closed and any(word in str(error).lower() for word in ("closed", "reset", "broken pipe")):
-        # Of TLS 1.3, the alert may be lost with the connection.
+        # With TLS 1.3, the alert may be lost with the connection.
         cure = _CLOSED_TLS if tls else "if it speaks only TLS there, write rediss:// in REDIS_URL"
         raise UnusableServer("away", f"it closed a new connection at once: {cure}") from error
     raise error
@@ -147,9 +147,9 @@ def _connection(address: Address, tcp: Any, tls: Any, unix: Any) -> tuple[Any, d
 
 
 def connect(route: Route, *, answer_s: float = ANSWER_S, size: int = POOL) -> redis.asyncio.Redis:
-    """A client with at most `size` connections, for which callers wait; none is made yet.
+    """A client, not connected yet. If all of its `size` connections are in use, callers wait.
 
-    It never retries by itself: who calls it knows better.
+    It does not retry by itself: its callers do.
     """
     kind, place = _connection(route.address, _AsyncTcp, _AsyncTls, _AsyncUnix)
     pool = aio.BlockingConnectionPool(
@@ -180,7 +180,7 @@ def connect_blocking(url: str, key: str, *, answer_s: float = ANSWER_S) -> redis
 
 
 class Script:
-    """A Lua script by its digest; by its text where the server does not know it. SCRIPT LOAD would ask for a right."""
+    """Runs a Lua script by digest, or by text if the server does not know it: SCRIPT LOAD would need another right."""
 
     def __init__(self, client: Any, text: str) -> None:
         self._client = client
@@ -202,10 +202,12 @@ class Script:
 
 
 @contextmanager
-def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | None = None) -> Generator[None]:
-    """Turn whatever the client raises into StoreUnavailable, without a password. `point` names the failpoint.
+def redis_errors(
+    url: str, point: str | None = None, on_refusal: Callable[[Refusal], None] | None = None
+) -> Generator[None]:
+    """Raise errors of the client as StoreUnavailable, without a password. `point` names the failpoint.
 
-    `heard` gets the refusal.
+    `on_refusal` is called with the refusal.
     """
     try:
         if point is not None:
@@ -215,8 +217,8 @@ def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | 
             hit(point, "after")
     except (RedisError, OSError, TimeoutError) as error:
         refusal = refusal_of(error)
-        if heard is not None:
-            heard(refusal)
+        if on_refusal is not None:
+            on_refusal(refusal)
         raise unavailable(url, refusal) from None
     except (AttributeError, TypeError) as error:
         if not _is_of_a_closed_connection(error):
@@ -225,7 +227,7 @@ def told(url: str, point: str | None = None, heard: Callable[[Refusal], None] | 
 
 
 def unavailable(url: str, refusal: Refusal) -> StoreUnavailable:
-    """A refusal as it is raised."""
+    """The error to raise for a refusal."""
     kind = NamespaceTaken if refusal.kind == "taken" else StoreUnavailable
     made = kind("Redis", url, refusal.detail, reason=REASONS[refusal.kind])
     made.brief = refusal.brief
@@ -233,8 +235,8 @@ def unavailable(url: str, refusal: Refusal) -> StoreUnavailable:
 
 
 def _is_of_a_closed_connection(error: AttributeError | TypeError) -> bool:
-    """redis-py looks for the writer of a connection that was torn down under it while it was being made. And before
-    Python 3.13.6, asyncio calls None when it writes to a connection that is lost (gh-136234).
+    """Whether the connection was lost while it was made or used. redis-py then fails on its missing writer and, before
+    Python 3.13.6, asyncio calls None (gh-136234).
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     module = str(frame.f_globals.get("__name__", ""))

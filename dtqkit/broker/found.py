@@ -1,4 +1,4 @@
-"""What is found in Redis."""
+"""Data read from Redis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dtqkit.model.jobs import Priority
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """What the leader's tick found: ids put back, ids that were due, and the workers' last beats by id (ms)."""
+    """Result of the leader's tick: ids put back, ids that were due, and the last heartbeat of each worker (ms)."""
 
     leads: bool
     now_ms: float
@@ -19,15 +19,15 @@ class Tick(msgspec.Struct, frozen=True):
     moved: int
     #: Keys of a wrong type that were removed.
     mended: int
-    #: Redis's run_id when the lanes were last known to be complete, and now. Where Redis does not say it, it is another
-    #: one after each connection that this process makes.
+    #: Redis's run_id when the lanes were last known to be complete, and now. If Redis does not report it, a value that
+    #: changes with each connection of this process.
     epoch: str
     run_id: str
     scores: dict[str, str]
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A look at Redis, which has just taken a write: whether somebody leads, jobs by lane, and the last beats (ms)."""
+    """State of Redis after a successful write: whether there is a leader, jobs by lane, last heartbeats (ms)."""
 
     now_ms: float
     led: bool
@@ -38,7 +38,7 @@ class Look(msgspec.Struct, frozen=True):
 class Listed(msgspec.Struct, frozen=True):
     """What Redis lists: ids in the lanes, and members with scores (ms) in the sets."""
 
-    #: Redis's clock, by which `inflight` is scored; `scheduled` is by MongoDB's.
+    #: Time of Redis, which scores `inflight`; `scheduled` has times of MongoDB.
     now_ms: float
     lanes: set[str]
     inflight: dict[str, float]
@@ -48,7 +48,7 @@ class Listed(msgspec.Struct, frozen=True):
 def beats_of(
     now: float, scored: Sequence[tuple[str, float]], texts: Sequence[tuple[str | None, str | None]]
 ) -> tuple[Heartbeat, ...]:
-    """What each worker last said of itself, by its score and the texts of its hash; `now` is Redis's, in seconds."""
+    """The last heartbeat of each worker, from its score and the texts of its hash; `now` is Redis's time in seconds."""
     beats: list[Heartbeat] = []
     for (_, score), (text, tasks) in zip(scored, texts, strict=True):
         try:

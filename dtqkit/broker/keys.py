@@ -1,22 +1,22 @@
-"""The whole key map. Nothing else in the code spells a Redis key.
+"""The key map. No other module contains the name of a Redis key.
 
-    queue:high|medium|low   list of 24-hex ids: RPUSH, popped from the left
-    queue:inflight          zset of `lane:id` popped and not yet claimed; score: when to give up on them (ms)
+    queue:high|medium|low   list of 24-hex ids: pushed right, popped left
+    queue:inflight          zset of `lane:id` popped and not yet claimed; score: when the sweep puts it back (ms)
     queue:scheduled         zset of `lane:id`; score: when it is due (ms)
-    workers                 zset of worker ids; score: last beat (ms)
+    workers                 zset of worker ids; score: last heartbeat (ms)
     worker:<id>:wake        list that ends this worker's blocking pop; expires
-    worker:<id>             hash; `beat`: what the worker says of itself; `tasks`: those it serves; both JSON; expires
-    leader                  id of the leading process; expires after two beats
+    worker:<id>             hash; `beat`: its heartbeat; `tasks`: the tasks it serves; both JSON; expires
+    leader                  id of the leading process; expires after two heartbeats
     queue:record            the id of the record (MongoDB's `configuration`) whose jobs are listed here
-    queue:probe             written to see whether Redis takes writes; expires
+    queue:probe             written to test whether Redis takes writes; expires
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them
-    rounds                  what the leader's rounds last did, as JSON; expires
+    rounds                  what the leader's rounds did last, as JSON; expires
     job:<id>:live           progress and log tail of a running job, as JSON; expires
-    cancels                 zset of job ids whose running attempt is to be stopped; score: when to forget it (ms)
+    cancels                 zset of job ids whose running attempt is to be stopped; score: when it expires (ms)
 
-and the channels `worker-heartbeats` and `job-events`. With a namespace, all of them begin with it and a colon; in a
-Redis Cluster with `{namespace}:`, or `{dtqkit}:` when there is none.
+and the channels `worker-heartbeats` and `job-events`. With a namespace, all of them begin with `namespace:`; in a Redis
+Cluster with `{namespace}:`, or `{dtqkit}:` when there is none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @classmethod
     def in_cluster(cls, namespace: str) -> Keys:
-        """A cluster keeps what stands in braces on one node, and scripts need their keys together."""
+        """With a hash tag: scripts need all of their keys on one node of the cluster."""
         return cls(f"{{{namespace or 'dtqkit'}}}:")
 
     def lane(self, priority: Priority) -> str:
@@ -111,7 +111,7 @@ _SEPARATOR: Final = ":"
 
 
 def member(priority: Priority, job_id: str) -> str:
-    """How `inflight` and `scheduled` name a job."""
+    """The name of a job in `inflight` and `scheduled`."""
     return f"{priority}{_SEPARATOR}{job_id}"
 
 

@@ -1,4 +1,4 @@
-"""One client of Redis, for one event loop: its pool, what it has found there, and what it was last refused."""
+"""One client of Redis, for one event loop: its pool, its keys, and why Redis last refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 import redis.asyncio
 
 from dtqkit.broker.address import parse
-from dtqkit.broker.client import ANSWER_S, Script, connect, told, unavailable
+from dtqkit.broker.client import ANSWER_S, Script, connect, redis_errors, unavailable
 from dtqkit.broker.keys import Keys
 from dtqkit.broker.refusals import Kind, Refusal, UnusableServer
 from dtqkit.broker.route import Route
@@ -30,12 +30,12 @@ def script(name: str) -> str:
 
 
 class Condition(msgspec.Struct):
-    """How Redis has answered this process: for whoever asks whether jobs can be listed."""
+    """The latest answers of Redis to this process: whether jobs can be listed."""
 
-    #: When a write was last done, and when one was last refused, by `time.monotonic()`; None: never yet.
+    #: When a write was last done, and when one was last refused, by `time.monotonic()`; None: never.
     written_at: float | None = None
     refused_at: float | None = None
-    #: Why, in a sentence with the server's words, and of what kind.
+    #: The last refusal: a sentence that includes the server's message, and its kind.
     refusal: str = ""
     kind: Kind | None = None
 
@@ -48,7 +48,7 @@ class Condition(msgspec.Struct):
 
 
 class Link:
-    """Connections are made when they are needed, and made anew when the server is found to be the wrong one."""
+    """Connects when needed, and reconnects when the server turns out to be the wrong one."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.url: Final = url
@@ -59,7 +59,7 @@ class Link:
         self.condition = Condition()
         #: Which record's jobs are listed here; empty: not known yet.
         self.record = ""
-        #: Whether Redis has last said that it lists our record's jobs; or what it said when they were another's.
+        #: Whether Redis, by its last answer, lists our record's jobs; and its refusal if they are another record's.
         self.owned = False
         self.taken: Refusal | None = None
         self._others: set[redis.asyncio.Redis] = set()
@@ -69,32 +69,32 @@ class Link:
 
     @property
     def keys(self) -> Keys:
-        """As the server has them: in a cluster, all of a namespace are on one node."""
+        """The key names on this server: in a cluster, all keys of a namespace are on one node."""
         return self._tagged if self._route.cluster else self._plain
 
     @property
     def moves(self) -> bool:
-        """Whether the primary may be another server from one connection to the next."""
+        """Whether the primary can change from one connection to the next."""
         return self._route.moves
 
     @property
-    def life(self) -> str:
-        """Another one after each connection that was made: where Redis does not say its run_id."""
+    def connection_id(self) -> str:
+        """A value that changes with each new connection: used if Redis does not report its run_id."""
         return f"{self._nonce}-{self._route.made}"
 
     def another(self, *, answer_s: float = ANSWER_S) -> redis.asyncio.Redis:
-        """A client of one connection, for what would hold one of the pool; to be given back to `close`."""
+        """A client with its own connection, for calls that would block one of the pool; pass it to `close`."""
         client = connect(self._route, answer_s=answer_s, size=1)
         self._others.add(client)
         return client
 
     @property
     def raw(self) -> Any:
-        """The pool's client: its types are not what its methods return."""
+        """The pool's client, untyped: its annotations are not what its methods return."""
         return self.redis
 
     def pipeline(self) -> Any:
-        """Commands for one round trip."""
+        """A pipeline: several commands in one round trip."""
         return self.raw.pipeline(transaction=False)
 
     async def close(self, client: redis.asyncio.Redis | None = None) -> None:
@@ -104,7 +104,7 @@ class Link:
             await one.aclose()
 
     async def run(self, name: str, keys: list[str], args: list[Any]) -> Any:
-        """One of our scripts."""
+        """Run a script of the folder `lua`."""
         if name not in self._scripts:
             self._scripts[name] = Script(self.redis, script(name))
         answer = await self._scripts[name]([self.keys.record, *keys], [self.record, *args])
@@ -114,9 +114,9 @@ class Link:
 
     @asynccontextmanager
     async def asking(self, point: str | None = None, *, writes: bool = False) -> AsyncGenerator[Keys]:
-        """Whatever goes wrong inside is raised as StoreUnavailable. `point` names the failpoint."""
+        """Raises errors of Redis as StoreUnavailable. `point` names the failpoint."""
         try:
-            with told(self.url, point, self._heard):
+            with redis_errors(self.url, point, self._note_refusal):
                 if not self._route.made:
                     await self._greet()
                 yield self.keys
@@ -128,7 +128,7 @@ class Link:
             self.condition.written_at = time.monotonic()
 
     async def _greet(self) -> None:
-        """The first connection: what kind of server it is decides how the keys are called."""
+        """Connect for the first time: whether it is a cluster decides the names of the keys."""
         was = self._route.cluster
         try:
             await self.raw.ping()
@@ -137,7 +137,7 @@ class Link:
                 raise
             await self.raw.ping()
 
-    def _heard(self, refusal: Refusal) -> None:
+    def _note_refusal(self, refusal: Refusal) -> None:
         self._wrong = self._wrong or refusal.drops
         self.condition.refused_at = time.monotonic()
         self.condition.refusal = str(unavailable(self.url, refusal))
@@ -146,7 +146,7 @@ class Link:
             self.owned, self.taken = False, refusal
 
     async def _drop(self) -> None:
-        """Make all connections anew: to where the primary is by then."""
+        """Close all connections, so that the next ones are made to the present primary."""
         self._wrong = False
         pools = [cast(Any, one).connection_pool for one in (self.redis, *self._others)]
         await asyncio.gather(*(pool.disconnect() for pool in pools), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What popped and looked-up ids are handed out as: `lane:id`. Redis may hold anything, so an id may be none."""
+"""Members, `lane:id`: the form of popped and listed ids. Redis may hold anything, so an id may be invalid."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def lane_of(name: str) -> Priority:
 
 
 def ids_of(members: Sequence[str]) -> list[ObjectId]:
-    """The ids of members, each once; what is none is dropped."""
+    """The ids of members, without duplicates and invalid ids."""
     ids: list[ObjectId] = []
     for text in dict.fromkeys(name.partition(":")[2] for name in members):
         try:
             ids.append(ObjectId(text))
         except InvalidId:
-            log.warning("%r is no job id: dropped", text[:80])
+            log.warning("dropped %r from a lane: not a job id", text[:80])
     return ids
 
 
 def without(members: Sequence[str], taken: Collection[ObjectId]) -> list[str]:
-    """Those that stand for other jobs; what stands for none is left out."""
+    """The members of other jobs than `taken`, without invalid ones."""
     jobs = {str(job) for job in taken}
     return [name for name in members if is_job_id(job := name.partition(":")[2]) and job not in jobs]

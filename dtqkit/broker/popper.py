@@ -10,13 +10,13 @@ from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
 from dtqkit.model.jobs import Priority
 
-#: The longest blocking pop.
+#: Maximum time of a blocking pop, in seconds.
 BLOCK_S: Final = 10.0
-#: The same behind Sentinels: a primary that is cut off is left within 10 s, and a pop stands for its time and a margin.
+#: The same behind Sentinels: a primary that is cut off must be noticed within 10 s, pop and margin included.
 MOVING_BLOCK_S: Final = 4.0
-#: How much later than its end the answer to a pop may come: what is lost later is found by the audit only.
+#: Time after the end of a pop within which its answer must arrive: the audit finds an id that is lost later.
 _MARGIN_S: Final = 3.0
-#: How long a wake-up is kept for a pop that comes later.
+#: How long a wake-up is kept for a pop that begins later.
 _WAKE_MS: Final = 15_000
 
 
@@ -31,11 +31,11 @@ class Popper:
         self._id = secrets.token_hex(8)
 
     async def pop(self, timeout_s: float = BLOCK_S) -> str | None:
-        """The next member by priority; None within `timeout_s`. A pop that is lost is found by the audit."""
+        """The next member by priority; None after `timeout_s`. If the answer is lost, the audit finds the id."""
         block_s = min(timeout_s, self._block_s)
         async with self._link.asking("pop") as keys:
             lanes: dict[str, Priority] = {keys.lane(lane): lane for lane in self._lanes}
-            # A list of our own ends the pop: CLIENT UNBLOCK would ask for a right.
+            # A list of our own ends the pop: CLIENT UNBLOCK would need another right.
             answer = cast(
                 "tuple[str, str] | None",
                 await cast(Any, self._redis.blpop([keys.wake(self._id), *lanes], timeout=block_s)),
@@ -45,7 +45,7 @@ class Popper:
         return member(lanes[answer[0]], answer[1])
 
     async def interrupt(self) -> None:
-        """Make a `pop` that is under way, or the next one, return None (or the id that it has got) now."""
+        """Make the current `pop`, or the next one, return at once: None, or the id that it has already."""
         async with self._link.asking() as keys:
             await self._link.run("wake", [keys.wake(self._id)], [_WAKE_MS])
 

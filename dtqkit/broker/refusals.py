@@ -1,4 +1,4 @@
-"""What Redis's refusals mean, by the server's own words: the one place that says so.
+"""What Redis's refusals mean, from the server's messages.
 
 | kind     | what it is                                  | submit   | pop, beat, lead     | connections |
 |----------|---------------------------------------------|----------|---------------------|-------------|
@@ -13,8 +13,8 @@
 | content  | a key holds something of another type       | accepted | tried again         | kept        |
 | fault    | anything else: most likely a mistake of ours| accepted | tried again         | kept        |
 
-Accepted jobs are in MongoDB, and are listed once Redis takes writes again. A worker that starts waits for what passes,
-and ends with what only a person can change (`denied`, `unfit`, `taken`).
+Accepted jobs are in MongoDB, and are listed once Redis takes writes again. A worker that starts waits while the reason
+is temporary, and exits if a person must change something (`denied`, `unfit`, `taken`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from dtqkit.model.errors import Reason
 
 Kind = Literal["away", "moved", "loading", "full", "busy", "denied", "unfit", "taken", "content", "fault"]
 
-#: Kinds, and words, after which all connections are made anew.
+#: Kinds, and first words of messages, after which all connections are closed and made again.
 _DROPPING: Final = frozenset({"moved", "loading", "NOAUTH", "CLUSTERDOWN"})
-#: How an error says it. What waiting does not change is `not_allowed`, `unsupported` or `misconfigured`.
+#: The `reason` of the error. Waiting does not help with `not_allowed`, `unsupported` and `misconfigured`.
 REASONS: Final[dict[Kind, Reason]] = {
     "away": "away",
     "moved": "electing",
@@ -52,18 +52,18 @@ REASONS: Final[dict[Kind, Reason]] = {
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why Redis did not do what it was asked: what kind of reason, and one sentence."""
+    """Why Redis refused: the kind of reason, and one sentence."""
 
     kind: Kind
     detail: str
-    #: A new connection may find what the old one does not have.
+    #: Whether to reconnect: a new connection may lead to the right server.
     drops: bool = False
-    #: The same for everybody to see: without the server's own words; empty: there are none.
+    #: The same without the server's message, for public pages; can be empty.
     brief: str = ""
 
 
 class UnusableServer(RedisError):
-    """What was found at the address is no server that a queue can use, or not now; says why."""
+    """The server at the address cannot be used, or not now."""
 
     def __init__(self, kind: Kind, detail: str) -> None:
         super().__init__(detail)  # pyright: ignore[reportUnknownMemberType]
@@ -74,7 +74,7 @@ _TAKEN: Final = (
     "another MongoDB database uses this Redis under the same DTQ_NAMESPACE: give each its own DTQ_NAMESPACE or its own "
     "Redis; only if that database is gone for good, hand the Redis over to this one: redis-cli -u REDIS_URL DEL {key}"
 )
-#: The first word of a refusal: its kind, and what is said before the server's own words.
+#: By the first word of the server's message: the kind, and the sentence that precedes the message.
 WORDS: Final[dict[str, tuple[Kind, str]]] = {
     "READONLY": ("moved", "it is a read-only replica now, and another server is the primary"),
     "UNBLOCKED": ("moved", "it became a replica while a worker waited"),
@@ -85,20 +85,20 @@ WORDS: Final[dict[str, tuple[Kind, str]]] = {
     "OOM": ("full", "it is full: raise maxmemory or free memory"),
     "MISCONF": ("full", "it cannot save to disk and takes no writes: see its log and its disk"),
     "NOREPLICAS": ("full", "too few of its replicas answer for it to take writes"),
-    "BUSY": ("busy", "a script of somebody is blocking it"),
+    "BUSY": ("busy", "a script is blocking it"),
     "TRYAGAIN": ("busy", "the cluster is moving these keys to another node"),
     "CLUSTERDOWN": ("busy", "the cluster is down"),
-    "EXECABORT": ("busy", "it gave up a transaction"),
+    "EXECABORT": ("busy", "it aborted a transaction"),
     "NOAUTH": ("denied", "it asks for a password, and REDIS_URL has none: write :PASSWORD@ before its host"),
     "WRONGPASS": ("denied", "it refuses the user or password of REDIS_URL: check the USER:PASSWORD@ before its host"),
     "NOPERM": ("denied", "the user of REDIS_URL lacks a right"),
     "DENIED": ("denied", "it is in protected mode: give it a password (requirepass), or bind it to an address"),
-    "CROSSSLOT": ("unfit", "it is a cluster, behind something that hides it"),
+    "CROSSSLOT": ("unfit", "it is a cluster behind a proxy that hides it"),
     "FOREIGN": ("taken", _TAKEN),
-    "WRONGTYPE": ("content", "a key of ours holds something of another type, which the leader replaces"),
+    "WRONGTYPE": ("content", "a key of the queue has the wrong type; the leader replaces it"),
     "NOSCRIPT": ("fault", "it does not know a script"),
 }
-#: The same by a part of what stands after "ERR".
+#: The same by a part of the text after "ERR".
 _PHRASES: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("max number of clients", "busy", "it has no connection left: raise maxclients, or run fewer processes"),
     (
@@ -117,18 +117,18 @@ _PHRASES: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("invalid db index", "unfit", "it has no database of this number"),
 )
 _LONGEST: Final = 200
-#: Characters of the server's words that follow a sentence of ours; of some, whose words are long and say less than
-#: ours, only the first word does.
+#: Maximum length of the server's message after our sentence. Of some messages, which are long and add nothing, only
+#: the first word is shown.
 _ASIDE: Final = 100
 _ENOUGH: Final = frozenset({"NOAUTH", "WRONGPASS", "DENIED", "FOREIGN"})
 _PIPELINE: Final = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
-#: Where a script's error stands in the words of Redis 6.2: "ERR Error running script (…): @user_script:1: -OOM …".
+#: The error of a script within a message of Redis 6.2: "ERR Error running script (…): @user_script:1: -OOM …".
 _IN_SCRIPT: Final = re.compile(rf"(?:^|[\s:-])({'|'.join(WORDS)}) .*", re.DOTALL)
 _SCRIPT_AT: Final = re.compile(r"\s+script: .*$", re.DOTALL)
 
 
 def words_of(error: RedisError) -> str:
-    """What the server said, without what the client and the script engine add; with its first word."""
+    """The server's message with its first word, without additions of the client and the script engine."""
     text = _PIPELINE.sub("", str(error))
     code = error.status_code
     if code and code != "ERR" and not text.startswith(code):
@@ -141,7 +141,7 @@ def words_of(error: RedisError) -> str:
 
 
 def refusal_of(error: BaseException) -> Refusal:
-    """What an error of the client, or of the system below it, means."""
+    """What an error of the client or of the operating system means."""
     if isinstance(error, UnusableServer):
         return Refusal(error.kind, str(error), drops=error.kind in _DROPPING)
     if isinstance(error, RedisError) and (said := _by_words(words_of(error))) is not None:
@@ -177,13 +177,13 @@ def _aside(words: str) -> str:
 
 
 def _record_key(words: str) -> str:
-    """The key that says whose jobs are listed, quoted for a shell: `record.lua` ends its refusal with it."""
+    """The key `queue:record`, quoted for a shell: `record.lua` ends its refusal with it."""
     parts = words.split(" ", 2)
     return shlex.quote(parts[2]) if len(parts) > 2 else "NAMESPACE:queue:record"
 
 
 def _brief(sentence: str) -> str:
-    """What it says before the cure, as the end of a sentence that begins with "Redis"."""
+    """The part before the cure, as the end of a sentence that begins with "Redis"."""
     what = sentence.partition(":")[0]
     return what.removeprefix("it ") if what.startswith("it ") else f"says that {what}"
 
@@ -198,7 +198,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_connection(error: BaseException) -> str | None:
-    """One sentence, with the cure, for what keeps a connection from being made."""
+    """Why a connection cannot be made, in one sentence with the cure."""
     match error:
         case ssl.SSLCertVerificationError() if "ostname mismatch" in str(error) or "IP address mismatch" in str(error):
             return f"its certificate is for another host name ({error.verify_message})"

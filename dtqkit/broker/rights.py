@@ -1,4 +1,4 @@
-"""Which commands of Redis we need, and whether the user may run them."""
+"""The Redis commands that dtqkit needs, and whether the user may run them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dtqkit.broker.keys import Keys
 from dtqkit.broker.refusals import UnusableServer
 from dtqkit.model.events import encode_batch
 
-#: All commands that this package, and its scripts, send; each with arguments for a key that holds a text.
-#: `subscribe`, `unsubscribe` and `blpop` are not tried: they would wait.
+#: All commands that this package and its scripts use, each with arguments for a key that holds a string.
+#: `subscribe`, `unsubscribe` and `blpop` are not tried: they would block.
 COMMANDS: Final[dict[str, tuple[Any, ...]]] = {
     "ping": (),
     "time": (),
@@ -47,7 +47,7 @@ _ORDER: Final = ("set", *(name for name in COMMANDS if name not in ("set", "del"
 
 
 async def check_rights(client: redis.asyncio.Redis, keys: Keys) -> None:
-    """Try all of them on a key of our own, in one round trip. Raises Unfit, which names what is missing."""
+    """Try all commands on `keys.probe`, in one round trip. Raises UnusableServer, which names the missing rights."""
     values = {"KEY": keys.probe, "CHANNEL": keys.events, "MESSAGE": encode_batch()}
     pipe: Any = client.pipeline(transaction=False)
     for name in _ORDER:
@@ -58,7 +58,7 @@ async def check_rights(client: redis.asyncio.Redis, keys: Keys) -> None:
     answers: list[Any] = await pipe.execute(raise_on_error=False)
     denied = [isinstance(answer, NoPermissionError) for answer in answers]
     commands = [name for name, no in zip(_ORDER, denied, strict=False) if no]
-    # Without the right to TYPE, or to a key of the pattern, the command says so already.
+    # Without the right to TYPE itself, nothing is known about single keys.
     patterns = [key for key, no in zip(used, denied[len(_ORDER) :], strict=True) if no and "type" not in commands]
     if commands or patterns:
         missing = [f"the commands {' '.join(f'+{name}' for name in commands)}"] if commands else []

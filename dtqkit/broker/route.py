@@ -1,4 +1,4 @@
-"""Where the primary is now: at the URL's address, where Sentinels say, or the node of a cluster that has our keys."""
+"""Find the present primary: at the URL's address, by Sentinels, or the node of a cluster that has our keys."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from dtqkit.broker.address import Address
 from dtqkit.broker.refusals import UnusableServer, refusal_of
 
-#: Longest wait in seconds for one Sentinel, or one node of a cluster.
+#: Timeout for one Sentinel, or one node of a cluster, in seconds.
 ASK_S: Final = 1.0
-#: How many nodes send us on, at most.
+#: Maximum number of redirections between nodes.
 _HOPS: Final = 8
 
 Place = tuple[str, int]
 
 
 class Route:
-    """Of one client. May be asked from any thread."""
+    """The route of one client. Thread-safe."""
 
     def __init__(self, address: Address, key: str, *, cluster: bool = False) -> None:
-        """`key`: one of the queue's keys as it is in a cluster, where all of them are on one node."""
+        """`key`: one of the queue's keys, as named in a cluster, where all of them are on one node."""
         self.address: Final = address
         self._key = key
-        #: Whether there is a cluster at the address.
+        #: Whether the server at the address is part of a cluster.
         self.cluster = cluster
-        #: How many connections were made.
+        #: Number of connections made so far.
         self.made = 0
         self._known: Place | None = None
 
@@ -40,11 +40,11 @@ class Route:
         return self.cluster or self.address.sentinel is not None
 
     def locate(self) -> Place:
-        """Ask where the primary is; raises a RedisError when nobody knows."""
+        """The address of the primary. Raises RedisError when it cannot be found."""
         return self._by_sentinels(self.address.sentinel) if self.address.sentinel else self._in_cluster()
 
     def check(self, hello: Sequence[Any]) -> None:
-        """Raises Unfit when a server that greets like this is not the one: the next try may go elsewhere."""
+        """Raises UnusableServer when the answer to HELLO shows the wrong server: the next try may find another."""
         facts = dict(zip(hello[::2], hello[1::2], strict=False))
         mode = facts.get("mode", "cluster" if self.cluster else "standalone")
         if mode == "sentinel":
@@ -53,7 +53,7 @@ class Route:
             )
         if (mode == "cluster") is not self.cluster:
             self.cluster = mode == "cluster"
-            raise UnusableServer("moved", f"it is {'a cluster' if self.cluster else 'no cluster any more'}")
+            raise UnusableServer("moved", f"it is {'a cluster' if self.cluster else 'no longer a cluster'}")
         if facts.get("role") in ("replica", "slave"):
             raise UnusableServer("moved", "it is a read-only replica, and another server is the primary")
         self.made += 1
@@ -66,7 +66,7 @@ class Route:
         try:
             host, port = cast(Place, sentinel.discover_master(name))  # pyright: ignore[reportUnknownMemberType]
         except MasterNotFoundError as error:
-            # What each Sentinel said stands behind the colon, when one did not answer.
+            # After the colon: the answer of each Sentinel, if one did not answer.
             why = str(error).partition(" : ")[2]
             detail = f"no Sentinel knows a primary {name!r} that is up{f' ({why[:300]})' if why else ''}"
             raise UnusableServer("away", detail) from None
@@ -76,7 +76,7 @@ class Route:
         return str(host), int(port)
 
     def _in_cluster(self) -> Place:
-        """Ask any node about one of our keys: who does not have it says who does."""
+        """Ask any node about one of our keys: a node that does not have it names the one that does."""
         places = [self._known] if self._known else []
         places += [place for place in self.address.hosts if place not in places]
         last: Exception = UnusableServer("away", "no node of the cluster answers")
@@ -94,11 +94,11 @@ class Route:
                 return place
             places.insert(0, moved)
         raise UnusableServer(
-            "away", f"no node of the cluster says where our keys are: {refusal_of(last).detail}"
+            "away", f"no node of the cluster knows the node of the queue's keys: {refusal_of(last).detail}"
         ) from None
 
     def _ask_node(self, place: Place) -> Place | None:
-        """None: it has our keys; else who has them."""
+        """The node that has our keys; None: this one."""
         kind: Any = redis.SSLConnection if self.address.tls else redis.Connection
         node = kind(
             host=place[0],

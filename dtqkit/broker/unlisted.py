@@ -1,4 +1,4 @@
-"""Ids that Redis refused to list: listed as soon as it takes them."""
+"""Ids that Redis refused to list: listed as soon as it takes writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.queue")
 
-#: Ids that are kept; the leader's audit lists the others.
+#: Maximum number of ids that are kept; the leader's audit lists the others.
 LIMIT: Final = 10_000
 #: Pauses between two tries, in seconds.
 _PAUSE_S: Final = 0.2
@@ -24,7 +24,7 @@ Scheduled = Mapping[str, float]
 
 
 class Unlisted:
-    """Best effort: they are in the record, whatever becomes of this process. Listed twice does no harm."""
+    """Best effort: if this process dies, the audit lists them from the record. Listing an id twice is safe."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Unlisted:
         self._put_back = put_back
         self._ready: dict[str, Priority] = {}
         self._scheduled: dict[str, float] = {}
-        #: Members that have had their turn, each with when it is due by the loop's clock.
+        #: Members that were popped before, each with its due time by the loop's clock.
         self._again: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -51,7 +51,7 @@ class Unlisted:
         self._begin()
 
     def add_again(self, members: Mapping[str, float]) -> None:
-        """What could not be put back: so many ms from now."""
+        """Members that could not be put back, due so many ms from now."""
         now = asyncio.get_running_loop().time()
         for name, ms in members.items():
             if len(self) < LIMIT:
@@ -74,14 +74,14 @@ class Unlisted:
             try:
                 await self._list()
             except NamespaceTaken as error:
-                log.warning("%d jobs are not listed: %s", len(self), error)
+                log.warning("%d jobs were not listed in Redis: %s", len(self), error)
                 self._ready.clear()
                 self._scheduled.clear()
                 self._again.clear()
             except StoreUnavailable:
                 pause_s = min(_MAX_PAUSE_S, pause_s * 1.5)
             else:
-                log.info("Redis takes writes again: %d jobs are listed", count)
+                log.info("Redis takes writes again: listed %d jobs", count)
 
     async def _list(self) -> None:
         ready: dict[Priority, list[str]] = {}

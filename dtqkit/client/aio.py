@@ -12,6 +12,8 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 
 import msgspec
 
+from dtqkit.client.ended import failure_of
+from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
 from dtqkit.client.wait import CHUNK, FEW, POLL_S, Waiter, records
@@ -48,21 +50,20 @@ from dtqkit.control.operations import (
     WORKERS,
 )
 from dtqkit.model.batches import batch_refused
-from dtqkit.model.errors import DtqError, JobCancelled, JobConflict, JobFailed, JobNotFound, WaitTimeout
+from dtqkit.model.errors import DtqError, JobConflict, JobNotFound, WaitTimeout
 from dtqkit.model.events import Depths, Heartbeat, ProgressEvent
-from dtqkit.model.jobs import Job, JobError, Status
+from dtqkit.model.jobs import Job, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import from_wire
 from dtqkit.support.driver import abandon
 from dtqkit.tasks.hooks import Hooks
-from dtqkit.tasks.middleware import Middleware, around_submit
+from dtqkit.tasks.middleware import around_submit
 from dtqkit.tasks.misuse import check_call, check_task
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Call, Task, TaskInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
-M = TypeVar("M", bound=Middleware | type[Middleware])
 
 #: How long a look for what is shown may take, in seconds.
 LOOK_S: Final = 0.5
@@ -203,19 +204,7 @@ class AsyncJobHandle(Generic[R]):
         return msgspec.structs.replace(job, progress=news.progress, progress_message=news.message)
 
 
-def failure_of(job: Job) -> JobFailed | JobCancelled | None:
-    """Why a job that is over has no result; None when it has one."""
-    if job.status == "completed":
-        return None
-    if job.status == "cancelled":
-        return JobCancelled(job.id, job.task)
-    error = job.error or JobError("exception", "Unknown", "the record has no error")
-    return JobFailed(
-        job.id, job.task, error.type, error.message, error.traceback, attempt=job.attempt, module=error.module
-    )
-
-
-class AsyncTaskQueue:
+class AsyncTaskQueue(HookedAsyncQueue):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:
@@ -234,8 +223,7 @@ class AsyncTaskQueue:
         hooks: Hooks | None = None,
     ) -> None:
         self.registry: TaskRegistry = TaskRegistry() if registry is None else registry
-        #: What `middleware` has registered.
-        self.hooks: Hooks = Hooks() if hooks is None else hooks
+        super().__init__(hooks)
         self._settings = settings
         self.control: Control = self._direct() if control is None else control
         self._waiter = Waiter(self.control)
@@ -267,14 +255,6 @@ class AsyncTaskQueue:
         await self._waiter.close()
         await self.control.close()
 
-    def middleware(self, given: M, /) -> M:
-        """Register a Middleware, a class (as a decorator) or an instance: its `submit` is around each submit from here.
-
-        Its `run` is used where jobs run, for the queue that a worker's APP names.
-        """
-        self.hooks.add(given)
-        return given
-
     # -- submit
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncJobHandle[R]:
@@ -288,10 +268,8 @@ class AsyncTaskQueue:
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        if chain := self.hooks.around_submit:
-            job = await around_submit(chain, [call], partial(self.control.ask, SUBMIT, submission_of(call)))
-        else:
-            job = await self.control.ask(SUBMIT, submission_of(call))
+        submit = partial(self.control.ask, SUBMIT, submission_of(call))
+        job = await (around_submit(chain, [call], submit) if (chain := self.hooks.around_submit) else submit())
         return AsyncJobHandle(self, job, call.task.decode_result)
 
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[AsyncJobHandle[R]]:
@@ -299,9 +277,8 @@ class AsyncTaskQueue:
         wanted = list(calls)
         for call in wanted:
             self._register(call)
-        if chain := self.hooks.around_submit:
-            return await around_submit(chain, wanted, partial(self._submit_all, wanted))
-        return await self._submit_all(wanted)
+        submit = partial(self._submit_all, wanted)
+        return await (around_submit(chain, wanted, submit) if (chain := self.hooks.around_submit) else submit())
 
     async def _submit_all(self, wanted: Sequence[Call[R]]) -> list[AsyncJobHandle[R]]:
         items = await self.control.ask(SUBMIT_MANY, tuple(submission_of(call) for call in wanted))

@@ -8,7 +8,8 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
-from dtqkit.client.aio import AsyncJobHandle, failure_of
+from dtqkit.client.aio import AsyncJobHandle
+from dtqkit.client.ended import failure_of
 from dtqkit.client.late import counted
 from dtqkit.client.lending import lending
 from dtqkit.control import Page

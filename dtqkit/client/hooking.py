@@ -32,6 +32,22 @@ def would_block() -> bool:
     return True
 
 
+class HookedAsyncQueue:
+    """What an AsyncTaskQueue does for its hooks."""
+
+    def __init__(self, hooks: Hooks | None) -> None:
+        #: What `middleware` has registered.
+        self.hooks: Hooks = Hooks() if hooks is None else hooks
+
+    def middleware(self, given: M, /) -> M:
+        """Register a Middleware, a class (as a decorator) or an instance: its `submit` is around each submit from here.
+
+        Its `run` is used where jobs run, for the queue that a worker's APP names.
+        """
+        self.hooks.add(given)
+        return given
+
+
 class HookedQueue:
     """What a TaskQueue does for its hooks."""
 

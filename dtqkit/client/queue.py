@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import importlib
 import logging
@@ -197,51 +196,10 @@ class TaskQueue(HookedQueue):
 
     def _work_here(self, workers: int) -> None:
         """Workers on an event loop in a thread of this process."""
-        from dtqkit.run.process import default_lanes, work
+        from dtqkit.client.here import work_here
 
-        settings, life = self.settings, Life(self.hooks)
-        background = Background("dtqkit-workers")
-        self._owned.callback(background.join)
-        self._owned.callback(background.end)
-        stop = background.start(_event()).result()
-
-        ready: Future[None] = Future()
-        started: list[None] = []
-
-        def one_more() -> None:
-            started.append(None)
-            if len(started) == workers:
-                ready.set_result(None)
-
-        async def run() -> None:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for number in range(1, workers + 1):
-                        name, lanes = f"worker-{number}", default_lanes(number)
-                        group.create_task(
-                            work(
-                                settings,
-                                self.registry,
-                                life=life,
-                                name=name,
-                                lanes=lanes,
-                                stop=stop,
-                                started=one_more,
-                            )
-                        )
-            except BaseException as error:
-                if not ready.done():
-                    ready.set_exception(error)
-                raise
-
-        running = background.start(run())
-
-        def finish() -> None:
-            background.soon(stop.set)
-            running.result()
-
-        self._owned.callback(finish)
-        ready.result()
+        life = Life(self.hooks)
+        background = work_here(self.settings, self.registry, life, workers, self._owned)
         self._works_here = True
         self._lifespan_here = lambda: background.start(life.renew()).result()
 
@@ -593,7 +551,3 @@ class TaskQueue(HookedQueue):
 
         found = None if self._would_block() else self._look(look())
         return None if found is None else queue_card(*found)
-
-
-async def _event() -> asyncio.Event:
-    return asyncio.Event()

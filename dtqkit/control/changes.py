@@ -1,4 +1,4 @@
-"""What changes in a queue, for somebody who shows it: coalesced, bounded, and corrected by snapshots."""
+"""The changes of a queue, for a board or a stream: coalesced, bounded, and corrected by snapshots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REMEMBERED: Final = 20_000
 
 
 class Sink(Protocol):
-    """Whoever shows it, to one reader or to many."""
+    """Shows the changes to one reader or to many."""
 
     def readers(self) -> Iterable[Hashable]:
         """All readers, each of whom needs a snapshot when events were missed."""
@@ -40,7 +40,7 @@ class Sink(Protocol):
         ...
 
     def looked(self, depths: Depths | None, workers: Sequence[Heartbeat] | None) -> None:
-        """How it stands now; None for what cannot be had."""
+        """The present state; None where it is not known."""
         ...
 
     def down(self) -> None:
@@ -63,7 +63,7 @@ class ChangeFeed:
         self._jobs: dict[str, JobEvent] = {}
         self._progress: dict[str, ProgressEvent] = {}
         self._sent_rev: OrderedDict[str, int] = OrderedDict()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
         self._watched = asyncio.Event()
         self._up = False
@@ -76,7 +76,7 @@ class ChangeFeed:
         self._wanted.set()
 
     def watch(self, watched: bool) -> None:
-        """Look at depths and workers while somebody watches."""
+        """Look at depths and workers while there are readers."""
         if watched:
             self._watched.set()
         else:
@@ -88,7 +88,7 @@ class ChangeFeed:
 
     # -- events
 
-    def heard(self, batch: Batch | Line) -> None:
+    def receive(self, batch: Batch | Line) -> None:
         if isinstance(batch, Line):
             self._up = batch is Line.UP
             if self._up:
@@ -100,18 +100,18 @@ class ChangeFeed:
             known = self._jobs.get(event.id)
             if event.rev > (known.rev if known else self._sent_rev.get(event.id, 0)):
                 self._jobs[event.id] = event
-        for news in batch.progress:
-            known_news = self._progress.get(news.id)
-            if known_news is None or news.token >= known_news.token:
-                self._progress[news.id] = news
+        for report in batch.progress:
+            known_report = self._progress.get(report.id)
+            if known_report is None or report.token >= known_report.token:
+                self._progress[report.id] = report
         if self._jobs or self._progress:
-            self._news.set()
+            self._changed.set()
 
     # -- to the sink
 
     async def run(self) -> None:
-        """For as long as this runs; whatever breaks a part of it, breaks it."""
-        unsubscribe = self._control.subscribe(self.heard)
+        """Run until cancelled; an error in one part ends all of it."""
+        unsubscribe = self._control.subscribe(self.receive)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send_changes(), name="send events")
@@ -122,8 +122,8 @@ class ChangeFeed:
 
     async def _send_changes(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             started = time.process_time()
             self._flush()
             # A fan-out that takes much work is done less often, so that most of the time stays for everything else.
@@ -160,14 +160,14 @@ class ChangeFeed:
             await asyncio.sleep(SNAPSHOT_S)
 
     async def _look(self) -> None:
-        """Depths and workers for as long as somebody watches."""
+        """Depths and workers for as long as there are readers."""
         depths: Depths | None = None
         workers: tuple[Heartbeat, ...] | None = None
         while True:
             await self._watched.wait()
-            with contextlib.suppress(StoreUnavailable):  # health tells of it
+            with contextlib.suppress(StoreUnavailable):  # /health reports it
                 depths = await self._control.ask(DEPTHS)
-            with contextlib.suppress(StoreUnavailable):  # Redis alone knows them; the depths are told without it
+            with contextlib.suppress(StoreUnavailable):  # only Redis knows them; the depths are known without it
                 workers = await self._control.ask(WORKERS)
             self._sink.looked(depths, workers)
             await asyncio.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""Control: whoever answers the operations, whether the queue is here or behind HTTP."""
+"""Control: answers the operations, whether the queue is here or behind HTTP."""
 
 from __future__ import annotations
 

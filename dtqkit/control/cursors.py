@@ -16,17 +16,17 @@ def encode_cursor(last_id: str) -> str:
 
 
 def decode_cursor(cursor: str) -> str:
-    """The id that `cursor` continues after; InvalidQuery when it is not one of ours."""
+    """The id that `cursor` continues after; raises InvalidQuery when no listing returned it."""
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError, ValueError):
         decoded = b""
     place = decoded[:12]
     if decoded != place + _mark(place) or encode_cursor(place.hex()) != cursor:
-        raise InvalidQuery(f"cursor {cursor[:80]!r} is not one that a listing gave")
+        raise InvalidQuery(f"cursor {cursor[:80]!r} was not returned by a listing")
     return place.hex()
 
 
 def _mark(place: bytes) -> bytes:
-    """What a cursor that was cut or changed does not have. No secret: an id of one's own making does no harm."""
+    """Missing from a cursor that was cut or changed. It need not be secret: a made-up id is harmless."""
     return hashlib.sha256(b"dtqkit cursor" + place).digest()[:3]

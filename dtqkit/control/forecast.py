@@ -1,6 +1,6 @@
 """When a lane will be empty: what waits, over the recent rate of ends, with an interval.
 
-The ends are taken for a stream whose counts have the variance `phi` times their mean (`phi` = 1: Poisson). Both the
+The ends are modelled as a stream whose counts have the variance `phi` times their mean (`phi` = 1: Poisson). Both the
 rate, estimated from n ends, and the time that w more ends take vary by it: the relative variance of the estimate is
 phi (1/n + 1/w), and the interval is that of a log-normal with this variance.
 """
@@ -14,7 +14,7 @@ from typing import Final
 from dtqkit.control import Forecast
 from dtqkit.model.jobs import Priority
 
-#: Fewer ends than this say nothing of a rate.
+#: With fewer ends than this, no rate is estimated.
 MIN_ENDS: Final = 5
 #: Of the normal distribution: 90 % lie within so many standard deviations.
 _Z: Final = 1.645
@@ -23,7 +23,7 @@ _ENDS_PER_BIN: Final = 5
 
 
 def forecast(lane: Priority, waiting: int, ends_s: Sequence[float], span_s: float) -> Forecast:
-    """`ends_s`: when jobs of the lane ended, in seconds from the begin of a span of `span_s` that it was busy in.
+    """`ends_s`: when jobs of the lane ended, in seconds from the beginning of a span of `span_s` in which it was busy.
 
     Jobs that are still to come are not in it: this is when the jobs that wait now are done.
     """

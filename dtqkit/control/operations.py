@@ -212,11 +212,11 @@ HEALTH: Final = OPERATIONS.add(
     )
 )
 
-# -- What a queue asks for itself: they have no route, so they stand in no table.
+# -- What a queue asks for itself: they have no route, so they are not in the table.
 
-#: Those that exist, in no particular order.
+#: The jobs that exist, in no particular order.
 RECORDS: Final = Operation(name="records", request=JobsRequest, response=tuple[Job, ...])
 #: Of those that exist, in no particular order: some 60 bytes a job, however large it is.
 STATUSES: Final = Operation(name="statuses", request=JobsRequest, response=tuple[JobStatus, ...])
-#: What a board begins with.
+#: What a board shows first.
 SNAPSHOT: Final = Operation(name="snapshot", request=Nothing, response=Snapshot)

@@ -54,7 +54,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class JobFilters(TypedDict, total=False):
-    """The fields of JobQuery as keyword arguments; None is as good as left out."""
+    """The fields of JobQuery as keyword arguments; None means the same as leaving it out."""
 
     status: Status | None
     task: str | None
@@ -113,27 +113,27 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     queued_at: datetime
     claimed_at: datetime
-    #: When the first line of the task ran; None for what has not begun, or never did.
+    #: When the first line of the task ran; None if it has not started or never did.
     started_at: datetime | None
     ended_at: datetime | None
-    #: Seconds from being ready to the first line; seconds that it ran. None for what never began, or still runs.
+    #: Seconds from being ready to the first line; seconds that it ran. None if it never started or still runs.
     wait_s: float | None
     run_s: float | None
     ending: Ending | None
     error: str | None
-    #: Of the job, when they are asked for; the result, of the attempt that brought it.
+    #: Of the job, on request; the result belongs to the attempt that completed it.
     payload: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     result: Any | msgspec.UnsetType = msgspec.UNSET
 
 
-#: Columns of a history that come only when they are asked for, and those that come otherwise.
+#: Columns of a history that come only on request, and those that come by default.
 MORE_COLUMNS: Final = ("payload", "tags", "result")
 COLUMNS: Final = tuple(name for name in AttemptRow.__struct_fields__ if name not in MORE_COLUMNS)
 
 
 def columns_of(query: HistoryQuery) -> tuple[str, ...]:
-    """The columns that a history shall have. Raises InvalidQuery, which names those that there are."""
+    """The columns of a history. Raises InvalidQuery, which names the columns that exist."""
     if query.columns is None:
         return COLUMNS
     for name in query.columns:
@@ -150,14 +150,14 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """The time that `text` means: an age (`90s`, `15m`, `24h`, `7d`) or a time in ISO 8601 (UTC if it says nothing)."""
+    """The time that `text` means: an age (`90s`, `15m`, `24h`, `7d`) or a time in ISO 8601 (UTC without an offset)."""
     try:
         if match := _AGE.match(text):
             when = now - timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
         else:
             when = datetime.fromisoformat(text)
             when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
-        # A job's id holds its time in 32 bits: what is before all jobs, or after them, is as good as the limit.
+        # A job's id holds its time in 32 bits: a time before or after all jobs is replaced by the limit.
         return min(max(when, _EPOCH), _LAST)
     except (OverflowError, ValueError):
         pass

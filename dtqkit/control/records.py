@@ -48,7 +48,7 @@ class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Submission(JobOptions, frozen=True, kw_only=True, gc=False):
-    """One job to be: what is None falls back to the task's own options."""
+    """A job to create: what is None gets the task's own options."""
 
     task: str
     payload: dict[str, Any] = {}  # noqa: RUF012 - msgspec makes a new one for each
@@ -59,7 +59,7 @@ class PreValidated(Submission, frozen=True, kw_only=True, gc=False):
 
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
-    """How a job stands; a higher `rev` is newer."""
+    """The state of a job; a higher `rev` is newer."""
 
     id: str
     status: Status
@@ -74,7 +74,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 def submission_of(call: Call[Any]) -> PreValidated:
-    """What a call says, to be enqueued."""
+    """The submission of a call."""
     if call.options is DEFAULTS:
         return PreValidated(task=call.task.name, payload=call.payload)
     return PreValidated(task=call.task.name, payload=call.payload, **msgspec.structs.asdict(call.options))
@@ -88,7 +88,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, error: DtqError) -> Self:
-        """What says of `error` what may be said to everybody; in this process, `error` is kept with it."""
+        """What everybody may know of `error`; in this process, `error` is kept with it."""
         refusal = cls(code=error.code, detail=bounded(str(error)))
         vars(refusal)["error"] = error
         return refusal
@@ -100,21 +100,21 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class BatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What became of one submission of a batch: a job, or a refusal."""
+    """The outcome of one submission of a batch: a job, or a refusal."""
 
     job: Job | None = None
     refused: Refusal | None = None
 
 
 class Requeued(msgspec.Struct, frozen=True, kw_only=True):
-    """How many dead letters matched, and how many were put back."""
+    """How many dead letters matched, and how many were requeued."""
 
     matched: int
     requeued: int
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """The lines that a job has logged, oldest first, as far as they were kept."""
+    """The lines that a job has logged, oldest first, as many as were kept."""
 
     id: str
     lines: tuple[str, ...]
@@ -148,7 +148,7 @@ LEAN: Final = 1_000
 
 
 def lean(job: Job) -> Job:
-    """`job` as a snapshot carries it: a payload or result that is long is left to who asks for the job."""
+    """`job` as a snapshot carries it: without a long payload or result, which a request for the job returns."""
     if len(msgspec.json.encode(job.payload)) > LEAN:
         job = msgspec.structs.replace(job, payload={})
     if len(msgspec.json.encode(job.result)) > LEAN:

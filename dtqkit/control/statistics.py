@@ -31,7 +31,7 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """When a lane will be empty, in seconds from now: an estimate and its 90 % interval; None: not foreseeable."""
+    """When a lane will be empty, in seconds from now: an estimate and its 90 % interval; None: cannot be estimated."""
 
     lane: Priority
     waiting: int
@@ -41,7 +41,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Minute(msgspec.Struct, frozen=True, kw_only=True):
-    """One minute, from `at`: counts, and what waited in each lane and ran shortly after it (None: nobody looked)."""
+    """One minute, from `at`: counts, and what waited in each lane and ran shortly after it (None: not measured)."""
 
     at: datetime
     submitted: int
@@ -53,7 +53,7 @@ class Minute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """The `window_s` seconds before `at`, counted from the record; and what they mean for what waits.
+    """The `window_s` seconds before `at`, counted from the record; and a forecast for the jobs that wait.
 
     A job that failed and was requeued since counts as failed; one that is submitted counts by the second.
     """
@@ -87,7 +87,7 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts until `at` that only grow, whichever process is asked; of very many tasks, the last share one name."""
+    """Counts until `at` that only grow, whichever process is asked. Of very many tasks, the last share one name."""
 
     at: datetime
     totals: tuple[Total, ...]

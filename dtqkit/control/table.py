@@ -1,4 +1,4 @@
-"""What a row of the table of operations says, and the table itself."""
+"""The table of operations, and what a row of it holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
 class Lines(msgspec.Struct, Generic[Req], frozen=True, kw_only=True):
-    """How an answer that has no end goes over HTTP: a line of JSON for each row."""
+    """How an answer of unbounded length goes over HTTP: a line of JSON for each row."""
 
     row: type[Any]
     #: What a line is of, as in `a line an attempt`.
@@ -31,7 +31,7 @@ class Operation(msgspec.Struct, Generic[Req, Res], frozen=True, kw_only=True, eq
     """One row: what is asked, what is answered, and how it is reached over HTTP.
 
     The fields of the request that stand in `path` in braces are taken from there; the others are the query string of a
-    GET, and the body of a POST. Without a `path`, no face offers it: a queue asks it for itself.
+    GET, and the body of a POST. Without a `path`, no face offers it: only a queue itself asks it.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Operation(msgspec.Struct, Generic[Req, Res], frozen=True, kw_only=True, eq
     status: int = 200
     #: For an operation that makes something: the last part of its address, under the operation's own.
     created: Callable[[Res], str] | None = None
-    #: When an answer says that it is begun, not done: 202.
+    #: When an answer means that the work has begun but is not done: 202.
     accepted_when: Callable[[Res], bool] | None = None
-    #: When an answer says that the queue is down: 503, and a record all the same.
+    #: When an answer means that the queue is down: 503, still with the record.
     may_be_down: Callable[[Res], bool] | None = None
     #: The answer is sent while it is read.
     streams: Lines[Req] | None = None
@@ -96,7 +96,7 @@ class Table:
         return operation
 
     def remove(self, operation: Operation[Any, Any]) -> None:
-        """Take a row out again, as a test does with its own."""
+        """Take a row out again, as a test does."""
         del self._rows[operation.name]
 
     def get(self, name: str) -> Operation[Any, Any] | None:

@@ -1,6 +1,6 @@
 """Counts over any window: the minutes that are closed, and the rest from the jobs. Exact at the time of asking.
 
-Up to now means up to the last that is there: processes know MongoDB's time to some milliseconds only, and what one has
+"Now" includes the last job that is there: processes know MongoDB's time only to some milliseconds, and what one has
 counted, the next must count too.
 """
 
@@ -20,8 +20,8 @@ from dtqkit.store.minutes import MINUTE, WHATS, Counts, Sample, add, minute_of, 
 
 #: Minutes that are shown.
 SHOWN: Final = 60
-#: When the last minutes are not closed for so long, nobody leads: then who asks closes them, for a while. A leader
-#: closes ten at a time while little happens, each once it is over and some seconds more.
+#: When the last minutes are not closed for so long, no worker leads: then the process that is asked closes them, for a
+#: while. A leader closes ten at a time while little happens, each once it is over and some seconds more.
 _LATE: Final = 12 * MINUTE
 _CATCH_UP_S: Final = 2.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Follow the events of the bus: one subscription for all who listen here."""
+"""Follow the events of the bus: one subscription for all subscribers of this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Callback = Callable[[Batch | Line], None]
 
 
 class Follower:
-    """Subscribes while somebody listens; comes back by itself after Redis was away."""
+    """Subscribes to Redis while it has subscribers; reconnects after Redis was away."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -53,17 +53,17 @@ class Follower:
             try:
                 async for batch in self._broker.listen():
                     pause_s = 0.0
-                    self._tell(Line.UP if batch is None else batch)
+                    self._notify(Line.UP if batch is None else batch)
             except StoreUnavailable as error:
                 if not pause_s:
-                    log.warning("events are missed: %s", error)
-                    self._tell(Line.DOWN)
+                    log.warning("events are not received: %s", error)
+                    self._notify(Line.DOWN)
                 pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
                 await asyncio.sleep(pause_s)
 
-    def _tell(self, batch: Batch | Line) -> None:
+    def _notify(self, batch: Batch | Line) -> None:
         for callback in list(self._callbacks):
             try:
                 callback(batch)
             except Exception:
-                log.exception("a listener broke on an event")
+                log.exception("a subscriber raised on an event")

@@ -1,4 +1,4 @@
-"""Whether jobs can be accepted and run: what was seen of the stores and the workers, and what follows from it."""
+"""Whether jobs can be accepted and run: from the last look at the stores and the workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 log = logging.getLogger("dtqkit.queue")
 
-#: How long a look is good for, in seconds.
+#: How long a look is used, in seconds.
 FRESH_S: Final = 1.0
 #: How long a write to MongoDB proves that it takes writes, in seconds: then a small one is made.
 WRITE_S: Final = 10.0
@@ -30,7 +30,7 @@ WRITE_S: Final = 10.0
 _ANSWER_S: Final = 2.0
 _LATE_S: Final = 15.0
 _NO_ANSWER: Final = "does not answer"
-#: How long what workers say of themselves is good for, while nothing about them changes.
+#: How long the workers' reports are used, while nothing about them changes.
 _BEATS_S: Final = 15.0
 #: Beats without a leader after which there is none: another candidate takes over within two.
 _VACANT_BEATS: Final = 4.0
@@ -59,7 +59,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     #: Workers that beat lately. This and what follows is known only while Redis answers.
     workers: tuple[Heartbeat, ...] = ()
     beat_s: float | None = None
-    #: How long it was seen that no worker leads recovery, and whether one was seen to before.
+    #: For how long no worker has led recovery, and whether one was seen leading before.
     vacant_s: float = 0.0
     led: bool = True
     waiting: Mapping[Priority, int] = {}
@@ -85,7 +85,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
         reasons.append("no worker is alive: jobs wait until one starts")
     elif known:
         if vacant:
-            reasons.append("no worker leads recovery: delayed jobs, and jobs of workers that died, wait")
+            reasons.append("no worker leads recovery: delayed jobs, and jobs of lost workers, wait")
         reasons += [
             f"no live worker serves the lane {lane}, where {seen.waiting[lane]:,} jobs wait" for lane in unserved
         ]
@@ -104,7 +104,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
 
 
 def _leader(seen: Seen, *, vacant: bool) -> bool | None:
-    """Whether a worker leads; None: nobody can tell yet."""
+    """Whether a worker leads; None: not known yet."""
     if vacant or not seen.workers:
         return False
     return True if seen.led else None
@@ -120,19 +120,19 @@ def trouble_of(error: Exception) -> str:
 
 
 class Asked(Generic[_T]):
-    """A question to a store, which is never given up: that would close its connection, and the next begin from zero.
+    """A question to a store, which is never cancelled: that would close its connection, and the next would start over.
 
-    Whoever asks while one is under way shares it.
+    Callers that ask while one is under way share it.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[_T]]) -> None:
         self._ask = ask
         self._task: asyncio.Task[tuple[float, _T | str]] | None = None
-        #: Whoever asks is ending: an error now is no trouble of the store.
+        #: The process is stopping: an error now says nothing about the store.
         self.leaving = False
 
     async def answer(self) -> _T | str:
-        """What it brought; or why the store cannot be used."""
+        """The answer, or why the store cannot be used."""
         earlier: tuple[float, _T | str] | None = None
         if self._task is None or self._task.done():
             earlier = None if self._task is None else self._task.result()
@@ -214,7 +214,7 @@ class HealthMonitor:
         )
         if isinstance(redis, Look):
             seen = self._with(seen, redis, now)
-        else:  # it may be back before anybody has taken over
+        else:  # it may be back before another worker has taken over
             self._led, self._vacant_at = False, None
         return judge(seen, self._settings.heartbeat_s)
 

@@ -51,7 +51,7 @@ def filter_of(
 ) -> Document:
     """The MongoDB query of a listing."""
     query: Document = {name: value for name, value in fields.items() if value is not None}
-    # By the index `lane` newest first: what is not asked for is every one of them, merged.
+    # By the index `lane` newest first: a filter that is not given means all values, merged.
     if "status" in query:
         query.setdefault("priority", {"$in": list(PRIORITIES)})
     elif set(query) == {"priority"}:
@@ -129,7 +129,7 @@ async def _search(
         if some is None:
             return await _scan(store, either, limit, fields)
         ids.update(some)
-        if len(some) == _MATCHES:  # of what is older than its last, this index has not told
+        if len(some) == _MATCHES:  # this index says nothing about jobs older than its last one
             edge = some[-1] if edge is None else max(edge, some[-1])
     known = [job for job in ids if edge is None or job >= edge]
     found = await store.jobs.page({**filters, "_id": {"$in": known}}, limit, _PAGE_MS, fields=fields, by=BY_ID)

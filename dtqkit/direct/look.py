@@ -1,4 +1,4 @@
-"""What is asked about jobs, lanes, workers and counts."""
+"""Answers to questions about jobs, lanes, workers and counts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def get(parts: Parts, asked: JobRequest) -> Job:
 
 
 async def _as_they_run(parts: Parts, jobs: Sequence[Job]) -> list[Job]:
-    """`jobs`; those that run with what their attempts last showed, as far as that can be had at once."""
+    """`jobs`; those that run with what their attempts last showed, as far as it is known at once."""
     running = [job.id for job in jobs if job.status == "running"]
     if not running:
         return list(jobs)
@@ -161,13 +161,13 @@ async def tasks(parts: Parts, _: Nothing) -> tuple[TaskInfo, ...]:
 
 @answers.to(HEALTH)
 async def health(parts: Parts, _: Nothing) -> Health:
-    """Looked up at most every second, however often it is asked for."""
+    """Looked up at most once a second, however often it is asked."""
     return await parts.health.health()
 
 
 @answers.to(SNAPSHOT)
 async def snapshot(parts: Parts, _: Nothing) -> Snapshot:
-    """What there is; without workers while Redis, which alone knows them, is away."""
+    """The state; without workers while Redis is away, since only Redis knows them."""
     recent = await jobs(parts, JobQuery(limit=RECENT))
     waiting = await depths(parts, NOTHING)
     try:

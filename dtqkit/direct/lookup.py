@@ -14,7 +14,7 @@ MAX_GROUP: Final = 200
 
 
 class Lookups:
-    """One find at a time, for all who ask. What is found is never older than the question."""
+    """One find at a time, for all callers. A result is never older than the question."""
 
     def __init__(self, find: Callable[[Sequence[str]], Awaitable[Sequence[Job]]]) -> None:
         self._find = find
@@ -44,7 +44,7 @@ class Lookups:
                 except Exception as error:
                     for future in group.values():
                         future.set_exception(error)
-                        future.exception()  # whoever asked may be gone
+                        future.exception()  # the caller may be gone
                     continue
                 for job_id, future in group.items():
                     future.set_result(jobs.get(job_id))

@@ -10,7 +10,7 @@ from dtqkit.broker.background import Background
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.store import Store
 
-#: How long Redis may take to say whose jobs it lists, in seconds; and again, where it has not said it yet.
+#: How long Redis may take to say whose jobs it lists, in seconds; and again, if it has not answered yet.
 REDIS_S: Final = 3.0
 AGAIN_S: Final = 0.5
 #: Between two looks at that, in seconds.
@@ -18,7 +18,7 @@ LOOK_S: Final = 1.0
 
 
 class Opening:
-    """One queue's."""
+    """The stores of one queue."""
 
     def __init__(self, store: Store, broker: Broker) -> None:
         self._store = store

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.broker.background import Lives
+from dtqkit.broker.background import LiveProgress
 from dtqkit.control import Answers, JobsRequest, Stats, Totals
 from dtqkit.control.operations import RECORDS
 from dtqkit.direct.follow import Follower
@@ -27,7 +27,7 @@ OPEN_PAUSE_S: Final = 1.0
 
 
 class Parts:
-    """What the functions that answer are given. Connects at the first use, on the loop that uses it first."""
+    """Passed to the functions that answer. Connects at the first use, on the loop that uses it first."""
 
     def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
         self.settings = settings
@@ -35,7 +35,7 @@ class Parts:
         self.broker = Broker(settings)
         self.stores = Opening(self.store, self.broker)
         self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
-        self.lives = Lives(self.broker.lives)
+        self.lives = LiveProgress(self.broker.live_progress)
         self.follower = Follower(self.broker)
         self.lookups = Lookups(lambda ids: self.records(JobsRequest(ids=ids)))
         self.stats: Shared[Stats] = Shared(good_for=4.0)
@@ -57,14 +57,14 @@ class Parts:
                 return
 
     async def open(self) -> None:
-        """Connect once; a failure is raised for all who waited for it, and tried again by the next."""
+        """Connect once; a failure is raised to all who waited; the next caller tries again."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         opening = self._opening
-        # Whoever waited for one that failed may have given up before: its error is an old one.
+        # Callers that waited for a failed try may be gone: its error is an old one.
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
             opening = self._opening = asyncio.ensure_future(self.stores.open())
             opening.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -91,7 +91,7 @@ class Parts:
         await self.health.close()
 
     async def records(self, asked: JobsRequest) -> tuple[Job, ...]:
-        """Those that exist, in no particular order; without `payload`, theirs may be empty."""
+        """The jobs that exist, in no particular order; without `payload`, their payloads may be empty."""
         await self.open()
         ids = [object_id(i) for i in asked.ids if is_job_id(i)]
         return tuple([to_job(doc) for doc in await self.store.jobs.find(ids, payload=asked.payload)])

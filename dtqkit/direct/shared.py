@@ -1,4 +1,4 @@
-"""One look at the record for all who ask for the same thing at the same time."""
+"""One look at the record for all callers that ask the same at the same time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Shared(Generic[T]):
                 shared.began = clock()
                 try:
                     shared.answer = await look()
-                except StoreUnavailable as error:  # which is not better when it is asked for more often
+                except StoreUnavailable as error:  # asking more often would not help
                     shared.answer = error
                 took = clock() - shared.began
                 shared.good_until = clock() + (self._good_for * took if took > CHEAP_S else 0.0)

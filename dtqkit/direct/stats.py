@@ -1,4 +1,4 @@
-"""What the last minutes looked like, from the record, and what they mean for what waits.
+"""What the last minutes looked like, from the record, and a forecast for the jobs that wait.
 
 Counts are exact. Waits, runs and the forecast are those of the newest ends, as many as SAMPLE; where more have ended,
 the answer says so.
@@ -23,7 +23,7 @@ from dtqkit.store.minutes import What, summed
 
 #: Newest ends that are looked at.
 SAMPLE: Final = 5_000
-#: The same for one lane, when it is hardly among those.
+#: The same for one lane that has hardly any of those.
 _LANE_SAMPLE: Final = 200
 
 
@@ -86,7 +86,7 @@ def _task_stats(name: str, seen: Window, ends: Ends) -> TaskStats:
 
 
 async def _forecast(store: Store, lane: Priority, depths: Depths, seen: Window, ends: Ends) -> Forecast:
-    """By the rate since the lane was first seen busy in the window: an idle time before says nothing of its speed."""
+    """By the rate since the lane was first seen busy in the window: idle time before it does not count."""
     waiting: int = getattr(depths, lane)
     of_lane = ends.of(lane)
     all_looked_at = ends.count < SAMPLE

@@ -3,9 +3,9 @@
     with start_local_stores() as stores:
         Settings(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri, ...)
 
-The way of a start: `programs` finds the programs; `servers` knows how each is run and when it is ready; `stores` puts
-them together; `watcher` talks to the small process, `watch`, that is the servers' parent and ends them when
-this process is gone, however it went.
+`programs` finds the programs; `servers` knows how to run each and when it is ready; `stores` starts and stops them;
+`watcher` communicates with a small process, `watch`, which is the parent of the servers and stops them when this
+process has ended, for whatever reason.
 """
 
 from dtqkit.local.stores import LocalStores, start_local_stores

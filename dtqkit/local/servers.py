@@ -1,4 +1,4 @@
-"""redis-server and mongod: how each is run, and when it is ready."""
+"""redis-server and mongod: how to run each, and when it is ready."""
 
 import json
 import os
@@ -18,15 +18,15 @@ from dtqkit.local.private import open_private
 HOST = "127.0.0.1"
 REPLICA_SET = "dtqkit"
 LOG_TAIL_BYTES = 65_536
-#: The user that a member of a replica set has at the others; its password is their common key.
+#: The user as which members of a replica set connect to each other; its password is their common key.
 _MEMBER = "__system"
-#: How often it is asked whether it is primary by now, before it is looked at as a whole again.
+#: How often, and how many seconds apart, mongod is asked whether it is primary before all checks are repeated.
 _LOOKS, _LOOK_S = 100, 0.01
 
 
 @dataclass
 class Server(ABC):
-    """How one server is run."""
+    """How to run one server."""
 
     program: Path
     home: Path  #: of both servers' data and logs
@@ -51,19 +51,19 @@ class Server(ABC):
 
     @abstractmethod
     def command(self) -> tuple[list[str], str]:
-        """The arguments, and what is written to its standard input."""
+        """The arguments, and the text for its standard input."""
 
     @abstractmethod
     def ready(self, pid: int) -> bool:
-        """Whether this server, and not another that took its port first, takes writes by now."""
+        """Whether this server takes writes, and not another one that took its port first."""
 
 
 @dataclass
 class RedisServer(Server):
-    """Loopback only, and with a password, which it reads from standard input and so never shows in `ps`.
+    """On loopback only, and with a password, which it reads from standard input, so that `ps` does not show it.
 
-    The append-only file, without fsync, lets its content outlive the process, not a power cut: the queue's
-    safety never depends on what Redis holds.
+    With an append-only file without fsync, its data survives the end of the process, but not a power failure: the
+    safety of the queue does not depend on the data in Redis.
     """
 
     password: str = field(repr=False)
@@ -102,10 +102,10 @@ class RedisServer(Server):
 
 @dataclass
 class MongoServer(Server):
-    """Loopback only, and with a password: the key by which members of a replica set would know each other.
+    """On loopback only, and with a password: the key file by which members of a replica set authenticate.
 
-    Its owner is the only client, as the user that such a member has: no user must be made, and so none is kept.
-    A replica set of one, because majority writes and retryable writes need a replica set.
+    The owner connects as the internal user of such members, so that no user must be created. It is a replica set of
+    one member, because majority writes and retryable writes need a replica set.
     """
 
     key: str = field(repr=False, default_factory=lambda: secrets.token_hex(32))
@@ -130,25 +130,25 @@ class MongoServer(Server):
             "--keyFile": str(self.key_file),
             "--oplogSize": "256",  # MB; the default is 5 % of the free disk
             "--wiredTigerCacheSizeGB": "0.25",
-            # Three journal files of 100 MB are made at the start otherwise, and read after a kill.
+            # Otherwise three journal files of 100 MB are created at the start, and read after a kill.
             "--wiredTigerEngineConfigString": "log=(prealloc=false,file_max=16MB)",
             "--setParameter": "diagnosticDataCollectionEnabled=false",
         }
         flags = [text for option in options.items() for text in option]
-        # Whoever is on this machine may make the first user otherwise.
+        # Otherwise any user of this machine could create the first user.
         flags += ["--setParameter", "enableLocalhostAuthBypass=false"]
-        # The fewest rounds that there may be: they slow down who guesses passwords, and ours has 256 bits.
+        # The minimum: iterations protect weak passwords, and this one has 256 bits.
         flags += ["--setParameter", "scramSHA256IterationCount=5000"]
         return [str(self.program), *flags, "--nounixsocket", "--quiet"], ""
 
     def prepare(self) -> None:
-        """A key of this run's own, which only its owner can read."""
+        """Write a new key for this run, readable by its owner only."""
         self.key_file.unlink(missing_ok=True)
         with os.fdopen(open_private(self.key_file, os.O_WRONLY | os.O_EXCL), "w") as file:
             file.write(self.key)
 
     def ready(self, pid: int) -> bool:
-        """Whether it is primary; makes the replica set, or moves it to this port, when need be."""
+        """Whether it is primary. Initiates the replica set, or changes its port, if necessary."""
         try:
             socket.create_connection((HOST, self.port), 1).close()
             with MongoClient[dict[str, Any]](
@@ -163,14 +163,14 @@ class MongoServer(Server):
                 if client.admin.command("serverStatus", metrics=0)["pid"] != pid:
                     return False
                 self._configure(client)
-                # On this connection: another one would have to prove the password again.
+                # On this connection: another one would have to authenticate again.
                 for _ in range(_LOOKS):
                     if client.admin.command("hello")["isWritablePrimary"]:
                         return True
                     time.sleep(_LOOK_S)
                 return False
         except (OSError, PyMongoError):
-            return False  # not yet; when it never is, the error shows its log
+            return False  # not yet; if it never is, the error of the start shows its log
 
     def _configure(self, client: MongoClient[dict[str, Any]]) -> None:
         address = f"{HOST}:{self.port}"
@@ -185,7 +185,7 @@ class MongoServer(Server):
 
 
 def log_tail(log: Path, start: int, lines: int = 12) -> str:
-    """The last lines from byte `start` on; of mongod's, which ends wordily, the errors if there are any."""
+    """The last lines from byte `start` on; of mongod's verbose log, only the errors if there are any."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
@@ -198,7 +198,7 @@ def log_tail(log: Path, start: int, lines: int = 12) -> str:
 
 
 def _plain(line: str) -> tuple[bool, str]:
-    """Whether the line is an error of mongod's, and the line as a person reads it."""
+    """Whether the line is an error of mongod, and the line in readable form."""
     try:
         entry = json.loads(line)
         text = f"{entry['t']['$date']} {entry['s']} {entry['msg'].strip()} {json.dumps(entry.get('attr', {}))}"

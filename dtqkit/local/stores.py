@@ -1,4 +1,4 @@
-"""LocalStores: the two servers of one owner, from their start to their certain end."""
+"""LocalStores: the two servers of one owner process, from start to stop."""
 
 import atexit
 import contextlib
@@ -24,13 +24,13 @@ from dtqkit.model.starting import LocalStoreError
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.01
-UNLOCK_TIMEOUT_S = 10.0  # longer than the watcher of an owner that was killed takes to end the servers
+UNLOCK_TIMEOUT_S = 10.0  # the watcher of a killed owner stops its servers within this time
 
 
 class LocalStores:
-    """A running redis-server and mongod. Made by `start_local_stores`; may be used from any thread.
+    """A running redis-server and mongod, created by `start_local_stores`. Thread-safe.
 
-    A process that this one forks can use the servers, but not stop them.
+    A forked process can use the servers, but does not stop them.
     """
 
     def __init__(self, servers: Sequence[Server], watcher: Watcher, directory: Path, *, temporary: bool) -> None:
@@ -38,7 +38,7 @@ class LocalStores:
         self._temporary = temporary
         self._servers = {server.name: server for server in servers}
         self._watcher = watcher
-        self._log_starts: dict[str, int] = {}  # where in its log the server's present run begins
+        self._log_starts: dict[str, int] = {}  # server -> where its present run begins in its log
         self._owner_pid = os.getpid()
         self._mutex = threading.RLock()
         self._closed = False
@@ -63,7 +63,7 @@ class LocalStores:
 
     @property
     def redis_url(self) -> str:
-        """It carries the password: not for a log."""
+        """Contains the password: do not log it."""
         return self._server("redis").url
 
     @property
@@ -72,16 +72,16 @@ class LocalStores:
 
     @property
     def pids(self) -> dict[str, int]:
-        """`redis` and `mongod`, those that run."""
+        """Process ids of `redis` and `mongod`, of those that run."""
         return dict(self._watcher.running)
 
     @property
     def programs(self) -> dict[str, str]:
-        """What runs as `redis` (redis-server or valkey-server) and as `mongod`, by the name of its file."""
+        """The file names of the programs that run as `redis` (redis-server or valkey-server) and as `mongod`."""
         return {name: server.program.name for name, server in self._servers.items()}
 
     def check(self) -> None:
-        """Raise LocalStoreError, with the end of its log, if a server has ended that nobody here asked to."""
+        """Raise LocalStoreError, with the end of its log, if a server has ended unexpectedly."""
         with self._mutex:
             if self._closed:
                 return
@@ -101,7 +101,7 @@ class LocalStores:
         self._kill("mongod")
 
     def restart_redis(self, *, empty: bool) -> None:
-        """SIGKILL if it runs, then start it on the same port and password, with its content or `empty`."""
+        """SIGKILL if it runs, then start it with the same port and password, with its data or `empty`."""
         with self._mutex:
             self._kill("redis")
             if empty:
@@ -109,13 +109,13 @@ class LocalStores:
             self._launch("redis", keep_ports=True)
 
     def restart_mongo(self) -> None:
-        """SIGKILL if it runs, then start it on the same port and data."""
+        """SIGKILL if it runs, then start it with the same port and data."""
         with self._mutex:
             self._kill("mongod")
             self._launch("mongod", keep_ports=True)
 
     def close(self) -> None:
-        """End the servers, and remove their data if the directory is temporary; returns when all is done."""
+        """Stop the servers, and remove their data if the directory is temporary; returns when that is done."""
         if os.getpid() != self._owner_pid:
             return
         with self._mutex:
@@ -124,7 +124,7 @@ class LocalStores:
             self._closed = True
             self._watcher.stop()
             if self._temporary:
-                # Gone already, unless the watcher was killed.
+                # The watcher has removed it already, unless it was killed.
                 shutil.rmtree(self.directory, ignore_errors=True)
         atexit.unregister(self.close)
 
@@ -139,7 +139,7 @@ class LocalStores:
             self._watcher.kill(name)
 
     def _launch(self, *names: str, keep_ports: bool) -> None:
-        """Start these servers side by side; return when each of them is ready."""
+        """Start these servers concurrently; returns when all are ready."""
         deadline = time.monotonic() + START_TIMEOUT_S
         for name in names:
             self._spawn(name)
@@ -181,9 +181,9 @@ class LocalStores:
 def start_local_stores(data_dir: Path | str | None = None, *, redis: bool = True, mongo: bool = True) -> LocalStores:
     """Start a private redis-server and mongod, and return when both take writes.
 
-    They bind to loopback, on free ports, and end with this process, however it ends. With `data_dir` their
-    data is kept there and found by the next start; without, a temporary directory is removed at the end.
-    Raises LocalStoreError: a program is not to be found or does not start, or the directory is in use.
+    They bind to free ports on loopback, and stop when this process ends, for whatever reason. With `data_dir`, their
+    data is stored there for the next start; without, it is in a temporary directory that is removed at the end.
+    Raises LocalStoreError when a program is not found or does not start, or when the directory is in use.
     """
     redis_server = find_server(REDIS) if redis else None
     mongod = find_server(MONGOD) if mongo else None
@@ -208,7 +208,7 @@ def start_local_stores(data_dir: Path | str | None = None, *, redis: bool = True
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Generator[int, None, None]:
-    """The directory, made if need be, and locked for as long as any process has the descriptor open."""
+    """The directory, created if necessary, and locked while any process has the descriptor open."""
     make_private(directory)
     lock_fd = open_private(directory / "lock", os.O_RDWR)
     try:
@@ -219,7 +219,7 @@ def _locked(directory: Path) -> Generator[int, None, None]:
 
 
 def _lock(lock_fd: int, directory: Path) -> None:
-    import fcntl  # not on Windows, where the look for the programs says so before
+    import fcntl  # not available on Windows, where `find_server` fails before
 
     deadline = time.monotonic() + UNLOCK_TIMEOUT_S
     while True:
@@ -228,11 +228,11 @@ def _lock(lock_fd: int, directory: Path) -> None:
             break
         except BlockingIOError:
             owner = os.pread(lock_fd, 20, 0).decode()
-            # The servers of an owner that was killed are about to end: worth waiting for.
-            if _lives(owner) or time.monotonic() > deadline:
+            # The servers of a killed owner stop soon: wait for that.
+            if _is_running(owner) or time.monotonic() > deadline:
                 raise LocalStoreError(
                     f"the data directory {directory} is in use by the local stores of process {owner}: "
-                    "stop that one first, or name another directory"
+                    "stop it first, or name another directory"
                 ) from None
             time.sleep(POLL_S)
     os.ftruncate(lock_fd, 0)
@@ -243,7 +243,7 @@ def _how_it_ended(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def _lives(pid: str) -> bool:
+def _is_running(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):
@@ -254,10 +254,10 @@ def _lives(pid: str) -> bool:
 
 
 def _free_port() -> int:
-    """A free port below those that the system gives to outgoing connections.
+    """A free port below the range for outgoing connections.
 
-    Among those, a client that reconnects while its server is down can come to be connected to itself, and so
-    hold the port that the server needs.
+    With a port in that range, a client that reconnects while its server is down can connect to itself, and so occupy
+    the port that the server needs.
     """
     while True:
         port = random.randrange(28_100, 32_768)

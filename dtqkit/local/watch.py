@@ -1,12 +1,12 @@
-"""The watcher: parent of the local servers, which ends them when their owner is gone.
+"""The watcher process: parent of the local servers, which it stops when their owner has ended.
 
-Run as a script, `python -I -S watch.py OWNER_PID LOCK_FD TEMPORARY_DIR`, so that it stays small: it imports
-nothing but the standard library, and nothing of dtqkit. It lives in a session of its own, where neither the
-terminal's Ctrl-C nor a notebook's interrupt reaches it or the servers.
+Run as a script, `python -I -S watch.py OWNER_PID LOCK_FD TEMPORARY_DIR`, so that it stays small: it imports only the
+standard library, and nothing of dtqkit. It has its own session, so that neither Ctrl-C in the terminal nor an interrupt
+of a notebook reaches it or the servers.
 
-The owner alone holds the write end of the pipe on standard input: end of file means that the owner has
-ended, however that came. (PR_SET_PDEATHSIG would fire when the *thread* that started us ends.) A child that
-the owner forked may hold that end as well; hence the look at the parent's id every few seconds.
+Only the owner holds the write end of the pipe on standard input: end of file means that the owner has ended, for
+whatever reason. (PR_SET_PDEATHSIG would fire when the *thread* that started this process ends.) A child that the owner
+forked may also hold that end, so the parent's id is checked every few seconds.
 
 One JSON object a line. In: `{"op": "start", "name", "argv", "input", "log"}`, `{"op": "kill", "name"}`,
 `{"op": "stop"}`. Out: `{"started": name, "pid"}`, `{"failed": name, "error"}`, `{"ended": name, "status"}`,
@@ -23,14 +23,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-GRACE_S = 5.0  # from SIGTERM to SIGKILL, for servers whose data is kept
+GRACE_S = 5.0  # from SIGTERM to SIGKILL, if the data is kept
 PARENT_CHECK_S = 2.0
 
 
 class Watch:
     def __init__(self, owner_pid: int, lock_fd: int, temporary_dir: str) -> None:
         self.owner_pid = owner_pid
-        self.lock_fd = lock_fd  # the servers inherit it: their directory is locked while one of them lives
+        self.lock_fd = lock_fd  # the servers inherit it: the directory is locked while one of them runs
         self.temporary_dir = temporary_dir
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.received = b""
@@ -44,27 +44,27 @@ class Watch:
             self.report_ended()
             if 0 in ready:
                 data = os.read(0, 65536)
-                if not data or not all(self.obey(order) for order in self.orders(data)):
+                if not data or not all(self.execute(command) for command in self.commands(data)):
                     break
             if os.getppid() != self.owner_pid:
                 break
         self.end_all()
 
-    def orders(self, data: bytes) -> Iterator[dict[str, Any]]:
+    def commands(self, data: bytes) -> Iterator[dict[str, Any]]:
         *lines, self.received = (self.received + data).split(b"\n")
         return map(json.loads, lines)
 
-    def obey(self, order: dict[str, Any]) -> bool:
-        """Do what the owner asks; False when it asks to stop."""
-        if order["op"] == "start":
-            self.start(order["name"], order["argv"], order["input"], order["log"])
-        elif order["op"] == "kill" and order["name"] in self.children:
-            self.children[order["name"]].kill()
-        return order["op"] != "stop"
+    def execute(self, command: dict[str, Any]) -> bool:
+        """Execute a command of the owner; False for `stop`."""
+        if command["op"] == "start":
+            self.start(command["name"], command["argv"], command["input"], command["log"])
+        elif command["op"] == "kill" and command["name"] in self.children:
+            self.children[command["name"]].kill()
+        return command["op"] != "stop"
 
     def start(self, name: str, argv: list[str], text: str, log: str) -> None:
         try:
-            # Never through a link that somebody has planted, and readable by its owner only.
+            # Does not follow a planted symbolic link; readable by its owner only.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
             with os.fdopen(os.open(log, flags, 0o600), "ab") as log_file:
                 child = subprocess.Popen(
@@ -80,7 +80,7 @@ class Watch:
             child.stdin.write(text.encode())
             child.stdin.close()
         except BrokenPipeError:
-            pass  # it ended before it read: its end is reported like any other
+            pass  # it ended before it read: reported like any other end
 
     def report_ended(self) -> None:
         for name, child in list(self.children.items()):
@@ -89,7 +89,7 @@ class Watch:
                 report({"ended": name, "status": child.returncode})
 
     def end_all(self) -> None:
-        """Data that is thrown away needs no orderly end: SIGKILL at once."""
+        """Stop all servers; with SIGKILL at once if their data is temporary."""
         deadline = time.monotonic() + (0 if self.temporary_dir else GRACE_S)
         for child in self.children.values():
             child.send_signal(signal.SIGKILL if self.temporary_dir else signal.SIGTERM)
@@ -100,7 +100,7 @@ class Watch:
                 child.kill()
                 child.wait()
         if self.temporary_dir:
-            import shutil  # only now: it would cost memory all the while
+            import shutil  # imported here to save memory while the servers run
 
             shutil.rmtree(self.temporary_dir, ignore_errors=True)
 
@@ -108,8 +108,8 @@ class Watch:
 def wake_on_signals() -> int:
     """A descriptor that becomes readable when a child ends.
 
-    SIGTERM and its like are survived: the owner, who may have got the same, stops its workers first and then
-    us. Handlers, not SIG_IGN, which the servers would inherit.
+    SIGTERM and similar signals do not end this process: the owner, which may have received the same signal, stops its
+    workers first and then this process. Handlers instead of SIG_IGN, which the servers would inherit.
     """
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
@@ -128,7 +128,7 @@ def report(event: dict[str, Any]) -> None:
     try:
         os.write(1, json.dumps(event).encode() + b"\n")
     except BrokenPipeError:
-        pass  # nobody listens any more: end of file on standard input follows
+        pass  # the owner has ended: end of file on standard input follows
 
 
 if __name__ == "__main__":

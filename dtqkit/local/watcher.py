@@ -1,4 +1,4 @@
-"""The owner's side of the watcher: start it, give it orders, hear what became of the servers."""
+"""The owner's side of the watcher process: start it, send it commands, receive its events."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ STOP_TIMEOUT_S = 15.0  # the watcher itself gives the servers 5 s
 WATCHER_GONE = "the process that watches the local redis-server and mongod has ended unexpectedly"
 
 
-#: What the watcher and the servers need of our environment, which may hold tokens and passwords.
+#: Variables that the watcher and the servers need; others may contain tokens and passwords.
 _NEEDED = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "GLIBC_TUNABLES")
 
 
@@ -30,7 +30,7 @@ def _environment() -> dict[str, str]:
 
 
 class Watcher:
-    """Not for several threads at once: LocalStores holds a lock."""
+    """Not thread-safe: LocalStores holds a lock."""
 
     def __init__(self, directory: Path, lock_fd: int, *, temporary: bool) -> None:
         self.running: dict[str, int] = {}  #: server -> its process id
@@ -39,7 +39,7 @@ class Watcher:
         self._failed: dict[str, str] = {}
         self._received = b""
         script = str(Path(__file__).with_name("watch.py"))
-        temporary_dir = str(directory) if temporary else ""  # what the watcher shall remove
+        temporary_dir = str(directory) if temporary else ""  # the watcher removes it
         with os.fdopen(open_private(directory / "watcher.log", os.O_WRONLY | os.O_APPEND), "ab") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", script, str(os.getpid()), str(lock_fd), temporary_dir],
@@ -54,7 +54,7 @@ class Watcher:
             )
 
     def start(self, name: str, argv: Sequence[str], text: str, log: Path) -> int:
-        """Start a server with `text` on its standard input; its process id."""
+        """Start a server with `text` on its standard input; returns its process id."""
         self.ended.pop(name, None)
         self._send({"op": "start", "name": name, "argv": list(argv), "input": text, "log": str(log)})
         self._wait(lambda: name in self.running or name in self.ended or name in self._failed)
@@ -63,14 +63,14 @@ class Watcher:
         return self.running.get(name, 0)
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and wait until it is gone. Its end is then no longer news."""
+        """SIGKILL, and wait until it has ended. That end is not reported as unexpected."""
         if name in self.running:
             self._send({"op": "kill", "name": name})
             self._wait(lambda: name not in self.running)
         self.ended.pop(name, None)
 
     def listen(self, timeout_s: float) -> None:
-        """Take in what the watcher has said, waiting at most `timeout_s` for the first word."""
+        """Receive events of the watcher; waits at most `timeout_s` for the first."""
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         while not self.gone and select.select([self._process.stdout], [], [], timeout_s)[0]:
             data = os.read(self._process.stdout.fileno(), 65536)
@@ -81,27 +81,27 @@ class Watcher:
             timeout_s = 0.0
 
     def stop(self) -> None:
-        """End the servers and the watcher, and wait for it."""
+        """Stop the servers and the watcher, and wait for it."""
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        with contextlib.suppress(LocalStoreError):  # it is gone already
+        with contextlib.suppress(LocalStoreError):  # it has ended already
             self._send({"op": "stop"})
         self._process.stdin.close()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while not self.gone and time.monotonic() < deadline:
             self.listen(0.1)
-        # If the watcher was killed, the servers outlived it, in its process group. Its id cannot have been
-        # given to others: it has not been waited for yet.
+        # If the watcher was killed, its servers still run in its process group. Its id cannot have been reused: it has
+        # not been waited for yet.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()
         self.gone = True
 
-    def _send(self, order: dict[str, Any]) -> None:
+    def _send(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
         except BrokenPipeError as error:
             raise LocalStoreError(WATCHER_GONE) from error
 
@@ -111,7 +111,7 @@ class Watcher:
             if self.gone:
                 raise LocalStoreError(WATCHER_GONE)
             if time.monotonic() > deadline:
-                raise LocalStoreError(f"the watcher of the local stores is silent for {REPLY_TIMEOUT_S:.0f} s")
+                raise LocalStoreError(f"the watcher of the local stores did not answer within {REPLY_TIMEOUT_S:.0f} s")
             self.listen(0.1)
 
     def _note(self, event: dict[str, Any]) -> None:

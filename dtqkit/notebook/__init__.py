@@ -3,7 +3,7 @@
 `TaskQueue.board()`, `.form()`, `.progress()` and `.plot` lead here. Cards need nothing but the standard library;
 everything else needs the extra `dtqkit[notebook]`, and says so when it is missing.
 
-How it stays alive while a cell runs: a widget's callback only hands work over to the queue's private loop, and that
+How it stays live while a cell runs: a widget's callback only hands work over to the queue's private loop, and that
 loop, on a thread of its own, sets the widget's traits and sends its messages. The kernel's own loop is never needed.
 """
 

@@ -1,4 +1,4 @@
-"""A progress bar for jobs, that ends when they do."""
+"""A progress bar for jobs; it ends when they do."""
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
 # pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
 # (ipywidgets and anywidget leave most of their types open)

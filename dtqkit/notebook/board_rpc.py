@@ -28,15 +28,15 @@ async def answer(control: Control, message: Mapping[str, Any]) -> dict[str, Any]
     except DtqError as error:
         return {"id": message.get("id"), "error": problem(error)}
     except Exception:
-        log.exception("the board's request %r broke", message.get("op"))
-        refusal = {"code": "internal_error", "detail": "this is a mistake of dtqkit's; the kernel's log has it"}
+        log.exception("the board's request %r failed", message.get("op"))
+        refusal = {"code": "internal_error", "detail": "this is a bug in dtqkit; the traceback is in the kernel's log"}
         return {"id": message.get("id"), "error": refusal}
     return {"id": message.get("id"), "result": result}
 
 
 async def _result(control: Control, name: str, params: dict[str, Any]) -> Any:
     operation = SNAPSHOT if name == SNAPSHOT.name else OPERATIONS.get(name)
-    if operation is None or operation.streams is not None:  # what has no end is in no message
+    if operation is None or operation.streams is not None:  # a streamed answer does not fit into a message
         known = ", ".join(known.name for known in OPERATIONS if known.streams is None)
         raise InvalidQuery(f"there is no operation {name!r}; there are {known}")
     try:
@@ -70,7 +70,7 @@ def unpacked(value: Any) -> Any:
 
 
 def problem(error: DtqError) -> dict[str, Any]:
-    """What the board needs to know of a refusal; `errors` tells which field of a payload is wrong."""
+    """What the board needs to know of a refusal; `errors` says which field of a payload is wrong."""
     found: dict[str, Any] = {"code": error.code, "detail": str(error)}
     if isinstance(error, InvalidPayload):
         found["errors"] = [{"path": error.path, "detail": error.detail}]

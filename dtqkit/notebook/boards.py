@@ -43,7 +43,7 @@ class Board(AnyWidget):
         self.snapshot = snapshot
 
     def _asked(self, _widget: AnyWidget, message: Any, _buffers: list[memoryview]) -> None:
-        """A callback may run on any thread, where another loop runs: all it does is to hand the work over."""
+        """A callback may run on any thread, where another loop runs: it only hands the work over."""
         if isinstance(message, dict) and "op" in message:
             hand_over(self._queue.start, self._reply(message))
 
@@ -65,7 +65,7 @@ class Board(AnyWidget):
 
 
 def hand_over(start: Callable[[Coroutine[Any, Any, None]], Future[None]], work: Coroutine[Any, Any, None]) -> None:
-    """Start `work` on the queue's loop; a queue that is closed does nothing any more, and its widgets stand still."""
+    """Start `work` on the queue's loop; if the queue is closed, nothing happens, and its widgets no longer change."""
     try:
         start(work)
     except RuntimeError:

@@ -69,8 +69,8 @@ class Plots:
         return _finished(ax, rows.empty)
 
     def depths(self, since: str | None = None, ax: Axes | None = None) -> Axes:
-        """How many jobs waited in each lane, and when: from when each attempt became ready and when it started, or, if
-        it never ran, when it ended.
+        """How many jobs waited in each lane, and when: from the times at which each attempt became ready and started,
+        or, if it never ran, ended.
         """
         rows = self._queue.history(since=since)
         ax = _axes(ax, "time", "jobs waiting")

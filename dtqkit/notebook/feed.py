@@ -1,4 +1,4 @@
-"""The changes of a queue for one board: a snapshot, then news, gathered to at most five messages a second."""
+"""The changes of a queue for one board: a snapshot, then events, at most five messages a second."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("dtqkit.notebook")
 #: Seconds between two messages; and between two snapshots that are kept for a notebook that is saved.
 TICK_S: Final = 0.2
 KEEP_S: Final = 5.0
-#: Jobs that one message tells of; when more have changed, the board gets a snapshot instead.
+#: Jobs in one message; when more have changed, the board gets a snapshot instead.
 MOST: Final = 1000
 
 _BOARD: Final = "board"
@@ -68,7 +68,7 @@ class Feed:
         self._push({"events": {"depths": built(depths), "workers": built(workers)}})
 
     def down(self) -> None:
-        """The board goes on with what it asks for."""
+        """The board still gets answers to its requests."""
 
     async def _save(self) -> None:
         while True:
@@ -86,9 +86,9 @@ class Feed:
 async def feed(
     control: Control, push: Callable[[dict[str, Any]], None], keep: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Run a feed until it is cancelled; what breaks it is logged, since nobody else would hear of it."""
+    """Run a feed until it is cancelled; an error is logged, since nothing else would report it."""
     try:
         await Feed(control, push, keep).run()
     except Exception:
-        log.exception("the board is not told any more")
+        log.exception("the board gets no more updates")
         raise

@@ -1,4 +1,4 @@
-"""How numbers, times and values are put in few words."""
+"""Numbers, times and values in few words."""
 
 from __future__ import annotations
 

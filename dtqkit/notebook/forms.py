@@ -81,7 +81,7 @@ class Form(VBox):
             hand_over(self._queue.start, self._submit(payload))
 
     async def _submit(self, payload: dict[str, Any]) -> None:
-        """On the queue's loop: submit, then keep the card true until the job is over."""
+        """On the queue's loop: submit, then keep the card up to date until the job is over."""
         core = self._queue.core
         try:
             handle: AsyncJobHandle[Any] = AsyncJobHandle(

@@ -1,8 +1,9 @@
 """The dashboard behind jupyter-server-proxy: a card in JupyterLab's launcher, on Binder, a hub or a laptop.
 
 The server that it starts listens on loopback, and each start of Jupyter makes a new token for it. The token comes to
-the page in the fragment of the card's address, which no request carries: whoever can read it has passed Jupyter's own
-login. Another user of the machine who finds the port has no token, which is why the server does not run without one.
+the page in the fragment of the card's address, which no request carries: only a person who has passed Jupyter's own
+login can read it. Another user of the machine who finds the port has no token, which is why the server does not
+run without one.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ P = ParamSpec("P")
 
 
 def never_raises(show: Callable[Concatenate[T, P], Markup]) -> Callable[Concatenate[T, P], str | None]:
-    """A repr that breaks says so in the log, and the cell shows text instead."""
+    """A repr that raises is logged, and the cell shows text instead."""
 
     @wraps(show)
     def shown(what: T, *args: P.args, **kwargs: P.kwargs) -> str | None:
@@ -107,7 +107,7 @@ def jobs_table(jobs: Sequence[Job], more: bool) -> Markup:
 
 @never_raises
 def queue_card(depths: Depths, workers: Iterable[Heartbeat]) -> Markup:
-    """A queue: what waits in each lane, and who works."""
+    """A queue: what waits in each lane, and its workers."""
     beats = sorted(workers, key=lambda beat: beat.name)
     facts: list[tuple[str, object]] = [(lane, f"{getattr(depths, lane):,} waiting") for lane in PRIORITIES]
     facts.append(("scheduled", f"{depths.scheduled:,}"))

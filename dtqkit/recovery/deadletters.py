@@ -1,4 +1,4 @@
-"""Keep the dead letters true to the record, and requeue jobs whose failure says little about them."""
+"""Keep the dead letters consistent with the record, and requeue jobs that may not be at fault."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.transitions.requeue import requeue_automatically
 
-#: Kinds of error that say little about the job itself.
+#: Kinds of error for which the job itself may not be at fault.
 NOT_ITS_FAULT: Final = frozenset({"worker_lost", "timeout", "store"})
 
-#: Failed jobs, or dead letters, that are looked at in one piece.
+#: Failed jobs, or dead letters, in one piece.
 PIECE: Final = 500
 
 
 class Piece(NamedTuple):
-    """What a piece of a round did: dead letters repaired, jobs requeued."""
+    """Numbers of one piece of a round: dead letters repaired, jobs requeued."""
 
     repaired: int
     requeued: int
@@ -35,35 +35,35 @@ class DeadLetterRounds:
         self._store = store
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """A round, piece by piece in the order of ids. What a leader leaves undone, the next one's round finds."""
+        """A round, piece by piece in the order of ids. What this leader leaves undone, the next one does."""
         after: ObjectId | None = None
         while True:
-            # Letters before jobs: a letter that is written in between belongs to a job that is looked at, or later.
-            letters = await self._store.dead.next(after, PIECE)
+            # Dead letters before jobs: one that is written in between belongs to a job that is read here or later.
+            dead_letters = await self._store.dead.next(after, PIECE)
             failed = await self._store.upkeep.failed(after, PIECE)
-            # So far both are known: up to the last of what was cut off.
-            ends = [max(letters)] if len(letters) == PIECE else []
+            # Both are complete up to the last id of the one that was cut off first.
+            ends = [max(dead_letters)] if len(dead_letters) == PIECE else []
             if len(failed) == PIECE:
                 ends.append(failed[-1]["_id"])
             after = min(ends, default=None)
             if after is not None:
-                letters = {job: death for job, death in letters.items() if job <= after}
+                dead_letters = {job: seq for job, seq in dead_letters.items() if job <= after}
                 failed = [doc for doc in failed if doc["_id"] <= after]
-            yield await self._see_to(letters, failed)
+            yield await self._repair(dead_letters, failed)
             if after is None:
                 return
 
-    async def _see_to(self, letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
-        """All letters and all failed jobs between two ids."""
+    async def _repair(self, dead_letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
+        """Compare all dead letters and all failed jobs between two ids, and repair the dead letters."""
         recoverable = [doc for doc in failed if self._recoverable(doc)]
         requeued = set[ObjectId]()
         if recoverable:
             requeued = await requeue_automatically(self._broker, self._store, recoverable)
         dead = [doc for doc in failed if doc["_id"] not in requeued]
-        missing = [doc for doc in dead if letters.get(doc["_id"]) != doc["death_seq"]]
+        missing = [doc for doc in dead if dead_letters.get(doc["_id"]) != doc["death_seq"]]
         await self._store.dead.project(missing)
-        stale = letters.keys() - {doc["_id"] for doc in failed}
-        await self._store.dead.delete_many({job: letters[job] for job in stale})
+        stale = dead_letters.keys() - {doc["_id"] for doc in failed}
+        await self._store.dead.delete_many({job: dead_letters[job] for job in stale})
         return Piece(len(missing) + len(stale), len(requeued))
 
     def _recoverable(self, doc: Document) -> bool:

@@ -1,4 +1,4 @@
-"""One process leads: it holds a lock in Redis, and while it does, it runs the rounds. Two at once do no harm."""
+"""The leader: the process that holds a lock in Redis runs the rounds of recovery. Two leaders at once are safe."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
+from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
-from dtqkit.recovery.silence import Silence
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
@@ -28,23 +28,23 @@ from dtqkit.transitions.lose import LIMIT, LostJobs
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Beats between two answers after which silence is judged anew.
+#: After a gap of more heartbeats between two answers, missed heartbeats are measured from the start.
 _GAP_BEATS: Final = 1.5
 #: Rounds between two audits by id, of lanes and of dead letters.
 _AUDIT_ROUNDS: Final = 5
-#: Part of a round after which a count that differed is compared again: what is on its way has arrived by then.
+#: Part of a round after which a count that differed is compared again: pushes in progress are done by then.
 _AGAIN: Final = 1 / 6
-#: How much later than due a job is moved to its lane, in ms: its claim must not find that it is not due yet.
+#: How long after its due time a job is moved to its lane, in ms: a claim must not find it not due yet.
 _EARLY_MS: Final = 20.0
 #: How often old jobs are deleted, in seconds.
 _EXPIRE_S: Final = 3600.0
 
 
 class Leader:
-    """A candidate until the lock is free, then the leader until it stops or loses the lock."""
+    """A candidate until the lock is free; then the leader until it stops or loses the lock."""
 
     def __init__(self, settings: Settings, broker: Broker, store: Store, *, candidate: str, rng: random.Random) -> None:
-        """`candidate` is the id of the worker in this process: no other process may have it."""
+        """`candidate` is the id of the worker in this process, which is unique."""
         self._settings = settings
         self._broker = broker
         self._store = store
@@ -53,60 +53,62 @@ class Leader:
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
-        self._silence = Silence(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
+        self._heartbeats = MissedHeartbeats(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
         away = self._mongodb_was_away
-        self._silent_workers = RoundTask("silent workers", self._some_silent, self._recover_silent, put_off=away)
-        self._surveys = RoundTask("leases", self._survey_due, self._survey, put_off=away)
+        self._dead_workers = RoundTask("dead workers", self._some_missing, self._recover_from_dead, when_postponed=away)
+        self._scans = RoundTask("leases", self._scan_due, self._scan, when_postponed=away)
         self._lanes = RoundTask("lanes", self._lanes_due, self._repair_lanes)
         later_s = settings.round_s * _AGAIN
-        self._letters = RoundTask("dead letters", self._letters_due, self._repair_letters, pause_s=later_s)
+        self._dead_letter_task = RoundTask(
+            "dead letters", self._dead_letters_due, self._repair_dead_letters, pause_s=later_s
+        )
         self._expiry = RoundTask("expired jobs", self._expiry_due, self._expire, pause_s=later_s)
         self._closing = RoundTask("minutes", self._minutes_due, self._close_minutes)
         self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
-        #: None of them waits for another: however much one has to do, jobs of dead workers are found in time.
+        #: They run independently: however long one takes, the jobs of dead workers are re-queued in time.
         self._tasks = (
-            *(self._silent_workers, self._surveys, self._lanes),
-            *(self._letters, self._expiry, self._closing, self._indexing),
+            *(self._dead_workers, self._scans, self._lanes),
+            *(self._dead_letter_task, self._expiry, self._closing, self._indexing),
         )
-        self._lost.moved = self._marked
-        self._auditor.moved = self._lanes.moved
-        #: The last step of MongoDB's clock that was seen to.
+        self._lost.progressed = self._loss_progressed
+        self._auditor.progressed = self._lanes.progressed
+        #: The last step of MongoDB's clock that was handled.
         self._step: Step | None = None
         self.leads = False
         self._begin(0.0)
 
     def _begin(self, now: float) -> None:
-        """A new leader looks at everything at once, but takes running jobs only when their workers have had time."""
-        self._next_survey = 0.0
+        """A new leader runs all rounds at once, but gives workers time to renew before a lease counts as expired."""
+        self._next_scan = 0.0
         self._next_audit = 0.0
-        self._next_letters = 0.0
+        self._next_dead_letters = 0.0
         self._next_expiry = 0.0
-        # They were compared when the store was opened.
+        # Indexes were compared when the store was opened.
         self._next_indexes = now + _AUDIT_ROUNDS * self._settings.round_s
         self._recount_at: float | None = None
         self._audit_lanes = False
-        self._audit_letters = False
-        #: Whether the last survey found nothing that an audit by id could compare.
+        self._audit_dead_letters = False
+        #: Whether the last scan found no ids that an audit could compare, and no failed jobs or dead letters.
         self._nothing_listed = False
-        self._nothing_died = False
-        # Workers renew what is older than a third of a lease, each sixth of one. If MongoDB's clock was set before
-        # this process could notice, that puts it right.
+        self._nothing_failed = False
+        # Every sixth of a lease, workers renew leases that are older than a third. So after this time all leases are
+        # valid again, even if MongoDB's clock was set before this process could notice.
         self._leases_count_from = now + self._settings.lease_s / 2 + self._settings.heartbeat_s
 
-    def _marked(self) -> None:
-        self._silent_workers.moved()
-        self._surveys.moved()
+    def _loss_progressed(self) -> None:
+        self._dead_workers.progressed()
+        self._scans.progressed()
 
-    def heard(self, led: bool, scores: dict[str, str]) -> None:
-        """What a beat of a worker in this process brought back: even a candidate watches, so as to be ready."""
-        self._silence.observe(scores, asyncio.get_running_loop().time())
+    def beat_answered(self, led: bool, scores: dict[str, str]) -> None:
+        """The answer to a heartbeat of this process: candidates observe scores too, so that they can act at once."""
+        self._heartbeats.observe(scores, asyncio.get_running_loop().time())
         if not led:
             self._vacant.set()
 
     async def run(self) -> None:
-        """For ever; a store that is away is waited for."""
+        """Run until cancelled; waits while a store is unreachable."""
         try:
             while True:
                 if not self.leads:
@@ -121,13 +123,13 @@ class Leader:
                 try:
                     await self._broker.resign(self._candidate)
                 except StoreUnavailable:
-                    pass  # the lock ends by itself
+                    pass  # the lock expires
 
     async def _lead(self) -> Tick:
         due_ms = self._store.now().timestamp() * 1000 - _EARLY_MS
         tick = await self._broker.lead(self._candidate, self._settings.lock_s, due_ms=due_ms)
         if tick.leads:
-            self._silence.observe(tick.scores, asyncio.get_running_loop().time())
+            self._heartbeats.observe(tick.scores, asyncio.get_running_loop().time())
         return tick
 
     async def _tick(self) -> None:
@@ -143,9 +145,9 @@ class Leader:
             self._begin(asyncio.get_running_loop().time())
         self.leads = tick.leads
         if not tick.leads:
-            return  # a round that is under way comes to an end: two leaders do no harm
-        self._rounds.did("sweep", tick.swept)
-        self._rounds.did("mend", tick.mended)
+            return  # a round in progress is completed: two leaders at once are safe
+        self._rounds.record("sweep", tick.swept)
+        self._rounds.record("mend", tick.mended)
         if tick.mended:
             self._audit_lanes = True
         for task in self._tasks:
@@ -155,61 +157,61 @@ class Leader:
             with suppress(StoreUnavailable):
                 await self._broker.note_rounds(self._rounds.encode())
 
-    # -- jobs of workers that are gone
+    # -- jobs of dead workers
 
-    def _some_silent(self, _: Tick) -> bool:
-        return bool(self._silence.silent(asyncio.get_running_loop().time()))
+    def _some_missing(self, _: Tick) -> bool:
+        return bool(self._heartbeats.missing(asyncio.get_running_loop().time()))
 
-    async def _recover_silent(self, _: Tick) -> None:
-        """The jobs of silent workers are taken; a worker that has none any more is forgotten."""
+    async def _recover_from_dead(self, _: Tick) -> None:
+        """Mark the jobs of dead workers lost; remove a dead worker when it has none left."""
 
-        async def still_silent() -> bool:
+        async def still_missing() -> bool:
             tick = await self._lead()
-            return tick.leads and self._silence.still(worker, score)
+            return tick.leads and self._heartbeats.unchanged(worker, score)
 
-        for worker, score in self._silence.silent(asyncio.get_running_loop().time()).items():
+        for worker, score in self._heartbeats.missing(asyncio.get_running_loop().time()).items():
             docs = await self._store.jobs.running_of(worker)
             if docs:
-                self._rounds.did("dead_worker", await self._lost.mark_silent(docs, still_silent))
+                self._rounds.record("dead_worker", await self._lost.mark_on_missed_heartbeats(docs, still_missing))
             elif await self._broker.forget(worker, score):
                 log.warning("worker %s is gone: it sent no heartbeats for %.0f s", worker, self._settings.silence_s)
-                # It may have popped ids that it never claimed.
+                # It may have popped ids without claiming them.
                 self._audit_lanes = True
-            self._silent_workers.moved()
+            self._dead_workers.progressed()
 
-    def _survey_due(self, _: Tick) -> bool:
+    def _scan_due(self, _: Tick) -> bool:
         now = asyncio.get_running_loop().time()
         recount = self._recount_at is not None and now >= self._recount_at
-        return recount or now >= self._next_survey or self._store.step is not self._step
+        return recount or now >= self._next_scan or self._store.step is not self._step
 
-    async def _survey(self, _: Tick) -> None:
-        """Running jobs whose lease is over; cancels that their workers may not have heard; and counts."""
-        await self._mind_clock()
+    async def _scan(self, _: Tick) -> None:
+        """Running jobs with an expired lease; cancel requests that workers may have missed; counts."""
+        await self._handle_clock_step()
         now = asyncio.get_running_loop().time()
         recount = self._recount_at is not None and now >= self._recount_at
-        if now >= self._next_survey:
-            self._next_survey = now + self._settings.round_s
+        if now >= self._next_scan:
+            self._next_scan = now + self._settings.round_s
         try:
-            await self._survey_at(now, recount)
+            await self._scan_at(now, recount)
         except BaseException:
-            self._next_survey = 0.0
+            self._next_scan = 0.0
             raise
 
-    async def _survey_at(self, now: float, recount: bool) -> None:
-        survey = await self._store.surveys.look(LIMIT)
-        if survey.overdue:
-            await self._store.compare_clocks()  # after the survey: it is the clock that was used there
-            await self._mind_clock()
-        if survey.overdue and now >= self._leases_count_from:
-            self._rounds.did("lease_expiry", await self._lost.mark_overdue(survey.overdue))
-        await ask_to_stop_again(self._broker, survey.to_stop)
-        self._rounds.did("survey", 0)
-        if len(survey.overdue) + len(survey.to_stop) >= LIMIT and now >= self._leases_count_from:
-            self._next_survey = 0.0  # there may be more
-        if (counts := survey.counts) is not None:
+    async def _scan_at(self, now: float, recount: bool) -> None:
+        scan = await self._store.scans.look(LIMIT)
+        if scan.overdue:
+            await self._store.compare_clocks()  # after the scan, which used MongoDB's clock
+            await self._handle_clock_step()
+        if scan.overdue and now >= self._leases_count_from:
+            self._rounds.record("lease_expiry", await self._lost.mark_overdue(scan.overdue))
+        await ask_to_stop_again(self._broker, scan.to_stop)
+        self._rounds.record("survey", 0)
+        if len(scan.overdue) + len(scan.to_stop) >= LIMIT and now >= self._leases_count_from:
+            self._next_scan = 0.0  # there may be more of them
+        if (counts := scan.counts) is not None:
             listed = await self._auditor.listed()
             self._nothing_listed = counts.waiting == listed == 0
-            self._nothing_died = counts.failed == counts.letters == 0
+            self._nothing_failed = counts.failed == counts.dead_letters == 0
             if listed >= counts.waiting:
                 self._recount_at = None
             elif recount:
@@ -217,37 +219,37 @@ class Leader:
                 self._recount_at = None
             elif self._recount_at is None:
                 self._recount_at = now + self._settings.round_s * _AGAIN
-            if recount or counts.failed != counts.letters:
-                self._audit_letters = True
+            if recount or counts.failed != counts.dead_letters:
+                self._audit_dead_letters = True
 
     def _mongodb_was_away(self) -> None:
-        # Workers could not renew either: once MongoDB is back, they get the time to do so first.
+        # Workers could not renew either: once MongoDB is back, give them time to renew first.
         self._leases_count_from = asyncio.get_running_loop().time() + self._settings.round_s
-        self._next_survey = 0.0
+        self._next_scan = 0.0
 
-    async def _mind_clock(self) -> None:
-        """When MongoDB's clock was set: leases and due times are of the old one.
+    async def _handle_clock_step(self) -> None:
+        """After MongoDB's clock was set: leases and due times are by the old clock.
 
-        Every worker gets the time to renew before a lease counts as over. After a step back, what would be waited for
-        that much longer is set right.
+        Every worker gets time to renew before a lease counts as expired. After a step back, leases and due times are
+        corrected, which would otherwise be too late by the step.
         """
         step = self._store.step
         if step is None or step is self._step:
             return
         if self._store.since(step) > self._settings.lease_s:
-            self._step = step  # whoever led then has seen to it
+            self._step = step  # the leader at that time has handled it
             return
         now = asyncio.get_running_loop().time()
         self._leases_count_from = max(self._leases_count_from, now + self._settings.lease_s)
         if await self._store.steps.claim(step):
             log.warning(
-                "MongoDB's clock was set by %+.1f s: jobs are taken from workers that do not renew within %.0f s",
+                "MongoDB's clock was set by %+.1f s: jobs whose lease is not renewed within %.0f s will be re-queued",
                 step.by_s,
                 self._settings.lease_s,
             )
             if step.by_s < 0:
                 moved = await self._store.steps.set_back(-step.by_s, self._settings.lease_s)
-                self._rounds.did("clock", moved)
+                self._rounds.record("clock", moved)
         self._step = step
         self._audit_lanes = True  # scores follow due times
 
@@ -261,8 +263,8 @@ class Leader:
     async def _repair_lanes(self, tick: Tick) -> None:
         now = asyncio.get_running_loop().time()
         if tick.epoch != tick.run_id:
-            self._rounds.did("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
-            self._next_survey = 0.0
+            self._rounds.record("rebuild", (await self._auditor.rebuild(tick.run_id)).listed)
+            self._next_scan = 0.0
             return
         self._audit_lanes = False
         if now >= self._next_audit:
@@ -272,30 +274,30 @@ class Leader:
         except BaseException:
             self._audit_lanes = True
             raise
-        self._rounds.did("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
+        self._rounds.record("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
 
-    # -- what there is time for
+    # -- other rounds
 
-    def _letters_due(self, _: Tick) -> bool:
-        regular = asyncio.get_running_loop().time() >= self._next_letters and not self._nothing_died
-        return self._audit_letters or regular
+    def _dead_letters_due(self, _: Tick) -> bool:
+        regular = asyncio.get_running_loop().time() >= self._next_dead_letters and not self._nothing_failed
+        return self._audit_dead_letters or regular
 
-    async def _repair_letters(self, _: Tick) -> None:
+    async def _repair_dead_letters(self, _: Tick) -> None:
         repaired = Progress("repaired %d dead letters")
-        requeued = Progress("requeued %d jobs that died of a lost worker, a timeout or a store")
-        self._audit_letters = False
-        self._next_letters = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
+        requeued = Progress("re-queued %d dead jobs that failed by a lost worker, a timeout or a store")
+        self._audit_dead_letters = False
+        self._next_dead_letters = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
         try:
             async for piece in self._dead_letters.pieces():
                 repaired.add(piece.repaired)
                 requeued.add(piece.requeued)
-                self._rounds.did("dead letters", piece.repaired)
-                self._rounds.did("automatic requeues", piece.requeued)
-                self._letters.moved()
+                self._rounds.record("dead letters", piece.repaired)
+                self._rounds.record("automatic requeues", piece.requeued)
+                self._dead_letter_task.progressed()
                 if not self.leads:
-                    break  # the next leader looks for itself
+                    break  # the next leader does its own round
         except BaseException:
-            self._audit_letters = True
+            self._audit_dead_letters = True
             raise
         finally:
             repaired.end()
@@ -305,10 +307,10 @@ class Leader:
         return asyncio.get_running_loop().time() >= self._next_expiry
 
     async def _expire(self, _: Tick) -> None:
-        """Deletes take at most half of the time: others need MongoDB too."""
+        """Deletes take at most half of the time: MongoDB has other work."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        expired = Progress(f"deleted %d jobs that were over for more than {self._settings.retention_days:g} days")
+        expired = Progress(f"deleted %d jobs that ended more than {self._settings.retention_days:g} days ago")
         before = self._store.now() - timedelta(days=self._settings.retention_days)
         last: ObjectId | None = None
         try:
@@ -316,8 +318,8 @@ class Leader:
                 piece_began = clock()
                 done, last = await self._store.upkeep.expire(before, last)
                 expired.add(done)
-                self._rounds.did("expire", done)
-                self._expiry.moved()
+                self._rounds.record("expire", done)
+                self._expiry.progressed()
                 if last is None:
                     self._next_expiry = began + _EXPIRE_S
                     break

@@ -1,4 +1,4 @@
-"""Close the minutes: once each, by whoever leads; see `store.minutes`."""
+"""Close the minutes: the leader does; see `store.minutes`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from dtqkit.store.minutes import LAG_S, MINUTE, minute_of
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: How often old minutes are deleted, and closed ones counted again; and how long nothing is tried after a count that
-#: took too long.
+#: How often old minutes are deleted and closed ones counted again, and the pause after a count that took too long.
 _HOURLY: Final = timedelta(hours=1)
 _PAUSE: Final = timedelta(seconds=30)
-#: How often minutes are closed while little happens: each time costs MongoDB some four operations.
+#: How often minutes are closed while little happens: each time costs MongoDB about four operations.
 _QUIET_EVERY: Final = timedelta(minutes=10)
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class MinuteRounds:
-    """`run` may be called as often as one likes: it has something to do once a minute, or once in ten."""
+    """`run` may be called at any time: there is work once a minute, or once in ten."""
 
     def __init__(self, store: Store, retention_days: float) -> None:
         self._store = store
@@ -30,14 +29,14 @@ class MinuteRounds:
         self._next = _LONG_AGO
         self._next_recount = _LONG_AGO
         self._next_expiry = _LONG_AGO
-        self._put_off = False
+        self._postponed = False
 
     def due(self) -> bool:
         now = self._store.now()
         return now >= min(self._next, self._next_recount, self._next_expiry)
 
     async def run(self) -> None:
-        """One piece of work. It holds nothing else up: what MongoDB does not answer in time is tried later."""
+        """One piece of work. If MongoDB does not answer in time, it is retried later."""
         now = self._store.now()
         try:
             if now >= self._next and not await self._store.minutes.close(now):
@@ -47,11 +46,11 @@ class MinuteRounds:
                 self._next_recount = now + _HOURLY
             if now >= self._next_expiry and not await self._store.minutes.expire(now - self._retention):
                 self._next_expiry = now + _HOURLY
-            self._put_off = False
+            self._postponed = False
         except StoreUnavailable as error:
-            if not self._put_off:
-                log.warning("counts of the last minutes are late: %s", error)
-            self._put_off = True
+            if not self._postponed:
+                log.warning("counts of the last minutes are delayed: %s", error)
+            self._postponed = True
             self._next = max(self._next, now + _PAUSE)
             self._next_recount = max(self._next_recount, now + _PAUSE)
             self._next_expiry = max(self._next_expiry, now + _PAUSE)

@@ -1,4 +1,4 @@
-"""What the rounds of recovery did, and when: kept so that it can be read."""
+"""What the rounds of recovery did, and when: stored in Redis for inspection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Round(msgspec.Struct):
-    """One kind of round: when it last ran, and how much it has repaired since this leader began."""
+    """One kind of round: when it last ran, and how many repairs it made since this leader began."""
 
     at: datetime
     repaired: int = 0
@@ -22,8 +22,8 @@ class Rounds:
         self._rounds: dict[str, Round] = {}
         self.changed = False
 
-    def did(self, name: str, repaired: int) -> None:
-        """`name` has run, and repaired so many things."""
+    def record(self, name: str, repaired: int) -> None:
+        """Round `name` has run, with so many repairs."""
         if name in ("sweep", "mend") and not repaired:
             return  # these run every second
         known = self._rounds.setdefault(name, Round(datetime.now(UTC)))

@@ -1,4 +1,4 @@
-"""A kind of round as a task of its own: a long one holds up neither the leader's ticks nor the other kinds."""
+"""Run a kind of round in its own task: a long one delays neither the leader's ticks nor other rounds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Without progress for this time, a round has hung, in seconds: longer than a store may take for its answers.
+#: A round without progress for this time hangs, in seconds: longer than the timeout of any store.
 HUNG_S: Final = 60.0
 
 
 class RoundTask:
-    """Runs `run` whenever it is `due`, one at a time. What fails stays due, so that a later tick tries it again.
+    """Runs `run` whenever it is `due`, one at a time. A round that fails stays due, so that a later tick retries it.
 
-    `put_off` is called when a store is away. `run` calls `moved` after each piece of its work.
+    `when_postponed` is called when a store is unreachable. `run` calls `progressed` after each piece of its work.
     """
 
     def __init__(
@@ -30,35 +30,35 @@ class RoundTask:
         run: Callable[[Tick], Awaitable[None]],
         *,
         pause_s: float = 0.0,
-        put_off: Callable[[], None] | None = None,
+        when_postponed: Callable[[], None] | None = None,
     ) -> None:
         self._name = name
         self._due = due
         self._run = run
-        #: Seconds without another try after one that failed.
+        #: Pause after a failure, in seconds.
         self._pause_s = pause_s
-        self._on_put_off = put_off
-        self._put_off = False
+        self._when_postponed = when_postponed
+        self._postponed = False
         self._not_before = float("-inf")
-        self._moved_at = 0.0
+        self._progressed_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def tick(self, tick: Tick) -> None:
-        """Begin a round if one is due and none is under way."""
+        """Begin a round if one is due and none is running."""
         now = asyncio.get_running_loop().time()
         if self._task is not None and not self._task.done():
             return
         if now >= self._not_before and self._due(tick):
-            self._moved_at = now
+            self._progressed_at = now
             self._task = asyncio.create_task(self._guarded(tick), name=f"recovery: {self._name}")
 
-    def moved(self) -> None:
+    def progressed(self) -> None:
         """The round has made progress."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._progressed_at = asyncio.get_running_loop().time()
 
     def check(self, patience_s: float) -> None:
-        """Raise RuntimeError when a round has made no progress for so long: better a process that is started again."""
-        stood_s = asyncio.get_running_loop().time() - self._moved_at
+        """Raise RuntimeError when a round has made no progress for so long: the process is to be restarted."""
+        stood_s = asyncio.get_running_loop().time() - self._progressed_at
         if self._task is not None and not self._task.done() and stood_s > patience_s:
             raise RuntimeError(f"a round of recovery has hung for {stood_s:.0f} s ({self._name})")
 
@@ -70,27 +70,27 @@ class RoundTask:
         try:
             await self._run(tick)
         except StoreUnavailable as error:
-            if not self._put_off:
-                log.warning("recovery is postponed (%s): %s", self._name, error)
-            self._put_off = True
-            if self._on_put_off is not None:
-                self._on_put_off()
+            if not self._postponed:
+                log.warning("recovery postponed (%s): %s", self._name, error)
+            self._postponed = True
+            if self._when_postponed is not None:
+                self._when_postponed()
         except Exception:
-            log.exception("a round of recovery broke (%s); the next one tries again", self._name)
+            log.exception("a round of recovery failed (%s); the next one tries again", self._name)
         else:
-            self._put_off = False
+            self._postponed = False
             return
         self._not_before = asyncio.get_running_loop().time() + self._pause_s
 
 
 class Progress:
-    """A line in the log now and then while much is to be done, and one at its end."""
+    """Logs a line periodically during long work, and one at its end."""
 
     #: Seconds between two lines.
     EVERY_S: Final = 30.0
 
     def __init__(self, text: str) -> None:
-        #: With a place for the number.
+        #: Format with a place for the number.
         self._text = text
         self._done = 0
         self._shown_at = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""The operations that take more over HTTP than one request with its answer."""
+"""The operations that take more than one request over HTTP."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ answers: Final = Answers[Http]()
 
 @answers.to(SUBMIT)
 async def submit(http: Http, submission: Submission) -> Job:
-    """With an idempotency key of its own, so that it can be sent again until it is known whether it was done."""
+    """With an idempotency key of its own, so that it can be sent again until its outcome is known."""
     return await http.ask_until_known(SUBMIT, _with_key(submission), submission.wait_s)
 
 
 @answers.to(SUBMIT_MANY)
 async def submit_many(http: Http, submissions: Sequence[Submission]) -> tuple[BatchItem, ...]:
-    """In as many requests as it takes, one after the other, until one is not answered."""
+    """In as many requests as needed, one after the other, until one gets no answer."""
     items: list[BatchItem] = []
     waits = [submission.wait_s for submission in submissions if submission.wait_s is not None]
     wait_s = max(waits) if waits else None
@@ -73,7 +73,7 @@ async def submit_many(http: Http, submissions: Sequence[Submission]) -> tuple[Ba
     except StoreUnavailable as error:
         if not items:
             raise
-        # What was accepted before stays so: told that it was refused, its submitter would run it twice.
+        # What was accepted before stays accepted: if it were reported as refused, it would be submitted twice.
         refused = BatchItem(refused=Refusal.of(error))
         items += [refused] * (len(submissions) - len(items))
     return tuple(items)
@@ -109,7 +109,7 @@ async def snapshot(http: Http, _: Nothing) -> Snapshot:
 
 @answers.to(HISTORY)
 async def history(http: Http, query: HistoryQuery) -> AsyncIterator[AttemptRow]:
-    """Rows as records have them: with all the usual columns."""
+    """Rows as records: with all default columns."""
     more = tuple(name for name in columns_of(query) if name in MORE_COLUMNS)
     whole = msgspec.structs.replace(query, columns=(*COLUMNS, *more) if more else None)
     return rows(http, HISTORY, whole, AttemptRow)

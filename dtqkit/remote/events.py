@@ -1,4 +1,4 @@
-"""The events of a server, over its WebSocket, for as long as somebody listens."""
+"""The events of a server, over its WebSocket, while there are subscribers."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ log = logging.getLogger("dtqkit.queue")
 #: Pause before the stream is opened again, in seconds: doubled each time.
 MIN_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 5.0
-#: The same when our token is not known there: each try counts against our address.
+#: The same after the server refused our token: each try counts against our address.
 DENIED_S: Final = 60.0
 
 _decoder: Final = msgspec.json.Decoder(FromServer)
 
 
 class Events:
-    """One connection for all who listen; it is opened again when it ends."""
+    """One connection for all subscribers; it is opened again when it ends."""
 
     def __init__(self, url: str, token: str, proxy: Proxy | None) -> None:
         self._url = url
@@ -71,27 +71,27 @@ class Events:
     async def _follow(self) -> None:
         pause_s = 0.0
         while True:
-            heard = await self._listen()
-            if not pause_s or heard:
-                log.warning("events of %s are missed: trying again", self._url)
-            self._tell(Line.DOWN)
-            pause_s = MIN_PAUSE_S if heard else min(MAX_PAUSE_S, pause_s * 2 or MIN_PAUSE_S)
-            await asyncio.sleep((DENIED_S if heard is None else pause_s) * random.uniform(0.5, 1.0))
+            received = await self._listen()
+            if not pause_s or received:
+                log.warning("events of %s are not received: connecting again", self._url)
+            self._notify(Line.DOWN)
+            pause_s = MIN_PAUSE_S if received else min(MAX_PAUSE_S, pause_s * 2 or MIN_PAUSE_S)
+            await asyncio.sleep((DENIED_S if received is None else pause_s) * random.uniform(0.5, 1.0))
 
     async def _listen(self) -> bool | None:
-        """Tell of the events until the connection ends; whether there was one. None: our token is not known there."""
+        """Pass events on until the connection ends; returns whether any came. None: the server refused our token."""
         url = f"ws{self._url.removeprefix('http')}/ws"
         try:
             line = await self._line(HTTPRequest(url, connect_timeout=CONNECT_S, request_timeout=SILENT_S))
         except Exception as error:
             log.debug("no stream from %s: %s", self._url, error)
             return False
-        heard = False
+        received = False
         try:
             await line.write_message(msgspec.json.encode(Hello(self._token)))
-            # A path that says nothing is dead, whatever the socket says: the server has a beat.
+            # A connection without messages is dead, even if the socket is open: the server sends heartbeats.
             while (text := await asyncio.wait_for(line.read_message(), SILENT_S)) is not None:
-                heard = self._hear(text) or heard
+                received = self._receive(text) or received
         except (OSError, TimeoutError, WebSocketClosedError) as error:
             log.debug("the stream from %s ended: %s", self._url, error)
         finally:
@@ -99,7 +99,7 @@ class Events:
         if line.close_code == CLOSE_UNAUTHORIZED:
             log.error("the server at %s refuses to stream its events: %s", self._url, line.close_reason)
             return None
-        return heard
+        return received
 
     async def _line(self, request: HTTPRequest) -> WebSocketClientConnection:
         if self._proxy is None:
@@ -109,28 +109,28 @@ class Events:
         line.tcp_client = Tunnel(self._proxy, always=True)  # it connects in the loop's next turn
         return await line.connect_future
 
-    def _hear(self, text: str | bytes) -> bool:
-        """Whether it was a message of ours."""
+    def _receive(self, text: str | bytes) -> bool:
+        """Pass one message on; returns whether it was valid."""
         try:
             message: SnapshotMessage | EventsMessage | LineMessage | BeatMessage = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("a message of %s is left out: %s", self._url, error)
+            log.warning("an unreadable message of %s was skipped: %s", self._url, error)
             return False
         match message:
             case BeatMessage():
                 pass
-            case SnapshotMessage():  # events before it may not have been heard
-                self._tell(Line.UP)
+            case SnapshotMessage():  # events before it may have been missed
+                self._notify(Line.UP)
             case EventsMessage():
                 if message.jobs or message.progress:
-                    self._tell(Batch(message.jobs, message.progress))
+                    self._notify(Batch(message.jobs, message.progress))
             case LineMessage():
-                self._tell(Line.UP if message.up else Line.DOWN)
+                self._notify(Line.UP if message.up else Line.DOWN)
         return True
 
-    def _tell(self, news: Batch | Line) -> None:
+    def _notify(self, change: Batch | Line) -> None:
         for callback in list(self._callbacks):
             try:
-                callback(news)
+                callback(change)
             except Exception:
-                log.exception("a listener broke on an event")
+                log.exception("a subscriber raised on an event")

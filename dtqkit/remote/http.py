@@ -1,4 +1,4 @@
-"""Requests of a remote queue: one operation each, its answer or its error, and submits until they are known."""
+"""Requests of a remote queue: one operation each, its answer or its error, and submits until their outcome is known."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
 #: Bytes of one answer.
 MAX_ANSWER: Final = 256 * 1024 * 1024
-#: How long a submit is sent again until its outcome is known, in seconds: a host that sleeps wakes up within that time.
+#: How long a submit is sent again until its outcome is known, in seconds: a sleeping host wakes up within that time.
 WAKE_S: Final = 75.0
 #: Pause before it is sent again: doubled each time.
 MIN_PAUSE_S: Final = 0.25
@@ -45,7 +45,7 @@ MAX_PAUSE_S: Final = 5.0
 
 
 class NotAwake(StoreUnavailable):
-    """Somebody else answers for the server, or nobody yet: worth asking again."""
+    """A proxy answers in the server's place, or nothing answers yet: worth another try."""
 
 
 class Http:
@@ -109,7 +109,7 @@ class Http:
     async def ask_until_known(self, operation: Operation[Req, Res], request: Req, wait_s: float | None) -> Res:
         """The answer to a write that does the same when it is sent again, for at most `wait_s` (or WAKE_S).
 
-        A host that sleeps, a proxy that answers in its place and a lost connection are met by sending it again. What
+        A sleeping host, a proxy that answers in its place and a lost connection are handled by sending it again. What
         was certainly not done raises at once. Raises OutcomeUnknown when the time is over and it may have been done.
         """
         clock = asyncio.get_running_loop().time
@@ -124,7 +124,7 @@ class Http:
                     unknown = error
                 if (unknown is None and not isinstance(error, NotAwake)) or clock() + pause_s > until:
                     raise (error if unknown is None else unknown) from None
-                log.info("sent again, as it is not known whether it was done: %s", error)
+                log.info("sent again, since its outcome is not known: %s", error)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(MAX_PAUSE_S, 2 * pause_s)
 

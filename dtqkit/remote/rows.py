@@ -1,4 +1,4 @@
-"""An answer that has no end: rows that are read while the server sends them, no faster than they are asked for."""
+"""A streamed answer: rows are read while the server sends them, no faster than the caller takes them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def rows(
         if response.code >= 300:
             raise http.error_of(response, rest)
     finally:
-        # What comes still is read and left: a connection that nobody reads would be kept forever.
+        # The rest is read and dropped: an unread connection would stay open forever.
         read = False
         while not chunks.empty():
             chunks.get_nowait()

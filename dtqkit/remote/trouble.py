@@ -1,4 +1,4 @@
-"""What keeps a client from its server, in a sentence with the cure. No token or password is in any of them."""
+"""Why a client cannot use its server, in a sentence with the cure. None contains a token or a password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
 from dtqkit.model.errors import AccessDenied, SettingsError, TooManyAttempts
 
-#: What a client meets that has the wrong address.
+#: Cures for a wrong address.
 _ADDRESS: Final = "check the address: host, port and path, as `dtqkit server` prints them"
 _RUNS: Final = "check host and port, and whether `dtqkit server` runs there"
 _UNREACHED: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
@@ -104,14 +104,14 @@ def _words(error: ssl.SSLError) -> str:
 
 
 def not_a_server(status: int, url: str, body: bytes) -> str:
-    """Of an answer that no dtqkit server gives."""
+    """The text for an answer that no dtqkit server gives."""
     page = body.lstrip()[:1] == b"<"
     what = " with an HTML page (a proxy's, or one to sign in?)" if page else ""
     return f"{url} answers {status}{what}, and not as a dtqkit server does: {_ADDRESS}"
 
 
 def asleep(status: int) -> str:
-    """Of a gateway's answer."""
+    """The text for a gateway's answer."""
     return f"a proxy answers {status} in its place: the server behind it is starting, or does not run; see its log"
 
 

@@ -27,10 +27,12 @@ _CONNECT_S: Final = 10.0
 
 
 class ProxyRefused(OSError):
-    """The proxy opens no way to the server; says which, and its status."""
+    """The proxy refuses to connect to the server; the message has its address and status."""
 
     def __init__(self, proxy: Proxy, status: int) -> None:
-        super().__init__(f"the proxy {proxy} answers {status}: {_MEANS.get(status, 'it opens no way to the server')}")
+        super().__init__(
+            f"the proxy {proxy} answers {status}: {_MEANS.get(status, 'it refuses to connect to the server')}"
+        )
         self.status = status
 
 
@@ -82,7 +84,7 @@ def proxy_for(url: str) -> Proxy | None:
 
 
 class Tunnel(TCPClient):
-    """Connects by way of a proxy: to where TLS or a WebSocket is spoken, through a tunnel."""
+    """Connects through a proxy: to where TLS or a WebSocket is spoken, through a tunnel."""
 
     def __init__(self, proxy: Proxy, *, always: bool = False) -> None:
         super().__init__()
@@ -139,7 +141,7 @@ class _ByProxy(Connection):
 
 
 class ProxiedHTTPClient(SimpleAsyncHTTPClient):
-    """A client all of whose requests go by way of one proxy."""
+    """A client whose requests all go through one proxy."""
 
     def initialize(self, proxy: Proxy, **limits: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().initialize(**limits)

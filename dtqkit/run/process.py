@@ -66,7 +66,7 @@ async def work(
         rng = random.Random()
 
         def heard(pulse: Pulse) -> None:
-            leader.heard(pulse.led, pulse.scores)
+            leader.beat_answered(pulse.led, pulse.scores)
 
         worker = Worker(
             *(settings, broker, store, registry),

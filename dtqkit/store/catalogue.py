@@ -1,4 +1,4 @@
-"""The collection `tasks`: what the workers can run, so that a server can check a job without having the code."""
+"""The collection `tasks`: what the workers can run, so that a server can check a job without its code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.tasks.task import TaskInfo
 
@@ -22,7 +22,7 @@ class Catalogue:
     async def publish(self, tasks: Iterable[TaskInfo]) -> None:
         """Write those whose hash has changed."""
         wanted = {task.name: task for task in tasks}
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             known = {
                 doc["_id"]: doc.get("schema_hash")
                 async for doc in self._tasks.find({"_id": {"$in": list(wanted)}}, {"schema_hash": 1})
@@ -35,8 +35,8 @@ class Catalogue:
                 )
 
     async def all(self) -> list[TaskInfo]:
-        """By name; entries of another version that cannot be read are left out."""
-        with told(self._where):
+        """Sorted by name. Skips entries of another version that cannot be read."""
+        with store_errors(self._where):
             docs = await self._tasks.find().sort("_id").to_list()
         found: list[TaskInfo] = []
         for doc in docs:
@@ -49,5 +49,5 @@ class Catalogue:
 
 
 def _document(task: TaskInfo) -> dict[str, Any]:
-    # A JSON Schema has keys that begin with $, so it is kept as text.
+    # A JSON Schema has keys that begin with $, so it is stored as text.
     return {**msgspec.to_builtins(task), "schema": msgspec.json.encode(task.schema).decode()}

@@ -1,4 +1,4 @@
-"""How a connection to MongoDB is made, and how its errors are told."""
+"""Connecting to MongoDB, and translating its errors."""
 
 from __future__ import annotations
 
@@ -35,22 +35,21 @@ from dtqkit.model.failpoints import hit
 from dtqkit.store import refusals
 from dtqkit.store.refusals import Verdict, one_line
 
-#: How long to look for a primary, how long a connection may take to be made, and how long to wait for an answer, in
-#: seconds: unless the URI says otherwise.
+#: Timeouts for finding a primary, for connecting and for an answer, in seconds. The URI can override them.
 SELECT_S: Final = 1.5
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 20.0
-#: Round trips that an operation may take on a connection that is made for it: TLS, a password, the operation itself.
+#: Round trips of an operation on a new connection: TLS, authentication, the operation itself.
 _TRIPS: Final = 6
 _MAX_SLACK_S: Final = 15.0
 _DUPLICATE_KEY: Final = 11_000
-#: Whether an operation writes. Inserts may be refused where other writes are taken: over a quota, say.
+#: Whether an operation writes. MongoDB may refuse inserts while it takes other writes, for example over a quota.
 Writes: TypeAlias = bool | Literal["insert"]
 _NOT_ON_A_MAJORITY: Final = "the write is not known to be on a majority"
 
 
 class _PlainInts(TypeDecoder):
-    """Integers of 64 bits as int: bson's own Int64 is no JSON value for whoever encodes it."""
+    """Decode 64-bit integers as int: JSON encoders do not know bson's Int64."""
 
     bson_type: Any = Int64  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -68,17 +67,17 @@ class Link:
         self.uri = uri
         self.options: Final = {name.lower(): value for name, value in parse_qsl(uri.partition("?")[2])}
         self.client: AsyncMongoClient[dict[str, Any]] | None = None
-        #: Why the last write was refused; None once one is done, after an insert another insert.
+        #: Why the last write was refused; None after a write was done, or for a refused insert: after an insert.
         self.refused: StoreUnavailable | None = None
         self._inserts_refused = False
         self._trips: deque[float] = deque(maxlen=5)
 
     def measured(self, trip_s: float) -> None:
-        """An answer took so long."""
+        """Note a round trip time."""
         self._trips.append(trip_s)
 
-    def heard(self, writes: Writes, refused: StoreUnavailable | None) -> None:
-        """A write was refused, or done."""
+    def note_write(self, writes: Writes, refused: StoreUnavailable | None) -> None:
+        """Note that a write was refused, or that it was done (`refused` is None)."""
         if refused is not None:
             self.refused, self._inserts_refused = refused, self._inserts_refused or writes == "insert"
         elif writes == "insert" or not self._inserts_refused:
@@ -86,11 +85,11 @@ class Link:
 
     @property
     def slack_s(self) -> float:
-        """How much longer than beside it an operation may take: it is as far away as its quickest answers say."""
+        """Extra seconds for an operation because of the network: several times the shortest recent round trip."""
         return min(_MAX_SLACK_S, _TRIPS * min(self._trips, default=0.0))
 
     def within(self, seconds: float) -> float:
-        """How long an operation may take that takes `seconds` at most beside the server, by the URI's own timeout."""
+        """The timeout of an operation that takes at most `seconds` without network delay; at least the URI's."""
         selecting_s = self.option_s("serverselectiontimeoutms", 0.0)
         return max(seconds, selecting_s) + self.slack_s
 
@@ -98,19 +97,19 @@ class Link:
         """A timeout of the URI, in seconds."""
         try:
             return float(self.options[name]) / 1000
-        except (KeyError, ValueError):  # which the driver says
+        except (KeyError, ValueError):  # the driver reports a wrong value
             return default_s
 
     @property
     def connecting(self) -> bool:
-        """Whether a connection may be under way still: no server has said no."""
+        """Whether a connection may still be in progress: no server has refused it."""
         if self.client is None:
             return False
         servers = self.client.topology_description.server_descriptions().values()
         return any(server.error is None or "timed out" in str(server.error) for server in servers)
 
     def why_not_found(self, error: ServerSelectionTimeoutError) -> Verdict:
-        """Why no server was found that takes writes."""
+        """Why no server that takes writes was found."""
         if self.client is None:
             return refusals.of_connecting(str(error))
         topology = self.client.topology_description
@@ -149,7 +148,7 @@ def connect(link: Link, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
 
 
 def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDatabase[dict[str, Any]]:
-    """Journaled majority writes, majority reads on the primary: whatever the URI says."""
+    """Journaled majority writes and majority reads on the primary, whatever the URI says."""
     return client.get_database(
         name,
         read_preference=ReadPreference.PRIMARY,
@@ -159,14 +158,14 @@ def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDataba
 
 
 @contextmanager
-def told(
+def store_errors(
     link: Link, *, writes: Writes = False, once: bool = False, document: bool = False, point: str | None = None
 ) -> Generator[None]:
-    """Turn an error of MongoDB into StoreUnavailable, or for a write that may be done into OutcomeUnknown.
+    """Raise an error of MongoDB as StoreUnavailable, or as OutcomeUnknown for a write that may have been done.
 
-    A key that is taken passes through, alone or in a bulk. `once`: the driver sends this write once only, so that "not
-    primary" means that it is not done. `document`: when it is this document that MongoDB does not take, that is a
-    DocumentRefused. `point` names the write's failpoint.
+    Duplicate key errors pass through, single or in a bulk. `once`: the driver sends this write only once, so "not
+    primary" means that it was not done. `document`: raise DocumentRefused when MongoDB does not take this document.
+    `point` names the write's failpoint.
     """
     try:
         if point is not None:
@@ -180,18 +179,18 @@ def told(
         _raise_bulk(error, link, writes=writes, document=document)
     except PyMongoError as error:
         _raise(error, link, writes=writes, once=once, document=document)
-    except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from making the document
+    except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from encoding the document
         if not document or isinstance(error, DtqError):
             raise
         raise refusals.of_document(str(error)) from None
     except AttributeError as error:
-        # The driver stumbles over an error that came with a find-and-modify, where it has not decoded the answer.
+        # The driver fails on an error in the answer of a find-and-modify, because it has not decoded the answer.
         if "RawBSONDocument" not in str(error):
             raise
         raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
     else:
         if writes:
-            link.heard(writes, None)
+            link.note_write(writes, None)
 
 
 def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, document: bool) -> NoReturn:
@@ -205,7 +204,7 @@ def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, docum
     raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
 
 
-#: A multi-document write that an election has interrupted may be done in part.
+#: A multi-document write that an election interrupts may be done in part.
 _INTERRUPTED: Final = 11_602
 
 
@@ -213,12 +212,12 @@ def refused(link: Link, verdict: Verdict, *, writes: Writes, perhaps: bool = Fal
     kind = OutcomeUnknown if writes and perhaps else StoreUnavailable
     made = kind("MongoDB", link.uri, verdict.words, reason=verdict.reason)
     if writes:
-        link.heard(writes, made)
+        link.note_write(writes, made)
     return made
 
 
 def _judge(error: PyMongoError, link: Link) -> tuple[Verdict | None, bool]:
-    """What an error means, and whether a write that met it may be done all the same."""
+    """What an error means, and whether the write may have been done nevertheless."""
     words = one_line(str(error)) or type(error).__name__
     match error:
         case ServerSelectionTimeoutError():
@@ -248,7 +247,7 @@ def _code(error: PyMongoError) -> int | None:
 
 
 def _raise_bulk(error: BulkWriteError, link: Link, *, writes: Writes, document: bool) -> NoReturn:
-    """A bulk is kept as a whole if any part of it was refused for a reason that passes; its writes may be repeated."""
+    """Raise for the whole bulk if any part was refused for a temporary reason: its writes can be repeated."""
     errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
     counts = ("nInserted", "nUpserted", "nMatched", "nRemoved")
     some = any(error.details.get(n) for n in counts) or any(one.get("code") == _DUPLICATE_KEY for one in errors)

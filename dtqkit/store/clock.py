@@ -1,4 +1,4 @@
-"""MongoDB's time, without asking it each time."""
+"""MongoDB's time, estimated without a round trip."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-#: A difference that is no error of measurement: somebody has set MongoDB's clock, in seconds.
+#: A difference in seconds that is too large for a measurement error: MongoDB's clock was set.
 STEP_S: Final = 2.0
-#: Differences that are not worth a correction, in seconds.
+#: Smaller differences are not corrected, in seconds.
 _JITTER_S: Final = 0.01
 
 
 def steady_s() -> float:
-    """Seconds on a clock that nobody sets; where the system has one, it goes on while the machine sleeps."""
+    """Seconds on a monotonic clock; on systems that have one, a clock that also counts while the machine sleeps."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 class Step(NamedTuple):
-    """MongoDB's clock was set: when that was noticed, by the steady clock, and by how much."""
+    """MongoDB's clock was set: when that was noticed (by the steady clock), and by how many seconds."""
 
     noticed: float
     by_s: float
 
 
 class Clock:
-    """MongoDB's clock, set by its answers and carried on by a steady one: this machine's wall clock moves no job."""
+    """MongoDB's clock: set by its answers, advanced by a monotonic clock. This machine's wall clock does not matter."""
 
     def __init__(self, steady: Callable[[], float] = steady_s) -> None:
         self._steady = steady
-        # Until it is set, this machine's own time has to do.
+        # Until it is set, use this machine's time.
         self._zero = datetime.now(UTC) - timedelta(seconds=steady())
         self._is_set = False
-        #: The last step of MongoDB's clock that was noticed.
+        #: The last step of MongoDB's clock that this process noticed.
         self.step: Step | None = None
 
     def read(self) -> float:
@@ -42,18 +42,18 @@ class Clock:
         return self._steady()
 
     def set(self, theirs: datetime, between: tuple[float, float]) -> None:
-        """It was `theirs` at MongoDB at some moment between two readings."""
+        """MongoDB's time was `theirs` at some moment between these two readings of the steady clock."""
         zero = theirs - timedelta(seconds=sum(between) / 2)
         by_s = (zero - self._zero).total_seconds()
         uncertain_s = (between[1] - between[0]) / 2
         if self._is_set and abs(by_s) <= max(uncertain_s, _JITTER_S):
-            return  # as exact as it was
+            return  # no more exact than the present value
         if self._is_set and abs(by_s) > STEP_S + uncertain_s:
             self.step = Step(between[1], by_s)
         self._zero = zero
         self._is_set = True
 
     def now(self) -> datetime:
-        """MongoDB's time as well as this machine knows it, in whole milliseconds as BSON keeps it."""
+        """MongoDB's time, as estimated here, in whole milliseconds as BSON stores it."""
         now = self._zero + timedelta(seconds=self._steady())
         return now.replace(microsecond=now.microsecond // 1000 * 1000)

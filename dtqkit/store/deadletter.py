@@ -9,7 +9,7 @@ from pymongo import ASCENDING, DeleteOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document
 
 
@@ -19,7 +19,7 @@ class DeadLetters:
         self._where = where
 
     async def project(self, failed: list[Document]) -> None:
-        """Write the letters of these failed jobs; a letter of a later death is left as it is."""
+        """Write the dead letters of these failed jobs; one of a later failure is left as it is."""
         operations = [
             UpdateOne(
                 {"_id": doc["_id"], "death_seq": {"$lt": doc["death_seq"]}},
@@ -39,26 +39,26 @@ class DeadLetters:
         if not operations:
             return
         try:
-            with told(self._where, writes=True, point="letter.write"):
+            with store_errors(self._where, writes=True, point="letter.write"):
                 await self._dead.bulk_write(operations, ordered=False)
         except BulkWriteError:
-            pass  # a key that is taken: an upsert that meets its own _id met a letter of the same death or a later one
+            pass  # duplicate key: the dead letter exists already, of the same failure or a later one
 
     async def next(self, after: ObjectId | None, limit: int) -> dict[ObjectId, int]:
-        """The next letters after `after`, in the order of ids: the death that each is of."""
+        """The next dead letters after `after`, in the order of ids: the `death_seq` of each."""
         query: Document = {} if after is None else {"_id": {"$gt": after}}
-        with told(self._where):
+        with store_errors(self._where):
             cursor = self._dead.find(query, {"death_seq": 1}).sort("_id", ASCENDING).limit(limit)
             return {doc["_id"]: doc["death_seq"] async for doc in cursor}
 
     async def delete(self, job: ObjectId, death_seq: int) -> None:
-        """Take away the letter of this death, never of a later one."""
-        with told(self._where, writes=True, point="letter.delete"):
+        """Delete the dead letter of this failure, never of a later one."""
+        with store_errors(self._where, writes=True, point="letter.delete"):
             await self._dead.delete_one({"_id": job, "death_seq": {"$lte": death_seq}})
 
-    async def delete_many(self, letters: Mapping[ObjectId, int]) -> None:
-        """The same for several letters at once."""
-        deletes = [DeleteOne({"_id": job, "death_seq": {"$lte": death}}) for job, death in letters.items()]
+    async def delete_many(self, dead_letters: Mapping[ObjectId, int]) -> None:
+        """The same for several dead letters, by job: the `death_seq` of each."""
+        deletes = [DeleteOne({"_id": job, "death_seq": {"$lte": seq}}) for job, seq in dead_letters.items()]
         if deletes:
-            with told(self._where, writes=True, point="letter.delete"):
+            with store_errors(self._where, writes=True, point="letter.delete"):
                 await self._dead.bulk_write(deletes, ordered=False)

@@ -1,11 +1,11 @@
 """A job as a MongoDB document, and the pipelines that change one.
 
-A field that is absent has the default of `dtqkit.model.jobs.Job`; `token`, `losses` and `rev` are always there, since
-filters and pipelines use them. All changes of one document are single compare-and-set updates.
+An absent field has the default of `dtqkit.model.jobs.Job`. `token`, `losses` and `rev` are always present, since
+filters and pipelines use them. Each change of a document is a single compare-and-set update.
 
-When an attempt began is kept as `start_ms`, counted from `claimed_at`: equal ends of one claim can then share a write.
-It is absent while that is not known; in a completed job, absent means at once. Documents of before have `started_at`,
-which was the claim.
+The start of an attempt is stored as `start_ms` after `claimed_at`, so that equal settles of one claim can share a
+write. It is absent while it is not known; in a completed job, absent means 0. Documents of older versions have
+`started_at`, the time of the claim, instead of both.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dtqkit.store.packing import pack, unpack
 Document: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[dict[str, Any]]
 
-#: What a listing or a claim does not need to carry.
+#: Fields that listings and claims leave out.
 HEAVY: Final = ("log", "earlier")
 
 _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
 
 
 def to_job(doc: Document) -> Job:
-    """The record of a document; fields that it does not know (a newer version's) are left out.
+    """The job of a document. Unknown fields, of a newer version, are left out.
 
-    Of a document that was read without its payload, the record has an empty one.
+    The payload is empty if the document was read without it.
     """
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
@@ -65,14 +65,14 @@ def to_job(doc: Document) -> Job:
 
 
 def new_id(now: datetime) -> ObjectId:
-    """An id for a job that is created `now`: its time is MongoDB's, whatever this machine's clock says."""
+    """An id for a job that is created `now`, MongoDB's time: ObjectId() alone would use this machine's clock."""
     made, seconds = ObjectId(), _seconds(now)
     return made if made.binary.startswith(seconds) else ObjectId(seconds + made.binary[4:])
 
 
 @lru_cache(maxsize=1)
 def _seconds(now: datetime) -> bytes:
-    """Of `now`, which is the same for all jobs of a bulk."""
+    """The time bytes of an id. Cached: `now` is the same for all jobs of a bulk."""
     return int(now.timestamp()).to_bytes(4, "big")
 
 
@@ -89,7 +89,7 @@ def id_at(when: datetime) -> ObjectId:
 
 
 def runnable(ids: list[ObjectId]) -> Document:
-    """Those of `ids` that may be claimed now."""
+    """A filter: those of `ids` that can be claimed now."""
     return {
         "_id": {"$in": ids},
         "cancel_requested": None,
@@ -101,7 +101,7 @@ def runnable(ids: list[ObjectId]) -> Document:
 
 
 def held(ids: list[ObjectId], claim: ObjectId) -> Document:
-    """Those of `ids` that run under `claim`."""
+    """A filter: those of `ids` that run under `claim`."""
     return {"_id": {"$in": ids}, "claim": claim, "status": "running"}
 
 
@@ -109,10 +109,10 @@ def held(ids: list[ObjectId], claim: ObjectId) -> Document:
 
 
 def last_attempt() -> Document:
-    """{queued_at, started_at} of a job that is over: the start is null when its last attempt never ran.
+    """{queued_at, started_at} of a job that has ended: the start is null if its last attempt never ran.
 
-    Documents of before have `started_at`, which was the claim, where there is `claimed_at` and `start_ms` now. What
-    did not complete has its last attempt in `earlier`: its own fields are those of the attempt that never came.
+    Documents of older versions have `started_at`, the time of the claim, instead of `claimed_at` and `start_ms`. A job
+    that did not complete has its last attempt in `earlier`: its own fields are those of the next one.
     """
     own = {
         "queued_at": {"$ifNull": ["$queued_at", "$created_at"]},
@@ -147,7 +147,7 @@ def _start(claimed_at: str, start_ms: str, before: str | None) -> Document:
 # -- changes
 
 _CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
-#: Of a worker of before, `started_at`.
+#: Workers of older versions set `started_at`.
 _CLAIMED_AT: Final = {"$ifNull": ["$claimed_at", "$started_at"]}
 
 
@@ -182,7 +182,7 @@ def renewing(lease_s: float) -> Pipeline:
 
 
 def completing(change: Change) -> Document:
-    """The settle of a success. It needs nothing of the document, so that equal ones can share a write."""
+    """The settle of a success. It reads no field of the document, so equal ones can share a write."""
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
         fields["start_ms"] = change.start_ms
@@ -195,9 +195,9 @@ def completing(change: Change) -> Document:
 
 
 def declining(change: Change) -> Pipeline:
-    """Give back a claim that did not begin: as if it had not been, but for its number, its reason and their count.
+    """Give back a claim whose attempt did not begin. Only its number, its reason and the count of declines stay.
 
-    Only claims without a delay count against the job: of these, a policy has made the others.
+    Claims that are given back with a delay, by a policy, do not count against the job's limit of declines.
     """
     count = "declined_before" if change.status == "scheduled" else "declined"
     fields: Document = {
@@ -213,8 +213,8 @@ def declining(change: Change) -> Pipeline:
     return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 
-def ending(change: Change, trail: Document | None = None) -> Pipeline:
-    """The settle of anything but a success: the attempt is filed, and a cancel request decides inside the write."""
+def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
+    """The settle of anything but a success. Stores the attempt in `earlier`; a cancel request makes it cancelled."""
     attempt: Document = {
         "number": "$token",
         "worker": "$worker",
@@ -226,7 +226,7 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
     }
     if change.start_ms is not None:
         attempt["started_at"] = {"$add": [_CLAIMED_AT, change.start_ms]}
-    # Whatever a task has said is a literal: a message that begins with $ is no field path.
+    # Text of a task is a literal: a message that begins with $ is not a field path.
     error = {"$literal": msgspec.to_builtins(change.error)} if change.error else None
     if error:
         attempt["error"] = error
@@ -256,13 +256,13 @@ def ending(change: Change, trail: Document | None = None) -> Pipeline:
     if over:
         fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
-    if trail:
-        fields.update({k: {"$literal": v} for k, v in trail.items()})
+    if attempt_log:
+        fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
     return [{"$set": fields}, {"$unset": ["lease_until"]}]
 
 
 def cancelling() -> Pipeline:
-    """A waiting job is cancelled; a running one is marked, and its worker stops it."""
+    """Cancel a waiting job; mark a running one, which its worker then stops."""
     running = {"$eq": ["$status", "running"]}
     return [
         {
@@ -276,8 +276,8 @@ def cancelling() -> Pipeline:
     ]
 
 
-#: What a requeued job begins without.
-_OF_LIFE: Final = (
+#: Fields that a requeue removes.
+_CLEARED_BY_REQUEUE: Final = (
     "cancel_requested",
     "declined",
     "claimed_at",
@@ -290,7 +290,7 @@ _OF_LIFE: Final = (
 )
 
 
-#: Claims that were declined are no attempts in any life, while each life may decline as many anew.
+#: Declined claims never count as attempts: their total is kept. The limit of declines starts again at 0.
 _DECLINED_SO_FAR: Final[Document] = {
     "$let": {
         "vars": {"n": {"$add": [_plus("declined", 0), _plus("declined_before", 0)]}},
@@ -298,14 +298,14 @@ _DECLINED_SO_FAR: Final[Document] = {
     }
 }
 
-#: A requeued job did fail, then: counts look for it.
+#: When a requeued job failed: needed to count its failures.
 _FAILED_AT: Final[Document] = {
     "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
 }
 
 
 def requeueing() -> Pipeline:
-    """Run a failed job anew, as a person asks: all counts start anew."""
+    """Requeue a failed job for a person: all counts start at 0."""
     fields: Document = {
         "status": "pending",
         "failures": 0,
@@ -316,11 +316,11 @@ def requeueing() -> Pipeline:
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
     }
-    return [{"$set": fields}, {"$unset": ["due_at", *_OF_LIFE]}]
+    return [{"$set": fields}, {"$unset": ["due_at", *_CLEARED_BY_REQUEUE]}]
 
 
 def recovering(at: datetime) -> Pipeline:
-    """Run a failed job anew, as the recovery does, not before `at`: alone if it died with its workers."""
+    """Requeue a failed job automatically, not before `at`. One that lost its workers will run alone."""
     lost = {"$eq": ["$error.kind", "worker_lost"]}
     due = {"$max": ["$$NOW", at]}
     fields: Document = {
@@ -334,4 +334,4 @@ def recovering(at: datetime) -> Pipeline:
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
     }
-    return [{"$set": fields}, {"$unset": list(_OF_LIFE)}]
+    return [{"$set": fields}, {"$unset": list(_CLEARED_BY_REQUEUE)}]

@@ -1,4 +1,4 @@
-"""The record's own id: Redis holds it too, so that two records are never listed as one."""
+"""The id of the record. Redis holds it too, so that the jobs of two records are never mixed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ID: Final = "record"
 
 
 async def identity_of(configuration: AsyncCollection[dict[str, Any]]) -> str:
-    """The id, made at the first time."""
+    """The id; created by the first call."""
     while True:
         found = await configuration.find_one({"_id": _ID})
         if found is not None:
@@ -20,4 +20,4 @@ async def identity_of(configuration: AsyncCollection[dict[str, Any]]) -> str:
         try:
             await configuration.insert_one({"_id": _ID, "value": secrets.token_hex(8)})
         except DuplicateKeyError:
-            pass  # another process has just made it
+            pass  # another process has just created it

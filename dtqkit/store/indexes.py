@@ -1,8 +1,8 @@
-"""The indexes of jobs, why each is worth the work it makes, and how those that are there differ from them. Pure.
+"""The indexes of jobs, the reason for each, and how the existing ones differ from them. No I/O.
 
-A job's life touches `lane` at the insert and at each change of status, the others once. There is no index for
+A job updates `lane` at its insert and at each change of its status, the other indexes once. There is no index for
 claims (they are looked up by id) and none for the expiry of old jobs (the leader deletes by id: an ObjectId begins
-with its time), because every index that follows the status costs mongod about a tenth of a job.
+with its time), because every index that includes the status adds about a tenth to mongod's work for a job.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any, Final, NamedTuple
 
 from pymongo import ASCENDING, IndexModel
 
-#: The index that lets one idempotency key have one job: the writes of such jobs name it.
+#: The unique index of idempotency keys. Inserts of jobs with a key name it as a hint.
 KEY: Final = "key"
 
 JOBS: Final = (
-    # The key first, so that a search for a key alone is served too.
+    # The key first, so that a search by key alone can use it.
     IndexModel(
         [("idempotency_key", ASCENDING), ("task", ASCENDING)],
         name=KEY,
         unique=True,
         partialFilterExpression={"idempotency_key": {"$exists": True}},
     ),
-    # Counts of what waits, and listings by status, by priority and by both: keyset order within each pair.
+    # Counts of waiting jobs, and listings by status, by priority and by both: in the order of ids within each pair.
     IndexModel([("status", ASCENDING), ("priority", ASCENDING), ("_id", ASCENDING)], name="lane"),
     IndexModel([("task", ASCENDING), ("_id", ASCENDING)], name="task"),
     IndexModel(
@@ -31,38 +31,38 @@ JOBS: Final = (
         name="tags",
         partialFilterExpression={"tags": {"$exists": True}},
     ),
-    # A listing by worker: without it, one that did little took 5 s and more to find among 300,000 jobs. Written once
-    # an attempt, at the claim; it does not follow the status.
+    # Listings by worker: without it, the few jobs of one worker took 5 s and more to find among 300,000 jobs. Updated
+    # once an attempt, at the claim.
     IndexModel(
         [("worker", ASCENDING), ("_id", ASCENDING)],
         name="worker",
         partialFilterExpression={"worker": {"$exists": True}},
     ),
-    # Counts of what has ended: by time, and covered, so that no document is read. Written once a job, at its end.
+    # Counts of ended jobs by time: a covering index, so that no document is read. Updated once a job, at its end.
     IndexModel(
         [("ended_at", ASCENDING), ("priority", ASCENDING), ("status", ASCENDING), ("task", ASCENDING)],
         name="ended",
         partialFilterExpression={"ended_at": {"$exists": True}},
     ),
-    # The same for failures whose job was requeued since: few.
+    # The same for failures of jobs that were requeued since: few.
     IndexModel([("failed_at", ASCENDING)], name="failed_at", partialFilterExpression={"failed_at": {"$exists": True}}),
 )
 
-#: Raised whenever what is above changes; kept in the collection `configuration`.
+#: Increase this with any change above; stored in the collection `configuration`.
 SCHEMA_VERSION: Final = 3
-#: What older versions made and nobody uses any more: by name, its fields.
+#: Indexes of older versions that are no longer used, by name: their fields.
 LEFT_OVER: Final[Mapping[str, tuple[str, ...]]] = {"idempotency": ("task", "idempotency_key")}
-#: Of what MongoDB says of an index, what is no option.
+#: Fields in MongoDB's description of an index that are not options.
 _NO_OPTIONS: Final = frozenset({"v", "name", "key", "ns", "background"})
 
 
 class Differences(NamedTuple):
-    """What is to be done about the indexes of a collection, in this order."""
+    """What to do about the indexes of a collection, in this order."""
 
-    #: Names of those that stand in the way: ours with other fields or options, or ours under another name.
+    #: Names of those to drop first: with the wrong fields or options, or under another name.
     wrong: list[str]
     missing: list[IndexModel]
-    #: Names of those that an older version left.
+    #: Names of those that an older version created.
     left_over: list[str]
 
     @property
@@ -71,7 +71,7 @@ class Differences(NamedTuple):
 
 
 def differences(there: Iterable[Mapping[str, Any]]) -> Differences:
-    """Compare what MongoDB lists with what is wanted. Indexes that others made for themselves are left alone."""
+    """Compare the existing indexes with the definitions. Indexes that users created for themselves are left alone."""
     by_name = {index["name"]: index for index in there}
     found = {name: _definition(index) for name, index in by_name.items()}
     wanted = {index.document["name"]: _definition(index.document) for index in JOBS}
@@ -85,6 +85,6 @@ def differences(there: Iterable[Mapping[str, Any]]) -> Differences:
 
 def _definition(index: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     """Fields in their order, and options."""
-    # A false option is none.
+    # An option that is false is the same as an absent one.
     options = {k: v for k, v in index.items() if k not in _NO_OPTIONS and v is not False}
     return list(index["key"].items()), options

@@ -1,4 +1,4 @@
-"""Inserts of new jobs: those with an idempotency key only where the index is there by which a key has one job."""
+"""Inserts of new jobs. Jobs with an idempotency key are inserted only while the unique index of keys exists."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
 from dtqkit.store import refusals
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import KEY
 from dtqkit.store.keeper import IndexKeeper
 
-#: How long a submit may take, in seconds, and how many more jobs and bytes each further second allows; after that its
-#: outcome is not known, which is better than a caller that hangs with a server that does. A driver that finds no
-#: server looks at the clock each half second only: these give up at 1.5, within the 2 that are promised.
+#: Timeout of a submit in seconds, and by how many jobs and bytes it grows by a second. After that, the outcome is
+#: unknown: better than a caller that hangs together with the server. The driver checks its timeout every half second
+#: only, so a submit without a server fails after 1.5 s; 2 s are promised.
 SUBMIT_S: Final = 1.45
 SUBMITS_A_SECOND: Final = 1_000
 BYTES_A_SECOND: Final = 1_000_000
-#: So many are no reason to wait longer: the jobs of all who submit at the same time.
+#: Up to this many jobs, the timeout is not extended: that many may be submitted at the same time.
 AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 256 * 1024
 #: MongoDB's code for a hint that names no index.
@@ -31,13 +31,13 @@ _DUPLICATE_KEY: Final = 11_000
 
 
 def submit_s(jobs: int, size: int) -> float:
-    """Seconds that a submit of so many jobs and bytes may take."""
+    """Timeout in seconds of a submit of so many jobs and bytes."""
     more_jobs, more_bytes = max(0, jobs - AT_ONCE), max(0, size - BYTES_AT_ONCE)
     return SUBMIT_S + more_jobs / SUBMITS_A_SECOND + more_bytes / BYTES_A_SECOND
 
 
 class Inserted(NamedTuple):
-    """What became of the documents of one insert, by position: those that are in neither are stored."""
+    """The outcome of one insert, by position in it. Documents in neither field are stored."""
 
     taken: set[int]
     refused: dict[int, DocumentRefused]
@@ -69,10 +69,10 @@ class Inserts:
         return found.refused
 
     async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> _Found:
-        """Insert `docs`, which have idempotency keys; returns the positions of those whose key is taken, too.
+        """Insert `docs`, which have idempotency keys; also returns the positions of those whose key is taken.
 
-        That is for the index of keys to say. While it is missing, nothing is inserted; returned is why not, for whoever
-        submitted these: there is nothing wrong with other submits.
+        Only the index of keys can decide that. While it is missing, nothing is inserted, and the reason is returned
+        instead of raised: submits without keys are not affected.
         """
         try:
             return await self._insert_keyed(docs, size)
@@ -80,7 +80,7 @@ class Inserts:
             return await self._halves(self._insert_keyed, docs, size, error)
 
     async def _halves(self, write: _Write, docs: Sequence[Document], size: int, error: DocumentRefused) -> _Found:
-        """What MongoDB, or its driver, refuses as a whole before any of it is stored goes half by half."""
+        """Bisect an insert that MongoDB or its driver refused as a whole, to find the documents that it refuses."""
         if len(docs) == 1:
             return Inserted(set(), {0: error})
         half = len(docs) // 2
@@ -107,14 +107,14 @@ class Inserts:
     async def _insert(self, docs: Sequence[Document], size: int) -> Inserted:
         try:
             with (
-                told(self._where, writes="insert", document=True, point="insert"),
+                store_errors(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 if len(docs) == 1:
                     await self._jobs.insert_one(docs[0])
                 else:
                     return await self._insert_many(docs)
-        except DuplicateKeyError:  # its own id: it is there
+        except DuplicateKeyError:  # its own id: an earlier try stored it
             pass
         return Inserted(set(), {})
 
@@ -136,14 +136,14 @@ class Inserts:
     async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:
         for _ in range(2):
             with (
-                told(self._where, writes="insert", document=True, point="insert"),
+                store_errors(self._where, writes="insert", document=True, point="insert"),
                 pymongo.timeout(self._where.within(submit_s(len(docs), size))),
             ):
                 found = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))
             if found is not None:
                 return found
-            with told(self._where):
-                if not await self._indexes.mend_key():
+            with store_errors(self._where):
+                if not await self._indexes.ensure_key_index():
                     break
         refused = self._indexes.refused
         why = refused or "the index of idempotency keys is being built"
@@ -166,15 +166,15 @@ class Inserts:
         return Inserted(set() if done.upserted_id is not None else {0}, {})
 
     async def _insert_many_keyed(self, docs: Sequence[Document]) -> Inserted | None:
-        """By inserts, which cost MongoDB a quarter of as many upserts, between two looks whether the index is there."""
+        """By inserts, at a quarter of the cost of upserts. Checks before and after that the index exists."""
         if not await self._has_key_index(docs[0]):
             return None
         found = await self._insert_many(docs)
         try:
-            with told(self._where):
+            with store_errors(self._where):
                 if await self._has_key_index(docs[0]):
                     return found
-                # It was dropped meanwhile. Nobody knows of these jobs yet: they are inserted again once it is there.
+                # The index was dropped meanwhile. No worker knows these jobs yet: insert them again once it exists.
                 mine = [doc["_id"] for doc in docs]
                 await self._jobs.delete_many({"_id": {"$in": mine}, "token": 0})
         except StoreUnavailable as error:
@@ -192,17 +192,17 @@ class Inserts:
 
     async def by_key(self, task: str, key: str) -> Document | None:
         """The job that holds an idempotency key."""
-        with told(self._where):
+        with store_errors(self._where):
             return await self._jobs.find_one({"task": task, "idempotency_key": key}, dict.fromkeys(HEAVY, 0))
 
 
 def _taken(errors: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Positions of inserts that an idempotency key refused; a job's own id there already means that it was inserted."""
+    """Positions of inserts whose idempotency key is taken. A duplicate id means that the job was inserted before."""
     return {error["index"] for error in errors if "_id" not in error.get("keyPattern", {})}
 
 
 def _after_a_part(error: StoreUnavailable) -> OutcomeUnknown:
-    """Some are stored: whoever submits all of them anew would have these twice."""
+    """Some are stored: submitting all of them again would store these twice."""
     if isinstance(error, OutcomeUnknown):
         return error
     return OutcomeUnknown("MongoDB", "", f"stored a part, and then: {error}", reason=error.reason)

@@ -1,4 +1,4 @@
-"""Keep the indexes as they are wanted: compared at each open and now and then, built once, however long it takes."""
+"""Keep the indexes as defined: compare them at each open and periodically, and build missing ones."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from dtqkit.support.cancel import end
 
 log = logging.getLogger("dtqkit.store")
 
-#: A collection with fewer documents gets its indexes while it is opened: a second at most.
+#: For a collection with fewer documents, `open` builds the indexes itself: that takes a second at most.
 SMALL: Final = 50_000
-#: A process that is over sooner than this begins no build in the background, in seconds.
+#: Delay before a build in the background, in seconds: short-lived processes start none.
 BEGIN_S: Final = 2.0
-#: Pause before what is there is compared again, in seconds: after a failure, or while another process builds.
+#: Pause before the indexes are compared again, in seconds: after a failure, or while another process builds.
 AGAIN_S: Final = 5.0
-#: How long whoever builds may be silent before another takes over, in seconds.
+#: Lease of the building process in seconds: if it is not renewed, another process takes over.
 LEASE_S: Final = 60.0
 #: How often the progress of a build is logged, in seconds.
 REPORT_S: Final = 10.0
-#: No deadline, as far as MongoDB knows such a thing (seconds; 24 days in ms are too many).
+#: Stands for "no timeout", in seconds: MongoDB takes less than 25 days.
 _NO_DEADLINE_S: Final = 7 * 86_400.0
 #: How long a build of a small collection may take, in seconds, when a submit waits for it.
 _AT_ONCE_S: Final = 5.0
-#: MongoDB's code: no such index.
+#: MongoDB's code for a missing index.
 _NO_INDEX: Final = 27
-#: Interrupted, and a build that was ended from outside.
+#: MongoDB's codes for interrupted and for aborted builds.
 _FOR_NOW: Final = frozenset({276, 11601})
 _DUPLICATE_KEY: Final = 11_000
 
@@ -55,23 +55,23 @@ class IndexKeeper:
         self._me = secrets.token_hex(8)
         self._keeping: asyncio.Task[None] | None = None
         self._mending = asyncio.Lock()
-        #: Why indexes are missing and will stay so; empty: they will not.
+        #: Why missing indexes cannot be built; empty: they can.
         self.refused = ""
 
     async def open(self) -> None:
-        """Compare; build what is missing: at once if that is a matter of a second, otherwise in the background."""
+        """Compare, and build what is missing: at once if that takes a second at most, otherwise in the background."""
         found = await self._differences()
         if any(found) and not (await self._is_small() and await self._try(found)) and not self.refused:
             self.keep()
 
     def keep(self) -> None:
-        """Compare, and build what is missing, in the background. May be called as often as one likes."""
+        """Compare, and build what is missing, in the background. May be called at any time."""
         if self._keeping is None or self._keeping.done():
-            # In a context of its own: the caller's has a deadline.
+            # In a context of its own: the caller's context has a timeout.
             self._keeping = asyncio.create_task(self._until_kept(), name="keep indexes", context=contextvars.Context())
 
-    async def mend_key(self) -> bool:
-        """Somebody needs the index of idempotency keys, which is missing: whether it is there now."""
+    async def ensure_key_index(self) -> bool:
+        """Whether the index of idempotency keys exists now: a submit found it missing."""
         async with self._mending:
             with pymongo.timeout(_AT_ONCE_S):
                 found = await self._differences()
@@ -92,12 +92,12 @@ class IndexKeeper:
         return await self._jobs.estimated_document_count() < SMALL
 
     async def _try(self, found: Differences) -> bool:
-        """Whether they could be built now."""
+        """Build them; returns whether that succeeded."""
         try:
             await self._build(found)
         except PyMongoError as error:
             if not self._not_allowed(error, found):
-                log.warning("indexes of jobs cannot be built now (%s); tried again in the background", _first(error))
+                log.warning("indexes of jobs cannot be built now (%s); trying again in the background", _first(error))
             return False
         return True
 
@@ -128,16 +128,16 @@ class IndexKeeper:
                             await self._build(found)
                     return
                 if not waits:
-                    log.info("indexes of jobs are missing, and another process builds them: %s", found.names)
+                    log.info("another process is building missing indexes of jobs: %s", found.names)
                 waits = True
             except PyMongoError as error:
                 if self._not_allowed(error, found):
                     return
-                log.warning("indexes of jobs cannot be built now, and are tried again: %s", _first(error))
+                log.warning("indexes of jobs cannot be built now; trying again: %s", _first(error))
             await asyncio.sleep(AGAIN_S)
 
     async def _claim(self) -> bool:
-        """Whether it is for this process to build."""
+        """Take or renew the lease; returns whether this process is to build."""
         with suppress(DuplicateKeyError):
             await self._configuration.insert_one({"_id": "indexes"})
         free: Document = {"$or": [{"by": self._me}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
@@ -149,7 +149,7 @@ class IndexKeeper:
 
     @asynccontextmanager
     async def _held(self) -> AsyncGenerator[None]:
-        """Keep the claim; give it back at the end."""
+        """Renew the lease, and give it back at the end."""
 
         async def renew() -> None:
             while True:
@@ -169,7 +169,7 @@ class IndexKeeper:
 
     @asynccontextmanager
     async def _reporting(self, found: Differences) -> AsyncGenerator[None]:
-        """Log what is built, how far it is, and how long it took."""
+        """Log what is built, the progress, and how long it took."""
         began = time.monotonic()
 
         async def report() -> None:
@@ -188,18 +188,18 @@ class IndexKeeper:
             await end(reporting)
 
     async def _progress(self) -> str:
-        """How far MongoDB is, if it says so to this user."""
+        """The progress of the build; empty when this user may not see it."""
         try:
             found = await self.builds()
         except PyMongoError:
             return ""
-        # Such as: Index Build: scanning collection Index Build: scanning collection: 69364/400000 17%
+        # For example: Index Build: scanning collection Index Build: scanning collection: 69364/400000 17%
         return "; ".join(sorted({text.rpartition("Index Build: ")[2] for text in found}))[:200]
 
     async def builds(self) -> list[str]:
-        """What MongoDB says of the builds that are under way."""
+        """MongoDB's messages about builds in progress."""
         match: Document = {"command.createIndexes": self._jobs.name, "msg": {"$regex": "^Index Build"}}
-        # It refuses any other read concern.
+        # MongoDB refuses any other read concern here.
         admin = self._database.client.get_database("admin", read_concern=ReadConcern("local"))
         ops = await admin.aggregate([{"$currentOp": {"allUsers": True}}, {"$match": match}])
         return [str(op["msg"]) async for op in ops]
@@ -207,11 +207,11 @@ class IndexKeeper:
     # -- build
 
     async def _build(self, found: Differences) -> None:
-        """One that cannot be built, for whatever is in the documents, is logged, and the others are built."""
+        """Build all. One that cannot be built because of the documents is logged and skipped."""
         for name in found.wrong:
-            log.warning("index %r of jobs is not as it is wanted, and is built anew", name)
+            log.warning("index %r of jobs differs from its definition; rebuilding it", name)
             await self._drop(name)
-        # Keys first and alone: jobs with an idempotency key wait for it.
+        # Keys first and alone: submits with an idempotency key need it.
         keys = [index for index in found.missing if index.document["name"] == KEY]
         await self._create(keys)
         await self._create([index for index in found.missing if index not in keys])
@@ -231,7 +231,7 @@ class IndexKeeper:
         if not indexes:
             return
         try:
-            # A member that is away does not keep them from being built.
+            # Majority: the build does not wait for a member that is down.
             await self._jobs.create_indexes(indexes, commitQuorum="majority")
         except OperationFailure as error:
             if _is_denied(error) or error.code in _FOR_NOW:
@@ -245,7 +245,7 @@ class IndexKeeper:
                     await self._create([index])
 
     async def _free_keys(self) -> int:
-        """Jobs that have the idempotency key of an earlier job, from a time without this index, lose it; how many."""
+        """Remove duplicate idempotency keys from all but the oldest job of each; returns how many."""
         freed = 0
         pipeline: list[Document] = [
             {"$match": {"idempotency_key": {"$exists": True}}},
@@ -257,7 +257,7 @@ class IndexKeeper:
             later = {**same, "_id": {"$ne": group["first"]}}
             changed = await self._jobs.update_many(later, {"$unset": {"idempotency_key": ""}})
             log.warning(
-                "%d jobs of task %r have the idempotency key %r of job %s: it alone keeps it",
+                "removed the idempotency key of %d jobs of task %r: key %r belongs to the oldest, job %s",
                 changed.modified_count,
                 same["task"],
                 same["idempotency_key"],

@@ -1,16 +1,16 @@
-"""What was submitted and what ended: counted from the jobs, and kept by minute in the collection `minutes`.
+"""Submits and ends per minute: counted from the jobs, and stored in the collection `minutes`.
 
-A minute is counted `LAG_S` after its end, when nearly every write of that minute has been committed; it is closed then,
-and neither a requeue nor the expiry of its jobs changes it. What is not closed yet is counted from the jobs each time.
-So a count is closed minutes plus the rest: the same in every process, and never less than before. What was committed
-later is added when the minute is counted a second time (`store.recount`).
+A minute is counted and closed `LAG_S` after its end, when nearly all of its writes have been committed. From then on,
+neither a requeue nor the expiry of its jobs changes it. Minutes that are not closed yet are counted from the jobs each
+time. So a count is the closed minutes plus the rest: the same in every process, and it never decreases. Later commits
+are added when the minute is counted a second time (`store.recount`).
 
     {_id: minute, counts: [[what, priority, task, n], …], submitted, completed, failed, cancelled, waiting?, running?,
      late?}
-    {_id: "totals", until: minute, checked?: minute, counts}      all closed minutes; their documents may have expired
+    {_id: "totals", until: minute, checked?: minute, counts}   all closed minutes; their documents may have expired
 
-A job is submitted at the time of its id (whole seconds), completed and cancelled at its `ended_at`, and failed at that
-or, if it was requeued since, at each time in its `failed_at`.
+The time of a submit is that of the job's id (whole seconds), of a completion or cancel its `ended_at`. A failure is at
+`ended_at` and, if the job was requeued since, at each time in its `failed_at`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, Priority
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, id_at
 
 What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
@@ -36,17 +36,17 @@ WHATS: Final[tuple[What, ...]] = get_args(What)
 #: What, priority, task.
 Counts: TypeAlias = Counter[tuple[What, Priority, str]]
 
-#: Seconds after a minute's end until it is closed: by then what was written in it is committed.
+#: Seconds from the end of a minute until it is closed: time for its writes to be committed.
 LAG_S: Final = 20.0
-#: Submits and ends in a minute below which a few minutes are closed together: until then they are counted one by one.
+#: Below this number of submits and ends in a minute, several minutes are closed together.
 QUIET: Final = 500
 MINUTE: Final = timedelta(minutes=1)
-#: Minutes after which it is asked when the next thing happened, before they are counted.
+#: A gap of more minutes is searched for the next submit or end before minutes are counted.
 _GAP: Final = 12
-#: Tasks with counts of their own; further ones share those of OTHER, so that no document grows without a limit.
+#: Tasks with their own counts. Further ones share OTHER, so that the size of a document is bounded.
 MAX_TASKS: Final = 200
 OTHER: Final = "(other)"
-#: Minutes that are closed at a time, and how long one count may take, in ms.
+#: Minutes that are closed at a time, and the time limit of one count, in ms.
 _SPAN: Final = 60
 _COUNT_MS: Final = 5_000
 #: Documents that are deleted at a time.
@@ -56,35 +56,35 @@ DUPLICATE_KEY: Final = 11_000
 
 
 class Totals(NamedTuple):
-    """All that was counted until then."""
+    """All counts up to `until`."""
 
     until: datetime
     counts: Counts
-    #: `until` as it is stored: nothing happened between the two.
+    #: `until` as stored: nothing happened between the two.
     stored: datetime
-    #: What was closed before then was counted a second time; None as long as nothing was.
+    #: Minutes before this were counted a second time; None: none was.
     checked: datetime | None
 
 
 class Sample(NamedTuple):
-    """What waited in each lane, and what ran, at some time of a minute."""
+    """Jobs waiting in each lane, and jobs running, at some time in a minute."""
 
     waiting: dict[Priority, int]
     running: int
 
 
 class Minutes:
-    """Any process may close minutes, and two at once do no harm: they count the same."""
+    """Any process may close minutes, also two at once: both count the same."""
 
     def __init__(self, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link) -> None:
         self._minutes = minutes
         self._jobs = jobs
         self._where = where
-        #: Until then there is nothing after the last closed minute.
+        #: Up to here, nothing happened after the last closed minute.
         self._empty_until = datetime.min.replace(tzinfo=UTC)
-        #: As this process has written them last; another may have gone on since, which the next write finds out.
+        #: The totals as this process last wrote them; the next write notices if another process has changed them.
         self._held: Totals | None = None
-        #: Whether little happened in what was closed last.
+        #: Whether little happened in the minutes that were closed last.
         self.quiet = False
         self._span = _SPAN
         self._sample = Sample(dict.fromkeys(PRIORITIES, 0), 0)
@@ -92,14 +92,14 @@ class Minutes:
     # -- counting the jobs
 
     async def count(self, since: datetime, until: datetime | None = None) -> dict[datetime, Counts]:
-        """From the jobs: what happened from `since` until before `until` (None: by now), by minute.
+        """Count from the jobs what happened from `since` to before `until` (None: now), by minute.
 
-        Raises StoreUnavailable when it takes too long, as it may while the index is still being built.
+        Raises StoreUnavailable when it takes too long, for example while the index is being built.
         """
         return by_minute(await self._look(counting(self._jobs.name, since, until)))
 
     async def _look(self, pipeline: list[Document]) -> list[Document]:
-        with told(self._where):
+        with store_errors(self._where):
             try:
                 return await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
             except ExecutionTimeout:
@@ -109,27 +109,27 @@ class Minutes:
     # -- what is closed
 
     async def totals(self) -> Totals | None:
-        """None: nothing was ever closed."""
-        with told(self._where):
+        """None: no minute was ever closed."""
+        with store_errors(self._where):
             doc = await self._minutes.find_one({"_id": TOTALS})
         if doc is None:
             return None
         return Totals(max(doc["until"], self._empty_until), as_counts(doc["counts"]), doc["until"], doc.get("checked"))
 
     async def between(self, since: datetime, until: datetime) -> Counts:
-        """The sum of the closed minutes that begin from `since` until before `until`."""
+        """The sum of the closed minutes that begin from `since` to before `until`."""
         pipeline: list[Document] = [
             {"$match": {"_id": {"$gte": since, "$lt": until}}},
             {"$unwind": "$counts"},
             {"$group": {"_id": {"$slice": ["$counts", 3]}, "n": {"$sum": {"$arrayElemAt": ["$counts", 3]}}}},
         ]
-        with told(self._where):
+        with store_errors(self._where):
             found = await (await self._minutes.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
         return as_counts([*group["_id"], group["n"]] for group in found)
 
     async def series(self, since: datetime, until: datetime) -> tuple[Sample | None, dict[datetime, Document]]:
-        """The closed minutes from `since` until before `until`, without tasks, and the last sample before them."""
-        with told(self._where):
+        """The closed minutes from `since` to before `until`, without tasks, and the last sample before them."""
+        with store_errors(self._where):
             docs = await self._minutes.find({"_id": {"$gte": since, "$lt": until}}, {"counts": 0}).to_list()
             before = await self._minutes.find_one(
                 {"_id": {"$lt": since, "$gte": since - timedelta(days=7)}, "running": {"$exists": True}},
@@ -142,11 +142,11 @@ class Minutes:
     # -- closing
 
     async def close(self, now: datetime) -> bool:
-        """Close what can be closed, some minutes at a time. Returns whether there is more."""
+        """Close some of the minutes that can be closed. Returns whether there are more."""
         limit = minute_of(now - timedelta(seconds=LAG_S))
         totals = self._held or await self.totals()
         begin = max(totals.until, self._empty_until) if totals else await self._next(None)
-        if begin is not None and limit - begin > _GAP * MINUTE:  # time in which nothing happened is no work
+        if begin is not None and limit - begin > _GAP * MINUTE:  # skip time in which nothing happened
             begin = await self._next(begin) or limit
         if begin is None:
             return False
@@ -163,14 +163,14 @@ class Minutes:
             if docs or totals is None:
                 self._held = await self._write(docs, totals, begin, end)
             self._sample = sample or self._sample
-            if docs and totals and self._held is None:  # another process has gone on, perhaps not as far
+            if docs and totals and self._held is None:  # another process has closed some, perhaps fewer
                 return True
-        if totals:  # up to here, all is written, or nothing happened
+        if totals:  # up to here, everything is written, or nothing happened
             self._empty_until = max(self._empty_until, end)
         return end < limit
 
     async def _next(self, since: datetime | None) -> datetime | None:
-        """The first minute from `since` on in which something was submitted or ended; None: none."""
+        """The first minute from `since` on with a submit or an end; None: there is none."""
         from_then: Document = {"$gte": since or datetime.min.replace(tzinfo=UTC)}
         first: Document = {"_id": {"$gte": id_at(since)}} if since else {}
         pipelines: list[list[Document]] = [
@@ -194,7 +194,7 @@ class Minutes:
     async def count_and_sample(
         self, begin: datetime, end: datetime, *, now: bool
     ) -> tuple[dict[datetime, Counts], Sample | None]:
-        """One operation. A sample is taken only for a minute that ended just now."""
+        """In one operation. A sample is taken only for the minute that has just ended."""
         pipeline = counting(self._jobs.name, begin, end)
         if now:
             waiting = {"status": "pending"}
@@ -212,19 +212,19 @@ class Minutes:
     async def _write(
         self, docs: list[Document], totals: Totals | None, begin: datetime, end: datetime
     ) -> Totals | None:
-        """First the minutes, then the totals up to them: whoever is stopped in between is followed by who does both.
+        """Write the minutes, then the totals. If the process stops in between, the next one completes both.
 
-        None: another process has gone on meanwhile.
+        None: another process has changed the totals meanwhile.
         """
         upserts = [UpdateOne({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True) for doc in docs]
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             try:
                 written = (await self._minutes.bulk_write(upserts, ordered=False)).upserted_count if upserts else 0
             except BulkWriteError as error:
                 if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
                     raise
                 written = 0
-            if written < len(docs):  # what stands there already is what counts
+            if written < len(docs):  # minutes that are stored already take precedence
                 docs = await self._minutes.find({"_id": {"$gte": begin, "$lt": end}}).sort("_id").to_list()
             known: Counts = totals.counts if totals else Counter()
             for doc in docs:
@@ -238,15 +238,15 @@ class Minutes:
             return None
 
     async def expire(self, before: datetime) -> int:
-        """Delete minutes that began before then, a piece at a time; returns how many went. The totals stay."""
+        """Delete some of the minutes that began before then; returns how many. The totals stay."""
         query: Document = {"_id": {"$lt": before}}
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             ids = [doc["_id"] async for doc in self._minutes.find(query, {"_id": 1}).sort("_id").limit(_PIECE)]
             return (await self._minutes.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
 
 
 def as_stored(totals: Totals) -> Document:
-    """A filter: the totals, if nobody has changed them."""
+    """A filter: the totals, if no process has changed them."""
     return {"_id": TOTALS, "until": totals.stored, "checked": totals.checked}
 
 
@@ -259,7 +259,7 @@ def sample_of(doc: Mapping[str, Any] | None) -> Sample | None:
 
 
 def add(known: Counts, more: Counts) -> Counts:
-    """The sum. Beyond MAX_TASKS tasks, what is new is counted as OTHER; the same, then, wherever it is added."""
+    """The sum. Beyond MAX_TASKS tasks, new ones are counted as OTHER, in an order that is the same in every process."""
     tasks = {task for _, _, task in known}
     both = known.copy()
     for (what, priority, task), n in sorted(more.items(), key=lambda item: item[0][2]):
@@ -275,7 +275,7 @@ def add(known: Counts, more: Counts) -> Counts:
 def counting(jobs: str, since: datetime, until: datetime | None) -> list[Document]:
     """A pipeline on the jobs: {_id: {at, what, priority, task}, n}."""
 
-    # To truncate times is a third of the work, and a minute that is closed is usually the only one.
+    # Truncating times is a third of the work, and usually only one minute is counted.
     alone = minute_of(since) if until is not None and until <= minute_of(since) + MINUTE else None
 
     def grouped(at: str, what: str) -> Document:
@@ -305,7 +305,7 @@ def counting(jobs: str, since: datetime, until: datetime | None) -> list[Documen
 
 
 def _id_from(when: datetime) -> ObjectId:
-    """The smallest id whose time, in whole seconds, is not before `when`."""
+    """The smallest id whose time, in whole seconds, is `when` or later."""
     return id_at(when + timedelta(microseconds=-when.microsecond % 1_000_000))
 
 

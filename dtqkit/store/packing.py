@@ -1,8 +1,8 @@
-"""Payloads and results whose keys MongoDB would not take or the driver not give back: kept as the text of their JSON.
+"""Payloads and results with keys that MongoDB or its driver cannot store: kept as JSON text.
 
-A key that is empty, has a dot or begins with `$` is a field path, an operator or a DBRef to one or the other of
-pipelines, queries, drivers and tools. A value that has such a key anywhere is stored as `{"": text}`, which no other
-value is. All else is stored as it is, and can be queried.
+Pipelines, queries, drivers and tools take a key that is empty, has a dot or begins with `$` for a field path, an
+operator or a DBRef. A value that has such a key anywhere is stored as `{"": text}`, a form that no other value has.
+Everything else is stored as it is, and can be queried.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _SCALARS: Final = frozenset({type(None), bool, int, float, str})
 
 
 def pack(value: Any) -> Any:
-    """A JSON value as it is stored."""
+    """The stored form of a JSON value."""
     return {_TEXT: msgspec.json.encode(value).decode()} if _has_odd_key(value) else value
 
 
 def unpack(stored: Any) -> Any:
-    """What was packed."""
+    """The JSON value of a stored form."""
     if _type_of(stored) is dict and len(stored) == 1 and _TEXT in stored:
         return msgspec.json.decode(cast(str, stored[_TEXT]))
     return stored

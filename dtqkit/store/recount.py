@@ -1,8 +1,8 @@
-"""Count closed minutes a second time, for what was committed after they were closed.
+"""Count closed minutes a second time, to add what was committed after they were closed.
 
-That is a bulk insert that took long after its ids were made, a write that waited for a majority, or one before which
-MongoDB's clock was set back. What is more than before is added to its minute, which keeps it as `late` too, and then to
-the totals: so whoever is stopped between the two is followed by who does both.
+Such late writes are slow bulk inserts, writes that waited for a majority, and writes before which MongoDB's clock was
+set back. The difference is added to its minute, which also keeps it as `late`, and then to the totals. If a process
+stops between the two, the next one completes both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, id_at
 from dtqkit.store.minutes import (
     DUPLICATE_KEY,
@@ -36,7 +36,7 @@ from dtqkit.store.minutes import (
 
 log = logging.getLogger("dtqkit.store")
 
-#: How old a minute is when it is counted a second time: no insert takes as long.
+#: Age of a minute when it is counted a second time: longer than any insert takes.
 AFTER: Final = 10 * MINUTE
 #: Minutes that are counted a second time together, at least and at most.
 _AT_LEAST: Final = 5
@@ -45,7 +45,7 @@ _COUNT_MS: Final = 5_000
 
 
 class Recount:
-    """Two processes that do this at once do no harm."""
+    """Safe when two processes run it at once."""
 
     def __init__(
         self, closed: Minutes, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link
@@ -56,12 +56,12 @@ class Recount:
         self._where = where
 
     async def run(self, now: datetime, kept_from: datetime) -> bool:
-        """One piece; returns whether there is more. Minutes before `kept_from` may be deleted."""
+        """One piece; returns whether there is more. Minutes before `kept_from` may have been deleted."""
         totals = await self._closed.totals()
         if totals is None:
             return False
         limit = min(minute_of(now - AFTER), totals.stored)
-        if totals.checked is None:  # what was closed long before is as right as it was
+        if totals.checked is None:  # minutes that were closed before this version are not counted again
             since = totals.stored - AFTER
             await self._add_to_totals(totals, Counter(), since)
             return limit - since >= _AT_LEAST * MINUTE
@@ -81,12 +81,12 @@ class Recount:
         return limit - until >= _AT_LEAST * MINUTE
 
     async def _kept(self, since: datetime, until: datetime) -> dict[datetime, Document]:
-        with told(self._where):
+        with store_errors(self._where):
             docs = await self._minutes.find({"_id": {"$gte": since, "$lt": until}}).to_list()
         return {doc["_id"]: doc for doc in docs}
 
     async def _count(self, since: datetime, until: datetime) -> int:
-        """All submits and ends, from indexes alone: usually, they are as many as before."""
+        """The number of all submits and ends, from indexes alone. Usually it is the same as before."""
         within = {"$gte": since, "$lt": until}
         pipelines: list[list[Document]] = [
             [{"$match": {"_id": {"$gte": id_at(since), "$lt": id_at(until)}}}],
@@ -100,13 +100,13 @@ class Recount:
         found = 0
         for pipeline in pipelines:
             counted: list[Document] = [*pipeline, {"$count": "n"}]
-            with told(self._where):
+            with store_errors(self._where):
                 answer = await (await self._jobs.aggregate(counted, maxTimeMS=_COUNT_MS)).to_list()
             found += answer[0]["n"] if answer else 0
         return found
 
     async def _add_to_minutes(self, kept: Mapping[datetime, Document], counted: Mapping[datetime, Counts]) -> None:
-        """Once for each minute: what another process has added stays as it is."""
+        """Once for each minute: a minute that another process has added to stays as it is."""
         updates: list[UpdateOne] = []
         for at, counts in counted.items():
             before: Counts = as_counts(kept[at]["counts"]) if at in kept else Counter()
@@ -116,7 +116,7 @@ class Recount:
                 updates.append(UpdateOne({"_id": at, "late": {"$exists": False}}, {"$set": fields}, upsert=True))
         if not updates:
             return
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             try:
                 await self._minutes.bulk_write(updates, ordered=False)
             except BulkWriteError as error:
@@ -127,13 +127,13 @@ class Recount:
         new: Document = {"checked": until}
         if late:
             new["counts"] = as_rows(add(totals.counts, late))
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             return (await self._minutes.update_one(as_stored(totals), {"$set": new})).matched_count == 1
 
 
 def _more(counts: Counts, before: Counts) -> Counts:
-    """What is more than before; less is what was deleted or requeued since. Where tasks share a name, all of them do:
-    it may not be the same ones that share it."""
+    """The increases only: decreases come from deletes and requeues. If either count has tasks merged as OTHER, merge
+    all of them: the two may have merged different tasks."""
     if any(task == OTHER for _, _, task in (*counts, *before)):
         counts, before = _shared(counts), _shared(before)
     return counts - before

@@ -1,4 +1,4 @@
-"""What rounds of recovery read of the collection `jobs`."""
+"""What rounds of recovery read from the collection `jobs`."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import WAITING
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 
 #: How long counting may take, in ms.
-_SURVEY_MS: Final = 3_000
-#: Documents that are looked through at a time.
+_COUNT_MS: Final = 3_000
+#: Documents in one batch.
 _BATCH: Final = 10_000
 _NO_HEAVY: Final = dict.fromkeys(HEAVY, 0)
 
 
 class Counts(NamedTuple):
-    """How many jobs wait, how many failed, and how many dead letters there are."""
+    """Numbers of waiting jobs, of failed jobs and of dead letters."""
 
     waiting: int
     failed: int
-    letters: int
+    dead_letters: int
 
 
 class RecoveryScan(msgspec.Struct, frozen=True):
-    """What a round of recovery looks at first."""
+    """The jobs that a round of recovery may have to change."""
 
     #: None: MongoDB could not count in time.
     counts: Counts | None
-    #: Running jobs whose lease is over, by MongoDB's clock.
+    #: Running jobs whose lease has expired, by MongoDB's clock.
     overdue: list[Document]
     #: Ids of running jobs whose cancellation was asked for.
     to_stop: list[str]
@@ -47,12 +47,12 @@ class RecoveryScans:
         self._where = where
 
     async def look(self, limit: int) -> RecoveryScan:
-        """One operation: counts of what waits and of the dead, and the running jobs that want attention.
+        """In one operation: the counts, and the running jobs with an expired lease or a cancel request.
 
-        Where counting takes too long, only those running jobs: nothing holds them up.
+        If counting takes too long, `counts` is None: it must not delay the recovery of running jobs.
         """
         failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
-        letters = [{"$group": {"_id": "letters", "n": {"$sum": 1}}}]
+        dead_letters = [{"$group": {"_id": "dead_letters", "n": {"$sum": 1}}}]
         attention = {"$or": [{"$expr": {"$lt": ["$lease_until", "$$NOW"]}}, {"cancel_requested": True}]}
         running: list[Document] = [
             {"$match": {"status": "running", **attention}},
@@ -65,13 +65,13 @@ class RecoveryScans:
             {"$match": {"status": {"$in": list(WAITING)}}},
             {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
-            {"$unionWith": {"coll": "deadletter", "pipeline": letters}},
+            {"$unionWith": {"coll": "deadletter", "pipeline": dead_letters}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
         counted = True
-        with told(self._where):
+        with store_errors(self._where):
             try:
-                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_SURVEY_MS)).to_list()
+                found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
             except ExecutionTimeout:
                 counted = False
                 found = await (await self._jobs.aggregate(running)).to_list()
@@ -84,9 +84,9 @@ class RecoveryScans:
         )
 
     async def waiting(self) -> AsyncIterator[list[Document]]:
-        """All that waits, some thousands at a time: _id, status, priority, due_at, cancel_requested."""
+        """All waiting jobs, in batches: _id, status, priority, due_at, cancel_requested."""
         fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
-        with told(self._where):
+        with store_errors(self._where):
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):
                 yield docs

@@ -1,14 +1,13 @@
-"""What an error of MongoDB means: one table of the server's codes, and one of what a driver says that cannot connect.
+"""What an error of MongoDB means: a table of server error codes, and one of the driver's connection errors.
 
-away, electing, refused: it passes. A submit is a StoreUnavailable, 503 over HTTP, and is sent again for as long as its
-`wait_s` says; claims, ends, renewals and rounds of recovery are kept and tried again, by workers that have started and
-by workers that start.
+away, electing, refused: temporary. A submit raises StoreUnavailable (503 over HTTP) after it was retried for `wait_s`.
+Workers, running or starting, retry claims, settles, renewals and rounds of recovery.
 
-not_allowed, misconfigured, unsupported: somebody must change something. A submit is not sent again, and a worker that
-cannot start for such a reason gives up after a while; one that has started goes on trying.
+not_allowed, misconfigured, unsupported: a person must change something. A submit is not retried. A worker that cannot
+start for such a reason exits after a while; one that has started goes on trying.
 
-None: it does not take this document, whenever it is sent. A submit is a DocumentRefused (422), and an end becomes a
-failure that says so. Whatever is not known to be about one document is no reason to change that document's job.
+None: MongoDB will never take this document. A submit raises DocumentRefused (422), and a settle becomes a failure with
+that reason. An error that is not known to be about one document never changes that document's job.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from typing import Final, NamedTuple
 
 from dtqkit.model.errors import DocumentRefused, Reason, redact
 
-#: It does not take this document: too large, no BSON, a key that is taken, a validator, a field of a wrong type.
+#: The document is refused: too large, not BSON, duplicate key, a validator, a field of a wrong type.
 THIS_DOCUMENT: Final = frozenset(
     {14, 15, 22, 28, 52, 55, 56, 57, 66, 121, 10334, 11000, 11001, 12582, 16554, 16555, 16556, 17280, 17419, 17420}
 )
-#: It is not the primary, or not any more.
+#: The server is not the primary, or no longer.
 _ELECTING: Final = frozenset({133, 134, 189, 10058, 10107, 11602, 13435, 13436})
-#: It cannot be reached from a router, or it shuts down; or it was not done in the time that it had.
+#: A router cannot reach it, it is shutting down, or the operation exceeded its time limit.
 _AWAY: Final = frozenset({6, 7, 50, 89, 91, 262, 9001, 11600})
 _NOT_ALLOWED: Final = frozenset({11, 13, 18, 31, 334, 391})
 _MISCONFIGURED: Final = frozenset({76, 79, 93, 94, 100, 123, 148})
 _UNSUPPORTED: Final = frozenset({59, 115, 168, 238, 303, 323, 40324, 40415})
-#: Codes that a server, or a driver on its behalf, may have answered after the write: or the driver had sent it before.
+#: Codes after which the write may have been done: answered after it, or after an earlier try of the driver.
 PERHAPS_DONE: Final = _ELECTING | _AWAY
-#: Codes of several meanings: those of a server without a replica set, and what Atlas says of everything.
+#: Codes with several meanings: of a server without a replica set, and the one that Atlas uses for many errors.
 _ILLEGAL_OPERATION: Final = 20
 _ATLAS: Final = 8000
 _UNAUTHORIZED: Final = 13
 _ATLAS_DENIES: Final = r"\bauth|not allowed|not authorized"
 
-#: Characters of a server's own words.
+#: Maximum length of a server's message.
 MAX_WORDS: Final = 300
 REPLICA_SET: Final = (
     "is a standalone server, and dtqkit needs a replica set, if only of one: start mongod with --replSet rs0 and run "
@@ -46,7 +45,7 @@ REPLICA_SET: Final = (
 )
 NOT_INITIATED: Final = "its replica set is not initiated: run rs.initiate() in mongosh once"
 ELECTION: Final = "is electing a primary: safe to try again in some seconds"
-#: 5.0 is the first with all that is used; 6.0 is the oldest that is tested.
+#: 5.0 is the first version with everything that is used; 6.0 is the oldest that is tested.
 _MIN_WIRE: Final = 13
 TOO_OLD: Final = "is too old: dtqkit needs MongoDB 6.0 or later"
 
@@ -66,7 +65,7 @@ _NO_SET: Final = (
     "rs.initiate() in mongosh once; of a mongos, leave out replicaSet"
 )
 _WRONG_SET: Final = "is a member of another replica set than the URI says: check replicaSet=NAME in ATLAS_URI"
-#: What the driver says of a server that it was to talk to directly, and the name of that server's set.
+#: The driver's message about a direct connection to a member of another set, with the name of that set.
 _OTHER_SET: Final = re.compile(r"this node belongs to a set named (?P<name>.*)$")
 _CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
     (_CLOSED, "away", "nothing listens there: check host, port and server"),
@@ -83,14 +82,14 @@ _CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
 
 
 class Verdict(NamedTuple):
-    """Why MongoDB takes nothing, and the words for it."""
+    """Why MongoDB refused: the kind of reason, and the text for the error."""
 
     reason: Reason
     words: str
 
 
 def of_code(code: int | None, words: str) -> Verdict | None:
-    """What the server's code means; None: it does not take this document."""
+    """What the server's code means; None: it refuses this document."""
     words = one_line(words)
     if code in THIS_DOCUMENT:
         return None
@@ -107,12 +106,12 @@ def of_code(code: int | None, words: str) -> Verdict | None:
     if code in _MISCONFIGURED:
         return Verdict("misconfigured", f"{words}: check the replica set's configuration")
     if code in _UNSUPPORTED:
-        return Verdict("unsupported", f"does not know what it is asked ({words}): dtqkit needs MongoDB 6.0 or later")
+        return Verdict("unsupported", f"does not know this command ({words}): dtqkit needs MongoDB 6.0 or later")
     return of_now(words)
 
 
 def of_now(words: str) -> Verdict:
-    """A refusal that may pass."""
+    """A refusal that may be temporary."""
     return Verdict("refused", f"refuses for now ({one_line(words)})")
 
 
@@ -121,7 +120,7 @@ def of_document(words: str) -> DocumentRefused:
 
 
 def of_members(types: Collection[str], replica_set: str | None, first: str) -> Verdict:
-    """Why no server is found that takes writes: by the members' types as the driver knows them, and its first error."""
+    """Why no server that takes writes was found: from the member types that the driver knows, and its first error."""
     if not types:
         named = f"the replica set {replica_set!r}" if replica_set else "the replica set"
         return Verdict(
@@ -138,7 +137,7 @@ def of_members(types: Collection[str], replica_set: str | None, first: str) -> V
 
 
 def of_connecting(words: str) -> Verdict:
-    """Why no connection can be made, by the driver's own words."""
+    """Why no connection can be made, from the driver's message."""
     first = one_line(words) or "no answer yet"
     if (other := _OTHER_SET.search(first)) is not None:
         named = other["name"].strip("'\"")
@@ -150,7 +149,7 @@ def of_connecting(words: str) -> Verdict:
 
 
 def of_hello(hello: dict[str, object]) -> Verdict | None:
-    """What makes a server that answers useless; None: nothing."""
+    """Why a server that answers cannot be used; None: it can."""
     wire = hello.get("maxWireVersion", 0)
     if isinstance(wire, int) and wire < _MIN_WIRE:
         return Verdict("unsupported", TOO_OLD)
@@ -162,7 +161,7 @@ def of_hello(hello: dict[str, object]) -> Verdict | None:
 
 
 def one_line(text: str) -> str:
-    """The first line of an error, without what the driver adds: bounded."""
+    """The first line of an error, truncated, without the details that the driver appends."""
     text = text.partition(", full error")[0].partition(" (configured timeouts")[0].partition(", Timeout: ")[0]
     text = (text.splitlines() or [""])[0].strip()
     return text if len(text) <= MAX_WORDS else f"{text[: MAX_WORDS - 1]}…"

@@ -1,4 +1,4 @@
-"""What a step of MongoDB's clock does to the times that stand in documents, and how it is corrected."""
+"""Correct the times in documents after MongoDB's clock was set."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Final
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.clock import STEP_S, Step
 from dtqkit.store.documents import Document
 
-#: Steps by as much within this time are one step that several processes noticed, in seconds.
+#: Equal steps within this time are one step that several processes noticed, in seconds.
 SAME_STEP_S: Final = 120.0
-#: How long it may take until a step is noticed, in seconds.
+#: Maximum time until a step is noticed, in seconds.
 NOTICED_S: Final = 90.0
 
 
@@ -25,26 +25,26 @@ class ClockSteps:
         self._where = where
 
     async def claim(self, step: Step) -> bool:
-        """Whether it is for the caller to see to this step: one process does, of all that noticed it."""
+        """Whether the caller is to handle this step. Of all processes that noticed it, exactly one is."""
         age_s = {"$divide": [{"$abs": {"$subtract": ["$at", "$$NOW"]}}, 1000]}
         differs_s = {"$abs": {"$subtract": ["$by_s", step.by_s]}}
         same = {"$and": [{"$lt": [age_s, SAME_STEP_S]}, {"$lt": [differs_s, 2 * STEP_S]}]}
         seen = [{"$set": {"at": "$$NOW", "by_s": step.by_s}}]
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             found = await self._configuration.update_one({"_id": "clock", "$expr": {"$not": [same]}}, seen)
             if found.matched_count:
                 return True
-            # Either it is seen to, or it is the first step of all.
+            # Either another process has claimed it, or it is the first step ever.
             keep = {name: {"$ifNull": [f"${name}", value]} for name, value in (("at", "$$NOW"), ("by_s", step.by_s))}
             first = await self._configuration.update_one({"_id": "clock"}, [{"$set": keep}], upsert=True)
             return first.upserted_id is not None
 
     async def set_back(self, by_s: float, lease_s: float) -> int:
-        """After MongoDB's clock was set back by so much: times that it gave before become what it would give now.
+        """After MongoDB's clock was set back by `by_s`: move times that were set before by the same amount.
 
-        These are leases that end later than any claim of now could end, and due times that were set before the step.
-        A due time that was set within the last NOTICED_S, by the clock of now, cannot be told from one that was set
-        `by_s` earlier, and stays.
+        These are leases that end later than any present claim could, and due times that were set before the step.
+        A due time that was set within the last NOTICED_S by the present clock stays: whether it was set before or
+        after the step is not known.
         """
         by_ms = round(by_s * 1000)
         far = {"$gt": ["$lease_until", {"$add": ["$$NOW", round(lease_s * 1000)]}]}
@@ -56,7 +56,7 @@ class ClockSteps:
             ]
         }
         earlier = {name: {"$subtract": [f"${name}", by_ms]} for name in ("due_at", "queued_at")}
-        with told(self._where, writes=True):
+        with store_errors(self._where, writes=True):
             leases = await self._jobs.update_many(
                 {"status": "running", "$expr": far},
                 [{"$set": {"lease_until": {"$subtract": ["$lease_until", by_ms]}}}],

@@ -1,4 +1,4 @@
-"""The record: its collections, on one event loop."""
+"""The record in MongoDB: its collections, for one event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pymongo.monitoring import (
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.settings import Settings
 from dtqkit.store.catalogue import Catalogue
-from dtqkit.store.client import Link, connect, database, refused, told
+from dtqkit.store.client import Link, connect, database, refused, store_errors
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.identity import identity_of
@@ -35,18 +35,18 @@ from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
 
-#: How long connecting may take, in seconds; and when the server is there, but far away.
+#: How long connecting may take, in seconds; and how long when the server answers slowly.
 OPEN_S: Final = 3.0
 FAR_S: Final = 10.0
-#: How long an answer to a ping may take, in seconds.
+#: Timeout of a ping, in seconds.
 PING_S: Final = 1.5
 
-#: How old a comparison of clocks may be for a delayed submit, in seconds.
+#: Maximum age in seconds of the clock comparison that a delayed submit uses.
 RECENT_S: Final = 2.0
 
 
 class _ClockListener(ServerHeartbeatListener):
-    """Sets the clock by what the driver asks the primary each ten seconds anyway, and measures how far it is away."""
+    """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway."""
 
     def __init__(self, clock: Clock, link: Link) -> None:
         self._clock = clock
@@ -78,7 +78,7 @@ class Store:
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
-        self.surveys: Final = RecoveryScans(self._database["jobs"], self._where)
+        self.scans: Final = RecoveryScans(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
         self.upkeep: Final = Upkeep(self._database, self._where)
@@ -88,15 +88,15 @@ class Store:
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
 
     async def open(self) -> None:
-        """Connect, compare clocks, and make the indexes that are missing: of many jobs, in the background."""
+        """Connect, compare clocks, and create missing indexes: in the background when there are many jobs."""
         await self._reach()
-        with told(self._where, writes=True), pymongo.timeout(self._where.within(OPEN_S)):
+        with store_errors(self._where, writes=True), pymongo.timeout(self._where.within(OPEN_S)):
             await self.indexes.open()
 
     async def _reach(self) -> None:
-        """Connect, and look whether it is a server that can be used. Raises StoreUnavailable.
+        """Connect, and check that the server can be used. Raises StoreUnavailable.
 
-        What answers nothing at all gets more time: TLS and a password are several round trips, which may be long.
+        A server that has not answered yet gets more time: TLS and authentication need several round trips.
         """
         try:
             hello = await self._hello(OPEN_S)
@@ -108,21 +108,21 @@ class Store:
             raise refused(self._where, verdict, writes=False)
 
     async def _hello(self, patience_s: float) -> dict[str, Any]:
-        with told(self._where), pymongo.timeout(self._where.within(patience_s)):
+        with store_errors(self._where), pymongo.timeout(self._where.within(patience_s)):
             return await self._compare_clocks()
 
     async def identity(self) -> str:
-        """The record's own id, made at the first time."""
-        with told(self._where), pymongo.timeout(OPEN_S):
+        """The id of the record; created by the first call."""
+        with store_errors(self._where), pymongo.timeout(OPEN_S):
             return await identity_of(self._database["configuration"])
 
     async def compare_clocks(self) -> None:
-        """Set the clock now: `step` is known afterwards."""
-        with told(self._where), pymongo.timeout(self._where.within(PING_S)):
+        """Set the clock now. Afterwards `step` is up to date."""
+        with store_errors(self._where), pymongo.timeout(self._where.within(PING_S)):
             await self._compare_clocks()
 
     async def clock_of_now(self) -> None:
-        """Compare clocks unless that was just done: a time that is computed now is to hold by MongoDB's clock."""
+        """Compare clocks unless that was just done, before a time by MongoDB's clock is computed."""
         if self._clock.read() - self._compared > RECENT_S:
             await self.compare_clocks()
 
@@ -136,7 +136,7 @@ class Store:
 
     @property
     def step(self) -> Step | None:
-        """The last step of MongoDB's clock that was noticed."""
+        """The last step of MongoDB's clock that this process noticed."""
         return self._clock.step
 
     def since(self, step: Step) -> float:
@@ -144,28 +144,33 @@ class Store:
         return self._clock.read() - step.noticed
 
     async def ping(self) -> None:
-        """Whether it answers; and, after a write that was refused, whether it takes writes again."""
+        """Check that it answers and, if the last write was refused, that it takes writes again."""
         if self._where.refused is not None:
             await self.probe()
             return
-        # By the driver's own deadline: who cancels it from outside may leave it with a lock that nobody gives back.
-        with pymongo.timeout(self._where.within(PING_S)), told(self._where):
+        # Use the driver's own timeout: a cancellation from outside can leave a lock of the driver held forever.
+        with pymongo.timeout(self._where.within(PING_S)), store_errors(self._where):
             await self._client.admin.command("ping")
 
     async def probe(self) -> None:
-        """Make the smallest new document: whether it takes any. A key that is taken is refused before a block is met.
+        """Check that it takes inserts, by inserting a minimal document.
 
-        Found taken after it was deleted, it was taken from another process in between.
+        The document is deleted first: MongoDB would answer "duplicate key" before it checks whether inserts are
+        blocked. If it exists again, another process inserted it in between.
         """
         configuration = self._database["configuration"]
         within_s = self._where.within(PING_S)
-        with pymongo.timeout(within_s), told(self._where, writes=True):
+        with pymongo.timeout(within_s), store_errors(self._where, writes=True):
             await configuration.delete_one({"_id": "probe"})
-        with pymongo.timeout(within_s), told(self._where, writes="insert"), contextlib.suppress(DuplicateKeyError):
+        with (
+            pymongo.timeout(within_s),
+            store_errors(self._where, writes="insert"),
+            contextlib.suppress(DuplicateKeyError),
+        ):
             await configuration.insert_one({"_id": "probe"})
 
     def now(self) -> datetime:
-        """MongoDB's time, as well as this machine knows it."""
+        """MongoDB's time, as estimated on this machine."""
         return self._clock.now()
 
     async def close(self) -> None:

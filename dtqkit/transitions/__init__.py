@@ -1,5 +1,5 @@
 """What happens to a job: each change is written to the record, then its id is put where it belongs and it is announced.
 
-One module a verb. Nothing above this floor knows where an id stands in Redis, by which score, or what an event of a
-change says; and to none of the verbs it is an error that Redis is away, since the record has the change.
+One module per transition. No module of a higher layer knows where an id is in Redis, its score, or the content of an
+event. An unreachable Redis is not an error for a transition, since the record has the change.
 """

@@ -1,7 +1,7 @@
 """Put the ids of changed jobs where they belong in Redis, and publish what changed.
 
-The record has the change already. So it is no error that Redis is away: it is returned, for the caller's log. Ids that
-Redis refuses are listed once it takes writes (`broker.unlisted`), or by recovery; events are lost.
+The record has the change already, so an unreachable Redis is not an error: it is returned, for the caller's log. Ids
+that Redis refuses are listed once it takes writes (`broker.unlisted`), or by recovery; events are lost.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ Ended: TypeAlias = tuple[Job, Settlement]
 
 #: By how much the end of an attempt raises `rev`; see `Job.rev`.
 END_REVS: Final = 2
-#: New jobs of one group that are announced; a board learns of more from its next look.
+#: Maximum number of new jobs per group in events; a board gets more from its next query.
 MAX_ANNOUNCED: Final = 100
-#: Nobody waits longer than this for a push of new jobs, which goes on; and no submit waits for Redis for as long.
+#: Maximum wait for a push of new jobs, in seconds, and how long submits do not wait at all after that.
 PUSH_S: Final = 2.0
-#: Seconds after which a worker looks for what may have been stored.
+#: Seconds after which a worker tries to claim jobs that may have been stored.
 DOUBT_S: Final = 2.0
 
 
 def event_of_end(job: Job, change: Change) -> JobEvent:
-    """The event of `change`. If the job was cancelled in between, the next look at the record says so."""
+    """The event of `change`. If the job was cancelled in between, only the record has that."""
     status: Status = "cancelled" if change.ending == "cancelled" else change.status
     return job_event(job, job.rev + END_REVS, status, change.error, wait_ms(job, change), change.run_ms)
 
 
 async def announce(broker: Broker, jobs: Sequence[Job]) -> StoreUnavailable | None:
-    """Jobs as the record has them after a change: those that wait are listed, those to be stopped are named."""
+    """List waiting jobs and request the stop of running ones, as the record has them after a change; publish."""
     ready, later = places_of(job for job in jobs if job.status in WAITING)
     events = encode_batch(map(event_of, jobs))
     try:
@@ -60,7 +60,7 @@ async def announce(broker: Broker, jobs: Sequence[Job]) -> StoreUnavailable | No
 
 
 async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) -> StoreUnavailable | None:
-    """Ends that are recorded: what was given back goes to the front of its lane, what is tried again is scheduled."""
+    """Recorded ends: jobs that were given back go to the front of their lanes, retries are scheduled."""
     front: dict[str, float] = {}
     later: dict[str, float] = {}
     for job, settlement in ends:
@@ -84,7 +84,7 @@ async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) ->
 
 
 async def announce_losses(broker: Broker, losses: Sequence[tuple[Job, Change]]) -> StoreUnavailable | None:
-    """Jobs that lost their worker: they have had their turn, so they go to the front of their lanes, after a delay."""
+    """Lost jobs: they go to the front of their lanes, after their delay."""
     front = {
         member(job.priority, job.id): change.delay_s * 1000 for job, change in losses if change.status == "scheduled"
     }
@@ -99,14 +99,14 @@ async def announce_losses(broker: Broker, losses: Sequence[tuple[Job, Change]]) 
 
 
 async def relist(broker: Broker, places: Places) -> None:
-    """Waiting jobs that Redis does not list as it should. Raises StoreUnavailable."""
+    """List waiting jobs that are missing in Redis or have a wrong score. Raises StoreUnavailable."""
     if places.ready or places.later:
         await broker.push(*places)
 
 
 class NewJobs:
-    """Announces jobs that have just been submitted: no submit waits longer for Redis than PUSH_S, and after one that
-    did, none waits at all for a while."""
+    """Announces jobs that have just been submitted. A submit waits at most PUSH_S for Redis; after a failure, submits
+    do not wait for as long."""
 
     def __init__(self, broker: Broker, store: Store) -> None:
         self._broker = broker
@@ -135,7 +135,7 @@ class NewJobs:
             self._back_at = asyncio.get_running_loop().time() + PUSH_S
 
     async def list_doubtful(self, docs: Iterable[Document]) -> None:
-        """These may be stored or not: if they are, nothing else lists them before the next audit."""
+        """List jobs that may or may not be stored: if they are, they would otherwise wait for the next audit."""
         at_ms = (self._store.now().timestamp() + DOUBT_S) * 1000
         later = {member(d["priority"], str(d["_id"])): at_ms for d in docs if d["status"] == "pending"}
         try:
@@ -144,5 +144,5 @@ class NewJobs:
             pass
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for pushes in progress."""
         await self._pushes.close()

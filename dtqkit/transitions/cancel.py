@@ -1,4 +1,4 @@
-"""Cancel: what waits at once; what runs is marked, and its worker stops it."""
+"""Cancel a waiting job at once; mark a running one, which its worker then stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dtqkit.transitions.announce import announce
 
 
 async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
-    """None when it is over or does not exist. What Redis does not take now, recovery asks for again."""
+    """None when the job has ended or does not exist. If Redis is unreachable, recovery repeats the request."""
     doc = await store.jobs.cancel(job)
     if doc is None:
         return None
@@ -24,7 +24,7 @@ async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
 
 
 async def cancel_waiting(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> int:
-    """Of these, cancel those that wait although their cancellation was asked for; returns how many."""
+    """Cancel those of these jobs that wait although they have a cancel request; returns how many."""
     count = await store.upkeep.cancel_waiting(jobs)
     if count:
         docs = await store.jobs.find(jobs, heavy=False, payload=False)
@@ -33,5 +33,5 @@ async def cancel_waiting(broker: Broker, store: Store, jobs: Sequence[ObjectId])
 
 
 async def ask_to_stop_again(broker: Broker, jobs: Sequence[str]) -> None:
-    """Running jobs that are to be cancelled and may not have been heard of. Raises StoreUnavailable."""
+    """Repeat the cancel requests of running jobs: their workers may have missed them. Raises StoreUnavailable."""
     await broker.ask_to_stop(jobs)

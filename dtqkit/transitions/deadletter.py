@@ -10,6 +10,6 @@ from dtqkit.store import Store
 
 
 async def dead_letter(store: Store, jobs: Sequence[ObjectId]) -> None:
-    """Write the dead letters of what has just failed; recovery writes those that this misses."""
+    """Write the dead letters of jobs that have just failed; recovery writes those that are missing."""
     docs = await store.jobs.find(jobs, heavy=False)
     await store.dead.project([doc for doc in docs if doc["status"] == "failed"])

@@ -1,7 +1,7 @@
-"""Enqueue new jobs. Group commit: those that come while some are being written share the next insert and the next push.
+"""Enqueue new jobs. Group commit: submits that arrive during a write share the next insert and the next push.
 
-An insert has a bounded number of bytes, so that the time that it may take is bounded on any link. What has more goes
-piece by piece, beside the small submits, which do not wait for it.
+The size of an insert is bounded, so that its time is bounded on any connection. Larger submits are written piece by
+piece, in parallel to the small ones, which do not wait for them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
 from dtqkit.transitions.patience import Patience
 
-#: Jobs, and bytes, in one insert.
+#: Maximum jobs and bytes in one insert.
 MAX_GROUP: Final = 5_000
 MAX_BYTES: Final = 4 * 1024 * 1024
-#: A submit of more bytes is a large one.
+#: A submit with more bytes counts as large.
 LARGE_BYTES: Final = 1024 * 1024
-#: Tries to insert a job whose idempotency key is taken by a job that then is gone.
+#: Tries to insert a job whose idempotency key is held by a job that is deleted meanwhile.
 _TRIES: Final = 3
 
 Accepted = Job | DtqError
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
 
 
 class _Queue:
-    """Submits that wait to be written, and whoever writes them."""
+    """Submits that wait to be written, and the task that writes them."""
 
     def __init__(self) -> None:
         self.waiting: list[_Entry] = []
@@ -62,10 +62,10 @@ class _Queue:
 
 
 class Enqueuer:
-    """Makes jobs of submissions. One instance a process that enqueues, on one loop; the stores are open."""
+    """Creates jobs from submissions. One instance per process, on one event loop; the stores must be open."""
 
     def __init__(self, settings: Settings, broker: Broker, store: Store, registry: TaskRegistry) -> None:
-        """`registry` has the tasks whose code is here; others are checked against the catalogue."""
+        """`registry` has the tasks of this process; others are checked against the catalogue."""
         self._max_payload = settings.max_payload
         self._store = store
         self._registry = registry
@@ -75,9 +75,9 @@ class Enqueuer:
         self._large = _Queue()
 
     async def enqueue(self, submissions: Sequence[Submission], patience: Patience | None = None) -> list[Accepted]:
-        """Each job as it was accepted (journaled by a majority), or why it was not: its payload, its task, its key.
+        """Each job as accepted (journaled by a majority), or why it was refused: its payload, its task, its key.
 
-        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. See `insert`.
+        Raises StoreUnavailable when MongoDB takes none; OutcomeUnknown when it may have. See `insert`.
         """
         answers: list[Accepted | None] = [None] * len(submissions)
         new: list[New] = []
@@ -94,7 +94,7 @@ class Enqueuer:
         return [answer for answer in answers if answer is not None]
 
     async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
-        """Checked in every respect."""
+        """The document, after all checks of the submission."""
         task = self._registry.find(submission.task)
         if task is not None:
             checked = isinstance(submission, PreValidated)
@@ -108,14 +108,14 @@ class Enqueuer:
         return new_job(submission, payload, options, now, self._max_payload)
 
     async def insert(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
-        """Insert and push; each job as it was accepted, or why it was not.
+        """Insert and push; each job as accepted, or why it was refused.
 
-        Raises StoreUnavailable when MongoDB takes none of them; OutcomeUnknown when it may have. With `patience`, what
-        MongoDB does not take now is sent again, under the ids that it has: that is safe.
+        Raises StoreUnavailable when MongoDB takes none; OutcomeUnknown when it may have. With `patience`, jobs that
+        MongoDB does not take now are sent again, with the same ids, so that none is stored twice.
         """
         patience = patience or Patience(0.0)
         accepted: list[Accepted] = []
-        #: Of those that were sent without an answer, by position: whatever comes later, they may be done.
+        #: Jobs that were sent without an answer, by position: whatever later tries return, they may be stored.
         doubts: dict[int, OutcomeUnknown] = {}
         left = list(range(len(jobs)))
         while True:
@@ -142,7 +142,7 @@ class Enqueuer:
         return [doubts[i] if i in doubts and i in refused else one for i, one in enumerate(accepted)]
 
     def _written(self, jobs: Sequence[New]) -> asyncio.Future[list[Accepted]]:
-        """Line them up for the next group, and see that one is written."""
+        """Add them to the next group, and start writing if no write is in progress."""
         size = sum(job.size for job in jobs)
         queue = self._large if size > LARGE_BYTES else self._small
         entry = _Entry(jobs, size, asyncio.get_running_loop().create_future())
@@ -152,14 +152,14 @@ class Enqueuer:
         return entry.done
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for writes and pushes in progress."""
         for queue in (self._small, self._large):
             if queue.flushing is not None:
                 await queue.flushing
         await self._new.close()
 
     async def _flush(self, queue: _Queue) -> None:
-        """Write group after group, each piece by piece."""
+        """Write all groups, each piece by piece."""
         try:
             while queue.waiting:
                 group = queue.next_group()
@@ -171,7 +171,7 @@ class Enqueuer:
                         piece = _piece(jobs, len(accepted))
                         accepted += await self._insert(piece)
                 except StoreUnavailable as error:
-                    # Those that came meanwhile, or were to follow, would wait as long again for the same answer.
+                    # Fail the submits that wait, too: each would wait as long for the same answer.
                     why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
                     not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
                     _fail(queue.waiting, not_sent)
@@ -179,7 +179,7 @@ class Enqueuer:
                     if not accepted:
                         _fail(group, error)
                         continue
-                    # What was accepted before stays so: reported as refused, its submitter would run it twice.
+                    # Pieces that were accepted stay accepted: reported as refused, they would be submitted again.
                     accepted += [error] * len(piece)
                     accepted += [not_sent] * (len(jobs) - len(accepted))
                 except Exception as error:
@@ -190,7 +190,7 @@ class Enqueuer:
             queue.flushing = None
 
     async def _insert(self, jobs: list[New]) -> list[Accepted]:
-        """Push what is stored, all at once; each of the others gets why it is not."""
+        """Push the stored jobs, all at once; the others get their error."""
         keyed = [i for i, job in enumerate(jobs) if "idempotency_key" in job.doc]
         plain = [i for i, job in enumerate(jobs) if "idempotency_key" not in job.doc] if keyed else range(len(jobs))
         refused: dict[int, DtqError] = {}
@@ -210,7 +210,7 @@ class Enqueuer:
         return accepted
 
     async def _insert_keyed(self, jobs: list[New], places: list[int], accepted: list[Accepted], *, alone: bool) -> None:
-        """Those at `places`; what became of them is put into `accepted`. `alone`: no others were inserted before."""
+        """Insert those at `places`; results go into `accepted`. `alone`: no other jobs were inserted before."""
         some = [jobs[i] for i in places]
         taken: set[int] = set()
         try:
@@ -232,13 +232,13 @@ class Enqueuer:
         for i in taken:
             try:
                 accepted[i] = await self._first(jobs[i])
-            except StoreUnavailable as error:  # it is this one's affair alone
+            except StoreUnavailable as error:  # concerns only this job
                 accepted[i] = error
                 if isinstance(error, OutcomeUnknown):
                     await self._new.list_doubtful((jobs[i].doc,))
 
     async def _first(self, new: New) -> Accepted:
-        """The job that already has this idempotency key, if it was asked for the same thing."""
+        """The job that already has this idempotency key, if its payload is the same."""
         doc = new.doc
         key = doc["idempotency_key"]
         for _ in range(_TRIES):
@@ -262,7 +262,9 @@ class Enqueuer:
                 job = to_job(doc)
                 await self._new.announce([job])
                 return job
-        return IdempotencyConflict(f"idempotency key {key!r} is taken and given up again and again")
+        return IdempotencyConflict(
+            f"idempotency key {key!r}: jobs with it were deleted while this one was submitted; submit it again"
+        )
 
 
 def _answer(entries: Sequence[_Entry], accepted: Sequence[Accepted]) -> None:
@@ -280,7 +282,7 @@ def _fail(entries: Sequence[_Entry], error: Exception) -> None:
 
 
 def _piece(jobs: Sequence[New], start: int) -> list[New]:
-    """As many as go into one insert."""
+    """The jobs from `start` on that fit into one insert."""
     size = 0
     for end in range(start, min(len(jobs), start + MAX_GROUP)):
         size += jobs[end].size

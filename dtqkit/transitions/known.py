@@ -1,4 +1,4 @@
-"""The catalogue as it was last read: which tasks there are, and whether a payload fits, without their code."""
+"""The catalogue as last read: known tasks, and checks of payloads without the code of the tasks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.schema import PayloadValidator
 from dtqkit.tasks.task import TaskInfo
 
-#: Seconds after which the catalogue is read again; and the least time between two readings because of refusals.
+#: Seconds after which the catalogue is read again, and the minimum time between two reads because of refusals.
 FRESH_S: Final = 30.0
 DOUBT_S: Final = 0.2
-#: How many names in how many seconds are looked for among those that are known.
+#: Maximum number of unknown names for which similar ones are searched, and in how many seconds.
 HINTS: Final = 5
 HINTS_S: Final = 0.1
-#: Characters of a name that an error shows: none that is longer can be a task's.
+#: Characters of a name that an error shows: names of tasks are not longer.
 MAX_NAME: Final = 200
 
 
@@ -33,15 +33,15 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class KnownTasks:
-    """Reads the catalogue at the first use, when it is old, and before it refuses something."""
+    """Reads the catalogue at the first use, when it is old, and before it refuses a submission."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[str, _Entry] = {}
-        #: When the reading began that the entries are of, and when the last one did.
+        #: When the read that returned the entries began, and when the last read began.
         self._read_at = self._tried_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
-        #: Why the last reading brought nothing.
+        #: Why the last read failed.
         self._failed: Exception | None = None
         self._hinted_at = float("-inf")
         self._hints = 0
@@ -49,10 +49,10 @@ class KnownTasks:
     async def check(
         self, name: str, payload: Mapping[str, Any], asked_at: float | None = None
     ) -> tuple[dict[str, Json], TaskOptions]:
-        """The checked payload, and the task's options. Raises UnknownTask, with near names, or InvalidPayload.
+        """The checked payload, and the task's options. Raises UnknownTask, with similar names, or InvalidPayload.
 
-        A refusal is of a catalogue that was read after `asked_at` (of the loop's clock; by default: now): what a worker
-        had published before is known. Raises StoreUnavailable when it cannot be read for that.
+        Refuses only by a catalogue that was read after `asked_at` (by the loop's clock; default: now), so that tasks
+        that a worker has published before are known. Raises StoreUnavailable when that read fails.
         """
         now = asyncio.get_running_loop().time()
         asked_at = now if asked_at is None else asked_at
@@ -67,15 +67,15 @@ class KnownTasks:
             return self._check(name, payload)
 
     async def _read_since(self, asked_at: float) -> None:
-        """Until there is a reading that began after `asked_at`."""
+        """Wait for a read that began after `asked_at`."""
         loop = asyncio.get_running_loop()
         while self._read_at < asked_at:
-            if self._reading is not None:  # it may have begun too early: then there is another one
+            if self._reading is not None:  # it may have begun too early: then read once more
                 await asyncio.wait([self._reading])
             elif self._failed is not None and self._tried_at >= asked_at:
                 raise self._failed
             elif (pause_s := self._tried_at + DOUBT_S - loop.time()) > 0:
-                await asyncio.sleep(pause_s)  # whoever comes meanwhile shares the next reading
+                await asyncio.sleep(pause_s)  # calls that come meanwhile share the next read
             else:
                 self._read_again()
 
@@ -87,7 +87,7 @@ class KnownTasks:
         return dict(payload), entry.defaults
 
     def _near(self, name: str) -> list[str]:
-        """Names like it. For a few names at a time: a batch may have a thousand that are not known."""
+        """Similar names. Only for a few names at a time: a batch may have a thousand unknown ones."""
         now = asyncio.get_running_loop().time()
         if now - self._hinted_at > HINTS_S:
             self._hinted_at, self._hints = now, 0
@@ -95,7 +95,7 @@ class KnownTasks:
         return nearest(name, self._entries) if self._hints <= HINTS else []
 
     def _read_again(self) -> asyncio.Task[None]:
-        """The reading that is under way, or a new one. While MongoDB is away it fails, and what is known stays."""
+        """The read in progress, or a new one. If MongoDB is unreachable it fails, and the entries stay."""
         if self._reading is None:
             self._tried_at = asyncio.get_running_loop().time()
             self._reading = asyncio.create_task(self._read(self._tried_at), name="read the catalogue")
@@ -113,7 +113,7 @@ class KnownTasks:
             self._reading = None
 
     def take(self, tasks: list[TaskInfo], began: float) -> None:
-        """The catalogue, by a reading that began at that time of the loop's clock."""
+        """Use this catalogue; its read began at that time of the loop's clock."""
         if began < self._read_at:
             return
         old, self._entries = self._entries, {}

@@ -1,4 +1,4 @@
-"""Mark lost: take jobs from workers that are gone, on lease expiry or on missed heartbeats."""
+"""Mark jobs lost: take them from dead workers, on lease expiry or on missed heartbeats."""
 
 from __future__ import annotations
 
@@ -23,30 +23,32 @@ from dtqkit.transitions.deadletter import dead_letter
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Jobs taken in one round, and side by side.
+#: Maximum jobs in one round, and jobs that are marked concurrently.
 LIMIT: Final = 1000
-#: How much a worker's idea of MongoDB's time may be ahead of ours, in seconds.
-_SLACK_S: Final = 5.0
 PIECE: Final = 20
+#: How far a worker's estimate of MongoDB's time may be ahead of ours, in seconds.
+_SLACK_S: Final = 5.0
 
 
 class LostJobs:
-    """Each method returns how many jobs it took. Any process may do so at any time: one write decides."""
+    """Each method returns how many jobs it marked. Any process may call them at any time: a single write decides."""
 
     def __init__(self, broker: Broker, store: Store, rng: SupportsRandom) -> None:
         self._broker = broker
         self._store = store
         self._rng = rng
         #: Called after each piece of the work.
-        self.moved: Callable[[], None] = lambda: None
+        self.progressed: Callable[[], None] = lambda: None
 
     async def mark_overdue(self, docs: Sequence[Document]) -> int:
-        """Running jobs whose lease was found to be over; the write looks again, by MongoDB's clock."""
+        """On lease expiry: these running jobs, if their lease has expired. The write checks it by MongoDB's clock."""
         return await self._mark(docs, only_overdue=True)
 
-    async def mark_silent(self, docs: Sequence[Document], still_silent: Callable[[], Awaitable[bool]]) -> int:
-        """These running jobs of a silent worker, if it is still silent after they were looked up."""
-        return await self._mark(docs, only_overdue=False) if await still_silent() else 0
+    async def mark_on_missed_heartbeats(
+        self, docs: Sequence[Document], still_missing: Callable[[], Awaitable[bool]]
+    ) -> int:
+        """These running jobs of a dead worker, if its heartbeats are still missing after the jobs were read."""
+        return await self._mark(docs, only_overdue=False) if await still_missing() else 0
 
     async def _mark(self, docs: Sequence[Document], *, only_overdue: bool) -> int:
         n = 0
@@ -57,11 +59,11 @@ class LostJobs:
                 await self._announce(taken)
             if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
                 await dead_letter(self._store, dead)
-            self.moved()
+            self.progressed()
         return n
 
     async def _mark_some(self, docs: Sequence[Document], *, only_overdue: bool) -> list[tuple[Document, Change]]:
-        """Those of `docs` that could be taken; side by side, since MongoDB may be far away."""
+        """Mark these concurrently, since MongoDB may be far away; returns those that were marked."""
         began = await self._began(docs)
         changes = [decide(to_job(doc), Lost(), self._rng, began.get(doc["_id"])) for doc in docs]
         lost = await asyncio.gather(
@@ -92,15 +94,15 @@ class LostJobs:
             log.warning("%s taken from worker %s: %s", counted(len(ids), "job was", "jobs were"), worker, few(ids))
 
     async def _began(self, docs: Sequence[Document]) -> dict[ObjectId, int]:
-        """How long after its claim each of these attempts began, in ms, as far as they showed it."""
+        """How long after its claim each of these attempts began, in ms, for those that reported progress."""
         try:
-            lives = await self._broker.lives([str(doc["_id"]) for doc in docs]) if docs else {}
+            live_progress = await self._broker.live_progress([str(doc["_id"]) for doc in docs]) if docs else {}
         except StoreUnavailable:
             return {}
         began: dict[ObjectId, int] = {}
         now = self._store.now()
         for doc in docs:
-            live = lives.get(str(doc["_id"]))
+            live = live_progress.get(str(doc["_id"]))
             if live is None or live.token != doc["token"] or live.started_at is None or "claimed_at" not in doc:
                 continue
             if live.started_at <= now + timedelta(seconds=_SLACK_S):  # Redis may hold anything

@@ -1,4 +1,4 @@
-"""The document of a job to be."""
+"""The document of a new job."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dtqkit.store.documents import Document, new_id
 from dtqkit.store.packing import pack
 from dtqkit.tasks.options import TaskOptions
 
-#: Bytes of a new job's document besides its payload, roughly.
+#: Approximate bytes of a new job's document without its payload.
 _OTHER_BYTES: Final = 256
 _OPTION_DEFAULTS: Final = TaskOptions()
-#: Options of a task that a document keeps where they are not the default.
+#: Options of a task that a document stores if they differ from the default.
 _KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
 #: Options of a call that a document keeps as they are.
 _KEPT_OF_CALL: Final = ("idempotency_key", "tags")
 
 
 class New(NamedTuple):
-    """A document, and about how many bytes it has."""
+    """A document, and its approximate size in bytes."""
 
     doc: Document
     size: int
@@ -33,7 +33,7 @@ class New(NamedTuple):
 def new_job(
     submission: Submission, payload: Mapping[str, Any], options: TaskOptions, now: datetime, max_payload: int
 ) -> New:
-    """Of a checked payload. `options`: what the task says; `now`: MongoDB's time. Raises PayloadTooLarge."""
+    """`payload` is checked; `options`: those of the task; `now`: MongoDB's time. Raises PayloadTooLarge."""
     size = len(msgspec.json.encode(payload))
     if size > max_payload:
         raise PayloadTooLarge(submission.task, size, max_payload)

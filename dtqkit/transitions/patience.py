@@ -1,4 +1,4 @@
-"""How long a submit that MongoDB does not take now is sent again."""
+"""How long a submit is retried that MongoDB does not take now."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MAX_PAUSE_S: Final = 1.0
 
 
 class Patience:
-    """Of one submit, from now on for `wait_s` seconds."""
+    """The retries of one submit, for `wait_s` seconds from now."""
 
     def __init__(self, wait_s: float) -> None:
         self._until = asyncio.get_running_loop().time() + wait_s
         self._pause_s = MIN_PAUSE_S
 
     async def again(self, error: StoreUnavailable) -> bool:
-        """Whether to try again, which is so after a pause; not when only somebody who changes something can help."""
+        """Whether to retry; returns True after a pause. Not when a person must change something first."""
         left_s = self._until - asyncio.get_running_loop().time()
         if left_s <= 0 or not error.passes:
             return False

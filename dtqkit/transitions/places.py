@@ -1,4 +1,4 @@
-"""Where the id of a waiting job belongs in Redis. Pure."""
+"""Where the id of a waiting job belongs in Redis. No I/O."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dtqkit.broker.keys import member, split_member
 from dtqkit.model.jobs import Job, Priority
 from dtqkit.store.documents import Document
 
-#: How far a score may be from a job's due time, in ms: clocks differ a little.
+#: Tolerated difference between a score and the job's due time, in ms: clocks differ a little.
 _TOLERANCE_MS: Final = 2_000.0
 
 
 class Places(NamedTuple):
-    """Where ids of waiting jobs go: into their lanes, or into the schedule with a score (ms by MongoDB's clock)."""
+    """Where ids of waiting jobs go: to their lanes, or to the schedule with a score (ms by MongoDB's clock)."""
 
     ready: dict[Priority, list[str]]
     later: dict[str, float]
 
 
 def places_of(jobs: Iterable[Job]) -> Places:
-    """Of jobs that wait, as the record has them."""
+    """The places of waiting jobs, as the record has them."""
     ready: dict[Priority, list[str]] = {}
     later: dict[str, float] = {}
     for job in jobs:
@@ -38,19 +38,19 @@ def member_of(doc: Document) -> str:
 
 
 class Missing(NamedTuple):
-    """What Redis does not list as the record has it."""
+    """Differences between the record and what Redis lists."""
 
     places: Places
     #: Not listed at all; listed with a wrong score.
     listed: int
     rescored: int
-    #: How the sets name all jobs that were compared.
+    #: The members of all jobs that were compared.
     members: list[str]
 
 
 def missing(waiting: Iterable[Document], listed: Listed, now_ms: float, inflight_s: float) -> Missing:
-    """Compare jobs that wait, by MongoDB's time `now_ms`, with what Redis lists."""
-    # What is popped with a score further ahead than this will not be seen again in time.
+    """Compare waiting jobs, at MongoDB's time `now_ms`, with what Redis lists."""
+    # An id in flight with a later score would not be put back in time.
     soon_ms = listed.now_ms + _TOLERANCE_MS + inflight_s * 1000
     places = Places({}, {})
     members: list[str] = []
@@ -70,7 +70,7 @@ def missing(waiting: Iterable[Document], listed: Listed, now_ms: float, inflight
 
 
 def _place(doc: Document, name: str, listed: Listed, now_ms: float, soon_ms: float) -> str | float | None:
-    """Where a waiting job must be put: in its lane (its id), in the schedule (a score), or nowhere: it is listed."""
+    """Where a waiting job must be listed: in its lane (its id) or in the schedule (a score); None: it is listed."""
     _, job_id = split_member(name)
     if job_id in listed.lanes:
         return None

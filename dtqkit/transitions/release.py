@@ -1,4 +1,4 @@
-"""Release: give back what a worker does not run, claims that it holds by mistake and ids that it has popped."""
+"""Release: give back claims that a worker holds by mistake, and popped ids that it does not run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("dtqkit.worker")
 
 
 async def release_claims(broker: Broker, store: Store, docs: Sequence[Document], rng: SupportsRandom) -> None:
-    """Of these running jobs, give back those whose claims still hold them. Raises StoreUnavailable for MongoDB."""
+    """Give back those of these running jobs whose claims still hold them. Raises StoreUnavailable for MongoDB."""
     ends: list[Ended] = []
     for doc in docs:
         job = to_job(doc)
@@ -30,15 +30,15 @@ async def release_claims(broker: Broker, store: Store, docs: Sequence[Document],
 
 
 async def unpop(broker: Broker, members: Sequence[str]) -> None:
-    """Popped ids go back to the front of their lanes, in this order. Raises StoreUnavailable."""
+    """Put popped ids back to the front of their lanes, in this order. Raises StoreUnavailable."""
     await broker.unpop(members)
 
 
 async def not_claimed(
     broker: Broker, *, not_due: Sequence[Document], later: Sequence[Document], in_s: float, front: Sequence[Document]
 ) -> set[str]:
-    """Popped jobs that no claim took are listed where they belong: until they are due, `in_s` seconds from now, or at
-    the front of their lanes. Returns how they are named where they are not in the schedule. Raises StoreUnavailable.
+    """List popped jobs that were not claimed: scheduled until they are due, `in_s` seconds from now, or at the front of
+    their lanes. Returns the members of those that are not scheduled. Raises StoreUnavailable.
     """
     again = {member_of(doc): in_s * 1000 for doc in later}
     popped = [member_of(doc) for doc in front]

@@ -1,4 +1,4 @@
-"""Requeue a failed job: as a person asks, or automatically where its failure says little about it."""
+"""Requeue a failed job: for a person, or automatically if the job itself may not be at fault."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dtqkit.transitions.announce import announce
 
 log = logging.getLogger("dtqkit.recovery")
 
-#: Seconds between two automatic requeues: what failed together does not come back together.
+#: Seconds between two automatic requeues: jobs that failed together do not run together.
 SPACING_S: Final = 1.0
 
 
 async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
-    """Run `job` anew, which failed, with all counts as at first; None when somebody else has."""
+    """Requeue the failed `job` with all counts at 0; None when it was requeued already."""
     doc = await store.jobs.requeue(object_id(job.id), job.death_seq)
     if doc is None:
         return None
@@ -35,7 +35,7 @@ async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
 
 
 async def requeue_automatically(broker: Broker, store: Store, failed: Sequence[Document]) -> set[ObjectId]:
-    """Run these failed jobs anew, SPACING_S apart. Returns those that are; others may have been requeued by anybody."""
+    """Requeue these failed jobs, SPACING_S apart. Returns the requeued ones; others may have been requeued before."""
     docs = await store.upkeep.recover(failed, SPACING_S)
     if not docs:
         return set()

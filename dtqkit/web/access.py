@@ -1,4 +1,4 @@
-"""Who may ask: tokens and scopes, wrong tokens, and the Host and Origin that a request must come by."""
+"""Who may use the server: tokens and scopes, wrong tokens, and the Host and Origin that a request must come by."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TokenAuth:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         if not settings.token and not settings.read_token:
-            raise SettingsError("DTQ_TOKEN is not set, and a server without a token would serve anybody")
+            raise SettingsError("DTQ_TOKEN is not set, and a server without a token would serve everybody")
         self._write = settings.token.encode()
         self._read = settings.read_token.encode()
         self._clock = clock
@@ -91,7 +91,7 @@ class TokenAuth:
             if left < 1:
                 raise TooManyAttempts("too many wrong tokens came from this address; try again later")
             self._note(address, left - 1)
-            raise AccessDenied("the token is not known here: compare it with DTQ_TOKEN of the server")
+            raise AccessDenied("this token is not accepted: compare it with DTQ_TOKEN of the server")
         if scope == "write" and not writes:
             raise Forbidden("this token may only read")
 

@@ -1,4 +1,4 @@
-"""What every request goes through: its name, where it comes from, who sends it; and how it is answered."""
+"""What every request goes through: its id, where it comes from, who sends it; and how it is answered."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Services(msgspec.Struct, frozen=True):
     """What the handlers of one server share."""
 
     control: Control
-    doorkeeper: TokenAuth
+    token_auth: TokenAuth
     origins: Origins
-    vitals: HealthMonitor
+    monitor: HealthMonitor
     hub: Hub
     metrics: Metrics
     #: Requests that are under way.
@@ -65,7 +65,7 @@ class Base(RequestHandler):
 
     #: The scope that each method needs.
     scopes: ClassVar[dict[str, Scope]] = {}
-    #: Whether a request by any Host is heard: load balancers ask by address.
+    #: Whether a request with any Host is answered: load balancers ask by address.
     any_host: ClassVar[bool] = False
 
     def initialize(self, services: Services) -> None:
@@ -92,7 +92,7 @@ class Base(RequestHandler):
         method = str(request.method)
         origins = self.services.origins
         if not self.any_host and not origins.knows_host(request.host):
-            raise Forbidden("this server is not known by that Host (DTQ_ALLOWED_HOSTS)")
+            raise Forbidden("this server does not answer to that Host (DTQ_ALLOWED_HOSTS)")
         origin = request.headers.get("Origin")
         self._share()
         if method == "OPTIONS":
@@ -102,7 +102,7 @@ class Base(RequestHandler):
             raise Refused("method_not_allowed", f"{method} is not among {', '.join(self.methods())}")
         if scope == "write" and origin is not None and not origins.trusts(origin, request.host):
             raise Forbidden("pages of that Origin may not write here (CORS_ORIGINS)")
-        self.services.doorkeeper.check(request.headers.get("Authorization"), request.remote_ip or "", scope)
+        self.services.token_auth.check(request.headers.get("Authorization"), request.remote_ip or "", scope)
         if len(request.body) > MAX_BODY:
             raise Refused("too_large", f"the body has {len(request.body):,} bytes, and {MAX_BODY:,} are allowed")
         if request.body and not self._is_json():
@@ -205,7 +205,7 @@ class Base(RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,  # noqa: ARG002
     ) -> None:
-        """Only mistakes of ours have a traceback; what was refused stands in the access log."""
+        """Only our own bugs have a traceback; refusals are in the access log."""
         if isinstance(value, DtqError) and problem_of(value, "").status != 500:
             if not isinstance(value, AccessDenied | Refused):
                 log.info("%s", value)
@@ -235,7 +235,7 @@ class Base(RequestHandler):
 
 
 class NotFound(Base):
-    """What no route knows. It is told to anybody: there is nothing here."""
+    """An address without a route. The answer needs no token."""
 
     scopes: ClassVar[dict[str, Scope]] = dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), "open")
 

@@ -56,18 +56,18 @@ class Connection(IOStream):
     """One client's connection, which says when it is closed."""
 
     gone: Callable[[Connection], None] | None = None
-    #: Whom it counts for.
+    #: The owner that it counts for.
     owner: str = ""
     #: Closes it, when it sends nothing.
     timer: asyncio.TimerHandle | None = None
 
     def close_fd(self) -> None:
         super().close_fd()
-        self.heard()
+        self.stop_waiting()
         if self.gone is not None:
             self.gone(self)
 
-    def heard(self) -> None:
+    def stop_waiting(self) -> None:
         """It has sent its first request, or is closed."""
         if self.timer is not None:
             self.timer.cancel()
@@ -109,7 +109,7 @@ class Connections:
 
     def busy(self, connection: Connection) -> None:
         """It has sent a request."""
-        connection.heard()
+        connection.stop_waiting()
         self._idle.get(connection.owner, OrderedDict[Connection, None]()).pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
@@ -118,7 +118,7 @@ class Connections:
             self._idle.setdefault(connection.owner, OrderedDict())[connection] = None
 
     def make_room(self, wanted: int = 1) -> int:
-        """Close some idle connections of whoever has the most; how many."""
+        """Close some idle connections of the owner that has the most; returns how many."""
         closed = 0
         for owner in sorted(self._owned, key=lambda owner: -len(self._owned[owner])):
             while closed < wanted and self._make_room(owner):
@@ -160,9 +160,9 @@ class Connections:
     def _remind(self) -> None:
         """At most a line a second, with what has happened since the last."""
         if self._reminder is None:
-            self._reminder = asyncio.get_running_loop().call_later(REMIND_S, self._tell)
+            self._reminder = asyncio.get_running_loop().call_later(REMIND_S, self._log_floods)
 
-    def _tell(self) -> None:
+    def _log_floods(self) -> None:
         self._reminder = None
         log.warning(
             "many connections: %d open, at most %d (%d from one address); in the last second %d idle ones were "
@@ -177,7 +177,7 @@ class Connections:
 
 
 def owner_of(address: str) -> str:
-    """Whom an address belongs to: of IPv6, where a client has many, the network of it."""
+    """The owner of an address: for IPv6, where a client has many, the network of it."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a server process ends: from its first signal, through the time that load balancers need, to the last answer."""
+"""How a server process stops: from its first signal, through the drain for load balancers, to the last answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAME_S: Final = 0.25
 
 
 class Drain:
-    """Set off by signals, watched by the handlers: `begun` is true from the first one on."""
+    """Begun by signals, watched by the handlers: `begun` is true from the first one on."""
 
     def __init__(self, wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._wait_s = wait_s

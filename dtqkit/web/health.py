@@ -1,4 +1,4 @@
-"""What operations looks at: health for load balancers and orchestrators, metrics for Prometheus."""
+"""For operators: health for load balancers and orchestrators, metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HealthHandler(Base):
     any_host: ClassVar[bool] = True
 
     def get(self) -> None:
-        health = self.services.vitals.health
+        health = self.services.monitor.health
         if HEALTH.may_be_down is not None and HEALTH.may_be_down(health):
             self.set_status(503)
             self.set_header("Retry-After", str(RETRY_AFTER_S))
@@ -39,13 +39,13 @@ class LiveHandler(Base):
 
 
 class MetricsHandler(Base):
-    """Counts of what was heard, and the queue as it is now."""
+    """Counts, and the queue as it is now."""
 
     scopes: ClassVar[dict[str, Scope]] = {"GET": "read"}
 
     async def get(self) -> None:
         read_query((), self.request.query)
-        text = await self.services.metrics.text(self.services.vitals.health, len(self.services.hub))
+        text = await self.services.metrics.text(self.services.monitor.health, len(self.services.hub))
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.answer(text)
 

@@ -1,4 +1,4 @@
-"""The stores' health, looked up in the background, so that a probe costs the stores nothing."""
+"""The stores' health, looked up in the background, so that probes do not reach the stores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ START_S: Final = 20.0
 #: Time between two lines about a store that does not answer.
 REMIND_S: Final = 10.0
 
-_UNKNOWN: Final = Health(status="down", redis="down", mongodb="down", reasons=("the stores were not looked at yet",))
+_UNKNOWN: Final = Health(status="down", redis="down", mongodb="down", reasons=("the stores have not been checked yet",))
 
 
 class HealthMonitor:
-    """Keeps the stores' health, and says in the log when it changes."""
+    """Keeps the stores' health, and logs when it changes."""
 
     def __init__(self, control: Control, drain: Drain) -> None:
         self._control = control
@@ -35,7 +35,7 @@ class HealthMonitor:
 
     @property
     def health(self) -> Health:
-        """As it was last looked up; a server that stops says so, and load balancers send nothing more."""
+        """As it was last looked up; a stopping server says so, and load balancers send no more requests."""
         if self._drain.begun:
             return msgspec.structs.replace(self._health, status="stopping", reasons=("this server is stopping",))
         return self._health

@@ -25,7 +25,7 @@ _encoder = msgspec.json.Encoder()
 class Listener(Protocol):
     """A client of the stream, as the hub sees it."""
 
-    #: The jobs that it wants to hear of; None: all.
+    #: The jobs that it subscribes to; None: all.
     watched: frozenset[str] | None
 
     def put(self, message: bytes) -> None:
@@ -55,7 +55,7 @@ class Hub:
         return len(self._clients)
 
     async def run(self) -> None:
-        """Send for as long as this runs; whatever breaks a part of it, breaks it."""
+        """Send until cancelled; an error in one part ends all of it."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed.run(), name="follow changes")
             group.create_task(self._beat(), name="beat")
@@ -95,11 +95,11 @@ class Hub:
                 return whole
             mine = EventsMessage(
                 jobs=tuple(event for event in jobs if event.id in watched),
-                progress=tuple(news for news in progress if news.id in watched),
+                progress=tuple(report for report in progress if report.id in watched),
             )
             return _encoder.encode(mine) if mine.jobs or mine.progress else None
 
-        self._tell(message)
+        self._notify(message)
 
     def begin(self, snapshot: Snapshot, readers: set[Listener], *, up: bool) -> None:
         text = _encoder.encode({"type": "snapshot", **plain(snapshot)})
@@ -113,18 +113,18 @@ class Hub:
             self._told = (depths, workers)
             found = None if workers is None else tuple(workers)
             text = _encoder.encode(EventsMessage(depths=depths, workers=found))
-            self._tell(lambda _: text)
+            self._notify(lambda _: text)
 
     def down(self) -> None:
-        self._tell(lambda _: _encoder.encode(LineMessage(up=False)))
+        self._notify(lambda _: _encoder.encode(LineMessage(up=False)))
 
-    def _tell(self, message: Callable[[Listener], bytes | None]) -> None:
+    def _notify(self, message: Callable[[Listener], bytes | None]) -> None:
         for client in list(self._clients):
             if (text := message(client)) is not None:
                 client.put(text)
 
     async def _beat(self) -> None:
-        """Show every client that the path to it works: a socket that nobody closed may still be dead."""
+        """Send each client a heartbeat: a socket that was not closed may still be dead."""
         beat = _encoder.encode(BeatMessage())
         while True:
             await asyncio.sleep(BEAT_S)

@@ -29,7 +29,7 @@ _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def read_json(body: bytes) -> Any:
-    """The value of a body. Refuses what JSON does not have, and what one reader would take otherwise than another."""
+    """The value of a body. Refuses what is not JSON, and what two readers might read differently."""
     if len(body) > MAX_BODY:
         raise Refused("too_large", f"the body has {len(body):,} bytes, and {MAX_BODY:,} are allowed")
     try:
@@ -76,7 +76,7 @@ def read_request(operation: Operation[Any, Any], path: Mapping[str, str], asked:
         record = _convert(in_path, operation.request)
         read_query((), asked.query)
         if operation.method == "POST" and asked.body and read_json(asked.body) != {}:
-            raise InvalidRequest("nothing is taken in the body")
+            raise InvalidRequest("this operation takes no body")
         return record
     if operation.method == "GET":
         return _convert({**in_path, **read_query(own or (), asked.query, operation.request)}, operation.request)
@@ -105,7 +105,7 @@ def _read_body(operation: Operation[Any, Any], in_path: Mapping[str, str], value
 
 
 def _submission(value: object) -> object:
-    """`type` is taken for `task`, as others call it."""
+    """`type` is accepted for `task`, as other queues call it."""
     if not isinstance(value, dict):
         return value
     given = cast(dict[str, Any], value)

@@ -54,7 +54,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def without_header(record: logging.LogRecord) -> bool:
-    """Take out what Tornado quotes of a malformed request, and say instead what may be wrong with the token."""
+    """Replace what Tornado quotes of a malformed request by what may be wrong with the token."""
     if isinstance(record.msg, str) and record.msg.startswith("Malformed HTTP message"):
         text = record.getMessage()
         clean = _QUOTED.sub("(not shown)", text)

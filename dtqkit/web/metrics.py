@@ -1,7 +1,7 @@
 """Prometheus: counters and gauges from a look at the queue when they are asked for, histograms from the events.
 
 The counters are those of the record: the same at every server, and they go on after a restart. A histogram is of what
-one server process has heard since it started, which may miss some; its label `server` keeps those of several apart.
+one server process has received since it started; some may be missing; its label `server` keeps those of several apart.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 #: Bounds of the histograms, in seconds.
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
-#: How long a look at the queue is good for, in seconds.
+#: How long a look at the queue is used, in seconds.
 FRESH_S: Final = 5.0
-#: Tasks that get a label of their own; the others share one, so that nobody can fill our memory.
+#: Tasks that get a label of their own; the others share one, so that memory stays bounded.
 MAX_TASKS: Final = 200
 OTHER: Final = "(other)"
 
@@ -84,10 +84,10 @@ class Metrics:
         Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
 
     def _heard(self, name: str, what: str) -> Histogram:
-        text = f"{what}, of the ends that this server process has heard since it started; some may be missing."
+        text = f"{what}, of the ends that this server process has received since it started; some may be missing."
         return Histogram(name, text, ("task", "priority", "server"), buckets=BUCKETS, registry=self.registry)
 
-    def heard(self, batch: Batch | Line) -> None:
+    def receive(self, batch: Batch | Line) -> None:
         if isinstance(batch, Batch):
             for event in batch.jobs:
                 self._note(event)
@@ -121,7 +121,7 @@ class Metrics:
             self._parts.labels(part).set(well)
         if (totals := await _unless_away(self._control.ask(TOTALS))) is not None:
             self._counted.totals = totals.totals
-        else:  # another process may have given later ones: none is better than one that steps back
+        else:  # another process may have given later ones: no count is better than one that decreases
             self._counted.totals = ()
         if now - self._looked_at > FRESH_S:
             self._looked_at = now

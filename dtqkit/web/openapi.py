@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, made from the table of operations and its records: what routes, documents itself."""
+"""OpenAPI 3.1, made from the table of operations and its records: every route is documented."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JSON: Final = "application/json"
 
 #: What each kind of request can be refused with.
 _REFUSALS: Final = {
-    "all": {400: "Bad query, body or cursor", 403: "Host or Origin not ours", 405: "Method not known"},
+    "all": {400: "Bad query, body or cursor", 403: "Host or Origin not allowed", 405: "Method not known"},
     "closed": {401: "No token, or a wrong one", 429: "Too many wrong tokens", 503: "A store is away"},
     "body": {413: "Body or payload too large", 415: "Not application/json", 422: "Values or task refused"},
     "job": {404: "No such job"},

@@ -72,7 +72,7 @@ class OperationHandler(Base):
         except Exception as error:
             if not self._headers_written:
                 raise
-            # The status is sent: only a cut line tells the reader that this is not all.
+            # The status is sent: only a cut line shows the reader that the answer is incomplete.
             what = None if isinstance(error, DtqError) else error
             log.warning("the answer to %s was cut off: %s", operation.name, error, exc_info=what)
             self.services.busy.discard(self)  # nothing else comes after this

@@ -34,7 +34,7 @@ RETRY_AFTER_S: Final = 2
 #: Members of a fact that an answer shows.
 _MANY: Final = 100
 
-#: The status of each kind of error and those below it; what is missing here is a mistake of ours, and a 500.
+#: The status of each kind of error and those below it; what is missing here is a bug of ours, and a 500.
 STATUS: Final[dict[type[DtqError], int]] = {
     InvalidRequest: 400,
     InvalidQuery: 400,
@@ -90,13 +90,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def problem_of(error: DtqError, request_id: str) -> Problem:
-    """What to answer. Where a store stands is nobody's business; that it is away is."""
+    """What to answer. A store's address stays private; that it is away does not."""
     status = status_of(error)
     if status == 500:
         return internal(request_id)
     detail, facts = str(error), facts_of(error)
     if isinstance(error, StoreUnavailable):
-        known = "; whether it was done is not known" if isinstance(error, OutcomeUnknown) else ""
+        known = "; its outcome is not known" if isinstance(error, OutcomeUnknown) else ""
         detail = f"{error.store} {_WHY[error.reason]}{known}"
     if isinstance(error, Refused):
         facts = {}
@@ -123,7 +123,7 @@ def _bounded(value: Any, left: int = 3) -> Any:
 
 
 def internal(request_id: str) -> Problem:
-    """A mistake of ours: what it was stands in the log, under the request's id."""
+    """A bug of ours: the log has it under the request's id."""
     return Problem(
         title="Internal Server Error",
         status=500,

@@ -27,7 +27,7 @@ from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
 log = logging.getLogger("dtqkit.web")
 
-#: Pause before a process that died is started again, in seconds.
+#: Pause before a process that crashed is started again, in seconds.
 RESTART_S: Final = 0.5
 #: The exit status of a process whose stores do not belong together: another try would not help.
 REFUSED: Final = 78
@@ -43,7 +43,7 @@ def run(
     ready_file: Path | None = None,
     lines: bool = False,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises SettingsError when it would serve anybody, OSError when a port is taken.
+    """Serve until SIGTERM or Ctrl-C. Raises SettingsError when it would serve everybody, OSError when a port is taken.
 
     It logs a JSON object a line, or, to a terminal or with `lines`, as workers do. A token that is made here is shown
     on a terminal, or written to `ready_file` (mode 0600), and nowhere else.
@@ -52,10 +52,10 @@ def run(
     logs.configure(lines=lines, secrets=settings.secrets())
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
-            "DTQ_TOKEN is not set, and there is neither a terminal nor a ready file to tell one that is made"
+            "DTQ_TOKEN is not set, and a new one could not be shown: there is neither a terminal nor a ready file"
         )
     if not settings.token and not settings.read_token:
-        raise SettingsError(f"DTQ_TOKEN is not set: without one, a server that listens on {host} would serve anybody")
+        raise SettingsError(f"DTQ_TOKEN is not set: without one, a server that listens on {host} would serve everybody")
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)  # of a server that was killed
     Origins(settings, host)  # what is wrong with the settings is said here, and not by each process
@@ -100,7 +100,7 @@ async def _serve(
     drain = Drain(0.0 if dev else settings.drain_s)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, drain.ask)
-    loop.add_signal_handler(signal.SIGINT, lambda: drain.ask(at_once=True))  # Ctrl-C: somebody waits for it
+    loop.add_signal_handler(signal.SIGINT, lambda: drain.ask(at_once=True))  # Ctrl-C: a person waits for it
     await serve(settings, host=host, sockets=sockets, drain=drain, ready=ready, dev=dev)
 
 
@@ -108,7 +108,7 @@ async def _serve(
 
 
 def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], None]) -> None:
-    """Fork `processes` children that run `work(number)`, start again those that die, and stop them with us.
+    """Fork `processes` children that run `work(number)`, start again those that end, and stop them with us.
 
     Forked before any loop, thread or connection is made; the children inherit the sockets. `leave` closes ours when we
     stop: a socket that is open here is connected to, though nobody accepts.

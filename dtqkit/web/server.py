@@ -95,27 +95,27 @@ async def serve(
 
     While it drains, /health answers 503, new connections are served, and each is closed with its answer.
 
-    It listens at once, and calls `ready` when jobs are accepted: while the stores are not up, it tells so and tries
+    It listens at once, and calls `ready` when jobs are accepted: while the stores are not up, it logs so and tries
     again. `dev` lets pages from other ports of this machine in. Raises SettingsError when there is no token.
     """
-    doorkeeper = TokenAuth(settings)
+    token_auth = TokenAuth(settings)
     origins = Origins(settings, host, dev=dev)
     bound = bind(settings, host) if sockets is None else sockets
     queue = DirectControl(settings, TaskRegistry()) if control is None else control
     metrics = Metrics(queue)
-    vitals, hub = HealthMonitor(queue, drain), Hub(queue)
+    monitor, hub = HealthMonitor(queue, drain), Hub(queue)
     services = Services(
-        queue, doorkeeper, origins, vitals, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
+        queue, token_auth, origins, monitor, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
     )
     origins.ports |= bound.ports()
     servers = _listen(services, bound)
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)
-    unsubscribe = queue.subscribe(metrics.heard)
-    background = _start_background(queue, vitals, hub)
+    unsubscribe = queue.subscribe(metrics.receive)
+    background = _start_background(queue, monitor, hub)
     drains = False
     try:
-        await _until(drain.stop, vitals.first_up, background)
+        await _until(drain.stop, monitor.first_up, background)
         if not drain.begun:
             log.info("ready")
             if ready is not None:
@@ -123,7 +123,7 @@ async def serve(
             await _until(drain.stop, asyncio.Event(), background)
         for server in servers:
             server.conn_params.no_keep_alive = True
-        drains = vitals.first_up.is_set() and not drain.over.is_set()
+        drains = monitor.first_up.is_set() and not drain.over.is_set()
         if drains:
             log.info("stopping: new connections are served for another %g s (DTQ_DRAIN_S)", settings.drain_s)
             await _until_drained(drain, background)
@@ -142,9 +142,9 @@ async def serve(
         log.info("stopped")
 
 
-def _start_background(queue: Control, vitals: HealthMonitor, hub: Hub) -> list[asyncio.Task[None]]:
+def _start_background(queue: Control, monitor: HealthMonitor, hub: Hub) -> list[asyncio.Task[None]]:
     return [
-        asyncio.create_task(vitals.run(), name="look after the stores"),
+        asyncio.create_task(monitor.run(), name="watch the stores"),
         asyncio.create_task(hub.run(), name="send events"),
         *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
     ]
@@ -158,7 +158,7 @@ def _stop_listening(servers: Sequence[HTTPServer], sockets: Sockets) -> None:
 
 
 def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None:
-    """Take the connections that the system has made and nobody has accepted: closing the socket would reset them."""
+    """Accept the connections that wait to be accepted: closing the socket would reset them."""
     for one in listening:
         while True:
             try:
@@ -170,7 +170,7 @@ def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None
 
 
 async def _look(queue: DirectControl) -> None:
-    """Break the server when its Redis lists another environment's jobs; else never return."""
+    """End the server when its Redis lists another environment's jobs; else never return."""
     await queue.until_open()
     await queue.until_taken()
 
@@ -191,7 +191,7 @@ def _port(sockets: Sequence[socket.socket]) -> int:
 
 
 async def _until(stop: asyncio.Event, other: asyncio.Event, background: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for either event; a part of the server that breaks, breaks the server."""
+    """Wait for either event; an error in one part ends the server."""
     waits = [asyncio.create_task(event.wait(), name="wait for an end") for event in (stop, other)]
     try:
         await asyncio.wait([*waits, *background], return_when=asyncio.FIRST_COMPLETED)

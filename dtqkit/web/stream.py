@@ -21,7 +21,7 @@ from dtqkit.web.intake import read_query
 
 #: Messages that wait for a slow client; then they are dropped, and it gets a snapshot when it reads again.
 MAX_QUEUED: Final = 32
-#: Bytes that a client may owe us to read, dropped ones included, until it is closed.
+#: Bytes that a client may leave unread, dropped ones included, until it is closed.
 MAX_UNSENT: Final = 1024 * 1024
 #: Going away.
 _CLOSE_STOPPING: Final = 1001
@@ -30,7 +30,7 @@ _decoder: Final = msgspec.json.Decoder(FromClient)
 
 
 class StreamHandler(Base, WebSocketHandler):
-    """One client. It is nobody until it has said hello; then it is the hub's, with read scope."""
+    """One client. Until its hello it gets nothing; then it joins the hub, with read scope."""
 
     scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
 
@@ -82,7 +82,7 @@ class StreamHandler(Base, WebSocketHandler):
             return
         try:
             token = hello.token.encode("utf-8", "replace")
-            self.services.doorkeeper.check_token(token, self.request.remote_ip or "", "read")
+            self.services.token_auth.check_token(token, self.request.remote_ip or "", "read")
         except TooManyAttempts as error:  # its token may be right
             self.close(CLOSE_TRY_LATER, str(error)[:100])
             return
@@ -106,7 +106,7 @@ class StreamHandler(Base, WebSocketHandler):
     # -- to the client
 
     def put(self, message: bytes) -> None:
-        """Send `message` when the client has taken what came before; lose it, for a snapshot, when it is too slow."""
+        """Send `message` once the client has read what came before; if it is too slow, it gets a snapshot later."""
         if self._begun and not self._writing:
             self._send(message)
             return
@@ -123,7 +123,7 @@ class StreamHandler(Base, WebSocketHandler):
             self._queue.append(message)
 
     def beat(self, message: bytes) -> None:
-        """Before the first snapshot too: that may take as long as the stores are away."""
+        """Also before the first snapshot, which cannot come while the stores are away."""
         if not self._writing:
             self._send(message)
 

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.broker.client import Script, connect_blocking, told
+from dtqkit.broker.client import Script, connect_blocking, redis_errors
 from dtqkit.broker.link import script
 from dtqkit.broker.refusals import Refusal
 from dtqkit.model.errors import StoreUnavailable
@@ -90,7 +90,7 @@ class Beat:
             while not self._stop.is_set():
                 started = time.monotonic()
                 try:
-                    with told(url, "beat", self._refused):
+                    with redis_errors(url, "beat", self._refused):
                         pulse = self._once(beat, depths, with_tasks=beats % _TASKS_BEATS == 0)
                 except StoreUnavailable as error:
                     if self._wrong:  # the next connection may lead to the primary
@@ -119,7 +119,7 @@ class Beat:
     def _leave(self, client: Any) -> None:
         """Leave the list of workers; else the leader would later treat this worker as dead."""
         try:
-            with told(self._settings.redis_url, "goodbye"):
+            with redis_errors(self._settings.redis_url, "goodbye"):
                 client.zrem(self._broker.keys.workers, self._worker)
                 client.delete(self._broker.keys.worker(self._worker))
         except StoreUnavailable:

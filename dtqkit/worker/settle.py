@@ -16,7 +16,7 @@ from dtqkit.model.outcomes import Outcome
 from dtqkit.store import Store
 from dtqkit.store.jobs import Settlement
 from dtqkit.transitions.announce import Ended
-from dtqkit.transitions.settle import instead, publish, record
+from dtqkit.transitions.settle import as_failure, publish, record
 from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.context import shortened
@@ -123,7 +123,7 @@ class Settler:
                 if known:
                     log.error("the result of job %s cannot be recorded; recording it as failed: %s", job, error)  # noqa: TRY400
                     reason = JobError("invalid_result", type(error).__name__, shortened(str(error)[:500]))
-                    ends, stripped = [instead(ends[0], reason, self._rng)], True
+                    ends, stripped = [as_failure(ends[0], reason, self._rng)], True
                     continue
             pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
             await asyncio.sleep(pause_s)

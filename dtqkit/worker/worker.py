@@ -93,10 +93,7 @@ class Worker:
         rng = random.Random() if rng is None else rng
         self._slots = Slots(settings.concurrency, lambda: self._pool.ready)
         self._pool = Pool(
-            settings.child_count,
-            settings.child_jobs,
-            self._setup,
-            self._watch,
+            *(settings.child_count, settings.child_jobs, self._setup, self._watch),
             changed=self._slots.wake,
             outdated=outdated,
         )

@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass
 class Report:
-    """What became of one run."""
+    """The result of one run."""
 
     seed: int
     stores: str = "local"
@@ -41,7 +41,7 @@ class Report:
     attempts: int = 0
     lost: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
-    #: By kind of round: what the leaders say that they put right (those whose say was read).
+    #: By kind of round: the repairs that leaders reported (as far as their reports were read).
     repairs: dict[str, int] = field(default_factory=dict[str, int])
     violations: list[str] = field(default_factory=list[str])
     took_s: float = 0.0
@@ -93,7 +93,7 @@ class Chaos:
         return report
 
     def _revive(self, *, wait: bool = False) -> None:
-        """Start again what has ended: a worker that finds no store at its start gives up. A supervisor does this."""
+        """Start again what has ended: a worker that finds no store at its start exits. A supervisor does this."""
         for name in ("w1", "w2", "w3"):
             worker = self._world.workers.get(name)
             if worker is None or not worker.alive:
@@ -166,7 +166,7 @@ class Chaos:
     def _kill(self, *, leader: bool) -> str:
         world = self._world
         if leader and world.leader() == "w1":
-            # The one that must live gives way: its lock goes, and whoever comes first has it.
+            # The one that must not be killed gives way: its lock is deleted, and the first candidate takes it.
             world.redis.delete(world.keys.leader)
             for name in ("w2", "w3"):
                 wait_until(lambda name=name: not world.workers[name].alive or world.leader() is not None)

@@ -31,7 +31,7 @@ class Evidence:
     unknown: set[int]
     documents: list[Document]
     #: Job id -> death_seq.
-    letters: dict[str, int]
+    dead_letters: dict[str, int]
     ledger: list[Entry]
     #: Statuses in which the job of a number may end; by default completed.
     expected: dict[int, set[str]] = field(default_factory=dict[int, set[str]])
@@ -39,7 +39,7 @@ class Evidence:
     beats: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     #: (job id, status, rev) as it was seen from time to time, in order.
     seen: list[tuple[str, str, int]] = field(default_factory=list[tuple[str, str, int]])
-    #: Jobs that somebody gave another life.
+    #: Jobs that were requeued.
     requeued: set[str] = field(default_factory=set[str])
     silence_s: float = 9.0
     lease_s: float = 180.0
@@ -115,23 +115,23 @@ def _i3(e: Evidence) -> Iterator[str]:
 
 
 def _i4(e: Evidence) -> Iterator[str]:
-    """Attempts in one life are bounded."""
+    """Attempts between two requeues are bounded."""
     for doc in e.documents:
         job = str(doc["_id"])
-        lives = 1 + doc.get("death_seq", 0) + (job in e.requeued)
+        runs = 1 + doc.get("death_seq", 0) + (job in e.requeued)
         released = sum(a["ending"] in ("released", "cancelled") for a in doc.get("earlier", ()))
-        most = lives * (doc.get("max_attempts", 3) + doc.get("max_losses", 3)) + released
+        most = runs * (doc.get("max_attempts", 3) + doc.get("max_losses", 3)) + released
         if doc["token"] > most:
             yield f"I4 {job} was claimed {doc['token']} times, and {most} are the most"
         if doc.get("losses", 0) > doc.get("max_losses", 3):
-            yield f"I4 {job} has {doc['losses']} losses in one life"
+            yield f"I4 {job} has {doc['losses']} losses without a requeue"
 
 
 def _i5(e: Evidence) -> Iterator[str]:
     """The dead letters are the failed jobs."""
     failed = {str(doc["_id"]): doc.get("death_seq", 0) for doc in e.documents if doc["status"] == "failed"}
-    if e.at_rest and failed != e.letters:
-        yield f"I5 failed {failed}, and the letters are {e.letters}"
+    if e.at_rest and failed != e.dead_letters:
+        yield f"I5 failed {failed}, and the dead letters are {e.dead_letters}"
 
 
 def _i6(e: Evidence) -> Iterator[str]:
@@ -148,7 +148,7 @@ def _i6(e: Evidence) -> Iterator[str]:
 
 
 def _i7(e: Evidence) -> Iterator[str]:
-    """Accepted jobs are stored, and nothing else is, but what the client was told may be."""
+    """Accepted jobs are stored, and no others except those whose outcome was reported as unknown."""
     stored = Counter(_number(doc) for doc in e.documents)
     for n in sorted(e.accepted - stored.keys()):
         yield f"I7 job {n} was accepted and is not stored"
@@ -160,23 +160,23 @@ def _i7(e: Evidence) -> Iterator[str]:
 
 
 def _j0(e: Evidence) -> Iterator[str]:
-    """No attempt was taken from a worker that was never silent and whose lease was renewed in time."""
+    """No attempt was taken from a worker that missed no heartbeats and renewed its lease in time."""
     for doc in e.documents:
         for attempt in doc.get("earlier", ()):
             if attempt["ending"] != "lost":
                 continue
             taken = _seconds(attempt["ended_at"])
             if taken - _seconds(attempt["claimed_at"]) >= e.lease_s - SLACK_S:
-                continue  # by the law
-            longest = longest_silence(e.beats.get(attempt["worker"], []), taken, e.silence_s)
+                continue  # on lease expiry
+            longest = longest_pause(e.beats.get(attempt["worker"], []), taken, e.silence_s)
             if longest < 0.9 * e.silence_s - SLACK_S:
                 yield (
                     f"J0 attempt {attempt['number']} of {doc['_id']} was taken from {attempt['worker']}, "
-                    f"which was silent for {longest:.2f} s at the most"
+                    f"whose heartbeats paused for {longest:.2f} s at the most"
                 )
 
 
-def longest_silence(beats: list[float], until: float, silence_s: float) -> float:
+def longest_pause(beats: list[float], until: float, silence_s: float) -> float:
     """The longest pause between two beats in the time before `until` in which a decision could fall, in seconds."""
     end = bisect_right(beats, until)
     start = bisect_right(beats, until - 3 * silence_s - 2.0)

@@ -1,4 +1,4 @@
-"""Stores that may be killed: their own for each test process, put right again before each test."""
+"""Stores that may be killed: their own for each test process, repaired before each test."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What others did, and lost jobs by: mutations of the code, switched on in a worker process to see a test fail."""
+"""Mistakes by which other queues lost jobs, as mutations of the code: with one, a test must fail."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dtqkit.model.jobs import Job, JobError
 from dtqkit.model.outcomes import Change, Failure
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.recovery import leader
+from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.leader import Leader
-from dtqkit.recovery.silence import Silence
 from dtqkit.store import documents, jobs
 from dtqkit.store.documents import Document
 from dtqkit.worker.beat import Beat
@@ -29,7 +29,7 @@ from dtqkit.worker.worker import Worker
 
 def absent_is_dead() -> None:
     """Trap 1: a worker that Redis does not list is dead."""
-    recover = Leader._recover_silent
+    recover = Leader._recover_from_dead
 
     async def naive(self: Leader, tick: Tick) -> None:
         async def yes() -> bool:
@@ -38,27 +38,27 @@ def absent_is_dead() -> None:
         collection = self._store.jobs._jobs
         docs = await collection.find({"status": "running", "worker": {"$nin": list(tick.scores)}}).to_list()
         if docs:
-            await self._lost.mark_silent(docs, yes)
+            await self._lost.mark_on_missed_heartbeats(docs, yes)
         await recover(self, tick)
 
     def always(self: Leader, tick: Tick) -> bool:
         return True
 
     leader: Any = Leader
-    leader._some_silent = always
-    leader._recover_silent = naive
+    leader._some_missing = always
+    leader._recover_from_dead = naive
 
 
-def age_of_the_score_is_silence() -> None:
-    """Trap 2: silence is how old the score is, whoever was away."""
+def age_of_the_score_decides() -> None:
+    """Trap 2: a worker is dead by the age of its score, even if Redis was away."""
 
-    def silent(self: Silence, now: float) -> dict[str, str]:
+    def missing(self: MissedHeartbeats, now: float) -> dict[str, str]:
         import time
 
         limit_ms = (time.time() - self._silence_s) * 1000
         return {worker: seen.score for worker, seen in self._seen.items() if float(seen.score) < limit_ms}
 
-    Silence.silent = silent
+    MissedHeartbeats.missing = missing
 
 
 def lost_reply_is_not_mine() -> None:
@@ -90,7 +90,7 @@ def find_by_claim_alone() -> None:
 
 
 def completion_without_a_fence() -> None:
-    """Trap 5: a result is a result, whoever holds the job by now."""
+    """Trap 5: every result is recorded, also if another claim holds the job by now."""
 
     def held(ids: list[Any], claim: Any) -> Document:
         return {"_id": {"$in": ids}}
@@ -151,7 +151,7 @@ _loop: list[asyncio.AbstractEventLoop] = []
 
 
 def no_guardian() -> None:
-    """Trap 9: nobody beats for a worker whose beat thread cannot run."""
+    """Trap 9: no heartbeats for a worker whose heartbeat thread cannot run."""
     from dtqkit.worker.guardian import guardian
 
     guardian._refused = True
@@ -173,7 +173,7 @@ def counts_are_enough() -> None:
 
 
 def no_reconnect() -> None:
-    """Trap 13: who has lost Redis once says and hears no more."""
+    """Trap 13: a process that has lost Redis once never reconnects."""
     round_ = Fetcher._round
 
     async def naive(self: Fetcher) -> None:
@@ -198,7 +198,7 @@ NAIVE: Final[Mapping[str, Callable[[], None]]] = {
     function.__name__: function
     for function in (
         absent_is_dead,
-        age_of_the_score_is_silence,
+        age_of_the_score_decides,
         lost_reply_is_not_mine,
         find_by_claim_alone,
         completion_without_a_fence,

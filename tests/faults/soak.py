@@ -98,7 +98,7 @@ class Place:
         report = (HostedChaos if hosted else Chaos)(self._world, seed, count=count, faults=faults).run()
         report.stores = self._kind
         if report.violations:
-            # Its ledger and its logs stay, to be looked at; the next run begins anew.
+            # Its ledger and its logs stay, for inspection; the next run starts empty.
             self._of_world.close()
             self._world = None
         else:

@@ -71,7 +71,7 @@ def sound() -> Evidence:
             document(4, token=2, earlier=[attempt(1, "failed", 5, 6)]),
             document(5, "cancelled", token=0),
         ],
-        letters={"job3": 1},
+        dead_letters={"job3": 1},
         ledger=parse(lines),
         expected={3: {"failed"}, 5: {"cancelled"}},
         beats={"w1": [T0 + 2 * i for i in range(30)], "w2": [T0 + 2 * i for i in range(5)]},
@@ -119,9 +119,9 @@ CORRUPTIONS: list[tuple[str, Callable[[Evidence], object]]] = [
     ("I3", set_fields(3, earlier=[attempt(1, "completed", 5, 6)])),
     ("I4", set_fields(4, token=7)),
     ("I4", set_fields(1, losses=4)),
-    ("I5", lambda e: e.letters.clear()),
-    ("I5", lambda e: e.letters.update(job1=1)),
-    ("I5", lambda e: e.letters.update(job3=2)),
+    ("I5", lambda e: e.dead_letters.clear()),
+    ("I5", lambda e: e.dead_letters.update(job1=1)),
+    ("I5", lambda e: e.dead_letters.update(job3=2)),
     ("I6", due_later),
     ("I6", set_fields(3, earlier=[{**attempt(1, "failed", 5, 6), "queued_at": at(5.5)}])),
     ("I7", lambda e: e.documents.pop(0)),
@@ -135,7 +135,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Evidence], object]]] = [
 @pytest.mark.parametrize(
     ("name", "corrupt"), CORRUPTIONS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(CORRUPTIONS)]
 )
-def test_a_corrupted_run_is_found_out(name: str, corrupt: Callable[[Evidence], object]) -> None:
+def test_a_corrupted_run_is_detected(name: str, corrupt: Callable[[Evidence], object]) -> None:
     evidence = sound()
     corrupt(evidence)
     assert name in {line.split()[0] for line in violations(evidence)}

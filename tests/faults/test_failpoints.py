@@ -98,7 +98,7 @@ def make_work(world: World) -> None:
 
 
 def ask_in_the_record(world: World, status: str) -> None:
-    """A cancel whose message nobody heard."""
+    """A cancel request that no worker received."""
     world.submit(lambda n: jobs.note.options(delay_s=2.0).bind(n, world.ledger), ends=ANY)
     jobs_ = world.mongo[world.settings.database_name]["jobs"]
     jobs_.update_many({"status": status}, {"$set": {"cancel_requested": True}, "$inc": {"rev": 1}})

@@ -22,7 +22,7 @@ from tests.faults.world import World
 from tests.wait import wait_until, wait_until_async
 
 
-def test_bytes_that_are_no_text_stop_neither_beats_nor_pops_nor_audits(world: World) -> None:
+def test_bytes_that_are_not_text_stop_neither_heartbeats_nor_pops_nor_audits(world: World) -> None:
     for key in world.keys.lanes():
         world.redis.rpush(key, b"\xff\xfe\xfd")
     world.redis.zadd(world.keys.workers, {b"\xff-w0": 1})
@@ -39,7 +39,7 @@ def test_bytes_that_are_no_text_stop_neither_beats_nor_pops_nor_audits(world: Wo
 
 
 def test_a_claim_that_arrives_late_is_given_back(world: World) -> None:
-    """The record says that it runs here; it does not, and nobody has lost anything."""
+    """The record says that it runs here; it does not, and the job is not lost."""
     world.start("w1", lanes=["low"])
     world.wait_for_leader()
     (worker,) = world.worker_ids()
@@ -92,7 +92,7 @@ def test_a_long_audit_does_not_cost_the_leader_its_lock(local: Settings, monkeyp
 
         monkeypatch.setattr(Auditor, "audit", long)
         running = asyncio.create_task(leader.run())
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         await begun.wait()
         until = time.monotonic() + 5 * local.lock_s
         while time.monotonic() < until:
@@ -127,7 +127,7 @@ def test_what_failed_while_mongodb_was_away_is_done_when_it_is_back(
 
         monkeypatch.setattr(RecoveryScans, "look", away)
         running = asyncio.create_task(leader.run())
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         await wait_until_async(lambda: len(calls) >= 4)
         assert calls[3] - calls[0] < local.round_s
         running.cancel()
@@ -138,8 +138,8 @@ def test_what_failed_while_mongodb_was_away_is_done_when_it_is_back(
     asyncio.run(story())
 
 
-def test_a_leader_whose_round_hangs_ends_loudly(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would recover anything while it leads."""
+def test_a_leader_whose_round_hangs_ends_with_an_error(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it leads, no jobs would be recovered."""
 
     async def story() -> None:
         broker, store = Broker(local), Store(local)
@@ -152,7 +152,7 @@ def test_a_leader_whose_round_hangs_ends_loudly(local: Settings, monkeypatch: py
             await asyncio.Event().wait()
 
         monkeypatch.setattr(Auditor, "audit", never)
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         with pytest.raises(RuntimeError, match="has hung"):
             async with asyncio.timeout(20):
                 await leader.run()
@@ -169,7 +169,7 @@ def test_leases_are_watched_although_a_renewal_hangs(world: World) -> None:
     wait_until(lambda: "leases lost: not renewed" in world.log("w1").read_text(), timeout_s=20)
 
 
-def test_a_requeue_is_done_although_its_letter_cannot_be_taken_away(
+def test_a_requeue_is_done_although_its_dead_letter_cannot_be_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.start("w1")
@@ -186,7 +186,7 @@ def test_a_requeue_is_done_although_its_letter_cannot_be_taken_away(
 
 
 def test_a_suspect_whose_claim_was_unknown_still_runs_alone(world: World) -> None:
-    """One loss short of its last, it has its worker to itself, whatever became of the claim's reply."""
+    """One loss short of its last, it has its worker to itself, whatever happened to the claim's reply."""
     n = world.submit(lambda n: jobs.note.options(priority="high").bind(n, world.ledger, 2.0))
     database = world.mongo[world.settings.database_name]
     database["jobs"].update_one({"_id": ObjectId(world.accepted[n])}, {"$set": {"losses": 2}})
@@ -203,7 +203,7 @@ def test_a_suspect_whose_claim_was_unknown_still_runs_alone(world: World) -> Non
 
 
 def test_what_redis_alone_lists_as_cancelled_is_not_stopped(world: World) -> None:
-    """Nor asked about for ever: what is listed for longer than anybody would list it is taken out."""
+    """Nor looked up forever: an entry with a later expiry than any real one is removed."""
     world.start("w1")
     beats = 3 * world.settings.heartbeat_s
     far, near = (world.accepted[world.submit(lambda n: jobs.note.bind(n, world.ledger, beats))] for _ in range(2))

@@ -1,6 +1,6 @@
 """MongoDB as it is hosted: elections, members that lag or are killed, a majority that is lost, refusals of all kinds.
 
-Nothing is lost, nothing runs twice, nobody meets an error of the driver's.
+Nothing is lost, nothing runs twice, and no error of the driver reaches a user.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def test_decisions_read_the_primary_whatever_the_uri_says(
         replicas.fail(lagging, "rsSyncApplyStop", "off")
 
 
-def test_a_majority_that_is_lost_and_comes_back_costs_no_job_its_end(
+def test_a_majority_that_is_lost_and_comes_back_costs_no_result(
     replicas: ReplicaSet, settings: Settings, queue: TaskQueue
 ) -> None:
     with Workers(queue, 1):
@@ -199,11 +199,11 @@ def refusing(replicas: ReplicaSet, commands: list[str], code: int) -> Iterator[N
         replicas.accept()
 
 
-#: Out of space, blocked, over quota, interrupted, shutting down, not primary, not allowed, out of time, unheard of.
+#: Out of space, blocked, over quota, interrupted, shutting down, not primary, not allowed, out of time, unknown.
 REFUSALS = [14031, 371, 8000, 11601, 91, 10107, 13, 50, 99_999]
 
 
-def test_a_refusal_that_is_not_about_the_job_is_told_and_passes(replicas: ReplicaSet, queue: TaskQueue) -> None:
+def test_a_refusal_that_is_not_about_the_job_is_reported_and_retried(replicas: ReplicaSet, queue: TaskQueue) -> None:
     sample.add_async.submit(0)
     for code in REFUSALS:
         with refusing(replicas, ["insert"], code), pytest.raises(StoreUnavailable):
@@ -243,7 +243,7 @@ def test_health_is_down_while_writes_are_refused(replicas: ReplicaSet, queue: Ta
     wait_until(lambda: look() == "up", 5)
 
 
-def test_an_end_that_mongodb_does_not_take_is_told_as_what_was_written(
+def test_an_end_that_mongodb_refuses_is_published_as_it_was_recorded(
     replicas: ReplicaSet, settings: Settings, queue: TaskQueue
 ) -> None:
     with Workers(queue, 1), MongoClient[dict[str, Any]](replicas.uri) as client:

@@ -28,7 +28,7 @@ def test_a_killed_worker_loses_nothing_and_its_jobs_start_elsewhere(world: World
     assert world.starts() == 16
 
 
-def test_a_killed_leader_is_followed_by_another(world: World) -> None:
+def test_a_killed_leader_is_replaced_by_another(world: World) -> None:
     leader = world.start("w1")
     world.wait_for_leader("w1")
     world.start("w2")
@@ -139,7 +139,7 @@ def test_both_stores_killed_at_once(world: World) -> None:
     world.come_to_rest()
 
 
-def test_a_killed_worker_and_a_flush_at_once_are_healed_by_the_law(world: World) -> None:
+def test_a_killed_worker_and_a_flush_at_once_are_recovered_on_lease_expiry(world: World) -> None:
     victim = world.start("w1")
     world.submit_many(lambda n: jobs.note.bind(n, world.ledger, 2.0), 4)
     running(world, 4)
@@ -158,8 +158,8 @@ def test_a_long_job_keeps_its_lease_and_is_not_taken(world: World) -> None:
     assert world.endings() == []
 
 
-def test_a_worker_cut_off_from_mongodb_for_a_whole_lease_gives_its_jobs_up(world: World) -> None:
-    """It hears nothing at all: no answer, no error."""
+def test_a_worker_cut_off_from_mongodb_for_a_whole_lease_stops_its_jobs(world: World) -> None:
+    """It gets neither an answer nor an error."""
     world.start("w1")
     world.submit(lambda n: jobs.note.bind(n, world.ledger, 20.0))
     running(world, 1)

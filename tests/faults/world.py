@@ -33,7 +33,7 @@ from tests.wait import wait_until
 
 Mongo = MongoClient[dict[str, Any]]
 
-#: A tenth of the real times, or less. Silence is 0.9 s, a round 2 s.
+#: A tenth of the real times, or less. Heartbeats are missed after 0.9 s, a round is 2 s.
 SCALED = {"heartbeat_s": 0.2, "lease_s": 6.0, "grace_s": 2.0}
 
 
@@ -131,7 +131,7 @@ class World:
         return self
 
     def _connect(self) -> Settings:
-        """The proxies, and what workers and clients are told to connect to."""
+        """The proxies, and the addresses that workers and clients get."""
         redis_port = urlsplit(self.stores.redis_url).port or 0
         mongo_port = urlsplit(self.stores.atlas_uri).port or 0
         self.redis_proxy = self._stack.enter_context(Proxy(redis_port))
@@ -195,7 +195,7 @@ class World:
         return self.directory / f"{name}.log"
 
     def beating(self, name: str) -> bool:
-        """Whether this incarnation has beaten: its last beat tells its pid."""
+        """Whether this incarnation has beaten: its last heartbeat has its pid."""
         pid = f'"pid":{self.workers[name].pid},'
         ids = [w for w in self.worker_ids() if w.rpartition("-")[0] == name]
         return any(pid in (cast("str | None", self.redis.hget(self.keys.worker(w), "beat")) or "") for w in ids)
@@ -235,7 +235,7 @@ class World:
     # -- the client and its record
 
     def submit(self, make: Callable[[int], Call[Any]], *, ends: set[str] | None = None) -> int:
-        """Submit one job, whose number `make` is given; what the client was told of it is kept. Returns the number."""
+        """Submit one job, whose number `make` is given; the outcome is noted. Returns the number."""
         return self.submit_many(make, 1, ends=ends)[0]
 
     def submit_many(self, make: Callable[[int], Call[Any]], count: int, *, ends: set[str] | None = None) -> list[int]:
@@ -292,7 +292,7 @@ class World:
             accepted=set(self.accepted),
             unknown=set(self.unknown),
             documents=self.documents(),
-            letters={str(doc["_id"]): doc["death_seq"] for doc in letters},
+            dead_letters={str(doc["_id"]): doc["death_seq"] for doc in letters},
             ledger=self.entries(),
             expected=self.expected,
             beats=self.observer.beats(),
@@ -340,7 +340,7 @@ class Observer:
             redis.Redis.from_url(
                 world.stores.redis_url, decode_responses=True, encoding_errors="replace", socket_timeout=1
             ) as client,
-            # What only the old primary of an election has written, nobody was told of.
+            # No client got an answer for writes that only the old primary of an election has.
             Mongo(world.stores.atlas_uri, timeoutMS=1000, readConcernLevel="majority") as mongo,
         ):
             jobs = mongo[world.settings.database_name]["jobs"]

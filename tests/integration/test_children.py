@@ -1,4 +1,4 @@
-"""What a task finds in a child process, and what it may do there without harm to the next job."""
+"""What a task finds in a child process, and what it may do there without effect on the next job."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_more_output_than_a_pipe_holds_blocks_nobody_and_is_bounded(queue: TaskQ
     assert sum(map(len, lines)) < 70_000
 
 
-def test_the_last_words_of_a_child_are_in_the_log(queue: TaskQueue, worker: Workers) -> None:
+def test_the_last_output_of_a_child_is_in_the_log(queue: TaskQueue, worker: Workers) -> None:
     job = tasks.last_words.submit()
     with pytest.raises(JobFailed, match="SIGKILL"):
         job.result(timeout=20)
@@ -150,7 +150,7 @@ def test_a_fork_that_leaves_the_task_is_not_taken_for_the_job(
     assert len(job.refresh().record.attempts) == 1
 
 
-def test_a_dead_child_is_noticed_at_once_though_its_fork_lives(queue: TaskQueue, worker: Workers) -> None:
+def test_a_dead_child_is_noticed_at_once_though_its_fork_still_runs(queue: TaskQueue, worker: Workers) -> None:
     started = time.monotonic()
     job = tasks.die_while_a_fork_lives.submit()
     assert job.result(timeout=20) == 2

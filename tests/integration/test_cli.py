@@ -410,7 +410,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["requeue"], 2, "either the ID of one job or --dead"),
         (["requeue", NO_ID, "--dry-run"], 2, "go with --dead"),
         (["jobs", "--since", "yesterday"], 2, "since is 'yesterday'"),
-        (["jobs", "--cursor", "tampered"], 2, "is not one that a listing gave"),
+        (["jobs", "--cursor", "tampered"], 2, "was not returned by a listing"),
         (["jobs", "--status", "done"], 2, "'done' is not one of"),
         (["jobs", "--limit", "0"], 2, "--limit"),
         (["jobs", "--follow", "--q", "x"], 2, "--follow can be combined with"),
@@ -436,7 +436,7 @@ def test_bad_input_gets_one_line_and_its_exit_status(
         (["simulate", "--jobs-per-day", "1000000"], "--png", "/no/dir/day.png"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_started(
+def test_a_file_that_cannot_be_written_is_reported_before_anything_is_started(
     arguments: list[str], option: str, path: str, here: Here
 ) -> None:
     ended = here(*arguments, option, path)
@@ -478,7 +478,7 @@ def test_an_unreachable_store_at_its_default_address_is_reported_with_the_variab
     assert unset[1].startswith("dtqkit: ATLAS_URI is not set, so the default address was used; `dtqkit up ")
 
 
-def test_a_job_that_is_submitted_while_redis_is_away_is_told_to_be_safe(settings: Settings) -> None:
+def test_a_job_that_is_submitted_while_redis_is_away_is_reported_as_safe(settings: Settings) -> None:
     done = dtqkit("submit", APP, "add", "a=1", settings=settings.replace(redis_url="redis://127.0.0.1:1/0"))
 
     assert (done.returncode, len(done.stdout.strip())) == (0, 24), done.stderr

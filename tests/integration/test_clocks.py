@@ -96,7 +96,7 @@ def test_a_step_takes_no_running_job_and_holds_none_back(
 
         clock.set(by)
 
-        # A retry is due by the new clock, whoever computes its score.
+        # A retry is due by the new clock, whichever process computes its score.
         retried = sample.fail_until.submit(2)
         assert retried.result(timeout=25) == 2
         assert delayed.result(timeout=40) == 2

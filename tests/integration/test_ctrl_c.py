@@ -43,7 +43,7 @@ def test_a_second_ctrl_c_gives_jobs_of_every_kind_back_at_once(
         jobs = [task.submit(60) for task in (sample.sleep, sample.sleep_async, sample.sleep_in_thread)]
         wait_until(lambda: all(job.refresh().status == "running" for job in jobs), timeout_s=START_S)
         ask_again(worker, log)
-        # Before anybody could have noticed that the worker is silent
+        # Before missed heartbeats could have been noticed
         found = [(job.refresh().status, [attempt.ending for attempt in job.record.attempts]) for job in jobs]
 
         assert found == [("pending", ["released"])] * 3

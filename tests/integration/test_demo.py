@@ -1,4 +1,4 @@
-"""The demo: its tasks, its report, and what becomes of its batch when a worker process is killed."""
+"""The demo: its tasks, its report, and what happens to its batch when a worker process is killed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def module(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_the_demo_s_tasks_are_functions_that_tell_what_stands_in_a_file(module: str) -> None:
+def test_the_demo_s_tasks_are_functions_that_describe_a_file(module: str) -> None:
     assert demo.parse(module) == {"lines": 12, "functions": 2, "classes": 1}
     assert demo.index(module) == ["json", "os", "sys"]
     assert [(finding["line"], finding["rule"]) for finding in demo.lint(module)] == [
@@ -56,7 +56,7 @@ def test_the_demo_s_tasks_are_functions_that_tell_what_stands_in_a_file(module: 
     ]
 
 
-def test_lint_tells_long_functions_and_takes_a_package_s_imports_for_its_face(tmp_path: Path) -> None:
+def test_lint_reports_long_functions_but_not_the_imports_of_a_package(tmp_path: Path) -> None:
     package = tmp_path / "__init__.py"
     package.write_text("from json import loads\ndef f():\n" + "    pass\n" * 100)
 

@@ -1,4 +1,4 @@
-"""Whoever has the stores may enqueue: recovery and a worker too, without the code of the task."""
+"""Every process with the stores can enqueue, also recovery and workers, without the code of the task."""
 
 from __future__ import annotations
 

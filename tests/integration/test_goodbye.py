@@ -1,4 +1,4 @@
-"""A worker that stops and holds nothing takes itself off the list: nobody has to notice that it is silent."""
+"""A worker that stops and holds no job removes itself from the list, before it misses heartbeats."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Listed:
 
 @pytest.fixture
 def slow(settings: Settings) -> Settings:
-    """A leader takes half a minute to notice that a worker is silent: what is gone at once has said goodbye."""
+    """A leader notices missed heartbeats after half a minute: a worker that is gone at once removed itself."""
     return settings.replace(heartbeat_s=10.0, lease_s=60.0, grace_s=60.0)
 
 
@@ -68,7 +68,7 @@ def stop_at_once(process: subprocess.Popen[bytes]) -> None:
     wait_until(ended, interval_s=0.4, timeout_s=20)
 
 
-def test_an_idle_worker_that_is_stopped_is_off_the_list_when_it_has_ended(
+def test_an_idle_worker_that_is_stopped_is_not_listed_when_it_has_ended(
     queue: TaskQueue, slow: Settings, listed: Listed, tmp_path: Path
 ) -> None:
     with worker(slow, tmp_path / "log", listed) as process:

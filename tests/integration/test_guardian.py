@@ -81,10 +81,10 @@ def test_a_held_gil_does_not_stop_the_beat(queue: TaskQueue, settings: Settings,
             assert job.refresh().record.losses == 0
             if held > 1.2 * settings.silence_s:
                 return
-        pytest.fail("the GIL was not held for long enough to tell")
+        pytest.fail("the GIL was not held for long enough to see an effect")
 
 
-def test_a_stopped_worker_falls_silent_and_comes_back(queue: TaskQueue, settings: Settings, tmp_path: Path) -> None:
+def test_a_stopped_worker_misses_heartbeats_and_recovers(queue: TaskQueue, settings: Settings, tmp_path: Path) -> None:
     with watched(queue, settings, tmp_path) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
         wait_until(lambda: worker.longest_pause(HEARTBEAT_S * 6) >= HEARTBEAT_S * 5.9)
@@ -93,7 +93,7 @@ def test_a_stopped_worker_falls_silent_and_comes_back(queue: TaskQueue, settings
         wait_until(lambda: worker.score() != stood)
 
 
-def test_a_killed_worker_takes_its_guardian_with_it_and_falls_silent_at_once(
+def test_a_killed_worker_ends_its_guardian_and_sends_no_more_heartbeats(
     queue: TaskQueue, settings: Settings, tmp_path: Path
 ) -> None:
     with watched(queue, settings, tmp_path) as worker:
@@ -104,7 +104,7 @@ def test_a_killed_worker_takes_its_guardian_with_it_and_falls_silent_at_once(
         assert worker.longest_pause(4 * HEARTBEAT_S) > 3.9 * HEARTBEAT_S
 
 
-def test_a_worker_that_is_killed_while_it_holds_the_gil_falls_silent_at_once(
+def test_a_worker_that_is_killed_while_it_holds_the_gil_sends_no_more_heartbeats(
     queue: TaskQueue, settings: Settings, tmp_path: Path
 ) -> None:
     queue.include(hosts_app)

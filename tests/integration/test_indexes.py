@@ -56,7 +56,7 @@ def test_indexes_that_were_dropped_are_made_at_the_next_open(settings: Settings,
 
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever there is, it is too much to be indexed while a store is opened; and nobody waits long for another."""
+    """Any collection counts as too large to be indexed at open, and processes wait only briefly for another."""
     monkeypatch.setattr(keeper, "SMALL", 0)
     monkeypatch.setattr(keeper, "BEGIN_S", 0.05)
     monkeypatch.setattr(keeper, "AGAIN_S", 0.05)
@@ -142,8 +142,8 @@ def test_of_many_processes_that_start_together_one_builds_and_another_takes_over
         assert first is not None
         await wait_until_async(lambda: (until() or first) >= first + timedelta(seconds=2.0))
         assert len(building) == 1
-        await wait_until_async(lambda: caplog.text.count("another process builds them") == 7)
-        # When whoever builds is gone
+        await wait_until_async(lambda: caplog.text.count("another process is building missing indexes") == 7)
+        # When the building process is gone
         (gone,) = [store for store in stores if store.indexes is building[0]]
         await gone.close()
         # Then one other does
@@ -155,7 +155,7 @@ def test_of_many_processes_that_start_together_one_builds_and_another_takes_over
     asyncio.run(story())
 
 
-def test_an_index_that_is_not_as_wanted_is_built_anew_and_those_of_older_versions_go(
+def test_an_index_that_differs_is_rebuilt_and_those_of_older_versions_are_dropped(
     settings: Settings, mongo: Mongo
 ) -> None:
     jobs = mongo[settings.database_name]["jobs"]
@@ -199,7 +199,7 @@ def test_a_key_has_one_job_although_the_collection_lost_its_indexes_while_proces
         jobs.drop()
     else:
         jobs.drop_indexes()
-    if how == "not unique":  # whoever restored it made one, and any process that opens the store sees to it
+    if how == "not unique":  # the restore made one, and any process that opens the store repairs it
         jobs.create_index([("idempotency_key", 1), ("task", 1)], name="key")
         opened(settings)
     ids = {handle.id for handle in queue.submit_many([keyed.bind(1), sample.add.bind(2), keyed.bind(1)])}
@@ -241,7 +241,7 @@ def test_while_the_index_of_keys_is_built_only_jobs_with_a_key_are_refused(
     with pytest.raises(DtqError, match=r"1 of 2 jobs were refused.*idempotency key"):
         queue.submit_many([sample.add.bind(1), keyed.bind(1)])
     assert mongo[settings.database_name]["jobs"].count_documents({}) == 2
-    # Whoever was refused made it be built
+    # The refused submit started the build
     wait_until(lambda: names(mongo, settings) == ALL)
     assert keyed.submit(1).id == keyed.submit(1).id
 
@@ -264,7 +264,7 @@ def test_a_leader_compares_the_indexes_now_and_then(queue: TaskQueue, settings: 
         wait_until(lambda: names(mongo, settings) == ALL)
 
 
-def test_whoever_may_not_create_indexes_can_look_and_is_told_what_is_missing(
+def test_a_user_who_may_not_create_indexes_can_read_and_the_log_names_what_is_missing(
     queue: TaskQueue,
     settings: Settings,
     mongo: Mongo,

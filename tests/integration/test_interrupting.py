@@ -104,7 +104,7 @@ def test_attempts_in_threads_never_run_beside_each_other(queue: TaskQueue, worke
     assert file.read_text().split() == ["begin", "end"] * 2
 
 
-def test_a_thread_that_runs_past_its_time_is_told_of(
+def test_a_thread_that_runs_past_its_timeout_is_logged(
     queue: TaskQueue, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Workers(queue):
@@ -122,7 +122,7 @@ def test_a_thread_that_does_not_look_is_cancelled_too(queue: TaskQueue, worker: 
         job.result(timeout=10)
 
 
-def test_a_stopping_worker_does_not_wait_for_a_thread_for_ever(queue: TaskQueue, tmp_path: Path) -> None:
+def test_a_stopping_worker_does_not_wait_for_a_thread_forever(queue: TaskQueue, tmp_path: Path) -> None:
     started = time.monotonic()
     with Workers(queue, settings=queue.settings.replace(grace_s=0.1)) as workers:
         job = sample.block_in_thread.submit(8.0)

@@ -89,7 +89,7 @@ def test_a_job_that_fails_at_first_succeeds_later(queue: TaskQueue, worker: Work
     assert record.token == 3
 
 
-def test_a_dead_letter_gets_another_life_by_requeue(queue: TaskQueue, worker: Workers, mongo: object) -> None:
+def test_a_dead_letter_can_be_requeued(queue: TaskQueue, worker: Workers, mongo: object) -> None:
     job = sample.fail.submit("again")
     with pytest.raises(JobFailed):
         job.result(timeout=20)
@@ -139,7 +139,7 @@ def test_a_map_gives_its_results_in_order(queue: TaskQueue, worker: Workers) -> 
     assert jobs.results(timeout=60) == [n + 1 for n in range(300)]
 
 
-def test_jobs_are_had_as_they_complete(queue: TaskQueue, worker: Workers) -> None:
+def test_jobs_are_yielded_as_they_complete(queue: TaskQueue, worker: Workers) -> None:
     jobs = queue.submit_many(sample.sleep_async.bind(s) for s in (0.6, 0.01))
     assert [job.id for job in jobs.as_completed(timeout=20)] == [jobs[1].id, jobs[0].id]
 

@@ -328,7 +328,7 @@ def mortal() -> Iterator[LocalStores]:
         yield stores
 
 
-def test_an_unexpected_death_is_reported_with_the_end_of_the_log(mortal: LocalStores) -> None:
+def test_a_server_that_dies_is_reported_with_the_end_of_its_log(mortal: LocalStores) -> None:
     mortal.check()
     os.kill(mortal.pids["mongod"], signal.SIGKILL)
 
@@ -342,7 +342,7 @@ def test_redis_restarts_on_its_address_with_its_content_or_empty(mortal: LocalSt
 
     mortal.kill_redis()
     assert "redis" not in mortal.pids
-    mortal.check()  # asked for, so no news
+    mortal.check()  # asked for, so not reported
     mortal.restart_redis(empty=False)
     assert what_is_stored(mortal) == ("yes", 1)
 
@@ -375,10 +375,10 @@ def ports_of(stores: LocalStores) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("server", ["redis", "mongod"])
-def test_a_port_that_others_took_first_is_given_up_for_another(
+def test_a_port_that_is_taken_first_is_replaced_by_another(
     stores: LocalStores, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
-    """Given that the first ports tried are another stack's, and one where nobody ever answers."""
+    """Given that the first ports tried are another stack's, and one where nothing ever answers."""
     free_port = stores_module._free_port  # pyright: ignore[reportPrivateUsage]
     with socket.create_server(("127.0.0.1", 0)) as mute:
         taken = [ports_of(stores)[server], mute.getsockname()[1]]
@@ -398,7 +398,7 @@ def test_only_loopback_is_served(stores: LocalStores) -> None:
             socket.create_connection(("127.0.0.2", port), 5).close()  # a server on all addresses would answer
 
 
-def test_the_password_shows_nowhere(tmp_path: Path) -> None:
+def test_the_password_is_shown_nowhere(tmp_path: Path) -> None:
     with start_local_stores(tmp_path, mongo=False) as stores:
         password = stores.redis_url.split("@")[0].removeprefix("redis://:")
         assert len(password) >= 32

@@ -58,7 +58,7 @@ def test_a_result_that_cannot_be_recorded_fails_its_attempt(
 
 
 @pytest.mark.parametrize("how", ["SystemExit", "KeyboardInterrupt", "BaseException", "GeneratorExit"])
-def test_whatever_a_task_raises_fails_its_attempt_and_not_its_child(
+def test_any_exception_of_a_task_fails_its_attempt_and_not_its_child(
     queue: TaskQueue, worker: Workers, how: str
 ) -> None:
     before = sample.where.submit().result(timeout=20)["pid"]
@@ -67,7 +67,7 @@ def test_whatever_a_task_raises_fails_its_attempt_and_not_its_child(
 
 
 @pytest.mark.parametrize("how", ["SystemExit", "BaseException", "CancelledError"])
-def test_whatever_a_coroutine_raises_fails_its_attempt_and_not_its_worker(
+def test_any_exception_of_a_coroutine_fails_its_attempt_and_not_its_worker(
     queue: TaskQueue, worker: Workers, how: str
 ) -> None:
     assert failure_of(sample.misbehave_async.submit(how)).error_type == how
@@ -166,7 +166,7 @@ def test_megabytes_of_output_are_bounded(queue: TaskQueue, worker: Workers) -> N
 
 def test_a_loop_that_is_blocked_keeps_its_jobs(queue: TaskQueue) -> None:
     with Workers(queue, settings=queue.settings.replace(lease_s=60.0)), Workers(queue, name="other"):
-        job = sample.block.submit(2.5)  # silence would be 0.9 s
+        job = sample.block.submit(2.5)  # heartbeats are missed after 0.9 s
         assert job.result(timeout=30) == "blocked"
     record = wait_until(lambda: job.refresh().record)
     assert (len(record.attempts), record.losses) == (1, 0)
@@ -197,7 +197,7 @@ def test_a_task_that_is_registered_twice_from_two_places_is_refused_and_both_are
     assert queue.registry.get("add") is sample.add
 
 
-def test_a_cell_that_is_run_again_with_another_signature_takes_the_place_of_the_first() -> None:
+def test_a_cell_that_is_run_again_with_another_signature_replaces_the_first() -> None:
     source = "def paint(page: int{more}) -> str:\n    return f'{{page}} {{locals()}}'"
 
     with TaskQueue.local(workers=1) as queue:

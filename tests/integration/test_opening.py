@@ -74,7 +74,7 @@ ALERT = bytes((21, 3, 3, 0, 2, 2, 80))
     ],
     ids=["closes", "TLS alert", "no TLS"],
 )  # fmt: skip
-def test_a_server_that_breaks_off_is_told_with_its_cure(
+def test_a_server_that_closes_the_connection_is_reported_with_the_cure(
     settings: Settings, answer: Callable[[socket.socket], object], options: str, cure: str
 ) -> None:
     with listening(answer) as port:
@@ -84,7 +84,7 @@ def test_a_server_that_breaks_off_is_told_with_its_cure(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-def test_a_certificate_that_is_not_trusted_or_of_another_host_is_told_with_its_cure(
+def test_a_certificate_that_is_not_trusted_or_of_another_host_is_reported_with_the_cure(
     settings: Settings, tmp_path: Path
 ) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -105,7 +105,7 @@ def test_a_file_that_is_missing_is_an_error_of_the_setting(settings: Settings, t
     assert str(error) == f"ATLAS_URI names a file that cannot be used: {missing}: No such file or directory"
 
 
-def test_a_wrong_set_name_a_closed_port_and_an_unknown_host_are_told_apart(
+def test_a_wrong_set_name_a_closed_port_and_an_unknown_host_are_distinguished(
     settings: Settings, stores: LocalStores
 ) -> None:
     port = stores.atlas_uri.partition("?")[0].rpartition(":")[2].rstrip("/")
@@ -122,7 +122,7 @@ def test_timeouts_of_the_uri_count(settings: Settings) -> None:
     assert time.monotonic() - began > 4.4
 
 
-def test_a_standalone_server_and_a_set_that_is_not_initiated_are_told_so(settings: Settings) -> None:
+def test_a_standalone_server_and_a_set_that_is_not_initiated_are_reported(settings: Settings) -> None:
     with ReplicaSet(1, replicated=False) as standalone:
         (member,) = standalone.members
         for options in ("", "?retryWrites=false"):

@@ -79,7 +79,7 @@ def test_streams_and_logging_are_as_they_were_once_the_last_worker_is_gone(queue
     assert (sys.stdout, sys.stderr, logging.Logger.callHandlers) == before
 
 
-def test_who_replaces_a_stream_while_a_worker_lives_keeps_theirs(
+def test_a_stream_that_is_replaced_while_a_worker_runs_stays_replaced(
     queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = io.StringIO()

@@ -125,7 +125,7 @@ def test_a_child_is_ready_ahead_of_each_job() -> None:
     asyncio.run(body())
 
 
-def test_more_children_live_while_they_are_lent() -> None:
+def test_more_children_run_while_they_are_lent() -> None:
     async def body() -> None:
         async with trial([PID, HOLD], size=1) as t:
             await until(lambda: t.pool.ready == 1)
@@ -143,7 +143,7 @@ def test_more_children_live_while_they_are_lent() -> None:
     asyncio.run(body())
 
 
-def test_a_child_that_was_lent_is_kept_for_the_next_wait_and_is_no_slot_meanwhile(
+def test_a_child_that_was_lent_is_kept_for_the_next_wait_and_gives_no_slot_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def body() -> None:
@@ -214,7 +214,7 @@ def test_an_import_may_take_longer_than_is_usual(
     assert "still imports the tasks' modules" in caplog.text
 
 
-def test_a_module_that_cannot_be_imported_is_told_of_and_tried_again(
+def test_a_module_that_cannot_be_imported_is_logged_and_tried_again(
     module: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = module("@task\ndef price(n: int) -> i")
@@ -235,7 +235,7 @@ def test_a_module_that_cannot_be_imported_is_told_of_and_tried_again(
 
 
 @pytest.mark.parametrize("how", ["import os; os._exit(7)", "import sys; sys.exit(7)", "raise RuntimeError('no')"])
-def test_an_app_that_breaks_its_children_is_told_of_once_and_its_jobs_wait(
+def test_an_app_that_breaks_its_children_is_logged_once_and_its_jobs_wait(
     module: Callable[[str], str], caplog: pytest.LogCaptureFixture, tmp_path: Path, how: str
 ) -> None:
     tries = tmp_path / "tries"

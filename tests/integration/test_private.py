@@ -32,7 +32,7 @@ def environment_of_process(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_neither_store_answers_who_has_no_password(stores: LocalStores) -> None:
+def test_neither_store_answers_without_a_password(stores: LocalStores) -> None:
     mongo, redis = urlsplit(stores.atlas_uri), urlsplit(stores.redis_url)
     with MongoClient[dict[str, Any]](mongo.hostname, mongo.port, directConnection=True) as stranger:
         for ask in (
@@ -86,7 +86,7 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lock", "watcher.log", "redis.log", "mongod.log", "redis", "mongod", "mongod.key"])
-def test_a_planted_link_is_not_followed(tmp_path: Path, name: str) -> None:
+def test_a_planted_symbolic_link_is_not_followed(tmp_path: Path, name: str) -> None:
     victim, data = tmp_path / "victim", tmp_path / "data"
     data.mkdir(mode=0o700)
     if name in ("redis", "mongod"):
@@ -94,7 +94,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, name: str) -> None:
     else:
         victim.write_text("untouched")
     (data / name).symlink_to(victim)
-    if name == "mongod.key":  # it is made anew, in place of whatever is there
+    if name == "mongod.key":  # it is created again, in place of whatever is there
         start_local_stores(data).close()
     else:
         with pytest.raises(LocalStoreError, match=r"link|Too many levels"):
@@ -131,7 +131,7 @@ def test_up_with_a_read_token_alone_makes_a_token_that_may_write(tmp_path: Path)
         assert facts["token"] not in ("", CANARY)
         with TaskQueue.connect(facts["http"], token=facts["token"]) as queue:
             assert queue.requeue_dead().matched == 0  # it needs the scope "write"
-        # Workers serve nobody: they have no token.
+        # Workers serve no requests: they have no token.
         (worker,) = children_with(up.pid, b"worker")
         assert CANARY.encode() not in environment_of_process(worker)
         password = urlsplit(facts["atlas_uri"]).password or ""

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
-def test_the_first_job_gives_what_is_said(tmp_path: Path) -> None:
+def test_the_first_job_returns_what_the_readme_says(tmp_path: Path) -> None:
     script = tmp_path / "first.py"
     script.write_text(BLOCKS[0])
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -38,7 +38,7 @@ def test_the_app_is_served_by_workers_of_its_own(tmp_path: Path, settings: Setti
     assert done["result"] == "page 3 at 150 dpi"
 
 
-def test_the_queue_behind_a_server_is_used_as_is_said(tmp_path: Path, settings: Settings) -> None:
+def test_the_queue_behind_a_server_is_used_as_the_readme_says(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "shop.py").write_text(BLOCKS[1])
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     behind = settings.replace(port=0, ws_port=0, token=TOKEN)

@@ -80,7 +80,7 @@ def test_work_goes_on_when_the_primary_behind_an_address_is_demoted_and_lives_on
 
         resumes_after(switch, load)
         names = [client["name"] for client in old.redis.client_list()]
-    assert "dtqkit" not in names  # nobody stays with the replica
+    assert "dtqkit" not in names  # no connection stays at the replica
 
 
 def test_work_goes_on_after_sentinels_were_asked_for_another_primary_and_after_one_was_killed(

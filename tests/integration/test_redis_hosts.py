@@ -145,7 +145,7 @@ def test_a_server_of_another_environment_does_not_start(
 def test_a_worker_stops_taking_jobs_when_another_environment_took_the_namespace(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a flush, whoever comes first has it: the others' ids stay where they are."""
+    """After a flush, the first environment has it: the ids of the others stay where they are."""
     with redis_server(tmp_path) as server:
         own = settings.replace(redis_url=server.url)
         lane, record = f"{own.namespace}:queue:medium", f"{own.namespace}:queue:record"
@@ -268,14 +268,14 @@ def test_many_reads_at_once_share_a_small_pool(settings: Settings, stores: Local
     with redis_server(tmp_path) as server:
 
         async def story(broker: Broker) -> None:
-            await asyncio.gather(*(broker.lives(["a" * 24]) for _ in range(200)))
+            await asyncio.gather(*(broker.live_progress(["a" * 24]) for _ in range(200)))
             names = [client["name"] for client in server.redis.client_list()]
             assert names.count("dtqkit") == POOL
 
         on_broker(settings.replace(redis_url=server.url), story)
 
 
-def test_a_worker_takes_no_more_connections_than_are_said(settings: Settings, tmp_path: Path) -> None:
+def test_a_worker_uses_no_more_connections_than_documented(settings: Settings, tmp_path: Path) -> None:
     with redis_server(tmp_path) as server, TaskQueue(settings.replace(redis_url=server.url)) as queue:
         queue.include("tests.sample")
         with Workers(queue):
@@ -284,7 +284,7 @@ def test_a_worker_takes_no_more_connections_than_are_said(settings: Settings, tm
             assert len([one for one in server.redis.client_list() if one["name"] == "dtqkit"]) <= 2 * POOL + 2
 
 
-def test_a_redis_without_a_connection_left_is_said_so(settings: Settings, tmp_path: Path) -> None:
+def test_a_redis_without_a_free_connection_is_reported(settings: Settings, tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         server.redis.config_set("maxclients", 1)
         with (
@@ -380,6 +380,6 @@ def test_tls_with_a_ca_and_a_client_certificate_of_our_own(
     assert {words: text for words, text in said.items() if words not in text} == {}
 
 
-def test_names_and_ports_that_lead_nowhere_are_said_with_their_cure(settings: Settings) -> None:
+def test_wrong_hosts_and_ports_are_reported_with_the_cure(settings: Settings) -> None:
     assert "nothing listens there" in refusal(settings, f"redis://:canary@{HOST}:9/0")
     assert "host name cannot be resolved" in refusal(settings, "redis://:canary@no-such-host.invalid/0")

@@ -1,4 +1,4 @@
-"""A job that MongoDB does not take as a claimed one (a validator refuses it) holds nobody up."""
+"""A job that MongoDB does not take as a claimed one (a validator refuses it) delays no other job."""
 
 from __future__ import annotations
 

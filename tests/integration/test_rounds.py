@@ -90,7 +90,7 @@ def test_a_leader_that_follows_in_mid_round_requeues_the_rest_and_nothing_twice(
     quick: Settings, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deadletters, "PIECE", 7)
-    # Given many that may be recovered, one that may not, letters that are missing, and letters of what is not failed
+    # Given many that may be requeued, one that may not, missing dead letters, and some of jobs that did not fail
     jobs = [dead() for _ in range(40)]
     other = dead("exception")
     database.jobs.insert_many([*jobs, other])
@@ -112,7 +112,7 @@ def test_a_leader_that_follows_in_mid_round_requeues_the_rest_and_nothing_twice(
     run(quick, story)
     found = list(database.jobs.find({"status": "scheduled"}))
     assert {doc["recoveries"] for doc in found} == {1}
-    # And at intervals, whoever requeued them
+    # And at intervals, whichever leader requeued them
     due = sorted(doc["due_at"] for doc in found)
     assert len(due) == len(jobs)
     assert min((b - a).total_seconds() for a, b in pairwise(due)) > requeue.SPACING_S / 2
@@ -173,13 +173,13 @@ async def leading(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
     async with opened(settings) as (broker, store):
         leader = Leader(settings, broker, store, candidate="one", rng=random.Random(1))
         running = asyncio.create_task(leader.run())
-        leader.heard(False, {})
+        leader.beat_answered(False, {})
         yield running
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
 
-def test_long_rounds_do_not_hold_up_jobs_whose_lease_is_over(
+def test_long_rounds_do_not_delay_jobs_whose_lease_has_expired(
     settings: Settings, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given rounds that do not come to an end
@@ -230,22 +230,22 @@ def test_a_round_that_makes_progress_has_not_hung_however_long_it_takes(
     asyncio.run(story())
 
 
-def test_leases_are_looked_at_although_nothing_can_be_counted(settings: Settings, database: Any) -> None:
+def test_expired_leases_are_found_although_counting_takes_too_long(settings: Settings, database: Any) -> None:
     database.jobs.insert_one(document("running", claim=ObjectId(), worker="gone", lease_until=LONG_AGO))
 
     async def story(_: Broker, store: Store) -> None:
-        surveys: Any = store.surveys
-        aggregate = surveys._jobs.aggregate
+        scans: Any = store.scans
+        aggregate = scans._jobs.aggregate
 
         async def slow(pipeline: Any, maxTimeMS: int | None = None) -> Any:  # noqa: N803 - the driver's name
             if maxTimeMS is not None:
                 raise ExecutionTimeout("operation exceeded time limit", 50)
             return await aggregate(pipeline)
 
-        surveys._jobs = _With(surveys._jobs, aggregate=slow)
-        survey = await surveys.look(10)
-        assert survey.counts is None
-        assert len(survey.overdue) == 1
+        scans._jobs = _With(scans._jobs, aggregate=slow)
+        scan = await scans.look(10)
+        assert scan.counts is None
+        assert len(scan.overdue) == 1
 
     run(settings, story)
 

@@ -55,7 +55,7 @@ def run(path: Path, log: str) -> CompletedProcess:
 
 
 @pytest.mark.parametrize("log", ["", "import logging; logging.basicConfig()"], ids=["no log", "a log"])
-def test_a_script_is_told_once_that_its_functions_run_in_threads_and_how_to_change_that(
+def test_a_script_is_warned_once_that_its_functions_run_in_threads_and_how_to_change_that(
     tmp_path: Path, log: str
 ) -> None:
     done = run(tmp_path / "shop.py", log)
@@ -63,6 +63,6 @@ def test_a_script_is_told_once_that_its_functions_run_in_threads_and_how_to_chan
     (line,) = [line for line in done.stderr.splitlines() if "run in threads" in line]
     assert "tasks add, slow run in threads of this process" in line
     assert "put the function in a module" in line
-    assert ("WARNING:dtqkit.client.aio:" in line) if log else ("shop.py:" in line and "UserWarning" in line)
+    assert ("WARNING:dtqkit.queue:" in line) if log else ("shop.py:" in line and "UserWarning" in line)
     assert " (slow) is not over after 0.1 s: it is running since " in done.stdout
     assert ", attempt 1 · 0 of 3 failures; 2 live workers serve its task, running " in done.stdout

@@ -154,7 +154,7 @@ def test_a_job_of_an_unknown_task_waits_untouched_for_a_worker_that_knows_it(
             assert jobs.results(timeout=30) == list(range(20))
         for record in records(jobs):
             assert (record.failures, record.losses, record.token) == (0, 0, 1)
-        # And there is nobody again: it waits, without a claim
+        # And no worker knows it again: it waits, without a claim
         late = of_another_app.submit(7)
         assert sample.add.submit(2).result(timeout=20) == 3
         assert (late.refresh().record.status, late.record.token) == ("pending", 0)

@@ -82,7 +82,7 @@ def test_a_running_job_is_stopped(queue: TaskQueue, worker: Workers, task: Any) 
     assert [a.ending for a in job.refresh().record.attempts] == ["cancelled"]
 
 
-def test_a_thread_is_told_to_stop_and_its_job_is_cancelled(queue: TaskQueue, worker: Workers) -> None:
+def test_a_thread_is_asked_to_stop_and_its_job_is_cancelled(queue: TaskQueue, worker: Workers) -> None:
     job = sample.until_cancelled.submit()
     wait_until(lambda: running(job))
     job.cancel()

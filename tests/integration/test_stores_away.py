@@ -48,13 +48,13 @@ def refusal(act: Callable[[], object], within_s: float) -> str:
 
 
 @pytest.mark.parametrize("uri", [f"mongodb://user:canary@{NOBODY}", "mongodb://user:canary@no-such-host.invalid"])
-def test_a_mongodb_that_cannot_be_reached_is_said_soon(settings: Settings, uri: str) -> None:
+def test_a_mongodb_that_cannot_be_reached_is_reported_soon(settings: Settings, uri: str) -> None:
     with TaskQueue(settings.replace(atlas_uri=uri)) as queue:
         queue.include("tests.sample")
         assert "MongoDB at mongodb://***@" in refusal(lambda: sample.add.submit(1), within_s=5)
 
 
-def test_a_mongodb_that_refuses_the_password_is_said_so(settings: Settings, stores: LocalStores) -> None:
+def test_a_mongodb_that_refuses_the_password_is_reported(settings: Settings, stores: LocalStores) -> None:
     host = stores.atlas_uri.rpartition("@")[2]
     uri = f"mongodb://user:canary@{host}"
     with TaskQueue(settings.replace(atlas_uri=uri)) as queue:
@@ -62,7 +62,7 @@ def test_a_mongodb_that_refuses_the_password_is_said_so(settings: Settings, stor
         assert "refuses the user" in refusal(lambda: sample.add.submit(1), within_s=5)
 
 
-def test_a_redis_that_refuses_the_password_is_said_so(settings: Settings, stores: LocalStores) -> None:
+def test_a_redis_that_refuses_the_password_is_reported(settings: Settings, stores: LocalStores) -> None:
     host = stores.redis_url.rpartition("@")[2]
     with TaskQueue(settings.replace(redis_url=f"redis://:canary@{host}")) as queue:
         assert "refuses the user or password" in refusal(queue.workers, within_s=5)
@@ -118,7 +118,7 @@ def test_ends_are_kept_while_mongodb_is_away(own_queue: TaskQueue, own_stores: L
         job = sample.sleep_async.submit(1.0)
         wait_until(lambda: job.refresh().status == "running")
         own_stores.kill_mongo()
-        with pytest.raises(StoreUnavailable):  # which takes longer than the job: it ends while there is nobody to tell
+        with pytest.raises(StoreUnavailable):  # which takes longer than the job: it ends while MongoDB is away
             sample.add_async.submit(2)
         own_stores.restart_mongo()
         assert job.result(timeout=20) == "slept"

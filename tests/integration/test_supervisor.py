@@ -31,7 +31,7 @@ def app_that(does: str, directory: Path) -> str:
     return "broken_app:queue"
 
 
-def test_a_worker_that_keeps_dying_is_started_later_each_time_until_it_is_given_up(
+def test_a_worker_that_keeps_dying_is_restarted_later_each_time_and_at_last_no_more(
     settings: Settings, tmp_path: Path
 ) -> None:
     app, log = app_that("os._exit(7)", tmp_path), tmp_path / "log"
@@ -55,7 +55,7 @@ def test_an_app_that_workers_cannot_load_is_not_tried_again(settings: Settings, 
     assert "cannot be started with 'broken_app:queue'" in log.read_text()
 
 
-def test_a_wrong_app_is_wrong_use_and_starts_nobody(settings: Settings, tmp_path: Path) -> None:
+def test_a_wrong_app_is_wrong_use_and_starts_no_worker(settings: Settings, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running("worker", "no_such_module:queue", "--workers", "2", log=log, settings=settings) as supervisor:
         assert supervisor.wait(START_S) == 2

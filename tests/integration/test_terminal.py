@@ -40,7 +40,7 @@ def on_terminal(*arguments: str, settings: Settings, columns: int = 300) -> str:
         while select.select([ours], [], [], 60)[0]:
             try:
                 data = os.read(ours, 65536)
-            except OSError:  # nobody has it open any more
+            except OSError:  # no process has it open any more
                 break
             if not data:
                 break

@@ -161,7 +161,7 @@ def test_data_is_kept_for_the_next_start_and_belongs_to_one_at_a_time(tmp_path: 
         assert answer("job", job_id, settings=up.settings)["result"] == 2
 
 
-def test_an_app_that_cannot_be_loaded_is_told_before_anything_is_started() -> None:
+def test_an_app_that_cannot_be_loaded_is_reported_before_anything_is_started() -> None:
     done = dtqkit("up", "--app", "tests.sample:nothing")
 
     assert (done.returncode, done.stdout) == (2, "")

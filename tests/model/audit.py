@@ -67,7 +67,7 @@ def model(rules: Rules) -> Model[World]:
             yield from audit(world)
 
     def audit(world: World) -> Worlds:
-        """By id: what is missing is pushed, a score that is never reached is set right, what is over is dropped."""
+        """By id: what is missing is pushed, a score that is never reached is corrected, what is over is dropped."""
         if not world.right_type:
             return
         waiting, over = world.waiting, world.over

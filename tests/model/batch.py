@@ -1,9 +1,9 @@
 """Several jobs, one claim for many of them, and a poison job that takes its worker with it (PROTOCOL.md, 3 and 9).
 
-One claim call may get some of its jobs, all, or none, one document at a time, and may go on long after its worker has
-given up on it. A poison job kills the worker that runs it; all that this worker held is lost once. What is asked: does
+One claim call may get some of its jobs, all, or none, one document at a time, and may go on long after its worker
+stopped waiting. A poison job kills the worker that runs it; all that this worker held is lost once. What is asked: does
 the poison job end among the dead letters, do the good ones complete, is never a good one failed for its neighbour?
-How a leader comes to take a job for lost is the matter of `one_job`; here it is one step, of a silent or overdue one.
+How a leader comes to take a job for lost is the matter of `one_job`; here it is one step, of a dead or overdue one.
 """
 
 from __future__ import annotations
@@ -339,19 +339,19 @@ def faulty(world: World) -> World:
 
 def leader_steps(rules: Rules) -> list[Step[World]]:
     def lose(world: World) -> Worlds:
-        """Silent (dead or paused), or its lease is over."""
+        """Its worker is dead or paused, or its lease is over."""
         for number, job in enumerate(world.jobs):
             if job.status != "running":
                 continue
-            silent = job.worker == GONE or world.workers[job.worker].mode != "up"
-            if silent or not job.leased:
+            missing = job.worker == GONE or world.workers[job.worker].mode != "up"
+            if missing or not job.leased:
                 losses = job.losses + 1
                 status = "failed" if losses >= rules.max_losses else "waiting"
                 lost = job._replace(status=status, losses=losses, worker=NOBODY, leased=False)
                 yield with_job(world, number, lost)
 
     def recover(world: World) -> Worlds:
-        """After its cool-down it runs alone, so that it harms nobody if it is poison still."""
+        """After its cool-down it runs alone, so that it harms no other job if it is still poison."""
         for number, job in enumerate(world.jobs):
             if job.status == "failed" and world.recoveries:
                 losses = 0 if rules.without("recovery: runs alone") else rules.max_losses - 1

@@ -1,6 +1,6 @@
 """The leader's lock, with anything in its place (PROTOCOL.md, keys; the script is `broker/lua/lead.lua`).
 
-Two leaders at once are harmless (`one_job` has two). What must not be is that nobody ever leads.
+Two leaders at once are harmless (`one_job` has two). There must never be a state without a leader forever.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def model(rules: Rules) -> Model[World]:
         """At a graceful stop: only one's own lock is deleted."""
 
         def run(world: World) -> Iterable[World]:
-            own = world.lock == mine or rules.without("lock: only one's own is given up")
+            own = world.lock == mine or rules.without("lock: only one's own is released")
             return (world._replace(lock="free"),) if own else ()
 
         return Step(f"11 a leader stops that thinks it is {mine}", run)
 
     def runs_out(world: World) -> Iterable[World]:
-        """Nobody renews it. A long TTL is longer than anybody waits."""
+        """No process renews it. A long TTL is longer than any process waits."""
         return (world._replace(lock="free"),) if world.lock in ("held by 0", "held by 1", "a stranger's") else ()
 
     def meddle(world: World) -> Iterable[World]:

@@ -1,6 +1,6 @@
 """Two environments that share a Redis by mistake (PROTOCOL.md, identity; the script is `broker/lua/record.lua`).
 
-Each has a record of its own with one job. Whoever comes first has the Redis; nobody may take or drop the other's ids.
+Each has a record of its own with one job. The first one has the Redis; neither may take or drop the other's ids.
 """
 
 from __future__ import annotations

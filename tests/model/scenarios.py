@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, epoch, letters, lock, record, waits
+from tests.model import audit, batch, deadletter, epoch, lock, record, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -91,15 +91,15 @@ def leader_lock(removed: frozenset[str]) -> Model[lock.World]:
     return lock.model(lock.Rules(removed))
 
 
-def dead_letters(removed: frozenset[str]) -> Model[letters.World]:
-    return letters.model(letters.Rules(removed))
+def dead_letters(removed: frozenset[str]) -> Model[deadletter.World]:
+    return deadletter.model(deadletter.Rules(removed))
 
 
 def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
 
-#: A life is short here, so that a job is failed, requeued and claimed again within two faults.
+#: Few attempts here, so that a job is failed, requeued and claimed again within two faults.
 REQUEUED: Final = one_job("pause", "requeue", workers=2, at_most=2, max_losses=1)
 
 EVERY_RUN: Final = (

@@ -38,7 +38,7 @@ def worker(**fields: Any) -> Heartbeat:
 
 
 NO_WORKER = "no worker is alive: jobs wait until one starts"
-NO_LEADER = "no worker leads recovery: delayed jobs, and jobs of workers that died, wait"
+NO_LEADER = "no worker leads recovery: delayed jobs, and jobs of lost workers, wait"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_each_word_of_a_refusal_ends_a_sentence() -> None:
         brief = refusal_of(BaseParser.parse_error(f"{word} 1 secret:1")).brief
         assert brief.endswith(f" ({word})")
         assert "secret" not in brief
-        assert brief.split(" ", 1)[0] in {"is", "became", "cannot", "says", "asks", "refuses", "gave", "does"}
+        assert brief.split(" ", 1)[0] in {"is", "became", "cannot", "says", "asks", "refuses", "aborted", "does"}
 
 
 def test_other_troubles_have_plain_words_too() -> None:
@@ -275,7 +275,7 @@ def test_only_an_insert_ends_the_refusal_of_an_insert() -> None:
         for ask in (store.probe, store.ping, store.probe, store.ping):
             with pytest.raises(StoreUnavailable, match="over the quota"):
                 await ask()
-        store._where.heard(True, None)  # an update of somebody
+        store._where.note_write(True, None)  # an update of somebody
         with pytest.raises(StoreUnavailable, match="over the quota"):
             await store.ping()
         assert "insert" not in done

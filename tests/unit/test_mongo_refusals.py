@@ -32,7 +32,7 @@ from dtqkit.model.errors import DocumentRefused, Reason, redact
 from dtqkit.model.events import decode_batch
 from dtqkit.model.outcomes import Change, Success
 from dtqkit.store import refusals
-from dtqkit.store.client import Link, connect, told
+from dtqkit.store.client import Link, connect, store_errors
 from dtqkit.store.jobs import Jobs, Settlement
 from dtqkit.web.problem import problem_of
 from dtqkit.worker import settle
@@ -55,7 +55,7 @@ ROWS = [(code, reason) for reason, codes in CODES.items() for code in sorted(cod
 
 
 def raised(error: BaseException, **how: Any) -> Exception:
-    with pytest.raises(Exception) as caught, told(Link("mongodb://u:secret@h/"), **how):  # noqa: PT011 - whatever it is
+    with pytest.raises(Exception) as caught, store_errors(Link("mongodb://u:secret@h/"), **how):  # noqa: PT011 - whatever it is
         raise error
     assert "secret" not in f"{caught.value} {caught.value!r}"
     return caught.value
@@ -148,12 +148,12 @@ def test_a_bulk_that_is_refused_in_part_is_kept_as_a_whole() -> None:
 
 def test_a_successful_write_clears_the_recorded_refusal() -> None:
     link = Link("mongodb://h")
-    with pytest.raises(StoreUnavailable), told(link, writes=True):
+    with pytest.raises(StoreUnavailable), store_errors(link, writes=True):
         raise OperationFailure("blocked", 371)
-    with told(link):
+    with store_errors(link):
         pass
     assert link.refused is not None
-    with told(link, writes=True):
+    with store_errors(link, writes=True):
         pass
     assert link.refused is None
 

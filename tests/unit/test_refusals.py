@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dtqkit.broker import link
-from dtqkit.broker.client import told
+from dtqkit.broker.client import redis_errors
 from dtqkit.broker.refusals import REASONS, WORDS, Kind, UnusableServer, refusal_of, words_of
 from dtqkit.broker.rights import COMMANDS
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
@@ -42,7 +42,7 @@ SAID: list[tuple[str, Kind, bool, str]] = [
     ("CROSSSLOT Keys in request don't hash to the same slot", "unfit", False, "cluster"),
     ("ERR unknown command 'BLPOP', with args beginning with: 'a'", "unfit", False, "does not know a command"),
     ("ERR DB index is out of range", "unfit", False, "database"),
-    ("WRONGTYPE Operation against a key holding the wrong kind of value", "content", False, "another type"),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", "content", False, "wrong type"),
     ("NOSCRIPT No matching script. Please use EVAL.", "fault", False, "script"),
     ("FOREIGN 0123456789abcdef", "taken", False, "DTQ_NAMESPACE"),
     ("ERR value is not an integer or out of range", "fault", False, "not an integer"),
@@ -127,7 +127,7 @@ def test_what_was_sent_in_a_pipeline_is_not_in_the_words() -> None:
 def test_what_passes_and_what_does_not() -> None:
     passing = {kind for kind, reason in REASONS.items() if StoreUnavailable("Redis", "", "", reason=reason).passes}
     assert set(REASONS) - passing == {"denied", "unfit", "taken"}
-    with pytest.raises(NamespaceTaken, match="DTQ_NAMESPACE"), told("redis://h"):
+    with pytest.raises(NamespaceTaken, match="DTQ_NAMESPACE"), redis_errors("redis://h"):
         raise BaseParser.parse_error("FOREIGN abc")
 
 

@@ -15,7 +15,7 @@ from bson import ObjectId
 
 from dtqkit import Job, NamespaceTaken, Settings, StoreUnavailable
 from dtqkit.broker import Broker, background
-from dtqkit.broker.background import Background, Lives
+from dtqkit.broker.background import Background, LiveProgress
 from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
 from dtqkit.broker.popper import BLOCK_S, Popper
@@ -230,13 +230,13 @@ def test_a_late_look_at_running_jobs_is_left_alone_and_others_do_not_ask(monkeyp
             await answered.wait()  # would raise if it were cancelled: then it is asked once more
             return {"a": shown}
 
-        lives = Lives(read)
-        assert await lives.get(["a"]) == {}
-        assert await lives.get(["a"]) == {}
+        live = LiveProgress(read)
+        assert await live.get(["a"]) == {}
+        assert await live.get(["a"]) == {}
         answered.set()
         await turns()
-        assert await lives.get(["a"]) == {"a": shown}
-        await lives.close()
+        assert await live.get(["a"]) == {"a": shown}
+        await live.close()
 
     asyncio.run(scenario())
     assert asked == [["a"], ["a"]]
@@ -251,9 +251,9 @@ def test_looks_at_running_jobs_that_come_at_once_are_one_or_two() -> None:
         return {i: ProgressEvent(id=i, token=1) for i in ids}
 
     async def scenario() -> list[dict[str, ProgressEvent]]:
-        lives = Lives(read)
-        found = await asyncio.gather(*(lives.get([str(n)]) for n in range(20)))
-        await lives.close()
+        live = LiveProgress(read)
+        found = await asyncio.gather(*(live.get([str(n)]) for n in range(20)))
+        await live.close()
         return found
 
     found = asyncio.run(scenario())

@@ -13,8 +13,8 @@ MOST_LINES_OF_A_FUNCTION = 61
 
 #: Larger today, with their lines. The numbers may only fall; remove what is small enough.
 KNOWN_MODULES = {
-    "dtqkit/client/aio.py": 464,
-    "dtqkit/client/queue.py": 587,
+    "dtqkit/client/aio.py": 462,
+    "dtqkit/client/queue.py": 553,
 }
 
 

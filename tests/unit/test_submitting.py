@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError, ServerSelectionTimeoutError, WriteCon
 
 from dtqkit import Job, OutcomeUnknown, Settings, StoreUnavailable
 from dtqkit.model.errors import DocumentRefused
-from dtqkit.store.client import Link, told
+from dtqkit.store.client import Link, store_errors
 from dtqkit.store.inserts import Inserted, Inserts, submit_s
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions import enqueue as submitting
@@ -98,7 +98,7 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     ids=["one", "bulk"],
 )
 def test_a_write_that_is_not_known_to_be_on_a_majority_has_an_unknown_outcome(error: Exception) -> None:
-    with pytest.raises(OutcomeUnknown), told(Link("mongodb://127.0.0.1"), writes=True):
+    with pytest.raises(OutcomeUnknown), store_errors(Link("mongodb://127.0.0.1"), writes=True):
         raise error
 
 

@@ -37,7 +37,13 @@ WRITERS: Final = {
     # The collection of leaders' notes.
     ("steps", "claim"): "recovery/leader.py",
 }
-CLASSES: Final = {"Jobs": "jobs", "Inserts": "inserts", "Upkeep": "upkeep", "ClockSteps": "steps", "Surveys": "surveys"}
+CLASSES: Final = {
+    "Jobs": "jobs",
+    "Inserts": "inserts",
+    "Upkeep": "upkeep",
+    "ClockSteps": "steps",
+    "RecoveryScans": "scans",
+}
 
 
 @cache

@@ -11,6 +11,7 @@ import pytest
 from dtqkit import Settings, StoreUnavailable
 from dtqkit.cli import worker as command
 from dtqkit.model.errors import Reason
+from dtqkit.tasks.hooks import Hooks
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *, owner: int | None, reason: Reason, refusals: int) -> int:
@@ -25,7 +26,7 @@ def start(monkeypatch: pytest.MonkeyPatch, *, owner: int | None, reason: Reason,
     monkeypatch.setattr(command, "work", work)
     monkeypatch.setattr(command, "STORES_S", 0.05)
     monkeypatch.setattr(command, "RETRY_S", 0.01)
-    queue: Any = SimpleNamespace(settings=Settings(), registry=())
+    queue: Any = SimpleNamespace(settings=Settings(), registry=(), hooks=Hooks())
     restarter: Any = SimpleNamespace(outdated=None, due=True)
     leaving: Any = SimpleNamespace(worker=None)
     place = command.Place(queue, "m:queue", "w", ("high",), owner)

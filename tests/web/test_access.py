@@ -68,12 +68,12 @@ def test_a_token_in_the_address_is_no_token(server: Server) -> None:
 
 def test_many_wrong_tokens_are_429_and_a_right_one_passes_whatever_they_do() -> None:
     now = 1000.0
-    doorkeeper = TokenAuth(Settings(token="right"), clock=lambda: now)
+    token_auth = TokenAuth(Settings(token="right"), clock=lambda: now)
     codes: list[str] = []
 
     def ask(token: str, address: str) -> str:
         try:
-            doorkeeper.check(f"Bearer {token}", address, "read")
+            token_auth.check(f"Bearer {token}", address, "read")
         except Exception as error:
             return str(getattr(error, "code", error))
         return "in"
@@ -165,11 +165,11 @@ def test_one_port_for_both_is_enough(start_server: Start) -> None:
 
 
 def test_two_tokens_are_compared_as_bytes() -> None:
-    doorkeeper = TokenAuth(Settings(token="pässwörd"))
-    doorkeeper.check_token("pässwörd".encode(), "", "write")
-    doorkeeper.check("Bearer " + "pässwörd".encode().decode("latin-1"), "", "write")
-    with pytest.raises(Exception, match="not known"):
-        doorkeeper.check_token(b"p", "", "read")
+    token_auth = TokenAuth(Settings(token="pässwörd"))
+    token_auth.check_token("pässwörd".encode(), "", "write")
+    token_auth.check("Bearer " + "pässwörd".encode().decode("latin-1"), "", "write")
+    with pytest.raises(Exception, match="not accepted"):
+        token_auth.check_token(b"p", "", "read")
 
 
 # -- origins

@@ -1,11 +1,11 @@
--- A worker's beat: it is alive; and what it needs to know, in the same round trip.
+-- A worker's heartbeat. Returns what the worker needs to know, in the same round trip.
 -- KEYS: 1 workers; 2 worker:<id>; 3 leader; 4 cancels; 5.. lanes
--- ARGV: 1 worker id; 2 ms until the hash expires; 3 channel; 4 message; 5 ms that a leader's lock lasts at most;
+-- ARGV: 1 worker id; 2 ms until the hash expires; 3 channel; 4 message; 5 maximum ms of a leader's lock;
 --       then field, value, field, value ...
 -- Returns {now ms, 1 when there is a leader, depths of the lanes, ids to stop, {worker, score, ...}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Redis may hold anything: a key of a wrong type is replaced, or nobody would ever beat again.
+-- Redis may hold anything: delete a key of a wrong type, or no heartbeat would ever succeed again.
 local function want(key, kind)
   local is = redis.call('TYPE', key).ok
   if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
@@ -24,9 +24,9 @@ for i = 5, #KEYS do
   depths[#depths + 1] = redis.call('LLEN', KEYS[i])
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
--- Nobody lists a cancel for longer than two minutes: what says so would be asked about for ever.
+-- A cancel is listed for two minutes at most: drop later scores, which would never expire.
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '(' .. (now + 120000), '+inf')
--- A lock that would never end, or only long after a leader's would, leads nobody.
+-- A lock without an expiry, or with one later than a leader's, does not count.
 local ttl = redis.call('PTTL', KEYS[3])
 local led = redis.call('TYPE', KEYS[3]).ok == 'string' and ttl >= 0 and ttl <= tonumber(ARGV[5])
 return {

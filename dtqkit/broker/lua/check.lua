@@ -1,2 +1,2 @@
--- Whether our record's jobs are listed here, or none yet: what every script begins with.
+-- Check the owner only, which record.lua does at the beginning of every script.
 return 1

@@ -1,4 +1,4 @@
--- The lanes are complete: say so, unless Redis was emptied, or another leader began, since they were begun.
+-- Mark the lanes as complete, unless Redis was emptied, or another leader began, since this leader began.
 -- KEYS: 1 epoch; 2 epoch:building
 -- ARGV: 1 nonce; 2 Redis's run_id
 -- Returns 1 when the epoch was set.

@@ -1,8 +1,9 @@
 -- Take up to n ids from the lanes, in the order given, and note them as in flight.
 -- KEYS: 1 inflight; 2.. lanes
--- ARGV: 1 n; 2 ms until a taken id is given up on; then the lanes' names; then members that have been claimed
+-- ARGV: 1 n; 2 ms until a popped id that was not claimed is put back; then the lanes' names;
+--       then members that have been claimed
 -- Returns the members (lane:id) that were taken.
--- Before anything is popped: a key of a wrong type would make what was popped vanish.
+-- Before anything is popped: a key of a wrong type would stop the script after the pop, and lose the popped ids.
 for i, key in ipairs(KEYS) do
   local is = redis.call('TYPE', key).ok
   if is ~= 'none' and is ~= (i == 1 and 'zset' or 'list') then redis.call('DEL', key) end
@@ -24,10 +25,10 @@ for i = 1, lanes do
 end
 if #taken > 0 then
   local time = redis.call('TIME')
-  local give_up = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
+  local expires = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
   local entries = {}
   for _, member in ipairs(taken) do
-    entries[#entries + 1] = give_up
+    entries[#entries + 1] = expires
     entries[#entries + 1] = member
   end
   for i = 1, #entries, 2000 do

@@ -1,8 +1,8 @@
--- The leader's tick: take or keep the lock, mend keys of a wrong type, give up on what was popped and never claimed,
--- move what is due.
+-- The leader's tick: take or renew the lock, delete keys of a wrong type, put back ids that were popped and never
+-- claimed, move ids that are due.
 -- KEYS: 1 leader; 2 inflight; 3 scheduled; 4 workers; 5 cancels; 6 epoch; 7 high; 8 medium; 9 low
 -- ARGV: 1 candidate's id; 2 ms that the lock lasts; 3 how many ids to move at most from each set;
---       4 what is scheduled is due up to then, by MongoDB's clock, which set its scores (absent: by ours)
+--       4 scheduled ids are due up to then, by MongoDB's clock, which set their scores (absent: by Redis's clock)
 -- Returns {1 when the candidate leads; now ms; swept; moved; mended; epoch; run_id or empty; {worker, score, ...}}.
 local function kind(key) return redis.call('TYPE', key).ok end
 
@@ -10,7 +10,7 @@ local lock = kind(KEYS[1])
 local mine = true
 if lock == 'string' then
   local ttl = redis.call('PTTL', KEYS[1])
-  -- A lock that would never end, or only long after ours would, is nobody's: it is taken.
+  -- A lock without an expiry, or with one later than a leader's, does not count: take it.
   mine = redis.call('GET', KEYS[1]) == ARGV[1] or ttl < 0 or ttl > tonumber(ARGV[2])
 elseif lock ~= 'none' then
   redis.call('DEL', KEYS[1])
@@ -32,7 +32,7 @@ for i, want in pairs(wanted) do
   end
 end
 
--- What is no plain text is no worker's id, and nobody could ask for it to be forgotten.
+-- An id that is not plain text is not a worker's, and could not be removed later by `forget`.
 for _, worker in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
   if string.find(worker, '[%c\128-\255]') then redis.call('ZREM', KEYS[4], worker) end
 end
@@ -43,7 +43,7 @@ local function move(set, push, until_ms)
   local by_lane = {high = {}, medium = {}, low = {}}
   for _, member in ipairs(due) do
     local lane, id = string.match(member, '^(%a+):(%x+)$')
-    -- What is not of this form is dropped; the record lists the job again.
+    -- Drop what does not have this form; the audit lists the job again.
     if lane and by_lane[lane] then table.insert(by_lane[lane], id) end
   end
   for lane, ids in pairs(by_lane) do
@@ -52,10 +52,10 @@ local function move(set, push, until_ms)
   for i = 1, #due, 1000 do redis.call('ZREM', set, unpack(due, i, math.min(i + 999, #due))) end
   return #due
 end
--- What was popped before has waited its turn already: it goes to the front.
+-- Ids that were popped before go to the front.
 local swept = move(KEYS[2], 'LPUSH', now)
 local moved = move(KEYS[3], 'RPUSH', ARGV[4] or now)
--- A user may have no right to INFO: then the caller goes by its connection.
+-- The user may lack the right to INFO: then the caller uses its connection instead.
 local info = redis.pcall('INFO', 'server')
 local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 return {1, now, swept, moved, mended, redis.call('GET', KEYS[6]) or '', run_id,

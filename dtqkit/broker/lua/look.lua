@@ -1,6 +1,6 @@
--- A look at whether jobs can run: a write that needs memory and a primary, and who is there.
+-- Check whether jobs can run: a write, which needs memory and a primary; the leader, the lanes and the workers.
 -- KEYS: 1 probe; 2 leader; 3 workers; 4.. lanes
--- ARGV: 1 ms that a leader's lock lasts at most
+-- ARGV: 1 maximum ms of a leader's lock
 -- Returns {now ms, 1 when there is a leader, depths of the lanes, {worker, score, ...}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

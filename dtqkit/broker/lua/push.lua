@@ -1,9 +1,9 @@
--- Append ids to their lanes, note those that are due later, and publish.
+-- Append ids to their lanes, schedule those that are due later, and publish.
 -- KEYS: 1 scheduled; 2.. lanes
 -- ARGV: 1 channel; 2 message, empty for none; 3 how many pairs of score and member follow; the pairs;
 --       then for each lane how many ids follow, and the ids
 keep_record()
--- Before anything is listed: what fails in between would be listed again with the next try.
+-- Before anything is listed: after an error in between, the next try would list ids twice.
 for i, key in ipairs(KEYS) do
   local is = redis.call('TYPE', key).ok
   if is ~= 'none' and is ~= (i == 1 and 'zset' or 'list') then redis.call('DEL', key) end

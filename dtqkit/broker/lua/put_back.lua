@@ -1,4 +1,5 @@
--- Give up on popped ids some time from now, by Redis's clock: the sweep puts them at the front of their lanes.
+-- Note ids as in flight until some time from now, by Redis's clock: then the sweep puts them at the front of their
+-- lanes.
 -- KEYS: 1 inflight
 -- ARGV: member, ms from now, member, ms from now ...
 local time = redis.call('TIME')

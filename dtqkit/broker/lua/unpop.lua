@@ -1,6 +1,6 @@
--- Put back what was popped: to the front of its lane. It stays in flight if its lane cannot take it.
+-- Put popped ids back to the front of their lanes. They stay in flight if a lane cannot take them.
 -- KEYS: 1 inflight; 2.. lanes
--- ARGV: for each lane how many ids follow, and the ids, the last first; then the members, in flight no more
+-- ARGV: for each lane how many ids follow, and the ids, the last first; then the members to remove from inflight
 local at = 1
 for lane = 2, #KEYS do
   local count = tonumber(ARGV[at])

@@ -1,6 +1,6 @@
 -- End a blocking pop.
--- KEYS: 1 the list that it also pops from
--- ARGV: 1 ms that this is kept for a pop that has not begun yet
+-- KEYS: 1 the worker's wake list, which its blocking pop also reads
+-- ARGV: 1 ms that the entry is kept for a pop that has not begun yet
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then
   redis.call('DEL', KEYS[1])
   redis.call('RPUSH', KEYS[1], '')

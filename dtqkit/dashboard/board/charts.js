@@ -7,7 +7,7 @@ import { ceiling, count, duration } from "./format.js";
 /** @typedef {(number | null)[]} Values */
 
 /**
- * An SVG path; a long gap without values lifts the pen.
+ * An SVG path; a long gap without values interrupts the line.
  *
  * @param {Values} values
  * @param {number} width

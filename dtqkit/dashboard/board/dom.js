@@ -69,7 +69,7 @@ export function setText(node, text) {
 }
 
 /**
- * One child for each item: the children that are there are painted anew, not replaced.
+ * One child for each item: existing children are painted again, not replaced.
  *
  * @template T
  * @template {Element} E

@@ -6,7 +6,7 @@ const HALF_DAY_MS = 43_200_000;
 /** @param {string} word */
 export const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
-/** The end of an id, which tells jobs apart. @param {string} id */
+/** The end of an id, by which jobs differ. @param {string} id */
 export const short = (id) => id.slice(-8);
 
 const grouped = new Intl.NumberFormat("en");

@@ -8,7 +8,7 @@ import { h } from "./dom.js";
 import { ListingTools } from "./listing_tools.js";
 import { after, createdAt, progressed, whole } from "./records.js";
 
-/** A listing that waits for news is loaded anew this often. */
+/** While events may be missing, a listing is loaded again this often. */
 const REFRESH_MS = 1_900;
 const FRESH_KEPT = 200;
 /** A job that has waited for less may be about to start. */

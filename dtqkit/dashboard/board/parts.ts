@@ -1,4 +1,4 @@
-// What the parts of the board are to each other, for the type checker alone: no browser loads this file.
+// The interfaces between the parts of the board, for the type checker alone: no browser loads this file.
 import type { Known } from "./known.js";
 import type { Job, JobEvent, Message, ProgressReport, TaskInfo } from "./types.ts";
 
@@ -35,7 +35,7 @@ export interface BoardApi {
   toTop(): void;
 }
 
-/** A panel under a tab. Only `element` must be there; the board calls whatever else is. */
+/** A panel under a tab. Only `element` must be there; the board calls the other members if they are. */
 export interface Panel {
   readonly element: HTMLElement;
   /** A task that no worker serves, of a job in view. */
@@ -46,7 +46,7 @@ export interface Panel {
   update?(): void;
   /** Each second while the panel is shown. */
   tick?(): void;
-  /** Everything anew: events may have been lost. */
+  /** Load everything again: events may have been missed. */
   restart?(jobs: Job[]): void;
   hear?(event: JobEvent): void;
   report?(news: ProgressReport): void;

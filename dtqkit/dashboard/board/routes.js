@@ -1,5 +1,5 @@
 // @ts-check
-// Where the operations of dtqkit/control/ that a board asks for are to be found over HTTP.
+// Where the operations of dtqkit/control/ that a board asks for are found over HTTP.
 
 /** @type {Record<string, [method: "GET" | "POST", path: string]>} */
 export const ROUTES = {

@@ -73,7 +73,7 @@ export function modelSource(model) {
     const id = `${lastId}`;
     return new Promise((resolve, reject) => {
       function check() {
-        // While a cell blocks the answer, the widget's own thread still sends events: the kernel lives.
+        // While a cell blocks the answer, the widget's own thread still sends events: the kernel is running.
         if (Date.now() - heardAt < ANSWER_MS) return;
         clearInterval(timer);
         asked.delete(id);

@@ -10,10 +10,10 @@ const BACKOFF_LEAST_MS = 500;
 const BACKOFF_MOST_MS = 15_000;
 const SETTLED_MS = 10_000;
 const REQUEST_MS = 15_000;
-/** Two beats of the server (dtqkit/model/messages.py) that did not come: its path is dead, whatever the socket says. */
+/** Two beats of the server (dtqkit/model/messages.py) are missing: the connection is dead, whatever its socket says. */
 const SILENT_MS = 12_000;
 const LOOK_MS = 1_000;
-/** The server's code for a token that it does not take. */
+/** The server's code for a token that it refuses. */
 const UNAUTHORISED = 4401;
 const ABNORMAL = 1006;
 
@@ -93,7 +93,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
       signOut();
       return;
     }
-    // A server that lets us in and throws us out again is not well either: only a lasting success counts.
+    // A server that accepts and then closes connections is not well either: only a lasting connection counts.
     if (liveAt && Date.now() - liveAt > SETTLED_MS) failures = 0;
     const jitter = 0.75 + Math.random() / 4;
     const pause = Math.max(BACKOFF_LEAST_MS, Math.min(BACKOFF_MOST_MS, BACKOFF_LEAST_MS * 2 ** failures) * jitter);

@@ -2,7 +2,7 @@
 /** @import { Known } from "./known.js" */
 /** @import { Panel, View } from "./parts.ts" */
 /** @import { Worker } from "./types.ts" */
-// The panel of workers: who is alive, and how busy.
+// The panel of workers: which are alive, and how busy they are.
 import { fill, h, set, setText } from "./dom.js";
 import { count, duration } from "./format.js";
 import { LATE_S } from "./overview.js";

@@ -31,12 +31,12 @@ def worker_faults(rules: Rules, i: int) -> list[WorldStep]:
         return (of.now(faulty(of.settled(world)), **Worker("dead")._asdict()),)
 
     def pause(world: World) -> Worlds:
-        return (of.now(faulty(world), mode="paused", excuse="silent"),) if up(world) else ()
+        return (of.now(faulty(world), mode="paused", excuse="missing"),) if up(world) else ()
 
     def cut_from_redis(world: World) -> Worlds:
         if not up(world) or world.workers[i].cut_from:
             return ()
-        return (of.now(faulty(world), cut_from="redis", excuse="silent"),)
+        return (of.now(faulty(world), cut_from="redis", excuse="missing"),)
 
     def cut_from_mongo(world: World) -> Worlds:
         return (of.now(faulty(world), cut_from="mongo"),) if up(world) and not world.workers[i].cut_from else ()

@@ -33,16 +33,16 @@ class LeaderSteps:
     def steps(self) -> list[WorldStep]:
         at = f" (leader {self.n})"
         protocol = [
-            ("9a law: finds a lease that is over", self.find_overdue),
-            ("9a law: lost", self.lose_overdue),
-            ("9a law: refused", self.overdue_refused),
+            ("9a lease expiry: finds a lease that is over", self.find_overdue),
+            ("9a lease expiry: lost", self.lose_overdue),
+            ("9a lease expiry: refused", self.overdue_refused),
             ("9b the same score for 9 s", self.same_score),
             ("9b finds its running job", self.find_running),
             ("9b finds no running job of it", self.find_none),
             ("9b forgets the worker", self.forget),
             ("9b reads the score again", self.read_again),
-            ("9b short cut: lost", self.lose_silent),
-            ("9b short cut: refused", self.silent_refused),
+            ("9b missed heartbeats: lost", self.lose_dead),
+            ("9b missed heartbeats: refused", self.dead_refused),
         ]
         steps = [WorldStep(label + at, run, actor=self.n) for label, run in protocol]
         if "leader dies" in self.rules.faults:
@@ -50,15 +50,15 @@ class LeaderSteps:
             steps.append(WorldStep("9 lost, LEADER DIES before the push" + at, self.lose_and_die, fault=True))
         return steps
 
-    # -- 9a the law
+    # -- 9a lease expiry
 
     def find_overdue(self, world: World) -> Worlds:
         job, leader = world.job, world.leaders[self.n]
-        if self.rules.without("law"):
+        if self.rules.without("lease expiry"):
             return ()
         if leader.looking or world.mongo == "away" or job.status != "running" or job.leased:
             return ()
-        if world.mongo == "back" and not self.rules.without("law: grace after MongoDB was away"):
+        if world.mongo == "back" and not self.rules.without("lease expiry: grace after MongoDB was away"):
             return ()
         over = job.losses + 1 >= self.rules.max_losses
         return (self.now(world, Leader("overdue", claim=job.claim, over=over, cancel_seen=job.cancel)),)
@@ -72,7 +72,7 @@ class LeaderSteps:
     def overdue_matches(self, leader: Leader, job: Job) -> bool:
         if not self.same_claim(leader, job):
             return False
-        return not job.leased or self.rules.without("law: lease inside the write")
+        return not job.leased or self.rules.without("lease expiry: lease inside the write")
 
     def overdue_refused(self, world: World) -> Worlds:
         leader = world.leaders[self.n]
@@ -80,7 +80,7 @@ class LeaderSteps:
             return ()
         return (self.now(world, Leader()),)
 
-    # -- 9b the short cut
+    # -- 9b missed heartbeats
 
     def same_score(self, world: World) -> Worlds:
         """The whole watch as one step: what counts is only that the score is the same at its end.
@@ -88,26 +88,26 @@ class LeaderSteps:
         It cannot be while the worker is awake and reaches Redis, since that beats. Only who is listed is watched.
         """
         redis, without = world.redis, self.rules.without
-        if world.leaders[self.n].looking or not redis.up or without("short cut"):
+        if world.leaders[self.n].looking or not redis.up or without("missed heartbeats"):
             return ()
-        silent = [i for i, score in enumerate(redis.scores) if self.seems_silent(world.workers[i], score)]
+        missing = [i for i, score in enumerate(redis.scores) if self.misses_heartbeats(world.workers[i], score)]
         if redis.earlier_listed:
-            silent.append(GONE)
-        return tuple(self.now(world, Leader("silent", at)) for at in silent)
+            missing.append(GONE)
+        return tuple(self.now(world, Leader("missing", at)) for at in missing)
 
-    def seems_silent(self, worker: Worker, score: Score) -> bool:
+    def misses_heartbeats(self, worker: Worker, score: Score) -> bool:
         without = self.rules.without
         if score == "absent":
-            return without("short cut: absent is unknown")
-        if score == "missed" and without("short cut: a gap starts the watch anew"):
+            return without("missed heartbeats: absent is unknown")
+        if score == "missed" and without("missed heartbeats: a gap restarts the watch"):
             return True
-        if score in ("missed", "old") and without("short cut: 9 s by the leader's own clock"):
+        if score in ("missed", "old") and without("missed heartbeats: 9 s by the leader's own clock"):
             return True
         return worker.mode != "up" or worker.cut_from == "redis"
 
     def find_running(self, world: World) -> Worlds:
         leader, job = world.leaders[self.n], world.job
-        if leader.looking != "silent" or world.mongo == "away":
+        if leader.looking != "missing" or world.mongo == "away":
             return ()
         if job.status != "running" or job.worker != leader.at:
             return ()
@@ -117,7 +117,7 @@ class LeaderSteps:
 
     def find_none(self, world: World) -> Worlds:
         leader, job = world.leaders[self.n], world.job
-        if leader.looking != "silent" or world.mongo == "away":
+        if leader.looking != "missing" or world.mongo == "away":
             return ()
         if job.status == "running" and job.worker == leader.at and not self.rules.without("forget: none runs"):
             return ()
@@ -128,7 +128,7 @@ class LeaderSteps:
         leader, redis = world.leaders[self.n], world.redis
         if leader.looking != "none runs" or not redis.up:
             return ()
-        if not leader.changed or self.rules.without("forget: still silent"):
+        if not leader.changed or self.rules.without("forget: still missing"):
             if leader.at == GONE:
                 redis = redis._replace(earlier_listed=False)
             else:
@@ -140,26 +140,26 @@ class LeaderSteps:
         leader = world.leaders[self.n]
         if leader.looking != "found":
             return ()
-        if self.rules.without("short cut: read the score again"):
+        if self.rules.without("missed heartbeats: read the score again"):
             return (self.now(world, leader._replace(looking="sure")),)
         if not world.redis.up:
             return ()
         return (self.now(world, Leader() if leader.changed else leader._replace(looking="sure")),)
 
-    def lose_silent(self, world: World) -> Worlds:
+    def lose_dead(self, world: World) -> Worlds:
         leader, job = world.leaders[self.n], world.job
-        if leader.looking != "sure" or world.mongo == "away" or not self.silent_matches(leader, job):
+        if leader.looking != "sure" or world.mongo == "away" or not self.dead_matches(leader, job):
             return ()
         return (self.now(self.lost(world), Leader()),)
 
-    def silent_matches(self, leader: Leader, job: Job) -> bool:
+    def dead_matches(self, leader: Leader, job: Job) -> bool:
         if not self.same_claim(leader, job):
             return False
-        return leader.lease_as_found or self.rules.without("short cut: lease as found")
+        return leader.lease_as_found or self.rules.without("missed heartbeats: lease as found")
 
-    def silent_refused(self, world: World) -> Worlds:
+    def dead_refused(self, world: World) -> Worlds:
         leader = world.leaders[self.n]
-        if leader.looking != "sure" or world.mongo == "away" or self.silent_matches(leader, world.job):
+        if leader.looking != "sure" or world.mongo == "away" or self.dead_matches(leader, world.job):
             return ()
         return (self.now(world, Leader()),)
 
@@ -182,7 +182,7 @@ class LeaderSteps:
         return ended(job, status)._replace(losses=job.losses + 1, due=job.losses == 0)
 
     def lose_and_die(self, world: World) -> Worlds:
-        if not world.faults or not (*self.lose_overdue(world), *self.lose_silent(world)):
+        if not world.faults or not (*self.lose_overdue(world), *self.lose_dead(world)):
             return ()
         return (self.now(faulty(world._replace(job=self.lost_job(world))), Leader()),)
 
@@ -197,7 +197,7 @@ class LeaderSteps:
 
 
 def rounds(rules: Rules) -> list[WorldStep]:
-    """Single steps that whoever leads does; what is stale when it is pushed is dropped by the claim."""
+    """Single steps of the leader; what is stale when it is pushed is dropped by the claim."""
 
     def sweep(world: World) -> Worlds:
         redis = world.redis
@@ -221,7 +221,7 @@ def rounds(rules: Rules) -> list[WorldStep]:
         return (listed(world, later=job.status == "scheduled"),)
 
     def rewrite_scores(world: World) -> Worlds:
-        """The full audit: a score that is never reached is set right where the job waits, else the id is dropped."""
+        """The full audit: a score that is never reached is corrected where the job waits, else the id is dropped."""
         redis = world.redis
         if not redis.up or world.mongo == "away" or rules.without("reconcile: scores"):
             return ()

@@ -17,8 +17,8 @@ Doing = Literal["idle", "popped", "running", "succeeded", "failing", "releasing"
 Cut = Literal["", "redis", "mongo", "wedged"]
 Score = Literal["absent", "fresh", "missed", "old"]
 Listed = Literal["no", "yes", "never due"]
-Excuse = Literal["", "silent", "beats"]
-Looking = Literal["", "silent", "found", "sure", "none runs", "overdue"]
+Excuse = Literal["", "missing", "beats"]
+Looking = Literal["", "missing", "found", "sure", "none runs", "overdue"]
 
 WAITING: Final = ("pending", "scheduled")
 FINAL: Final = ("completed", "failed", "cancelled")
@@ -63,7 +63,7 @@ class Worker(NamedTuple):
     cut_from: Cut = ""
     #: A beat that was composed and not yet applied.
     beat_under_way: bool = False
-    #: Ghost, read by the invariants only: may it be taken for dead? `silent` since it was paused or cut from Redis;
+    #: Ghost, read by the invariants only: may it be taken for dead? `missing` since it was paused or cut from Redis;
     #: `beats` again, but has not renewed since (or its loop is wedged). That Redis is away excuses nobody.
     excuse: Excuse = ""
     #: What it asked for first, as a worker that reads before it writes has it (used when that guard is removed).
@@ -129,7 +129,8 @@ class Rules(NamedTuple):
     def reads_ages(self) -> bool:
         """A leader judges a score by its age, which is wrong."""
         return bool(
-            self.removed & {"short cut: 9 s by the leader's own clock", "short cut: a gap starts the watch anew"}
+            self.removed
+            & {"missed heartbeats: 9 s by the leader's own clock", "missed heartbeats: a gap restarts the watch"}
         )
 
     def without(self, guard: str) -> bool:
@@ -178,7 +179,7 @@ def lease_changed(world: World) -> World:
 
 
 def score_changed(world: World, at: int | None = None) -> World:
-    """Leaders that took `at`, or anybody, for silent will see at their next look that it is not."""
+    """Leaders that took `at`, or any worker, for dead will see at their next read that it is not."""
     leaders = tuple(
         leader._replace(changed=True) if leader.at != NOBODY and at in (None, leader.at) else leader
         for leader in world.leaders
@@ -241,7 +242,7 @@ def _ended_wrongly(rules: Rules, world: World, step: WorldStep, after: World) ->
     if counted > 1 or (counted == 0 and now.status in ("scheduled", "failed")):
         return "I4: an attempt's end was not counted once"
     if now.status in WAITING and (now.losses >= rules.max_losses or now.failures >= rules.max_attempts):
-        return "I4: it lives on after its last attempt"
+        return "I4: it goes on after its last attempt"
     if step.label.startswith("6 settle") and step.actor is not None:
         if world.workers[step.actor].claim != job.claim or job.worker != step.actor:
             return "I3: a stale attempt was recorded on a newer claim"
@@ -260,9 +261,9 @@ def _taken_wrongly(world: World) -> str | None:
     if worker.mode == "dead" or worker.excuse or not holds(worker, job):
         return None
     if job.leased:
-        return "J0: taken from a worker that was never silent and held a lease"
+        return "J0: taken from a worker that missed no heartbeats and held a lease"
     if worker.mode == "up" and worker.doing == "running":
-        return "J0: taken by the law while an awake worker, never paused, runs it"
+        return "J0: taken on lease expiry while an awake worker, never paused, runs it"
     if world.mongo == "back":
         return "J0: MongoDB was away; the outcome that the worker kept was not waited for"
     return None

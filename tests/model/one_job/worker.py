@@ -128,7 +128,7 @@ class WorkerSteps:
         return (self.now(dropped, doing="idle"),)
 
     def claim_arrives(self, world: World) -> Worlds:
-        """A claim that the worker has given up on is carried out after all, perhaps for one that is long dead."""
+        """A claim whose worker waits no longer is carried out after all, perhaps for one that is long dead."""
         worker = world.workers[self.i]
         if worker.under_way == "no" or not self.claimable(world.job) or world.mongo == "away":
             return ()
@@ -310,12 +310,12 @@ class WorkerSteps:
     # -- 8 beat
 
     def beat_composed(self, world: World) -> Worlds:
-        """Shown only where it can change something: the score is not fresh, or a leader takes it for silent."""
+        """Shown only where it can change something: the score is not fresh, or a leader takes it for dead."""
         worker = world.workers[self.i]
         if worker.mode != "up" or worker.cut_from == "redis" or worker.beat_under_way or not world.redis.up:
             return ()
         watched = any(leader.at == self.i and not leader.changed for leader in world.leaders)
-        if world.redis.scores[self.i] == "fresh" and not watched and worker.excuse != "silent":
+        if world.redis.scores[self.i] == "fresh" and not watched and worker.excuse != "missing":
             return ()
         return (self.now(world, beat_under_way=True),)
 
@@ -327,7 +327,7 @@ class WorkerSteps:
         scores = (*redis.scores[: self.i], "fresh", *redis.scores[self.i + 1 :])
         beaten = world._replace(redis=redis._replace(scores=scores))
         excuse = worker.excuse
-        if excuse == "silent" and worker.mode == "up" and worker.cut_from != "redis":
+        if excuse == "missing" and worker.mode == "up" and worker.cut_from != "redis":
             excuse = "beats" if worker.claim or worker.unknown else ""
         return (score_changed(self.now(beaten, beat_under_way=False, excuse=excuse), self.i),)
 

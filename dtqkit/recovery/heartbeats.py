@@ -1,4 +1,4 @@
-"""Who has fallen silent: judged by the watcher's own clock, never by Redis's."""
+"""Which workers miss their heartbeats, by this process's own clock, never by that of Redis."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class _Seen(NamedTuple):
     since: float
 
 
-class Silence:
-    """Watches the workers' scores. A worker is silent once its score has stood still for `silence_s`, with an answer
-    at least every `gap_s`: a longer pause, of Redis or of the watcher, starts every watch anew.
+class MissedHeartbeats:
+    """A worker misses its heartbeats if its score has not changed for `silence_s`, with an answer of Redis at least
+    every `gap_s`. A longer gap, of Redis or of this process, restarts the measurement for all workers.
     """
 
     def __init__(self, silence_s: float, gap_s: float) -> None:
@@ -23,7 +23,7 @@ class Silence:
         self._last: float | None = None
 
     def observe(self, scores: Mapping[str, str], now: float) -> None:
-        """An answer: the score of each worker that is present. One that is absent is unknown, never dead."""
+        """Note an answer: the score of each listed worker. A worker that is not listed is unknown, never dead."""
         if self._last is None or now - self._last > self._gap_s:
             self._seen.clear()
         self._last = now
@@ -33,10 +33,10 @@ class Silence:
             for worker, score in scores.items()
         }
 
-    def silent(self, now: float) -> dict[str, str]:
-        """Ids and scores of those that are silent."""
+    def missing(self, now: float) -> dict[str, str]:
+        """Ids and scores of the workers whose heartbeats are missing."""
         return {w: s.score for w, s in self._seen.items() if now - s.since >= self._silence_s}
 
-    def still(self, worker: str, score: str) -> bool:
-        """Whether the last answer had this very score."""
+    def unchanged(self, worker: str, score: str) -> bool:
+        """Whether the last answer had exactly this score."""
         return worker in self._seen and self._seen[worker].score == score

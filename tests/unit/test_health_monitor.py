@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dtqkit.control import Health
-from dtqkit.web import health_monitor as vitals
+from dtqkit.web import health_monitor
 from dtqkit.web.drain import Drain
 from dtqkit.web.health_monitor import HealthMonitor
 
@@ -37,8 +37,8 @@ def logged(
         await asyncio.wait_for(over.wait(), 10)  # what was found last is logged in the same turn
         running.cancel()
 
-    monkeypatch.setattr(vitals, "LOOK_S", 0.0)
-    monkeypatch.setattr(vitals, "START_S", start_s)
+    monkeypatch.setattr(health_monitor, "LOOK_S", 0.0)
+    monkeypatch.setattr(health_monitor, "START_S", start_s)
     caplog.clear()
     asyncio.run(main())
     return [record.message for record in caplog.records if record.message.startswith("health: ")]

@@ -1,7 +1,7 @@
 """Dead letters: the projection, its repair, two requeues at once, automatic recovery (PROTOCOL.md, step 12).
 
-`status = failed` with its death_seq is the truth. Whoever projects or repairs has looked some time ago, and may die
-between its look and its write; so may whoever requeues, between each two of his writes.
+`status = failed` with its death_seq is the truth. Processes that project or repair have read some time ago, and may die
+between the read and the write; a process that requeues may die between each two of its writes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Requeue(NamedTuple):
 
 class World(NamedTuple):
     job: Job = Job()
-    #: death_seq of the letter; 0: there is none.
-    letter: int = 0
-    #: Deaths whose letter a projector is about to write, and one that a repairer is about to delete.
+    #: death_seq of the dead letter; 0: there is none.
+    dead_letter: int = 0
+    #: death_seq of the dead letter that is about to be written, and of the one that is about to be deleted.
     projecting: int = 0
     deleting: int = 0
     callers: tuple[Requeue, Requeue] = (Requeue(), Requeue())
@@ -69,20 +69,20 @@ def model(rules: Rules) -> Model[World]:
             return "I2: death_seq was lowered"
         return None
 
-    steps = [*lives(rules), *projection(rules), *automatic(rules)]
+    steps = [*failures(rules), *projection(rules), *automatic(rules)]
     for n in (0, 1):
         steps += by_hand(rules, n)
     return Model(World(), steps, broken, good)
 
 
 def good(world: World) -> bool:
-    """I5: no more deaths to come, and the collection says what is so."""
-    return world.letter == (world.job.death if world.job.failed else 0)
+    """I5: no more failures to come, and the collection is consistent."""
+    return world.dead_letter == (world.job.death if world.job.failed else 0)
 
 
-def lives(rules: Rules) -> list[Step[World]]:
+def failures(rules: Rules) -> list[Step[World]]:
     def dies(world: World) -> Worlds:
-        """However it lived; its worker, or the leader, is to write the letter."""
+        """The job fails for good; its worker, or the leader, is to write the dead letter."""
         job = world.job
         if job.failed or not world.deaths:
             return ()
@@ -93,44 +93,44 @@ def lives(rules: Rules) -> list[Step[World]]:
 
 def projection(rules: Rules) -> list[Step[World]]:
     def sees_death(world: World) -> Worlds:
-        if not world.job.failed or world.letter == world.job.death or world.projecting:
+        if not world.job.failed or world.dead_letter == world.job.death or world.projecting:
             return ()
         return (world._replace(projecting=world.job.death),)
 
     def writes_letter(world: World) -> Worlds:
-        """Idempotent; a letter of a later death is left as it is."""
+        """Idempotent; a dead letter of a later failure is left as it is."""
         if not world.projecting:
             return ()
-        blind = rules.without("letter: a later one is left")
-        letter = world.projecting if blind else max(world.letter, world.projecting)
-        return (world._replace(letter=letter, projecting=0),)
+        blind = rules.without("dead letter: a later one is left")
+        dead_letter = world.projecting if blind else max(world.dead_letter, world.projecting)
+        return (world._replace(dead_letter=dead_letter, projecting=0),)
 
     def sees_ghost(world: World) -> Worlds:
-        stale = world.letter and (not world.job.failed or world.letter != world.job.death)
-        if not stale or world.deleting or rules.without("letters: repaired by the leader"):
+        stale = world.dead_letter and (not world.job.failed or world.dead_letter != world.job.death)
+        if not stale or world.deleting or rules.without("dead letters: repaired by the leader"):
             return ()
-        return (world._replace(deleting=world.letter),)
+        return (world._replace(deleting=world.dead_letter),)
 
     def deletes_letter(world: World) -> Worlds:
         if not world.deleting:
             return ()
-        return (world._replace(letter=without_letter(rules, world.letter, world.deleting), deleting=0),)
+        return (world._replace(dead_letter=without_dead_letter(rules, world.dead_letter, world.deleting), deleting=0),)
 
     def projector_dies(world: World) -> Worlds:
         return (world._replace(projecting=0, deleting=0),) if world.projecting or world.deleting else ()
 
     return [
-        Step("12 sees a death without its letter", sees_death),
-        Step("12 writes the letter", writes_letter),
-        Step("12 sees a letter that is not true", sees_ghost),
+        Step("12 sees a failure without its dead letter", sees_death),
+        Step("12 writes the dead letter", writes_letter),
+        Step("12 sees a stale dead letter", sees_ghost),
         Step("12 deletes it", deletes_letter),
         Step("PROJECTOR DIES", projector_dies, fault=True),
     ]
 
 
-def without_letter(rules: Rules, letter: int, death: int) -> int:
-    """Delete the letter of this death (or an earlier one), never that of a later death."""
-    return 0 if letter <= death or rules.without("letter: deleted with its death_seq") else letter
+def without_dead_letter(rules: Rules, dead_letter: int, death: int) -> int:
+    """Delete the dead letter of this failure (or an earlier one), never that of a later one."""
+    return 0 if dead_letter <= death or rules.without("dead letter: deleted with its death_seq") else dead_letter
 
 
 def revive(rules: Rules, job: Job, death: int, recoveries: int) -> Job | None:
@@ -163,7 +163,9 @@ def by_hand(rules: Rules, n: int) -> list[Step[World]]:
         caller = world.callers[n]
         if caller.doing != "revived":
             return ()
-        return (now(world, Requeue())._replace(letter=without_letter(rules, world.letter, caller.death)),)
+        return (
+            now(world, Requeue())._replace(dead_letter=without_dead_letter(rules, world.dead_letter, caller.death)),
+        )
 
     def dies(world: World) -> Worlds:
         return (now(world, Requeue()),) if world.callers[n].doing else ()
@@ -171,8 +173,8 @@ def by_hand(rules: Rules, n: int) -> list[Step[World]]:
     at = f" (caller {n})"
     return [
         Step("12 REQUEUE asked for" + at, asks, fault=True, actor=n),
-        Step("12 requeue: the job lives again, or a conflict" + at, writes, actor=n),
-        Step("12 requeue: deletes the letter" + at, deletes, actor=n),
+        Step("12 requeue: the job is requeued, or a conflict" + at, writes, actor=n),
+        Step("12 requeue: deletes the dead letter" + at, deletes, actor=n),
         Step("CALLER DIES" + at, dies, fault=True, actor=n),
     ]
 
@@ -205,16 +207,16 @@ def automatic(rules: Rules) -> list[Step[World]]:
     def deletes(world: World) -> Worlds:
         if world.recovery.doing != "revived":
             return ()
-        letter = without_letter(rules, world.letter, world.recovery.death)
-        return (world._replace(letter=letter, recovery=Requeue()),)
+        dead_letter = without_dead_letter(rules, world.dead_letter, world.recovery.death)
+        return (world._replace(dead_letter=dead_letter, recovery=Requeue()),)
 
     def dies(world: World) -> Worlds:
         return (world._replace(recovery=Requeue()),) if world.recovery.doing else ()
 
     return [
         Step("12 recovery: finds a death", looks),
-        Step("12 recovery: the job lives again, or a conflict", writes),
+        Step("12 recovery: the job is requeued, or a conflict", writes),
         Step("12 recovery: counted apart", counts),
-        Step("12 recovery: deletes the letter", deletes),
+        Step("12 recovery: deletes the dead letter", deletes),
         Step("LEADER DIES in the recovery", dies, fault=True),
     ]

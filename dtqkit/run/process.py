@@ -43,8 +43,8 @@ async def work(
 ) -> None:
     """Work until `stop` is set; children import `app` too.
 
-    `works` gets the worker, before `started`. `life` has the hooks of the queue: its lifespan is entered once both
-    stores have answered, and left when the worker has stopped.
+    `works` is called with the worker once both stores have answered, then `started`. `life` has the hooks of the queue:
+    its lifespan is entered once both stores have answered, and left when the worker has stopped.
 
     `outdated` is called with source files that a new child has loaded in another version than this process; it
     returns whether that child may run jobs here.

@@ -34,7 +34,7 @@ Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
 
 
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a task's jobs run, unless a call sets something else. Raises TaskDefinitionError, which names the option."""
+    """How a task's jobs run, by default. Raises TaskDefinitionError, which names the option."""
 
     priority: Priority = "medium"
     #: Attempts that may fail before the job does.
@@ -69,8 +69,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
-    #: Seconds for which a submit that MongoDB does not take now, say while it elects a primary, is sent again; None:
-    #: as DTQ_SUBMIT_WAIT_S says.
+    #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
     wait_s: Wait | None = None
 
 

@@ -141,7 +141,7 @@ class HostedChaos(Chaos):
         return self._patiently(super()._flush)
 
     def _patiently(self, ask: Callable[[], str]) -> str:
-        """A connection of before a failover may be met; it is another one the next time."""
+        """A connection from before a failover may be met; it is another one the next time."""
         try:
             return ask()
         except RedisError:

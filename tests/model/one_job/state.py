@@ -27,7 +27,7 @@ SETTLING: Final = ("succeeded", "failing", "releasing", "stopping")
 HOLDING: Final = ("running", *SETTLING)
 
 NOBODY: Final = -1
-#: A worker that was killed and started anew has a new id; this stands for any earlier one.
+#: A worker that was killed and started again has a new id; this stands for any earlier one.
 GONE: Final = 9
 #: A claim that was sent and of which nothing is known, not even whether it was done.
 SENT: Final = -1

@@ -166,7 +166,7 @@ def stores(rules: Rules) -> list[WorldStep]:
             yield base._replace(redis=Redis(True, lane, inflight, scheduled, all_scores, earlier))
 
     def mongo_away(world: World) -> Worlds:
-        """A leader's round that meets an error is over; the next one looks anew."""
+        """A leader's round that meets an error is over; the next one looks again."""
         if not world.faults or world.mongo != "up":
             return ()
         leaders = tuple(Leader() if leader.looking == "overdue" else leader for leader in world.leaders)

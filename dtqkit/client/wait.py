@@ -3,7 +3,7 @@
 An event may be lost, late, doubled or out of order, so nothing is concluded from one: it makes this look at the record.
 
 A look at many jobs asks for their statuses first, and reads the records only of those that have changed: a result
-crosses the wire once, however long it is waited for, and a payload never, since whoever has a handle has it.
+crosses the wire once, however long it is waited for, and a payload never, since each handle has it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class ThreadRun:
         return await self.ended()
 
     async def ended(self) -> Outcome:
-        """The same of an attempt that has begun, and whose timeout and stops somebody else sees to."""
+        """The same of an attempt that has begun, and whose timeout and stops are handled elsewhere."""
         self._thread.start()
         try:
             return await self.over

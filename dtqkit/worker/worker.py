@@ -170,7 +170,7 @@ class Worker:
         return sum(not held.over for held in self._held.values())
 
     async def give_back(self) -> int:
-        """Stop what runs, at any price, and give it back. Then this process must end, at once.
+        """Stop running jobs, by force if necessary, and give them back. Then this process must end, at once.
 
         Returns how many jobs could not be given back in time: these are taken from this worker once it is silent.
         """

@@ -22,14 +22,14 @@ def test_a_score_that_stands_still_for_nine_seconds_is_silence() -> None:
     assert watch.missing(9.0) == {"w": "5"}
 
 
-def test_any_change_of_the_score_starts_anew_also_backwards() -> None:
+def test_any_change_of_the_score_restarts_the_count_also_backwards() -> None:
     for other in ("6", "4"):
         watch = watched(*every_second(0, 8, {"w": "5"}), *every_second(8, 16, {"w": other}))
         assert watch.missing(16.9) == {}
         assert watch.missing(17.0) == {"w": other}
 
 
-def test_a_pause_of_the_watcher_or_of_redis_starts_anew() -> None:
+def test_a_pause_of_the_watcher_or_of_redis_restarts_the_count() -> None:
     watch = watched(*every_second(0, 8, {"w": "5"}), *every_second(12, 20, {"w": "5"}))
     assert watch.missing(20.0) == {}
 

@@ -18,7 +18,7 @@ from dtqkit.broker.refusals import REASONS, WORDS, Kind, UnusableServer, refusal
 from dtqkit.broker.rights import COMMANDS
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 
-#: What servers say: its kind, whether connections are made anew, and what is said for it.
+#: What servers say: its kind, whether connections are made again, and what is said for it.
 SAID: list[tuple[str, Kind, bool, str]] = [
     ("READONLY You can't write against a read only replica.", "moved", True, "read-only replica"),
     ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "moved", True, "replica"),

@@ -14,7 +14,7 @@ from tests.wait import wait_until
 from tests.workers import Workers
 
 
-def test_a_job_that_the_form_submits_is_seen_to_run_and_to_complete(
+def test_a_job_that_the_form_submits_runs_and_completes_on_the_board(
     board: Board, server: Server, worker: Workers, tasks: TaskQueue
 ) -> None:
     board.open(server)

@@ -122,7 +122,7 @@ def test_a_job_whose_status_is_polled_has_its_result_and_its_error(
             job.result(timeout=10)
 
 
-def test_a_failed_job_that_is_requeued_elsewhere_is_seen_to_go_on(queue: TaskQueue, worker: Workers) -> None:
+def test_a_failed_job_that_is_requeued_elsewhere_goes_on(queue: TaskQueue, worker: Workers) -> None:
     job = sample.fail.submit("once more")
     wait_until(lambda: job.status == "failed")
     before = job.record

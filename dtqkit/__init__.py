@@ -14,7 +14,8 @@ add.submit(2, 3).result(timeout=30)     # 5
 import logging
 
 from dtqkit._version import VERSION
-from dtqkit.client.aio import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.client.aio import AsyncTaskQueue
+from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.decorators import task
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue

@@ -11,7 +11,7 @@ from typing import Self
 
 from dtqkit import Priority, Settings, TaskQueue
 from dtqkit.run.process import work
-from dtqkit.support.driver import Background
+from dtqkit.support.background import Background
 from dtqkit.tasks.hooks import Life
 
 

@@ -11,7 +11,8 @@ import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record, say
-from dtqkit.client.aio import AsyncJobHandle, AsyncTaskQueue
+from dtqkit.client.aio import AsyncTaskQueue
+from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.late import NO_WORKERS
 from dtqkit.model.errors import DtqError, InvalidOption, JobCancelled, JobFailed
 from dtqkit.model.jobs import Job, JobError, Priority

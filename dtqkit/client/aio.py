@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack
 
-import msgspec
-
-from dtqkit.client.ended import failure_of
+from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
-from dtqkit.client.wait import CHUNK, FEW, POLL_S, Waiter, records
+from dtqkit.client.wait import CHUNK, FEW, Waiter, records
 from dtqkit.control import (
     AttemptRow,
     Control,
@@ -34,14 +31,11 @@ from dtqkit.control import (
     submission_of,
 )
 from dtqkit.control.operations import (
-    CANCEL,
     DEAD_LETTERS,
     DEPTHS,
     GET_JOB,
     HISTORY,
-    JOB_LOG,
     LIST_JOBS,
-    REQUEUE,
     REQUEUE_DEAD,
     STATUSES,
     SUBMIT,
@@ -51,11 +45,10 @@ from dtqkit.control.operations import (
 )
 from dtqkit.model.batches import batch_refused
 from dtqkit.model.errors import DtqError, JobConflict, JobNotFound, WaitTimeout
-from dtqkit.model.events import Depths, Heartbeat, ProgressEvent
-from dtqkit.model.jobs import Job, Status
+from dtqkit.model.events import Depths, Heartbeat
+from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
-from dtqkit.model.values import from_wire
-from dtqkit.support.driver import abandon
+from dtqkit.support.background import abandon
 from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.middleware import around_submit
 from dtqkit.tasks.misuse import check_call, check_task
@@ -69,139 +62,6 @@ R = TypeVar("R")
 LOOK_S: Final = 0.5
 #: Jobs that are cancelled at the same time.
 MAX_CANCELS: Final = 64
-
-
-class AsyncJobHandle(Generic[R]):
-    """A job that can be awaited. Attributes never do I/O: they show the last record that was seen.
-
-    Reading one makes the queue look for a newer record, which is there soon after. Of two records, the one with the
-    higher `rev` is right, so a failed job that is requeued, by anybody, is not failed any more.
-    """
-
-    # A batch makes many.
-    __slots__ = ("__weakref__", "_asked_at", "_decode", "_job", "_news", "_queue")
-
-    def __init__(self, queue: AsyncTaskQueue, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
-        self._queue = queue
-        self._job = job
-        self._decode = decode
-        self._asked_at = float("-inf")
-        #: What the attempt that runs has said of its progress, which its record has only at the end.
-        self._news: ProgressEvent | None = None
-
-    @property
-    def id(self) -> str:
-        return self._job.id
-
-    @property
-    def record(self) -> Job:
-        """The last record that was seen; `refresh()` asks for the present one."""
-        if self.is_due():
-            self.look_soon()
-        return self._job
-
-    @property
-    def known(self) -> Job:
-        """The same, without a look for a newer one."""
-        return self._job
-
-    @property
-    def status(self) -> Status:
-        return self.record.status
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return self.result().__await__()
-
-    async def result(self, timeout: float | None = None) -> R:
-        """The task's result; waits for it, at most `timeout` seconds.
-
-        Raises JobFailed, JobCancelled, or WaitTimeout (a TimeoutError). Cancelling the wait leaves the job alone.
-        """
-        job = await self.over(timeout)
-        if (error := failure_of(job)) is not None:
-            raise error
-        return self.decoded(job)
-
-    async def over(self, timeout: float | None = None) -> Job:
-        """The job once it is over, however it ended. Raises WaitTimeout after `timeout` seconds."""
-        await self._queue.until_over([self], timeout)
-        return self._job
-
-    def decoded(self, job: Job) -> R:
-        """The result of `job`, which has completed, as the task returned it."""
-        return from_wire(job.result) if self._decode is None else self._decode(job.result)
-
-    async def refresh(self) -> Job:
-        """Ask for the job as it is now."""
-        self.on_job(await self._queue.control.ask(GET_JOB, JobRequest(id=self.id)))
-        return self._job
-
-    async def cancel(self) -> Job:
-        """Cancel it at once while it waits; ask it to stop while it runs. Raises JobConflict when it is over."""
-        self.on_job(await self._queue.control.ask(CANCEL, JobRequest(id=self.id)))
-        return self._job
-
-    async def requeue(self) -> Job:
-        """Put the failed job back into its lane."""
-        self.on_job(await self._queue.control.ask(REQUEUE, JobRequest(id=self.id)))
-        return self._job
-
-    async def log(self) -> tuple[str, ...]:
-        """The lines that it has logged so far."""
-        return (await self._queue.control.ask(JOB_LOG, JobRequest(id=self.id))).lines
-
-    def __repr__(self) -> str:
-        return f"<job {self._job.id} {self._job.task} {self._job.status}>"
-
-    # -- follows the record
-
-    @property
-    def rev(self) -> int:
-        """Of the last record that was seen."""
-        return self._job.rev
-
-    def is_due(self) -> bool:
-        """Whether a look for a newer record is due; if so, it is not again for a moment. Asked from any thread."""
-        if self._job.is_final:
-            return False
-        now = time.monotonic()
-        if now - self._asked_at < (POLL_S if self._job.is_over else self._queue.fresh_s):
-            return False
-        self._asked_at = now
-        return True
-
-    def look_soon(self) -> None:
-        """Look for a newer record, and for others whenever events say so. On the queue's loop."""
-        self._queue.follow(self)
-
-    def on_job(self, job: Job) -> None:
-        """Take a record, unless a newer one has been seen. It may come without its payload, which never changes."""
-        if job.rev >= self._job.rev:
-            if not job.payload and self._job.payload:
-                job = msgspec.structs.replace(job, payload=self._job.payload)
-            self._job = self._with_news(job)
-
-    def on_progress(self, news: ProgressEvent) -> None:
-        if news.token < self._job.token:
-            return
-        if (old := self._news) is not None and old.token == news.token:
-            news = msgspec.structs.replace(
-                news,
-                started_at=news.started_at or old.started_at,
-                progress=old.progress if news.progress is None else news.progress,
-                message=old.message if news.progress is None else news.message,
-            )
-        self._news = news
-        self._job = self._with_news(msgspec.structs.replace(self._job, progress=None))
-
-    def _with_news(self, job: Job) -> Job:
-        news = self._news
-        if news is None or news.token != job.token or job.status != "running":
-            return job
-        job = msgspec.structs.replace(job, started_at=job.started_at or news.started_at)
-        if job.progress is not None or news.progress is None:
-            return job
-        return msgspec.structs.replace(job, progress=news.progress, progress_message=news.message)
 
 
 class AsyncTaskQueue(HookedAsyncQueue):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
 from typing_extensions import Unpack
@@ -18,9 +18,6 @@ from dtqkit.tasks.misuse import named
 from dtqkit.tasks.options import CallOptions, OptionNames, options_of
 from dtqkit.tasks.task import Call, Task, check_name
 
-if TYPE_CHECKING:
-    from dtqkit.client.queue import TaskQueue
-
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 
 #: Of one job of a starmap.
@@ -31,11 +28,24 @@ R = TypeVar("R")
 F_co = DefaultTypeVar("F_co", covariant=True, bound=Callable[..., Any], default=Callable[..., Any])
 
 
+class Submitter(Protocol):
+    """A TaskQueue, as far as its tasks need it."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def add(self, task: QueuedTask[..., Any], /) -> None: ...
+
+    def submit_call(self, call: Call[R], /) -> JobHandle[R]: ...
+
+    def submit_many(self, calls: Iterable[Call[R]], /) -> JobList[R]: ...
+
+
 #: The queue of tasks that belong to none, in a worker's child.
-_adopted: TaskQueue | None = None
+_adopted: Submitter | None = None
 
 
-def adopt(queue: TaskQueue) -> None:
+def adopt(queue: Submitter) -> None:
     """Let tasks of this process, which is a worker's child, go to `queue` when they belong to no other."""
     global _adopted  # noqa: PLW0603 - a process has one
     _adopted = queue
@@ -55,9 +65,9 @@ CoroutineFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 class QueuedTask(Task[P, R, F_co]):
     """A task that can submit itself, once it belongs to a queue."""
 
-    _queue: TaskQueue | None = None
+    _queue: Submitter | None = None
 
-    def attach(self, queue: TaskQueue) -> None:
+    def attach(self, queue: Submitter) -> None:
         """Make `submit` and `map` go to `queue`."""
         self._queue = queue
 
@@ -66,7 +76,7 @@ class QueuedTask(Task[P, R, F_co]):
         return self._queue is not None and self._queue.settings == settings
 
     @property
-    def queue(self) -> TaskQueue:
+    def queue(self) -> Submitter:
         if self._queue is None:
             if _adopted is not None:
                 return _adopted
@@ -168,7 +178,7 @@ def _bound(bind: Callable[..., Call[R]], arguments: Iterable[tuple[Sequence[Any]
 class Decorator:
     """What `@task(...)` and `@queue.task(...)` return when they are given options: the decorator itself."""
 
-    def __init__(self, queue: TaskQueue | None, name: str | None, options: dict[str, Any]) -> None:
+    def __init__(self, queue: Submitter | None, name: str | None, options: dict[str, Any]) -> None:
         self._queue = queue
         self._name = name
         self._options = options

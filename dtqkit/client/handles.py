@@ -6,17 +6,15 @@ import asyncio
 from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
-from dtqkit.client.aio import AsyncJobHandle
+from dtqkit.client.async_handle import AsyncJobHandle
+from dtqkit.client.driver import Driver
 from dtqkit.client.ended import failure_of
 from dtqkit.client.late import counted
 from dtqkit.client.lending import lending
 from dtqkit.control import Page
 from dtqkit.model.jobs import Job, Status
-
-if TYPE_CHECKING:
-    from dtqkit.client.queue import TaskQueue
 
 R = TypeVar("R")
 
@@ -29,7 +27,7 @@ class JobHandle(Generic[R]):
 
     __slots__ = ("__weakref__", "_queue", "asynchronous")
 
-    def __init__(self, queue: TaskQueue, handle: AsyncJobHandle[R]) -> None:
+    def __init__(self, queue: Driver, handle: AsyncJobHandle[R]) -> None:
         self._queue = queue
         #: The asynchronous handle, which lives on the queue's private loop.
         self.asynchronous: AsyncJobHandle[R] = handle
@@ -118,7 +116,7 @@ class Waited(NamedTuple, Generic[R]):
 class JobList(Sequence[JobHandle[R]], Generic[R]):
     """The jobs of one `map` or `submit_many`, in the order of submission."""
 
-    def __init__(self, queue: TaskQueue, handles: Sequence[JobHandle[R]]) -> None:
+    def __init__(self, queue: Driver, handles: Sequence[JobHandle[R]]) -> None:
         self._queue = queue
         self._handles = tuple(handles)
         self._seen_at = datetime.now().astimezone()

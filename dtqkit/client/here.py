@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from dtqkit.model.settings import Settings
 from dtqkit.run.process import default_lanes, work
-from dtqkit.support.driver import Background
+from dtqkit.support.background import Background
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 

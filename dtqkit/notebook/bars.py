@@ -19,8 +19,8 @@ from dtqkit.notebook.formatting import count
 from dtqkit.support.formatting import duration
 
 if TYPE_CHECKING:
-    from dtqkit.client.aio import AsyncJobHandle
-    from dtqkit.client.queue import TaskQueue
+    from dtqkit.client.async_handle import AsyncJobHandle
+    from dtqkit.client.driver import Driver
 
 #: Seconds between two updates.
 TICK_S: Final = 0.2
@@ -29,7 +29,7 @@ TICK_S: Final = 0.2
 class Progress(HBox):
     """A bar and a line of text; a running job counts by as much as it says it has done."""
 
-    def __init__(self, queue: TaskQueue, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> None:
+    def __init__(self, queue: Driver, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> None:
         handles = [jobs] if isinstance(jobs, JobHandle) else list(jobs)
         self._handles = [handle.asynchronous for handle in handles]
         self.bar = FloatProgress(min=0.0, max=float(max(1, len(handles))), layout=Layout(width="24em"))
@@ -40,7 +40,7 @@ class Progress(HBox):
         self._show()
         hand_over(queue.start, self._follow(queue))
 
-    async def _follow(self, queue: TaskQueue) -> None:
+    async def _follow(self, queue: Driver) -> None:
         """On the queue's loop, until all are over."""
         while not self._show():
             queue.core.freshen(self._handles)

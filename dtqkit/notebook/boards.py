@@ -18,7 +18,7 @@ from dtqkit.notebook.feed import feed
 from dtqkit.notebook.linker import link, style_sheet
 
 if TYPE_CHECKING:
-    from dtqkit.client.queue import TaskQueue
+    from dtqkit.client.driver import Driver
 
 
 _DASHBOARD: Final = files("dtqkit").joinpath("dashboard")
@@ -33,7 +33,7 @@ class Board(AnyWidget):
     #: {at, depths, workers, jobs}, for a notebook that is saved.
     snapshot = Dict().tag(sync=True)
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: Driver) -> None:
         super().__init__()
         self._queue = queue
         self._feed: Future[None] = queue.start(feed(queue.core.control, self.send, self._keep))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipywidgets import HTML, Button, VBox
 
-from dtqkit.client.aio import AsyncJobHandle
+from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.handles import JobHandle
 from dtqkit.control import Submission
 from dtqkit.control.operations import SUBMIT

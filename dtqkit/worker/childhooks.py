@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from dtqkit.model.hook_errors import LifespanFailed
-from dtqkit.support.driver import Background
+from dtqkit.support.background import Background
 from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.lifespan import Entered, Lifespan, Manager
 from dtqkit.tasks.middleware import Middleware, around_run

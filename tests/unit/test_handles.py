@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dtqkit import AsyncTaskQueue, Job, JobConflict, JobError, JobFailed, StoreUnavailable
 from dtqkit.client import aio as queue_module
+from dtqkit.client import async_handle as handle_module
 from dtqkit.client import wait as wait_module
-from dtqkit.client.aio import AsyncJobHandle
+from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.control import JobRequest, JobsRequest, JobStatus
 from dtqkit.model.events import Batch, JobEvent, Line, ProgressEvent, event_of
 from dtqkit.model.jobs import Status
@@ -99,7 +100,7 @@ class World:
         self.loop = VirtualLoop()
         self.store = Store()
         self.clock = pytest.MonkeyPatch()
-        self.clock.setattr(queue_module, "time", SimpleNamespace(monotonic=self.loop.time))
+        self.clock.setattr(handle_module, "time", SimpleNamespace(monotonic=self.loop.time))
         self.queue = self.run(self._queue())
 
     async def _queue(self) -> AsyncTaskQueue:

@@ -14,14 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "dtqkit"
 
 #: Files that still import each other. Remove what no longer does; add nothing.
 KNOWN = {
-    "dtqkit.client.handles",
     "dtqkit.notebook",
-    "dtqkit.notebook.bars",
-    "dtqkit.notebook.boards",
     "dtqkit.notebook.charts",
     "dtqkit.notebook.forms",
     "dtqkit.notebook.magics",
-    "dtqkit.client.decorators",
     "dtqkit.client.queue",
 }
 

@@ -123,7 +123,7 @@ def _options(**given: Any) -> CallOptions:
         return CallOptions(**given)
     except InvalidOption as error:
         name, _, what = str(error).partition(" is ")
-        raise typer.BadParameter(what, param_hint=f"'{_OPTIONS[name]}'") from None
+        raise typer.BadParameter(what, param_hint=f"'{_OPTIONS[name.partition('[')[0]]}'") from None
 
 
 def _payload(task: Task[..., Any], text: str | None, arguments: list[str]) -> dict[str, Any]:

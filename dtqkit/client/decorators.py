@@ -115,6 +115,9 @@ class QueuedTask(Task[P, R, F_co]):
         `wait_s`: while MongoDB takes nothing, as during an election, a submit is sent again for so long: under the same
         id, so that it makes one job. See `dtqkit.tasks.options.JobOptions` for the others. Raises InvalidOption.
         """
+        if unknown := options.keys() - set(CallOptions.__struct_fields__):
+            known = ", ".join(CallOptions.__struct_fields__)
+            raise TypeError(f"options() has no option {min(unknown)!r}; there are {known}")
         tags = options.pop("tags", ())
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
         return Configured(self, CallOptions(**given))

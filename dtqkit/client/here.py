@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Future
 from contextlib import ExitStack
 
@@ -11,6 +12,8 @@ from dtqkit.run.process import default_lanes, work
 from dtqkit.support.background import Background
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
+
+log = logging.getLogger("dtqkit.worker")
 
 
 def work_here(settings: Settings, registry: TaskRegistry, life: Life, workers: int, owned: ExitStack) -> Background:
@@ -37,6 +40,8 @@ def work_here(settings: Settings, registry: TaskRegistry, life: Life, workers: i
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
+            elif isinstance(error, Exception):
+                log.exception("the workers in this process have stopped: nothing runs their jobs here")
             raise
 
     running = background.start(run())

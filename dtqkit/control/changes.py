@@ -161,10 +161,10 @@ class ChangeFeed:
 
     async def _look(self) -> None:
         """Depths and workers for as long as there are readers."""
-        depths: Depths | None = None
-        workers: tuple[Heartbeat, ...] | None = None
         while True:
             await self._watched.wait()
+            depths: Depths | None = None
+            workers: tuple[Heartbeat, ...] | None = None
             with contextlib.suppress(StoreUnavailable):  # /health reports it
                 depths = await self._control.ask(DEPTHS)
             with contextlib.suppress(StoreUnavailable):  # only Redis knows them; the depths are known without it

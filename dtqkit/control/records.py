@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 import msgspec
 
-from dtqkit.model.errors import DtqError, JobNotFound, rebuild
+from dtqkit.control.public import public_sentence
+from dtqkit.model.errors import DtqError, JobNotFound, StoreUnavailable, rebuild
 from dtqkit.model.jobs import Job, Priority, Status, is_job_id
 from dtqkit.support.sanitize import bounded
 from dtqkit.tasks.options import JobOptions
@@ -89,7 +90,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @classmethod
     def of(cls, error: DtqError) -> Self:
         """What everybody may know of `error`; in this process, `error` is kept with it."""
-        refusal = cls(code=error.code, detail=bounded(str(error)))
+        detail = public_sentence(error) if isinstance(error, StoreUnavailable) else str(error)
+        refusal = cls(code=error.code, detail=bounded(detail))
         vars(refusal)["error"] = error
         return refusal
 

@@ -269,7 +269,7 @@ class StoreUnavailable(DtqError, ConnectionError):
     def __init__(self, store: str, where: str, detail: str, *, reason: Reason = "away") -> None:
         super().__init__(f"{store}{f' at {redact(where)}' if where else ''}: {redact(detail)}")
         self.store = store
-        self.reason = reason
+        self.reason, self.brief = reason, ""
 
     @property
     def passes(self) -> bool:

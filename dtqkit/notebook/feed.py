@@ -65,7 +65,9 @@ class Feed:
 
     def looked(self, depths: Depths | None, workers: Sequence[Heartbeat] | None) -> None:
         """Also when nothing has changed: the board sees that the kernel is there."""
-        self._push({"events": {"depths": built(depths), "workers": built(workers)}})
+        known = {"depths": depths, "workers": workers}
+        if found := {name: built(value) for name, value in known.items() if value is not None}:
+            self._push({"events": found})
 
     def down(self) -> None:
         """The board still gets answers to its requests."""

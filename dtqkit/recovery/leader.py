@@ -198,6 +198,8 @@ class Leader:
             raise
 
     async def _scan_at(self, now: float, recount: bool) -> None:
+        # Only a scan that comes to its counts, and finds none, spares the audits: not an earlier one.
+        self._nothing_listed = self._nothing_failed = False
         scan = await self._store.scans.look(LIMIT)
         if scan.overdue:
             await self._store.compare_clocks()  # after the scan, which used MongoDB's clock

@@ -39,7 +39,7 @@ from dtqkit.control.operations import (
     SUBMIT_MANY,
     WORKERS,
 )
-from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.errors import DtqError, StoreUnavailable
 from dtqkit.model.events import Snapshot
 from dtqkit.model.jobs import Job, is_job_id
 from dtqkit.remote.http import Http
@@ -70,7 +70,7 @@ async def submit_many(http: Http, submissions: Sequence[Submission]) -> tuple[Ba
         for batch in _batches([_with_key(submission) for submission in submissions]):
             encoded = cast("tuple[Submission, ...]", batch)
             items += await http.ask_until_known(SUBMIT_MANY, encoded, wait_s)
-    except StoreUnavailable as error:
+    except DtqError as error:
         if not items:
             raise
         # What was accepted before stays accepted: if it were reported as refused, it would be submitted twice.

@@ -209,7 +209,7 @@ def declining(change: Change) -> Pipeline:
     if change.error is not None:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
     if change.status == "scheduled":
-        fields["due_at"] = {"$add": ["$$NOW", _ms(change.delay_s)]}
+        fields["due_at"] = fields["queued_at"] = {"$add": ["$$NOW", _ms(change.delay_s)]}
     return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 

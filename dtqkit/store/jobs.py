@@ -13,6 +13,7 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
+from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
@@ -116,7 +117,7 @@ class Jobs:
                 raise OperationFailure(errors[0]["errmsg"], errors[0]["code"])
             if "writeConcernError" in answer:
                 raise WriteConcernError("the claim is not known to be on a majority", 64, answer)
-            return await self._claimed(ids, claim, answer["n"])
+        return await self._claimed(ids, claim, answer["n"])
 
     async def _claimed(self, ids: list[ObjectId], claim: ObjectId, count: int) -> list[Document]:
         """The jobs that run under `claim`, which has just claimed `count` jobs.
@@ -126,18 +127,20 @@ class Jobs:
         """
         if not count:
             return []
-        answer = await self._jobs.database.command(
-            {
-                "find": self._jobs.name,
-                "filter": documents.held(ids, claim),
-                "projection": _NOT_CLAIMED,
-                "hint": BY_ID,
-                "batchSize": count,
-                "singleBatch": True,
-                "readConcern": {"level": "majority"},
-            },
-            codec_options=_NAIVE,
-        )
+        command: Document = {
+            "find": self._jobs.name,
+            "filter": documents.held(ids, claim),
+            "projection": _NOT_CLAIMED,
+            "hint": BY_ID,
+            "batchSize": count,
+            "singleBatch": True,
+            "readConcern": {"level": "majority"},
+        }
+        try:
+            with store_errors(self._where):
+                answer = await self._jobs.database.command(command, codec_options=_NAIVE)
+        except StoreUnavailable:
+            return await self.held(ids, claim)  # the driver sends that again on another connection
         docs: list[Document] = answer["cursor"]["firstBatch"]
         return docs if len(docs) == count else await self.held(ids, claim)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, cast
 
 from dtqkit.model.hook_errors import HookError, LifespanFailed
 from dtqkit.tasks.lifespan import Entered, Lifespan
 from dtqkit.tasks.middleware import Middleware, instance_of, is_around
 from dtqkit.tasks.origin import home_of
+
+log = logging.getLogger("dtqkit.worker")
 
 
 class Hooks:
@@ -93,10 +96,15 @@ class Life:
         """The lifespan is another one: leave the older and enter it. Raises LifespanFailed."""
         async with self._lock:
             if self._users:
-                await self._leave()
+                try:
+                    await self._leave()
+                except LifespanFailed as error:  # of the older one, which nobody has any more
+                    log.warning("%s", error)
                 await self._enter()
 
     async def _enter(self) -> None:
+        self.failure = None
+        self.broke.clear()
         if (lifespan := self.hooks.lifespan) is not None:
             entered = Entered(lifespan, lifespan.open(), self._on_broke)
             self.state = await entered.state()

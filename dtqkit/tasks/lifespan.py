@@ -96,6 +96,8 @@ class Entered:
         self._manager = manager
         self._broke = broke
         self._leave = asyncio.Event()
+        #: Whether we have cancelled its task: a CancelledError of its own is a failure.
+        self._cancelled = False
         self._state: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep(), name=f"lifespan {lifespan.name}")
 
@@ -104,7 +106,7 @@ class Entered:
         try:
             return await self._state
         except asyncio.CancelledError:
-            await end(self._task)
+            await self._cancel()
             raise
 
     async def _keep(self) -> None:
@@ -113,21 +115,29 @@ class Entered:
                 if not self._state.done():
                     self._state.set_result(state)
                 await self._leave.wait()
-        except Exception as error:
+        except BaseException as error:
+            if self._cancelled and isinstance(error, asyncio.CancelledError):
+                raise
             if not self._state.done():
                 self._state.set_exception(self._lifespan.failed(error))
                 return
             failure = self._lifespan.failed(error, " at its end" if self._leave.is_set() else " while the worker ran")
             if not self._leave.is_set():
                 self._broke(failure)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise failure from error
+
+    async def _cancel(self) -> None:
+        self._cancelled = True
+        await end(self._task)
 
     async def leave(self) -> None:
         """End it. Raises LifespanFailed when that fails, or takes longer than LEAVE_S."""
         self._leave.set()
         await asyncio.wait({self._task}, timeout=LEAVE_S)
         if not self._task.done():
-            await end(self._task)
+            await self._cancel()
             raise LifespanFailed(f"lifespan {self._lifespan.name} did not end within {LEAVE_S:g} s and was cancelled")
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
             raise error

@@ -16,7 +16,7 @@ from msgspec import inspect as types
 from msgspec.structs import fields
 
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
-from dtqkit.model.jobs import Priority
+from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.model.values import shown
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
@@ -34,7 +34,7 @@ Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
 
 
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a task's jobs run, by default. Raises TaskDefinitionError, which names the option."""
+    """How a task's jobs run, by default."""
 
     priority: Priority = "medium"
     #: Attempts that may fail before the job does.
@@ -123,6 +123,8 @@ def _fits(value: Any, kind: Any, info: types.Type) -> bool:
         return False
     if isinstance(info, types.VarTupleType) and type(value) is not tuple:
         return False
+    if isinstance(info, types.FloatType) and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return False  # a Decimal would do, too
     try:
         msgspec.convert(float(value) if isinstance(value, float) else value, kind)  # a float of numpy is one
     except msgspec.ValidationError:
@@ -148,8 +150,8 @@ def _misfit(field: str, value: Any, kind: types.Type) -> str:
     if isinstance(kind, types.VarTupleType) and isinstance(value, tuple):
         items = cast("tuple[object, ...]", value)
         if len(items) <= (kind.max_length or 0):
-            wrong = next(item for item in items if not _is_text(item, kind.item_type))
-            return f"{field} is {shown(wrong)}; it is {_wanted(kind.item_type)}"
+            at, wrong = next((i, item) for i, item in enumerate(items) if not _is_text(item, kind.item_type))
+            return f"{field}[{at}] is {shown(wrong)}; it is {_wanted(kind.item_type)}"
     return f"{field} is {shown(cast(object, value))}; it is {_wanted(kind)}"
 
 
@@ -162,7 +164,8 @@ def _wanted(kind: types.Type) -> str:
     """What may stand there, for an error."""
     match kind:
         case types.LiteralType():
-            return f"one of {', '.join(map(str, kind.values))}"
+            known = PRIORITIES if set(kind.values) == set(PRIORITIES) else kind.values  # in the order of lanes
+            return f"one of {', '.join(map(str, known))}"
         case types.IntType():
             return f"an int from {kind.ge} to {kind.le}"
         case types.FloatType():

@@ -85,9 +85,7 @@ async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) ->
 
 async def announce_losses(broker: Broker, losses: Sequence[tuple[Job, Change]]) -> StoreUnavailable | None:
     """Lost jobs: they go to the front of their lanes, after their delay."""
-    front = {
-        member(job.priority, job.id): change.delay_s * 1000 for job, change in losses if change.status == "scheduled"
-    }
+    front = {member(job.priority, job.id): change.delay_s * 1000 for job, change in losses if change.status in WAITING}
     events = encode_batch([event_of_end(job, change) for job, change in losses])
     try:
         if front:

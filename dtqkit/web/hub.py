@@ -109,6 +109,8 @@ class Hub:
                 client.put(_encoder.encode(LineMessage(up=False)))
 
     def looked(self, depths: Depths | None, workers: Sequence[Heartbeat] | None) -> None:
+        depths = self._told[0] if depths is None else depths
+        workers = self._told[1] if workers is None else workers
         if (depths, workers) != self._told:
             self._told = (depths, workers)
             found = None if workers is None else tuple(workers)

@@ -16,6 +16,7 @@ from dtqkit.model.errors import DtqError
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log
 from dtqkit.web.intake import read_request
+from dtqkit.web.problem import RETRY_AFTER_S
 
 #: Bytes of a streamed answer that are collected before they are sent.
 _CHUNK: Final = 32 * 1024
@@ -47,6 +48,9 @@ class OperationHandler(Base):
             self.set_header("Location", f"{self.request.path.rstrip('/')}/{operation.created(answer)}")
         if operation.accepted_when is not None and operation.accepted_when(answer):
             self.set_status(202)
+        if operation.may_be_down is not None and operation.may_be_down(answer):
+            self.set_status(503)
+            self.set_header("Retry-After", str(RETRY_AFTER_S))
         self.answer(encode(answer))
 
     async def _stream(self, operation: Operation[Any, AsyncIterator[Any]], request: Any, form: Lines[Any]) -> None:

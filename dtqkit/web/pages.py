@@ -7,8 +7,7 @@ import gzip
 import hashlib
 import re
 from importlib import resources
-from importlib.resources.abc import Traversable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from dtqkit.model.errors import Refused
 from dtqkit.web.access import Scope
@@ -27,14 +26,28 @@ _PAGE: Final = "index.html"
 _GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
-def _files() -> dict[str, Traversable]:
-    """What may be asked for, by its address; nothing where the dashboard is not installed."""
+class File(NamedTuple):
+    """One of the dashboard's."""
+
+    content: bytes
+    kind: str
+
+
+def _files() -> dict[str, File]:
+    """What may be asked for, by its address; nothing where the dashboard is not installed.
+
+    Read once: an upgrade under a running server must not mix the files of two versions.
+    """
     try:
         root = resources.files("dtqkit.dashboard")
     except ModuleNotFoundError:
         return {}
     found = ((prefix, file) for prefix in _FOLDERS for file in root.joinpath(prefix).iterdir())
-    return {f"{prefix}{file.name}": file for prefix, file in found if _suffix(file.name) in _KINDS}
+    return {
+        f"{prefix}{file.name}": File(file.read_bytes(), _KINDS[_suffix(file.name)])
+        for prefix, file in found
+        if _suffix(file.name) in _KINDS
+    }
 
 
 def _suffix(name: str) -> str:
@@ -59,10 +72,10 @@ class PageHandler(Base):
         file = _FILES.get(name or _PAGE)
         if file is None:
             raise Refused("not_found", "there is nothing at this address")
-        content = file.read_bytes()
-        self.set_header("Content-Type", _KINDS[_suffix(file.name)])
+        content = file.content
+        self.set_header("Content-Type", file.kind)
         self.set_header("Cache-Control", "no-cache")
-        self.set_header("Vary", "Accept-Encoding")
+        self.set_header("Vary", "Origin, Accept-Encoding")
         self.set_header("Content-Security-Policy", self._policy())
         self.set_header("X-Frame-Options", "SAMEORIGIN")
         self.set_header("Cross-Origin-Opener-Policy", "same-origin")

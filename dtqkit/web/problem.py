@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from dtqkit.control.public import public_sentence
 from dtqkit.model.errors import (
     AccessDenied,
     DocumentRefused,
@@ -17,9 +18,7 @@ from dtqkit.model.errors import (
     InvalidRequest,
     JobConflict,
     JobNotFound,
-    OutcomeUnknown,
     PayloadTooLarge,
-    Reason,
     Refused,
     StoreUnavailable,
     TooManyAttempts,
@@ -67,16 +66,6 @@ def status_of(error: DtqError) -> int:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
-_WHY: Final[dict[Reason, str]] = {
-    "away": "does not answer",
-    "electing": "is electing a primary: safe to try again in some seconds",
-    "refused": "refuses for now",
-    "not_allowed": "does not allow this to the server's user",
-    "misconfigured": "is not set up as it must be",
-    "unsupported": "is too old",
-}
-
-
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 9457. `errors` holds what the error knows besides its message, such as the path in a payload."""
 
@@ -96,8 +85,7 @@ def problem_of(error: DtqError, request_id: str) -> Problem:
         return internal(request_id)
     detail, facts = str(error), facts_of(error)
     if isinstance(error, StoreUnavailable):
-        known = "; its outcome is not known" if isinstance(error, OutcomeUnknown) else ""
-        detail = f"{error.store} {_WHY[error.reason]}{known}"
+        detail = public_sentence(error)
     if isinstance(error, Refused):
         facts = {}
     detail, facts = bounded(detail), _bounded(facts)

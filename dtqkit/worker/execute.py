@@ -63,9 +63,9 @@ class Executor:
 
     async def run(self, attempt: Attempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
-        if (refusal := self._policies.admit(attempt.job, self._now)) is not None:
-            return refusal
         try:
+            if (refusal := self._policies.admit(attempt.job, self._now)) is not None:
+                return refusal
             # It may have been stopped before it began.
             outcome = await self._dispatch(attempt) if attempt.reason is None else None
         except asyncio.CancelledError:

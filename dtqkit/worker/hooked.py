@@ -15,7 +15,7 @@ from dtqkit.tasks.task import Task
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.report import TaskStopped, TaskTimeout
-from dtqkit.worker.thread import TOLD_S, ThreadRun
+from dtqkit.worker.thread import ThreadRun
 
 #: What ends an attempt from outside, besides what is no Exception.
 STOPS = (TaskTimeout,)
@@ -62,9 +62,13 @@ class _ThreadStage:
         thread = self._thread = ThreadRun(attempt, partial(copy_context().run, self._call))
         try:
             outcome = await thread.ended()
-        except asyncio.CancelledError:  # by a timeout of a middleware's own: the thread should end first
+        except asyncio.CancelledError:  # by a timeout of a middleware's own: the thread ends first
             thread.stop()
-            await asyncio.wait([thread.over], timeout=TOLD_S + grace_s(attempt.job.timeout_s))
+            while not thread.over.done():
+                try:
+                    await asyncio.wait([thread.over])
+                except asyncio.CancelledError:
+                    thread.stop()  # again: it is left to itself
             raise
         finally:
             self._resume()

@@ -59,7 +59,9 @@ class JobLog:
         if self._second is None:
             self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
         word = _WORDS.get(change.ending, change.ending)
-        if change.ending == "declined" and len(self._declined) < LINES:
+        if change.ending == "declined" and change.status == "scheduled":
+            word = "delayed by a policy"
+        elif change.ending == "declined" and len(self._declined) < LINES:
             self._declined.setdefault((job.task, _reason(change)), []).append(job.id)
             return
         if self._lines >= LINES:

@@ -57,14 +57,17 @@ class ThreadRun:
     async def ended(self) -> Outcome:
         """The same of an attempt that has begun, and whose timeout and stops another part handles."""
         self._thread.start()
-        try:
-            return await self.over
-        finally:
-            for timer in self._timers:
-                timer.cancel()
+        return await asyncio.shield(self.over)  # who waits may be cancelled while the thread runs on
+
+    def _finish(self, outcome: Outcome) -> None:
+        if not self.over.done():
+            self.over.set_result(outcome)
+        for timer in self._timers:
+            timer.cancel()
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
-        self._timers.append(self._loop.call_later(seconds, do))
+        if not self.over.done():
+            self._timers.append(self._loop.call_later(seconds, do))
 
     # -- in the thread
 
@@ -99,9 +102,8 @@ class ThreadRun:
     # -- on the loop
 
     def _end(self, outcome: Outcome) -> None:
-        if not self.over.done():
-            late = self._late and isinstance(outcome, Success)
-            self.over.set_result(Failure(self._attempt.timeout(), self._attempt.run_ms()) if late else outcome)
+        late = self._late and isinstance(outcome, Success)
+        self._finish(Failure(self._attempt.timeout(), self._attempt.run_ms()) if late else outcome)
 
     def time_out(self) -> None:
         """It has run for its time."""
@@ -139,5 +141,4 @@ class ThreadRun:
     def _abandon(self) -> None:
         late = self._late or self._attempt.reason is None
         run_ms = self._attempt.run_ms()
-        if not self.over.done():
-            self.over.set_result(Failure(self._attempt.timeout(), run_ms) if late else Released(run_ms))
+        self._finish(Failure(self._attempt.timeout(), run_ms) if late else Released(run_ms))

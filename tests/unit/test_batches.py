@@ -15,6 +15,7 @@ from dtqkit import (
     DtqError,
     Job,
     JobList,
+    NotAServer,
     OutcomeUnknown,
     PayloadTooLarge,
     StoreUnavailable,
@@ -23,11 +24,13 @@ from dtqkit import (
     task,
 )
 from dtqkit.control import BatchItem, Refusal, Submission
+from dtqkit.remote import calls
 from tests.stub import StubControl
 
 AWAY = StoreUnavailable("MongoDB", "", "no primary", reason="electing")
 UNKNOWN = OutcomeUnknown("the server", "", "the connection was closed")
 LARGE = PayloadTooLarge("keep", 300_000, 256)
+JOB = Job(id="0" * 24, task="keep", payload={}, created_at=datetime.now(UTC))
 
 
 @task
@@ -102,3 +105,26 @@ def test_another_process_gets_the_ids_of_what_was_accepted() -> None:
     assert (type(again), str(again), again.reason) == (BatchUnavailable, str(error), "electing")
     assert again.accepted == tuple(f"{i:024x}" for i in range(3))
     assert [i for i, _ in again.refused] == [3]
+
+
+def test_a_refusal_over_http_does_not_name_the_address_of_a_store() -> None:
+    refusal = Refusal.of(StoreUnavailable("MongoDB", "mongodb://u:secret@db.internal:27017", "no primary"))
+    assert refusal.detail == "MongoDB does not answer"
+    assert "db.internal" in str(refusal.error)  # in this process
+
+
+def test_jobs_of_earlier_requests_are_kept_when_a_later_request_of_a_bulk_is_answered_by_a_proxy() -> None:
+    class Server:
+        asked = 0
+
+        async def ask_until_known(self, _: Any, batch: Any, __: Any) -> tuple[BatchItem, ...]:
+            self.asked += 1
+            if self.asked == 2:
+                raise NotAServer("a page to sign in")
+            return tuple(BatchItem(job=JOB) for _ in batch)
+
+    http: Any = Server()
+    items = asyncio.run(
+        calls.submit_many(http, tuple(Submission(task="keep", payload={"value": i}) for i in range(1500)))
+    )
+    assert [item.refused is None for item in items] == [True] * 1000 + [False] * 500

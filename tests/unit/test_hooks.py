@@ -384,3 +384,41 @@ def test_the_examples_of_the_docstrings_run(queue: TaskQueue, documented: Any) -
     assert queue.hooks.around_run or queue.hooks.around_submit or queue.hooks.lifespan is not None
     if queue.hooks.around_run:
         assert run(queue.hooks) == "done"
+
+
+def test_a_lifespan_that_is_cancelled_from_within_has_failed_and_hangs_nobody(queue: TaskQueue) -> None:
+    async def cancelled_before() -> AsyncGenerator[int]:
+        raise asyncio.CancelledError
+        yield 1
+
+    async def begun(function: Any) -> Life:
+        queue.hooks.lifespan = None
+        queue.lifespan(function)
+        life = Life(queue.hooks)
+        await asyncio.wait_for(life.begin(), 5)
+        return life
+
+    with pytest.raises(LifespanFailed, match="cancelled_before raised CancelledError"):
+        asyncio.run(begun(cancelled_before))
+
+
+def test_the_newer_of_two_lifespans_is_entered_although_the_older_one_cannot_be_left(queue: TaskQueue) -> None:
+    async def older() -> AsyncGenerator[int]:
+        yield 1
+        raise OSError("no")
+
+    async def newer() -> AsyncGenerator[int]:
+        yield 2
+
+    async def scenario() -> int:
+        queue.lifespan(older)
+        life = Life(queue.hooks)
+        await life.begin()
+        queue.hooks.lifespan = None
+        queue.lifespan(newer)
+        await life.renew()
+        state = life.state
+        await life.end()
+        return state
+
+    assert asyncio.run(scenario()) == 2

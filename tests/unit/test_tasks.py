@@ -9,6 +9,7 @@ import functools
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -432,11 +433,12 @@ def test_the_names_of_options_for_type_checkers_are_those_of_a_call() -> None:
 
 def test_an_error_about_an_option_says_what_may_stand_there() -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"priority": "urgent"}, "priority is 'urgent'; it is one of high, low, medium"),
+        ({"priority": "urgent"}, "priority is 'urgent'; it is one of high, medium, low"),
         ({"max_attempts": 2.0}, "max_attempts is 2.0; it is an int from 1 to 100"),
         ({"timeout_s": 0}, "timeout_s is 0; it is a number of seconds, from more than 0 to 86,400"),
         ({"delay_s": float("nan")}, "delay_s is nan; it is a number of seconds, from 0 to 31,622,400"),
-        ({"tags": ("",)}, "tags is ''; it is a text of 1 to 100 characters"),
+        ({"tags": ("",)}, "tags[0] is ''; it is a text of 1 to 100 characters"),
+        ({"delay_s": Decimal("1.5")}, "delay_s is a decimal.Decimal; it is a number of seconds, from 0 to 31,622,400"),
         ({"tags": ["a"]}, "tags is a list; it is a tuple of at most 20, each a text of 1 to 100 characters"),
     ]
     for options, wanted in cases:

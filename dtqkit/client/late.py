@@ -52,14 +52,17 @@ def _served(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
     """How many workers serve what is not over, and how busy they are."""
     left = [job for job in jobs if not job.is_over]
     live = {worker.id for worker in workers}
-    lost = {job.worker for job in left if job.status == "running"} - live
+    running_on = [job.worker for job in left if job.status == "running"]
+    lost = set(running_on) - live
     if lost:
         return f"{few(sorted(map(str, lost)))} sends no heartbeats: the leader re-queues what it ran"
     tasks = {job.task for job in left}
-    serving = [worker for worker in workers if worker.tasks is None or not tasks.isdisjoint(worker.tasks)]
+    # A heartbeat may be older than the job: a worker that runs one of them serves it, whatever its heartbeat says.
+    serving = [w for w in workers if w.tasks is None or w.id in running_on or not tasks.isdisjoint(w.tasks)]
+    load = max(sum(w.load for w in serving), len(running_on))
     verb, its = ("serves" if len(serving) == 1 else "serve"), ("its task" if len(tasks) == 1 else "these tasks")
     how_many = counted_words(len(serving), "live worker", "live workers")
-    return f"{how_many} {verb} {its}, running {counted_words(sum(w.load for w in serving), 'job', 'jobs')}"
+    return f"{how_many} {verb} {its}, running {counted_words(load, 'job', 'jobs')}"
 
 
 def counted(statuses: Sequence[Status]) -> str:

@@ -86,7 +86,7 @@ def test_a_visitor_runs_a_notebook_and_opens_the_dashboard(browser: Browser, lab
         # And a job that its form submits is run
         board.get_by_role("button", name="Submit job", exact=True).click()
         board.locator("#submit-task").select_option("parse")
-        board.get_by_label("path").fill(str(ROOT / "dtqkit" / "jobs.py"))
+        board.get_by_label("path").fill(str(ROOT / "dtqkit" / "model" / "jobs.py"))
         board.get_by_role("complementary").get_by_role("button", name="Submit", exact=True).click()
         expect(board.locator("tr[data-id]", has_text="parse").first).to_contain_text(
             "Completed", ignore_case=True, timeout=PATIENCE

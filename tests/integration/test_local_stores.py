@@ -181,7 +181,7 @@ def test_the_terminals_ctrl_c_reaches_the_owner_and_not_the_servers(owner: Calla
     ids=["forked", "executed"],
 )
 def test_a_child_that_outlives_a_killed_owner_does_not_keep_the_servers(owner: Callable[..., Owner], bear: str) -> None:
-    victim = owner(f"{bear}\ntell(child=child)\nsignal.pause()")
+    victim = owner(f"{bear}\nreport(child=child)\nsignal.pause()")
     child = victim.report["child"]
     try:
         victim.process.kill()

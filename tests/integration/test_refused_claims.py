@@ -45,7 +45,7 @@ def test_the_lane_goes_on_and_the_job_runs_once_it_is_taken(
         assert [job.result(timeout=20) for job in others] == [n + 1 for n in range(20)]
         wait_until(lambda: len(lines(caplog, "cannot be claimed")) == 2)
         (line,) = lines(caplog, f"job {cursed.id} cannot be claimed")
-        assert "left to others for some seconds" in line
+        assert "leaving it to other workers for some seconds" in line
         assert "failed validation" in line
 
         assert sample.add_async.submit(7).result(timeout=20) == 8

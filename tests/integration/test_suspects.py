@@ -50,7 +50,7 @@ def test_a_delayed_job_is_due_by_the_clock_of_mongodb_though_it_was_set_a_moment
     queue: TaskQueue, mongo: MongoClient[dict[str, Any]]
 ) -> None:
     queue.depths()  # connected
-    store: Any = queue.core.control._store  # pyright: ignore
+    store: Any = queue.core.control._parts.store  # pyright: ignore
     store._clock._zero -= timedelta(seconds=40)  # MongoDB's clock was set on by so much since it was read
     store._compared = float("-inf")
     for job in (sample.add.options(delay_s=30.0).submit(1), *sample.add.options(delay_s=30.0).map([2])):

@@ -292,4 +292,4 @@ def test_a_worker_of_a_queue_behind_a_server_is_refused_at_once(tmp_path: Path) 
     for command in (("worker", "far_app:queue"), ("up", "--app", "far_app:queue", "--port", "0", "--ws-port", "0")):
         done = dtqkit(*command, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "workers need a TaskQueue(), with REDIS_URL and ATLAS_URI" in done.stderr
+        assert "they need a TaskQueue(), with REDIS_URL and ATLAS_URI" in done.stderr

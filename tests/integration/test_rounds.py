@@ -20,6 +20,7 @@ from dtqkit.recovery import Leader, deadletters
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store, upkeep
 from dtqkit.store.upkeep import Upkeep
+from dtqkit.support.cancel import end
 from dtqkit.transitions import requeue
 from tests.conftest import Mongo
 from tests.wait import wait_until_async
@@ -175,8 +176,7 @@ async def leading(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
         running = asyncio.create_task(leader.run())
         leader.beat_answered(False, {})
         yield running
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end(running)
 
 
 def test_long_rounds_do_not_delay_jobs_whose_lease_has_expired(

@@ -125,7 +125,7 @@ class Policies:
         return None
 
     def after(self, job: Job, outcome: Failure | Lost, rng: SupportsRandom) -> Change:
-        """The first answer. Raises LookupError when no policy has one: the last one should answer for every job."""
+        """The first answer. Raises LookupError when no policy answers."""
         for policy in self._policies:
             if (change := policy.after(job, outcome, rng)) is not None:
                 return change

@@ -187,6 +187,11 @@ class Base(RequestHandler):
                 problem = internal(self.request_id)
         self.refuse(problem)
 
+    def set_down(self) -> None:
+        """The answer says that the queue is down: 503, and when to ask again."""
+        self.set_status(503)
+        self.set_header("Retry-After", str(RETRY_AFTER_S))
+
     def refuse(self, problem: Problem) -> None:
         self._share()  # the headers were cleared for the error
         self.set_status(problem.status)

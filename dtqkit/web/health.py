@@ -11,7 +11,6 @@ from dtqkit.control.operations import HEALTH
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
 from dtqkit.web.intake import read_query
-from dtqkit.web.problem import RETRY_AFTER_S
 
 
 class HealthHandler(Base):
@@ -23,8 +22,7 @@ class HealthHandler(Base):
     def get(self) -> None:
         health = self.services.monitor.health
         if HEALTH.may_be_down is not None and HEALTH.may_be_down(health):
-            self.set_status(503)
-            self.set_header("Retry-After", str(RETRY_AFTER_S))
+            self.set_down()
         self.answer(msgspec.json.encode(health))
 
 

@@ -16,7 +16,6 @@ from dtqkit.model.errors import DtqError
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log
 from dtqkit.web.intake import read_request
-from dtqkit.web.problem import RETRY_AFTER_S
 
 #: Bytes of a streamed answer that are collected before they are sent.
 _CHUNK: Final = 32 * 1024
@@ -49,8 +48,7 @@ class OperationHandler(Base):
         if operation.accepted_when is not None and operation.accepted_when(answer):
             self.set_status(202)
         if operation.may_be_down is not None and operation.may_be_down(answer):
-            self.set_status(503)
-            self.set_header("Retry-After", str(RETRY_AFTER_S))
+            self.set_down()
         self.answer(encode(answer))
 
     async def _stream(self, operation: Operation[Any, AsyncIterator[Any]], request: Any, form: Lines[Any]) -> None:

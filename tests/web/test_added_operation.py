@@ -162,6 +162,7 @@ def test_each_column_of_a_row_has_its_effect(table: None, behind: Settings) -> N
             status=201,
             created=lambda summed: str(summed.total),
             accepted_when=lambda summed: summed.total > 100,
+            may_be_down=lambda summed: summed.total > 1000,
         )
     )
     count = OPERATIONS.add(
@@ -192,6 +193,7 @@ def test_each_column_of_a_row_has_its_effect(table: None, behind: Settings) -> N
         assert await control.ask(add, Sum(name="a b/ü", numbers=(1, 2))) == Summed(name="a b/ü", total=3)
         with pytest.raises(JobConflict, match="nothing to sum"):
             await control.ask(add, Sum(name="a", numbers=()))
+        assert (await control.ask(add, Sum(name="a", numbers=(1001,)))).total == 1001  # also in an answer of 503
         assert [row.square async for row in await control.ask(count, Count(to=4))] == [0, 1, 4, 9]
 
     async def story(url: str) -> None:
@@ -200,6 +202,8 @@ def test_each_column_of_a_row_has_its_effect(table: None, behind: Settings) -> N
         made = await fetch(f"{url}/sums/a", body={"numbers": [1, 2]})
         assert (made.code, made.headers["Location"]) == (201, "/sums/a/3")
         assert (await fetch(f"{url}/sums/a", body={"numbers": [101]})).code == 202
+        down = await fetch(f"{url}/sums/a", body={"numbers": [1001]})
+        assert (down.code, "Retry-After" in down.headers, json.loads(down.body)["total"]) == (503, True, 1001)
         assert (await fetch(f"{url}/sums/a", body={"numbers": []})).code == 409
         assert (await fetch(f"{url}/sums/a", body={"numbers": [1], "name": "b"})).code == 400
         assert (await fetch(f"{url}/sums/a", body=[1])).code == 400

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from dtqkit.support.formatting import counted
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.slots import Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("loop", "process")
+
+
+class _Known(NamedTuple):
+    """The tasks of one version of the registry. Replaced as a whole."""
+
+    version: int
+    missing: Mapping[str, str]
+    of: Mapping[str, Kind]
+    names: Mapping[Kind, tuple[str, ...]]
 
 
 class Kinds:
@@ -19,37 +28,36 @@ class Kinds:
         """`unusable` names the tasks that children cannot import, each with the reason."""
         self.registry: Final = registry
         self._unusable = unusable
-        self._version = -1
-        self._missing: Mapping[str, str] = {}
-        self._of: dict[str, Kind] = {}
-        self._names: dict[Kind, list[str]] = {}
+        self._known = _Known(-1, {}, {}, dict.fromkeys(KINDS, ()))
 
-    def _refreshed(self) -> None:
-        missing = self._unusable()
-        if missing is self._missing and self.registry.version == self._version:
-            return
-        self._version, self._missing = self.registry.version, missing
-        self._of = {}
-        for task in self.registry:
-            if task.name not in missing:
-                self._of[task.name] = "process" if self.registry.runs_as(task) == "process" else "loop"
-        self._names = {kind: sorted(name for name, of in self._of.items() if of == kind) for kind in KINDS}
+    def _refreshed(self) -> _Known:
+        """What is registered by now. The loop and the thread of the heartbeat ask: both see all of it, or what was."""
+        known, missing, version = self._known, self._unusable(), self.registry.version
+        if missing is not known.missing or version != known.version:
+            of: dict[str, Kind] = {
+                task.name: "process" if self.registry.runs_as(task) == "process" else "loop"
+                for task in self.registry
+                if task.name not in missing
+            }
+            names = {kind: tuple(sorted(name for name, its in of.items() if its == kind)) for kind in KINDS}
+            known = self._known = _Known(version, missing, of, names)
+        return known
 
     def of(self, task: str) -> Kind | None:
         """The kind of slot that `task` needs, as of the last look at all of them; None when it cannot run here."""
-        return self._of.get(task)
+        return self._known.of.get(task)
 
     def why_not(self, task: str) -> str:
         """Why `task` cannot run here, for the log."""
         if (reason := self._unusable().get(task)) is not None:
             return f"no child process can import it ({reason})"
-        known = counted(len(self._of), "task", "tasks")
+        known = counted(len(self._known.of), "task", "tasks")
         return f"this worker does not know it (it knows {known}); a worker that does will run them"
 
     def names(self, *kinds: Kind) -> list[str]:
         """The tasks that run in slots of these kinds."""
-        self._refreshed()
-        return [name for kind in kinds for name in self._names[kind]]
+        known = self._refreshed()
+        return [name for kind in kinds for name in known.names[kind]]
 
     def served(self) -> list[str]:
         """All of them, for people."""
@@ -57,5 +65,5 @@ class Kinds:
 
     def present(self) -> tuple[Kind, ...]:
         """The kinds of slot that some task needs."""
-        self._refreshed()
-        return tuple(kind for kind in KINDS if self._names[kind])
+        known = self._refreshed()
+        return tuple(kind for kind in KINDS if known.names[kind])

@@ -74,6 +74,10 @@ def server(tasks: TaskQueue) -> Iterator[Server]:
         yield server
 
 
+#: What chromium itself reports of a server that is gone.
+AWAY = ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"]
+
+
 class Board:
     """One page of one browser, which must log no errors but those in `expected`."""
 

@@ -38,7 +38,7 @@ export class Overview {
       "Finished",
       /** @type {const} */ (["completed", "failed"]).slice(),
       (kind) => means(known.series(kind)),
-      "each minute counted, then as heard",
+      "counted each minute, then from events",
       (perS) => `${rate(perS)}/s`,
     );
     const lanes = LANES.map((lane, i) => this.#cell(lane, [icon(lane), capital(lane)], this.#sparks[i].element));

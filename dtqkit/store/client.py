@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 from urllib.parse import parse_qsl
 
 from bson.codec_options import TypeDecoder, TypeRegistry
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidBSON
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
@@ -188,6 +188,9 @@ def store_errors(
         _raise_bulk(error, link, writes=writes, document=document)
     except PyMongoError as error:
         _raise(error, link, writes=writes, once=once, document=document)
+    except InvalidBSON as error:  # from decoding the answer: the operation was done
+        words = f"its answer cannot be decoded ({one_line(redact(str(error)))})"
+        raise refused(link, Verdict("refused", words), writes=writes, perhaps=True) from None
     except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from encoding the document
         if not document or isinstance(error, DtqError):
             raise

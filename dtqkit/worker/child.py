@@ -191,7 +191,8 @@ class _Attempt:
             interrupter.open(order.job_id, order.attempt)
             self.started = time.monotonic()
             self._child.begin(order.job_id, self.started)
-            value = hooks.call(self._context, partial(task.call, self._context, arguments))
+            interrupt = partial(interrupter.ask, order.job_id, order.attempt, "stop")
+            value = hooks.call(self._context, partial(task.call, self._context, arguments), interrupt)
             interrupter.close()
             self.result = checked_result(value, order.max_result)
         except BaseException as error:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
+from typing_extensions import override
+
 from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
 
@@ -86,6 +88,18 @@ class JobContext(Context):
         if self._printed is not None:
             for line in self._printed.finish():
                 self._report(None, shortened(line))
+
+
+class MiddlewareContext(JobContext):
+    """The same context as middlewares have it: that one of them looks at `cancelled` says nothing of the task."""
+
+    def __init__(self, context: JobContext) -> None:
+        self.__dict__ = context.__dict__
+
+    @property
+    @override
+    def cancelled(self) -> bool:
+        return self._cancelled
 
 
 def shortened(text: str) -> str:

@@ -13,13 +13,12 @@ from dtqkit.model.errors import DtqError, TaskDefinitionError
 from dtqkit.model.hook_errors import MiddlewareFailed
 from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, Policies
-from dtqkit.tasks.context import Context
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import RENEWING, Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
-from dtqkit.worker.context import enter
+from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.coroutine import Running, coroutine_of
 from dtqkit.worker.hooked import run_coroutine, run_thread
 from dtqkit.worker.pool import Pool
@@ -94,6 +93,8 @@ class Executor:
         task = self._registry.get(job.task)
         where = self._registry.runs_as(task)
         if (state := self._life.state) is not None:
+            if state is RENEWING:
+                return self._dispatch_later(attempt)
             attempt.context.state = state
         if where == "coroutine":
             chain = self._hooks.around_run
@@ -110,8 +111,13 @@ class Executor:
             return self._coroutine(task, attempt, partial(run_thread, chain, task, attempt))
         return self._thread(task, attempt)
 
+    async def _dispatch_later(self, attempt: Attempt) -> Outcome:
+        """Run it once the newer lifespan is entered."""
+        await self._life.renewed()
+        return await self._dispatch(attempt)
+
     async def _coroutine(
-        self, task: Task[..., Any], attempt: Attempt, call: Callable[[Context, dict[str, Any]], Any]
+        self, task: Task[..., Any], attempt: Attempt, call: Callable[[JobContext, dict[str, Any]], Any]
     ) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)

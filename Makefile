@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 3
 MINUTES ?= 10
 
-.PHONY: help demo up test lint types fmt bench soak notebooks docs-check clean install install-demo
+.PHONY: help demo up test lint types fmt bench soak notebooks saved-board docs-check clean install install-demo
 
 help: ## list what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -50,6 +50,9 @@ test: install lint types ## everything that CI runs
 notebooks: install ## run every notebook and compare its outputs
 	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 300 \
 		--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/notebooks/sanitize.cfg notebooks/
+
+saved-board: install ## put the present board into the saved notebooks
+	$(BIN)/python -m tests.notebooks.save_board
 
 lint: install ## ruff, the floors and the types of the board
 	$(BIN)/ruff check .

@@ -72,8 +72,9 @@ soak: install ## random runs of jobs and faults, for MINUTES=10 (or SOAK="--seed
 	$(BIN)/python -m tests.model --deep --no-traces
 	$(BIN)/python -m tests.capacity.coverage
 
-docs-check: install ## the examples of the README and the rules of the notebooks
-	$(BIN)/python -m pytest tests/integration/test_readme.py tests/notebooks/test_rules.py
+docs-check: install ## links and words of the documentation, the examples of the README, the rules of the notebooks
+	$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_internals.py tests/unit/test_plain_words.py \
+		tests/integration/test_readme.py tests/notebooks/test_rules.py
 
 bench: install ## measure, and write bench-out/
 	$(BIN)/python -m tests.benchmarks

@@ -1,7 +1,8 @@
 """What a task sets for its jobs, and what one call sets instead.
 
 An option has one field here, with its bounds in its type: from that come the check of a call in Python, of a request
-over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames`, and a field in `Job` if it is kept.
+over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames` or `TaskOptionNames`, and a field in
+`Job` if it is kept.
 """
 
 from __future__ import annotations
@@ -94,6 +95,18 @@ class OptionNames(TypedDict, total=False):
     idempotency_key: str | None
     tags: Iterable[str]
     wait_s: float | None
+
+
+class TaskOptionNames(TypedDict, total=False):
+    """The options of a task, for type checkers; None means the same as leaving it out."""
+
+    priority: Priority | None
+    max_attempts: int | None
+    timeout_s: float | None
+    backoff_s: float | None
+    backoff_max_s: float | None
+    max_losses: int | None
+    isolation: Isolation | None
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:

@@ -119,7 +119,7 @@ export class JobPanel {
     this.cancel.disabled = job.cancel_requested;
     this.requeue.hidden = job.status !== "failed";
     this.#showProgress(job);
-    this.#showError(over ? null : job.error);
+    this.#showError(job.status === "completed" ? null : job.error);
     this.#payload.show(job.payload ? exact.stringify(job.payload, 2) : "");
     this.#result.show(job.status === "completed" && exact.stringify(job.result, 2));
     this.#showFacts(job);

@@ -26,6 +26,8 @@ WAITING: Final[tuple[Status, ...]] = ("pending", "scheduled")
 TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
 #: Statuses of a job that is over. Only a failed one can change again, by a requeue.
 FINAL: Final[tuple[Status, ...]] = ("completed", "cancelled")
+#: Endings of a claim whose attempt did not begin: it counts as none, and none is kept.
+NOT_BEGUN: Final[frozenset[Ending]] = frozenset({"declined"})
 
 #: Attempts kept in a document; older ones are dropped first.
 MAX_ATTEMPTS_KEPT: Final = 20

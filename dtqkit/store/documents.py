@@ -204,7 +204,7 @@ def declining(change: Change) -> Pipeline:
         "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
         count: _plus(count, 1),
         "rev": {"$add": ["$rev", 2]},
-        "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+        "ended_at": "$$NOW" if change.status in TERMINAL else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
     }
     if change.error is not None:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}

@@ -14,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
 
 from dtqkit.model.errors import StoreUnavailable
-from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
+from dtqkit.model.jobs import NOT_BEGUN, PRIORITIES, TERMINAL, WAITING
 from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, store_errors
@@ -345,7 +345,7 @@ def _recorded(doc: Document, settlement: Settlement) -> bool:
     """Whether the document has exactly this end. That it no longer runs is not enough: it may have been marked lost."""
     if settlement.change.status == "completed":
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
-    if settlement.change.ending == "declined":  # stores no attempt; marking it lost would have
+    if settlement.change.ending in NOT_BEGUN:  # stores no attempt; marking it lost would have
         filed = any(attempt["number"] == settlement.token for attempt in doc.get("earlier", ()))
         return doc["status"] in (*WAITING, "cancelled") and doc["claim"] == settlement.claim and not filed
     mine = {"number": settlement.token, "ending": settlement.change.ending}
@@ -359,9 +359,8 @@ def _update(settlement: Settlement) -> Any:
         if settlement.attempt_log:
             update["$set"] |= settlement.attempt_log
         return update
-    return (
-        documents.declining(change) if change.ending == "declined" else documents.ending(change, settlement.attempt_log)
-    )
+    begun = change.ending not in NOT_BEGUN
+    return documents.ending(change, settlement.attempt_log) if begun else documents.declining(change)
 
 
 def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:

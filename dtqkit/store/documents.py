@@ -276,13 +276,29 @@ def cancelling() -> Pipeline:
     ]
 
 
+#: Of a job that waits: whether it is too late for its first attempt.
+_EXPIRED: Final[Document] = {
+    "$and": [
+        {"$gt": ["$expires_s", None]},
+        {"$eq": [{"$type": "$earlier"}, "missing"]},
+        {"$gt": ["$$NOW", {"$add": ["$created_at", {"$multiply": ["$expires_s", 1000]}]}]},
+    ]
+}
 #: Of a waiting job: whether it is to be cancelled without another attempt.
-TO_DROP: Final[Document] = _CANCELLED
+TO_DROP: Final[Document] = {"$or": [_CANCELLED, _EXPIRED]}
 
 
 def dropping() -> Pipeline:
     """Cancel a waiting job that is TO_DROP."""
-    return [{"$set": {"status": "cancelled", "rev": {"$add": ["$rev", 1]}, "ended_at": "$$NOW"}}]
+    message = {"$concat": ["not started within ", {"$toString": "$expires_s"}, " s of its submission"]}
+    expired = {"kind": "expired", "type": "JobExpired", "message": message}
+    fields: Document = {
+        "status": "cancelled",
+        "rev": {"$add": ["$rev", 1]},
+        "ended_at": "$$NOW",
+        "error": {"$cond": [_CANCELLED, "$error", expired]},
+    }
+    return [{"$set": fields}]
 
 
 #: Fields that a requeue removes.

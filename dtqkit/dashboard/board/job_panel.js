@@ -209,6 +209,7 @@ function factsOf(job) {
     ...begun,
     Ended: job.ended_at && moment(job.ended_at),
     "Time limit": duration(job.timeout_s),
+    "Expires after": job.expires_s && duration(job.expires_s),
     Tags: job.tags.join(", "),
     "Idempotency key": job.idempotency_key,
   };

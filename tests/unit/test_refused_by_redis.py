@@ -184,7 +184,7 @@ def test_a_claim_that_arrived_late_is_given_back_once_redis_takes_writes(monkeyp
         store: Any = SimpleNamespace(jobs=SimpleNamespace(running_of=running_of, settle=none), now=now)
         unused: Any = None
         claimer: Any = Claimer(
-            redis.broker, store, worker="w", lease_s=6.0, start=unused, alone=unused,
+            redis.broker, store, worker="w", lease_s=6.0, start=unused,
             holds=lambda *_: False, refused=unused, rng=random.Random(1),
         )  # fmt: skip
         redis.error = away()

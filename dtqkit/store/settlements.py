@@ -9,7 +9,7 @@ import bson
 import msgspec
 from bson import ObjectId
 
-from dtqkit.model.jobs import WAITING
+from dtqkit.model.jobs import NOT_BEGUN, WAITING
 from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
 from dtqkit.store.documents import Document
@@ -41,7 +41,7 @@ def recorded(doc: Document, settlement: Settlement) -> bool:
     """Whether the document has exactly this end. That it no longer runs is not enough: it may have been marked lost."""
     if settlement.change.status == "completed":
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
-    if settlement.change.ending == "declined":  # stores no attempt; marking it lost would have
+    if settlement.change.ending in NOT_BEGUN:  # stores no attempt; marking it lost would have
         filed = any(attempt["number"] == settlement.token for attempt in doc.get("earlier", ()))
         return doc["status"] in (*WAITING, "cancelled") and doc["claim"] == settlement.claim and not filed
     mine = {"number": settlement.token, "ending": settlement.change.ending}
@@ -55,9 +55,8 @@ def _update(settlement: Settlement) -> Any:
         if settlement.attempt_log:
             update["$set"] |= settlement.attempt_log
         return update
-    return (
-        documents.declining(change) if change.ending == "declined" else documents.ending(change, settlement.attempt_log)
-    )
+    begun = change.ending not in NOT_BEGUN
+    return documents.ending(change, settlement.attempt_log) if begun else documents.declining(change)
 
 
 def _statements(settlements: Sequence[Settlement]) -> Iterator[tuple[int, Document]]:

@@ -11,7 +11,7 @@ from dtqkit.broker import Broker
 from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Outcome
 from dtqkit.store import Store
-from dtqkit.store.jobs import Settlement
+from dtqkit.store.settlements import Settlement
 from dtqkit.transitions.announce import Ended
 from dtqkit.transitions.settle import publish, record
 from dtqkit.worker.attempt_log import AttemptLog

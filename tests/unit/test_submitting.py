@@ -49,7 +49,7 @@ ALL: Final = Inserted(set(), {})
 class OfDocuments(Enqueuer):
     """Its submissions are documents."""
 
-    async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:
+    async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:  # noqa: ARG002
         return submission
 
 

@@ -49,7 +49,8 @@ ALL: Final = Inserted(set(), {})
 class OfDocuments(Enqueuer):
     """Its submissions are documents."""
 
-    async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:  # noqa: ARG002
+    async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:
+        del now, asked_at
         return submission
 
 
@@ -93,46 +94,6 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
 
     assert asyncio.run(scenario()) == [Job, Job, StoreUnavailable, StoreUnavailable]
     assert writes == [2, 2]
-
-
-def test_an_error_of_ours_ends_the_submit_that_it_meets_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submitting, "MAX_GROUP", 2)
-    writes: list[int] = []
-
-    async def insert(docs: list[dict[str, Any]], _: int) -> Inserted:
-        writes.append(len(docs))
-        if len(writes) == 2:
-            raise RuntimeError("a mistake of ours")
-        return ALL
-
-    async def scenario() -> list[Any]:
-        one = submitter(insert)
-        large, small = one.enqueue([document() for _ in range(7)]), one.enqueue([document()])
-        return await asyncio.gather(large, small, return_exceptions=True)
-
-    large, (small,) = asyncio.run(scenario())
-    assert isinstance(large, RuntimeError)
-    assert isinstance(small, Job)
-    assert writes == [2, 2, 1]
-
-
-def test_submits_that_wait_share_an_insert_with_the_last_piece_of_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submitting, "MAX_GROUP", 3)
-    monkeypatch.setattr(submitting, "MAX_BYTES", 1_000)
-    writes: list[list[str]] = []
-
-    async def insert(docs: list[dict[str, Any]], _: int) -> Inserted:
-        writes.append([doc["task"] for doc in docs])
-        return ALL
-
-    async def scenario() -> list[Any]:
-        one = submitter(insert)
-        submits = [one.enqueue([document(task=name) for name in names]) for names in ("abcd", "e", "fg")]
-        return await asyncio.gather(*submits)
-
-    answers = asyncio.run(scenario())
-    assert [[job.task for job in jobs] for jobs in answers] == [list("abcd"), ["e"], ["f", "g"]]
-    assert writes == [["a", "b", "c"], ["d", "e"], ["f", "g"]]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import msgspec
 
 from dtqkit.model.settings import without_secrets
 from dtqkit.tasks.lifespan import LEAVE_S
-from dtqkit.worker import wire
+from dtqkit.worker import child_messages
 from dtqkit.worker.context import shortened
 from dtqkit.worker.interrupt import signal_name
 from dtqkit.worker.lines import Output, to_stderr
@@ -41,7 +41,7 @@ _KEPT_LINES: Final = 12
 _PROGRAM: Final = "import sys; sys.path[:] = sys.argv[2:]; from dtqkit.child import main; main(int(sys.argv[1]))"
 
 #: Runs a coroutine as a named background task that somebody watches.
-Watch = Callable[[Coroutine[Any, Any, None], str], object]
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 
 def grace_s(timeout_s: float) -> float:
@@ -58,7 +58,7 @@ class Conversation:
 
     def __init__(
         self,
-        order: wire.Run,
+        order: child_messages.Run,
         timeout_s: float,
         *,
         report: Callable[[float | None, str], None],
@@ -71,10 +71,10 @@ class Conversation:
         self.begun = begun
         self.waiting = waiting
         self.started: float | None = None
-        self.answer: wire.Done | ChildDied | None = None
+        self.answer: child_messages.Done | ChildDied | None = None
         self.answered = asyncio.Event()
 
-    def end(self, answer: wire.Done | ChildDied) -> None:
+    def end(self, answer: child_messages.Done | ChildDied) -> None:
         self.answer = self.answer or answer
         self.answered.set()
 
@@ -88,7 +88,7 @@ class ChildProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._output: int | None = output
         self._received = bytearray()
-        self._ready: asyncio.Future[wire.Ready] = self._loop.create_future()
+        self._ready: asyncio.Future[child_messages.Ready] = self._loop.create_future()
         self._lines = Output()
         self._gone = gone
         self._job: Conversation | None = None
@@ -113,7 +113,7 @@ class ChildProcess(asyncio.Protocol):
         self.leaving = False
 
     @classmethod
-    async def start(cls, setup: wire.Setup, watch: Watch, gone: Callable[[ChildProcess], None]) -> Self:
+    async def start(cls, setup: child_messages.Setup, watch: Spawn, gone: Callable[[ChildProcess], None]) -> Self:
         """A child that has begun to import; `gone` is called once its process has ended. Raises OSError."""
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
@@ -150,7 +150,7 @@ class ChildProcess(asyncio.Protocol):
     def pid(self) -> int:
         return -1 if self._process is None else self._process.pid
 
-    async def imported(self) -> wire.Ready:
+    async def imported(self) -> child_messages.Ready:
         """Wait until it has imported everything, however long that takes. Raises ChildDied."""
         slow = self._loop.call_later(SLOW_IMPORT_S, self._slow)
         try:
@@ -177,15 +177,15 @@ class ChildProcess(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         received = self._received
         received += data
-        at, head = 0, wire.LENGTH.size
+        at, head = 0, child_messages.LENGTH.size
         while len(received) - at >= head:
-            (length,) = wire.LENGTH.unpack_from(received, at)
+            (length,) = child_messages.LENGTH.unpack_from(received, at)
             if len(received) - at < head + length:
                 break
             body = bytes(received[at + head : at + head + length])
             at += head + length
             try:
-                self._heard(wire.decode_from_child(body))
+                self._heard(child_messages.decode_from_child(body))
             except msgspec.DecodeError:
                 self._break("sent something that is no message: a task wrote to its worker's socket")
                 return
@@ -196,8 +196,8 @@ class ChildProcess(asyncio.Protocol):
         if not self.broken:
             self._loop.call_later(1.0, self._break, "closed its connection to the worker")
 
-    def _heard(self, message: wire.FromChild) -> None:
-        if isinstance(message, wire.Ready):
+    def _heard(self, message: child_messages.FromChild) -> None:
+        if isinstance(message, child_messages.Ready):
             if not self._ready.done():
                 self._ready.set_result(message)
             return
@@ -205,14 +205,14 @@ class ChildProcess(asyncio.Protocol):
         if job is None or message.job_id != job.order.job_id:
             return  # the last words of a thread that an earlier job has left behind
         match message:
-            case wire.Report(_, fraction, text):
+            case child_messages.Progress(_, fraction, text):
                 job.report(fraction, text)
-            case wire.Begun(_, at):
+            case child_messages.Begun(_, at):
                 job.started = at
                 job.begun(at)
-            case wire.Waiting(_, ids):
+            case child_messages.Waiting(_, ids):
                 job.waiting(ids)
-            case wire.Done(_, pid) if pid == self.pid:
+            case child_messages.Done(_, pid) if pid == self.pid:
                 job.end(message)
             case _:
                 pass  # a fork of the child that took itself for it
@@ -330,7 +330,7 @@ class ChildProcess(asyncio.Protocol):
             return
         if self.leaves and self._job is None and self.fit:
             self.leaving = True
-            self.send(wire.Leave())
+            self.send(child_messages.Leave())
             self._loop.call_later(LEAVE_S + 1.0, self.kill)
         else:
             self.kill()
@@ -342,11 +342,11 @@ class ChildProcess(asyncio.Protocol):
 
     # -- a job
 
-    def send(self, message: wire.ToChild) -> None:
+    def send(self, message: child_messages.ToChild) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(wire.frame(message))
+            self._transport.write(child_messages.frame(message))
 
-    async def run(self, job: Conversation) -> wire.Done:
+    async def run(self, job: Conversation) -> child_messages.Done:
         """Run a job to its end. Raises ChildDied.
 
         Cancelled, it interrupts the task, gives it a while to clean up, and returns its end all the same; cancelled
@@ -384,13 +384,13 @@ class ChildProcess(asyncio.Protocol):
             self._drain()
             self._finish_output()
             self._job = None
-        if isinstance(job.answer, wire.Done):
+        if isinstance(job.answer, child_messages.Done):
             return job.answer
         raise job.answer or ChildDied("gave no answer")
 
-    def _interrupt(self, job: Conversation, why: wire.Why, timers: list[asyncio.TimerHandle]) -> None:
+    def _interrupt(self, job: Conversation, why: child_messages.Why, timers: list[asyncio.TimerHandle]) -> None:
         self.interrupted = True
-        self.send(wire.Interrupt(job.order.job_id, job.order.attempt, why))
+        self.send(child_messages.Interrupt(job.order.job_id, job.order.attempt, why))
         timers.append(self._loop.call_later(grace_s(job.timeout_s), self._kill_late))
 
     def _kill_late(self) -> None:

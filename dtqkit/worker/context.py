@@ -16,7 +16,7 @@ from dtqkit.worker.lines import Cutter
 MAX_LINE: Final = 2000
 
 #: Called with (progress, message) or (None, log line).
-Report = Callable[[float | None, str], None]
+Reporter = Callable[[float | None, str], None]
 
 #: Called with the ids of the jobs that a job waits for; with none when it goes on.
 Lend = Callable[[Sequence[str]], None]
@@ -35,7 +35,7 @@ class JobContext(Context):
 
     state: Any = None
 
-    def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Report, lend: Lend) -> None:
+    def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Reporter, lend: Lend) -> None:
         self.job_id = job_id
         self.task = task
         self.attempt = attempt

@@ -16,8 +16,8 @@ from dtqkit.model.policy import POLICIES, Policies
 from dtqkit.tasks.hooks import RENEWING, Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
-from dtqkit.worker import wire
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker import child_messages
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.coroutine import Running, coroutine_of
 from dtqkit.worker.hooked import run_coroutine, run_thread
@@ -60,7 +60,7 @@ class Executor:
         self._now = now
         self._policies = policies
 
-    async def run(self, attempt: Attempt) -> Outcome | None:
+    async def run(self, attempt: RunningAttempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
         try:
             if (refusal := self._policies.admit(attempt.job, self._now)) is not None:
@@ -92,7 +92,7 @@ class Executor:
             case "release":
                 return Released(attempt.run_ms())
 
-    def _way_of(self, task: Task[..., Any]) -> Callable[[Task[..., Any], Attempt], Awaitable[Outcome]]:
+    def _way_of(self, task: Task[..., Any]) -> Callable[[Task[..., Any], RunningAttempt], Awaitable[Outcome]]:
         """How jobs of `task` run here."""
         where = self._registry.runs_as(task)
         if where == "process":
@@ -100,22 +100,24 @@ class Executor:
         # In a thread, too: the middlewares stay on the loop.
         return self._coroutine if where == "coroutine" or self._hooks.around_run else self._thread
 
-    def _process(self, task: Task[..., Any], attempt: Attempt) -> Awaitable[Outcome]:
+    def _process(self, task: Task[..., Any], attempt: RunningAttempt) -> Awaitable[Outcome]:
         job = attempt.job
         if self._registry.confined and not self._registry.importable(task):
             raise TaskDefinitionError(self._registry.no_process(task))
-        order = wire.Run(
+        order = child_messages.Run(
             *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
             job.attempt,
         )
         return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
 
-    def _within_hooks(self, task: Task[..., Any], attempt: Attempt) -> Callable[[JobContext, dict[str, Any]], Any]:
+    def _within_hooks(
+        self, task: Task[..., Any], attempt: RunningAttempt
+    ) -> Callable[[JobContext, dict[str, Any]], Any]:
         """What calls the function within the middlewares."""
         chain = self._hooks.around_run
         return partial(run_coroutine, chain, task) if task.is_async else partial(run_thread, chain, task, attempt)
 
-    async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
+    async def _coroutine(self, task: Task[..., Any], attempt: RunningAttempt) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
@@ -152,7 +154,7 @@ class Executor:
                 attempt.stopper = None
             attempt.context.finish()
 
-    async def _thread(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
+    async def _thread(self, task: Task[..., Any], attempt: RunningAttempt) -> Outcome:
         arguments = task.decode_payload(attempt.job.payload)
 
         def call() -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from dtqkit.model.outcomes import Success
 from dtqkit.tasks.middleware import Middleware, around_run
 from dtqkit.tasks.task import Task
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.context import JobContext, MiddlewareContext, enter
 from dtqkit.worker.report import TaskStopped, TaskTimeout
@@ -41,7 +41,7 @@ async def run_coroutine(
 async def run_thread(
     chain: Sequence[Middleware],
     task: Task[..., Any],
-    attempt: Attempt,
+    attempt: RunningAttempt,
     context: JobContext,
     arguments: Mapping[str, Any],
 ) -> Any:
@@ -58,7 +58,7 @@ async def run_thread(
 class _ThreadStage:
     """The part of an attempt that is in a thread. While it lasts, a stop goes to the thread, not to the coroutine."""
 
-    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: RunningAttempt, call: Callable[[], Any]) -> None:
         self._attempt = attempt
         self._call = call
         self._stop_coroutine: Callable[[], None] | None = None

@@ -13,9 +13,9 @@ import msgspec
 
 from dtqkit.model.jobs import JobError
 from dtqkit.model.outcomes import Failure, Outcome, Released, Success
-from dtqkit.worker import childprocess, source, wire
-from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Watch
-from dtqkit.worker.context import Report
+from dtqkit.worker import child_messages, childprocess, source
+from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Spawn
+from dtqkit.worker.context import Reporter
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -54,8 +54,8 @@ class Pool:
         self,
         size: int,
         jobs_per_child: int,
-        setup: Callable[[], wire.Setup],
-        watch: Watch,
+        setup: Callable[[], child_messages.Setup],
+        watch: Spawn,
         *,
         changed: Callable[[], None] = _nothing,
         outdated: Callable[[Sequence[str]], bool] | None = None,
@@ -157,7 +157,7 @@ class Pool:
             self._launching += 1
             self._watch(self._start(setup), "start a child")
 
-    async def _start(self, setup: wire.Setup) -> None:
+    async def _start(self, setup: child_messages.Setup) -> None:
         child: ChildProcess | None = None
         try:
             try:
@@ -180,7 +180,7 @@ class Pool:
                 child.kill()
             self._look.set()
 
-    def _welcome(self, child: ChildProcess, ready: wire.Ready, setup: wire.Setup) -> None:
+    def _welcome(self, child: ChildProcess, ready: child_messages.Ready, setup: child_messages.Setup) -> None:
         """Take a child that has imported everything, unless it is not fit."""
         if self._closing:
             child.kill()
@@ -261,9 +261,9 @@ class Pool:
 
     async def run(
         self,
-        order: wire.Run,
+        order: child_messages.Run,
         timeout_s: float,
-        report: Report,
+        report: Reporter,
         begun: Callable[[float], None],
         waiting: Callable[[Sequence[str]], None],
     ) -> Outcome:
@@ -341,7 +341,7 @@ class Pool:
         await asyncio.gather(*(child.close() for child in children))
 
 
-def _failure(ready: wire.Ready, setup: wire.Setup) -> tuple[str, str] | None:
+def _failure(ready: child_messages.Ready, setup: child_messages.Setup) -> tuple[str, str] | None:
     """Why a child can run nothing: what it could not do, and the reason."""
     if setup.app is not None and setup.app in ready.errors:
         return f"a child process could not import {setup.app}:\n", ready.errors[setup.app]

@@ -14,7 +14,7 @@ import msgspec
 
 from dtqkit.model.errors import TaskTimeout
 from dtqkit.model.outcomes import Failure, Outcome, Released, Success
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.context import enter
 from dtqkit.worker.report import TaskStopped, error_of
@@ -30,7 +30,7 @@ AGAIN_S: Final = 60.0
 class ThreadRun:
     """One attempt in a thread: `call` runs there and gives the result."""
 
-    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: RunningAttempt, call: Callable[[], Any]) -> None:
         self._attempt = attempt
         self._call = call
         self._loop = asyncio.get_running_loop()

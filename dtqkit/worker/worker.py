@@ -29,8 +29,8 @@ from dtqkit.store import Store
 from dtqkit.support.cancel import end
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
-from dtqkit.worker import wire
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker import child_messages
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.beat import Beat, Pulse
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.execute import Executor
@@ -238,7 +238,7 @@ class Worker:
                 # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
                 earlier.attempt.stop("gone")
             kind = self._kinds.of(job.task) or "loop"
-            attempt = Attempt(job, waiting=self._waits_for)
+            attempt = RunningAttempt(job, waiting=self._waits_for)
             held = self._held[job.id] = Held(claimed, kind, attempt)
             self._slots.take(kind, borrowed=claimed.borrowed)
             if claimed.alone:
@@ -261,7 +261,7 @@ class Worker:
     def _proven(self, claim: ObjectId) -> None:
         self._slots.suspects.proven(claim, self._loop.time())
 
-    def _waits_for(self, attempt: Attempt, ids: Sequence[str]) -> None:
+    def _waits_for(self, attempt: RunningAttempt, ids: Sequence[str]) -> None:
         held = self._held.get(attempt.job.id)
         if held is not None and held.attempt is attempt and not held.over:
             self._lend_slot_of(held, ids)
@@ -326,10 +326,10 @@ class Worker:
                 del self._held[claimed.job.id]
         self._slots.settled(len(claims))
 
-    def _setup(self) -> wire.Setup:
+    def _setup(self) -> child_messages.Setup:
         """What children import, and to which queue their tasks submit."""
         known = {ref: task for task in self._registry if (ref := task.ref) is not None}
-        return wire.Setup(
+        return child_messages.Setup(
             app=self._app,
             tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
             known=list(known),
@@ -337,7 +337,7 @@ class Worker:
             argv=sys.argv,
         )
 
-    def _begun_ones(self) -> list[tuple[Claimed, Attempt]]:
+    def _begun_ones(self) -> list[tuple[Claimed, RunningAttempt]]:
         return [
             (held.claimed, held.attempt)
             for held in self._held.values()

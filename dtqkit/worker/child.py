@@ -44,15 +44,17 @@ class Child:
         os.register_at_fork(after_in_child=self._forked)
 
     def setup(self) -> child_messages.Setup:
-        """What the worker says first."""
+        """The first message of the worker."""
         message = self._receive()
         if not isinstance(message, child_messages.Setup):
             raise TypeError(f"the worker began with {message!r}")
         return message
 
     def warm(self, setup: child_messages.Setup, attach: Attach, hooks: Hooks) -> None:
-        """Import everything, and tell the worker; `attach` is called with each of its tasks, and `hooks` become the
-        APP's."""
+        """Import everything, and report it to the worker.
+
+        `attach` is called with each task; `hooks` become those of the APP.
+        """
         threading.Thread(target=self._read, name="dtqkit-child-read", daemon=True).start()
         self._tasks = Tasks(attach)
         errors = self._tasks.warm(setup)
@@ -72,7 +74,7 @@ class Child:
         self._leave()
 
     def _begin(self) -> str:
-        """Enter the lifespan; why it could not be."""
+        """Enter the lifespan. Returns why it could not be entered, or an empty text."""
         try:
             self._hooks.begin()
         except BaseException as error:
@@ -102,7 +104,7 @@ class Child:
                 elif isinstance(message, child_messages.Run | child_messages.Leave):
                     self._jobs.put(message)
         finally:
-            # The worker is gone: nobody would take a result, nor end what the task has started.
+            # The worker is gone: nothing would receive a result, or end the processes that the task has started.
             if os.getpgrp() == self._pid:
                 os.killpg(self._pid, signal.SIGKILL)
             os._exit(1)
@@ -112,7 +114,7 @@ class Child:
             self._sock.sendall(child_messages.frame(message))
 
     def _forked(self) -> None:
-        """In a process that a task has forked: it ends by the usual signals, and waits for no lock of ours."""
+        """Runs in a process that a task has forked: the usual signals end it, and it must not wait for our locks."""
         self._sending = threading.Lock()
         self._interrupter.release()
 
@@ -157,7 +159,7 @@ class Child:
         self._send(child_messages.Begun(job_id, at))
 
     def _leave_fork(self, error: JobError | None) -> NoReturn:
-        """A fork of the task's has come back from the task's function: it is not the job."""
+        """A process that the task has forked has returned from the task's function: it is not the job."""
         if error is not None:
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"{error.traceback or error.message}\n")

@@ -28,10 +28,10 @@ from dtqkit.worker.lines import Output, to_stderr
 
 log = logging.getLogger("dtqkit.worker")
 
-#: How long a child may take to import the tasks' modules, in seconds, and when it is first said that it still does.
+#: How long a child may take to import the tasks' modules, in seconds, and when a slow import is first logged.
 IMPORT_S: Final = 600.0
 SLOW_IMPORT_S: Final = 60.0
-#: How long the last words of a dead child may take to reach us, in seconds.
+#: How long we wait for the last output of a child that has ended, in seconds.
 _LAST_WORDS_S: Final = 0.05
 _CHUNK: Final = 65_536
 #: Lines of output before the first job that are kept, to say why a child did not start.
@@ -40,7 +40,7 @@ _KEPT_LINES: Final = 12
 #: The path is set before anything else is imported; PYTHONPATH stays what it is, for what a task starts.
 _PROGRAM: Final = "import sys; sys.path[:] = sys.argv[2:]; from dtqkit.child import main; main(int(sys.argv[1]))"
 
-#: Runs a coroutine as a named background task that somebody watches.
+#: Runs a coroutine as a named background task whose errors are handled.
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 
@@ -54,7 +54,7 @@ class ChildDied(Exception):
 
 
 class Conversation:
-    """One job on a child: who hears of it, and how it ends."""
+    """One job on a child: what is called while it runs, and how it ends."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ChildProcess(asyncio.Protocol):
         self._job: Conversation | None = None
         self._over = asyncio.Event()
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
-        #: It was killed since its job had run for too long.
+        #: It was killed because its job ran for too long.
         self.killed = False
         #: What it prints while it has no job is not shown: it is the same as what the last one printed.
         self.quiet = False
@@ -102,7 +102,7 @@ class ChildProcess(asyncio.Protocol):
         self.dead = False
         #: Its job was interrupted.
         self.interrupted = False
-        #: Nothing will come from it any more, or nothing good.
+        #: It can run no other job: its socket is closed, or it has sent what cannot be read.
         self.broken = False
         self.jobs_run = 0
         #: Modules that it could not import.
@@ -192,7 +192,7 @@ class ChildProcess(asyncio.Protocol):
         del received[:at]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio calls it
-        """It has ended, which `_wait` tells; or a task has closed every descriptor, and lives on."""
+        """It has ended, which `_wait` notices; or a task has closed every descriptor and goes on."""
         if not self.broken:
             self._loop.call_later(1.0, self._break, "closed its connection to the worker")
 
@@ -203,7 +203,7 @@ class ChildProcess(asyncio.Protocol):
             return
         job = self._job
         if job is None or message.job_id != job.order.job_id:
-            return  # the last words of a thread that an earlier job has left behind
+            return  # from a thread that an earlier job has left behind
         match message:
             case child_messages.Progress(_, fraction, text):
                 job.report(fraction, text)
@@ -215,7 +215,7 @@ class ChildProcess(asyncio.Protocol):
             case child_messages.Done(_, pid) if pid == self.pid:
                 job.end(message)
             case _:
-                pass  # a fork of the child that took itself for it
+                pass  # from a process that the child has forked
 
     def _read(self) -> None:
         """Some of its output: to the log of its job, or between jobs to where the worker's own log goes."""
@@ -243,7 +243,7 @@ class ChildProcess(asyncio.Protocol):
                 to_stderr(lines)
 
     def _drain(self) -> None:
-        """What it has written until now. No more: something that it has started may go on writing."""
+        """Read what it has written so far, and no more: processes that it has started may go on writing."""
         if self._output is None:
             return
         waiting = array.array("i", [0])
@@ -257,7 +257,7 @@ class ChildProcess(asyncio.Protocol):
             pass
 
     def _finish_output(self) -> None:
-        """The last line of a job, or of what was said before it, may have no end."""
+        """Flush a last line without an end, of a job or of what came before it."""
         self._say(self._lines.finish())
 
     def _close_output(self) -> None:
@@ -269,14 +269,14 @@ class ChildProcess(asyncio.Protocol):
     # -- its end
 
     async def _wait(self) -> None:
-        """The process, and not only its socket: what a task has forked may hold that for long."""
+        """Wait for the process, not only for its socket: a process that a task has forked may keep that open."""
         if self._process is None:
             return
         try:
             code = await self._process.wait()
             self.dead = True
             self._gone(self)
-            # What it had started, if it was killed alone.
+            # End what it had started, if only the child itself was killed.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.sleep(_LAST_WORDS_S)
@@ -297,7 +297,7 @@ class ChildProcess(asyncio.Protocol):
         if not self._ready.done():
             said = "; its last words:\n" + "\n".join(self._said) if self._said else ""
             self._ready.set_exception(ChildDied(f"{why} before it was ready{said}"))
-            self._ready.exception()  # who waits for it gets it; nobody need
+            self._ready.exception()  # marks it as seen: perhaps nothing waits for it
         if self._transport is not None:
             self._transport.abort()
         self.kill()
@@ -325,7 +325,7 @@ class ChildProcess(asyncio.Protocol):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def leave(self) -> None:
-        """End it: at once, or when it is well and has a lifespan, once it has left that."""
+        """End it: at once, or, if it is idle and has a lifespan, after leaving the lifespan."""
         if self.leaving:
             return
         if self.leaves and self._job is None and self.fit:

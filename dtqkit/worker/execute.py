@@ -28,7 +28,7 @@ from dtqkit.worker.thread import ThreadRun
 log = logging.getLogger("dtqkit.worker")
 
 
-#: What a child says of a job that its code cannot begin.
+#: The kinds of error with which a child refuses a job that its code cannot begin.
 _NOT_BEGUN: Final = frozenset({"unknown_task", "invalid_payload"})
 
 
@@ -77,7 +77,7 @@ class Executor:
             outcome = None
         except DtqError as error:  # an unknown task, a payload that does not fit
             outcome = Declined(error_of(error))
-        except Exception as error:  # whatever it is, it is this attempt's affair and not its worker's
+        except Exception as error:  # it fails this attempt, and the worker goes on
             log.exception("job %s could not be run", attempt.job.id)
             outcome = Failure(error_of(error), attempt.run_ms())
         match attempt.reason:
@@ -97,7 +97,7 @@ class Executor:
         where = self._registry.runs_as(task)
         if where == "process":
             return self._process
-        # In a thread, too: the middlewares stay on the loop.
+        # With middlewares, a thread's task too starts as a coroutine: the middlewares run on the loop.
         return self._coroutine if where == "coroutine" or self._hooks.around_run else self._thread
 
     def _process(self, task: Task[..., Any], attempt: RunningAttempt) -> Awaitable[Outcome]:
@@ -132,7 +132,7 @@ class Executor:
             except StopIteration as done:
                 value = done.value
             else:
-                # A plain timer: asyncio.timeout would cost as much as all else that is done here for a short job.
+                # asyncio.timeout would double the cost of a short job.
                 timer = asyncio.get_running_loop().call_later(job.timeout_s - attempt.ran_s(), attempt.time_out)
                 running = Running(coroutine, first, attempt.task, job.timeout_s)
                 attempt.stopper = running.stop
@@ -143,7 +143,7 @@ class Executor:
                 raise asyncio.CancelledError from None
             return Failure(attempt.timeout() if attempt.timed_out else error_of(error), attempt.run_ms())
         except BaseException as error:
-            # Of a thread, or of a middleware that was in it.
+            # A timeout that ended a thread, or that a middleware has turned into its own error.
             late = attempt.timed_out and isinstance(error, TaskTimeout | MiddlewareFailed)
             return Failure(attempt.timeout() if late else error_of(error), attempt.run_ms())
         finally:

@@ -24,9 +24,9 @@ MIN_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 30.0
 #: A child that dies so soon without a job counts as one that could not start.
 SOON_S: Final = 1.0
-#: How often it is looked whether a child should be started, in seconds, besides when something changes.
+#: How often we check whether a child should be started, in seconds; it is also checked after each change.
 LOOK_S: Final = 0.5
-#: How long children that were lent live on after nobody waits any more, in seconds: the next wait finds them ready.
+#: How long lent children are kept after the last wait ends, in seconds: the next wait finds them ready.
 WARM_S: Final = 8.0
 #: Children that may die before they have begun a job, until it is the job that has failed.
 TRIES: Final = 3
@@ -62,7 +62,7 @@ class Pool:
     ) -> None:
         self._size = size
         self._lent = 0
-        #: As many children beyond `size` may live until then, though fewer are lent.
+        #: Until then, this many children beyond `size` are kept, though fewer are lent.
         self._warm = 0
         self._warm_until = 0.0
         self._jobs_per_child = jobs_per_child
@@ -206,7 +206,7 @@ class Pool:
             self._failed("a child process could not import " + "\n".join(texts))
         else:
             self._pause_s, self._told = 0.0, ""
-        # The new one takes the place of one that could import less.
+        # It replaces a child that could import fewer modules.
         for older in [c for c in self._idle if c.errors and self._count() >= self._most()]:
             self._idle.remove(older)
             self._discard(older)
@@ -279,7 +279,7 @@ class Pool:
             job = Conversation(order, timeout_s, report=report, begun=begun, waiting=waiting)
             outcome = await self._run(child, job)
             if job.started is not None or not isinstance(job.answer, ChildDied) or child.killed:
-                break  # else the child had died before, which is not the job's affair
+                break  # else the child had ended before the job began, which does not count against the job
         return outcome
 
     async def _run(self, child: ChildProcess, job: Conversation) -> Outcome:

@@ -11,7 +11,7 @@ from dtqkit.model.outcomes import Released
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
-from dtqkit.store.jobs import Settlement
+from dtqkit.store.settlements import Settlement
 from dtqkit.transitions.announce import Ended
 from dtqkit.transitions.places import member_of
 from dtqkit.transitions.settle import publish, record

@@ -14,7 +14,7 @@ from dtqkit.model.jobs import JobError
 from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Outcome
 from dtqkit.store import Store
-from dtqkit.store.jobs import Settlement
+from dtqkit.store.settlements import Settlement
 from dtqkit.transitions.announce import Ended
 from dtqkit.transitions.settle import as_failure, publish, record
 from dtqkit.worker.attempt_log import AttemptLog

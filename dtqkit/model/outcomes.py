@@ -75,6 +75,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: float = 0.0
     failures: int = 0
     losses: int = 0
+    snoozes: int = 0
 
 
 def wait_ms(job: Job, change: Change) -> float | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from bson import ObjectId
@@ -44,6 +44,8 @@ def to_job(doc: Document) -> Job:
     fields.pop("failed_at", None)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
+    if isinstance(delays := doc.get("backoff"), list):
+        fields["backoff"] = tuple(cast("list[float]", delays))
     if log := doc.get("log"):
         fields["log"] = tuple(log)
     if error := doc.get("error"):
@@ -245,8 +247,10 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
         "run_ms": change.run_ms,
         "start_ms": "$$REMOVE" if change.start_ms is None else change.start_ms,
     }
-    if error:
+    if error and not change.snoozes:
         fields["error"] = error
+    if change.snoozes:
+        fields["snoozes"] = _plus("snoozes", change.snoozes)
     if change.failures:
         fields["failures"] = _plus("failures", change.failures)
     if change.losses:

@@ -7,18 +7,19 @@ over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 from msgspec import inspect as types
-from msgspec.structs import fields
+from msgspec.structs import fields, force_setattr
 
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
-from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.jobs import PRIORITIES, Priority, Shape
 from dtqkit.model.values import shown
+from dtqkit.tasks.retrying import Delays, Exceptions, Names, backoff_of, check_rules, names_of
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
@@ -45,7 +46,13 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: Timeout = 300.0
     #: Seconds from its submission within which a job must start; later it is cancelled, as expired. None: any time.
     expires_s: Expires | None = None
-    #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
+    #: Exception classes, by name: only these are tried again; and those that never are. The nearest class decides.
+    retry_on: Names = ()
+    give_up_on: Names = ()
+    #: How the retry delay grows: `exponential` doubles it with each failure, and draws it with full jitter; `linear`
+    #: adds its base each time; `fixed` is its base; or the delays in seconds themselves, the last one for all further.
+    backoff: Shape | Delays = "exponential"
+    #: Base and ceiling of the retry delay.
     backoff_s: Backoff = 1.0
     backoff_max_s: Backoff = 600.0
     #: Of a `def`: `auto` is a child process where the function can be imported, else a thread. An `async def`
@@ -56,6 +63,11 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         try:
+            for rule in ("retry_on", "give_up_on"):
+                if (kinds := getattr(self, rule)) != ():
+                    force_setattr(self, rule, names_of(rule, kinds))
+            check_rules(self.retry_on, self.give_up_on)
+            force_setattr(self, "backoff", backoff_of(self.backoff))
             check(self)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
@@ -110,10 +122,17 @@ class TaskOptionNames(TypedDict, total=False):
     max_attempts: int | None
     timeout_s: float | None
     expires_s: float | None
+    retry_on: Exceptions | None
+    give_up_on: Exceptions | None
+    backoff: Shape | Sequence[float] | None
     backoff_s: float | None
     backoff_max_s: float | None
     max_losses: int | None
     isolation: Isolation | None
+
+
+#: By `dtqkit.tasks.retrying`.
+_CHECKED_APART: Final = frozenset({"retry_on", "give_up_on", "backoff"})
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
@@ -123,16 +142,21 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
         known = ", ".join(TaskOptions.__struct_fields__)
         raise TaskDefinitionError(f"{name}: there is no option {min(unknown)!r}; there are {known}")
     try:
-        return TaskOptions(**given)
-    except TaskDefinitionError as error:
+        for rule in given.keys() & {"retry_on", "give_up_on"}:
+            given[rule] = names_of(rule, given[rule], published=False)
+        made = TaskOptions(**given)
+    except (TaskDefinitionError, InvalidOption) as error:
         raise TaskDefinitionError(f"{name}: {error}") from None
+    if isinstance(made.backoff, tuple) and (idle := given.keys() & {"backoff_s", "backoff_max_s"}):
+        raise TaskDefinitionError(f"{name}: {min(idle)} has no effect beside a tuple of delays: leave one of them out")
+    return made
 
 
 def check(options: msgspec.Struct) -> None:
     """Raises InvalidOption for the first field whose value does not fit its type and bounds."""
     for field, (kind, info, default) in _fields(type(options)).items():
         value: Any = getattr(options, field)
-        if value is default:
+        if value is default or field in _CHECKED_APART:
             continue
         if not _fits(value, kind, info):
             raise InvalidOption(_misfit(field, value, info))

@@ -209,6 +209,8 @@ function factsOf(job) {
     ...begun,
     Ended: job.ended_at && moment(job.ended_at),
     "Time limit": duration(job.timeout_s),
+    Snoozed: job.snoozes && `${job.snoozes} times`,
+    "Not tried again": job.status === "failed" && job.error?.final,
     "Expires after": job.expires_s && duration(job.expires_s),
     Tags: job.tags.join(", "),
     "Idempotency key": job.idempotency_key,

@@ -8,6 +8,7 @@ over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, cast, get_args, get_type_hints
 
@@ -30,6 +31,7 @@ Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 Expires = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Backoff = Annotated[float, Meta(ge=0, le=86_400)]
 Delay = Annotated[float, Meta(ge=0, le=366 * 86_400)]
+Moment = Annotated[datetime, Meta(tz=True)]
 Wait = Annotated[float, Meta(ge=0, le=60)]
 Key = Annotated[str, Meta(min_length=1, max_length=200)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -79,6 +81,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     priority: Priority | None = None
     #: Seconds before it may start.
     delay_s: Delay = 0.0
+    #: Not before this time, which has a time zone; not together with `delay_s`.
+    starts_at: Moment | None = None
     max_attempts: Attempts | None = None
     #: Seconds that one attempt may run.
     timeout_s: Timeout | None = None
@@ -100,6 +104,7 @@ class CallOptions(JobOptions, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         check(self)
+        check_start(self)
 
 
 class OptionNames(TypedDict, total=False):
@@ -107,6 +112,7 @@ class OptionNames(TypedDict, total=False):
 
     priority: Priority | None
     delay_s: float
+    starts_at: datetime | None
     max_attempts: int | None
     timeout_s: float | None
     expires_s: float | None
@@ -162,8 +168,16 @@ def check(options: msgspec.Struct) -> None:
             raise InvalidOption(_misfit(field, value, info))
 
 
+def check_start(options: JobOptions) -> None:
+    """Raises InvalidOption when two times of its start are given."""
+    if options.starts_at is not None and options.delay_s:
+        raise InvalidOption("starts_at is given beside delay_s: leave one of them out")
+
+
 def _fits(value: Any, kind: Any, info: types.Type) -> bool:
     if isinstance(info, types.IntType) and type(value) is not int:  # 2.0 would do for msgspec, and a list as a tuple
+        return False
+    if isinstance(info, types.DateTimeType) and not isinstance(value, datetime):  # a text would do
         return False
     if isinstance(info, types.VarTupleType) and type(value) is not tuple:
         return False
@@ -196,6 +210,11 @@ def _misfit(field: str, value: Any, kind: types.Type) -> str:
         if len(items) <= (kind.max_length or 0):
             at, wrong = next((i, item) for i, item in enumerate(items) if not _is_text(item, kind.item_type))
             return f"{field}[{at}] is {shown(wrong)}; it is {_wanted(kind.item_type)}"
+    if isinstance(value, datetime):
+        return (
+            f"{field} is {value.isoformat(sep=' ')}, without a time zone; give it one: tzinfo=ZoneInfo('Asia/Tokyo'), "
+            "or .astimezone() for the zone of this machine"
+        )
     return f"{field} is {shown(cast(object, value))}; it is {_wanted(kind)}"
 
 
@@ -217,6 +236,8 @@ def _wanted(kind: types.Type) -> str:
             return f"a number of seconds, from {least} to {kind.le:,.0f}"
         case types.StrType():
             return f"a text of {kind.min_length} to {kind.max_length} characters"
+        case types.DateTimeType():
+            return "a datetime with a time zone"
         case types.VarTupleType():
             return f"a tuple of at most {kind.max_length}, each {_wanted(kind.item_type)}"
         case _:

@@ -12,6 +12,7 @@ import { refusal } from "./source.js";
 const OPTIONS = {
   priority: ["Priority", { enum: LANES }],
   delay_s: ["Delay", { type: "number", minimum: 0, description: "Seconds before it may start." }],
+  starts_at: ["Start at", { type: "string", format: "date-time", description: "Not before; instead of a delay." }],
   max_attempts: ["Attempts", { type: "integer", minimum: 1 }],
   timeout_s: ["Time limit", { type: "number", description: "Seconds that one attempt may run." }],
   expires_s: ["Expires after", { type: "number", description: "Seconds: cancelled if it has not started by then." }],

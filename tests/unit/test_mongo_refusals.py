@@ -35,8 +35,8 @@ from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, store_errors
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.settlements import Settlement
+from dtqkit.transitions import settle
 from dtqkit.web.problem import problem_of
-from dtqkit.worker import settle
 from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.report import error_of

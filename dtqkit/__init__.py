@@ -55,6 +55,7 @@ from dtqkit.model.errors import (
     WrongLoop,
 )
 from dtqkit.model.expired import JobExpired
+from dtqkit.model.followups import JobEnd
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
@@ -97,6 +98,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobConflict",
+    "JobEnd",
     "JobError",
     "JobExpired",
     "JobFailed",

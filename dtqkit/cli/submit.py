@@ -36,9 +36,12 @@ _OPTIONS: Final = {
     "expires_s": "--expires",
     "idempotency_key": "--key",
     "tags": "--tag",
+    "on_failure": "--on-failure",
+    "on_success": "--on-success",
 }
 
 
+Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
 At = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
@@ -72,6 +75,8 @@ def submit(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
     ] = None,
+    on_failure: Follower = None,
+    on_success: Follower = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")
     ] = None,
@@ -95,6 +100,8 @@ def submit(
         expires_s=expires,
         idempotency_key=key,
         tags=tuple(tag or ()),
+        on_failure=on_failure,
+        on_success=on_success,
     )
     call: Call[Any] = Call(known, known.check_payload(_payload(known, payload, arguments or [])), options)
     with queue:

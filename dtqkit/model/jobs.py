@@ -126,6 +126,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     backoff_max_s: float = 600.0
     tags: tuple[str, ...] = ()
     idempotency_key: str | None = None
+    #: Tasks that are submitted once it has failed or completed, by name.
+    on_failure: str | None = None
+    on_success: str | None = None
+    #: The job on whose end it follows, and the last of those that followed on this one.
+    follows: str | None = None
+    followed_by: tuple[str, ...] = ()
 
     created_at: datetime
     #: When it last became ready to run; None: at creation.

@@ -20,6 +20,7 @@ from msgspec.structs import fields, force_setattr
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
 from dtqkit.model.jobs import PRIORITIES, Priority, Shape
 from dtqkit.model.values import shown
+from dtqkit.tasks.following import Following, TaskName, name_of_follower
 from dtqkit.tasks.retrying import Delays, Exceptions, Names, backoff_of, check_rules, names_of
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
@@ -62,6 +63,9 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Isolation = "auto"
     #: Attempts that may lose their worker before the job fails.
     max_losses: Attempts = 3
+    #: Tasks that are submitted once a job has failed for good, or has completed: they get a JobEnd.
+    on_failure: TaskName | None = None
+    on_success: TaskName | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -70,6 +74,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
                     force_setattr(self, rule, names_of(rule, kinds))
             check_rules(self.retry_on, self.give_up_on)
             force_setattr(self, "backoff", backoff_of(self.backoff))
+            name_followers(self)
             check(self)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
@@ -91,6 +96,9 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
+    #: Tasks that are submitted once the job has failed for good, or has completed: they get a JobEnd.
+    on_failure: TaskName | None = None
+    on_success: TaskName | None = None
     #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
     wait_s: Wait | None = None
 
@@ -103,6 +111,7 @@ class CallOptions(JobOptions, frozen=True, kw_only=True, gc=False):
     """
 
     def __post_init__(self) -> None:
+        name_followers(self)
         check(self)
         check_start(self)
 
@@ -118,6 +127,8 @@ class OptionNames(TypedDict, total=False):
     expires_s: float | None
     idempotency_key: str | None
     tags: Iterable[str]
+    on_failure: Following | None
+    on_success: Following | None
     wait_s: float | None
 
 
@@ -134,6 +145,8 @@ class TaskOptionNames(TypedDict, total=False):
     backoff_s: float | None
     backoff_max_s: float | None
     max_losses: int | None
+    on_failure: Following | None
+    on_success: Following | None
     isolation: Isolation | None
 
 
@@ -151,11 +164,18 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
         for rule in given.keys() & {"retry_on", "give_up_on"}:
             given[rule] = names_of(rule, given[rule], published=False)
         made = TaskOptions(**given)
+        for hook in ("on_failure", "on_success"):
+            _check_not_itself(name, hook, getattr(made, hook))
     except (TaskDefinitionError, InvalidOption) as error:
         raise TaskDefinitionError(f"{name}: {error}") from None
     if isinstance(made.backoff, tuple) and (idle := given.keys() & {"backoff_s", "backoff_max_s"}):
         raise TaskDefinitionError(f"{name}: {min(idle)} has no effect beside a tuple of delays: leave one of them out")
     return made
+
+
+def _check_not_itself(name: str, hook: str, follower: str | None) -> None:
+    if follower == name:
+        raise InvalidOption(f"{hook} is the task itself, which would follow on itself forever: name another one")
 
 
 def check(options: msgspec.Struct) -> None:
@@ -166,6 +186,13 @@ def check(options: msgspec.Struct) -> None:
             continue
         if not _fits(value, kind, info):
             raise InvalidOption(_misfit(field, value, info))
+
+
+def name_followers(options: TaskOptions | JobOptions) -> None:
+    """Put the names of tasks in the place of tasks. Raises InvalidOption."""
+    for hook in ("on_failure", "on_success"):
+        if (given := getattr(options, hook)) is not None:
+            force_setattr(options, hook, name_of_follower(hook, given))
 
 
 def check_start(options: JobOptions) -> None:

@@ -20,9 +20,9 @@ _OTHER_BYTES: Final = 256
 MAX_DELAY: Final = timedelta(days=366)
 _OPTION_DEFAULTS: Final = TaskOptions()
 #: Options of a task that a document stores if they differ from the default, and the call sets no other.
-_KEPT_OPTIONS: Final = ("backoff", "backoff_s", "backoff_max_s", "max_losses", "expires_s")
+_KEPT_OPTIONS: Final = ("backoff", "backoff_s", "backoff_max_s", "max_losses", "expires_s", "on_failure", "on_success")
 #: Options of a call that a document keeps as they are.
-_KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s")
+_KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s", "on_failure", "on_success")
 
 
 class New(NamedTuple):

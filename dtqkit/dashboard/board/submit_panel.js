@@ -20,6 +20,8 @@ const OPTIONS = {
     "Idempotency key",
     { type: "string", description: "The same key with the same payload gives the first job again." },
   ],
+  on_failure: ["On failure", { type: "string", description: "A task to submit once it has failed." }],
+  on_success: ["On success", { type: "string", description: "A task to submit once it has completed." }],
   tags: ["Tags", { type: "string", description: "Separated by commas." }],
 };
 

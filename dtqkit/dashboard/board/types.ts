@@ -39,6 +39,10 @@ export interface Job extends Omit<Attempt, "ending"> {
   token: number;
   failures: number;
   snoozes?: number;
+  on_failure?: string | null;
+  on_success?: string | null;
+  follows?: string | null;
+  followed_by?: string[];
   max_attempts: number;
   timeout_s: number;
   expires_s?: number | null;

@@ -10,13 +10,14 @@ from typing_extensions import Unpack
 
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.model.errors import InvalidPayload, TaskDefinitionError
-from dtqkit.model.jobs import Priority
+from dtqkit.model.jobs import OnDuplicate, Priority, UniqueWhile
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
 from dtqkit.tasks.options import CallOptions, OptionNames, options_of
 from dtqkit.tasks.task import Call, Task, check_name
+from dtqkit.tasks.unique import unique_of
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 
@@ -120,7 +121,9 @@ class QueuedTask(Task[P, R, F_co]):
             raise TypeError(f"options() has no option {min(unknown)!r}; there are {known}")
         tags = options.pop("tags", ())
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
-        return Configured(self, CallOptions(**given))
+        made = CallOptions(**given)
+        unique_of(made, self.defaults)
+        return Configured(self, made)
 
 
 class Configured(Generic[P, R]):
@@ -230,6 +233,12 @@ def task(
     backoff_max_s: float | None = None,
     max_losses: int | None = None,
     isolation: Isolation | None = None,
+    unique: UniqueWhile | None = None,
+    unique_for_s: float | None = None,
+    unique_key: str | None = None,
+    on_duplicate: OnDuplicate | None = None,
+    debounce_s: float | None = None,
+    debounce_max_s: float | None = None,
 ) -> Decorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.

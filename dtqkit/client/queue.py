@@ -29,7 +29,7 @@ from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilter
 from dtqkit.model.batches import BatchRefused
 from dtqkit.model.errors import TaskDefinitionError, redact
 from dtqkit.model.events import Depths, Heartbeat
-from dtqkit.model.jobs import Priority
+from dtqkit.model.jobs import OnDuplicate, Priority, UniqueWhile
 from dtqkit.model.settings import Settings
 from dtqkit.support.background import abandon
 from dtqkit.tasks.hooks import Life
@@ -186,6 +186,12 @@ class TaskQueue(Driver):
         backoff_max_s: float | None = None,
         max_losses: int | None = None,
         isolation: Isolation | None = None,
+        unique: UniqueWhile | None = None,
+        unique_for_s: float | None = None,
+        unique_key: str | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        debounce_s: float | None = None,
+        debounce_max_s: float | None = None,
     ) -> Decorator: ...
     def task(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Make a function a task of this queue, with or without options; see `dtqkit.task`."""

@@ -18,6 +18,10 @@ import msgspec
 Priority: TypeAlias = Literal["high", "medium", "low"]
 Status: TypeAlias = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
 Ending: TypeAlias = Literal["completed", "failed", "timeout", "crashed", "lost", "released", "declined", "cancelled"]
+#: How long a unique job is the only one of its key: until it starts, until it is over, or for a time.
+UniqueWhile: TypeAlias = Literal["waiting", "active", "window"]
+#: What a submit does that finds such a job: return it, raise, or replace its payload and options.
+OnDuplicate: TypeAlias = Literal["return", "raise", "replace"]
 
 #: From the most urgent lane down.
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
@@ -110,6 +114,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     backoff_max_s: float = 600.0
     tags: tuple[str, ...] = ()
     idempotency_key: str | None = None
+    #: How it is unique, None: it is not; by which key; and the slot, which only one job holds at a time (None: it no
+    #: longer does). `unique_until` is the end of its window.
+    unique: UniqueWhile | None = None
+    unique_key: str | None = None
+    unique_slot: str | None = None
+    unique_until: datetime | None = None
+    #: Submits that found it instead of making a job. None: it is not unique, or there was none.
+    duplicates: int | None = None
+    #: True in the answer to a submit that found this job instead of making one.
+    was_duplicate: bool | None = None
 
     created_at: datetime
     #: When it last became ready to run; None: at creation.

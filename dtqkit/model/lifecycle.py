@@ -34,6 +34,11 @@ MAX_DECLINED: Final = 20
 
 def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None = None) -> Change:
     """The change that `outcome` brings to `job`, which began `start_ms` after its claim (None: it never did)."""
+    change = _change(job, outcome, rng, start_ms)
+    return msgspec.structs.replace(change, frees_slot=True) if job.unique == "active" else change
+
+
+def _change(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None) -> Change:
     match outcome:
         case Success(result, run_ms):
             return Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)

@@ -74,6 +74,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: float = 0.0
     failures: int = 0
     losses: int = 0
+    #: The job is the only active one of its key, until this change ends it.
+    frees_slot: bool = False
 
 
 def wait_ms(job: Job, change: Change) -> float | None:

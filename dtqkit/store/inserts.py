@@ -143,7 +143,7 @@ class Inserts:
             if found is not None:
                 return found
             with store_errors(self._where):
-                if not await self._indexes.ensure_key_index():
+                if not await self._indexes.ensure(KEY):
                     break
         refused = self._indexes.refused
         why = refused or "the index of idempotency keys is being built"

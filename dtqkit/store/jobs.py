@@ -11,7 +11,7 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ExecutionTimeout, OperationFailure, WriteConcernError
+from pymongo.errors import DuplicateKeyError, ExecutionTimeout, OperationFailure, WriteConcernError
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
@@ -21,6 +21,7 @@ from dtqkit.store.client import PLAIN_INTS, Link, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.unique import SlotTaken
 
 #: Time limit of a claim on the server, in seconds, for leases of 30 s or more.
 CLAIM_MAX_S: Final = 5.0
@@ -220,13 +221,18 @@ class Jobs:
             )
 
     async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
-        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not."""
-        with store_errors(self._where, writes=True, point="requeue"):
-            return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq},
-                documents.requeueing(),
-                return_document=ReturnDocument.AFTER,
-            )
+        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not.
+
+        Raises SlotTaken when it is unique, and another job holds its slot.
+        """
+        query = {"_id": job, "status": "failed", "death_seq": death_seq}
+        try:
+            with store_errors(self._where, writes=True, point="requeue"):
+                return await self._jobs.find_one_and_update(
+                    query, documents.requeueing(), return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError:
+            raise SlotTaken from None
 
     # -- look
 
@@ -367,10 +373,11 @@ def _update(settlement: Settlement) -> Any:
 def _settle_operations(settlements: Sequence[Settlement]) -> list[UpdateOne | UpdateMany]:
     """One write for each distinct end: successes of one claim with the same result and run time share theirs."""
     operations: list[UpdateOne | UpdateMany] = []
-    shared: dict[tuple[ObjectId, bytes, float | None, int | None], list[Settlement]] = {}
+    shared: dict[tuple[ObjectId, bytes, float | None, int | None, bool], list[Settlement]] = {}
     for s in settlements:
-        if s.change.status == "completed" and not s.attempt_log:
-            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms, s.change.start_ms)
+        change = s.change
+        if change.status == "completed" and not s.attempt_log:
+            key = (s.claim, msgspec.json.encode(change.result), change.run_ms, change.start_ms, change.frees_slot)
             shared.setdefault(key, []).append(s)
         else:
             operations.append(UpdateOne(documents.held([s.id], s.claim), _update(s)))

@@ -16,8 +16,9 @@ from msgspec import inspect as types
 from msgspec.structs import fields
 
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
-from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.jobs import PRIORITIES, OnDuplicate, Priority, UniqueWhile
 from dtqkit.model.values import shown
+from dtqkit.tasks.unique import check_unique
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
@@ -28,6 +29,8 @@ Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 Backoff = Annotated[float, Meta(ge=0, le=86_400)]
 Delay = Annotated[float, Meta(ge=0, le=366 * 86_400)]
 Wait = Annotated[float, Meta(ge=0, le=60)]
+Window = Annotated[float, Meta(gt=0, le=366 * 86_400)]
+Debounce = Annotated[float, Meta(gt=0, le=86_400)]
 Key = Annotated[str, Meta(min_length=1, max_length=200)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
@@ -49,10 +52,18 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Isolation = "auto"
     #: Attempts that may lose their worker before the job fails.
     max_losses: Attempts = 3
+    #: See `JobOptions`.
+    unique: UniqueWhile | None = None
+    unique_for_s: Window | None = None
+    unique_key: Key | None = None
+    on_duplicate: OnDuplicate | None = None
+    debounce_s: Debounce | None = None
+    debounce_max_s: Window | None = None
 
     def __post_init__(self) -> None:
         try:
             check(self)
+            check_unique(self)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
 
@@ -69,6 +80,17 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
+    #: One job of a key at a time: until it starts, until it is over, or one in `unique_for_s` seconds.
+    unique: UniqueWhile | None = None
+    unique_for_s: Window | None = None
+    #: Which jobs of the task are the same; None: those with the same payload.
+    unique_key: Key | None = None
+    #: What a submit does that finds such a job; None: return it.
+    on_duplicate: OnDuplicate | None = None
+    #: Each submit replaces the job that waits, which starts so many seconds after the last submit, and
+    #: `debounce_max_s` after the first one at the latest.
+    debounce_s: Debounce | None = None
+    debounce_max_s: Window | None = None
     #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
     wait_s: Wait | None = None
 
@@ -93,6 +115,12 @@ class OptionNames(TypedDict, total=False):
     timeout_s: float | None
     idempotency_key: str | None
     tags: Iterable[str]
+    unique: UniqueWhile | None
+    unique_for_s: float | None
+    unique_key: str | None
+    on_duplicate: OnDuplicate | None
+    debounce_s: float | None
+    debounce_max_s: float | None
     wait_s: float | None
 
 

@@ -23,6 +23,7 @@ from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
 from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.unique import UniqueSubmits
 
 #: Maximum jobs and bytes in one insert.
 MAX_GROUP: Final = 5_000
@@ -71,6 +72,7 @@ class Enqueuer:
         self._registry = registry
         self.known: Final = KnownTasks(store)
         self._new = NewJobs(broker, store)
+        self.unique: Final = UniqueSubmits(store, self._new)
         self._small = _Queue()
         self._large = _Queue()
 
@@ -89,7 +91,9 @@ class Enqueuer:
                 places.append(place)
             except DtqError as error:
                 answers[place] = error
-        for place, answer in zip(places, await self.insert(new, patience) if new else (), strict=True):
+        unique = any(job.unique is not None for job in new)
+        write = self._insert_mixed if unique else self.insert
+        for place, answer in zip(places, await write(new, patience) if new else (), strict=True):
             answers[place] = answer
         return [answer for answer in answers if answer is not None]
 
@@ -106,6 +110,25 @@ class Enqueuer:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
         return new_job(submission, payload, options, now, self._max_payload)
+
+    async def _insert_mixed(self, jobs: Sequence[New], patience: Patience | None) -> list[Accepted]:
+        """The same as `insert` of jobs some of which are unique: those are written one by one, the others as usual."""
+        plain = [i for i, job in enumerate(jobs) if job.unique is None]
+        unique = [i for i, job in enumerate(jobs) if job.unique is not None]
+        answers: dict[int, Accepted] = {}
+        failed: list[StoreUnavailable] = []
+        for places, write in (plain, self.insert), (unique, self.unique.submit):
+            if not places:
+                continue
+            try:
+                found = await write([jobs[i] for i in places], patience)
+            except StoreUnavailable as error:
+                failed.append(error)
+                found = [error] * len(places)
+            answers.update(zip(places, found, strict=True))
+        if all(isinstance(answer, StoreUnavailable) for answer in answers.values()):
+            raise failed[0]
+        return [answers[i] for i in range(len(jobs))]
 
     async def insert(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
         """Insert and push; each job as accepted, or why it was refused.
@@ -156,6 +179,7 @@ class Enqueuer:
         for queue in (self._small, self._large):
             if queue.flushing is not None:
                 await queue.flushing
+        await self.unique.close()
         await self._new.close()
 
     async def _flush(self, queue: _Queue) -> None:

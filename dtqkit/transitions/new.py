@@ -10,9 +10,10 @@ import msgspec
 
 from dtqkit.control import Submission
 from dtqkit.model.errors import PayloadTooLarge
-from dtqkit.store.documents import Document, new_id
+from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
 from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.unique import Unique, key_of, unique_of
 
 #: Approximate bytes of a new job's document without its payload.
 _OTHER_BYTES: Final = 256
@@ -21,19 +22,31 @@ _OPTION_DEFAULTS: Final = TaskOptions()
 _KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
 #: Options of a call that a document keeps as they are.
 _KEPT_OF_CALL: Final = ("idempotency_key", "tags")
+#: Fields that the document of a new job may have or lack.
+OPTIONAL: Final = (*_KEPT_OPTIONS, *_KEPT_OF_CALL, "due_at", "queued_at")
 
 
 class New(NamedTuple):
-    """A document, and its approximate size in bytes."""
+    """A document, its approximate size in bytes, and how its job is unique, if it is."""
 
     doc: Document
     size: int
+    unique: Unique | None = None
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds from its creation until it is due."""
+        doc = self.doc
+        return (doc["due_at"] - doc["created_at"]).total_seconds() if "due_at" in doc else 0.0
 
 
 def new_job(
     submission: Submission, payload: Mapping[str, Any], options: TaskOptions, now: datetime, max_payload: int
 ) -> New:
-    """`payload` is checked; `options`: those of the task; `now`: MongoDB's time. Raises PayloadTooLarge."""
+    """`payload` is checked; `options`: those of the task; `now`: MongoDB's time.
+
+    Raises PayloadTooLarge, and InvalidOption when the options of the call do not go with those of the task.
+    """
     size = len(msgspec.json.encode(payload))
     if size > max_payload:
         raise PayloadTooLarge(submission.task, size, max_payload)
@@ -50,8 +63,13 @@ def new_job(
         "losses": 0,
         "rev": 1,
     }
-    if submission.delay_s:
-        due = now + timedelta(seconds=submission.delay_s)
+    unique = unique_of(submission, options)
+    if unique is not None:
+        key = unique.key or key_of(payload)
+        doc |= {"unique": unique.during, "unique_key": key, "unique_slot": slot_of(submission.task, key)}
+    delay_s = submission.delay_s if unique is None else unique.debounce_s or submission.delay_s
+    if delay_s:
+        due = now + timedelta(seconds=delay_s)
         doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
     for name in _KEPT_OF_CALL:
         if (value := getattr(submission, name)) is not None and value != ():
@@ -61,4 +79,4 @@ def new_job(
             value = getattr(options, name)
             if value != getattr(_OPTION_DEFAULTS, name):
                 doc[name] = value
-    return New(doc, size + _OTHER_BYTES)
+    return New(doc, size + _OTHER_BYTES, unique)

@@ -164,6 +164,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     error: JobError | None = None
 
     @property
+    def uniqueness(self) -> str:
+        """`until it is over, key doc-7, 3 duplicates`; empty: it is not unique."""
+        if self.unique is None:
+            return ""
+        held = {"waiting": "until it starts", "active": "until it is over"}
+        until = held.get(self.unique) or f"until {self.unique_until:%Y-%m-%d %H:%M:%S} UTC"
+        found = self.duplicates or 0
+        return f"{until}, key {self.unique_key}, {found:,} duplicate{'s' * (found != 1)}"
+
+    @property
     def is_over(self) -> bool:
         """Whether the status is completed, failed or cancelled."""
         return self.status in TERMINAL

@@ -229,7 +229,7 @@ def putting(new: Put) -> Pipeline:
     #: An earlier try has inserted it, or replaced the job with it.
     mine: Document = {"$in": [new.doc["_id"], ["$_id", "$replaced_by"]]}
     times: Document = {}
-    if new.delay_s:
+    if "due_at" in new.doc:
         due: Document = {"$add": ["$$NOW", _ms(new.delay_s)]}
         times = {"due_at": due, "queued_at": due}
     if new.window_s is not None:

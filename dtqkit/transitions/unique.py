@@ -209,6 +209,5 @@ def _why(new: New, job: Job) -> str:
     what = f"task {job.task!r} has a job with the unique key {doc['unique_key']!r}: job {job.id}, which is {job.status}"
     if unique.on_duplicate == "replace":
         return f"{what} and unique={job.unique!r}, so that it cannot be replaced; submit it again when that one is over"
-    held = {"waiting": "until it starts", "active": "until it is over"}
-    until = held.get(job.unique or "") or f"until {job.unique_until:%Y-%m-%d %H:%M:%S} UTC"
+    until = job.uniqueness.partition(", key ")[0]
     return f"{what}, and holds that key {until}; submit it again then, or use on_duplicate='return' to get that job"

@@ -37,8 +37,12 @@ def test_a_client_may_die_around_each_of_its_writes(world: World) -> None:
     for place in both_sides(OF_CLIENTS):
         point = place.rpartition(".")[0]
         what = {
-            **{"cancel": "cancel", "ask_to_stop": "cancel", "requeue": "requeue", "letter.delete": "requeue"},
-            **{"publish": "cancel", "unique": "submit unique"},
+            "cancel": "cancel",
+            "ask_to_stop": "cancel",
+            "requeue": "requeue",
+            "letter.delete": "requeue",
+            "publish": "cancel",
+            "unique": "submit unique",
         }
         match asked := what.get(point, "submit"):
             case "submit" | "submit unique":

@@ -193,6 +193,11 @@ def test_submits_that_never_pause_delay_a_debounced_job_by_its_maximum(queue: Ta
     assert eager.submit(2).record.due_at == begun + timedelta(seconds=50)
 
 
+def test_a_delay_that_is_shorter_than_a_millisecond_is_none(queue: TaskQueue) -> None:
+    calm = sample.add.options(debounce_s=1e-30, debounce_max_s=60, unique_key="k")
+    assert (calm.submit(1).id, calm.submit(2).was_duplicate) == (queue.jobs().items[0].id, True)
+
+
 def test_a_replacement_takes_all_that_a_submit_says_and_nothing_of_the_one_before(queue: TaskQueue) -> None:
     first = sample.add.options(
         unique="waiting", unique_key="k", on_duplicate="replace", tags=("a",), priority="low", delay_s=60, timeout_s=7

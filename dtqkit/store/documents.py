@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from bson import ObjectId
 
-from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
+from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, Attempt, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
@@ -193,6 +193,11 @@ def _slot_while(held: Any) -> Document:
     return {"$cond": [held, "$unique_slot", "$$REMOVE"]}
 
 
+def _slot_after(change: Change) -> Any:
+    """The slot of an active unique job after the end of an attempt."""
+    return "$$REMOVE" if change.status in TERMINAL else _slot_while({"$not": [_CANCELLED]})
+
+
 def renewing(lease_s: float) -> Pipeline:
     return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
 
@@ -218,14 +223,14 @@ def declining(change: Change) -> Pipeline:
         "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
         count: _plus(count, 1),
         "rev": {"$add": ["$rev", 2]},
-        "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+        "ended_at": "$$NOW" if change.status in TERMINAL else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
     }
     if change.error is not None:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
     if change.status == "scheduled":
         fields["due_at"] = fields["queued_at"] = {"$add": ["$$NOW", _ms(change.delay_s)]}
     if change.frees_slot:
-        fields["unique_slot"] = _slot_while({"$not": [_CANCELLED]})
+        fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 
@@ -246,7 +251,7 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     error = {"$literal": msgspec.to_builtins(change.error)} if change.error else None
     if error:
         attempt["error"] = error
-    over = change.status == "failed"
+    over = change.status in TERMINAL
     due = {"$add": ["$$NOW", _ms(change.delay_s)]}
     fields: Document = {
         "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
@@ -269,13 +274,13 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
         fields["losses"] = _plus("losses", change.losses)
     if change.status == "scheduled":
         fields["due_at"] = due
-    if over:
+    if change.status == "failed":
         fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
     if attempt_log:
         fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
     if change.frees_slot:
-        fields["unique_slot"] = "$$REMOVE" if over else _slot_while({"$not": [_CANCELLED]})
+        fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until"]}]
 
 
@@ -293,6 +298,32 @@ def cancelling() -> Pipeline:
             }
         }
     ]
+
+
+#: Of a job that waits: whether it is too late for its first attempt.
+_EXPIRED: Final[Document] = {
+    "$and": [
+        {"$gt": ["$expires_s", None]},
+        {"$eq": [{"$type": "$earlier"}, "missing"]},
+        {"$gt": ["$$NOW", {"$add": ["$created_at", {"$multiply": ["$expires_s", 1000]}]}]},
+    ]
+}
+#: Of a waiting job: whether it is to be cancelled without another attempt.
+TO_DROP: Final[Document] = {"$or": [_CANCELLED, _EXPIRED]}
+
+
+def dropping() -> Pipeline:
+    """Cancel a waiting job that is TO_DROP."""
+    message = {"$concat": ["not started within ", {"$toString": "$expires_s"}, " s of its submission"]}
+    expired = {"kind": "expired", "type": "JobExpired", "message": message}
+    fields: Document = {
+        "status": "cancelled",
+        "rev": {"$add": ["$rev", 1]},
+        "ended_at": "$$NOW",
+        "error": {"$cond": [_CANCELLED, "$error", expired]},
+        "unique_slot": _slot_while({"$eq": ["$unique", "window"]}),
+    }
+    return [{"$set": fields}]
 
 
 #: Fields that a requeue removes.

@@ -28,7 +28,7 @@ from dtqkit.store.keeper import IndexKeeper
 #: Tries of a submit, each after another process took or freed the slot in between.
 _TRIES: Final = 8
 #: Fields of a waiting job that its replacement does not touch.
-_KEPT: Final = ("_id", "created_at", "token", "losses")
+_KEPT: Final = ("_id", "token", "losses")
 _USUAL: Final = dict.fromkeys(HEAVY, 0)
 #: Documents of the collection `configuration` that count duplicates: with their prefix, `priority:task`.
 _COUNT: Final = "duplicates:"
@@ -239,12 +239,15 @@ def putting(new: Put) -> Pipeline:
     counted: Document = {"duplicates": {"$add": [{"$ifNull": ["$duplicates", 0]}, new.submits]}}
     found: Document = {"$mergeObjects": ["$$ROOT", counted]}
     if new.replace:
+        #: The first submit: the time of a replacement is that of its own submit, from which `expires_s` counts.
+        since: Document = {"$ifNull": ["$unique_since", "$created_at"]}
         if new.max_s is not None:
-            last = {"$add": ["$created_at", _ms(new.max_s)]}
+            last = {"$add": [since, _ms(new.max_s)]}
             due = {"$max": ["$$NOW", {"$min": [times["due_at"], last]}]}
             times = {"due_at": due, "queued_at": due}
         kept = {name: f"${name}" for name in _KEPT}
-        changed = {**times, **kept, **counted, "rev": {"$add": ["$rev", 1]}, "replaced_by": new.doc["_id"]}
+        marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"]}
+        changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}
         replaced = {"$mergeObjects": ["$$ROOT", "$$new", changed]}
         found = {"$cond": [{"$eq": ["$unique", "waiting"]}, replaced, found]}
     branches = [

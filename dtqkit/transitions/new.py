@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dtqkit.control import Submission
-from dtqkit.model.errors import PayloadTooLarge
+from dtqkit.model.errors import InvalidOption, PayloadTooLarge
 from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
 from dtqkit.tasks.options import TaskOptions
@@ -18,10 +18,10 @@ from dtqkit.tasks.unique import Unique, key_of, unique_of
 #: Approximate bytes of a new job's document without its payload.
 _OTHER_BYTES: Final = 256
 _OPTION_DEFAULTS: Final = TaskOptions()
-#: Options of a task that a document stores if they differ from the default.
-_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses")
+#: Options of a task that a document stores if they differ from the default, and the call sets no other.
+_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses", "expires_s")
 #: Options of a call that a document keeps as they are.
-_KEPT_OF_CALL: Final = ("idempotency_key", "tags")
+_KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s")
 #: Fields that the document of a new job may have or lack.
 OPTIONAL: Final = (*_KEPT_OPTIONS, *_KEPT_OF_CALL, "due_at", "queued_at")
 
@@ -45,7 +45,8 @@ def new_job(
 ) -> New:
     """`payload` is checked; `options`: those of the task; `now`: MongoDB's time.
 
-    Raises PayloadTooLarge, and InvalidOption when the options of the call do not go with those of the task.
+    Raises PayloadTooLarge, and InvalidOption for a job that would always expire, and for options of the call that do
+    not go with those of the task.
     """
     size = len(msgspec.json.encode(payload))
     if size > max_payload:
@@ -78,5 +79,10 @@ def new_job(
         for name in _KEPT_OPTIONS:
             value = getattr(options, name)
             if value != getattr(_OPTION_DEFAULTS, name):
-                doc[name] = value
+                doc.setdefault(name, value)
+    if delay_s and delay_s >= doc.get("expires_s", float("inf")):
+        raise InvalidOption(
+            f"expires_s is {doc['expires_s']:.15g} and the job is delayed by {delay_s:.15g} s: it would "
+            "always expire, since expires_s counts from the submission; make it longer than the delay"
+        )
     return New(doc, size + _OTHER_BYTES, unique)

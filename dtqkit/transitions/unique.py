@@ -49,8 +49,8 @@ class UniqueSubmits:
         self._new = new
         self._duplicates = Duplicates(store)
 
-    async def submit(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
-        """Each job as accepted, or why it was refused. Raises StoreUnavailable when MongoDB takes none.
+    async def submit(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
+        """Each job as accepted, or why it was refused. `alone`: raises StoreUnavailable when MongoDB takes none.
 
         Jobs of one slot are written in their order. A job that is found instead of made has `was_duplicate`.
         """
@@ -70,7 +70,7 @@ class UniqueSubmits:
         await asyncio.gather(*(of_slot(places) for places in by_slot.values()))
         found = [answers[i] for i in range(len(jobs))]
         refused = [answer for answer in found if isinstance(answer, StoreUnavailable)]
-        if refused and len(refused) == len(found):
+        if alone and refused and len(refused) == len(found):
             raise next((error for error in refused if isinstance(error, OutcomeUnknown)), refused[0])
         return found
 

@@ -488,3 +488,28 @@ def test_duplicates_are_counted(queue: TaskQueue) -> None:
 def test_options_that_do_not_go_together_are_errors_that_say_what_to_do(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidOption, match=words):
         sample.add.options(**options)
+
+
+# -- beside expires_s
+
+
+def test_a_debounced_job_expires_after_its_last_submit(queue: TaskQueue, jobs: Any) -> None:
+    calm = sample.add.options(debounce_s=0.2, expires_s=60, unique_key="k")
+    first = calm.submit(1)
+    long_ago = datetime.now(UTC) - timedelta(seconds=90)
+    jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"created_at": long_ago}})
+    assert calm.submit(2).id == first.id
+    with Workers(queue):
+        assert first.result(timeout=20) == 3
+
+
+@pytest.mark.parametrize("during", ["waiting", "active"])
+def test_a_job_that_has_expired_frees_its_slot(queue: TaskQueue, jobs: Any, during: Any) -> None:
+    once = sample.add.options(unique=during, expires_s=60, unique_key="k")
+    first = once.submit(1)
+    long_ago = datetime.now(UTC) - timedelta(seconds=90)
+    jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"created_at": long_ago}})
+    with Workers(queue):
+        wait_until(lambda: first.refresh().status == "cancelled")
+    assert first.refresh().record.unique_slot is None
+    assert once.submit(1).id != first.id

@@ -11,7 +11,8 @@ from bson import ObjectId
 
 from dtqkit import BatchRefused, DuplicateJob, IdempotencyConflict, InvalidOption, JobConflict, Settings, TaskQueue
 from dtqkit.client.decorators import QueuedTask
-from dtqkit.control.operations import TOTALS
+from dtqkit.control.operations import HEALTH, TOTALS
+from dtqkit.web.metrics import Metrics
 from tests import sample
 from tests.conftest import Mongo
 from tests.wait import wait_until
@@ -458,6 +459,9 @@ def test_duplicates_are_counted(queue: TaskQueue) -> None:
         return sum(total.duplicates for total in totals if total.task == "add")
 
     wait_until(lambda: counted() == 3)
+    metrics = Metrics(queue.core.control)
+    text = queue.run(metrics.text(queue.run(queue.core.control.ask(HEALTH)), 0)).decode()
+    assert 'dtqkit_duplicate_submits_total{priority="medium",task="add"} 3.0' in text
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class AsyncJobHandle(Generic[R]):
         self._job = job
         self._decode = decode
         #: Whether the submit found this job instead of making one: it is unique.
-        self.was_duplicate = job.was_duplicate is True
+        self.was_duplicate: bool = job.was_duplicate is True
         self._asked_at = float("-inf")
         #: What the attempt that runs has said of its progress, which its record has only at the end.
         self._news: ProgressEvent | None = None

@@ -16,7 +16,7 @@ from dtqkit.model.policy import POLICIES, Policies
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
-from dtqkit.tasks.task import Task
+from dtqkit.tasks.task import RunsAs, Task
 from dtqkit.worker import wire
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.context import enter
@@ -51,6 +51,7 @@ class Executor:
         now: Callable[[], datetime],
         policies: Policies = POLICIES,
         life: Life | None = None,
+        in_thread: type[ThreadRun] = ThreadRun,
     ) -> None:
         """`now` gives the time by MongoDB's clock."""
         self._registry = registry
@@ -60,6 +61,7 @@ class Executor:
         self._max_result = max_result
         self._now = now
         self._policies = policies
+        self._in_thread = in_thread
 
     async def run(self, attempt: Attempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
@@ -89,10 +91,13 @@ class Executor:
             case "release":
                 return Released(attempt.run_ms())
 
+    def _where(self, task: Task[..., Any]) -> RunsAs:
+        return self._registry.runs_as(task)
+
     def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
         job = attempt.job
         task = self._registry.get(job.task)
-        where = self._registry.runs_as(task)
+        where = self._where(task)
         if (state := self._life.state) is not None:
             attempt.context.state = state
         if where == "coroutine":
@@ -107,7 +112,7 @@ class Executor:
             )
             return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
         if chain := self._hooks.around_run:
-            return self._coroutine(task, attempt, partial(run_thread, chain, task, attempt))
+            return self._coroutine(task, attempt, partial(run_thread, chain, task, attempt, self._in_thread))
         return self._thread(task, attempt)
 
     async def _coroutine(
@@ -154,4 +159,4 @@ class Executor:
         def call() -> Any:
             return checked_result(task.call(attempt.context, arguments), self._max_result)
 
-        return await ThreadRun(attempt, call).outcome()
+        return await self._in_thread(attempt, call).outcome()

@@ -32,11 +32,12 @@ async def run_thread(
     chain: Sequence[Middleware],
     task: Task[..., Any],
     attempt: Attempt,
+    in_thread: type[ThreadRun],
     context: Context,
     arguments: Mapping[str, Any],
 ) -> Any:
     """Run a task in a thread, within `chain`, which stays on the loop."""
-    stage = _ThreadStage(attempt, partial(task.call, context, arguments))
+    stage = _ThreadStage(attempt, in_thread, partial(task.call, context, arguments))
     try:
         return await around_run(chain, context, stage.run, STOPS)
     finally:
@@ -46,8 +47,9 @@ async def run_thread(
 class _ThreadStage:
     """The part of an attempt that is in a thread. While it lasts, a stop goes to the thread, not to the coroutine."""
 
-    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: Attempt, in_thread: type[ThreadRun], call: Callable[[], Any]) -> None:
         self._attempt = attempt
+        self._in_thread = in_thread
         self._call = call
         self._stop_coroutine: Callable[[], None] | None = None
         self._thread: ThreadRun | None = None
@@ -59,7 +61,7 @@ class _ThreadStage:
         attempt = self._attempt
         self._stop_coroutine, attempt.stopper = attempt.stopper, self._stop
         # The task sees the context variables that the middlewares have set.
-        thread = self._thread = ThreadRun(attempt, partial(copy_context().run, self._call))
+        thread = self._thread = self._in_thread(attempt, partial(copy_context().run, self._call))
         try:
             outcome = await thread.ended()
         except asyncio.CancelledError:  # by a timeout of a middleware's own: the thread ends first

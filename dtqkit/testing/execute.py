@@ -1,0 +1,72 @@
+"""Run attempts under virtual time: coroutines on the virtual loop, functions between its turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
+
+from typing_extensions import override
+
+from dtqkit.model.outcomes import Outcome
+from dtqkit.model.settings import Settings
+from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import RunsAs, Task
+from dtqkit.testing.loop import VirtualLoop
+from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.execute import Executor
+from dtqkit.worker.pool import Pool
+from dtqkit.worker.thread import ThreadRun
+
+
+class CallRun(ThreadRun):
+    """One attempt of a function: it runs in the thread that waits for the queue, which is the test's.
+
+    It cannot be interrupted. When it has run past its timeout, by the real or by the virtual clock, it has timed out.
+    """
+
+    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+        super().__init__(attempt, call)
+        self._turns = cast(VirtualLoop, self._loop).turns
+
+    @override
+    async def ended(self) -> Outcome:
+        self._turns.post(self._call_here)
+        return await asyncio.shield(self.over)
+
+    def _call_here(self) -> None:
+        self._run()
+        if self.error is not None and _is_for_the_test(self.error):
+            raise self.error
+
+    @override
+    def _end(self, outcome: Outcome) -> None:
+        self._late = self._late or self._attempt.ran_s() > self._attempt.job.timeout_s
+        super()._end(outcome)
+
+    @override
+    def time_out(self) -> None:
+        self._late = True
+
+    @override
+    def stop(self) -> None:
+        """Its context says so; what it does then is its own affair."""
+
+
+def _is_for_the_test(error: BaseException) -> bool:
+    """Ctrl-C, and what pytest.fail and pytest.skip raise, end the test, also in a task."""
+    return isinstance(error, KeyboardInterrupt) or type(error).__module__ == "_pytest.outcomes"
+
+
+class VirtualExecutor(Executor):
+    """An Executor without child processes."""
+
+    def __init__(self, settings: Settings, registry: TaskRegistry, now: Callable[[], datetime], life: Life) -> None:
+        no_pool = cast(Pool, None)  # nothing here runs in a child
+        super().__init__(registry, no_pool, settings.max_result, now, life=life, in_thread=CallRun)
+
+    @override
+    def _where(self, task: Task[..., Any]) -> RunsAs:
+        return "coroutine" if task.is_async else "thread"

@@ -15,14 +15,18 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 
+from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.queue import TaskQueue
+from dtqkit.testing.local import LocalQueue
 from dtqkit.testing.queue import TestQueue
 
-__all__ = ["TestQueue", "replaced"]
+__all__ = ["LocalQueue", "TestQueue", "replaced"]
 
 
 @contextmanager
-def replaced(queue: TaskQueue, *, clock: datetime | None = None, inline: bool = False) -> Generator[TestQueue]:
+def replaced(
+    queue: TaskQueue | AsyncTaskQueue, *, clock: datetime | None = None, inline: bool = False
+) -> Generator[TestQueue]:
     """A TestQueue that stands in for `queue` while the block lasts."""
     with TestQueue(clock, inline=inline) as test:
         yield test.replace(queue)

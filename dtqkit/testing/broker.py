@@ -1,4 +1,4 @@
-"""Redis in memory, as far as a queue and its transitions use it. What may run is read from the record, not from lanes."""
+"""Redis in memory, as far as a queue and its transitions use it. There are no lanes: what is due is in the record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dtqkit.model.jobs import PRIORITIES
 from dtqkit.testing.mongo.collection import Collection
 
 #: The id and the name of the worker that a TestQueue has.
-WORKER: Final = "test"
+WORKER: Final = "test-worker"
 
 
 class MemoryBroker(Broker):

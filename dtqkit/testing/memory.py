@@ -11,6 +11,7 @@ from pymongo import AsyncMongoClient
 from dtqkit.control.operations import TASKS
 from dtqkit.control.table import Operation, Req, Res
 from dtqkit.direct.control import DirectControl
+from dtqkit.direct.look import as_it_runs
 from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
@@ -45,12 +46,17 @@ class Memory:
     def job(self, job_id: str) -> Job | None:
         """The job as it is now. From any thread."""
         doc = self.jobs.docs.get(ObjectId(job_id))
-        return None if doc is None else to_job(copied(doc))
+        return None if doc is None else self._as_it_is(doc)
+
+    def _as_it_is(self, doc: Document) -> Job:
+        job = to_job(copied(doc))
+        live = self.broker.shown().get(job.id) if job.status == "running" else None
+        return job if live is None else as_it_runs(job, live)
 
     def jobs_of(self, task: str | None) -> list[Job]:
         """The jobs of a task, or all, in the order of their submission."""
         docs = sorted(self.jobs.docs.values(), key=lambda doc: (doc["created_at"], doc["_id"]))
-        return [to_job(copied(doc)) for doc in docs if task is None or doc["task"] == task]
+        return [self._as_it_is(doc) for doc in docs if task is None or doc["task"] == task]
 
     async def close(self) -> None:
         await self.runner.close()

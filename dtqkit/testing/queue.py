@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
 from typing_extensions import override
 
+from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
 from dtqkit.model.errors import QueueClosed, WrongLoop
 from dtqkit.model.settings import Settings
 from dtqkit.tasks.task import Task
-from dtqkit.testing.replace import stand_in
+from dtqkit.testing.replace import stand_in, stand_in_async
 
 if TYPE_CHECKING:
     from dtqkit.testing.core import MemoryCore
@@ -55,6 +56,7 @@ class TestQueue(TaskQueue):
         self._start: Final = datetime.now(UTC) if clock is None else clock
         self._made: MemoryCore | None = None
         self._replaced = ExitStack()
+        self._bridged = False
         self._inline = inline
         self._where = "in memory"
 
@@ -118,12 +120,21 @@ class TestQueue(TaskQueue):
         """
         self.run(self.core.memory.runner.lose_worker(job.refresh().record))
 
-    def replace(self, queue: TaskQueue) -> Self:
+    def replace(self, queue: TaskQueue | AsyncTaskQueue) -> Self:
         """Stand in for `queue` until this one is closed: what goes there comes here. Returns itself.
 
-        Its tasks and hooks are as they are; the code that uses it needs no change.
+        Its tasks and hooks are as they are, and the code that uses it needs no change. An AsyncTaskQueue that is made
+        meanwhile, in a task for example, has its jobs here too.
         """
-        self._replaced.enter_context(stand_in(queue, self))
+        from dtqkit.testing.bridge import Bridge, bridged
+
+        if isinstance(queue, AsyncTaskQueue):
+            self._replaced.enter_context(stand_in_async(queue, self, Bridge(self.core)))
+        else:
+            self._replaced.enter_context(stand_in(queue, self))
+        if not self._bridged:
+            self._replaced.enter_context(bridged(self.core))
+            self._bridged = True
         return self
 
     # -- how a TaskQueue reaches its jobs
@@ -197,3 +208,6 @@ class TestQueue(TaskQueue):
     @override
     def leave(self) -> None:
         self._closed = True
+
+    def __repr__(self) -> str:
+        return f"<TestQueue at {self.now():%Y-%m-%d %H:%M:%S} UTC>" if not self._closed else "<TestQueue, closed>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from dtqkit.model.outcomes import Outcome
 from dtqkit.model.settings import Settings
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
-from dtqkit.tasks.task import RunsAs, Task
+from dtqkit.tasks.task import Task
 from dtqkit.testing.loop import VirtualLoop
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.execute import Executor
@@ -68,5 +68,5 @@ class VirtualExecutor(Executor):
         super().__init__(registry, no_pool, settings.max_result, now, life=life, in_thread=CallRun)
 
     @override
-    def _where(self, task: Task[..., Any]) -> RunsAs:
-        return "coroutine" if task.is_async else "thread"
+    def _process(self, task: Task[..., Any], attempt: Attempt) -> Awaitable[Outcome]:
+        return self._coroutine(task, attempt) if self._hooks.around_run else self._thread(task, attempt)

@@ -66,7 +66,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @override
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        return super().run_in_executor(executor, self.turns.working(func), *args)
+        # Time is real until its result is here, and not only until the thread has it.
+        self.turns.work(1)
+        future = super().run_in_executor(executor, self.turns.marked(func), *args)
+        future.add_done_callback(lambda _: self.turns.work(-1))
+        return future
 
 
 class _Selector(selectors.DefaultSelector):
@@ -181,9 +185,11 @@ class Turns:
 
     def _until(self, future: Future[Any]) -> None:
         """Take turns until `future` is done."""
-        future.add_done_callback(self._done)
-        works, self._here.works = getattr(self._here, "works", False), False
-        self._work(-works)
+        works: int = getattr(self._here, "works", 0)
+        self._here.works = 0
+        self.work(-works)
+        # It works again from the moment on at which it could, not only once it does.
+        future.add_done_callback(lambda _: self._done(works))
         try:
             while self._take(future):
                 try:
@@ -193,11 +199,14 @@ class Turns:
                     with self._turn:
                         self._taken = False
                         posted = self._posted.popleft() if self._posted else None
+                        self._working += posted is not None
                         self._turn.notify_all()
                 if posted is not None:
-                    self.working(copy_context().run)(posted)
+                    try:
+                        copy_context().run(self.marked(posted))
+                    finally:
+                        self.work(-1)
         finally:
-            self._work(works)
             self._here.works = works
 
     def _take(self, future: Future[Any]) -> bool:
@@ -209,27 +218,27 @@ class Turns:
             self._taken = True
             return True
 
-    def _done(self, _: Future[Any]) -> None:
+    def _done(self, works: int) -> None:
+        self.work(works)
         with suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self.loop.stop)
         with self._turn:
             self._turn.notify_all()
 
-    def _work(self, more: int) -> None:
+    def work(self, more: int) -> None:
+        """So many more functions run outside of the loop: while any does, time is real."""
         with self._turn:
             self._working += more
 
-    def working(self, function: Callable[..., T]) -> Callable[..., T]:
-        """`function`, which is about to run in some thread: until it has, time is real."""
-        self._work(1)
+    def marked(self, function: Callable[..., T]) -> Callable[..., T]:
+        """`function`, which counts as one of them: but not while it waits for the loop itself."""
 
         def run(*args: Any) -> T:
-            before, self._here.works = getattr(self._here, "works", False), True
+            before, self._here.works = getattr(self._here, "works", 0), 1
             try:
                 return function(*args)
             finally:
                 self._here.works = before
-                self._work(-1)
 
         return run
 

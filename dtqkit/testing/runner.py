@@ -21,7 +21,7 @@ from dtqkit.model.settings import Settings
 from dtqkit.recovery.deadletters import DeadLetterRounds, recoverable_at
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, to_job
-from dtqkit.store.jobs import Settlement
+from dtqkit.store.settlements import Settlement
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.testing.broker import WORKER, MemoryBroker
@@ -229,7 +229,7 @@ class Runner:
         start_ms = None if attempt.started is None else 0
         change = decide(job, outcome, self._rng, start_ms)
         end = Settlement(object_id(job.id), claim, job.token, change, attempt.trail.document())
-        await publish(self._broker, self._store, await record(self._store, [(job, end)]))
+        await publish(self._broker, self._store, await record(self._store, [(job, end)], self._rng))
 
     async def _recover(self) -> bool:
         """Automatic requeues of jobs that may not be at fault, once they are due; whether there were some."""

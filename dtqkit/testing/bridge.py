@@ -15,14 +15,17 @@ from dtqkit.control import AttemptRow, Control, HistoryQuery
 from dtqkit.control.operations import HISTORY, SUBMIT, SUBMIT_MANY
 from dtqkit.control.table import Operation, Req, Res
 from dtqkit.model.events import Batch, Line
+from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.testing.core import MemoryCore
 
 
 class Bridge(Control):
     """Asks the queue in memory, from any loop."""
 
-    def __init__(self, core: MemoryCore) -> None:
+    def __init__(self, core: MemoryCore, registry: TaskRegistry) -> None:
+        """`registry` has the tasks of the queue that asks: they run here."""
         self.core: Final = core
+        self._registry = registry
 
     @override
     def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
@@ -30,6 +33,9 @@ class Bridge(Control):
             return cast("Callable[[Req], Coroutine[Any, Any, Res]]", self._history)
 
         async def ask(request: Req) -> Res:
+            for task in self._registry:
+                if task.name not in self.core.registry:
+                    self.core.registry.add(task)
             answer = await self.there(self.core.control.ask(operation, request))
             if self.core.inline and operation in (SUBMIT, SUBMIT_MANY):
                 await self.there(self.core.memory.runner.until_idle())
@@ -93,10 +99,9 @@ def _follow_now(queue: AsyncTaskQueue, handle: AsyncJobHandle[Any]) -> None:
 @contextmanager
 def bridged(core: MemoryCore) -> Generator[None]:
     """While this lasts, an AsyncTaskQueue that is made without a `control` of its own has the jobs of `core`."""
-    bridge = Bridge(core)
 
-    def direct(_: AsyncTaskQueue) -> Control:
-        return bridge
+    def direct(queue: AsyncTaskQueue) -> Control:
+        return Bridge(core, queue.registry)
 
     before = {name: getattr(AsyncTaskQueue, name) for name in ("_direct", "until_over", "follow")}
     now: dict[str, Any] = {"_direct": direct, "until_over": _run_until_over, "follow": _follow_now}

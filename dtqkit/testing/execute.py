@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, cast
 
 from typing_extensions import override
 
+from dtqkit.model.jobs import Job
 from dtqkit.model.outcomes import Outcome
 from dtqkit.model.settings import Settings
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
-from dtqkit.testing.loop import VirtualLoop
+from dtqkit.testing.loop import VirtualClock, VirtualLoop
 from dtqkit.worker.attempt import Attempt
 from dtqkit.worker.execute import Executor
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.thread import ThreadRun
+
+
+class VirtualAttempt(Attempt):
+    """An attempt whose time is virtual."""
+
+    __slots__ = ("_began_s", "_clock")
+
+    def __init__(self, job: Job, clock: VirtualClock) -> None:
+        super().__init__(job)
+        self._clock = clock
+        self._began_s = clock.elapsed_s
+
+    @override
+    def begin(self, at: float | None = None) -> None:
+        self._began_s = self._clock.elapsed_s
+        super().begin(at)
+
+    @override
+    def ran_s(self) -> float:
+        return 0.0 if self.started is None else self._clock.elapsed_s - self._began_s
+
+    @override
+    def run_ms(self) -> float | None:
+        return None if self.started is None else round(self.ran_s() * 1000, 1)
 
 
 class CallRun(ThreadRun):
@@ -37,14 +63,11 @@ class CallRun(ThreadRun):
         return await asyncio.shield(self.over)
 
     def _call_here(self) -> None:
+        began = time.monotonic()
         self._run()
+        self._late = self._late or time.monotonic() - began > self._attempt.job.timeout_s
         if self.error is not None and _is_for_the_test(self.error):
             raise self.error
-
-    @override
-    def _end(self, outcome: Outcome) -> None:
-        self._late = self._late or self._attempt.ran_s() > self._attempt.job.timeout_s
-        super()._end(outcome)
 
     @override
     def time_out(self) -> None:
@@ -57,7 +80,7 @@ class CallRun(ThreadRun):
 
 def _is_for_the_test(error: BaseException) -> bool:
     """Ctrl-C, and what pytest.fail and pytest.skip raise, end the test, also in a task."""
-    return isinstance(error, KeyboardInterrupt) or type(error).__module__ == "_pytest.outcomes"
+    return isinstance(error, KeyboardInterrupt) or any(k.__module__ == "_pytest.outcomes" for k in type(error).__mro__)
 
 
 class VirtualExecutor(Executor):

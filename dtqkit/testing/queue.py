@@ -129,7 +129,7 @@ class TestQueue(TaskQueue):
         from dtqkit.testing.bridge import Bridge, bridged
 
         if isinstance(queue, AsyncTaskQueue):
-            self._replaced.enter_context(stand_in_async(queue, self, Bridge(self.core)))
+            self._replaced.enter_context(stand_in_async(queue, self, Bridge(self.core, queue.registry)))
         else:
             self._replaced.enter_context(stand_in(queue, self))
         if not self._bridged:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 from bson import ObjectId
 
 from dtqkit.model.errors import JobConflict
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import PRIORITIES, WAITING, Job
 from dtqkit.model.lifecycle import decide, patience_s
-from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
+from dtqkit.model.outcomes import Declined, Outcome, Released
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.deadletters import DeadLetterRounds, recoverable_at
 from dtqkit.store import Store
@@ -25,7 +24,7 @@ from dtqkit.store.settlements import Settlement
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.testing.broker import WORKER, MemoryBroker
-from dtqkit.testing.execute import VirtualExecutor
+from dtqkit.testing.execute import VirtualAttempt, VirtualExecutor
 from dtqkit.testing.loop import Turns, VirtualClock
 from dtqkit.testing.mongo.collection import Collection
 from dtqkit.transitions.lose import LostJobs
@@ -185,7 +184,7 @@ class Runner:
         )
         if claimed is None:
             return
-        attempt = Attempt(to_job(claimed))
+        attempt = VirtualAttempt(to_job(claimed), self._clock)
         self._attempts[attempt.job.id] = attempt
         self._turns.jobs += 1
         task = self._turns.loop.create_task(self._work(attempt, claim), name=attempt.job.id)
@@ -204,14 +203,12 @@ class Runner:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         attempt.attach(task)
-        began_s = self._clock.elapsed_s
         try:
             try:
                 outcome = await self._executor.run(attempt)
             except asyncio.CancelledError:  # with the queue
                 outcome = Released(None)
-            ran_ms = round((self._clock.elapsed_s - began_s) * 1000, 1)
-            await self._settle(attempt, claim, _virtual(outcome or Released(None), ran_ms))
+            await self._settle(attempt, claim, outcome or Released(None))
         finally:
             self._turns.jobs -= 1
             self._attempts.pop(job.id, None)
@@ -303,13 +300,6 @@ def _event(attempt: Attempt) -> ProgressEvent:
         message=trail.message,
         log=tuple(trail.log()),
     )
-
-
-def _virtual(outcome: Outcome, ran_ms: float) -> Outcome:
-    """`outcome` with the time that it took by the virtual clock."""
-    if isinstance(outcome, Success | Failure | Released | Stopped) and outcome.run_ms is not None:
-        return msgspec.structs.replace(outcome, run_ms=ran_ms)
-    return outcome
 
 
 def _place(doc: Document) -> tuple[int, datetime, ObjectId]:

@@ -195,7 +195,7 @@ def _element(values: list[Any]) -> Any:
 def _to_date(values: list[Any]) -> datetime | None:
     value = values[0]
     if isinstance(value, ObjectId):
-        return value.generation_time
+        return value.generation_time.astimezone(UTC)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return datetime.fromtimestamp(value / 1000, UTC)
     return value if isinstance(value, datetime) else None

@@ -219,6 +219,7 @@ def test_an_asynchronous_queue_is_replaced_too(shop: Shop) -> None:
         with replaced(theirs) as queue:
             await app(theirs)
             assert queue.now() > datetime.now(UTC)
+            shop.sent.clear()
             async with AsyncTaskQueue() as another:  # one that the application makes meanwhile
                 await app(another)
         with pytest.raises(StoreUnavailable):

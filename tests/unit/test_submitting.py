@@ -50,6 +50,7 @@ class OfDocuments(Enqueuer):
     """Its submissions are documents."""
 
     async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:
+        del now, asked_at
         return submission
 
 

@@ -142,16 +142,20 @@ class TestQueue(TaskQueue):
     @property
     @override
     def core(self) -> MemoryCore:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> MemoryCore:
         from dtqkit.testing.core import MemoryCore
         from dtqkit.testing.loop import VirtualClock
         from dtqkit.testing.memory import Memory
 
-        with self._lock:
-            if self._made is None:
-                memory = Memory(self.settings, self.registry, self.hooks, VirtualClock(self._start))
-                self._made = MemoryCore(self.settings, self.registry, self.hooks, memory)
-                self._made.inline = self._inline
-            return self._made
+        memory = Memory(self.settings, self.registry, self.hooks, VirtualClock(self._start))
+        core = MemoryCore(self.settings, self.registry, self.hooks, memory)
+        core.inline = self._inline
+        return core
 
     @override
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:

@@ -35,7 +35,7 @@ class VirtualClock:
         start = datetime.now(UTC) if start is None else start
         self._start = start.replace(microsecond=start.microsecond // 1000 * 1000)
         #: Seconds since the start.
-        self.elapsed_s = 0.0
+        self.elapsed_s: float = 0.0
 
     def now(self) -> datetime:
         """The time in whole milliseconds, as MongoDB has it."""
@@ -117,7 +117,7 @@ class Turns:
     def __init__(self, clock: VirtualClock) -> None:
         self.loop: Final = VirtualLoop(clock, self)
         #: Running jobs.
-        self.jobs = 0
+        self.jobs: int = 0
         self._turn = threading.Condition()
         self._taken = False
         self._posted: deque[Callable[[], None]] = deque()

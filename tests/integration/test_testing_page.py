@@ -17,7 +17,7 @@ BLOCKS: Final = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testing.md"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """pytest in a process of its own, with warnings as errors. The plugin is named: this may be no installed package."""
+    """pytest in a process of its own, with warnings as errors. It names the plugin: dtqkit may not be installed."""
     chosen = ["-p", "pytest_dtqkit", "-p", "no:valkey", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", *chosen]
     environ = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -43,7 +43,7 @@ def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
 
 def test_the_plugin_imports_nothing_of_dtqkit_before_a_test_asks_for_it(tmp_path: Path) -> None:
     (tmp_path / "test_other.py").write_text(
-        "import sys\n\ndef test_nothing():\n    assert not [name for name in sys.modules if name.startswith('dtqkit')]\n"
+        "import sys\n\ndef test_nothing():\n    assert not any(name.startswith('dtqkit') for name in sys.modules)\n"
     )
     done = run(tmp_path)
     assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -51,8 +51,6 @@ class Cursor:
     def max_time_ms(self, _: int) -> Self:
         return self
 
-    hint = batch_size = max_time_ms
-
     def _read(self) -> list[Document]:
         if self._left is None:
             found = stages.ordered(self._docs(), self._sort) if self._sort else self._docs()

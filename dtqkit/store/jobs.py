@@ -84,17 +84,14 @@ class Jobs:
         Raises DocumentRefused when MongoDB refuses the document of one of them: others may be claimed.
         """
         with store_errors(self._where, writes=True, once=True, document=True, point="claim"):
-            count = await self._write(
-                [
-                    {
-                        "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
-                        "u": documents.claiming(claim, worker, lease_s),
-                        "multi": True,
-                        "hint": BY_ID,
-                    }
-                ],
-                max_s=claim_max_s(lease_s),
-            )
+            update: Document = {
+                "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
+                "u": documents.claiming(claim, worker, lease_s),
+                "multi": True,
+                "hint": BY_ID,
+            }
+            command = _update_command(self._jobs.name, [update]) | {"maxTimeMS": round(claim_max_s(lease_s) * 1000)}
+            count = _matched(await self._jobs.database.command(command))
         return await self._claimed(ids, claim, count)
 
     async def _claimed(self, ids: list[ObjectId], claim: ObjectId, count: int) -> list[Document]:
@@ -127,25 +124,6 @@ class Jobs:
         with store_errors(self._where):
             return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
 
-    async def _write(self, updates: list[Document], max_s: float | None = None) -> int:
-        """Send these statements once, as one command; returns how many documents they matched.
-
-        A plain command costs a worker half of what the driver's bulk does. Raises BulkWriteError as that does.
-        """
-        command: Document = {"update": self._jobs.name, "updates": updates, "ordered": False, "writeConcern": _MAJORITY}
-        if max_s is not None:
-            command["maxTimeMS"] = round(max_s * 1000)
-        answer = await self._jobs.database.command(command)
-        if "writeErrors" in answer or "writeConcernError" in answer:  # the driver does not look at these
-            unsure = [answer["writeConcernError"]] if "writeConcernError" in answer else []
-            details = {
-                "writeErrors": answer.get("writeErrors", []),
-                "writeConcernErrors": unsure,
-                "nMatched": answer["n"],
-            }
-            raise BulkWriteError(details)
-        return answer["n"]
-
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of the jobs that run under `claims`; returns the ids of those that still do.
 
@@ -176,8 +154,8 @@ class Jobs:
         """Record the ends of attempts. Returns the positions of those whose claim no longer held the job."""
         with store_errors(self._where, writes=True, document=True, point="settle"):
             matched = 0
-            for statements in commands(settlements):
-                matched += await self._write(statements)
+            for updates in commands(settlements):
+                matched += _matched(await self._jobs.database.command(_update_command(self._jobs.name, updates)))
         if matched == len(settlements):
             return set()
         return await self._refused(settlements)
@@ -332,3 +310,17 @@ class Jobs:
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
+
+
+def _update_command(collection: str, updates: list[Document]) -> Document:
+    """A plain command costs a worker half of what the driver's bulk does. The driver sends it once."""
+    return {"update": collection, "updates": updates, "ordered": False, "writeConcern": _MAJORITY}
+
+
+def _matched(answer: Document) -> int:
+    """How many documents a command matched. Raises BulkWriteError as the driver's bulk does."""
+    if "writeErrors" in answer or "writeConcernError" in answer:  # the driver does not look at these
+        unsure = [answer["writeConcernError"]] if "writeConcernError" in answer else []
+        details = {"writeErrors": answer.get("writeErrors", []), "writeConcernErrors": unsure, "nMatched": answer["n"]}
+        raise BulkWriteError(details)
+    return answer["n"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from bson import CodecOptions, ObjectId
-from pymongo import MongoClient, UpdateMany, UpdateOne
+from pymongo import MongoClient, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from dtqkit.direct.listing import filter_of
@@ -187,6 +187,8 @@ def queries() -> list[Document]:
         {"$expr": {"$lt": ["$lease_until", {"$literal": NOW}]}},
         {"error.kind": {"$ne": "timeout"}, "failures": {"$not": {"$gt": 1}}},
         {"status": "failed", "priority": {"$in": ["high", "low", None]}},
+        {"payload.n": {"$in": [3, 4.0, True]}, "tags": {"$type": "string"}},
+        {"$and": [{"tags": {"$all": ["red"]}}, {"run_ms": {"$type": "number"}}]},
     ]
 
 
@@ -275,6 +277,28 @@ def both_write(both: Both, requests: list[Any]) -> None:
     memory = asyncio.run(both.memory.bulk_write(requests))
     for count in ("matched_count", "modified_count", "upserted_count", "deleted_count"):
         assert getattr(real, count) == getattr(memory, count), count
+
+
+def test_an_upsert_by_a_pipeline_with_variables_is_the_same_in_memory(both: Both) -> None:
+    """As the slots of unique jobs are written."""
+    new = {"_id": ObjectId(), "task": "t", "payload": {"$odd": 1}, "duplicates": 0}
+    counted = {"$mergeObjects": ["$$ROOT", {"duplicates": {"$add": [{"$ifNull": ["$duplicates", 0]}, 1]}}]}
+    branches = [
+        {"case": {"$eq": [{"$type": "$_id"}, "missing"]}, "then": {"$mergeObjects": ["$$new", "$$ROOT"]}},
+        {"case": {"$gte": ["$duplicates", 1]}, "then": {"$unsetField": {"field": "slot", "input": "$$ROOT"}}},
+    ]
+    update = [{"$replaceWith": {"$switch": {"branches": branches, "default": counted}}}]
+    for _ in range(3):
+        how: Any = {"let": {"new": {"$literal": new}}, "upsert": True, "return_document": ReturnDocument.AFTER}
+        real = both.real.find_one_and_update({"slot": "a:b"}, update, **how)
+        assert asyncio.run(both.memory.find_one_and_update({"slot": "a:b"}, update, **how)) == real
+        both.same()
+    real = both.real.update_many({"slot": None}, [{"$set": {"slot": {"$concat": ["$task", ":", "$worker"]}}}])
+    memory = asyncio.run(
+        both.memory.update_many({"slot": None}, [{"$set": {"slot": {"$concat": ["$task", ":", "$worker"]}}}])
+    )
+    assert real.modified_count == memory.modified_count
+    both.same()
 
 
 def test_what_is_not_known_in_memory_is_named() -> None:

@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
 from dtqkit.testing.mongo import stages
-from dtqkit.testing.mongo.expressions import Document, Variables
+from dtqkit.testing.mongo.expressions import Document, Variables, evaluate
 from dtqkit.testing.mongo.matching import matches
 from dtqkit.testing.mongo.updates import updated, upserted
 from dtqkit.testing.mongo.values import MISSING, at, copied, order, projected
@@ -176,7 +176,7 @@ class Collection:
         old = next(iter(self._sorted(query, sort)), None)
         if old is None and not upsert:
             return None
-        new = self._change(old, query, update)
+        new = self._change(old, query, update, options.get("let"))
         found = new if return_document == ReturnDocument.AFTER else old
         return None if found is None else projected(found, None if projection is None else dict(projection))
 
@@ -231,8 +231,10 @@ class Collection:
         changed = sum(self._change(doc, query, update) != doc for doc in found)
         return {"n": len(found), "nModified": changed}
 
-    def _change(self, old: Document | None, query: Query, update: Any) -> Document:
-        new = updated(old or upserted(query), update, self._variables, inserts=old is None)
+    def _change(self, old: Document | None, query: Query, update: Any, let: Document | None = None) -> Document:
+        variables = self._variables
+        variables = {**variables, **{name: evaluate(value, {}, variables) for name, value in (let or {}).items()}}
+        new = updated(old or upserted(query), update, variables, inserts=old is None)
         new.setdefault("_id", ObjectId())
         self._put(old, new)
         return new

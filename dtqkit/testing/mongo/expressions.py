@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from bson import ObjectId
 
-from dtqkit.testing.mongo.values import MISSING, at, copied, order
+from dtqkit.testing.mongo.values import MISSING, TYPES, at, copied, order, rank
 
 Document: TypeAlias = dict[str, Any]
 #: Values of `$$NAME`: NOW, and what $let defines.
@@ -75,6 +75,26 @@ def _let(argument: Any, doc: Any, variables: Variables) -> Any:
     return evaluate(argument["in"], doc, {**variables, **defined})
 
 
+def _switch(argument: Any, doc: Any, variables: Variables) -> Any:
+    for branch in argument["branches"]:
+        if true(evaluate(branch["case"], doc, variables)):
+            return evaluate(branch["then"], doc, variables)
+    return evaluate(argument["default"], doc, variables)
+
+
+def _set_field(argument: Any, doc: Any, variables: Variables) -> Any:
+    found = evaluate(argument["input"], doc, variables)
+    value = evaluate(argument["value"], doc, variables)
+    if _is_none(found):
+        return None
+    changed = {name: part for name, part in found.items() if name != argument["field"]}
+    return changed if value is MISSING else {**found, argument["field"]: value}
+
+
+def _unset_field(argument: Any, doc: Any, variables: Variables) -> Any:
+    return _set_field({**argument, "value": "$$REMOVE"}, doc, variables)
+
+
 def _if_null(argument: Any, doc: Any, variables: Variables) -> Any:
     value: Any = MISSING
     for part in argument:
@@ -113,6 +133,9 @@ _SPECIAL: Final[Mapping[str, Callable[[Any, Any, Variables], Any]]] = {
     "$cond": _cond,
     "$let": _let,
     "$ifNull": _if_null,
+    "$switch": _switch,
+    "$setField": _set_field,
+    "$unsetField": _unset_field,
     "$filter": _filter,
     "$map": _map,
     "$dateTrunc": _date_trunc,
@@ -208,6 +231,10 @@ def _merge(values: list[Any]) -> Any:
     return merged
 
 
+def _concat(values: list[Any]) -> Any:
+    return None if any(map(_is_none, values)) else "".join(values)
+
+
 def _size(values: list[Any]) -> int:
     return len(values[0])
 
@@ -236,6 +263,9 @@ _FUNCTIONS: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "$last": lambda values: _element([*values, -1]),
     "$toDate": _to_date,
     "$mergeObjects": _merge,
+    "$concat": _concat,
+    "$type": lambda values: TYPES[rank(values[0])],
+    "$isArray": lambda values: isinstance(values[0], list),
     "$size": _size,
     "$in": _contains,
     "$and": lambda values: all(map(true, values)),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from dtqkit.testing.mongo.expressions import Variables, evaluate, true
-from dtqkit.testing.mongo.values import MISSING, order, rank, reached
+from dtqkit.testing.mongo.values import MISSING, TYPES, order, rank, reached
 
 
 def matches(doc: Mapping[str, Any], query: Mapping[str, Any], variables: Variables) -> bool:
@@ -56,6 +56,10 @@ def _operator(values: list[Any], name: str, wanted: Any, variables: Variables) -
             return any(_element(one, wanted, variables) for v in values if isinstance(v, list) for one in _items(v))
         case "$regex":
             return any(isinstance(value, str) and re.search(wanted, value) for value in _each(values))
+        case "$type":
+            return any(TYPES[rank(value)] == wanted for value in _each(values))
+        case "$all":
+            return all(_equals(values, one) for one in wanted)
         case "$size":
             return any(isinstance(value, list) and len(_items(value)) == wanted for value in values)
         case _ if name in _ORDERS:

@@ -21,6 +21,9 @@ class _Missing:
 
 MISSING: Final = _Missing()
 
+#: The names of types by rank; all numbers are one here.
+TYPES: Final = ("missing", "null", "number", "string", "object", "array", "binData", "objectId", "bool", "date")
+
 
 def copied(value: Any) -> Any:
     """A deep copy of a document."""

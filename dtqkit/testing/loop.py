@@ -72,6 +72,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(lambda _: self.turns.work(-1))
         return future
 
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        parent: Any = super()
+        made: Any = await parent._make_subprocess_transport(*args, **kwargs)
+        # Its end may come by a thread of asyncio's own.
+        self.turns.work(1)
+        self.create_task(made._wait()).add_done_callback(self._process_ended)
+        return made
+
+    def _process_ended(self, _: object) -> None:
+        self.turns.work(-1)
+
 
 class _Selector(selectors.DefaultSelector):
     """Decides what happens when all that was ready has run."""

@@ -16,6 +16,7 @@ from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
 from dtqkit.model.errors import QueueClosed, WrongLoop
 from dtqkit.model.settings import Settings
+from dtqkit.model.values import shown
 from dtqkit.tasks.task import Task
 from dtqkit.testing.replace import stand_in, stand_in_async
 
@@ -50,8 +51,10 @@ class TestQueue(TaskQueue):
         self, clock: datetime | None = None, *, inline: bool = False, settings: Settings | None = None
     ) -> None:
         """`clock`: the time at the start, now by default. `inline`: a submit runs the job before it returns."""
-        if clock is not None and clock.tzinfo is None:
-            raise ValueError(f"clock is {clock!r}, which has no time zone: datetime(…, tzinfo=UTC) has")
+        if clock is not None and (not isinstance(clock, datetime) or clock.tzinfo is None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(
+                f"clock is {shown(clock)}; it is a time with a zone, such as datetime(2026, 1, 31, tzinfo=UTC)"
+            )
         super().__init__(Settings() if settings is None else settings)
         self._start: Final = datetime.now(UTC) if clock is None else clock
         self._made: MemoryCore | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -30,6 +31,8 @@ from dtqkit.testing.mongo.collection import Collection
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.settle import publish, record
 from dtqkit.worker.attempt import Attempt
+
+log = logging.getLogger("dtqkit.jobs")
 
 #: How many workers a job may have lost to be started here: as many as there are.
 _ANY_LOSSES: Final = 1_000_000
@@ -226,6 +229,8 @@ class Runner:
         start_ms = None if attempt.started is None else 0
         change = decide(job, outcome, self._rng, start_ms)
         end = Settlement(object_id(job.id), claim, job.token, change, attempt.trail.document())
+        if change.error is not None:
+            log.warning("job %s (%s) %s: %s\n%s", job.id, job.task, change.ending, change.error, change.error.traceback)
         await publish(self._broker, self._store, await record(self._store, [(job, end)], self._rng))
 
     async def _recover(self) -> bool:

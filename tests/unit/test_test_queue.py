@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -104,8 +105,10 @@ def test_a_job_that_is_due_at_the_end_runs_and_one_that_is_due_later_does_not(qu
     assert (at_the_end.status, later.status) == ("completed", "scheduled")
     with pytest.raises(ValueError, match="go back"):
         queue.advance(seconds=-1)
-    with pytest.raises(ValueError, match="no time zone"):
-        TestQueue(datetime(2026, 1, 1))  # noqa: DTZ001
+    wrong: Any = 3
+    for clock in (datetime(2026, 1, 1), wrong):  # noqa: DTZ001
+        with pytest.raises(ValueError, match=r"clock is .*; it is a time with a zone"):
+            TestQueue(clock)
 
 
 def test_a_wait_lets_as_much_time_pass_as_it_must(queue: TestQueue) -> None:
@@ -244,6 +247,16 @@ def test_a_task_whose_thread_takes_real_time_does_not_time_out_before_it(queue: 
     assert timedelta(seconds=0.05) < queue.now() - MIDNIGHT < timedelta(seconds=20)
 
 
+def test_a_process_that_a_task_waits_for_takes_real_time(queue: TestQueue) -> None:
+    @queue.task(max_attempts=1, timeout_s=30)
+    async def work() -> int | None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(0.1)")
+        return await process.wait()
+
+    assert work.submit().result() == 0
+    assert queue.now() - MIDNIGHT < timedelta(seconds=30)
+
+
 def test_a_function_that_runs_past_its_timeout_has_timed_out(queue: TestQueue) -> None:
     @queue.task(max_attempts=1, timeout_s=0.05)
     def slow() -> str:
@@ -280,6 +293,14 @@ def test_two_threads_wait_at_once(queue: TestQueue) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda n: double.submit(n).result(timeout=60), range(40))) == [2 * n for n in range(40)]
+
+
+def test_why_a_job_failed_is_in_the_log_of_its_test(queue: TestQueue, caplog: pytest.LogCaptureFixture) -> None:
+    task, _ = flaky(queue, 1)
+    job = task.submit()
+    queue.run_until_idle()
+    assert f"job {job.id} (flaky) failed: ConnectionError: away" in caplog.text
+    assert 'raise ConnectionError("away")' in caplog.text
 
 
 def test_a_failed_check_in_a_task_fails_the_test_and_not_the_job(queue: TestQueue) -> None:
@@ -477,6 +498,7 @@ def test_a_queue_that_is_closed_takes_nothing_and_leaves_its_running_jobs(queue:
     with pytest.raises(QueueClosed):
         forever.submit()
     assert repr(queue) == "<TestQueue, closed>"
+    assert (job.status, queue.submitted(forever).statuses) == ("pending", ["pending"])  # it was given back
 
 
 def test_many_jobs_take_little_time_each(queue: TestQueue) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bson import ObjectId
 
@@ -36,6 +36,13 @@ log = logging.getLogger("dtqkit.jobs")
 
 #: How many workers a job may have lost to be started here: as many as there are.
 _ANY_LOSSES: Final = 1_000_000
+
+
+class Round(NamedTuple):
+    """What a leader does now and then: when it is due next (None: never), and the round."""
+
+    due_at: Callable[[], datetime | None]
+    run: Callable[[], Awaitable[None]]
 
 
 class NothingLeft(Exception):
@@ -70,6 +77,7 @@ class Runner:
         self._executor = VirtualExecutor(settings, registry, clock.now, life)
         self._lost = LostJobs(broker, store, self._rng)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
+        self._rounds = (Round(self._recovery_at, self._recover),)
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         #: Ids of due jobs, in the order in which they start; and whether the record has changed since.
@@ -97,12 +105,12 @@ class Runner:
 
     async def until_idle(self) -> None:
         """Run what is due now. Time passes only while running jobs wait for it."""
-        await self._run(lambda: not (self._attempts or self._next_due()), self._next_at_of_running)
+        await self._run(lambda: not (self._attempts or self._next_due() or self._due_round()), self._next_at_of_running)
 
     async def until_time(self, end_s: float) -> None:
         """Run what becomes due until then, each at its time."""
         await self._run(
-            lambda: self._clock.elapsed_s >= end_s and not self._next_due(),
+            lambda: self._clock.elapsed_s >= end_s and not (self._next_due() or self._due_round()),
             lambda: end_s if (at := self._next_at()) is None else min(at, end_s),
         )
 
@@ -140,7 +148,8 @@ class Runner:
             if (job := self._next_due()) is not None:
                 await self._start(job)
                 continue
-            if await self._recover():
+            if (due := self._due_round()) is not None:
+                await due.run()
                 continue
             await self._wait(next_at())
 
@@ -233,14 +242,10 @@ class Runner:
             log.warning("job %s (%s) %s: %s\n%s", job.id, job.task, change.ending, change.error, change.error.traceback)
         await publish(self._broker, self._store, await record(self._store, [(job, end)], self._rng))
 
-    async def _recover(self) -> bool:
-        """Automatic requeues of jobs that may not be at fault, once they are due; whether there were some."""
-        at = self._recovery_at()
-        if at is None or at > self._clock.now():
-            return False
+    async def _recover(self) -> None:
+        """Automatic requeues of jobs that may not be at fault."""
         async for _ in self._dead_letters.pieces():
             pass
-        return True
 
     # -- what is next
 
@@ -264,6 +269,10 @@ class Runner:
             self._due.popleft()
         return None
 
+    def _due_round(self) -> Round | None:
+        now = self._clock.now()
+        return next((one for one in self._rounds if (at := one.due_at()) is not None and at <= now), None)
+
     def _next_at(self) -> float | None:
         """When the next job is due, by the loop's clock; None when none ever is."""
         times = [
@@ -271,8 +280,7 @@ class Runner:
             for doc in self._waiting.values()
             if doc["task"] in self._registry
         ]
-        if (recovery := self._recovery_at()) is not None:
-            times.append(self._clock.seconds_at(recovery))
+        times += [self._clock.seconds_at(at) for one in self._rounds if (at := one.due_at()) is not None]
         return min((at for at in times if at > self._clock.elapsed_s), default=None)
 
     def _next_at_of_running(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 from bson import ObjectId
@@ -67,13 +67,10 @@ class DeadLetterRounds:
         return Piece(len(missing) + len(stale), len(requeued))
 
     def _recoverable(self, doc: Document) -> bool:
-        at = recoverable_at(self._settings, doc)
-        return at is not None and at < self._store.now()
-
-
-def recoverable_at(settings: Settings, failed: Document) -> datetime | None:
-    """When a failed job may be requeued automatically; None: never."""
-    kind = failed["error"]["kind"] if failed.get("error") else None
-    if kind not in NOT_ITS_FAULT or failed.get("recoveries", 0) >= settings.dead_letter_recoveries:
-        return None
-    return failed["ended_at"] + timedelta(seconds=settings.dead_letter_cooldown_s)
+        cooled = self._store.now() - timedelta(seconds=self._settings.dead_letter_cooldown_s)
+        kind = doc["error"]["kind"] if doc.get("error") else None
+        return (
+            kind in NOT_ITS_FAULT
+            and doc.get("recoveries", 0) < self._settings.dead_letter_recoveries
+            and doc["ended_at"] < cooled
+        )

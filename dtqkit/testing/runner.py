@@ -7,7 +7,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from bson import ObjectId
@@ -18,7 +18,7 @@ from dtqkit.model.jobs import PRIORITIES, WAITING, Job
 from dtqkit.model.lifecycle import decide, patience_s
 from dtqkit.model.outcomes import Declined, Outcome, Released
 from dtqkit.model.settings import Settings
-from dtqkit.recovery.deadletters import DeadLetterRounds, recoverable_at
+from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, to_job
 from dtqkit.store.settlements import Settlement
@@ -77,6 +77,7 @@ class Runner:
         self._executor = VirtualExecutor(settings, registry, clock.now, life)
         self._lost = LostJobs(broker, store, self._rng)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
+        self._recovered_at = datetime.min.replace(tzinfo=UTC)
         self._rounds = (Round(self._recovery_at, self._recover),)
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -244,6 +245,7 @@ class Runner:
 
     async def _recover(self) -> None:
         """Automatic requeues of jobs that may not be at fault."""
+        self._recovered_at = self._clock.now()
         async for _ in self._dead_letters.pieces():
             pass
 
@@ -287,10 +289,10 @@ class Runner:
         return self._next_at() if self._attempts else None
 
     def _recovery_at(self) -> datetime | None:
-        """When the first failed job is requeued automatically."""
-        times = (recoverable_at(self._settings, doc) for doc in self._failed.values())
-        first = min((at for at in times if at is not None), default=None)
-        return None if first is None else first + timedelta(milliseconds=1)
+        """When the next failed job is looked at, which may have it requeued automatically."""
+        cooldown = timedelta(seconds=self._settings.dead_letter_cooldown_s, milliseconds=1)
+        times = (doc["ended_at"] + cooldown for doc in self._failed.values())
+        return min((at for at in times if at > self._recovered_at), default=None)
 
     # -- of running jobs
 

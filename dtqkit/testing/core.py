@@ -10,7 +10,6 @@ from typing_extensions import override
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.model.errors import JobNotFound, WaitTimeout
-from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.registry import TaskRegistry
@@ -75,7 +74,9 @@ class MemoryCore(AsyncTaskQueue):
         try:
             await self.memory.runner.until(over)
         except NothingLeft:
-            raise WaitTimeout(self._nothing_left([handle.known for handle in left])) from None
+            jobs = [handle.known for handle in left]
+            why = await self.why_waiting(jobs) or "nothing that runs or is due in this TestQueue would end it"
+            raise WaitTimeout(f"job {jobs[-1].id} ({jobs[-1].task}) is {jobs[-1].status}, and {why}") from None
         self.refresh(handles)
 
     def _is_over(self, handle: AsyncJobHandle[Any]) -> bool:
@@ -84,8 +85,3 @@ class MemoryCore(AsyncTaskQueue):
             raise JobNotFound(handle.id)
         handle.on_job(job)
         return job.is_over
-
-    def _nothing_left(self, jobs: Sequence[Job]) -> str:
-        job = jobs[-1]
-        why = "nothing that runs or is due in this TestQueue would end it"
-        return f"job {job.id} ({job.task}) is {job.status}, and {why}"

@@ -17,13 +17,13 @@ from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
 from dtqkit.testing.loop import VirtualClock, VirtualLoop
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.execute import Executor
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.thread import ThreadRun
 
 
-class VirtualAttempt(Attempt):
+class VirtualAttempt(RunningAttempt):
     """An attempt whose time is virtual."""
 
     __slots__ = ("_began_s", "_clock")
@@ -53,7 +53,7 @@ class CallRun(ThreadRun):
     It cannot be interrupted. When it has run past its timeout, by the real or by the virtual clock, it has timed out.
     """
 
-    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: RunningAttempt, call: Callable[[], Any]) -> None:
         super().__init__(attempt, call)
         self._turns = cast(VirtualLoop, self._loop).turns
 
@@ -91,5 +91,5 @@ class VirtualExecutor(Executor):
         super().__init__(registry, no_pool, settings.max_result, now, life=life, in_thread=CallRun)
 
     @override
-    def _process(self, task: Task[..., Any], attempt: Attempt) -> Awaitable[Outcome]:
+    def _process(self, task: Task[..., Any], attempt: RunningAttempt) -> Awaitable[Outcome]:
         return self._coroutine(task, attempt) if self._hooks.around_run else self._thread(task, attempt)

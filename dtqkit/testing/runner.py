@@ -30,7 +30,7 @@ from dtqkit.testing.loop import Turns, VirtualClock
 from dtqkit.testing.mongo.collection import Collection
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.settle import publish, record
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 
 log = logging.getLogger("dtqkit.jobs")
 
@@ -79,7 +79,7 @@ class Runner:
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._recovered_at = datetime.min.replace(tzinfo=UTC)
         self._rounds = (Round(self._recovery_at, self._recover),)
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, RunningAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         #: Ids of due jobs, in the order in which they start; and whether the record has changed since.
         self._due: deque[Any] = deque()
@@ -211,7 +211,7 @@ class Runner:
             self._broken = self._broken or task.exception()
         self._wake()
 
-    async def _work(self, attempt: Attempt, claim: ObjectId) -> None:
+    async def _work(self, attempt: RunningAttempt, claim: ObjectId) -> None:
         job = attempt.job
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
@@ -228,7 +228,7 @@ class Runner:
             self._to_lose.discard(job.id)
             attempt.context.end()
 
-    async def _settle(self, attempt: Attempt, claim: ObjectId, outcome: Outcome) -> None:
+    async def _settle(self, attempt: RunningAttempt, claim: ObjectId, outcome: Outcome) -> None:
         job = attempt.job
         if job.id in self._to_lose:
             docs = await self._store.jobs.find([object_id(job.id)])
@@ -305,7 +305,7 @@ class Runner:
         return {job_id: _event(attempt) for job_id, attempt in list(self._attempts.items())}
 
 
-def _event(attempt: Attempt) -> ProgressEvent:
+def _event(attempt: RunningAttempt) -> ProgressEvent:
     trail = attempt.trail
     return ProgressEvent(
         id=attempt.job.id,

@@ -130,7 +130,7 @@ def test_a_wait_that_nothing_can_end_says_so_at_once(queue: TestQueue) -> None:
     done = nothing.submit()
     held = queue.get(done.id)
     queue.registry._tasks.pop("nothing")  # pyright: ignore[reportPrivateUsage] - as after a rename in a deploy
-    with pytest.raises(WaitTimeout, match=rf"job {done.id} \(nothing\) is pending, and nothing that runs or is due"):
+    with pytest.raises(WaitTimeout, match=rf"job {done.id} \(nothing\) is pending, and no live worker knows"):
         held.result()
 
 

@@ -96,22 +96,27 @@ def _follow_now(queue: AsyncTaskQueue, handle: AsyncJobHandle[Any]) -> None:
         _follow(queue, handle)
 
 
+#: The queues in memory that stand in for others now: the last one gets what is made meanwhile.
+_cores: Final[list[MemoryCore]] = []
+
+
 @contextmanager
 def bridged(core: MemoryCore) -> Generator[None]:
     """While this lasts, an AsyncTaskQueue that is made without a `control` of its own has the jobs of `core`."""
-
-    def direct(queue: AsyncTaskQueue) -> Control:
-        return Bridge(core, queue.registry)
-
-    before = {name: getattr(AsyncTaskQueue, name) for name in ("_direct", "until_over", "follow")}
-    now: dict[str, Any] = {"_direct": direct, "until_over": _run_until_over, "follow": _follow_now}
-    _set(now)
+    _cores.append(core)
+    for name, method in _REPLACED.items():
+        setattr(AsyncTaskQueue, name, method)
     try:
         yield
     finally:
-        _set(before)
+        _cores.remove(core)
+        for name, method in _ORIGINAL.items() if not _cores else ():
+            setattr(AsyncTaskQueue, name, method)
 
 
-def _set(methods: dict[str, Any]) -> None:
-    for name, method in methods.items():
-        setattr(AsyncTaskQueue, name, method)
+def _direct(queue: AsyncTaskQueue) -> Control:
+    return Bridge(_cores[-1], queue.registry)
+
+
+_REPLACED: Final[dict[str, Any]] = {"_direct": _direct, "until_over": _run_until_over, "follow": _follow_now}
+_ORIGINAL: Final[dict[str, Any]] = {name: getattr(AsyncTaskQueue, name) for name in _REPLACED}

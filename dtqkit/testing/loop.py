@@ -280,7 +280,7 @@ class Turns:
             waiter.cancel()
 
     def idle(self, *, forever: bool) -> bool:
-        """Tell one who waits for that; False when nobody does."""
+        """Wake one that waits for that; False when none does."""
         waiters = self._stuck if forever else self._idle
         while waiters:
             if not (waiter := waiters.pop(0)).done():

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from typing_extensions import override
 
@@ -22,8 +22,8 @@ from dtqkit.testing.replace import stand_in, stand_in_async
 
 if TYPE_CHECKING:
     from dtqkit.testing.core import MemoryCore
+    from dtqkit.testing.memory import Memory
 
-P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -204,13 +204,17 @@ class TestQueue(TaskQueue):
         if self._closed:
             return
         self._replaced.close()
-        if self._made is not None:
-            memory = self._made.memory
-            try:
-                memory.turns.run(memory.close())
-            finally:
-                memory.turns.close()
-        super().close()
+        try:
+            if self._made is not None:
+                self._close_memory(self._made.memory)
+        finally:
+            super().close()
+
+    def _close_memory(self, memory: Memory) -> None:
+        try:
+            memory.turns.run(memory.close())
+        finally:
+            memory.turns.close()
 
     @override
     def leave(self) -> None:

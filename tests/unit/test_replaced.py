@@ -85,6 +85,30 @@ def _raise_in_a_submit(shop: Shop) -> None:
     raise PermissionError
 
 
+def test_an_application_that_closes_its_queue_can_be_tested_again(shop: Shop) -> None:
+    for _ in range(2):
+        with replaced(shop.queue) as queue:
+            with shop.queue:
+                shop.sign_up("ada")
+            assert queue.submitted().statuses == ["scheduled"]
+
+
+def test_two_test_queues_may_end_in_any_order(shop: Shop) -> None:
+    first, second, other = TestQueue(), TestQueue(), TaskQueue(NOWHERE)
+    first.replace(shop.queue)
+    second.replace(other)
+    first.close()
+
+    async def submit() -> None:
+        async with AsyncTaskQueue() as queue:
+            await queue.submit(shop.welcome, "ada")
+
+    asyncio.run(submit())
+    assert len(second.submitted()) == 1
+    second.close()
+    assert AsyncTaskQueue.until_over.__qualname__ == "AsyncTaskQueue.until_over"
+
+
 def test_each_test_has_a_record_of_its_own(shop: Shop) -> None:
     for _ in range(2):
         with replaced(shop.queue, inline=True) as queue:

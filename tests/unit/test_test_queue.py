@@ -273,7 +273,7 @@ def test_a_function_that_runs_past_its_timeout_has_timed_out(queue: TestQueue) -
             task.submit().result()
 
 
-def test_a_coroutine_that_would_block_the_queue_is_told_as_in_a_worker(queue: TestQueue) -> None:
+def test_a_coroutine_that_would_block_the_queue_raises_as_in_a_worker(queue: TestQueue) -> None:
     @queue.task
     def nothing() -> None: ...
 

@@ -51,7 +51,7 @@ def recorded(doc: Document, settlement: Settlement) -> bool:
 def _update(settlement: Settlement) -> Any:
     change = settlement.change
     if change.status == "completed":
-        update = documents.completing(change)
+        update = documents.completing(change, settlement.token)
         if settlement.attempt_log:
             update["$set"] |= settlement.attempt_log
         return update
@@ -66,7 +66,7 @@ def _statements(settlements: Sequence[Settlement]) -> Iterator[tuple[int, Docume
     """
     shared: dict[tuple[ObjectId, bytes, float | None, int | None], list[Settlement]] = {}
     for s in settlements:
-        if s.change.status == "completed" and not s.attempt_log:
+        if s.change.status == "completed" and not s.attempt_log and s.change.followup is None:
             key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms, s.change.start_ms)
             shared.setdefault(key, []).append(s)
         else:

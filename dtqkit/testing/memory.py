@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable
+from typing import Final, cast
 
 from bson import ObjectId
 from pymongo import AsyncMongoClient
+from typing_extensions import override
 
-from dtqkit.control.operations import TASKS
-from dtqkit.control.table import Operation, Req, Res
 from dtqkit.direct.control import DirectControl
 from dtqkit.direct.look import as_it_runs
 from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
+from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.clock import Clock
 from dtqkit.store.documents import Document, to_job
 from dtqkit.tasks.hooks import Hooks, Life
 from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import TaskInfo
 from dtqkit.testing.broker import MemoryBroker
 from dtqkit.testing.loop import Turns, VirtualClock
 from dtqkit.testing.mongo.client import Client
@@ -34,11 +35,10 @@ class Memory:
         self.clock: Final = clock
         self.turns: Final = Turns(clock)
         client = Client(clock.now)
-        driver = cast("AsyncMongoClient[Document]", client)
-        self.store: Final = Store(settings, client=driver, clock=Clock(self.turns.loop.time))
+        self.store: Final = MemoryStore(settings, registry, client, self.turns.loop.time)
         self.jobs: Final[Collection] = client[settings.database_name]["jobs"]
         self.broker: Final = MemoryBroker(self.jobs, clock.now)
-        self.control: Final = MemoryControl(settings, registry, self.store, self.broker)
+        self.control: Final = DirectControl(settings, registry, self.store, self.broker)
         self.runner: Final = Runner(
             settings, self.store, self.broker, self.jobs, registry, Life(hooks), clock, self.turns
         )
@@ -63,24 +63,29 @@ class Memory:
         await self.control.close()
 
 
-class MemoryControl(DirectControl):
-    """A queue on stores in memory: everything is answered by the functions that answer on real ones."""
+class MemoryStore(Store):
+    """The record in memory, with the tasks of a registry as its catalogue: as if its worker had just published them."""
 
-    def __init__(self, settings: Settings, registry: TaskRegistry, store: Store, broker: MemoryBroker) -> None:
-        super().__init__(settings, registry, store, broker)
+    def __init__(self, settings: Settings, registry: TaskRegistry, client: Client, steady: Callable[[], float]) -> None:
+        super().__init__(settings, client=cast("AsyncMongoClient[Document]", client), clock=Clock(steady))
+        catalogue = RegistryCatalogue(registry)
+        self.catalogue = catalogue  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+
+
+class RegistryCatalogue(Catalogue):
+    """Knows the tasks at once, and makes their entries only when they are read."""
+
+    def __init__(self, registry: TaskRegistry) -> None:
         self._registry = registry
-        self._store = store
-        self._published = -1
 
-    def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
-        answer = super().function_of(operation)
-        if operation is not TASKS or self._published == self._registry.version:
-            return answer
+    @override
+    async def publish(self, tasks: Iterable[TaskInfo]) -> None:
+        pass
 
-        async def publish_first(request: Req) -> Res:
-            """As a worker does when it starts."""
-            self._published = self._registry.version
-            await self._store.catalogue.publish(task.info for task in self._registry)
-            return await answer(request)
+    @override
+    async def all(self) -> list[TaskInfo]:
+        return [task.info for task in sorted(self._registry, key=lambda task: task.name)]
 
-        return publish_first
+    @override
+    async def named(self, names: Iterable[str]) -> dict[str, TaskInfo]:
+        return {name: task.info for name in names if (task := self._registry.find(name)) is not None}

@@ -17,10 +17,14 @@ import pytest
 
 from dtqkit import (
     Context,
+    GiveUp,
     JobCancelled,
     JobConflict,
+    JobEnd,
     JobFailed,
     QueueClosed,
+    RetryAfter,
+    Snooze,
     WaitTimeout,
 )
 from dtqkit.control import StatsQuery
@@ -446,6 +450,52 @@ def test_a_worker_leaves_a_job_that_it_cannot_begin_for_a_while(queue: TestQueue
     assert job.status == "failed"
     assert job.record.error is not None
     assert job.record.error.kind == "invalid_payload"
+
+
+def test_what_follows_on_the_end_of_a_job_is_submitted_with_the_options_of_its_task(queue: TestQueue) -> None:
+    seen: list[tuple[str, str]] = []
+
+    @queue.task(max_attempts=7)
+    def note(end: JobEnd) -> None:
+        seen.append((end.status, end.task))
+
+    @queue.task(max_attempts=2, backoff_s=60, on_failure=note, on_success=note)
+    def divide(by: int) -> float:
+        return 1 / by
+
+    divide.map([1, 0])
+    queue.run_until_idle()
+    assert seen == [("completed", "divide")]
+    queue.advance(minutes=1)
+    assert seen == [("completed", "divide"), ("failed", "divide")]
+    assert [job.record.max_attempts for job in queue.submitted(note)] == [7, 7]
+
+
+def test_retry_rules_are_those_of_production(queue: TestQueue) -> None:
+    times: list[float] = []
+
+    @queue.task(max_attempts=4, retry_on=(ConnectionError,), backoff=(1, 5, 60))
+    def sync(ctx: Context) -> str:
+        times.append((queue.now() - MIDNIGHT).total_seconds())
+        match ctx.attempt:
+            case 1:
+                raise RetryAfter(30)
+            case 2:
+                raise Snooze(3_600)
+            case 3:
+                raise ConnectionError("away")
+            case _:
+                raise GiveUp("no such customer")
+
+    job = sync.submit()
+    queue.advance(days=1)
+    assert times == [0, 30, 3_630, 3_635]
+    assert (job.status, job.record.failures) == ("failed", 3)
+    later = sync.options(starts_at=MIDNIGHT + timedelta(days=30)).submit()
+    queue.advance(days=28)
+    assert later.status == "scheduled"
+    queue.advance(days=2)
+    assert later.status == "failed"
 
 
 def test_counts_and_health_are_those_of_the_record(queue: TestQueue) -> None:

@@ -36,6 +36,8 @@ MAX_DECLINED: Final = 20
 def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None = None) -> Change:
     """The change that `outcome` brings to `job`, which began `start_ms` after its claim (None: it never did)."""
     change = _change(job, outcome, rng, start_ms)
+    if job.unique == "active":
+        change = msgspec.structs.replace(change, frees_slot=True)
     followup = followed_by(job, change.status)
     return change if followup is None else msgspec.structs.replace(change, followup=followup)
 

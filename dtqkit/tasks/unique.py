@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
@@ -41,6 +42,8 @@ class CallUniqueOptions(UniqueOptions, Protocol):
 
     @property
     def delay_s(self) -> float: ...
+    @property
+    def starts_at(self) -> datetime | None: ...
 
 
 class Unique(NamedTuple):
@@ -72,10 +75,11 @@ def unique_of(call: CallUniqueOptions, task: UniqueOptions) -> Unique | None:
         return None
     of_call = _given(call)
     merged = of_call if of_call.keys() & set(_HOW) else {**_given(task), **of_call}
-    if "debounce_s" in merged and call.delay_s:
+    if "debounce_s" in merged and (call.delay_s or call.starts_at is not None):
+        name, value = ("delay_s", f"{call.delay_s:g}") if call.delay_s else ("starts_at", call.starts_at)
         raise InvalidOption(
-            f"delay_s is {call.delay_s:g}, but debounce_s is {merged['debounce_s']:g}: a debounced job starts "
-            "debounce_s after the last submit; leave out delay_s"
+            f"{name} is {value}, but debounce_s is {merged['debounce_s']:g}: a debounced job starts "
+            f"debounce_s after the last submit; leave out {name}"
         )
     return _checked(merged)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -80,14 +81,18 @@ def new_job(
     for name in _KEPT_OF_CALL:
         if (value := getattr(submission, name)) is not None and value != ():
             doc[name] = value
-    if options is not _OPTION_DEFAULTS:
-        for name in _KEPT_OPTIONS:
-            value = getattr(options, name)
-            if value != getattr(_OPTION_DEFAULTS, name):
-                doc.setdefault(name, value)
+    if kept := _kept(options):
+        doc = {**kept, **doc}
     if "expires_s" in doc and "due_at" in doc:
         _check_expiry(doc["expires_s"], (doc["due_at"] - now).total_seconds())
     return New(doc, size + _OTHER_BYTES, unique)
+
+
+@lru_cache(maxsize=256)
+def _kept(options: TaskOptions) -> Document:
+    """What a document stores of its task's options."""
+    values = {name: getattr(options, name) for name in _KEPT_OPTIONS}
+    return {name: value for name, value in values.items() if value != getattr(_OPTION_DEFAULTS, name)}
 
 
 def _due(submission: Submission, now: datetime) -> datetime:

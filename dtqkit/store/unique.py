@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import pymongo
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -24,6 +25,7 @@ from dtqkit.store.documents import HEAVY, Document, Pipeline, slot_of_document
 from dtqkit.store.indexes import KEY, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.refusals import THIS_DOCUMENT
 
 #: Tries of a submit, each after another process took or freed the slot in between.
 _TRIES: Final = 8
@@ -110,6 +112,53 @@ class UniqueJobs:
                             raise
                         raise _NoIndex from None
                     return answer
+            except _NoIndex:
+                await self._ensure(UNIQUE)
+        raise self._missing(UNIQUE)
+
+    async def insert(self, docs: Sequence[Document], size: int) -> set[int]:
+        """Insert those whose slots are free, in bulk; the positions of the others, of which nothing is written.
+
+        Much cheaper than `put` for many. The index is looked for before and after: an insert cannot name it.
+        """
+        await self._check_index(docs[0])
+        taken = set[int]()
+        with (
+            store_errors(self._where, writes="insert", point="unique"),
+            pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+        ):
+            try:
+                await self._jobs.insert_many(docs, ordered=False)
+            except BulkWriteError as error:
+                errors = error.details["writeErrors"]
+                if error.details.get("writeConcernErrors") or any(e["code"] not in THIS_DOCUMENT for e in errors):
+                    raise
+                # A duplicate id means that it is stored. What MongoDB refuses is reported by `put`.
+                taken = {e["index"] for e in errors if "_id" not in e.get("keyPattern", {})}
+            except (BSONError, OverflowError, ValueError):  # the driver cannot send one of them; `put` reports which
+                return set(range(len(docs)))
+        try:
+            await self._check_index(docs[0])
+        except StoreUnavailable:
+            # It was dropped meanwhile. No worker knows these jobs yet.
+            mine = [doc["_id"] for doc in docs]
+            with store_errors(self._where, writes=True):
+                await self._jobs.delete_many({"_id": {"$in": mine}, "token": 0})
+            raise
+        return taken
+
+    async def _check_index(self, doc: Document) -> None:
+        """Raises StoreUnavailable while the index is missing."""
+        for _ in range(2):
+            try:
+                with store_errors(self._where):
+                    try:
+                        await self._jobs.find_one({"unique_slot": doc["unique_slot"]}, {"_id": 1}, hint=UNIQUE)
+                    except OperationFailure as error:
+                        if error.code != BAD_HINT:
+                            raise
+                        raise _NoIndex from None
+                    return
             except _NoIndex:
                 await self._ensure(UNIQUE)
         raise self._missing(UNIQUE)

@@ -55,11 +55,13 @@ from dtqkit.model.errors import (
     WrongLoop,
 )
 from dtqkit.model.expired import JobExpired
+from dtqkit.model.followups import JobEnd
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.model.unique_errors import DuplicateJob
+from dtqkit.model.verdicts import GiveUp, RetryAfter, Snooze
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.middleware import Middleware
 from dtqkit.tasks.options import TaskOptions
@@ -87,6 +89,7 @@ __all__ = [
     "DtqError",
     "DuplicateJob",
     "Forbidden",
+    "GiveUp",
     "HookError",
     "IdempotencyConflict",
     "InvalidOption",
@@ -97,6 +100,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobConflict",
+    "JobEnd",
     "JobError",
     "JobExpired",
     "JobFailed",
@@ -116,10 +120,12 @@ __all__ = [
     "Priority",
     "QueueClosed",
     "Refused",
+    "RetryAfter",
     "ServerError",
     "Settings",
     "SettingsError",
     "SimulationFailed",
+    "Snooze",
     "StartFailed",
     "Status",
     "StoreUnavailable",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -145,6 +145,13 @@ def _run(job: Job) -> str:
     return duration(job.attempts[-1].run_s) if job.attempts else ""
 
 
+def _expires(job: Job) -> str:
+    """Until when a job must start that has not."""
+    if job.expires_s is None or job.status not in WAITING or job.attempt:
+        return ""
+    return clock(job.created_at + timedelta(seconds=job.expires_s))
+
+
 def _error_of(job: Job, limit: int) -> str:
     """Its last error, if it has one."""
     if job.error is None or job.status == "completed":
@@ -194,6 +201,7 @@ def _show(job: Job, why_it_waits: str) -> None:
         "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),
         "submitted": clock(job.created_at),
         "due": clock(job.due_at) if job.status in WAITING else "",
+        "expires": _expires(job),
         "tags": ", ".join(job.tags),
         "key": job.idempotency_key or "",
         "unique": job.uniqueness,
@@ -203,6 +211,7 @@ def _show(job: Job, why_it_waits: str) -> None:
     if job.status == "completed":
         facts["result"] = first_line(msgspec.json.encode(job.result).decode(), 2000)
     facts["error"] = _error_of(job, 2000)
+    facts["no retry"] = job.error.final if job.error is not None and job.status == "failed" else ""
     for name, value in facts.items():
         if value:
             _fact(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Final
 
@@ -30,11 +31,14 @@ EXPLAIN_S: Final = 2.0
 #: The options of this command, by the first words of an error about the matching option of a call.
 _OPTIONS: Final = {
     "delay_s": "--delay",
+    "starts_at": "--at",
     "max_attempts": "--max-attempts",
     "timeout_s": "--timeout",
     "expires_s": "--expires",
     "idempotency_key": "--key",
     "tags": "--tag",
+    "on_failure": "--on-failure",
+    "on_success": "--on-success",
     "unique": "--unique",
     "unique_for_s": "--unique-for",
     "unique_key": "--unique-key",
@@ -42,6 +46,13 @@ _OPTIONS: Final = {
     "debounce_s": "--debounce",
     "debounce_max_s": "--debounce-max",
 }
+
+
+Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
+]
 
 
 def submit(
@@ -56,6 +67,7 @@ def submit(
     delay: Annotated[
         float, typer.Option(metavar="SECONDS", help="Start the job after this time at the earliest.")
     ] = 0.0,
+    at: At = None,
     max_attempts: Annotated[
         int | None,
         typer.Option(metavar="N", help="Failed attempts after which the job is a dead letter.  [default: the task's]"),
@@ -70,6 +82,8 @@ def submit(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
     ] = None,
+    on_failure: Follower = None,
+    on_success: Follower = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")
     ] = None,
@@ -112,11 +126,14 @@ def submit(
         known,
         priority=priority,
         delay_s=delay,
+        starts_at=_moment(at),
         max_attempts=max_attempts,
         timeout_s=timeout,
         expires_s=expires,
         idempotency_key=key,
         tags=tuple(tag or ()),
+        on_failure=on_failure,
+        on_success=on_success,
         unique=unique,
         unique_for_s=unique_for,
         unique_key=unique_key,
@@ -166,6 +183,20 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
             until = "one starts" if why == NO_WORKERS else "one does"
             say(f"dtqkit: {why}; the job waits until {until}", error=True)
         printed = why
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time with its offset from UTC. Raises BadParameter."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        what = "no time" if moment is None else "a time without its offset from UTC"
+        raise typer.BadParameter(f"{text[:80]!r} is {what}; write 2026-12-31T23:30+01:00", param_hint="'--at'")
+    return moment
 
 
 def _options(task: Task[..., Any], **given: Any) -> CallOptions:

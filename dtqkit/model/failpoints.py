@@ -35,6 +35,7 @@ POINTS: Final = (
     *("claim", "put_back"),  # 3 claim, and what it did not take
     *("renew",),  # 5
     *("settle", "publish"),  # 6 settle, 7 release
+    *("follow",),  # 17 follow-ups
     *("beat",),  # 8
     *("lose", "forget"),  # 9 reap
     *("lead",),  # 10 sweep and move

@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from bson import ObjectId
 
+from dtqkit.model.followups import FollowUp
 from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, Attempt, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[dict[str, Any]]
+
+#: Characters of an error's message that is given to what follows on a job.
+MAX_MESSAGE: Final = 10_000
 
 #: Fields that listings and claims leave out.
 HEAVY: Final = ("log", "earlier")
@@ -42,8 +46,13 @@ def to_job(doc: Document) -> Job:
     if doc.get("result") is not None:
         fields["result"] = unpack(doc["result"])
     fields.pop("failed_at", None)
+    fields.pop("followups", None)
+    if followed := doc.get("followed_by"):
+        fields["followed_by"] = tuple(followed)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
+    if isinstance(delays := doc.get("backoff"), list):
+        fields["backoff"] = tuple(cast("list[float]", delays))
     if log := doc.get("log"):
         fields["log"] = tuple(log)
     if error := doc.get("error"):
@@ -202,15 +211,21 @@ def renewing(lease_s: float) -> Pipeline:
     return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
 
 
-def completing(change: Change) -> Document:
-    """The settle of a success. It reads no field of the document, so equal ones can share a write."""
+def completing(change: Change, token: int) -> Document:
+    """The settle of a success. It reads no field of the document, so equal ones can share a write.
+
+    `token`, the number of the claim, is only needed for one that another job follows.
+    """
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
         fields["start_ms"] = change.start_ms
     unset = {"lease_until": "", "error": ""}
     if change.frees_slot:
         unset["unique_slot"] = ""
-    return {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
+    update: Document = {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
+    if (followup := change.followup) is not None:
+        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": token}}
+    return update
 
 
 def declining(change: Change) -> Pipeline:
@@ -266,8 +281,10 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
         "run_ms": change.run_ms,
         "start_ms": "$$REMOVE" if change.start_ms is None else change.start_ms,
     }
-    if error:
+    if error and not change.snoozes:
         fields["error"] = error
+    if change.snoozes:
+        fields["snoozes"] = _plus("snoozes", change.snoozes)
     if change.failures:
         fields["failures"] = _plus("failures", change.failures)
     if change.losses:
@@ -277,11 +294,24 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     if change.status == "failed":
         fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
+    if change.followup is not None:
+        entry = {**_to_follow(change.followup, change.error), "token": "$token", "at": "$$NOW"}
+        fields["followups"] = {
+            "$cond": [_CANCELLED, "$followups", {"$concatArrays": [{"$ifNull": ["$followups", []]}, [entry]]}]
+        }
     if attempt_log:
         fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
     if change.frees_slot:
         fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until"]}]
+
+
+def _to_follow(followup: FollowUp, error: JobError | None) -> Document:
+    """What is kept of it in a pipeline, until it is submitted."""
+    entry: Document = {"on": followup.on, "task": {"$literal": followup.task}, "attempt": followup.attempt}
+    if error is not None:
+        entry["error"] = {"$literal": {"type": error.type, "message": error.message[:MAX_MESSAGE]}}
+    return entry
 
 
 def cancelling() -> Pipeline:

@@ -14,6 +14,8 @@ from pymongo import ASCENDING, IndexModel
 
 #: The unique index of idempotency keys. Inserts of jobs with a key name it as a hint.
 KEY: Final = "key"
+#: That of what is to follow on jobs, which the leader looks through.
+FOLLOW_UPS: Final = "followups"
 #: The unique index of the slots of unique jobs. Their upserts name it as a hint.
 UNIQUE: Final = "unique"
 
@@ -55,6 +57,12 @@ JOBS: Final = (
     ),
     # The same for failures of jobs that were requeued since: few.
     IndexModel([("failed_at", ASCENDING)], name="failed_at", partialFilterExpression={"failed_at": {"$exists": True}}),
+    # Ended jobs on which another one is still to follow: hardly ever any.
+    IndexModel(
+        [("followups.token", ASCENDING)],
+        name=FOLLOW_UPS,
+        partialFilterExpression={"followups.token": {"$exists": True}},
+    ),
 )
 
 #: Increase this with any change above; stored in the collection `configuration`.

@@ -22,6 +22,7 @@ from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import Link, connect, database, refused, store_errors
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
+from dtqkit.store.followups import FollowUps
 from dtqkit.store.identity import identity_of
 from dtqkit.store.inserts import Inserts
 from dtqkit.store.jobs import Jobs
@@ -84,6 +85,7 @@ class Store:
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
         self.unique: Final = UniqueJobs(self._database, self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
+        self.followups: Final = FollowUps(self._database["jobs"], self._where, self.indexes)
         self.scans: Final = RecoveryScans(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)

@@ -41,8 +41,8 @@ class Put(NamedTuple):
 
     doc: Document
     size: int
-    #: Seconds from now until it is due, and from the first submit at most.
-    delay_s: float
+    #: Of a debounced job: seconds from now until it is due, and from the first submit at most.
+    debounce_s: float | None
     max_s: float | None
     #: Seconds that its slot is held from now on; None: until the end of its state.
     window_s: float | None
@@ -278,8 +278,8 @@ def putting(new: Put) -> Pipeline:
     #: An earlier try has inserted it, or replaced the job with it.
     mine: Document = {"$in": [new.doc["_id"], ["$_id", "$replaced_by"]]}
     times: Document = {}
-    if "due_at" in new.doc:
-        due: Document = {"$add": ["$$NOW", _ms(new.delay_s)]}
+    if new.debounce_s is not None:
+        due: Document = {"$add": ["$$NOW", _ms(new.debounce_s)]}
         times = {"due_at": due, "queued_at": due}
     if new.window_s is not None:
         times["unique_until"] = {"$add": ["$$NOW", _ms(new.window_s)]}

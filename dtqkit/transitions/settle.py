@@ -20,6 +20,7 @@ from dtqkit.store import Store
 from dtqkit.support.formatting import storable
 from dtqkit.transitions.announce import Ended, announce_ends
 from dtqkit.transitions.deadletter import dead_letter
+from dtqkit.transitions.followup import follow_up
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -93,3 +94,5 @@ async def publish(broker: Broker, store: Store, ends: Sequence[Ended]) -> None:
             await dead_letter(store, dead)
         except StoreUnavailable as error:
             log.warning("recovery will write %d dead letters: %s", len(dead), error)
+    if followed := [settlement.id for _, settlement in ends if settlement.change.followup is not None]:
+        await follow_up(broker, store, followed)

@@ -22,11 +22,10 @@ from dtqkit.model.jobs import Job, Priority
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
-from dtqkit.store.unique import Put
 from dtqkit.support.cancel import end
 from dtqkit.tasks.unique import Unique
 from dtqkit.transitions.announce import NewJobs
-from dtqkit.transitions.new import OPTIONAL, New
+from dtqkit.transitions.new import New, put_of
 from dtqkit.transitions.patience import Patience
 
 log = logging.getLogger("dtqkit.queue")
@@ -135,7 +134,7 @@ class UniqueSubmits:
         for _ in range(_TRIES):
             if "idempotency_key" in new.doc and (first := await self._of_key(new)) is not None:
                 return [first]
-            doc = await self._store.unique.put(_put(new, len(jobs)))
+            doc = await self._store.unique.put(put_of(new, len(jobs)))
             if doc is not None:
                 return await self._answers(jobs, new, doc)
         key, task = new.doc["unique_key"], new.doc["task"]
@@ -237,20 +236,6 @@ def _with_duplicates(doc: Document, submits: int) -> Document:
 def _written(jobs: Sequence[New]) -> New:
     """The job that stands for all of one write: the last one replaces the others."""
     return jobs[-1 if _how(jobs[0]).on_duplicate == "replace" else 0]
-
-
-def _put(new: New, submits: int) -> Put:
-    unique = _how(new)
-    return Put(
-        doc=new.doc,
-        size=new.size,
-        delay_s=new.delay_s,
-        max_s=unique.debounce_max_s,
-        window_s=unique.for_s,
-        replace=unique.on_duplicate == "replace",
-        optional=OPTIONAL,
-        submits=submits,
-    )
 
 
 def _why(new: New, job: Job) -> str:

@@ -199,7 +199,7 @@ class _TaskRun:
             self.result = checked_result(value, order.max_result)
         except BaseException as error:
             interrupter.close()
-            self.error = error_of(error)
+            self.error = error_of(error, task.defaults)
         finally:
             if self.started is not None:
                 self.run_ms = elapsed_ms(self.started)

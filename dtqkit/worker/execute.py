@@ -9,11 +9,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from dtqkit.model.errors import DtqError, TaskDefinitionError
 from dtqkit.model.hook_errors import MiddlewareFailed
 from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, Policies
 from dtqkit.tasks.hooks import RENEWING, Life
+from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
 from dtqkit.worker import child_messages
@@ -22,7 +25,7 @@ from dtqkit.worker.context import JobContext, enter
 from dtqkit.worker.coroutine import Running, coroutine_of
 from dtqkit.worker.hooked import run_coroutine, run_thread
 from dtqkit.worker.pool import Pool
-from dtqkit.worker.report import TaskStopped, TaskTimeout, checked_result, error_of
+from dtqkit.worker.report import TaskStopped, TaskTimeout, checked_result, error_of, final_by
 from dtqkit.worker.thread import ThreadRun
 
 log = logging.getLogger("dtqkit.worker")
@@ -36,6 +39,13 @@ def _declined(outcome: Outcome | None) -> Outcome | None:
     """The outcome of an attempt that never began."""
     if isinstance(outcome, Failure) and outcome.error.kind in _NOT_BEGUN:
         return Declined(outcome.error)
+    return outcome
+
+
+def _judged(outcome: Outcome | None, rules: TaskOptions) -> Outcome | None:
+    """A timeout, wherever it was noticed, is a TaskTimeout to the rules of its task."""
+    if isinstance(outcome, Failure) and outcome.error.kind == "timeout":
+        return replace(outcome, error=replace(outcome.error, final=final_by(rules, TaskTimeout())))
     return outcome
 
 
@@ -68,6 +78,7 @@ class Executor:
             outcome = None
             if attempt.reason is None:  # it may have been stopped before it began
                 task = self._registry.get(attempt.job.task)
+                attempt.rules = task.defaults
                 if (state := self._life.state) is not None:
                     attempt.context.state = await self._life.renewed() if state is RENEWING else state
                 outcome = await self._way_of(task)(task, attempt)
@@ -82,7 +93,7 @@ class Executor:
             outcome = Failure(error_of(error), attempt.run_ms())
         match attempt.reason:
             case None:
-                return _declined(outcome) if attempt.started is None else outcome
+                return _declined(outcome) if attempt.started is None else _judged(outcome, attempt.rules)
             case "gone":
                 return None
             case _ if isinstance(outcome, Success) and not attempt.context.noticed:
@@ -141,11 +152,11 @@ class Executor:
         except (asyncio.CancelledError, TaskStopped) as error:
             if attempt.reason is not None:
                 raise asyncio.CancelledError from None
-            return Failure(attempt.timeout() if attempt.timed_out else error_of(error), attempt.run_ms())
+            return Failure(attempt.timeout() if attempt.timed_out else error_of(error, attempt.rules), attempt.run_ms())
         except BaseException as error:
             # A timeout that ended a thread, or that a middleware has turned into its own error.
             late = attempt.timed_out and isinstance(error, TaskTimeout | MiddlewareFailed)
-            return Failure(attempt.timeout() if late else error_of(error), attempt.run_ms())
+            return Failure(attempt.timeout() if late else error_of(error, attempt.rules), attempt.run_ms())
         finally:
             if timer is not None:
                 timer.cancel()

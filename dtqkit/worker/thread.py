@@ -83,7 +83,7 @@ class ThreadRun:
         except BaseException as error:
             self._open = False
             self.error = error
-            found = error_of(error)
+            found = error_of(error, attempt.rules)
             if isinstance(error, TaskTimeout):
                 found = msgspec.structs.replace(found, message=attempt.timeout().message)
             outcome = Failure(found, attempt.run_ms())

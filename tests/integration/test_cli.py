@@ -500,6 +500,13 @@ def test_shell_completion_can_be_had() -> None:
     assert os.linesep in done.stdout
 
 
+def test_an_option_that_is_refused_is_wrong_use(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "shellingham", None)  # it cannot be imported
+    done = here("--show-completion")
+    assert done.status == 2
+    assert done.err.startswith("dtqkit: the shell could not be detected: name it, as in dtqkit --show-completion bash")
+
+
 def test_a_unique_job_is_submitted_once_and_the_second_submit_says_so(
     here: Here, settings: Settings, queue: TaskQueue
 ) -> None:
@@ -517,10 +524,3 @@ def test_a_unique_job_is_submitted_once_and_the_second_submit_says_so(
         refused = here("submit", APP, "add", "a=1", *wrong, settings=settings)
         assert refused.status == 2
         assert words in refused.err
-
-
-def test_an_option_that_is_refused_is_wrong_use(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "shellingham", None)  # it cannot be imported
-    done = here("--show-completion")
-    assert done.status == 2
-    assert done.err.startswith("dtqkit: the shell could not be detected: name it, as in dtqkit --show-completion bash")

@@ -495,6 +495,10 @@ def test_duplicates_are_counted(queue: TaskQueue) -> None:
         ({"unique": "active", "on_duplicate": "replace"}, "on_duplicate is 'replace'.*use unique='waiting'"),
         ({"debounce_s": 5, "on_duplicate": "return"}, "debounce_s is 5, but on_duplicate is 'return'.*leave out"),
         ({"debounce_s": 5, "unique": "active"}, "debounce_s is 5, but unique is 'active'.*leave out"),
+        (
+            {"debounce_s": 5, "starts_at": datetime(2030, 1, 1, tzinfo=UTC)},
+            "starts_at is 2030-01-01 .*debounce_s is 5.*leave out starts_at",
+        ),
         ({"debounce_s": 5, "delay_s": 5}, "delay_s is 5, but debounce_s is 5.*leave out delay_s"),
         ({"debounce_max_s": 5}, "debounce_max_s is 5, but debounce_s is missing: add"),
         ({"debounce_s": 5, "debounce_max_s": 4}, "debounce_max_s is 4, but debounce_s is 5.*at least"),
@@ -514,7 +518,31 @@ def test_options_that_do_not_go_together_are_errors_that_say_what_to_do(options:
         sample.add.options(**options)
 
 
-# -- beside expires_s
+# -- beside expires_s, starts_at, on_success
+
+
+def test_a_unique_job_starts_at_its_time_exactly(queue: TaskQueue) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    later = sample.add.options(unique="waiting", on_duplicate="replace", unique_key="k")
+    first = later.submit(1)
+    at_a_time = sample.add.options(unique="waiting", on_duplicate="replace", unique_key="k", starts_at=at)
+    assert (at_a_time.submit(2).id, at_a_time.submit(3).record.due_at) == (first.id, at)
+    assert later.submit(4).record.due_at is None
+
+
+def test_what_follows_on_jobs_can_be_unique(queue: TaskQueue, jobs: Any) -> None:
+    @queue.task(unique="active", unique_key="one")
+    async def publish() -> None:
+        await asyncio.sleep(30)
+
+    handles = sample.add.options(on_success=publish).map([1, 2, 3])
+    with Workers(queue):
+        handles.results(timeout=20)
+        wait_until(lambda: jobs.count_documents({"followed_by": {"$exists": True}}) == 3)
+        followers = {doc["followed_by"][0] for doc in jobs.find({"task": "add"})}
+        assert followers == {str(doc["_id"]) for doc in jobs.find({"task": "publish"})}
+        assert len(followers) == 1
+        queue.get(followers.pop()).cancel()
 
 
 def test_a_debounced_job_expires_after_its_last_submit(queue: TaskQueue, jobs: Any) -> None:

@@ -16,6 +16,7 @@ from tests.model.scenarios import (
     dead_letters,
     expiring,
     expiring_unserved,
+    following,
     lanes,
     leader_lock,
     old_code,
@@ -177,6 +178,12 @@ TABLE: Final = (
     Row(("recovery: counted in the same write",), dead_letters, "caught", "the leader dies in between: it never ends"),
     Row(("recovery: runs alone",), several(jobs=3, recoveries=1), "heals",
         "each good neighbour can lose an attempt to it, and runs alone from then on"),
+    # -- 17 follow-ups
+    Row(("follow-up: recorded with the end",), following, "caught", "its worker dies before it records what follows"),
+    Row(("follow-up: one id for an end",), following, "caught", "worker and leader submit the same one"),
+    Row(("follow-up: audit",), following, "caught", "its worker dies before it submits what follows"),
+    Row(("follow-up: cancel inside the write",), following, "caught", "a cancelled job is followed as a failed one"),
+    Row(("follow-up: cleared by its end",), following, "caught", "requeued, it has failed again: that is cleared too"),
     # -- 13 cancel
     Row(("cancel: one update",), _CANCELS, "caught", "reports 'it is over' of a job that waits to run"),
     # -- 17 unique jobs
@@ -205,7 +212,8 @@ TABLE: Final = (
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
-    *(expiring, expiring_unserved, unique_waiting, unique_replaced, unique_active, unique_window),
+    *(expiring, expiring_unserved, following),
+    *(unique_waiting, unique_replaced, unique_active, unique_window),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

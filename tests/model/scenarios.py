@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, expiry, lock, record, unique, waits
+from tests.model import audit, batch, deadletter, epoch, expiry, followup, lock, record, unique, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -104,6 +104,10 @@ def expiring_unserved(removed: frozenset[str]) -> Model[expiry.World]:
     return expiry.model(expiry.Rules(removed, served=False))
 
 
+def following(removed: frozenset[str]) -> Model[followup.World]:
+    return followup.model(followup.Rules(removed))
+
+
 def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
@@ -151,6 +155,7 @@ EVERY_RUN: Final = (
     Scenario("dead letters, two requeues, automatic recovery", dead_letters),
     Scenario("a job that expires, a worker and the audit", expiring),
     Scenario("a job that expires where no worker serves it", expiring_unserved),
+    Scenario("what follows on a job that ends twice, two submitters", following),
     Scenario("lanes: one id too many and one too few", lanes),
     Scenario("unique while it waits", unique_waiting),
     Scenario("unique while it waits, replaced", unique_replaced),

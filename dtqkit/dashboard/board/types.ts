@@ -8,6 +8,7 @@ export interface Fault {
   type: string;
   message: string;
   traceback?: string;
+  final?: string;
 }
 
 /** One attempt that is over. */
@@ -37,6 +38,11 @@ export interface Job extends Omit<Attempt, "ending"> {
   rev: number;
   token: number;
   failures: number;
+  snoozes?: number;
+  on_failure?: string | null;
+  on_success?: string | null;
+  follows?: string | null;
+  followed_by?: string[];
   max_attempts: number;
   timeout_s: number;
   expires_s?: number | null;

@@ -75,11 +75,15 @@ def unique_of(call: CallUniqueOptions, task: UniqueOptions) -> Unique | None:
         return None
     of_call = _given(call)
     merged = of_call if of_call.keys() & set(_HOW) else {**_given(task), **of_call}
-    if "debounce_s" in merged and (call.delay_s or call.starts_at is not None):
-        name, value = ("delay_s", f"{call.delay_s:g}") if call.delay_s else ("starts_at", call.starts_at)
+    if "debounce_s" in merged and call.starts_at is not None:
         raise InvalidOption(
-            f"{name} is {value}, but debounce_s is {merged['debounce_s']:g}: a debounced job starts "
-            f"debounce_s after the last submit; leave out {name}"
+            f"starts_at is {call.starts_at.isoformat(sep=' ')}, but debounce_s is {merged['debounce_s']:g}: "
+            "a debounced job starts debounce_s after the last submit; leave out starts_at"
+        )
+    if "debounce_s" in merged and call.delay_s:
+        raise InvalidOption(
+            f"delay_s is {call.delay_s:g}, but debounce_s is {merged['debounce_s']:g}: a debounced job starts "
+            "debounce_s after the last submit; leave out delay_s"
         )
     return _checked(merged)
 

@@ -13,6 +13,7 @@ from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidOption, PayloadTooLarge
 from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
+from dtqkit.store.unique import Put
 from dtqkit.tasks.options import TaskOptions, check_start
 from dtqkit.tasks.unique import Unique, key_of, unique_of
 
@@ -36,11 +37,22 @@ class New(NamedTuple):
     size: int
     unique: Unique | None = None
 
-    @property
-    def delay_s(self) -> float:
-        """Seconds from its creation until it is due."""
-        doc = self.doc
-        return (doc["due_at"] - doc["created_at"]).total_seconds() if "due_at" in doc else 0.0
+
+def put_of(new: New, submits: int = 1) -> Put:
+    """The write that makes a unique job, or finds the one that has its slot, for so many submits."""
+    unique = new.unique
+    if unique is None:
+        raise TypeError(f"the job of task {new.doc['task']!r} is not unique")
+    return Put(
+        doc=new.doc,
+        size=new.size,
+        debounce_s=unique.debounce_s,
+        max_s=unique.debounce_max_s,
+        window_s=unique.for_s,
+        replace=unique.on_duplicate == "replace",
+        optional=OPTIONAL,
+        submits=submits,
+    )
 
 
 def new_job(

@@ -57,10 +57,12 @@ def jobs(
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Continue a listing: the cursor that it printed.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then print each change as it happens.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Then print jobs as they are submitted, retried or over.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List jobs, newest first. With --follow, then print each change in a line of its own until Ctrl-C."""
+    """List jobs, newest first. With --follow, then a line when one is submitted, retried or over, until Ctrl-C."""
     if follow and (q or cursor):
         raise typer.BadParameter("--follow can be combined with --status, --task, --priority and --worker only")
     query: JobFilters = {"status": status, "task": task, "priority": priority, "worker": worker, "since": since}
@@ -160,12 +162,12 @@ def _error_of(job: Job, limit: int) -> str:
 def job(
     id: JobId,
     json: Json = False,
-    log: Annotated[bool, typer.Option("--log", help="Print only the job's log.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print only the log of the job's last attempt.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="With --log: print it unchanged, control characters and colours included.")
     ] = False,
 ) -> None:
-    """Show one job: its attempts, its result or error, and its log."""
+    """Show one job: its attempts, its result or error, and the log of its last attempt."""
     if raw and (json or not log):
         raise typer.BadParameter("--raw goes with --log, and cannot be combined with --json")
     if log:
@@ -223,6 +225,8 @@ def _show(job: Job, why_it_waits: str) -> None:
         table(columns, rows, right=("attempt", "wait", "run"), spare=("claimed",))
     if job.error is not None and job.error.traceback and job.status != "completed":
         say(f"\n{users_frames(job.error.traceback)}")
+    if job.log and len(job.attempts) > 1:
+        print("\nlog of the last attempt:")
     for line in job.log:
         say(f"  {line}")
 

@@ -80,7 +80,7 @@ class JobHandle(Generic[R]):
         return self
 
     def log(self) -> tuple[str, ...]:
-        """The lines that it has logged so far."""
+        """The lines that its last attempt has logged so far."""
         return self._queue.run(self.asynchronous.log())
 
     def __repr__(self) -> str:

@@ -40,7 +40,7 @@ POINTS: Final = (
     *("lose", "forget"),  # 9 reap
     *("lead",),  # 10 sweep and move
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
-    *("letter.write", "letter.delete", "requeue"),  # 12 dead letters
+    *("dead_letter.write", "dead_letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
 )
 

@@ -46,8 +46,11 @@ PING_S: Final = 1.5
 RECENT_S: Final = 2.0
 
 
-class _ClockListener(ServerHeartbeatListener):
-    """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway."""
+class _Heartbeats(ServerHeartbeatListener):
+    """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway.
+
+    Notes on the link what came of the last one.
+    """
 
     def __init__(self, clock: Clock, link: Link) -> None:
         self._clock = clock
@@ -57,6 +60,7 @@ class _ClockListener(ServerHeartbeatListener):
         pass
 
     def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
+        self._link.heartbeat = event.reply.document
         theirs = event.reply.document.get("localTime")
         if event.reply.is_writable and not event.awaited and isinstance(theirs, datetime):
             now = self._clock.read()
@@ -64,7 +68,7 @@ class _ClockListener(ServerHeartbeatListener):
             self._link.measured(event.duration)
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
-        pass
+        self._link.heartbeat = str(event.reply)
 
 
 class Store:
@@ -74,7 +78,7 @@ class Store:
         self._where = Link(settings.atlas_uri)
         self._clock = Clock()
         self._compared = float("-inf")
-        self._client = connect(self._where, _ClockListener(self._clock, self._where))
+        self._client = connect(self._where, _Heartbeats(self._clock, self._where))
         self._database = database(self._client, settings.database_name)
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)

@@ -20,7 +20,7 @@ def _nobody(*_: object) -> None:
     pass
 
 
-class Attempt:
+class RunningAttempt:
     """One attempt under way.
 
     `began` is called on the loop when it begins, `waiting` with the ids of the jobs that it waits for, or none.
@@ -44,7 +44,10 @@ class Attempt:
     )
 
     def __init__(
-        self, job: Job, began: Callable[[], None] = _nobody, waiting: Callable[[Attempt, Sequence[str]], None] = _nobody
+        self,
+        job: Job,
+        began: Callable[[], None] = _nobody,
+        waiting: Callable[[RunningAttempt, Sequence[str]], None] = _nobody,
     ) -> None:
         self.job = job
         self.trail = AttemptLog()

@@ -18,7 +18,7 @@ from tests.faults.world import World
 from tests.wait import wait_until
 
 #: Writes that only a client makes, those that only a worker and its leader make; the others both do.
-OF_CLIENTS = ("insert", "push", "cancel", "ask_to_stop", "publish", "requeue", "letter.delete")
+OF_CLIENTS = ("insert", "push", "cancel", "ask_to_stop", "publish", "requeue", "dead_letter.delete")
 OF_WORKERS = tuple(point for point in POINTS if point not in ("insert", "follow"))
 #: test_followups.py has those that only happen where a job follows on another.
 OF_FOLLOW_UPS = ("follow",)
@@ -38,7 +38,7 @@ def test_a_client_may_die_around_each_of_its_writes(world: World) -> None:
     world.start("w1")
     for place in both_sides(OF_CLIENTS):
         point = place.rpartition(".")[0]
-        what = {"cancel": "cancel", "ask_to_stop": "cancel", "requeue": "requeue", "letter.delete": "requeue"}
+        what = {"cancel": "cancel", "ask_to_stop": "cancel", "requeue": "requeue", "dead_letter.delete": "requeue"}
         match what.get(point, "cancel" if point == "publish" else "submit"):
             case "submit":
                 n = world.number()
@@ -65,7 +65,7 @@ def test_a_worker_that_leads_may_die_around_each_of_its_writes(world: World) -> 
     for place in both_sides(OF_WORKERS):
         make_work(world)
         world.redis.zadd(world.keys.inflight, {f"medium:{ObjectId()}": 4e15})
-        if place.startswith(("letter.delete", "requeue", "epoch", "prune")):
+        if place.startswith(("dead_letter.delete", "requeue", "epoch", "prune")):
             world.redis.flushdb()
             world.redis.zadd(world.keys.inflight, {f"medium:{ObjectId()}": 4e15})
             database["deadletter"].insert_one({"_id": ObjectId(), "death_seq": 1})

@@ -498,3 +498,10 @@ def test_shell_completion_can_be_had() -> None:
     assert done.returncode == 0
     assert "_DTQKIT_COMPLETE" in done.stdout.upper()
     assert os.linesep in done.stdout
+
+
+def test_an_option_that_is_refused_is_wrong_use(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "shellingham", None)  # it cannot be imported
+    done = here("--show-completion")
+    assert done.status == 2
+    assert done.err.startswith("dtqkit: the shell could not be detected: name it, as in dtqkit --show-completion bash")

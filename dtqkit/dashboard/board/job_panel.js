@@ -15,10 +15,10 @@ const RELOAD_MS = 500;
 /** A text that can be scrolled by keys. @param {string} label */
 const pre = (label) => h("pre", { tabindex: "0", role: "region", "aria-label": label });
 
-/** A text under a summary, which is hidden while it is empty. @param {string} label */
-function part(label) {
+/** A text under a summary, which is hidden while it is empty. @param {string} label @param {string} [summary] */
+function part(label, summary = label) {
   const text = pre(label);
-  const element = h("details", { open: true, hidden: true }, h("summary", label), text);
+  const element = h("details", { open: true, hidden: true }, h("summary", summary), text);
   /** @param {string | null | undefined | false} value */
   function show(value) {
     element.hidden = !value;
@@ -37,7 +37,7 @@ export class JobPanel {
   #traceback = part("Traceback");
   #payload = part("Payload");
   #result = part("Result");
-  #log = part("Log");
+  #log = part("Log", "Log of the last attempt");
 
   /** @param {BoardApi} board @param {string} id */
   constructor(board, id) {

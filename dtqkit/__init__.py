@@ -60,6 +60,7 @@ from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
+from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.model.verdicts import GiveUp, RetryAfter, Snooze
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.middleware import Middleware
@@ -86,6 +87,7 @@ __all__ = [
     "Context",
     "DocumentRefused",
     "DtqError",
+    "DuplicateJob",
     "Forbidden",
     "GiveUp",
     "HookError",

@@ -206,6 +206,7 @@ def _show(job: Job, why_it_waits: str) -> None:
         "follows": job.follows or "",
         "followed": ", ".join(job.followed_by),
         "key": job.idempotency_key or "",
+        "unique": job.uniqueness,
         "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",
         "progress": f"{job.progress:.0%} {job.progress_message}".rstrip() if job.progress is not None else "",
     }

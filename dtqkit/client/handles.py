@@ -46,6 +46,11 @@ class JobHandle(Generic[R]):
     def status(self) -> Status:
         return self.record.status
 
+    @property
+    def was_duplicate(self) -> bool:
+        """Whether the submit found this job instead of making one: it is unique."""
+        return self.asynchronous.was_duplicate
+
     def result(self, timeout: float | None = None) -> R:
         """The task's result; waits for it, at most `timeout` seconds.
 

@@ -30,7 +30,7 @@ LOG_VARIABLE: Final = "DTQ_FAILPOINTS_LOG"
 
 #: The writes of the protocol's steps, each with a place `.before` and a place `.after`.
 POINTS: Final = (
-    *("insert", "push"),  # 1 submit
+    *("insert", "unique", "push"),  # 1 submit
     *("pop", "fetch"),  # 2 pop
     *("claim", "put_back"),  # 3 claim, and what it did not take
     *("renew",),  # 5

@@ -22,6 +22,10 @@ Ending: TypeAlias = Literal[
 ]
 #: How the delay before the next attempt grows with each failure.
 Shape: TypeAlias = Literal["exponential", "linear", "fixed"]
+#: How long a unique job is the only one of its key: until it starts, until it is over, or for a time.
+UniqueWhile: TypeAlias = Literal["waiting", "active", "window"]
+#: What a submit does that finds such a job: return it, raise, or replace its payload and options.
+OnDuplicate: TypeAlias = Literal["return", "raise", "replace"]
 
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
 #: From the most urgent lane down.
@@ -132,6 +136,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: The job on whose end it follows, and the last of those that followed on this one.
     follows: str | None = None
     followed_by: tuple[str, ...] = ()
+    #: How it is unique, None: it is not; by which key; and the slot, which only one job holds at a time (None: it no
+    #: longer does). `unique_until` is the end of its window.
+    unique: UniqueWhile | None = None
+    unique_key: str | None = None
+    unique_slot: str | None = None
+    unique_until: datetime | None = None
+    #: Submits that found it instead of making a job. None: it is not unique, or there was none.
+    duplicates: int | None = None
+    #: True in the answer to a submit that found this job instead of making one.
+    was_duplicate: bool | None = None
 
     created_at: datetime
     #: When it last became ready to run; None: at creation.
@@ -172,6 +186,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     log: tuple[str, ...] = ()
     result: Any = None
     error: JobError | None = None
+
+    @property
+    def uniqueness(self) -> str:
+        """`until it is over, key doc-7, 3 duplicates`; empty: it is not unique."""
+        if self.unique is None:
+            return ""
+        held = {"waiting": "until it starts", "active": "until it is over"}
+        until = held.get(self.unique) or f"until {self.unique_until:%Y-%m-%d %H:%M:%S} UTC"
+        found = self.duplicates or 0
+        return f"{until}, key {self.unique_key}, {found:,} duplicate{'s' * (found != 1)}"
 
     @property
     def is_over(self) -> bool:

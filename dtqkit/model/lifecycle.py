@@ -38,24 +38,28 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None
     match outcome:
         case Success(result, run_ms):
             change = Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)
-            return change if job.on_success is None else _followed(job, change)
+            plain = job.on_success is None and job.unique is None
+            return change if plain else _with_ends(job, change)
         case Released(run_ms):
-            return Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
+            change = Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
         case Stopped(run_ms):
-            return Change(status="pending", ending="cancelled", start_ms=start_ms, run_ms=run_ms)
+            change = Change(status="pending", ending="cancelled", start_ms=start_ms, run_ms=run_ms)
         case Declined(error):
             change = _declined(job, error)
         case Delayed(delay_s):
-            return Change(status="scheduled", ending="declined", delay_s=delay_s)
+            change = Change(status="scheduled", ending="declined", delay_s=delay_s)
         case Dropped(error, ending):
             change = Change(status="failed" if ending == "failed" else "cancelled", ending=ending, error=error)
         case Failure() | Lost():
             change = msgspec.structs.replace(POLICIES.after(job, outcome, rng), start_ms=start_ms)
-    return change if job.on_failure is None else _followed(job, change)
+    plain = job.on_failure is None and job.unique is None
+    return change if plain else _with_ends(job, change)
 
 
-def _followed(job: Job, change: Change) -> Change:
-    return msgspec.structs.replace(change, followup=followed_by(job, change.status))
+def _with_ends(job: Job, change: Change) -> Change:
+    """With what its end brings besides: a slot that becomes free, and what follows."""
+    followup = followed_by(job, change.status)
+    return msgspec.structs.replace(change, frees_slot=job.unique == "active", followup=followup)
 
 
 def patience_s(declined: int) -> float:

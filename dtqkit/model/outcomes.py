@@ -79,6 +79,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     snoozes: int = 0
     #: What is to be submitted once this is recorded.
     followup: FollowUp | None = None
+    #: The job is the only active one of its key, until this change ends it.
+    frees_slot: bool = False
 
 
 def wait_ms(job: Job, change: Change) -> float | None:

@@ -216,6 +216,12 @@ def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, docum
     raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
 
 
+def is_duplicate_keys(error: BulkWriteError) -> bool:
+    """Whether duplicate keys are all that is wrong with a bulk: its other writes are done."""
+    errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
+    return not error.details.get("writeConcernErrors") and all(one.get("code") == _DUPLICATE_KEY for one in errors)
+
+
 #: A multi-document write that an election interrupts may be done in part.
 _INTERRUPTED: Final = 11_602
 

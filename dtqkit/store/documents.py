@@ -153,6 +153,16 @@ def _start(claimed_at: str, start_ms: str, before: str | None) -> Document:
     return {"$ifNull": [{"$add": [claimed_at, {"$ifNull": [start_ms, 0]}]}, before]}
 
 
+def slot_of(task: str, key: str) -> str:
+    """The slot of unique jobs of a task with this key. A task's name has no colon."""
+    return f"{task}:{key}"
+
+
+def slot_of_document() -> Document:
+    """The same as an expression, for a unique job."""
+    return {"$concat": ["$task", ":", "$unique_key"]}
+
+
 # -- changes
 
 _CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
@@ -180,10 +190,21 @@ def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
                 "rev": {"$add": ["$rev", 1]},
                 "claimed_at": "$$NOW",
                 "lease_until": {"$add": ["$$NOW", _ms(lease_s)]},
+                "unique_slot": _slot_while({"$ne": ["$unique", "waiting"]}),
             }
         },
         {"$unset": ["progress", "progress_message", "log", "start_ms", "started_at"]},
     ]
+
+
+def _slot_while(held: Any) -> Document:
+    """The slot of a unique job as long as this expression is true. A document without one does not get the field."""
+    return {"$cond": [held, "$unique_slot", "$$REMOVE"]}
+
+
+def _slot_after(change: Change) -> Any:
+    """The slot of an active unique job after the end of an attempt."""
+    return "$$REMOVE" if change.status in TERMINAL else _slot_while({"$not": [_CANCELLED]})
 
 
 def renewing(lease_s: float) -> Pipeline:
@@ -198,12 +219,10 @@ def completing(change: Change, token: int) -> Document:
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
         fields["start_ms"] = change.start_ms
-    update: Document = {
-        "$set": fields,
-        "$inc": {"rev": 2},
-        "$currentDate": {"ended_at": True},
-        "$unset": {"lease_until": "", "error": ""},
-    }
+    unset = {"lease_until": "", "error": ""}
+    if change.frees_slot:
+        unset["unique_slot"] = ""
+    update: Document = {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
     if (followup := change.followup) is not None:
         update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": token}}
     return update
@@ -225,6 +244,8 @@ def declining(change: Change) -> Pipeline:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
     if change.status == "scheduled":
         fields["due_at"] = fields["queued_at"] = {"$add": ["$$NOW", _ms(change.delay_s)]}
+    if change.frees_slot:
+        fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 
@@ -280,6 +301,8 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
         }
     if attempt_log:
         fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
+    if change.frees_slot:
+        fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until"]}]
 
 
@@ -301,6 +324,7 @@ def cancelling() -> Pipeline:
                 "cancel_requested": True,
                 "rev": {"$cond": [{"$and": [running, _CANCELLED]}, "$rev", {"$add": ["$rev", 1]}]},
                 "ended_at": {"$cond": [running, "$$REMOVE", "$$NOW"]},
+                "unique_slot": _slot_while({"$or": [running, {"$eq": ["$unique", "window"]}]}),
             }
         }
     ]
@@ -327,6 +351,7 @@ def dropping() -> Pipeline:
         "rev": {"$add": ["$rev", 1]},
         "ended_at": "$$NOW",
         "error": {"$cond": [_CANCELLED, "$error", expired]},
+        "unique_slot": _slot_while({"$eq": ["$unique", "window"]}),
     }
     return [{"$set": fields}]
 
@@ -359,8 +384,14 @@ _FAILED_AT: Final[Document] = {
 }
 
 
+#: A requeued unique job takes its slot again: a duplicate key if another job has it. A window's is freed by time only.
+_SLOT_AGAIN: Final[Document] = {
+    "$cond": [{"$in": ["$unique", ["waiting", "active"]]}, slot_of_document(), "$unique_slot"]
+}
+
+
 def requeueing() -> Pipeline:
-    """Requeue a failed job for a person: all counts start at 0."""
+    """Requeue a failed job for a person: all counts start at 0. A duplicate key means that its slot is taken."""
     fields: Document = {
         "status": "pending",
         "failures": 0,
@@ -370,6 +401,7 @@ def requeueing() -> Pipeline:
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
+        "unique_slot": _SLOT_AGAIN,
     }
     return [{"$set": fields}, {"$unset": ["due_at", *_CLEARED_BY_REQUEUE]}]
 
@@ -388,5 +420,6 @@ def recovering(at: datetime) -> Pipeline:
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
+        "unique_slot": _SLOT_AGAIN,
     }
     return [{"$set": fields}, {"$unset": list(_CLEARED_BY_REQUEUE)}]

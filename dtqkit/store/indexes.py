@@ -16,6 +16,8 @@ from pymongo import ASCENDING, IndexModel
 KEY: Final = "key"
 #: That of what is to follow on jobs, which the leader looks through.
 FOLLOW_UPS: Final = "followups"
+#: The unique index of the slots of unique jobs. Their upserts name it as a hint.
+UNIQUE: Final = "unique"
 
 JOBS: Final = (
     # The key first, so that a search by key alone can use it.
@@ -24,6 +26,13 @@ JOBS: Final = (
         name=KEY,
         unique=True,
         partialFilterExpression={"idempotency_key": {"$exists": True}},
+    ),
+    # Only jobs that hold a slot are in it: an entry is added at the insert and removed when the slot is freed.
+    IndexModel(
+        [("unique_slot", ASCENDING)],
+        name=UNIQUE,
+        unique=True,
+        partialFilterExpression={"unique_slot": {"$exists": True}},
     ),
     # Counts of waiting jobs, and listings by status, by priority and by both: in the order of ids within each pair.
     IndexModel([("status", ASCENDING), ("priority", ASCENDING), ("_id", ASCENDING)], name="lane"),

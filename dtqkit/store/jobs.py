@@ -12,7 +12,7 @@ from bson import CodecOptions, ObjectId
 from bson.errors import InvalidBSON
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
@@ -23,6 +23,7 @@ from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.settlements import BY_ID, Settlement, commands, recorded
+from dtqkit.store.unique import SlotTaken
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -201,13 +202,18 @@ class Jobs:
             )
 
     async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
-        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not."""
-        with store_errors(self._where, writes=True, point="requeue"):
-            return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq},
-                documents.requeueing(),
-                return_document=ReturnDocument.AFTER,
-            )
+        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not.
+
+        Raises SlotTaken when it is unique, and another job holds its slot.
+        """
+        query = {"_id": job, "status": "failed", "death_seq": death_seq}
+        try:
+            with store_errors(self._where, writes=True, point="requeue"):
+                return await self._jobs.find_one_and_update(
+                    query, documents.requeueing(), return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError:
+            raise SlotTaken from None
 
     # -- look
 

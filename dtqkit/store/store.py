@@ -32,6 +32,7 @@ from dtqkit.store.recount import Recount
 from dtqkit.store.recovery_scan import RecoveryScans
 from dtqkit.store.refusals import of_hello
 from dtqkit.store.steps import ClockSteps
+from dtqkit.store.unique import UniqueJobs
 from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
@@ -82,6 +83,7 @@ class Store:
         self._database = database(self._client, settings.database_name)
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
+        self.unique: Final = UniqueJobs(self._database, self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
         self.followups: Final = FollowUps(self._database["jobs"], self._where, self.indexes)
         self.scans: Final = RecoveryScans(self._database["jobs"], self._where)

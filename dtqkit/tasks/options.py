@@ -18,10 +18,11 @@ from msgspec import inspect as types
 from msgspec.structs import fields, force_setattr
 
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
-from dtqkit.model.jobs import PRIORITIES, Priority, Shape
+from dtqkit.model.jobs import PRIORITIES, OnDuplicate, Priority, Shape, UniqueWhile
 from dtqkit.model.values import shown
 from dtqkit.tasks.following import Following, TaskName, name_of_follower
 from dtqkit.tasks.retrying import Delays, Exceptions, Names, backoff_of, check_rules, names_of
+from dtqkit.tasks.unique import check_unique
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
@@ -34,6 +35,8 @@ Backoff = Annotated[float, Meta(ge=0, le=86_400)]
 Delay = Annotated[float, Meta(ge=0, le=366 * 86_400)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Wait = Annotated[float, Meta(ge=0, le=60)]
+Window = Annotated[float, Meta(gt=0, le=366 * 86_400)]
+Debounce = Annotated[float, Meta(gt=0, le=86_400)]
 Key = Annotated[str, Meta(min_length=1, max_length=200)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
@@ -66,6 +69,13 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: Tasks that are submitted once a job has failed for good, or has completed: they get a JobEnd.
     on_failure: TaskName | None = None
     on_success: TaskName | None = None
+    #: See `JobOptions`.
+    unique: UniqueWhile | None = None
+    unique_for_s: Window | None = None
+    unique_key: Key | None = None
+    on_duplicate: OnDuplicate | None = None
+    debounce_s: Debounce | None = None
+    debounce_max_s: Window | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -76,6 +86,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
             force_setattr(self, "backoff", backoff_of(self.backoff))
             name_followers(self)
             check(self)
+            check_unique(self)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
 
@@ -99,6 +110,17 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: Tasks that are submitted once the job has failed for good, or has completed: they get a JobEnd.
     on_failure: TaskName | None = None
     on_success: TaskName | None = None
+    #: One job of a key at a time: until it starts, until it is over, or one in `unique_for_s` seconds.
+    unique: UniqueWhile | None = None
+    unique_for_s: Window | None = None
+    #: Which jobs of the task are the same; None: those with the same payload.
+    unique_key: Key | None = None
+    #: What a submit does that finds such a job; None: return it.
+    on_duplicate: OnDuplicate | None = None
+    #: Each submit replaces the job that waits, which starts so many seconds after the last submit, and
+    #: `debounce_max_s` after the first one at the latest.
+    debounce_s: Debounce | None = None
+    debounce_max_s: Window | None = None
     #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
     wait_s: Wait | None = None
 
@@ -129,6 +151,12 @@ class OptionNames(TypedDict, total=False):
     tags: Iterable[str]
     on_failure: Following | None
     on_success: Following | None
+    unique: UniqueWhile | None
+    unique_for_s: float | None
+    unique_key: str | None
+    on_duplicate: OnDuplicate | None
+    debounce_s: float | None
+    debounce_max_s: float | None
     wait_s: float | None
 
 
@@ -148,6 +176,12 @@ class TaskOptionNames(TypedDict, total=False):
     on_failure: Following | None
     on_success: Following | None
     isolation: Isolation | None
+    unique: UniqueWhile | None
+    unique_for_s: float | None
+    unique_key: str | None
+    on_duplicate: OnDuplicate | None
+    debounce_s: float | None
+    debounce_max_s: float | None
 
 
 #: By `dtqkit.tasks.retrying`.

@@ -31,6 +31,10 @@ log = logging.getLogger("dtqkit.queue")
 
 #: Ended jobs that are read at a time, since each may have a large result.
 PIECE: Final = 50
+#: One job follows on each end, also where its task is unique.
+_NOT_UNIQUE: Final = dict.fromkeys(
+    ("unique", "unique_for_s", "unique_key", "on_duplicate", "debounce_s", "debounce_max_s")
+)
 #: The argument of a task that is not in the catalogue.
 _USUAL_NAME: Final = "end"
 _LARGEST: Final = 4 * 1024 * 1024
@@ -68,6 +72,8 @@ def _follower(doc: Document, entry: Mapping[str, Any], info: TaskInfo | None, st
     names = list(info.schema.get("properties", {})) if info is not None else [_USUAL_NAME]
     payload = {names[0]: _end_of(doc, entry).as_argument()} if names else {}
     options = info.defaults if info is not None else TaskOptions()
+    if options.unique is not None or options.debounce_s is not None:
+        options = msgspec.structs.replace(options, **_NOT_UNIQUE)
     made = new_job(Submission(task=name, payload=payload), payload, options, store.now(), _LARGEST)
     at = entry.get("at", doc["ended_at"])
     made.doc["_id"] = ObjectId(followup_id(str(doc["_id"]), entry["token"], int(at.timestamp())))

@@ -10,9 +10,10 @@ import msgspec
 
 from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidOption, PayloadTooLarge
-from dtqkit.store.documents import Document, new_id
+from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
 from dtqkit.tasks.options import TaskOptions, check_start
+from dtqkit.tasks.unique import Unique, key_of, unique_of
 
 #: Approximate bytes of a new job's document without its payload.
 _OTHER_BYTES: Final = 256
@@ -23,13 +24,22 @@ _OPTION_DEFAULTS: Final = TaskOptions()
 _KEPT_OPTIONS: Final = ("backoff", "backoff_s", "backoff_max_s", "max_losses", "expires_s", "on_failure", "on_success")
 #: Options of a call that a document keeps as they are.
 _KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s", "on_failure", "on_success")
+#: Fields that the document of a new job may have or lack.
+OPTIONAL: Final = (*_KEPT_OPTIONS, *_KEPT_OF_CALL, "due_at", "queued_at")
 
 
 class New(NamedTuple):
-    """A document, and its approximate size in bytes."""
+    """A document, its approximate size in bytes, and how its job is unique, if it is."""
 
     doc: Document
     size: int
+    unique: Unique | None = None
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds from its creation until it is due."""
+        doc = self.doc
+        return (doc["due_at"] - doc["created_at"]).total_seconds() if "due_at" in doc else 0.0
 
 
 def new_job(
@@ -37,7 +47,8 @@ def new_job(
 ) -> New:
     """`payload` is checked; `options`: those of the task; `now`: MongoDB's time.
 
-    Raises PayloadTooLarge, and InvalidOption for a job that would always expire.
+    Raises PayloadTooLarge, and InvalidOption for a job that would always expire, and for options of the call that do
+    not go with those of the task.
     """
     size = len(msgspec.json.encode(payload))
     if size > max_payload:
@@ -55,7 +66,16 @@ def new_job(
         "losses": 0,
         "rev": 1,
     }
-    if submission.delay_s or submission.starts_at is not None:
+    unique = unique_of(submission, options)
+    if unique is not None:
+        key = unique.key or key_of(payload)
+        doc |= {"unique": unique.during, "unique_key": key, "unique_slot": slot_of(submission.task, key)}
+    if unique is not None and unique.debounce_s:
+        if submission.starts_at is not None:
+            raise InvalidOption("starts_at is given beside debounce_s, which says when the job starts: leave one out")
+        due = now + timedelta(seconds=unique.debounce_s)
+        doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
+    elif submission.delay_s or submission.starts_at is not None:
         due = _due(submission, now)
         if due > now:
             doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
@@ -69,7 +89,7 @@ def new_job(
                 doc.setdefault(name, value)
     if "expires_s" in doc and "due_at" in doc:
         _check_expiry(doc["expires_s"], (doc["due_at"] - now).total_seconds())
-    return New(doc, size + _OTHER_BYTES)
+    return New(doc, size + _OTHER_BYTES, unique)
 
 
 def _due(submission: Submission, now: datetime) -> datetime:

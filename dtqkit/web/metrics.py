@@ -55,6 +55,15 @@ class _Counted(Collector):
             for status, n in {"pending": one.submitted, **counts}.items():
                 family.add_metric((one.task, one.priority, status), n)
         yield family
+        duplicates = CounterMetricFamily(
+            "dtqkit_duplicate_submits",
+            "Submits that found a unique job instead of making one.",
+            labels=("task", "priority"),
+        )
+        for one in self.totals:
+            if one.duplicates:
+                duplicates.add_metric((one.task, one.priority), one.duplicates)
+        yield duplicates
 
 
 class Metrics:

@@ -10,7 +10,9 @@ import pytest
 
 from dtqkit import (
     BatchRefused,
+    DuplicateJob,
     IdempotencyConflict,
+    InvalidOption,
     InvalidPayload,
     InvalidQuery,
     JobCancelled,
@@ -384,3 +386,60 @@ def test_a_wrong_filter_is_named_with_those_that_there_are(queue: TaskQueue) -> 
             listing(colour="red")
     with pytest.raises(InvalidQuery, match="status"):
         wrong.jobs(status="urgent")
+
+
+# -- unique jobs
+
+
+def test_a_unique_job_is_found_by_the_next_submit_which_says_so(queue: TaskQueue) -> None:
+    once = sample.add.options(unique="active", unique_key="k")
+    first, again = once.submit(1), once.submit(2)
+    assert (again.id, first.was_duplicate, again.was_duplicate) == (first.id, False, True)
+    assert again.refresh().was_duplicate
+    record = queue.get(first.id).record
+    assert (record.payload, record.unique, record.unique_key, record.duplicates) == ({"a": 1}, "active", "k", 1)
+    assert not queue.get(first.id).was_duplicate
+
+
+def test_a_duplicate_that_is_to_be_an_error_names_the_job(queue: TaskQueue) -> None:
+    once = sample.add.options(unique="window", unique_for_s=60, on_duplicate="raise")
+    first = once.submit(1)
+    with pytest.raises(DuplicateJob, match=first.id) as refused:
+        once.submit(1)
+    assert refused.value.job_id == first.id
+    with pytest.raises(BatchRefused) as some:
+        once.map([1, 2])
+    ((index, error),) = some.value.refused
+    assert (index, type(error), len(some.value.accepted)) == (0, DuplicateJob, 1)
+
+
+def test_a_debounced_job_is_replaced_by_each_submit(queue: TaskQueue) -> None:
+    calm = sample.add.options(debounce_s=60, unique_key="doc-7")
+    first, second = calm.submit(1), calm.submit(2)
+    assert (second.id, second.was_duplicate, second.record.payload) == (first.id, True, {"a": 2})
+    assert second.record.due_at is not None
+    assert first.record.due_at is not None
+    assert second.record.due_at > first.record.due_at or first.refresh().record.rev == second.record.rev
+
+
+def test_a_bulk_of_unique_jobs_is_answered_one_by_one(queue: TaskQueue) -> None:
+    jobs = sample.add.options(unique="active").map([1, 2, 1])
+    assert [job.was_duplicate for job in jobs] == [False, False, True]
+    assert jobs[2].id == jobs[0].id
+
+
+def test_a_dead_unique_job_is_not_requeued_beside_another_one(queue: TaskQueue, worker: Workers) -> None:
+    once = sample.fail.options(unique="active", unique_key="k", max_attempts=1)
+    dead = once.submit("no")
+    wait_until(lambda: dead.refresh().status == "failed")
+    other = sample.fail.options(unique="active", unique_key="k", delay_s=60).submit("no")
+    with pytest.raises(DuplicateJob, match=f"{dead.id} is unique, and job {other.id}"):
+        dead.requeue()
+
+
+def test_options_that_do_not_go_together_are_refused_where_the_task_is_known(queue: TaskQueue) -> None:
+    wrong = Submission(task="add", payload={"a": 1}, unique_for_s=5)
+    with pytest.raises(InvalidOption, match=r"unique_for_s is 5(\.0)?, but unique is missing: add unique="):
+        queue.run(queue.core.control.ask(SUBMIT, wrong))
+    items = queue.run(queue.core.control.ask(SUBMIT_MANY, (wrong, Submission(task="add", payload={"a": 1}))))
+    assert [item.refused is not None and item.refused.code for item in items] == ["invalid_option", False]

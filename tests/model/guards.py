@@ -26,6 +26,10 @@ from tests.model.scenarios import (
     rebuild,
     several,
     two_records,
+    unique_active,
+    unique_replaced,
+    unique_waiting,
+    unique_window,
 )
 
 Verdict = Literal["caught", "heals"]
@@ -182,6 +186,26 @@ TABLE: Final = (
     Row(("follow-up: cleared by its end",), following, "caught", "requeued, it has failed again: that is cleared too"),
     # -- 13 cancel
     Row(("cancel: one update",), _CANCELS, "caught", "reports 'it is over' of a job that waits to run"),
+    # -- 17 unique jobs
+    Row(("unique: the index decides",), unique_active, "caught", "two submits look at once, and both insert"),
+    Row(("unique: a job's id is its own",), unique_waiting, "caught",
+        "the reply is lost, the job starts, and the submit is sent again: it makes a second one"),
+    Row(("unique: freed by the claim",), unique_waiting, "heals", "the next submit sees that it has started"),
+    Row(("unique: freed by the claim", "unique: the next submit frees a stale slot"), unique_waiting, "caught",
+        "it is over, and holds the slot forever"),
+    Row(("unique: freed by the end",), unique_active, "heals", "the next submit sees that it is over"),
+    Row(("unique: freed by the end", "unique: the next submit frees a stale slot"), unique_active, "caught",
+        "it is over, and holds the slot forever"),
+    Row(("unique: the next submit frees a stale slot",), unique_replaced, "caught",
+        "an older worker has started it and holds the slot: its payload is replaced, and never run"),
+    Row(("unique: a retry goes on without its slot",), unique_waiting, "caught",
+        "another job has the slot: the index refuses the write of its end"),
+    Row(("unique: a slot is given back where it is free",), unique_waiting, "caught", "another job has taken it"),
+    Row(("unique: a slot is given back to the same claim only",), unique_waiting, "heals",
+        "a job that has started holds the slot until the next submit frees it"),
+    Row(("unique: a requeue takes the slot again",), unique_active, "caught", "it runs beside the next job of its key"),
+    Row(("unique: the end of a window inside the write",), unique_window, "caught",
+        "two submits see that it is over; the second one frees what the first one has made"),
 )  # fmt: skip
 
 #: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
@@ -189,6 +213,7 @@ _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
     *(expiring, expiring_unserved, following),
+    *(unique_waiting, unique_replaced, unique_active, unique_window),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

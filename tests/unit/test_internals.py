@@ -39,7 +39,7 @@ def test_every_failpoint_is_in_the_table_and_no_other_name() -> None:
 def test_the_files_of_the_table_are_there_and_each_verb_of_transitions_is_in_it() -> None:
     named = {path for row in rows() for path in (*row.code, *row.model)}
     assert [path for path in sorted(named) if not path.is_file()] == []
-    verbs = {"announce", "cancel", "deadletter", "enqueue", "lose", "places", "release", "requeue", "settle"}
+    verbs = {"announce", "cancel", "deadletter", "enqueue", "lose", "places", "release", "requeue", "settle", "unique"}
     assert verbs <= {path.stem for path in named if path.parent.name == "transitions"}
 
 

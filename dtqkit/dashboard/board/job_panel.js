@@ -218,8 +218,16 @@ function factsOf(job) {
     "Expires after": job.expires_s && duration(job.expires_s),
     Tags: job.tags.join(", "),
     "Idempotency key": job.idempotency_key,
+    Unique: uniqueOf(job),
   };
   return Object.entries(facts).flatMap(([label, text]) => (text ? [[label, text]] : []));
+}
+
+/** How it is unique, by which key, and how many submits have found it. @param {Job} job */
+export function uniqueOf({ unique, unique_key, unique_until, duplicates = 0 }) {
+  if (!unique) return "";
+  const until = { waiting: "until it starts", active: "until it is over", window: `until ${moment(unique_until)}` };
+  return `${until[unique]}, key ${unique_key}, ${duplicates} ${duplicates === 1 ? "duplicate" : "duplicates"}`;
 }
 
 function attemptRow() {

@@ -123,7 +123,7 @@ export class SubmitPanel {
     try {
       const job = whole(await this.board.request("submit", this.#submission()));
       this.done.replaceChildren(
-        "Submitted ",
+        job.was_duplicate ? "No new job: the unique key belongs to " : "Submitted ",
         button("link", short(job.id), () => this.board.openJob(job.id)),
       );
       this.board.show(job);

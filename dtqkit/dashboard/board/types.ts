@@ -51,6 +51,11 @@ export interface Job extends Omit<Attempt, "ending"> {
   tags: string[];
   earlier: Attempt[];
   idempotency_key?: string | null;
+  unique?: "waiting" | "active" | "window";
+  unique_key?: string;
+  unique_until?: string | null;
+  duplicates?: number;
+  was_duplicate?: boolean;
   cancel_requested: boolean;
   progress: number | null;
   progress_message: string;

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import pymongo
+from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError
 from pymongo.monitoring import (
     ServerHeartbeatFailedEvent,
@@ -75,11 +76,14 @@ class _Heartbeats(ServerHeartbeatListener):
 class Store:
     """MongoDB as the queue uses it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, client: AsyncMongoClient[dict[str, Any]] | None = None, clock: Clock | None = None
+    ) -> None:
+        """`client` and `clock` replace the connection to ATLAS_URI and this machine's steady clock, as in a test."""
         self._where = Link(settings.atlas_uri)
-        self._clock = Clock()
+        self._clock = Clock() if clock is None else clock
         self._compared = float("-inf")
-        self._client = connect(self._where, _Heartbeats(self._clock, self._where))
+        self._client = client or connect(self._where, _Heartbeats(self._clock, self._where))
         self._database = database(self._client, settings.database_name)
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)

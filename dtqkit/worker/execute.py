@@ -60,6 +60,7 @@ class Executor:
         now: Callable[[], datetime],
         policies: Policies = POLICIES,
         life: Life | None = None,
+        in_thread: type[ThreadRun] = ThreadRun,
     ) -> None:
         """`now` gives the time by MongoDB's clock."""
         self._registry = registry
@@ -69,6 +70,7 @@ class Executor:
         self._max_result = max_result
         self._now = now
         self._policies = policies
+        self._in_thread = in_thread
 
     async def run(self, attempt: RunningAttempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
@@ -126,7 +128,11 @@ class Executor:
     ) -> Callable[[JobContext, dict[str, Any]], Any]:
         """What calls the function within the middlewares."""
         chain = self._hooks.around_run
-        return partial(run_coroutine, chain, task) if task.is_async else partial(run_thread, chain, task, attempt)
+        return (
+            partial(run_coroutine, chain, task)
+            if task.is_async
+            else partial(run_thread, chain, task, attempt, self._in_thread)
+        )
 
     async def _coroutine(self, task: Task[..., Any], attempt: RunningAttempt) -> Outcome:
         job = attempt.job
@@ -171,4 +177,4 @@ class Executor:
         def call() -> Any:
             return checked_result(task.call(attempt.context, arguments), self._max_result)
 
-        return await ThreadRun(attempt, call).outcome()
+        return await self._in_thread(attempt, call).outcome()

@@ -42,11 +42,12 @@ async def run_thread(
     chain: Sequence[Middleware],
     task: Task[..., Any],
     attempt: RunningAttempt,
+    in_thread: type[ThreadRun],
     context: JobContext,
     arguments: Mapping[str, Any],
 ) -> Any:
     """Run a task in a thread, within `chain`, which stays on the loop."""
-    stage = _ThreadStage(attempt, partial(task.call, context, arguments))
+    stage = _ThreadStage(attempt, in_thread, partial(task.call, context, arguments))
     around = MiddlewareContext(context)
     enter(around)
     try:
@@ -58,8 +59,9 @@ async def run_thread(
 class _ThreadStage:
     """The part of an attempt that is in a thread. While it lasts, a stop goes to the thread, not to the coroutine."""
 
-    def __init__(self, attempt: RunningAttempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: RunningAttempt, in_thread: type[ThreadRun], call: Callable[[], Any]) -> None:
         self._attempt = attempt
+        self._in_thread = in_thread
         self._call = call
         self._stop_coroutine: Callable[[], None] | None = None
         self._thread: ThreadRun | None = None
@@ -73,7 +75,7 @@ class _ThreadStage:
         # The task sees the context variables that the middlewares have set.
         variables = copy_context()
         variables.run(enter, attempt.context)
-        thread = self._thread = ThreadRun(attempt, partial(variables.run, self._call))
+        thread = self._thread = self._in_thread(attempt, partial(variables.run, self._call))
         try:
             outcome = await thread.ended()
         except asyncio.CancelledError:  # by a timeout of a middleware's own: the thread ends first

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from dtqkit.direct.listing import filter_of
 from dtqkit.model.jobs import JobError
 from dtqkit.model.outcomes import Change
-from dtqkit.store import documents
+from dtqkit.store import documents, requeues
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import JOBS
 from dtqkit.store.minutes import counting
@@ -149,8 +149,8 @@ def changes() -> list[tuple[str, Any]]:
         ("release", documents.ending(Change(status="pending", ending="released", run_ms=1.0))),
         ("lose", documents.ending(lost)),
         ("cancel", documents.cancelling()),
-        ("requeue", documents.requeueing()),
-        ("recover", documents.recovering(NOW + timedelta(seconds=3))),
+        ("requeue", requeues.requeueing()),
+        ("recover", requeues.recovering(NOW + timedelta(seconds=3))),
     ]
 
 

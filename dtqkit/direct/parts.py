@@ -31,6 +31,7 @@ class Parts:
 
     def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
         self.settings = settings
+        self.registry = registry
         self.store = Store(settings)
         self.broker = Broker(settings)
         self.stores = Opening(self.store, self.broker)

@@ -41,6 +41,8 @@ POINTS: Final = (
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
     *("letter.write", "letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
+    *("pause", "announce_pauses", "park", "unpark"),  # 17 pauses
+    *("update", "unlist", "delete"),  # 18 change and delete jobs
 )
 
 

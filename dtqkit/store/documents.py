@@ -276,6 +276,18 @@ def cancelling() -> Pipeline:
     ]
 
 
+def changing(changes: Document, delay_s: float | None) -> Pipeline:
+    """Change a waiting job: these fields and, unless it is None, how long from now on it may not start."""
+    fields: Document = {name: {"$literal": value} for name, value in changes.items()}
+    fields["rev"] = {"$add": ["$rev", 1]}
+    if delay_s is None:
+        return [{"$set": fields}]
+    due = {"$add": ["$$NOW", _ms(delay_s)]}
+    fields |= {"status": "scheduled" if delay_s else "pending", "queued_at": due}
+    fields["due_at"] = due if delay_s else "$$REMOVE"
+    return [{"$set": fields}]
+
+
 #: Fields that a requeue removes.
 _CLEARED_BY_REQUEUE: Final = (
     "cancel_requested",

@@ -61,6 +61,10 @@ class Executor:
         self._now = now
         self._policies = policies
 
+    def use(self, policies: Policies) -> None:
+        """Ask these from now on."""
+        self._policies = policies
+
     async def run(self, attempt: Attempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
         try:

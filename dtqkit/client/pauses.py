@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from dtqkit.control import Control
-from dtqkit.control.pauses import PAUSE, PAUSES, RESUME, pause_request, pause_target
+from dtqkit.control.pauses import PAUSE, PAUSES, RESUME, PausesRequest, pause_request, pause_target
 from dtqkit.model.jobs import Priority
 from dtqkit.model.pauses import Pause, Scalar
 
@@ -41,7 +41,7 @@ class AsyncPauses:
 
     async def pauses(self) -> tuple[Pause, ...]:
         """What is paused, each with the number of jobs that wait because of it."""
-        return await self.control.ask(PAUSES)
+        return await self.control.ask(PAUSES, PausesRequest())
 
 
 class Pauses:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, TypeVar, cast
 import msgspec
 
 from dtqkit.control.operations import OPERATIONS
-from dtqkit.control.records import Nothing
 from dtqkit.control.table import Operation
 from dtqkit.model.jobs import PRIORITIES
 from dtqkit.model.pause_errors import InvalidPause
@@ -20,6 +19,12 @@ T = TypeVar("T", bound="PauseTarget")
 
 #: A lane by its name; another name is an InvalidPause, which says which there are.
 LaneName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PRIORITIES)})]
+
+
+class PausesRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is paused; with the number of jobs that each pause holds, unless `counted` is false."""
+
+    counted: bool = True
 
 
 class PauseTarget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -45,7 +50,7 @@ PAUSES: Final = OPERATIONS.add(
         name="pauses",
         path="/pauses",
         summary="What is paused, and how many jobs wait because of it.",
-        request=Nothing,
+        request=PausesRequest,
         response=tuple[Pause, ...],
     )
 )

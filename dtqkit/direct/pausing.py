@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import msgspec
 
-from dtqkit.control import Nothing
 from dtqkit.control.pauses import (
     PAUSE,
     PAUSES,
     RESUME,
     PauseRequest,
+    PausesRequest,
     PauseTarget,
     check_target,
     check_until,
@@ -35,9 +35,11 @@ async def in_force(parts: Parts) -> Pauses:
 
 
 @answers.to(PAUSES)
-async def pauses(parts: Parts, _: Nothing) -> tuple[Pause, ...]:
+async def pauses(parts: Parts, asked: PausesRequest) -> tuple[Pause, ...]:
     """Each with the number of waiting jobs that it holds, as far as they can be counted quickly."""
     found = (await in_force(parts)).pauses
+    if not asked.counted:
+        return found
     return tuple([msgspec.structs.replace(one, waiting=await parts.store.pauses.waiting(one)) for one in found])
 
 

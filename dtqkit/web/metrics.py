@@ -7,6 +7,7 @@ one server process has received since it started; some may be missing; its label
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import Awaitable, Iterable
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector
 from dtqkit._version import VERSION
 from dtqkit.control import Control, Health, Total
 from dtqkit.control.operations import DEPTHS, TOTALS, WORKERS
+from dtqkit.control.pauses import PAUSES, PausesRequest
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.events import Batch, JobEvent, Line
 from dtqkit.model.jobs import PRIORITIES
@@ -80,6 +82,9 @@ class Metrics:
             ("part",),
             registry=registry,
         )
+        self._paused = Gauge(
+            "dtqkit_paused_jobs", "Jobs that wait because of a pause, by pause.", ("pause",), registry=registry
+        )
         self._clients = Gauge("dtqkit_stream_clients", "Clients of the stream.", registry=registry)
         Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
 
@@ -135,6 +140,10 @@ class Metrics:
             self._scheduled.set(depths.scheduled)
             self._running.set(depths.running)
             self._oldest.set(depths.oldest_wait_s or 0.0)
+        if (pauses := await _unless_away(self._control.ask(PAUSES, PausesRequest()))) is not None:
+            self._paused.clear()
+            for pause in pauses:
+                self._paused.labels(str(pause)).set(math.nan if pause.waiting is None else pause.waiting)
         if (workers := await _unless_away(self._control.ask(WORKERS))) is not None:
             self._workers.clear()
             for worker in workers:

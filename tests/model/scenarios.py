@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, lock, record, waits
+from tests.model import audit, batch, deadletter, epoch, lock, pauses, record, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -99,6 +99,10 @@ def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
 
+def pause_and_resume(removed: frozenset[str]) -> Model[pauses.World]:
+    return pauses.model(pauses.Rules(removed))
+
+
 #: Few attempts here, so that a job is failed, requeued and claimed again within two faults.
 REQUEUED: Final = one_job("pause", "requeue", workers=2, at_most=2, max_losses=1)
 
@@ -124,6 +128,7 @@ EVERY_RUN: Final = (
     Scenario("two environments on one Redis", two_records),
     Scenario("dead letters, two requeues, automatic recovery", dead_letters),
     Scenario("lanes: one id too many and one too few", lanes),
+    Scenario("a pause, its end, and a change of a waiting job", pause_and_resume),
 )  # fmt: skip
 
 #: Minutes each; for `python -m tests.model --deep`.

@@ -34,7 +34,7 @@ def pause(
     until: Annotated[
         str | None, typer.Option(metavar="TIME", help="End by itself: in 90s, 15m, 24h, 7d, or at a time (UTC).")
     ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever asks.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why: shown wherever the pause is.")] = "",
     allow_unknown: Annotated[
         bool, typer.Option("--allow-unknown", help="Also a task that no worker has published.")
     ] = False,

@@ -55,6 +55,7 @@ from dtqkit.model.errors import (
     WaitTimeout,
     WrongLoop,
 )
+from dtqkit.model.expired import JobExpired
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
@@ -100,6 +101,7 @@ __all__ = [
     "JobCancelled",
     "JobConflict",
     "JobError",
+    "JobExpired",
     "JobFailed",
     "JobHandle",
     "JobList",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
+from dtqkit.support.formatting import storable
 from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
 
@@ -93,7 +94,7 @@ def shortened(text: str) -> str:
     text = str(text)
     if len(text) > MAX_LINE:
         text = f"{text[:MAX_LINE]}… ({len(text) - MAX_LINE} more characters)"
-    return text.encode("utf-8", "replace").decode().replace("\0", "�")
+    return storable(text)
 
 
 def current_context() -> Context | None:

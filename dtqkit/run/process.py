@@ -78,6 +78,7 @@ async def work(
             rng=rng,
             heard=heard,
         )
+        await worker.pauses.load()
         leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
         if await _begun(life, stop):
             try:

@@ -63,7 +63,7 @@ class Fetcher:
         lanes: Sequence[Priority],
         lease_s: float,
         awaited: Callable[[], list[ObjectId]],
-        pauses: KnownPauses,
+        pauses: KnownPauses | None = None,
     ) -> None:
         """`awaited` gives the jobs that running jobs wait for."""
         self._broker = broker
@@ -71,12 +71,12 @@ class Fetcher:
         self._slots = slots
         self._kinds = kinds
         self._claimer = claimer
-        self._pauses = pauses
+        self._pauses = pauses = pauses or KnownPauses(store, lanes)
         self._lease_s = lease_s
         self._awaited = awaited
         self._popper: Popper = broker.popper(lanes)
         self._unknown = UnknownTasks(kinds)
-        self._look_ahead = LookAhead(broker, store, kinds, self._unknown, pauses)
+        self._look_ahead = LookAhead(broker, store, kinds, self._unknown, lanes)
         self._sifter = Sifter(broker, store, pauses)
         self._claimed: list[str] = []
         #: What was popped and is not known to be claimed, nor put back.
@@ -101,8 +101,6 @@ class Fetcher:
                     if self._claimer.unresolved or self._undecided:
                         await self._decide()
                         continue  # the next claim says whether claims are taken again
-                    if not self._pauses.loaded:
-                        await self._pauses.load()
                     await self._round()
                     pause_s = 0.0
                 except StoreUnavailable as error:
@@ -251,6 +249,7 @@ class Fetcher:
 
     async def _take_behind(self, free: Free, now: float) -> None:
         """What fits, from behind what does not; a pause when there is none."""
+        self._look_ahead.lanes = self._pauses.lanes
         members = await self._look_ahead.take(free, self._likely(), self._avoided)
         self._careful_until = now + CAREFUL_S if self._look_ahead.unfit else 0.0
         if members:

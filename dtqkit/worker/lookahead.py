@@ -11,10 +11,9 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.broker.members import lane_of
-from dtqkit.model.jobs import is_job_id
+from dtqkit.model.jobs import Priority, is_job_id
 from dtqkit.store import Store
 from dtqkit.worker.kinds import Kinds
-from dtqkit.worker.pausing import KnownPauses
 from dtqkit.worker.slots import Free, Kind
 from dtqkit.worker.unknown import UnknownTasks
 
@@ -36,12 +35,15 @@ _REMEMBERED: Final = 20_000
 class LookAhead:
     """One worker's looks at its lanes."""
 
-    def __init__(self, broker: Broker, store: Store, kinds: Kinds, unknown: UnknownTasks, pauses: KnownPauses) -> None:
+    def __init__(
+        self, broker: Broker, store: Store, kinds: Kinds, unknown: UnknownTasks, lanes: Sequence[Priority]
+    ) -> None:
         self._broker = broker
         self._store = store
         self._kinds = kinds
         self._unknown = unknown
-        self._pauses = pauses
+        #: Those that are not paused.
+        self.lanes = tuple(lanes)
         #: The task of each job that waited when it was looked up.
         self._tasks: dict[str, str] = {}
         #: Whether the last look saw a job that would be popped in vain.
@@ -90,14 +92,14 @@ class LookAhead:
     async def _seen(self) -> tuple[list[str], list[str]]:
         """The front of the lanes, and the next part behind it."""
         if not self._behind:
-            (front,) = await self._broker.peek(self._pauses.lanes, (0,), WINDOW)
+            (front,) = await self._broker.peek(self.lanes, (0,), WINDOW)
             return front, []
-        front, behind = await self._broker.peek(self._pauses.lanes, (0, self._behind), WINDOW)
+        front, behind = await self._broker.peek(self.lanes, (0, self._behind), WINDOW)
         return front, behind
 
     def _in_order(self, front: Sequence[str], behind: Sequence[str]) -> list[str]:
         """All of a lane before the next lane; each once, since a lane may have moved on between two looks at it."""
-        place = {lane: i for i, lane in enumerate(self._pauses.lanes)}
+        place = {lane: i for i, lane in enumerate(self.lanes)}
         # A lane that was paused since stays as it is.
         seen = [name for name in dict.fromkeys((*front, *behind)) if lane_of(name) in place]
         return sorted(seen, key=lambda name: place[lane_of(name)])

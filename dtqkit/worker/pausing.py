@@ -28,7 +28,9 @@ READ_BEATS: Final = 15
 class KnownPauses:
     """Of one worker. While nothing is paused, none of its answers costs anything."""
 
-    def __init__(self, store: Store, lanes: Sequence[Priority], apply: Callable[[Policies], None]) -> None:
+    def __init__(
+        self, store: Store, lanes: Sequence[Priority], apply: Callable[[Policies], None] = lambda _: None
+    ) -> None:
         """`apply` gets the policies to be asked before a run whenever pauses begin or end."""
         self._store = store
         self._all_lanes = tuple(lanes)
@@ -38,7 +40,6 @@ class KnownPauses:
         self.now = Pauses()
         #: The lanes to take jobs from.
         self.lanes: tuple[Priority, ...] = self._all_lanes
-        self.loaded = False
         self._reading = False
         #: The version in Redis which the record did not have.
         self._wrong = ""
@@ -56,7 +57,6 @@ class KnownPauses:
     async def load(self) -> None:
         """Read the record, before the first job is taken. Raises StoreUnavailable."""
         await self._look("")
-        self.loaded = True
 
     def due(self, hint: str, *, gap: bool) -> bool:
         """After a heartbeat: whether the record is to be read."""

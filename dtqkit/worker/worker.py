@@ -97,7 +97,7 @@ class Worker:
         self._pool = Pool(*owned, changed=self._slots.wake, outdated=outdated)
         self._kinds = Kinds(registry, lambda: self._pool.unusable)
         self._executor = Executor(registry, self._pool, settings.max_result, store.now, life=life)
-        self._pauses = KnownPauses(store, lanes, self._executor.use)
+        self.pauses = KnownPauses(store, lanes, self._executor.use)
         self._claimer = self._new_claimer(broker, rng)
         self._fetcher = Fetcher(
             broker,
@@ -108,12 +108,12 @@ class Worker:
             lanes=lanes,
             lease_s=settings.lease_s,
             awaited=self._awaited,
-            pauses=self._pauses,
+            pauses=self.pauses,
         )
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)
-        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served, self._pauses.versions)
+        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served, self.pauses.versions)
 
     def _new_claimer(self, broker: Broker, rng: random.Random) -> Claimer:
         return Claimer(
@@ -392,7 +392,7 @@ class Worker:
         if gap:
             # Silent for so long, this worker may be taken for dead: what it still holds, it says so now.
             self._watch(self._leases.renew(0.0), "renew after a gap")
-        if self._pauses.due(pulse.pauses, gap=gap):
+        if self.pauses.due(pulse.pauses, gap=gap):
             self._watch(self._fetcher.heed_pauses(pulse.pauses), "read the pauses")
         if self._heard is not None:
             self._heard(pulse)

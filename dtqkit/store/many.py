@@ -40,12 +40,23 @@ class ManyJobs:
                 why = f"counting took longer than {COUNT_MS / 1000:g} s: give a narrower filter"
                 raise StoreUnavailable("MongoDB", "", why, reason="refused") from None
 
-    async def cancel(self, ids: Sequence[ObjectId]) -> list[Document]:
+    async def cancel(self, docs: Sequence[Document]) -> list[Document]:
         """Cancel those that wait, mark those that run; all of them as they are afterwards."""
-        query: Document = {"_id": {"$in": list(ids)}, "status": {"$nin": list(TERMINAL)}}
+        ids = [doc["_id"] for doc in docs]
+        query: Document = {"_id": {"$in": ids}, "status": {"$nin": list(TERMINAL)}}
+        wait = all(doc["status"] in WAITING for doc in docs)
+        if wait:
+            query["status"] = {"$in": list(WAITING)}
         with store_errors(self._where, writes=True, point="cancel"):
-            await self._jobs.update_many(query, documents.cancelling())
-        return await self._places(ids)
+            done = await self._jobs.update_many(query, documents.cancelling())
+        if not wait or done.matched_count < len(ids):
+            if wait:  # some have begun to run since
+                query["status"] = "running"
+                with store_errors(self._where, writes=True, point="cancel"):
+                    await self._jobs.update_many(query, documents.cancelling())
+            return await self._places(ids)
+        after = {"status": "cancelled", "cancel_requested": True}
+        return [{**doc, **after, "rev": doc["rev"] + 1} for doc in docs]
 
     async def requeue(self, failed: Sequence[Document]) -> list[Document]:
         """Requeue each of these if this is still its last failure; all of them as they are afterwards."""

@@ -25,7 +25,7 @@ async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
 
 async def cancel_many(broker: Broker, store: Store, docs: Sequence[Document]) -> list[Job]:
     """The same for many; returns those that were changed. Their ids stay listed: see `announce.unlist`."""
-    found = await store.many.cancel([doc["_id"] for doc in docs])
+    found = await store.many.cancel(docs)
     before = {doc["_id"]: doc["rev"] for doc in docs}
     changed = [to_job(doc) for doc in found if doc.get("cancel_requested") and doc["rev"] > before[doc["_id"]]]
     if changed:

@@ -58,7 +58,8 @@ export class Bulk {
       return;
     }
     const { matched } = counted;
-    const label = `${deed.label} ${count(matched)}`;
+    const [verb, ...where] = deed.label.split(" ");
+    const label = [verb, count(matched), ...where].join(" ");
     const go = button("primary", label, () => this.#run(deed, asked, matched), { disabled: !matched });
     const not = button("plain", "Not now", () => this.#leave());
     setText(this.#told, `${plural(matched, "job")} ${named(asked.filter, deed.of)} will be ${deed.done}.`);

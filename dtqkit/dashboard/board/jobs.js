@@ -11,7 +11,7 @@ class Jobs extends Listing {
   constructor(...given) {
     super(...given);
     this.bulk = new Bulk(this.board, this);
-    this.tools.element.after(this.bulk.element);
+    this.tools.element.lastElementChild?.before(this.bulk.element);
   }
 
   /** @override */

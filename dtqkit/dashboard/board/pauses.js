@@ -126,7 +126,7 @@ export function targetOf({ lane, task, where }) {
 function textsOf(pause) {
   const { waiting, paused_at: since, until, reason } = pause;
   const jobs = waiting == null ? "many" : count(waiting);
-  return [targetOf(pause), jobs, moment(since), until ? moment(until) : "resumed", reason ?? ""];
+  return [targetOf(pause), jobs, moment(since), until ? moment(until) : "until resumed", reason ?? ""];
 }
 
 /** Why a job waits: what to show in its panel. @param {Pause} pause */

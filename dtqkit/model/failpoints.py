@@ -41,9 +41,10 @@ POINTS: Final = (
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
     *("letter.write", "letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
-    *("pause", "announce_pauses", "park", "unpark"),  # 17 pauses
-    *("update", "unlist", "delete"),  # 18 change and delete jobs
 )
+
+#: The same of writes that are made only after a person has asked for something: 17 pauses, 18 change and delete jobs.
+ON_REQUEST: Final = ("pause", "announce_pauses", "park", "unpark", "update", "unlist", "delete")
 
 
 class FailpointPlan:
@@ -55,7 +56,7 @@ class FailpointPlan:
             place, _, action = part.partition("=")
             action, _, turn = action.partition("@")
             point, _, side = place.rpartition(".")
-            if point not in POINTS or side not in ("before", "after"):
+            if point not in (*POINTS, *ON_REQUEST) or side not in ("before", "after"):
                 raise ValueError(f"{VARIABLE} names {place!r}, which is no failpoint")
             self._actions[place] = action, None if turn == "*" else int(turn or 1)
         self._log = log

@@ -57,7 +57,6 @@ def test_a_pause_is_begun_seen_and_ended(board: Board, tasks: TaskQueue) -> None
     row.get_by_role("button", name="Resume").click()
     expect(row).to_have_count(0)
     assert [str(pause) for pause in tasks.pauses()] == ["lane 'low'"]
-    page.get_by_label("Where").fill('{"c": 7}')
     board.expected.append("422")
     page.get_by_label("What to pause").select_option("task add")
     page.get_by_label("Where").fill('{"c": 7}')

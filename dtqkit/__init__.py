@@ -56,12 +56,15 @@ from dtqkit.model.errors import (
     WrongLoop,
 )
 from dtqkit.model.expired import JobExpired
+from dtqkit.model.followups import JobEnd
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.model.pauses import Pause
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
+from dtqkit.model.unique_errors import DuplicateJob
+from dtqkit.model.verdicts import GiveUp, RetryAfter, Snooze
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.middleware import Middleware
 from dtqkit.tasks.options import TaskOptions
@@ -88,7 +91,9 @@ __all__ = [
     "Context",
     "DocumentRefused",
     "DtqError",
+    "DuplicateJob",
     "Forbidden",
+    "GiveUp",
     "HookError",
     "IdempotencyConflict",
     "InvalidOption",
@@ -100,6 +105,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobConflict",
+    "JobEnd",
     "JobError",
     "JobExpired",
     "JobFailed",
@@ -122,10 +128,12 @@ __all__ = [
     "Priority",
     "QueueClosed",
     "Refused",
+    "RetryAfter",
     "ServerError",
     "Settings",
     "SettingsError",
     "SimulationFailed",
+    "Snooze",
     "StartFailed",
     "Status",
     "StoreUnavailable",

@@ -8,6 +8,7 @@ import sys
 from dtqkit.model.errors import (
     AppError,
     DtqError,
+    InvalidOption,
     InvalidPayload,
     InvalidQuery,
     SettingsError,
@@ -19,7 +20,7 @@ from dtqkit.model.settings import Settings, variables
 from dtqkit.support.sanitize import escaped
 
 #: Errors in how the command was called: exit status 2. All others are failures: 1.
-WRONG_USE = (AppError, InvalidPayload, InvalidQuery, SettingsError, TaskDefinitionError, UnknownTask)
+WRONG_USE = (AppError, InvalidOption, InvalidPayload, InvalidQuery, SettingsError, TaskDefinitionError, UnknownTask)
 
 
 def main() -> None:

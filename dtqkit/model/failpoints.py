@@ -30,20 +30,21 @@ LOG_VARIABLE: Final = "DTQ_FAILPOINTS_LOG"
 
 #: The writes of the protocol's steps, each with a place `.before` and a place `.after`.
 POINTS: Final = (
-    *("insert", "push"),  # 1 submit
+    *("insert", "unique", "push"),  # 1 submit
     *("pop", "fetch"),  # 2 pop
     *("claim", "put_back"),  # 3 claim, and what it did not take
     *("renew",),  # 5
     *("settle", "publish"),  # 6 settle, 7 release
+    *("follow",),  # 17 follow-ups
     *("beat",),  # 8
     *("lose", "forget"),  # 9 reap
     *("lead",),  # 10 sweep and move
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
-    *("letter.write", "letter.delete", "requeue"),  # 12 dead letters
+    *("dead_letter.write", "dead_letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
 )
 
-#: The same of writes that are made only after a person has asked for something: 17 pauses, 18 change and delete jobs.
+#: The same of writes that are made only after a person has asked for something: 20 pauses, 21 change and delete jobs.
 ON_REQUEST: Final = ("pause", "announce_pauses", "park", "unpark", "update", "unlist", "delete")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 import pymongo
 from bson import CodecOptions, ObjectId
+from bson.errors import InvalidBSON
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
@@ -21,6 +23,9 @@ from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.settlements import BY_ID, Settlement, commands, recorded
+from dtqkit.store.unique import SlotTaken
+
+log = logging.getLogger("dtqkit.worker")
 
 #: Time limit of a claim on the server, in seconds, for leases of 30 s or more.
 CLAIM_MAX_S: Final = 5.0
@@ -128,9 +133,15 @@ class Jobs:
         return docs if len(docs) == count else await self.held(ids, claim)
 
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
-        """Those of `ids` that run under `claim`."""
+        """Those of `ids` that run under `claim`, but those that cannot be decoded: these are lost with their lease."""
         with store_errors(self._where):
-            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
+            try:
+                return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
+            except InvalidBSON as error:
+                if len(ids) == 1:
+                    log.error("job %s cannot be run: its document cannot be decoded (%s)", ids[0], error)  # noqa: TRY400
+                    return []
+        return [doc for job in ids for doc in await self.held([job], claim)]
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of the jobs that run under `claims`; returns the ids of those that still do.
@@ -199,13 +210,18 @@ class Jobs:
             )
 
     async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
-        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not."""
-        with store_errors(self._where, writes=True, point="requeue"):
-            return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq},
-                documents.requeueing(),
-                return_document=ReturnDocument.AFTER,
-            )
+        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not.
+
+        Raises SlotTaken when it is unique, and another job holds its slot.
+        """
+        query = {"_id": job, "status": "failed", "death_seq": death_seq}
+        try:
+            with store_errors(self._where, writes=True, point="requeue"):
+                return await self._jobs.find_one_and_update(
+                    query, documents.requeueing(), return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError:
+            raise SlotTaken from None
 
     # -- look
 

@@ -8,18 +8,19 @@ from typing import Any, Final
 from bson import ObjectId
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ExecutionTimeout
+from pymongo.errors import BulkWriteError, ExecutionTimeout
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING
 from dtqkit.store import documents
 from dtqkit.store.client import Link, store_errors
-from dtqkit.store.documents import Document
+from dtqkit.store.documents import Document, Pipeline
 
 #: What an event and a place in Redis need of a job.
 _PLACE: Final = dict.fromkeys(
     ("task", "priority", "status", "rev", "created_at", "due_at", "cancel_requested", "death_seq", "worker"), 1
 )
+_DUPLICATE_KEY: Final = 11_000
 #: How long a count may take, in ms.
 COUNT_MS: Final = 10_000
 
@@ -67,13 +68,18 @@ class ManyJobs:
             for doc in failed
         ]
         with store_errors(self._where, writes=True, point="requeue"):
-            await self._jobs.bulk_write(operations, ordered=False)
+            try:
+                await self._jobs.bulk_write(operations, ordered=False)
+            except BulkWriteError as error:
+                # A unique job whose slot another one holds stays as it is.
+                if any(one["code"] != _DUPLICATE_KEY for one in error.details["writeErrors"]):
+                    raise
         return await self._places([doc["_id"] for doc in failed])
 
     async def update(self, ids: Sequence[ObjectId], fields: Document, delay_s: float | None) -> list[Document]:
         """Change those that wait; all of them as they are afterwards."""
         with store_errors(self._where, writes=True, document=True, point="update"):
-            await self._jobs.update_many(_waiting(ids), documents.changing(fields, delay_s))
+            await self._jobs.update_many(_waiting(ids), changing(fields, delay_s))
         return await self._places(ids)
 
     async def update_one(self, job: ObjectId, rev: int, fields: Document, delay_s: float | None) -> Document | None:
@@ -81,19 +87,32 @@ class ManyJobs:
         with store_errors(self._where, writes=True, document=True, point="update"):
             return await self._jobs.find_one_and_update(
                 {**_waiting([job]), "rev": rev},
-                documents.changing(fields, delay_s),
+                changing(fields, delay_s),
                 return_document=ReturnDocument.AFTER,
             )
 
     async def delete(self, ids: Sequence[ObjectId]) -> int:
-        """Delete those that are over; returns how many."""
+        """Delete those that are over; returns how many. A unique job stays until its window is over."""
         query: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(TERMINAL)}}
+        query["$expr"] = {"$not": [{"$gt": ["$unique_until", "$$NOW"]}]}  # true without a window
         with store_errors(self._where, writes=True, point="delete"):
             return (await self._jobs.delete_many(query)).deleted_count
 
     async def _places(self, ids: Sequence[ObjectId]) -> list[Document]:
         with store_errors(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, _PLACE, hint="_id_").to_list()
+
+
+def changing(changes: Document, delay_s: float | None) -> Pipeline:
+    """Change a waiting job: these fields and, unless it is None, how long from now on it may not start."""
+    fields: Document = {name: {"$literal": value} for name, value in changes.items()}
+    fields["rev"] = {"$add": ["$rev", 1]}
+    if delay_s is None:
+        return [{"$set": fields}]
+    due = {"$add": ["$$NOW", round(delay_s * 1000)]}
+    fields |= {"status": "scheduled" if delay_s else "pending", "queued_at": due}
+    fields["due_at"] = due if delay_s else "$$REMOVE"
+    return [{"$set": fields}]
 
 
 def _waiting(ids: Sequence[ObjectId]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A pause begins and ends while workers pop, park and claim; and a waiting job is changed (protocol, 17 and 18).
+"""A pause begins and ends while workers pop, park and claim; and a waiting job is changed (protocol, 20 and 21).
 
 One job, its id in Redis, workers that know the pauses of some version, whoever pauses and resumes, and a leader. What
 is asked: does no worker start a job that it knows to be paused, and does a job whose pause has ended always find its
@@ -90,7 +90,7 @@ class WorkerSteps:
             Step("8 beats, and reads the pauses" + at, self.beat, actor=self.i),
             Step("2 pops" + at, self.pop, actor=self.i),
             Step("3 claims" + at, self.claim, actor=self.i),
-            Step("17 parks" + at, self.park, actor=self.i),
+            Step("20 parks" + at, self.park, actor=self.i),
             Step("6 completed" + at, self.complete, actor=self.i),
         ]
 
@@ -140,13 +140,13 @@ class Others:
 
     def steps(self) -> list[Step[World]]:
         return [
-            Step("17 pauses or resumes: the record", self.write),
-            Step("17 announces the version", self.announce),
-            Step("17 lists what was parked", self.list),
-            Step("17 the leader lists what was parked", self.lead),
+            Step("20 pauses or resumes: the record", self.write),
+            Step("20 announces the version", self.announce),
+            Step("20 lists what was parked", self.list),
+            Step("20 the leader lists what was parked", self.lead),
             Step("11 audits", self.audit),
-            Step("18 reads the job to change it", self.read),
-            Step("18 changes it", self.change),
+            Step("21 reads the job to change it", self.read),
+            Step("21 changes it", self.change),
             Step("WHO PAUSES OR RESUMES DIES", self.die, fault=True),
             Step("FLUSHALL", self.flush, fault=True),
         ]

@@ -37,7 +37,7 @@ def test_every_failpoint_is_in_the_table_and_no_other_name() -> None:
 
 
 def test_the_table_of_what_is_written_on_request_names_its_failpoints_and_files() -> None:
-    lines = re.findall(r"^\| (1[78] [^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(), re.MULTILINE)
+    lines = re.findall(r"^\| (2[01] [^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(), re.MULTILINE)
     named = [name for _, points, _, _ in lines for name in re.findall(r"`([^`]+)`", points)]
     assert set(named) == set(ON_REQUEST)
     files = [name for _, _, calls, writes in lines for name in re.findall(r"`([^`]+)`", calls + writes)]
@@ -47,7 +47,7 @@ def test_the_table_of_what_is_written_on_request_names_its_failpoints_and_files(
 def test_the_files_of_the_table_are_there_and_each_verb_of_transitions_is_in_it() -> None:
     named = {path for row in rows() for path in (*row.code, *row.model)}
     assert [path for path in sorted(named) if not path.is_file()] == []
-    verbs = {"announce", "cancel", "deadletter", "enqueue", "lose", "places", "release", "requeue", "settle"}
+    verbs = {"announce", "cancel", "deadletter", "enqueue", "lose", "places", "release", "requeue", "settle", "unique"}
     assert verbs <= {path.stem for path in named if path.parent.name == "transitions"}
 
 

@@ -38,7 +38,7 @@ class Broker:
         #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
         self.inflight_s: Final = settings.inflight_s
         self._link = Link(settings.redis_url, settings.namespace)
-        self.parking: Final = Parking(self._link)
+        self.parking = Parking(self._link)
         self._unlisted = Unlisted(self._push, self._put_back)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, cast
 
 from dtqkit.broker.keys import split_member
@@ -57,7 +57,7 @@ class Parking:
         async with self._link.asking() as keys:
             return cast(int, await self._link.raw.zcard(keys.parked))
 
-    async def unlist(self, lane: Priority, ids: Collection[str]) -> int:
+    async def unlist(self, lane: Priority, ids: Set[str]) -> int:
         """Take these ids out of a lane, a piece of it at a time; returns how many were found.
 
         Ids that move meanwhile may be missed: a claim drops those.

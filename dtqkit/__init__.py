@@ -19,6 +19,7 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.decorators import task
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
+from dtqkit.control.bulk import Bulk, MatchesEverything
 from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
 from dtqkit.model.errors import (
     AccessDenied,
@@ -58,6 +59,8 @@ from dtqkit.model.expired import JobExpired
 from dtqkit.model.followups import JobEnd
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.model.pause_errors import InvalidPause, NotPaused
+from dtqkit.model.pauses import Pause
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.model.unique_errors import DuplicateJob
@@ -82,6 +85,7 @@ __all__ = [
     "BatchOutcomeUnknown",
     "BatchRefused",
     "BatchUnavailable",
+    "Bulk",
     "Call",
     "CannotListen",
     "Context",
@@ -93,6 +97,7 @@ __all__ = [
     "HookError",
     "IdempotencyConflict",
     "InvalidOption",
+    "InvalidPause",
     "InvalidPayload",
     "InvalidQuery",
     "InvalidRequest",
@@ -109,13 +114,16 @@ __all__ = [
     "JobNotFound",
     "LifespanFailed",
     "LocalStoreError",
+    "MatchesEverything",
     "Middleware",
     "MiddlewareFailed",
     "MissingExtra",
     "NamespaceTaken",
     "NoWorkerCanStart",
     "NotAServer",
+    "NotPaused",
     "OutcomeUnknown",
+    "Pause",
     "PayloadTooLarge",
     "Priority",
     "QueueClosed",

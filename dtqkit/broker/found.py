@@ -24,6 +24,9 @@ class Tick(msgspec.Struct, frozen=True):
     epoch: str
     run_id: str
     scores: dict[str, str]
+    #: Ids of paused jobs, and the version of the pauses that workers should know; empty: nobody has said.
+    parked: int = 0
+    pauses: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -43,6 +46,7 @@ class Listed(msgspec.Struct, frozen=True):
     lanes: set[str]
     inflight: dict[str, float]
     scheduled: dict[str, float]
+    parked: dict[str, float] = {}
 
 
 def beats_of(

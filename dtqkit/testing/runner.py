@@ -17,6 +17,7 @@ from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import PRIORITIES, WAITING, Job
 from dtqkit.model.lifecycle import decide, patience_s
 from dtqkit.model.outcomes import Declined, Outcome, Released
+from dtqkit.model.pauses import Pauses
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store
@@ -84,6 +85,7 @@ class Runner:
         #: Ids of due jobs, in the order in which they start; and whether the record has changed since.
         self._due: deque[Any] = deque()
         self._stale = True
+        self._pauses: Pauses = Pauses()
         #: Jobs that this worker could not begin, and until when it leaves them alone.
         self._avoided: dict[Any, float] = {}
         #: Jobs whose worker is to be lost in their next attempt.
@@ -142,7 +144,7 @@ class Runner:
     # -- running
 
     async def _run(self, done: Callable[[], bool], next_at: Callable[[], float | None]) -> None:
-        while not done():
+        while not await self._is(done):
             if self._broken is not None:
                 error, self._broken = self._broken, None
                 raise error
@@ -256,7 +258,16 @@ class Runner:
             return False
         if self._avoided.get(doc["_id"], 0.0) > self._clock.elapsed_s:
             return False
+        if self._pauses and self._pauses.of(to_job(doc)) is not None:
+            return False
         return doc["status"] == "pending" or doc["due_at"] <= self._clock.now()
+
+    async def _is(self, done: Callable[[], bool]) -> bool:
+        """Whether it is done, by the pauses that are in force now: jobs that are paused are not due."""
+        pauses: Pauses = (await self._store.pauses.read()).at(self._clock.now())
+        if pauses != self._pauses:
+            self._pauses, self._stale = pauses, True
+        return done()
 
     def _next_due(self) -> ObjectId | None:
         """By lane, and by the time at which they became due within a lane."""
@@ -282,6 +293,8 @@ class Runner:
             for doc in self._waiting.values()
             if doc["task"] in self._registry
         ]
+        if (end := self._pauses.next_end) is not None:
+            times.append(self._clock.seconds_at(end))
         times += [self._clock.seconds_at(at) for one in self._rounds if (at := one.due_at()) is not None]
         return min((at for at in times if at > self._clock.elapsed_s), default=None)
 

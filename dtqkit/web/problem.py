@@ -26,6 +26,7 @@ from dtqkit.model.errors import (
     UnknownTask,
     facts_of,
 )
+from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.support.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -48,6 +49,8 @@ STATUS: Final[dict[type[DtqError], int]] = {
     InvalidPayload: 422,
     PayloadTooLarge: 413,
     DocumentRefused: 422,
+    InvalidPause: 422,
+    NotPaused: 409,
     StoreUnavailable: 503,
 }
 #: The same of Refused, whose codes only HTTP knows.

@@ -13,9 +13,11 @@ import pytest
 
 from dtqkit import (
     BatchRefused,
+    Bulk,
     DuplicateJob,
     IdempotencyConflict,
     InvalidOption,
+    InvalidPause,
     InvalidPayload,
     InvalidQuery,
     JobCancelled,
@@ -23,11 +25,14 @@ from dtqkit import (
     JobFailed,
     JobList,
     JobNotFound,
+    MatchesEverything,
+    NotPaused,
     PayloadTooLarge,
     Settings,
     StoreUnavailable,
     TaskQueue,
     UnknownTask,
+    WaitTimeout,
 )
 from dtqkit.control import JobFilters, StatsQuery, Submission
 from dtqkit.control.operations import STATS, SUBMIT, SUBMIT_MANY
@@ -497,3 +502,60 @@ def test_retry_rules_and_what_follows_are_seen_from_both(queue: TaskQueue, behin
         snoozed = retry_tasks.in_coroutine.submit("snooze")
         assert snoozed.result(timeout=20) == 5
         assert snoozed.refresh().record.snoozes == 4
+
+
+# -- pauses, and changes of waiting and of many jobs
+
+
+def test_a_task_is_paused_and_resumed(queue: TaskQueue, worker: Workers) -> None:
+    made = queue.pause(task="add_async", where={"a": 7}, reason="not now")
+    assert (str(made), made.reason) == ("task 'add_async' where a=7", "not now")
+    assert [pause.id for pause in queue.pauses()] == [made.id]
+    with pytest.raises(InvalidPause) as refused:
+        queue.pause(task="add_asink")
+    assert refused.value.field == "task"
+    with pytest.raises(NotPaused, match="task 'add_async' is not paused; paused is task 'add_async' where a=7"):
+        queue.resume(task="add_async")
+    wait_until(lambda: sample.add_async.submit(7).refresh() and held_back(queue))
+    assert queue.resume(task="add_async", where={"a": 7}).id == made.id
+    wait_until(lambda: not held_back(queue))
+
+
+def held_back(queue: TaskQueue) -> bool:
+    """Whether some jobs wait for longer than a worker would need."""
+    sample.add_async.submit(8).result(timeout=20)
+    return bool(queue.jobs(task="add_async", status="pending").items)
+
+
+def test_why_a_paused_job_waits_is_said(queue: TaskQueue) -> None:
+    queue.pause(task="noop", reason="the printer is down")
+    job = sample.noop.submit()
+    with pytest.raises(WaitTimeout, match=r"task 'noop' is paused since .*: the printer is down"):
+        job.result(timeout=1)
+    queue.resume(task="noop")
+
+
+def test_a_waiting_job_is_changed(queue: TaskQueue) -> None:
+    job = sample.add.submit(1)
+    job.update(priority="high", tags=["x"], payload={"a": 2})
+    assert (job.record.priority, job.record.tags, job.record.payload) == ("high", ("x",), {"a": 2})
+    with pytest.raises(InvalidPayload, match=r"\$\.a"):
+        job.update(payload={"a": "two"})
+    job.cancel()
+    with pytest.raises(JobConflict, match="is cancelled: a job that is over cannot be changed"):
+        job.update(delay_s=5)
+
+
+def test_jobs_are_changed_by_a_filter(queue: TaskQueue) -> None:
+    jobs = sample.add.map(range(5))
+    assert queue.cancel_many(task="add", dry_run=True).matched == 5
+    assert queue.update_many({"priority": "low"}, task="add").changed == 5
+    seen: list[Bulk] = []
+    assert queue.cancel_many(priority="low", progress=seen.append) == Bulk(matched=5, changed=5)
+    assert seen == [Bulk(matched=5, changed=5)]
+    assert queue.delete_many(ids=[job.id for job in jobs]).changed == 5
+    assert queue.requeue_many(task="add") == Bulk()
+    with pytest.raises(MatchesEverything, match="or all=True"):
+        queue.delete_many()
+    with pytest.raises(InvalidQuery, match="status is 'running'"):
+        queue.delete_many(status="running")

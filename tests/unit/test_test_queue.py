@@ -471,6 +471,28 @@ def test_what_follows_on_the_end_of_a_job_is_submitted_with_the_options_of_its_t
     assert [job.record.max_attempts for job in queue.submitted(note)] == [7, 7]
 
 
+def test_unique_and_debounced_jobs_are_those_of_production(queue: TestQueue) -> None:
+    indexed: list[tuple[int, float]] = []
+
+    @queue.task
+    def index(doc: str, version: int = 0) -> None:
+        indexed.append((version, (queue.now() - MIDNIGHT).total_seconds()))
+
+    debounced = index.options(debounce_s=5, unique_key="doc-7")
+    for version in range(3):
+        debounced.submit("doc-7", version)
+        queue.advance(seconds=2)
+    queue.advance(minutes=1)
+    assert indexed == [(2, 9)]
+    hourly = index.options(unique="window", unique_for_s=3_600, unique_key="doc-8")
+    first = hourly.submit("doc-8")
+    assert first.result() is None
+    again = hourly.submit("doc-8")
+    assert (again.id, again.was_duplicate) == (first.id, True)
+    queue.advance(hours=1)
+    assert hourly.submit("doc-8").id != first.id
+
+
 def test_retry_rules_are_those_of_production(queue: TestQueue) -> None:
     times: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Unique jobs of one key: submits at once, claims, retries, requeues, windows (docs/internals/protocol.md, step 17).
+"""Unique jobs of one key: submits at once, claims, retries, requeues, windows (docs/internals/protocol.md, step 18).
 
 The slot is a field of a job's document with a unique index. Each step is one write of one document.
 """
@@ -147,9 +147,9 @@ def submits(rules: Rules, n: int) -> list[Step[World]]:
 
     at = f" (client {n})"
     return [
-        Step("17 submit" + at, submit),
-        Step("17 inserts after a look" + at, inserts),
-        Step("17 frees after a look" + at, frees),
+        Step("18 submit" + at, submit),
+        Step("18 inserts after a look" + at, inserts),
+        Step("18 frees after a look" + at, frees),
         Step("CLIENT LEAVES" + at, leaves),
     ]
 
@@ -239,12 +239,12 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
     return [
         step("3 claim", claim),
         step("3 CLAIM DECLINED", declined, fault=True),
-        step("17 gives the slot back", give_back),
+        step("18 gives the slot back", give_back),
         step("6 completes", completes),
         step("6 FAILS", fails, fault=True),
         step("6 WAITS AGAIN", retries, fault=True),
         step("13 CANCELLED", cancelled, fault=True),
         step("12 REQUEUED", requeued, fault=True),
         step("OLDER WORKER", older, fault=True),
-        step("17 its window passes", passes),
+        step("18 its window passes", passes),
     ]

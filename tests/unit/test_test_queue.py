@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dtqkit
 from dtqkit import (
     Context,
     GiveUp,
@@ -30,6 +33,7 @@ from dtqkit import (
 from dtqkit.control import StatsQuery
 from dtqkit.control.operations import HEALTH, SNAPSHOT, STATS, TOTALS
 from dtqkit.testing import TestQueue
+from dtqkit.testing.broker import MemoryBroker
 
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -599,3 +603,12 @@ def test_time_is_exact_over_years(queue: TestQueue) -> None:
         assert started is not None
         assert due is not None
         assert started == due
+
+
+def test_the_broker_in_memory_has_what_queues_and_transitions_call() -> None:
+    """A method that it lacks would look for a Redis."""
+    package = Path(dtqkit.__file__).parent
+    texts = [path.read_text() for folder in ("direct", "transitions") for path in (package / folder).glob("*.py")]
+    called = {name for text in texts for name in re.findall(r"\bbroker\.(\w+)", text)}
+    modules = {path.stem for path in (package / "broker").glob("*.py")}
+    assert called - modules - set(vars(MemoryBroker)) == set()

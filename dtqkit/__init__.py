@@ -19,6 +19,8 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.decorators import task
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
+from dtqkit.client.schedule_handles import ScheduleHandle
+from dtqkit.client.schedules import AsyncScheduleHandle
 from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
 from dtqkit.model.errors import (
     AccessDenied,
@@ -56,6 +58,8 @@ from dtqkit.model.errors import (
 )
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.model.schedule_errors import InvalidCron, InvalidSchedule, ScheduleNotFound, ScheduleTaken, UnknownZone
+from dtqkit.model.schedules import Schedule
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.tasks.context import Context
@@ -73,6 +77,7 @@ __all__ = [
     "AccessDenied",
     "AppError",
     "AsyncJobHandle",
+    "AsyncScheduleHandle",
     "AsyncTaskQueue",
     "Attempt",
     "BatchOutcomeUnknown",
@@ -86,11 +91,13 @@ __all__ = [
     "Forbidden",
     "HookError",
     "IdempotencyConflict",
+    "InvalidCron",
     "InvalidOption",
     "InvalidPayload",
     "InvalidQuery",
     "InvalidRequest",
     "InvalidResult",
+    "InvalidSchedule",
     "Job",
     "JobCancelled",
     "JobConflict",
@@ -112,6 +119,10 @@ __all__ = [
     "Priority",
     "QueueClosed",
     "Refused",
+    "Schedule",
+    "ScheduleHandle",
+    "ScheduleNotFound",
+    "ScheduleTaken",
     "ServerError",
     "Settings",
     "SettingsError",
@@ -127,6 +138,7 @@ __all__ = [
     "TaskTimeout",
     "TooManyAttempts",
     "UnknownTask",
+    "UnknownZone",
     "WaitTimeout",
     "WrongLoop",
     "__version__",

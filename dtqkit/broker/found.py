@@ -24,6 +24,8 @@ class Tick(msgspec.Struct, frozen=True):
     epoch: str
     run_id: str
     scores: dict[str, str]
+    #: Differs from the last one when a schedule may have changed since.
+    schedules: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
+from dtqkit.client.schedules import SchedulingAsyncQueue
 from dtqkit.client.wait import CHUNK, FEW, Waiter, records
 from dtqkit.control import (
     AttemptRow,
@@ -64,7 +65,7 @@ LOOK_S: Final = 0.5
 MAX_CANCELS: Final = 64
 
 
-class AsyncTaskQueue(HookedAsyncQueue):
+class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:

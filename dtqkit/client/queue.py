@@ -22,9 +22,9 @@ from dtqkit.client.decorators import (
     QueuedTask,
     Untyped,
 )
-from dtqkit.client.driver import Driver
 from dtqkit.client.frames import frame_of
 from dtqkit.client.handles import JobHandle, JobList, JobPage
+from dtqkit.client.schedule_handles import SchedulingQueue
 from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
 from dtqkit.model.batches import BatchRefused
 from dtqkit.model.errors import TaskDefinitionError, redact
@@ -73,7 +73,7 @@ _INTERNAL: Final = frozenset(
 )
 
 
-class TaskQueue(Driver):
+class TaskQueue(SchedulingQueue):
     """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
 
         queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process

@@ -8,14 +8,14 @@ from typing import Any
 
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
-from dtqkit.direct import accept, change, look
+from dtqkit.direct import accept, change, look, schedules
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.events import Batch, Line
 from dtqkit.model.settings import Settings
 from dtqkit.tasks.registry import TaskRegistry
 
 #: Imported so that their functions answer.
-ANSWERING = (accept, look, change)
+ANSWERING = (accept, look, change, schedules)
 
 
 class DirectControl(Control):

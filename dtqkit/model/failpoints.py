@@ -41,6 +41,7 @@ POINTS: Final = (
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
     *("letter.write", "letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
+    *("tick",),  # 15 periodic
 )
 
 

@@ -11,6 +11,7 @@ from dtqkit.broker import Broker
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.model.settings import Settings
 from dtqkit.recovery import Leader
+from dtqkit.run.declared import keep_declared
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
 from dtqkit.tasks.hooks import Life
@@ -80,11 +81,13 @@ async def work(
         )
         leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
         if await _begun(life, stop):
+            declaring = asyncio.create_task(keep_declared(settings, registry, broker, store), name="declared schedules")
             try:
                 if works is not None:
                     works(worker)
                 await _run(worker, leader, stop, life, started)
             finally:
+                await end(declaring)
                 await life.end()
     finally:
         await broker.close()

@@ -30,6 +30,7 @@ from dtqkit.store.minutes import Minutes
 from dtqkit.store.recount import Recount
 from dtqkit.store.recovery_scan import RecoveryScans
 from dtqkit.store.refusals import of_hello
+from dtqkit.store.schedules import Schedules
 from dtqkit.store.steps import ClockSteps
 from dtqkit.store.upkeep import Upkeep
 
@@ -86,6 +87,7 @@ class Store:
         self.minutes: Final = Minutes(minutes, jobs, self._where)
         self.recount: Final = Recount(self.minutes, minutes, jobs, self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
+        self.schedules: Final = Schedules(self._database, self._where)
 
     async def open(self) -> None:
         """Connect, compare clocks, and create missing indexes: in the background when there are many jobs."""

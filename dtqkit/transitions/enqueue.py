@@ -93,6 +93,10 @@ class Enqueuer:
             answers[place] = answer
         return [answer for answer in answers if answer is not None]
 
+    async def check(self, submission: Submission) -> None:
+        """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""
+        await self._document(submission, self._store.now(), asyncio.get_running_loop().time())
+
     async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
         """The document, after all checks of the submission."""
         task = self._registry.find(submission.task)

@@ -25,6 +25,7 @@ from dtqkit.model.errors import (
     UnknownTask,
     facts_of,
 )
+from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
 from dtqkit.support.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -47,6 +48,9 @@ STATUS: Final[dict[type[DtqError], int]] = {
     PayloadTooLarge: 413,
     DocumentRefused: 422,
     StoreUnavailable: 503,
+    InvalidSchedule: 422,
+    ScheduleNotFound: 404,
+    ScheduleTaken: 409,
 }
 #: The same of Refused, whose codes only HTTP knows.
 REFUSED: Final = {

@@ -37,6 +37,7 @@ class Attempt:
         self.job = job
         self.trail = AttemptLog()
         self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
+        self.context.scheduled_for = job.scheduled_for
         self.reason: StopReason | None = None
         self.timed_out = False
         #: When the first line of the task ran, by the monotonic clock; None while it has not.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any, Literal
 
 from dtqkit.model.jobs import Job, JobError
@@ -37,7 +38,8 @@ class Attempt:
         self.job = job
         self.trail = AttemptLog()
         self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
-        self.context.scheduled_for = job.scheduled_for
+        if job.scheduled_for is not None:  # naive, as a worker reads its claims
+            self.context.scheduled_for = job.scheduled_for.replace(tzinfo=UTC)
         self.reason: StopReason | None = None
         self.timed_out = False
         #: When the first line of the task ran, by the monotonic clock; None while it has not.

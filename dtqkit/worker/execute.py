@@ -104,7 +104,7 @@ class Executor:
             order = wire.Run(
                 *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
                 job.attempt,
-                job.scheduled_for,
+                attempt.context.scheduled_for,
             )
             return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
         if chain := self._hooks.around_run:

@@ -56,6 +56,7 @@ from dtqkit.model.errors import (
     WaitTimeout,
     WrongLoop,
 )
+from dtqkit.model.expired import JobExpired
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.schedule_errors import InvalidCron, InvalidSchedule, ScheduleNotFound, ScheduleTaken, UnknownZone
@@ -102,6 +103,7 @@ __all__ = [
     "JobCancelled",
     "JobConflict",
     "JobError",
+    "JobExpired",
     "JobFailed",
     "JobHandle",
     "JobList",

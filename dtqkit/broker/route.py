@@ -44,7 +44,10 @@ class Route:
         return self._by_sentinels(self.address.sentinel) if self.address.sentinel else self._in_cluster()
 
     def check(self, hello: Sequence[Any]) -> None:
-        """Raises UnusableServer when the answer to HELLO shows the wrong server: the next try may find another."""
+        """Look at the answer to HELLO of a new connection, and count it.
+
+        Raises UnusableServer when it is of the wrong server: the next try may find another.
+        """
         facts = dict(zip(hello[::2], hello[1::2], strict=False))
         mode = facts.get("mode", "cluster" if self.cluster else "standalone")
         if mode == "sentinel":

@@ -13,8 +13,9 @@ from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record, say
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
+from dtqkit.client.ended import failure_of
 from dtqkit.client.late import NO_WORKERS
-from dtqkit.model.errors import DtqError, InvalidOption, JobCancelled, JobFailed
+from dtqkit.model.errors import DtqError, InvalidOption, JobFailed
 from dtqkit.model.jobs import Job, JobError, Priority
 from dtqkit.model.values import FLOAT
 from dtqkit.support.cancel import end
@@ -30,6 +31,7 @@ _OPTIONS: Final = {
     "delay_s": "--delay",
     "max_attempts": "--max-attempts",
     "timeout_s": "--timeout",
+    "expires_s": "--expires",
     "idempotency_key": "--key",
     "tags": "--tag",
 }
@@ -54,6 +56,10 @@ def submit(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long one attempt may run.  [default: the task's]")
     ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Cancel the job if it has not started by then.  [default: the task's]"),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
     ] = None,
@@ -76,6 +82,7 @@ def submit(
         delay_s=delay,
         max_attempts=max_attempts,
         timeout_s=timeout,
+        expires_s=expires,
         idempotency_key=key,
         tags=tuple(tag or ()),
     )
@@ -84,14 +91,18 @@ def submit(
         handle = queue.submit_call(call).asynchronous
         if wait:
             queue.run(_over(handle, queue.core))
+    _print(handle.known, json=json, waited=wait)
+
+
+def _print(job: Job, *, json: bool, waited: bool) -> None:
     if json:
-        as_json(job_record(handle.known))
-    elif not wait:
-        print(handle.id)
-    elif handle.known.status == "completed":
-        as_json(handle.known.result)
-    if wait and handle.known.status != "completed":
-        raise _why(handle.known)
+        as_json(job_record(job))
+    elif not waited:
+        print(job.id)
+    elif job.status == "completed":
+        as_json(job.result)
+    if waited and job.status != "completed":
+        raise _why(job)
 
 
 async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
@@ -176,7 +187,7 @@ def _value(task: Task[..., Any], key: str, text: str) -> Any:
 
 def _why(job: Job) -> DtqError:
     """The error in one line; the record has the traceback."""
-    if job.status == "cancelled":
-        return JobCancelled(job.id, job.task)
+    if job.status == "cancelled" and (why := failure_of(job)) is not None:
+        return why
     error = job.error or JobError("exception", "Unknown", "the record has no error")
     return JobFailed(job.id, job.task, error.type, first_line(error.message), attempt=job.attempt)

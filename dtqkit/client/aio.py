@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
@@ -14,7 +14,7 @@ from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
 from dtqkit.client.schedules import SchedulingAsyncQueue
-from dtqkit.client.wait import CHUNK, FEW, Waiter, records
+from dtqkit.client.wait import AT_A_TIME, CHUNK, FEW, Waiter, chunks
 from dtqkit.control import (
     AttemptRow,
     Control,
@@ -37,6 +37,7 @@ from dtqkit.control.operations import (
     GET_JOB,
     HISTORY,
     LIST_JOBS,
+    RECORDS,
     REQUEUE_DEAD,
     STATUSES,
     SUBMIT,
@@ -129,7 +130,7 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        submit = partial(self.control.ask, SUBMIT, submission_of(call))
+        submit = partial(self.control.function_of(SUBMIT), submission_of(call))
         job = await (around_submit(chain, [call], submit) if (chain := self.hooks.around_submit) else submit())
         return AsyncJobHandle(self, job, call.task.decode_result)
 
@@ -218,14 +219,15 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
         by_id: dict[str, list[AsyncJobHandle[Any]]] = {}
         for handle in handles:
             by_id.setdefault(handle.id, []).append(handle)
-        for ids in _chunks(list(by_id)):
+        for ids in chunks(list(by_id), CHUNK):
             changed = ids
             if len(ids) > FEW:
                 seen = await self.control.ask(STATUSES, JobsRequest(ids=ids))
                 changed = [s.id for s in seen if any(handle.rev < s.rev for handle in by_id[s.id])]
-            async for job in records(self.control, changed):
-                for handle in by_id[job.id]:
-                    handle.on_job(job)
+            for some in chunks(changed, AT_A_TIME):
+                for job in await self.control.ask(RECORDS, JobsRequest(ids=some, payload=False)):
+                    for handle in by_id[job.id]:
+                        handle.on_job(job)
 
     async def cancel_all(self, handles: Sequence[AsyncJobHandle[Any]]) -> int:
         """Cancel all that are not over; how many that were."""
@@ -273,11 +275,9 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
             await self._bounded_look(failed, workers=False)
         left: dict[str, list[AsyncJobHandle[Any]]] = {}
 
-        def over(job: Job) -> None:
-            for handle in left[job.id]:
-                handle.on_job(job)
-            if all(handle.known.is_over for handle in left[job.id]):
-                for handle in left.pop(job.id):
+        def over(job_id: str) -> None:
+            if all(handle.known.is_over for handle in left[job_id]):
+                for handle in left.pop(job_id):
                     if heard is not None:
                         heard(handle)
 
@@ -288,7 +288,7 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
                 heard(handle)
         with lending(left) if lend else nullcontext():
             while left:
-                await self._waiter.wait(list(left), over)
+                await self._waiter.wait(left, over)
                 if not left:  # a failed job may have been requeued while the others were waited for
                     heard = None
                     for handle in handles:
@@ -316,8 +316,3 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
                 return await self._live_workers() if workers else None
         except (DtqError, TimeoutError):
             return None
-
-
-def _chunks(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from typing_extensions import TypeVar as DefaultTypeVar
 from typing_extensions import Unpack
 
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.model.errors import InvalidPayload, TaskDefinitionError
-from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
-from dtqkit.tasks.options import CallOptions, OptionNames, options_of
+from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of
 from dtqkit.tasks.task import Call, Task, check_name
-
-Isolation: TypeAlias = Literal["auto", "process", "thread"]
 
 #: Of one job of a starmap.
 Arguments: TypeAlias = tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -220,17 +217,7 @@ def task(function: CoroutineFunction[P, R], /) -> QueuedTask[P, R, CoroutineFunc
 @overload
 def task(function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
 @overload
-def task(
-    *,
-    name: str | None = None,
-    priority: Priority | None = None,
-    max_attempts: int | None = None,
-    timeout_s: float | None = None,
-    backoff_s: float | None = None,
-    backoff_max_s: float | None = None,
-    max_losses: int | None = None,
-    isolation: Isolation | None = None,
-) -> Decorator: ...
+def task(*, name: str | None = None, **options: Unpack[TaskOptionNames]) -> Decorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task, in a module of its own; `queue.include(module)` takes it into a queue.
 

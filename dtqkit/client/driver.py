@@ -138,7 +138,7 @@ class Driver(HookedQueue):
         self._forked = True
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The same, and wait for it."""
+        """Run a coroutine on the private loop and wait for its result. Raises WrongLoop where that blocks a loop."""
         if self._would_block():
             work.close()
             raise WrongLoop(

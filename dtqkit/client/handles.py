@@ -51,9 +51,9 @@ class JobHandle(Generic[R]):
 
         Raises JobFailed, which reads as its cause does, JobCancelled, or WaitTimeout, which says how the job stands.
         """
+        if not self.asynchronous.known.is_final:
+            self._queue.run(self._queue.core.until_over([self.asynchronous], timeout))
         job = self.asynchronous.known
-        if not job.is_final:
-            job = self._queue.run(self.asynchronous.over(timeout))
         if (error := failure_of(job)) is not None:
             raise error  # here: a traceback has no frames below this one
         return self.asynchronous.decoded(job)

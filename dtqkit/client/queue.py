@@ -18,7 +18,6 @@ from dtqkit.client.decorators import (
     ContextFunction,
     CoroutineFunction,
     Decorator,
-    Isolation,
     QueuedTask,
     Untyped,
 )
@@ -29,12 +28,12 @@ from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilter
 from dtqkit.model.batches import BatchRefused
 from dtqkit.model.errors import TaskDefinitionError, redact
 from dtqkit.model.events import Depths, Heartbeat
-from dtqkit.model.jobs import Priority
 from dtqkit.model.settings import Settings
 from dtqkit.support.background import abandon
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.tasks.notice import notice
+from dtqkit.tasks.options import TaskOptionNames
 from dtqkit.tasks.task import Call, Task, TaskInfo
 
 if TYPE_CHECKING:
@@ -175,18 +174,7 @@ class TaskQueue(SchedulingQueue):
     @overload
     def task(self, function: Callable[P, R], /) -> QueuedTask[P, R, Callable[P, R]]: ...
     @overload
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        priority: Priority | None = None,
-        max_attempts: int | None = None,
-        timeout_s: float | None = None,
-        backoff_s: float | None = None,
-        backoff_max_s: float | None = None,
-        max_losses: int | None = None,
-        isolation: Isolation | None = None,
-    ) -> Decorator: ...
+    def task(self, *, name: str | None = None, **options: Unpack[TaskOptionNames]) -> Decorator: ...
     def task(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Make a function a task of this queue, with or without options; see `dtqkit.task`."""
         decorator = Decorator(self, options.pop("name", None), options)

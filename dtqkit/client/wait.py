@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from dtqkit.control import Control, JobsRequest, JobStatus
@@ -52,27 +52,25 @@ class Follows(Protocol):
     def on_progress(self, news: ProgressEvent) -> None: ...
 
 
-async def records(control: Control, job_ids: Sequence[str]) -> AsyncGenerator[Job]:
-    """The records of these jobs, without their payloads."""
-    for start in range(0, len(job_ids), AT_A_TIME):
-        for job in await control.ask(RECORDS, JobsRequest(ids=job_ids[start : start + AT_A_TIME], payload=False)):
-            yield job
+def chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 class _Wait:
-    """Somebody who waits until some jobs are over."""
+    """Somebody who waits until some jobs are over: `left` has their handles, which get the records first."""
 
     __slots__ = ("done", "left", "over")
 
-    def __init__(self, ids: Iterable[str], over: Callable[[Job], None]) -> None:
-        self.left = set(ids)
+    def __init__(self, handles: Mapping[str, Sequence[Follows]], over: Callable[[str], None]) -> None:
+        self.left = dict(handles)
         self.over = over
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def ended(self, job: Job) -> None:
-        if job.id in self.left and not self.done.done():
-            self.left.discard(job.id)
-            self.over(job)
+    def ended(self, job_id: str) -> None:
+        if job_id in self.left and not self.done.done():
+            del self.left[job_id]
+            self.over(job_id)
             if not self.left:
                 self.done.set_result(None)
 
@@ -103,14 +101,14 @@ class Waiter:
         """How old a record that is read may be, in seconds."""
         return FRESH_DEAF_S if self._deaf else FRESH_S
 
-    async def wait(self, job_ids: Collection[str], over: Callable[[Job], None]) -> None:
-        """Until all these jobs are over; `over` gets each as soon as it is. Cancelling this leaves the jobs alone.
+    async def wait(self, handles: Mapping[str, Sequence[Follows]], over: Callable[[str], None]) -> None:
+        """Until all these jobs, given with their handles, are over; `over` gets the id of each as soon as it is.
 
-        What ended before is found too: by a look that begins after this call.
+        What ended before is found too: by a look that begins after this call. Cancelling this leaves the jobs alone.
         """
-        if not job_ids:
+        if not handles:
             return
-        wait = _Wait(job_ids, over)
+        wait = _Wait(handles, over)
         ids = list(wait.left)
         for job_id in ids:
             self._waiting.setdefault(job_id, []).append(wait)
@@ -215,8 +213,8 @@ class Waiter:
             began = clock()
             self._failed = False
             try:
-                for start in range(0, len(look), CHUNK):
-                    await self._see(look[start : start + CHUNK], ended)
+                for some in chunks(look, CHUNK):
+                    await self._see(some, ended)
             except StoreUnavailable:
                 self._look.update(look)  # again at the next poll
                 self._failed = True
@@ -232,7 +230,7 @@ class Waiter:
             for wait in self._waiting.pop(job_id, ()):
                 wait.fail(error)
 
-    async def _see(self, job_ids: list[str], ended: Collection[str]) -> None:
+    async def _see(self, job_ids: Sequence[str], ended: Collection[str]) -> None:
         # Who comes while the look is under way may know better than what it brings: for them, there is another one.
         asked = {job_id: tuple(self._waiting.get(job_id, ())) for job_id in job_ids}
         missing = set(job_ids)
@@ -244,15 +242,17 @@ class Waiter:
                 changed.append(seen.id)
             elif seen.status in FINAL:
                 self._followers.pop(seen.id, None)
-        async for job in records(self._control, changed):
-            missing.discard(job.id)
-            for follower in self._alive(job.id):
-                follower.on_job(job)
-            if job.is_over:
-                for wait in asked.get(job.id, ()):
-                    wait.ended(job)
+        for ids in chunks(changed, AT_A_TIME):
+            for job in await self._control.ask(RECORDS, JobsRequest(ids=ids, payload=False)):
+                missing.discard(job.id)
+                waits = asked.get(job.id, ()) if job.is_over else ()
+                waiting = [handle for wait in waits for handle in wait.left.get(job.id, ())]
+                for handle in (*self._alive(job.id), *waiting):
+                    handle.on_job(job)
+                for wait in waits:
+                    wait.ended(job.id)
                     self._forget(job.id, wait)
-                if job.is_final or not self._alive(job.id):
+                if job.is_over and (job.is_final or not self._alive(job.id)):
                     self._followers.pop(job.id, None)
         for job_id in missing:
             self._followers.pop(job_id, None)

@@ -72,7 +72,7 @@ class Declarations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the schedules that an app declares, by name."""
+    """The outcome for the schedules that an app declares, by name."""
 
     made: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()

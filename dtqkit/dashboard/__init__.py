@@ -1,6 +1,6 @@
 """The dashboard: a page, and the board's ES modules and style sheets in `board/`, served as they are.
 
-A notebook's widget carries the same modules as one text (dtqkit/notebook/linker.py). docs/internals/add-a-panel.md
+A notebook's widget carries the same modules as one text (dtqkit/support/linker.py). docs/internals/add-a-panel.md
 says how to add a panel.
 """
 

@@ -133,6 +133,7 @@ class Asked(Generic[_T]):
 
     async def answer(self) -> _T | str:
         """The answer, or why the store cannot be used."""
+        #: What the last question brought, if it was answered after its caller had gone.
         earlier: tuple[float, _T | str] | None = None
         if self._task is None or self._task.done():
             earlier = None if self._task is None else self._task.result()

@@ -26,7 +26,8 @@ from dtqkit.model.errors import InvalidQuery, StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, id_at, to_job
-from dtqkit.store.jobs import BY_ID, Fields
+from dtqkit.store.jobs import Fields
+from dtqkit.store.settlements import BY_ID
 
 #: How long MongoDB may look for a page, in ms; then it is looked for piece by piece, for so many seconds.
 _PAGE_MS: Final = 1_000

@@ -17,7 +17,9 @@ import msgspec
 
 Priority: TypeAlias = Literal["high", "medium", "low"]
 Status: TypeAlias = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
-Ending: TypeAlias = Literal["completed", "failed", "timeout", "crashed", "lost", "released", "declined", "cancelled"]
+Ending: TypeAlias = Literal[
+    "completed", "failed", "timeout", "crashed", "lost", "released", "declined", "cancelled", "expired"
+]
 
 #: From the most urgent lane down.
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
@@ -26,6 +28,8 @@ WAITING: Final[tuple[Status, ...]] = ("pending", "scheduled")
 TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
 #: Statuses of a job that is over. Only a failed one can change again, by a requeue.
 FINAL: Final[tuple[Status, ...]] = ("completed", "cancelled")
+#: Endings of a claim whose attempt did not begin: it counts as none, and none is kept.
+NOT_BEGUN: Final[frozenset[Ending]] = frozenset({"declined", "expired"})
 
 #: Attempts kept in a document; older ones are dropped first.
 MAX_ATTEMPTS_KEPT: Final = 20
@@ -40,6 +44,7 @@ ErrorKind: TypeAlias = Literal[
     "unknown_task",
     "wrong_use",
     "store",
+    "expired",
 ]
 
 
@@ -105,6 +110,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     max_losses: int = 3
     #: Seconds that one attempt may run.
     timeout_s: float = 300.0
+    #: Seconds from its submission within which its first attempt must start; None: any time.
+    expires_s: float | None = None
     #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
     backoff_s: float = 1.0
     backoff_max_s: float = 600.0

@@ -45,8 +45,8 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None
             return _declined(job, error)
         case Delayed(delay_s):
             return Change(status="scheduled", ending="declined", delay_s=delay_s)
-        case Dropped(error):
-            return Change(status="failed", ending="failed", error=error)
+        case Dropped(error, ending):
+            return Change(status="failed" if ending == "failed" else "cancelled", ending=ending, error=error)
         case Failure() | Lost():
             return msgspec.structs.replace(POLICIES.after(job, outcome, rng), start_ms=start_ms)
 

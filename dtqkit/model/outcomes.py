@@ -42,9 +42,10 @@ class Delayed(msgspec.Struct, frozen=True):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A policy does not let the job begin any more."""
+    """A policy does not let the job begin any more: failed, or cancelled if it has another ending."""
 
     error: JobError
+    ending: Ending = "failed"
 
 
 class Stopped(msgspec.Struct, frozen=True):

@@ -67,6 +67,20 @@ class Policy:
         return None
 
 
+class Expiry(Policy):
+    """A job whose first attempt is claimed more than `expires_s` after its submission ends as expired."""
+
+    @override
+    def admit(self, job: Job, now: Callable[[], datetime]) -> Refusal | None:
+        # Both times are MongoDB's own: `now` would be this process's estimate of its clock.
+        if job.expires_s is None or job.claimed_at is None or job.attempt > 1:
+            return None
+        if (job.claimed_at - job.created_at).total_seconds() <= job.expires_s:
+            return None
+        message = f"not started within {job.expires_s:.15g} s of its submission"
+        return Dropped(JobError("expired", "JobExpired", message), "expired")
+
+
 class Retries(Policy):
     """Again after a delay, as long as fewer than `max_attempts` failed and fewer than `max_losses` lost their worker.
 
@@ -133,4 +147,4 @@ class Policies:
 
 
 #: The policies of every job.
-POLICIES: Final = Policies(Retries())
+POLICIES: Final = Policies(Expiry(), Retries())

@@ -32,7 +32,7 @@ _SPAN: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TEXTS: Final = {"name": "nightly", "cron": "0 3 * * 1-5", "tz": "Europe/Berlin"}
 YEAR_S: Final = 366 * 86_400.0
-#: How long a declaration counts as the present one after its workers were last heard of: until then an older one, of
+#: How long a declaration counts as the present one after the last visit of its workers: until then an older one, of
 #: workers that a deploy has not replaced yet, does not take its place. Longer than two of their visits.
 ALIVE_S: Final = 300.0
 #: How often the workers that declare a schedule say so, in seconds.

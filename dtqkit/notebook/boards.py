@@ -15,7 +15,7 @@ from traitlets import Dict, Unicode
 
 from dtqkit.notebook.board_rpc import answer
 from dtqkit.notebook.feed import feed
-from dtqkit.notebook.linker import link, style_sheet
+from dtqkit.support.linker import link, style_sheet
 
 if TYPE_CHECKING:
     from dtqkit.client.driver import Driver

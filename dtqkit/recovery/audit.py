@@ -66,9 +66,9 @@ class Auditor:
         repairs = Repairs()
         waiting: set[str] = set()
         async for docs in self._store.scans.waiting():
-            if to_cancel := [doc["_id"] for doc in docs if doc.get("cancel_requested")]:
+            if to_cancel := [doc["_id"] for doc in docs if doc["drop"]]:
                 repairs.cancelled += await cancel_waiting(self._broker, self._store, to_cancel)
-            wait = (doc for doc in docs if not doc.get("cancel_requested"))
+            wait = (doc for doc in docs if not doc["drop"])
             found = missing(wait, listed, now_ms, self._broker.inflight_s)
             waiting.update(found.members)
             repairs.listed += found.listed

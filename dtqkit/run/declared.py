@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from dtqkit.broker import Broker
@@ -12,6 +14,7 @@ from dtqkit.model.errors import DtqError, StoreUnavailable
 from dtqkit.model.schedule_changes import VISIT_S
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
+from dtqkit.support.cancel import end
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.scheduling import Scheduling
@@ -23,10 +26,20 @@ log = logging.getLogger("dtqkit.worker")
 AGAIN_S: Final = 2.0
 
 
-async def keep_declared(settings: Settings, registry: TaskRegistry, broker: Broker, store: Store) -> None:
-    """Until cancelled. Ends at once where nothing is declared."""
+@asynccontextmanager
+async def declared(settings: Settings, registry: TaskRegistry, broker: Broker, store: Store) -> AsyncGenerator[None]:
+    """Keep the schedules that `registry` has by then in the record, meanwhile."""
     if not len(registry.scheduled):
+        yield
         return
+    keeping = asyncio.create_task(_keep(settings, registry, broker, store), name="declared schedules")
+    try:
+        yield
+    finally:
+        await end(keeping)
+
+
+async def _keep(settings: Settings, registry: TaskRegistry, broker: Broker, store: Store) -> None:
     enqueuer = Enqueuer(settings, broker, store, registry)
     scheduling = Scheduling(broker, store, Ticker(settings, broker, store, enqueuer))
     known = Applied()

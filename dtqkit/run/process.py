@@ -11,7 +11,7 @@ from dtqkit.broker import Broker
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.model.settings import Settings
 from dtqkit.recovery import Leader
-from dtqkit.run.declared import keep_declared
+from dtqkit.run.declared import declared
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
 from dtqkit.tasks.hooks import Life
@@ -50,8 +50,7 @@ async def work(
     `outdated` is called with source files that a new child has loaded in another version than this process; it
     returns whether that child may run jobs here.
 
-    Raises StoreUnavailable when a store does not answer at the start, LifespanFailed, and whatever breaks a part of the
-    worker.
+    Raises StoreUnavailable when a store does not answer at the start, LifespanFailed, and what breaks the worker.
     """
     life = Life() if life is None else life
     store = Store(settings)
@@ -81,13 +80,12 @@ async def work(
         )
         leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
         if await _begun(life, stop):
-            declaring = asyncio.create_task(keep_declared(settings, registry, broker, store), name="declared schedules")
             try:
                 if works is not None:
                     works(worker)
-                await _run(worker, leader, stop, life, started)
+                async with declared(settings, registry, broker, store):
+                    await _run(worker, leader, stop, life, started)
             finally:
-                await end(declaring)
                 await life.end()
     finally:
         await broker.close()

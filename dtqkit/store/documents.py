@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from bson import ObjectId
 
-from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, Attempt, Job, JobError
+from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, Attempt, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
@@ -204,7 +204,7 @@ def declining(change: Change) -> Pipeline:
         "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
         count: _plus(count, 1),
         "rev": {"$add": ["$rev", 2]},
-        "ended_at": {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+        "ended_at": "$$NOW" if change.status in TERMINAL else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
     }
     if change.error is not None:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
@@ -230,7 +230,7 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     error = {"$literal": msgspec.to_builtins(change.error)} if change.error else None
     if error:
         attempt["error"] = error
-    over = change.status == "failed"
+    over = change.status in TERMINAL
     due = {"$add": ["$$NOW", _ms(change.delay_s)]}
     fields: Document = {
         "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
@@ -253,7 +253,7 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
         fields["losses"] = _plus("losses", change.losses)
     if change.status == "scheduled":
         fields["due_at"] = due
-    if over:
+    if change.status == "failed":
         fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
     if attempt_log:
@@ -274,6 +274,31 @@ def cancelling() -> Pipeline:
             }
         }
     ]
+
+
+#: Of a job that waits: whether it is too late for its first attempt.
+_EXPIRED: Final[Document] = {
+    "$and": [
+        {"$gt": ["$expires_s", None]},
+        {"$eq": [{"$type": "$earlier"}, "missing"]},
+        {"$gt": ["$$NOW", {"$add": ["$created_at", {"$multiply": ["$expires_s", 1000]}]}]},
+    ]
+}
+#: Of a waiting job: whether it is to be cancelled without another attempt.
+TO_DROP: Final[Document] = {"$or": [_CANCELLED, _EXPIRED]}
+
+
+def dropping() -> Pipeline:
+    """Cancel a waiting job that is TO_DROP."""
+    message = {"$concat": ["not started within ", {"$toString": "$expires_s"}, " s of its submission"]}
+    expired = {"kind": "expired", "type": "JobExpired", "message": message}
+    fields: Document = {
+        "status": "cancelled",
+        "rev": {"$add": ["$rev", 1]},
+        "ended_at": "$$NOW",
+        "error": {"$cond": [_CANCELLED, "$error", expired]},
+    }
+    return [{"$set": fields}]
 
 
 #: Fields that a requeue removes.

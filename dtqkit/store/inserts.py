@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import pymongo
 from pymongo.asynchronous.collection import AsyncCollection
@@ -39,12 +39,13 @@ def submit_s(jobs: int, size: int) -> float:
 class Inserted(NamedTuple):
     """The outcome of one insert, by position in it. Documents in neither field are stored."""
 
+    #: Those whose idempotency key another job has.
     taken: set[int]
-    refused: dict[int, DocumentRefused]
+    refused: Mapping[int, DocumentRefused | StoreUnavailable]
 
 
 _Found = Inserted | StoreUnavailable
-_Write = Callable[[Sequence[Document], int], Awaitable[_Found]]
+F = TypeVar("F", bound=_Found)
 
 
 class Inserts:
@@ -55,68 +56,72 @@ class Inserts:
         self._where = where
         self._indexes = indexes
 
-    async def insert(self, docs: Sequence[Document], size: int = 0) -> dict[int, DocumentRefused]:
-        """Insert `docs`, which have no idempotency keys and about `size` bytes.
-
-        Returns the positions of those that MongoDB does not take; the others are stored.
-        """
+    async def insert(self, docs: Sequence[Document], size: int = 0) -> Inserted:
+        """Insert `docs`, of about `size` bytes. What concerns some of them only is returned, not raised."""
+        if keyed := [i for i, doc in enumerate(docs) if "idempotency_key" in doc]:
+            return await self._insert_with_keys(docs, keyed, size)
         try:
-            return (await self._insert(docs, size)).refused
+            with (
+                store_errors(self._where, writes="insert", document=True, point="insert"),
+                pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+            ):
+                if len(docs) > 1:
+                    return await self._insert_many(docs)
+                await self._jobs.insert_one(docs[0])
+        except DuplicateKeyError:  # its own id: an earlier try stored it
+            pass
         except DocumentRefused as error:
-            found = await self._halves(self._insert, docs, size, error)
+            return await self._halves(self.insert, docs, size, error)
+        return Inserted(set(), {})
+
+    async def _insert_with_keys(self, docs: Sequence[Document], keyed: Sequence[int], size: int) -> Inserted:
+        """Insert `docs`, of which those at `keyed` have idempotency keys, after the others.
+
+        Only the index of keys can decide about these. While it is missing, they are not inserted, and the reason is
+        returned for each.
+        """
+        with_key = set(keyed)
+        plain = [i for i in range(len(docs)) if i not in with_key]
+        refused: dict[int, DocumentRefused | StoreUnavailable] = {}
+        if plain:
+            found = await self.insert([docs[i] for i in plain], size)
+            refused = {plain[n]: error for n, error in found.refused.items()}
+        try:
+            found = await self._insert_keyed([docs[i] for i in keyed], size)
+        except StoreUnavailable as error:
+            if not plain:
+                raise
+            found = error  # the others are stored
         if isinstance(found, StoreUnavailable):
-            raise found
-        return found.refused
+            return Inserted(set(), refused | dict.fromkeys(keyed, found))
+        return Inserted(
+            {keyed[n] for n in found.taken}, refused | {keyed[n]: error for n, error in found.refused.items()}
+        )
 
-    async def insert_keyed(self, docs: Sequence[Document], size: int = 0) -> _Found:
-        """Insert `docs`, which have idempotency keys; also returns the positions of those whose key is taken.
-
-        Only the index of keys can decide that. While it is missing, nothing is inserted, and the reason is returned
-        instead of raised: submits without keys are not affected.
-        """
-        try:
-            return await self._insert_keyed(docs, size)
-        except DocumentRefused as error:
-            return await self._halves(self._insert_keyed, docs, size, error)
-
-    async def _halves(self, write: _Write, docs: Sequence[Document], size: int, error: DocumentRefused) -> _Found:
+    async def _halves(
+        self,
+        write: Callable[[Sequence[Document], int], Awaitable[F]],
+        docs: Sequence[Document],
+        size: int,
+        error: DocumentRefused,
+    ) -> F | Inserted:
         """Bisect an insert that MongoDB or its driver refused as a whole, to find the documents that it refuses."""
         if len(docs) == 1:
             return Inserted(set(), {0: error})
         half = len(docs) // 2
-        first = await self._half(write, docs[:half], size)
+        first = await write(docs[:half], size)
         if isinstance(first, StoreUnavailable):
             return first
         try:
-            second = await self._half(write, docs[half:], size)
+            second = await write(docs[half:], size)
         except StoreUnavailable as unavailable:
             second = unavailable
         if isinstance(second, StoreUnavailable):
             raise second if len(first.refused) == half else _after_a_part(second)
         return Inserted(
             first.taken | {half + i for i in second.taken},
-            first.refused | {half + i: refused for i, refused in second.refused.items()},
+            {**first.refused, **{half + i: refused for i, refused in second.refused.items()}},
         )
-
-    async def _half(self, write: _Write, docs: Sequence[Document], size: int) -> _Found:
-        try:
-            return await write(docs, size)
-        except DocumentRefused as error:
-            return await self._halves(write, docs, size, error)
-
-    async def _insert(self, docs: Sequence[Document], size: int) -> Inserted:
-        try:
-            with (
-                store_errors(self._where, writes="insert", document=True, point="insert"),
-                pymongo.timeout(self._where.within(submit_s(len(docs), size))),
-            ):
-                if len(docs) == 1:
-                    await self._jobs.insert_one(docs[0])
-                else:
-                    return await self._insert_many(docs)
-        except DuplicateKeyError:  # its own id: an earlier try stored it
-            pass
-        return Inserted(set(), {})
 
     async def _insert_many(self, docs: Sequence[Document]) -> Inserted:
         try:
@@ -134,17 +139,22 @@ class Inserts:
         return Inserted(set(), {})
 
     async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:
-        for _ in range(2):
-            with (
-                store_errors(self._where, writes="insert", document=True, point="insert"),
-                pymongo.timeout(self._where.within(submit_s(len(docs), size))),
-            ):
-                found = await (self._insert_one_keyed(docs[0]) if len(docs) == 1 else self._insert_many_keyed(docs))
-            if found is not None:
-                return found
-            with store_errors(self._where):
-                if not await self._indexes.ensure_key_index():
-                    break
+        """Insert `docs`, which all have idempotency keys; the reason when there is no index of keys."""
+        try:
+            for _ in range(2):
+                with (
+                    store_errors(self._where, writes="insert", document=True, point="insert"),
+                    pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+                ):
+                    one = len(docs) == 1
+                    found = await (self._insert_one_keyed(docs[0]) if one else self._insert_many_keyed(docs))
+                if found is not None:
+                    return found
+                with store_errors(self._where):
+                    if not await self._indexes.ensure_key_index():
+                        break
+        except DocumentRefused as error:
+            return await self._halves(self._insert_keyed, docs, size, error)
         refused = self._indexes.refused
         why = refused or "the index of idempotency keys is being built"
         detail = f"{why}; until it is there, jobs with an idempotency key are refused: submit again later"

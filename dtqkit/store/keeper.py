@@ -61,7 +61,10 @@ class IndexKeeper:
     async def open(self) -> None:
         """Compare, and build what is missing: at once if that takes a second at most, otherwise in the background."""
         found = await self._differences()
-        if any(found) and not (await self._is_small() and await self._try(found)) and not self.refused:
+        if not any(found):
+            return
+        built = await self._is_small() and await self._try(found)
+        if not built and not self.refused:
             self.keep()
 
     def keep(self) -> None:

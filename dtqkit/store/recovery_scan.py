@@ -11,7 +11,7 @@ from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import WAITING
 from dtqkit.store.client import Link, store_errors
-from dtqkit.store.documents import HEAVY, Document
+from dtqkit.store.documents import HEAVY, TO_DROP, Document
 
 #: How long counting may take, in ms.
 _COUNT_MS: Final = 3_000
@@ -84,8 +84,8 @@ class RecoveryScans:
         )
 
     async def waiting(self) -> AsyncIterator[list[Document]]:
-        """All waiting jobs, in batches: _id, status, priority, due_at, cancel_requested."""
-        fields = dict.fromkeys(("status", "priority", "due_at", "cancel_requested"), 1)
+        """All waiting jobs, in batches: _id, status, priority, due_at, and `drop`: whether to cancel it."""
+        fields: Document = {**dict.fromkeys(("status", "priority", "due_at"), 1), "drop": TO_DROP}
         with store_errors(self._where):
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):

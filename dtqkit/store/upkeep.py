@@ -105,7 +105,7 @@ class Upkeep:
         return doc["next"] - timedelta(milliseconds=span_ms)
 
     async def cancel_waiting(self, ids: Sequence[ObjectId]) -> int:
-        """Cancel those of these jobs that still wait and have a cancel request."""
-        query: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}, "cancel_requested": True}
+        """Cancel those of these jobs that still wait and are still to be dropped."""
+        query: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}, "$expr": documents.TO_DROP}
         with store_errors(self._where, writes=True, point="cancel"):
-            return (await self._jobs.update_many(query, documents.cancelling())).modified_count
+            return (await self._jobs.update_many(query, documents.dropping())).modified_count

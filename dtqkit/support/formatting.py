@@ -32,3 +32,8 @@ def few(names: Sequence[str]) -> str:
 def counted(n: int, singular: str, plural: str) -> str:
     """`1 job is`, `no jobs are`, `3 jobs are`: counted(n, "job is", "jobs are")."""
     return f"1 {singular}" if n == 1 else f"{n or 'no'} {plural}"
+
+
+def storable(text: str) -> str:
+    """`text` in a form that can be stored: no lone surrogates, no NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "�")

@@ -1,7 +1,8 @@
 """What a task sets for its jobs, and what one call sets instead.
 
 An option has one field here, with its bounds in its type: from that come the check of a call in Python, of a request
-over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames`, and a field in `Job` if it is kept.
+over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames` or `TaskOptionNames`, and a field in
+`Job` if it is kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
 Attempts = Annotated[int, Meta(ge=1, le=100)]
 #: Seconds.
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
+Expires = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Backoff = Annotated[float, Meta(ge=0, le=86_400)]
 Delay = Annotated[float, Meta(ge=0, le=366 * 86_400)]
 Wait = Annotated[float, Meta(ge=0, le=60)]
@@ -41,6 +43,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: Attempts = 3
     #: Seconds that one attempt may run.
     timeout_s: Timeout = 300.0
+    #: Seconds from its submission within which a job must start; later it is cancelled, as expired. None: any time.
+    expires_s: Expires | None = None
     #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
     backoff_s: Backoff = 1.0
     backoff_max_s: Backoff = 600.0
@@ -66,6 +70,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     max_attempts: Attempts | None = None
     #: Seconds that one attempt may run.
     timeout_s: Timeout | None = None
+    #: Seconds from its submission within which it must start; later it is cancelled, as expired.
+    expires_s: Expires | None = None
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
@@ -91,9 +97,23 @@ class OptionNames(TypedDict, total=False):
     delay_s: float
     max_attempts: int | None
     timeout_s: float | None
+    expires_s: float | None
     idempotency_key: str | None
     tags: Iterable[str]
     wait_s: float | None
+
+
+class TaskOptionNames(TypedDict, total=False):
+    """The options of a task, for type checkers; None means the same as leaving it out."""
+
+    priority: Priority | None
+    max_attempts: int | None
+    timeout_s: float | None
+    expires_s: float | None
+    backoff_s: float | None
+    backoff_max_s: float | None
+    max_losses: int | None
+    isolation: Isolation | None
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:

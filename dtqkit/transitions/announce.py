@@ -20,7 +20,7 @@ from dtqkit.model.jobs import WAITING, Job, Status
 from dtqkit.model.outcomes import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
-from dtqkit.store.jobs import Settlement
+from dtqkit.store.settlements import Settlement
 from dtqkit.transitions.places import Places, places_of
 
 log = logging.getLogger("dtqkit.queue")

@@ -24,7 +24,7 @@ async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
 
 
 async def cancel_waiting(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> int:
-    """Cancel those of these jobs that wait although they have a cancel request; returns how many."""
+    """Cancel those of these jobs that wait and are to be dropped, e.g. with a cancel request; returns how many."""
     count = await store.upkeep.cancel_waiting(jobs)
     if count:
         docs = await store.jobs.find(jobs, heavy=False, payload=False)

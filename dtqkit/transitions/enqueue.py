@@ -7,9 +7,11 @@ piece, in parallel to the small ones, which do not wait for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from itertools import islice
+from typing import Final, TypeAlias
 
 from dtqkit.broker import Broker
 from dtqkit.control import PreValidated, Submission
@@ -18,6 +20,7 @@ from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import to_job
+from dtqkit.store.inserts import Inserted
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
@@ -35,29 +38,82 @@ _TRIES: Final = 3
 Accepted = Job | DtqError
 
 
-class _Entry(NamedTuple):
-    jobs: Sequence[New]
-    size: int
-    done: asyncio.Future[list[Accepted]]
+#: Makes the document of a submission at MongoDB's time, asked for at this time of the loop. Raises DtqError.
+Make: TypeAlias = Callable[[Submission, datetime, float], Awaitable[New]]
 
 
-class _Queue:
+class _Entry:
+    """The jobs of one submit, written in one insert, or piece by piece if they do not fit into one."""
+
+    __slots__ = ("_answers", "_jobs", "_sent", "done", "size")
+
+    def __init__(self, jobs: Sequence[New]) -> None:
+        self._jobs = jobs
+        self._sent = 0
+        self._answers: list[Accepted] = []
+        self.size: Final = sum(job.size for job in jobs)
+        self.done: Final[asyncio.Future[list[Accepted]]] = asyncio.get_running_loop().create_future()
+
+    def __len__(self) -> int:
+        """How many jobs are left to send."""
+        return len(self._jobs) - self._sent
+
+    def next_piece(self) -> Sequence[New]:
+        """What is left, as far as it fits into one insert."""
+        if not self._sent and len(self._jobs) <= MAX_GROUP and self.size <= MAX_BYTES:
+            end = len(self._jobs)
+        else:
+            end = _end_of_piece(self._jobs, self._sent)
+        piece = self._jobs[self._sent : end]
+        self._sent = end
+        return piece
+
+    def answer(self, answers: Sequence[Accepted]) -> None:
+        """Of the next jobs that have none."""
+        self._answers += answers
+        if len(self._answers) == len(self._jobs) and not self.done.done():  # its submitter may have been cancelled
+            self.done.set_result(self._answers)
+
+    def fail(self, error: Exception) -> None:
+        """Raise `error` to the submitter; what is left is not sent."""
+        self._sent = len(self._jobs)
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def refuse(self, piece: int, error: StoreUnavailable, not_sent: StoreUnavailable) -> None:
+        """The last `piece` jobs that were sent get `error`, and what is left gets `not_sent`.
+
+        What was accepted before stays accepted: reported as refused, it would be submitted again.
+        """
+        if self._answers:
+            left, self._sent = len(self), len(self._jobs)
+            self.answer([*[error] * piece, *[not_sent] * left])
+        else:
+            self.fail(error if piece else not_sent)
+
+
+class _Line:
     """Submits that wait to be written, and the task that writes them."""
 
     def __init__(self) -> None:
-        self.waiting: list[_Entry] = []
-        self.flushing: asyncio.Task[None] | None = None
+        self.waiting: deque[_Entry] = deque()
+        self.writing: asyncio.Task[None] | None = None
 
-    def next_group(self) -> list[_Entry]:
-        group: list[_Entry] = []
+    def next_group(self) -> list[tuple[_Entry, Sequence[New]]]:
+        """What the next insert has: submits that fit into it, or a piece of one that does not."""
+        group: list[tuple[_Entry, Sequence[New]]] = []
         jobs = size = 0
         while self.waiting:
             entry = self.waiting[0]
-            jobs += len(entry.jobs)
+            jobs += len(entry)
             size += entry.size
             if group and (jobs > MAX_GROUP or size > MAX_BYTES):
                 break
-            group.append(self.waiting.pop(0))
+            if piece := entry.next_piece():
+                group.append((entry, piece))
+            if len(entry):
+                break
+            self.waiting.popleft()
         return group
 
 
@@ -71,27 +127,54 @@ class Enqueuer:
         self._registry = registry
         self.known: Final = KnownTasks(store)
         self._new = NewJobs(broker, store)
-        self._small = _Queue()
-        self._large = _Queue()
+        self._small = _Line()
+        self._large = _Line()
 
-    async def enqueue(self, submissions: Sequence[Submission], patience: Patience | None = None) -> list[Accepted]:
+    async def enqueue(
+        self, submissions: Sequence[Submission], patience: Patience | None = None, make: Make | None = None
+    ) -> list[Accepted]:
         """Each job as accepted (journaled by a majority), or why it was refused: its payload, its task, its key.
 
-        Raises StoreUnavailable when MongoDB takes none; OutcomeUnknown when it may have. See `insert`.
+        Raises StoreUnavailable when MongoDB takes none; OutcomeUnknown when it may have. With `patience`, jobs that
+        MongoDB does not take now are sent again, with the same ids, so that none is stored twice. `make` makes the
+        documents, instead of the checks of a submission.
         """
-        answers: list[Accepted | None] = [None] * len(submissions)
-        new: list[New] = []
-        places: list[int] = []
+        make = make or self._document
+        new: dict[int, New] = {}
+        answers: dict[int, Accepted] = {}
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
         for place, submission in enumerate(submissions):
             try:
-                new.append(await self._document(submission, now, asked_at))
-                places.append(place)
+                new[place] = await make(submission, now, asked_at)
             except DtqError as error:
                 answers[place] = error
-        for place, answer in zip(places, await self.insert(new, patience) if new else (), strict=True):
-            answers[place] = answer
-        return [answer for answer in answers if answer is not None]
+        left: list[int] = list(new)
+        #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
+        doubts: dict[int, OutcomeUnknown] = {}
+        while left:
+            none = False
+            entry = _Entry([new[i] for i in left])
+            line = self._large if entry.size > LARGE_BYTES else self._small
+            line.waiting.append(entry)
+            if line.writing is None:
+                line.writing = asyncio.create_task(self._flush(line), name="submit")
+            try:
+                answers.update(zip(left, await entry.done, strict=True))
+            except StoreUnavailable as error:
+                none = len(left) == len(new)
+                answers.update(dict.fromkeys(left, error))
+            refused = {i: one for i in left if isinstance(one := answers[i], StoreUnavailable)}
+            if not refused:
+                break
+            doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
+            why = next(iter(refused.values()))
+            if patience is None or not await patience.again(why):
+                if none:
+                    raise next(iter(doubts.values()), why)
+                answers.update({i: doubts[i] for i in refused if i in doubts})
+                break
+            left = list(refused)
+        return [answers[i] for i in range(len(submissions))]
 
     async def check(self, submission: Submission) -> None:
         """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""
@@ -111,135 +194,60 @@ class Enqueuer:
             raise UnknownTask(submission.task, near) from None
         return new_job(submission, payload, options, now, self._max_payload)
 
-    async def insert(self, jobs: Sequence[New], patience: Patience | None = None) -> list[Accepted]:
-        """Insert and push; each job as accepted, or why it was refused.
-
-        Raises StoreUnavailable when MongoDB takes none; OutcomeUnknown when it may have. With `patience`, jobs that
-        MongoDB does not take now are sent again, with the same ids, so that none is stored twice.
-        """
-        patience = patience or Patience(0.0)
-        accepted: list[Accepted] = []
-        #: Jobs that were sent without an answer, by position: whatever later tries return, they may be stored.
-        doubts: dict[int, OutcomeUnknown] = {}
-        left = list(range(len(jobs)))
-        while True:
-            none = False
-            answers: list[Accepted]
-            try:
-                answers = await self._written([jobs[i] for i in left])
-            except StoreUnavailable as error:
-                none = len(left) == len(jobs)
-                answers = [error] * len(left)
-            accepted = accepted or answers
-            for i, answer in zip(left, answers, strict=True):
-                accepted[i] = answer
-            refused = {i: one for i, one in enumerate(accepted) if isinstance(one, StoreUnavailable)}
-            if not refused:
-                return accepted
-            doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
-            why = next(iter(refused.values()))
-            if not await patience.again(why):
-                break
-            left = list(refused)
-        if none:
-            raise next(iter(doubts.values()), why)
-        return [doubts[i] if i in doubts and i in refused else one for i, one in enumerate(accepted)]
-
-    def _written(self, jobs: Sequence[New]) -> asyncio.Future[list[Accepted]]:
-        """Add them to the next group, and start writing if no write is in progress."""
-        size = sum(job.size for job in jobs)
-        queue = self._large if size > LARGE_BYTES else self._small
-        entry = _Entry(jobs, size, asyncio.get_running_loop().create_future())
-        queue.waiting.append(entry)
-        if queue.flushing is None:
-            queue.flushing = asyncio.create_task(self._flush(queue), name="submit")
-        return entry.done
-
     async def close(self) -> None:
         """Wait for writes and pushes in progress."""
-        for queue in (self._small, self._large):
-            if queue.flushing is not None:
-                await queue.flushing
+        for line in (self._small, self._large):
+            if line.writing is not None:
+                await line.writing
         await self._new.close()
 
-    async def _flush(self, queue: _Queue) -> None:
-        """Write all groups, each piece by piece."""
+    async def _flush(self, line: _Line) -> None:
+        """Write and announce what waits, one insert after the other."""
         try:
-            while queue.waiting:
-                group = queue.next_group()
-                jobs = [job for entry in group for job in entry.jobs]
-                accepted: list[Accepted] = []
-                piece: list[New] = []
+            while group := line.next_group():
+                jobs = [job for _, piece in group for job in piece]
+                docs = [job.doc for job in jobs]
                 try:
-                    while len(accepted) < len(jobs):
-                        piece = _piece(jobs, len(accepted))
-                        accepted += await self._insert(piece)
+                    found = await self._store.inserts.insert(docs, sum(job.size for job in jobs))
+                    answers = await self._announced(jobs, found)
                 except StoreUnavailable as error:
+                    if isinstance(error, OutcomeUnknown):
+                        await self._new.list_doubtful(docs)
                     # Fail the submits that wait, too: each would wait as long for the same answer.
                     why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
                     not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
-                    _fail(queue.waiting, not_sent)
-                    queue.waiting.clear()
-                    if not accepted:
-                        _fail(group, error)
-                        continue
-                    # Pieces that were accepted stay accepted: reported as refused, they would be submitted again.
-                    accepted += [error] * len(piece)
-                    accepted += [not_sent] * (len(jobs) - len(accepted))
+                    for entry, piece in group:
+                        entry.refuse(len(piece), error, not_sent)
+                    for entry in line.waiting:
+                        entry.refuse(0, error, not_sent)
+                    line.waiting.clear()
                 except Exception as error:
-                    _fail(group, error)
-                    continue
-                _answer(group, accepted)
+                    for entry, _ in group:
+                        entry.fail(error)
+                else:
+                    rest = iter(answers)
+                    for entry, piece in group:
+                        entry.answer(list(islice(rest, len(piece))))
         finally:
-            queue.flushing = None
+            line.writing = None
 
-    async def _insert(self, jobs: list[New]) -> list[Accepted]:
-        """Push the stored jobs, all at once; the others get their error."""
-        keyed = [i for i, job in enumerate(jobs) if "idempotency_key" in job.doc]
-        plain = [i for i, job in enumerate(jobs) if "idempotency_key" not in job.doc] if keyed else range(len(jobs))
-        refused: dict[int, DtqError] = {}
-        if plain:
-            some = [jobs[i] for i in plain]
-            try:
-                found = await self._store.inserts.insert([job.doc for job in some], sum(job.size for job in some))
-            except OutcomeUnknown:
-                await self._new.list_doubtful(job.doc for job in jobs)
-                raise
-            refused = {plain[n]: error for n, error in found.items()}
+    async def _announced(self, jobs: Sequence[New], found: Inserted) -> list[Accepted]:
+        """Push those that are stored, all at once. For a key that is taken, the answer is the first job with it."""
+        refused = found.refused
         accepted: list[Accepted] = [refused[i] if i in refused else to_job(job.doc) for i, job in enumerate(jobs)]
-        if keyed:
-            await self._insert_keyed(jobs, keyed, accepted, alone=not plain)
-        else:
-            await self._new.announce([job for job in accepted if isinstance(job, Job)])
-        return accepted
-
-    async def _insert_keyed(self, jobs: list[New], places: list[int], accepted: list[Accepted], *, alone: bool) -> None:
-        """Insert those at `places`; results go into `accepted`. `alone`: no other jobs were inserted before."""
-        some = [jobs[i] for i in places]
-        taken: set[int] = set()
-        try:
-            found = await self._store.inserts.insert_keyed([job.doc for job in some], sum(job.size for job in some))
-        except StoreUnavailable as error:
-            if isinstance(error, OutcomeUnknown):
-                await self._new.list_doubtful(job.doc for job in some)
-            if alone:
-                raise
-            found = error  # the others are stored
-        if isinstance(found, StoreUnavailable):
-            for i in places:
-                accepted[i] = found
-        else:
-            taken = {places[n] for n in found.taken}
-            for n, error in found.refused.items():
-                accepted[places[n]] = error
-        await self._new.announce([job for i, job in enumerate(accepted) if i not in taken and isinstance(job, Job)])
-        for i in taken:
+        if refused and (doubtful := [i for i, error in refused.items() if isinstance(error, OutcomeUnknown)]):
+            await self._new.list_doubtful(jobs[i].doc for i in doubtful)
+        await self._new.announce(
+            [job for i, job in enumerate(accepted) if i not in found.taken and isinstance(job, Job)]
+        )
+        for i in found.taken:
             try:
                 accepted[i] = await self._first(jobs[i])
             except StoreUnavailable as error:  # concerns only this job
                 accepted[i] = error
                 if isinstance(error, OutcomeUnknown):
                     await self._new.list_doubtful((jobs[i].doc,))
+        return accepted
 
     async def _first(self, new: New) -> Accepted:
         """The job that already has this idempotency key, if its payload is the same."""
@@ -257,9 +265,7 @@ class Enqueuer:
                     f"idempotency key {key!r} of task {doc['task']!r} belongs to job {first['_id']}, "
                     "which has another payload"
                 )
-            found = await self._store.inserts.insert_keyed([doc], new.size)
-            if isinstance(found, StoreUnavailable):
-                return found
+            found = await self._store.inserts.insert([doc], new.size)
             if found.refused:
                 return found.refused[0]
             if not found.taken:
@@ -271,25 +277,11 @@ class Enqueuer:
         )
 
 
-def _answer(entries: Sequence[_Entry], accepted: Sequence[Accepted]) -> None:
-    at = 0
-    for entry in entries:
-        if not entry.done.done():  # its submitter may have been cancelled
-            entry.done.set_result(list(accepted[at : at + len(entry.jobs)]))
-        at += len(entry.jobs)
-
-
-def _fail(entries: Sequence[_Entry], error: Exception) -> None:
-    for entry in entries:
-        if not entry.done.done():
-            entry.done.set_exception(error)
-
-
-def _piece(jobs: Sequence[New], start: int) -> list[New]:
-    """The jobs from `start` on that fit into one insert."""
+def _end_of_piece(jobs: Sequence[New], start: int) -> int:
+    """Where the jobs from `start` on that fit into one insert end."""
     size = 0
     for end in range(start, min(len(jobs), start + MAX_GROUP)):
         size += jobs[end].size
         if size > MAX_BYTES and end > start:
-            return list(jobs[start:end])
-    return list(jobs[start : start + MAX_GROUP])
+            return end
+    return min(len(jobs), start + MAX_GROUP)

@@ -11,10 +11,10 @@ from dtqkit.model.outcomes import Released
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
-from dtqkit.store.jobs import Settlement
+from dtqkit.store.settlements import Settlement
 from dtqkit.transitions.announce import Ended
 from dtqkit.transitions.places import member_of
-from dtqkit.transitions.settle import publish, record
+from dtqkit.transitions.settle import publish, recorded
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -26,7 +26,8 @@ async def release_claims(broker: Broker, store: Store, docs: Sequence[Document],
         job = to_job(doc)
         change = decide(job, Released(None), rng)
         ends.append((job, Settlement(doc["_id"], doc["claim"], job.token, change)))
-    await publish(broker, store, await record(store, ends))
+    refused = await store.jobs.settle([settlement for _, settlement in ends])
+    await publish(broker, store, recorded(ends, refused))
 
 
 async def unpop(broker: Broker, members: Sequence[str]) -> None:

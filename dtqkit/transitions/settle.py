@@ -1,35 +1,76 @@
-"""Settle: record how attempts ended, then announce it."""
+"""Settle: record how attempts ended, for as long as MongoDB refuses it, then announce it."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.errors import DocumentRefused, StoreUnavailable
 from dtqkit.model.jobs import JobError
 from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Failure
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
+from dtqkit.support.formatting import storable
 from dtqkit.transitions.announce import Ended, announce_ends
 from dtqkit.transitions.deadletter import dead_letter
 
 log = logging.getLogger("dtqkit.worker")
 
 
-async def record(store: Store, ends: Sequence[Ended]) -> list[Ended]:
-    """Write these ends. Returns those that are recorded: the claims of the others no longer held their jobs.
+#: Longest pause in seconds between two tries while MongoDB refuses.
+MAX_PAUSE_S: Final = 2.0
+#: Tries of one end with errors that are caused neither by it nor by MongoDB.
+MAX_BROKEN: Final = 6
 
-    Raises StoreUnavailable when MongoDB does not take them now, DocumentRefused when it will never take one of them.
+
+async def record(store: Store, ends: Sequence[Ended], rng: SupportsRandom) -> list[Ended]:
+    """Write these ends, however long MongoDB refuses. Returns those that are recorded, as they were written.
+
+    An end that cannot be written is found by halves, so that no other waits for it.
     """
-    taken = await store.jobs.settle([settlement for _, settlement in ends])
-    if not taken:
+    pause_s = 0.0
+    stripped = False
+    broken = 0
+    while True:
+        try:
+            return recorded(ends, await store.jobs.settle([settlement for _, settlement in ends]))
+        except StoreUnavailable as error:
+            if not pause_s:
+                log.warning("%d results are kept until MongoDB accepts them: %s", len(ends), error)
+        except Exception as error:
+            if len(ends) > 1:
+                half = len(ends) // 2
+                parts = await asyncio.gather(record(store, ends[:half], rng), record(store, ends[half:], rng))
+                return [written for part in parts for written in part]
+            job = ends[0][0].id
+            known = isinstance(error, DocumentRefused)
+            broken += not known
+            if stripped if known else broken == MAX_BROKEN:
+                # It is not held from now on: once its lease is over, it counts as lost and may run again.
+                text = "the result of job %s cannot be recorded; the job is recovered when its lease expires: %s"
+                log.error(text, job, error, exc_info=not known)  # noqa: TRY400 - of a refusal, no traceback of ours
+                return []
+            if known:
+                log.error("the result of job %s cannot be recorded; recording it as failed: %s", job, error)  # noqa: TRY400
+                reason = JobError("invalid_result", type(error).__name__, storable(str(error)[:500]))
+                ends, stripped = [as_failure(ends[0], reason, rng)], True
+                continue
+        pause_s = min(MAX_PAUSE_S, pause_s * 2 or 0.05)
+        await asyncio.sleep(pause_s)
+
+
+def recorded(ends: Sequence[Ended], refused: Collection[int]) -> list[Ended]:
+    """These ends without those at `refused`, whose claims no longer held their jobs."""
+    if not refused:
         return list(ends)
-    log.warning("%d results were not recorded: their jobs were re-queued or had ended already", len(taken))
-    return [end for i, end in enumerate(ends) if i not in taken]
+    log.warning("%d results were not recorded: their jobs were re-queued or had ended already", len(refused))
+    return [end for i, end in enumerate(ends) if i not in refused]
 
 
 def as_failure(end: Ended, error: JobError, rng: SupportsRandom) -> Ended:

@@ -19,6 +19,7 @@ from dtqkit.broker import Broker
 from dtqkit.control import Submission
 from dtqkit.model.errors import DtqError, IdempotencyConflict, StoreUnavailable
 from dtqkit.model.jobs import Job
+from dtqkit.model.schedule_errors import InvalidSchedule
 from dtqkit.model.schedules import MAX_LIVE, Plan, Schedule, advanced, key_of, plan
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
@@ -60,10 +61,11 @@ class Ticker:
 
         Raises StoreUnavailable.
         """
-        new = [await self._new(schedule, at, key) for at, key in keys]
-        wanted = [one for one in new if not isinstance(one, DtqError)]
-        inserted = iter(await self._enqueuer.insert(wanted) if wanted else ())
-        answers = [one if isinstance(one, DtqError) else next(inserted) for one in new]
+        wanted = [
+            OfSchedule(task=schedule.task, payload=schedule.payload, at=at, idempotency_key=key, of=schedule)
+            for at, key in keys
+        ]
+        answers = await self._enqueuer.enqueue(wanted, make=self._document)
         for answer in answers:
             if isinstance(answer, StoreUnavailable):
                 raise answer
@@ -86,17 +88,27 @@ class Ticker:
                 log.error("schedule %s: the run of %s was refused: %s", schedule.name, at.isoformat(), answer)
         return jobs, refused
 
-    async def _new(self, schedule: Schedule, at: datetime, key: str) -> New | DtqError:
-        options = await self._enqueuer.known.defaults(schedule.task)
-        asked = {"task": schedule.task, "payload": schedule.payload, **schedule.options}
+    async def _document(self, wanted: Submission, now: datetime, _: float) -> New:
+        """Without a check of the payload, which was checked for the schedule, and is again by the job's worker: the
+        code of this process may be older than both."""
+        assert isinstance(wanted, OfSchedule)  # noqa: S101 - made above
+        options = await self._enqueuer.known.defaults(wanted.task)
         try:
-            submission = msgspec.convert(asked, Submission)
-            new = new_job(submission, schedule.payload, options, self._store.now(), self._max_payload)
-        except (DtqError, msgspec.ValidationError) as error:
-            return error if isinstance(error, DtqError) else DtqError(str(error))
-        made: dict[str, Any] = {"idempotency_key": key, "schedule": schedule.name, "scheduled_for": at}
-        new.doc.update(made)
+            own: dict[str, Any] = {"task": wanted.task, "idempotency_key": wanted.idempotency_key, **wanted.of.options}
+            new = new_job(msgspec.convert(own, Submission), wanted.payload, options, now, self._max_payload)
+        except msgspec.ValidationError as error:
+            raise InvalidSchedule(
+                "options", f"the options of schedule {wanted.of.name!r} are not right: {error}"
+            ) from None
+        new.doc.update({"schedule": wanted.of.name, "scheduled_for": wanted.at})
         return new
+
+
+class OfSchedule(Submission, frozen=True, kw_only=True):
+    """The run of a schedule at a nominal time."""
+
+    of: Schedule
+    at: datetime
 
 
 def _carried_out(

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import ClassVar, Final, NamedTuple
 
 from dtqkit.model.errors import Refused
+from dtqkit.support.linker import link, style_sheet
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
 
@@ -43,11 +44,15 @@ def _files() -> dict[str, File]:
     except ModuleNotFoundError:
         return {}
     found = ((prefix, file) for prefix in _FOLDERS for file in root.joinpath(prefix).iterdir())
-    return {
+    files = {
         f"{prefix}{file.name}": File(file.read_bytes(), _KINDS[_suffix(file.name)])
         for prefix, file in found
         if _suffix(file.name) in _KINDS
     }
+    # For pages of others: the board as one module and one sheet, as notebooks have it.
+    files["board.js"] = File(link(root.joinpath("board")).encode(), _KINDS["js"])
+    files["board.css"] = File(style_sheet(root).encode(), _KINDS["css"])
+    return files
 
 
 def _suffix(name: str) -> str:

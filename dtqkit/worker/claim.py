@@ -36,6 +36,8 @@ class Claimed(msgspec.Struct, frozen=True):
     known: float
     #: Whether it runs in a slot that a waiting job lends.
     borrowed: bool = False
+    #: Whether it must have this worker to itself.
+    alone: bool = False
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -62,7 +64,7 @@ class Unresolved(msgspec.Struct, frozen=True):
 
 
 class Claimer:
-    """Claims jobs for one worker: `start` is called with each job that is held."""
+    """Claims jobs for one worker: `start` is called with those that it holds by a claim."""
 
     def __init__(
         self,
@@ -71,8 +73,7 @@ class Claimer:
         *,
         worker: str,
         lease_s: float,
-        start: Callable[[Claimed], None],
-        alone: Callable[[ObjectId], None],
+        start: Callable[[list[Claimed]], None],
         holds: Callable[[ObjectId, ObjectId], bool],
         refused: Callable[[ObjectId, int], None],
         rng: SupportsRandom,
@@ -83,7 +84,6 @@ class Claimer:
         self._worker = worker
         self._lease_s = lease_s
         self._start = start
-        self._alone = alone
         self._holds = holds
         self._rng = rng
         self._refused = refused
@@ -144,7 +144,7 @@ class Claimer:
         if len(held) > 1:  # in the order in which they stood in their lanes
             place = {job: i for i, job in enumerate(wanted.ids)}
             held.sort(key=lambda doc: place[doc["_id"]])
-        self._take(held, claim, since, wanted)
+        self._start(_claimed(held, claim, since, wanted))
         return docs
 
     def _doubt(self, unresolved: Unresolved) -> None:
@@ -178,13 +178,6 @@ class Claimer:
         if len(self._refused_in_a_row) > MAX_IN_A_ROW:
             raise StoreUnavailable("MongoDB", "", f"refuses one claim after the other ({error})", reason="refused")
 
-    def _take(self, docs: Sequence[Document], claim: ObjectId, sent: float, wanted: Wanted) -> None:
-        if docs and wanted.alone:
-            self._alone(claim)
-        known = asyncio.get_running_loop().time()
-        for doc in docs:
-            self._start(Claimed(doc["_id"], claim, to_job(doc), sent, known, wanted.borrowed))
-
     async def _still_held(self, docs: list[Document], claim: ObjectId, sent: float) -> tuple[list[Document], float]:
         """What was claimed, and since when at the earliest. A late reply is no proof: the job may have been taken."""
         now = asyncio.get_running_loop().time()
@@ -207,7 +200,7 @@ class Claimer:
         found = await self._store.jobs.held(unresolved.wanted.ids, unresolved.claim)
         docs, sent = await self._still_held(found, unresolved.claim, unresolved.sent)
         self._unresolved = None
-        self._take(docs, unresolved.claim, sent, unresolved.wanted)
+        self._start(_claimed(docs, unresolved.claim, sent, unresolved.wanted))
         return docs
 
     async def _release_strays(self) -> None:
@@ -222,3 +215,8 @@ class Claimer:
             return
         log.warning("giving back %d jobs: their claims took effect late", len(docs))
         await release_claims(self._broker, self._store, docs, self._rng)
+
+
+def _claimed(docs: Sequence[Document], claim: ObjectId, sent: float, wanted: Wanted) -> list[Claimed]:
+    known = asyncio.get_running_loop().time()
+    return [Claimed(doc["_id"], claim, to_job(doc), sent, known, wanted.borrowed, wanted.alone) for doc in docs]

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final
 
+from dtqkit.support.formatting import storable
 from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
 
@@ -95,7 +96,7 @@ def shortened(text: str) -> str:
     text = str(text)
     if len(text) > MAX_LINE:
         text = f"{text[:MAX_LINE]}… ({len(text) - MAX_LINE} more characters)"
-    return text.encode("utf-8", "replace").decode().replace("\0", "�")
+    return storable(text)
 
 
 def current_context() -> Context | None:

@@ -66,8 +66,12 @@ class Executor:
         try:
             if (refusal := self._policies.admit(attempt.job, self._now)) is not None:
                 return refusal
-            # It may have been stopped before it began.
-            outcome = await self._dispatch(attempt) if attempt.reason is None else None
+            outcome = None
+            if attempt.reason is None:  # it may have been stopped before it began
+                task = self._registry.get(attempt.job.task)
+                if (state := self._life.state) is not None:
+                    attempt.context.state = state
+                outcome = await self._way_of(task)(task, attempt)
         except asyncio.CancelledError:
             if attempt.reason is None:
                 raise
@@ -89,31 +93,31 @@ class Executor:
             case "release":
                 return Released(attempt.run_ms())
 
-    def _dispatch(self, attempt: Attempt) -> Awaitable[Outcome]:
-        job = attempt.job
-        task = self._registry.get(job.task)
+    def _way_of(self, task: Task[..., Any]) -> Callable[[Task[..., Any], Attempt], Awaitable[Outcome]]:
+        """How jobs of `task` run here."""
         where = self._registry.runs_as(task)
-        if (state := self._life.state) is not None:
-            attempt.context.state = state
-        if where == "coroutine":
-            chain = self._hooks.around_run
-            return self._coroutine(task, attempt, partial(run_coroutine, chain, task) if chain else task.call)
         if where == "process":
-            if self._registry.confined and not self._registry.importable(task):
-                raise TaskDefinitionError(self._registry.no_process(task))
-            order = wire.Run(
-                *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
-                job.attempt,
-                attempt.context.scheduled_for,
-            )
-            return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
-        if chain := self._hooks.around_run:
-            return self._coroutine(task, attempt, partial(run_thread, chain, task, attempt))
-        return self._thread(task, attempt)
+            return self._process
+        # In a thread, too: the middlewares stay on the loop.
+        return self._coroutine if where == "coroutine" or self._hooks.around_run else self._thread
 
-    async def _coroutine(
-        self, task: Task[..., Any], attempt: Attempt, call: Callable[[Context, dict[str, Any]], Any]
-    ) -> Outcome:
+    def _process(self, task: Task[..., Any], attempt: Attempt) -> Awaitable[Outcome]:
+        job = attempt.job
+        if self._registry.confined and not self._registry.importable(task):
+            raise TaskDefinitionError(self._registry.no_process(task))
+        order = wire.Run(
+            *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
+            job.attempt,
+            attempt.context.scheduled_for,
+        )
+        return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
+
+    def _within_hooks(self, task: Task[..., Any], attempt: Attempt) -> Callable[[Context, dict[str, Any]], Any]:
+        """What calls the function within the middlewares."""
+        chain = self._hooks.around_run
+        return partial(run_coroutine, chain, task) if task.is_async else partial(run_thread, chain, task, attempt)
+
+    async def _coroutine(self, task: Task[..., Any], attempt: Attempt) -> Outcome:
         job = attempt.job
         arguments = task.decode_payload(job.payload)
         enter(attempt.context)
@@ -121,6 +125,7 @@ class Executor:
         running: Running | None = None
         timer: asyncio.TimerHandle | None = None
         try:
+            call = self._within_hooks(task, attempt) if self._hooks.around_run else task.call
             coroutine = coroutine_of(call(attempt.context, arguments))
             try:
                 first = coroutine.send(None)

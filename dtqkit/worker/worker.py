@@ -23,7 +23,7 @@ from dtqkit.broker import Broker
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import Priority, is_job_id
-from dtqkit.model.outcomes import Declined, Outcome, Released
+from dtqkit.model.outcomes import Declined, Released
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
@@ -122,7 +122,6 @@ class Worker:
             worker=self.id,
             lease_s=self._settings.lease_s,
             start=self._start,
-            alone=self._run_alone,
             holds=self._holds,
             refused=self._claim_refused,
             rng=rng,
@@ -231,18 +230,23 @@ class Worker:
 
     # -- jobs
 
-    def _start(self, claimed: Claimed) -> None:
-        if (earlier := self._held.get(claimed.job.id)) is not None:
-            # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
-            earlier.attempt.stop("gone")
-        kind = self._kinds.of(claimed.job.task) or "loop"
-        attempt = Attempt(claimed.job, waiting=self._waits_for)
-        held = self._held[claimed.job.id] = Held(claimed, kind, attempt)
-        self._slots.take(kind, borrowed=claimed.borrowed)
-        if claimed.job.losses:
-            self._slots.suspects.begun(claimed.claim)
-            attempt.began = partial(self._suspect_began, claimed.claim)
-        self._jobs.add(asyncio.get_running_loop().create_task(self._work(held), name=claimed.job.id))
+    def _start(self, claims: list[Claimed]) -> None:
+        loop = asyncio.get_running_loop()
+        for claimed in claims:
+            job = claimed.job
+            if (earlier := self._held.get(job.id)) is not None:
+                # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
+                earlier.attempt.stop("gone")
+            kind = self._kinds.of(job.task) or "loop"
+            attempt = Attempt(job, waiting=self._waits_for)
+            held = self._held[job.id] = Held(claimed, kind, attempt)
+            self._slots.take(kind, borrowed=claimed.borrowed)
+            if claimed.alone:
+                self._slots.alone = claimed.claim
+            if job.losses:
+                self._slots.suspects.begun(claimed.claim)
+                attempt.began = partial(self._suspect_began, claimed.claim)
+            self._jobs.add(loop.create_task(self._work(held), name=job.id))
 
     def _holds(self, job: ObjectId, claim: ObjectId) -> bool:
         held = self._held.get(str(job))
@@ -256,9 +260,6 @@ class Worker:
 
     def _proven(self, claim: ObjectId) -> None:
         self._slots.suspects.proven(claim, self._loop.time())
-
-    def _run_alone(self, claim: ObjectId) -> None:
-        self._slots.alone = claim
 
     def _waits_for(self, attempt: Attempt, ids: Sequence[str]) -> None:
         held = self._held.get(attempt.job.id)
@@ -280,7 +281,8 @@ class Worker:
         return [ObjectId(job) for job in awaited if job not in self._held]
 
     async def _work(self, held: Held) -> None:
-        attempt = held.attempt
+        """The task of asyncio that belongs to one attempt: run it, and have its outcome recorded."""
+        claimed, attempt = held.claimed, held.attempt
         task = cast("asyncio.Task[None]", asyncio.current_task())
         # Only now: a task that is cancelled before its first step would never come here, and keep its job claimed.
         attempt.attach(task)
@@ -290,33 +292,32 @@ class Worker:
                 outcome = await self._executor.run(attempt)
             except asyncio.CancelledError:  # not by a stop, but with the loop
                 outcome = Released(None)
-            self._ended(held, outcome)
+            self._over(held)
+            if outcome is None:  # it is not this worker's job any longer
+                self._settled([claimed])
+            else:
+                if isinstance(outcome, Declined):
+                    self._fetcher.avoid(claimed.job.id, claimed.job.declined)
+                self._settler.put(claimed, outcome, attempt.started, attempt.trail)
         except Exception as error:
             self._broke(task, error)
         finally:
             self._jobs.discard(task)
 
-    def _ended(self, held: Held, outcome: Outcome | None) -> None:
-        """The task of a job is over; None: it is not this worker's job any longer."""
+    def _over(self, held: Held) -> None:
+        """Its attempt is over: its slot is free."""
         claimed, attempt = held.claimed, held.attempt
         if held.waits_for:
             self._lend_slot_of(held, ())
         held.over = True
         attempt.context.end()
-        started = attempt.started
         if claimed.job.losses:
-            if started is not None:
+            if attempt.started is not None:
                 self._proven(claimed.claim)
             self._slots.suspects.forget(claimed.claim)
         self._slots.ran(held.kind, claimed.claim, borrowed=claimed.borrowed)
         if self._slots.lent:
             self._fetcher.help_soon()
-        if outcome is None:
-            self._settled([claimed])
-        else:
-            if isinstance(outcome, Declined):
-                self._fetcher.avoid(claimed.job.id, claimed.job.declined)
-            self._settler.put(claimed, outcome, started, attempt.trail)
 
     def _settled(self, claims: list[Claimed]) -> None:
         for claimed in claims:

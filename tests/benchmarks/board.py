@@ -17,7 +17,7 @@ from redis import Redis
 from dtqkit.broker.keys import Keys
 from dtqkit.dashboard import BOARD, FOLDER
 from dtqkit.model.events import JobEvent, encode_batch
-from dtqkit.notebook.linker import link, style_sheet
+from dtqkit.support.linker import link, style_sheet
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.report import Row, at_most, row
 from tests.browser.conftest import ARGUMENTS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtqkit.dashboard import BOARD
-from dtqkit.notebook.linker import LinkError, link
+from dtqkit.support.linker import LinkError, link
 from tests.node import node_or_skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtqkit.dashboard import BOARD, FOLDER
-from dtqkit.notebook.linker import link, style_sheet
+from dtqkit.support.linker import link, style_sheet
 
 MODULES = [*sorted(BOARD.glob("*.js")), FOLDER / "page.js"]
 SHEETS = sorted(BOARD.glob("*.css"))

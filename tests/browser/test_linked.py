@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dtqkit.dashboard import BOARD, FOLDER
-from dtqkit.notebook.linker import link, style_sheet
+from dtqkit.support.linker import link, style_sheet
 from tests.browser.played import mount, open_blank, tour
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from playwright.sync_api import Browser, expect
 
 from dtqkit.dashboard import BOARD, FOLDER
-from dtqkit.notebook.linker import link, style_sheet
+from dtqkit.support.linker import link, style_sheet
 from tests.browser.played import mount, open_blank
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from dtqkit import TaskQueue
 from dtqkit.control import OPERATIONS
 from dtqkit.dashboard import FOLDER
-from dtqkit.notebook.linker import style_sheet
+from dtqkit.support.linker import style_sheet
 from tests.browser.conftest import Board, Boards, Scheme
 from tests.browser.tasks import explode, walk
 from tests.serving import TOKEN, Server

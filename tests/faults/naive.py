@@ -18,6 +18,7 @@ from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.leader import Leader
 from dtqkit.store import documents, jobs
 from dtqkit.store.documents import Document
+from dtqkit.store.settlements import Settlement
 from dtqkit.worker.beat import Beat
 from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.fetch import Fetcher
@@ -95,20 +96,20 @@ def completion_without_a_fence() -> None:
     def held(ids: list[Any], claim: Any) -> Document:
         return {"_id": {"$in": ids}}
 
-    operations = jobs._settle_operations
+    commands = jobs.commands
 
-    def naive(settlements: Sequence[jobs.Settlement]) -> Any:
+    def naive(ends: Sequence[Settlement]) -> Any:
         before, documents.held = documents.held, held
         try:
-            return operations(settlements)
+            return list(commands(ends))
         finally:
             documents.held = before
 
-    jobs._settle_operations = naive
+    jobs.commands = naive
     settle = jobs.Jobs.settle
 
-    async def each(self: jobs.Jobs, settlements: Sequence[jobs.Settlement]) -> Any:
-        # Two, so that the bulk's filters are used for one as well.
+    async def each(self: jobs.Jobs, settlements: Sequence[Settlement]) -> Any:
+        # A single end is never fenced at all.
         if len(settlements) == 1:
             update = documents.ending(settlements[0].change)
             if settlements[0].change.status == "completed":

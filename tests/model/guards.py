@@ -14,6 +14,8 @@ from tests.model.scenarios import (
     REQUEUED,
     Build,
     dead_letters,
+    expiring,
+    expiring_unserved,
     lanes,
     leader_lock,
     old_code,
@@ -142,6 +144,12 @@ TABLE: Final = (
     Row(("reconcile: counts",), lanes, "heals", "the full audit sees it too: 5 minutes instead of one"),
     Row(("reconcile: full audit",), lanes, "caught", "trap 11: one id too many and one too few, the counts are equal"),
     Row(("reconcile: keys of a wrong type",), lanes, "caught", "no command works on that lane any more"),
+    # -- 3 and 11 expiry
+    Row(("expiry: asked before the first run",), expiring, "caught", "a job is started after its time"),
+    Row(("expiry: audit",), expiring_unserved, "caught", "where no worker serves it, it waits forever"),
+    Row(("expiry: still waits, inside the write",), expiring, "heals",
+        "what is claimed after it was found is too late for its worker too"),
+    Row(("expiry: still no attempt, inside the write",), expiring, "heals", "as above: it never gets an attempt"),
     # -- 11 rebuild and lock
     Row(("epoch: set only under the mark",), rebuild, "caught", "flushed during the rebuild, and called rebuilt"),
     Row(("epoch: a nonce of its own",), rebuild, "caught", "a leader takes the other one's mark for its own"),
@@ -173,6 +181,7 @@ TABLE: Final = (
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
+    *(expiring, expiring_unserved),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

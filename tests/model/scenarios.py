@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, lock, record, waits
+from tests.model import audit, batch, deadletter, epoch, expiry, lock, record, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -95,6 +95,15 @@ def dead_letters(removed: frozenset[str]) -> Model[deadletter.World]:
     return deadletter.model(deadletter.Rules(removed))
 
 
+def expiring(removed: frozenset[str]) -> Model[expiry.World]:
+    return expiry.model(expiry.Rules(removed))
+
+
+def expiring_unserved(removed: frozenset[str]) -> Model[expiry.World]:
+    """In a lane that no worker serves."""
+    return expiry.model(expiry.Rules(removed, served=False))
+
+
 def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
@@ -123,6 +132,8 @@ EVERY_RUN: Final = (
     Scenario("the leader's lock, anything in its place", leader_lock),
     Scenario("two environments on one Redis", two_records),
     Scenario("dead letters, two requeues, automatic recovery", dead_letters),
+    Scenario("a job that expires, a worker and the audit", expiring),
+    Scenario("a job that expires where no worker serves it", expiring_unserved),
     Scenario("lanes: one id too many and one too few", lanes),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from dtqkit.notebook.linker import link
+from dtqkit.support.linker import link
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LIVE = "# NBVAL_IGNORE_OUTPUT"

@@ -77,7 +77,6 @@ def full_fetcher(redis: Any, lease_s: float = 6.0) -> tuple[Fetcher, Slots, Clai
         worker="w",
         lease_s=lease_s,
         start=nobody,
-        alone=nobody,
         holds=nobody,
         refused=nobody,
         rng=random.Random(1),
@@ -136,7 +135,7 @@ def test_an_attempt_that_is_stopped_before_its_first_step_ends() -> None:
     async def scenario() -> tuple[list[str | None], int]:
         async with Worked() as worker:
             one = claimed(ObjectId())
-            worker._start(one)
+            worker._start([one])
             worker._held[one.job.id].attempt.stop("cancel")
             await turns()
             return [end.change.ending for _, end in worker._settler._ends], worker._slots.running
@@ -149,10 +148,10 @@ def test_a_job_that_is_claimed_again_belongs_to_its_second_claim() -> None:
         async with Worked() as worker:
             job = ObjectId()
             first, second = claimed(job), claimed(job)
-            worker._start(first)
+            worker._start([first])
             before = worker._held[str(job)].attempt
             await turns()
-            worker._start(second)
+            worker._start([second])
             settled: Any = worker._settler._settled
             settled([first])
             return before.reason, [held.claimed.claim for held in worker._held.values()], second.claim
@@ -165,7 +164,7 @@ def test_a_job_that_is_over_and_not_recorded_yet_is_not_shown_as_running() -> No
     async def scenario() -> tuple[int, int, int]:
         async with Worked() as worker:
             one = claimed(ObjectId())
-            worker._start(one)
+            worker._start([one])
             held = worker._held[one.job.id]
             held.attempt.begin()
             before = len(worker._begun_ones())

@@ -33,9 +33,10 @@ from dtqkit.model.events import decode_batch
 from dtqkit.model.outcomes import Change, Success
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, store_errors
-from dtqkit.store.jobs import Jobs, Settlement
+from dtqkit.store.jobs import Jobs
+from dtqkit.store.settlements import Settlement
+from dtqkit.transitions import settle
 from dtqkit.web.problem import problem_of
-from dtqkit.worker import settle
 from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.report import error_of

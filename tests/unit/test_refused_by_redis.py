@@ -20,16 +20,18 @@ from dtqkit.broker.keys import member
 from dtqkit.broker.link import Link
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.broker.refusals import UnusableServer
+from dtqkit.control import Submission
 from dtqkit.direct import opening
 from dtqkit.direct.opening import Opening
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Lost, Released
+from dtqkit.store.inserts import Inserted
 from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Task
 from dtqkit.transitions import announce
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.lose import LostJobs
-from dtqkit.transitions.new import New
 from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.settle import Settler
@@ -80,8 +82,8 @@ def running(**more: Any) -> Job:
     )
 
 
-async def all_stored(*_: object) -> dict[int, Any]:
-    return {}
+async def all_stored(*_: object) -> Inserted:
+    return Inserted(set(), {})
 
 
 async def none(*_: object, **__: object) -> list[Any]:
@@ -182,7 +184,7 @@ def test_a_claim_that_arrived_late_is_given_back_once_redis_takes_writes(monkeyp
         store: Any = SimpleNamespace(jobs=SimpleNamespace(running_of=running_of, settle=none), now=now)
         unused: Any = None
         claimer: Any = Claimer(
-            redis.broker, store, worker="w", lease_s=6.0, start=unused, alone=unused,
+            redis.broker, store, worker="w", lease_s=6.0, start=unused,
             holds=lambda *_: False, refused=unused, rng=random.Random(1),
         )  # fmt: skip
         redis.error = away()
@@ -261,13 +263,12 @@ def test_looks_at_running_jobs_that_come_at_once_are_one_or_two() -> None:
     assert len(asked) <= 2
 
 
-def submitted(size: int = 100) -> New:
-    new = ObjectId()
-    doc: dict[str, Any] = {
-        "_id": new, "task": "t", "payload": {}, "priority": "high", "status": "pending",
-        "created_at": new.generation_time, "token": 0, "losses": 0, "rev": 1,
-    }  # fmt: skip
-    return New(doc, size)
+def one_task() -> TaskRegistry:
+    def t() -> None: ...
+
+    registry = TaskRegistry()
+    registry.add(Task(t, "t"))
+    return registry
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -280,9 +281,9 @@ def test_a_late_push_goes_on_and_is_listed_later_only_if_it_fails(
         redis = Redis(monkeypatch)
         unlisted: Any = redis.broker._unlisted  # pyright: ignore[reportPrivateUsage]
         store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
-        one = Enqueuer(Settings(), redis.broker, store, TaskRegistry())
+        one = Enqueuer(Settings(), redis.broker, store, one_task())
         redis.open.clear()
-        (job,) = await one.insert([submitted()])
+        (job,) = await one.enqueue([Submission(task="t")])
         assert isinstance(job, Job)
         assert not len(unlisted)
         redis.error = away() if fails else None
@@ -308,9 +309,9 @@ def test_a_push_into_another_environments_redis_is_reported(
     async def scenario() -> None:
         redis = Redis(monkeypatch)
         store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=all_stored), now=now)
-        one = Enqueuer(Settings(), redis.broker, store, TaskRegistry())
+        one = Enqueuer(Settings(), redis.broker, store, one_task())
         redis.error = UnusableServer("taken", "taken")
-        await one.insert([submitted()])
+        await one.enqueue([Submission(task="t")])
         with pytest.raises(NamespaceTaken):
             redis.broker.check_owner()
         await one.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 from bson import ObjectId
@@ -43,14 +43,21 @@ def document(size: int = 100, **more: object) -> New:
 async def nothing(*_: object, **__: object) -> None: ...
 
 
-async def stored(*_: object) -> dict[int, DocumentRefused]:
-    return {}
+ALL: Final = Inserted(set(), {})
 
 
-def submitter(**jobs: Any) -> Enqueuer:
-    broker: Any = SimpleNamespace(push=nothing)
-    store: Any = SimpleNamespace(inserts=SimpleNamespace(**jobs), now=lambda: datetime.now(UTC))
-    return Enqueuer(Settings(), broker, store, TaskRegistry())
+class OfDocuments(Enqueuer):
+    """Its submissions are documents."""
+
+    async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:
+        del now, asked_at
+        return submission
+
+
+def submitter(insert: Any = None, push: Any = nothing, **inserts: Any) -> Any:
+    broker: Any = SimpleNamespace(push=push)
+    store: Any = SimpleNamespace(inserts=SimpleNamespace(insert=insert, **inserts), now=lambda: datetime.now(UTC))
+    return OfDocuments(Settings(), broker, store, TaskRegistry())
 
 
 def away() -> StoreUnavailable:
@@ -58,15 +65,15 @@ def away() -> StoreUnavailable:
 
 
 def test_a_key_that_cannot_be_looked_up_is_the_affair_of_its_own_submit() -> None:
-    async def insert_keyed(docs: list[dict[str, Any]], _: int) -> Inserted:
-        return Inserted(set(range(len(docs))), {})
+    async def insert(docs: list[dict[str, Any]], _: int) -> Inserted:
+        return Inserted({i for i, doc in enumerate(docs) if "idempotency_key" in doc}, {})
 
     async def by_key(*_: object) -> None:
         raise away()
 
     async def scenario() -> list[Any]:
-        one = submitter(insert=stored, insert_keyed=insert_keyed, by_key=by_key)
-        answers = await asyncio.gather(one.insert([document()]), one.insert([document(idempotency_key="k")]))
+        one = submitter(insert, by_key=by_key)
+        answers = await asyncio.gather(one.enqueue([document()]), one.enqueue([document(idempotency_key="k")]))
         return [type(accepted) for (accepted,) in answers]
 
     assert asyncio.run(scenario()) == [Job, StoreUnavailable]
@@ -76,14 +83,14 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     monkeypatch.setattr(submitting, "MAX_GROUP", 2)
     writes: list[int] = []
 
-    async def insert(docs: list[dict[str, Any]], _: int) -> dict[int, DocumentRefused]:
+    async def insert(docs: list[dict[str, Any]], _: int) -> Inserted:
         writes.append(len(docs))
         if len(writes) == 2:
             raise away()
-        return {}
+        return ALL
 
     async def scenario() -> list[Any]:
-        return [type(accepted) for accepted in await submitter(insert=insert).insert([document() for _ in range(4)])]
+        return [type(accepted) for accepted in await submitter(insert).enqueue([document() for _ in range(4)])]
 
     assert asyncio.run(scenario()) == [Job, Job, StoreUnavailable, StoreUnavailable]
     assert writes == [2, 2]
@@ -107,16 +114,16 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
     written: list[int] = []
     events: list[str] = []
 
-    async def insert(docs: list[dict[str, Any]], size: int) -> dict[int, DocumentRefused]:
+    async def insert(docs: list[dict[str, Any]], size: int) -> Inserted:
         written.append(size)
         await asyncio.sleep(0.02 if size > 1_000 else 0)
-        return {}
+        return ALL
 
     async def scenario() -> None:
-        one = submitter(insert=insert)
+        one = submitter(insert)
 
         async def submit(name: str, *jobs: New) -> None:
-            accepted = await one.insert(jobs)
+            accepted = await one.enqueue(jobs)
             assert all(isinstance(job, Job) for job in accepted)
             events.append(name)
 
@@ -132,15 +139,15 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
 
 
 def test_of_a_large_submit_only_the_piece_that_was_sent_has_an_unknown_outcome() -> None:
-    async def insert(docs: list[dict[str, Any]], _: int) -> dict[int, DocumentRefused]:
+    async def insert(docs: list[dict[str, Any]], _: int) -> Inserted:
         writes.append(len(docs))
         if len(writes) == 2:
             raise OutcomeUnknown("MongoDB", "mongodb://127.0.0.1", "no answer in time")
-        return {}
+        return ALL
 
     async def scenario() -> list[Any]:
         jobs = [document(size=3_000_000) for _ in range(4)]
-        return [type(accepted) for accepted in await submitter(insert=insert).insert(jobs)]
+        return [type(accepted) for accepted in await submitter(insert).enqueue(jobs)]
 
     writes: list[int] = []
     assert asyncio.run(scenario()) == [Job, OutcomeUnknown, StoreUnavailable, StoreUnavailable]
@@ -157,14 +164,14 @@ def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_
     electing = StoreUnavailable("MongoDB", "", "is electing a primary", reason="electing")
     answers: list[Exception | None] = [OutcomeUnknown("MongoDB", "", "no answer in time"), electing, None]
 
-    async def insert(docs: list[dict[str, Any]], _: int) -> dict[int, DocumentRefused]:
+    async def insert(docs: list[dict[str, Any]], _: int) -> Inserted:
         sent.append([doc["_id"] for doc in docs])
         if (error := answers[len(sent) - 1]) is not None:
             raise error
-        return {}
+        return ALL
 
     async def scenario(wait_s: float) -> list[Any]:
-        return await submitter(insert=insert).insert([document(), document()], Patience(wait_s))
+        return await submitter(insert).enqueue([document(), document()], Patience(wait_s))
 
     assert [type(one) for one in asyncio.run(scenario(30.0))] == [Job, Job]
     assert sent[0] == sent[1] == sent[2]
@@ -218,11 +225,8 @@ def submit_to(record: Record, jobs: list[New]) -> tuple[list[Any] | StoreUnavail
 
     async def scenario() -> list[Any] | StoreUnavailable:
         inserts = Inserts(cast(Any, record), Link("mongodb://h"), cast(Any, None))
-        store: Any = SimpleNamespace(inserts=inserts, now=lambda: datetime.now(UTC))
         try:
-            return list(
-                await Enqueuer(Settings(), cast(Any, SimpleNamespace(push=push)), store, TaskRegistry()).insert(jobs)
-            )
+            return await submitter(inserts.insert, push, by_key=inserts.by_key).enqueue(jobs)
         except StoreUnavailable as error:
             return error
 

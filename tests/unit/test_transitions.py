@@ -24,7 +24,6 @@ WRITERS: Final = {
     ("jobs", "cancel"): "transitions/",
     ("jobs", "requeue"): "transitions/",
     ("inserts", "insert"): "transitions/",
-    ("inserts", "insert_keyed"): "transitions/",
     ("upkeep", "recover"): "transitions/",
     ("upkeep", "cancel_waiting"): "transitions/",
     # A claim and its lease are the worker's own: there is no id to put anywhere, and nothing to announce.

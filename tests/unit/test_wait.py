@@ -32,7 +32,7 @@ def test_a_look_that_is_refused_ends_the_wait_and_the_next_wait_too() -> None:
         try:
             for _ in range(2):
                 with pytest.raises(AccessDenied):
-                    await asyncio.wait_for(waiter.wait(["a" * 24], lambda _: None), 5)
+                    await asyncio.wait_for(waiter.wait({"a" * 24: ()}, lambda _: None), 5)
         finally:
             await waiter.close()
 
@@ -75,7 +75,9 @@ def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(li
 
     async def story() -> None:
         waiter = Waiter(control)
-        waiting = asyncio.create_task(waiter.wait(list(control.jobs), lambda job: ended.update([job.id])))
+        waiting = asyncio.create_task(
+            waiter.wait(dict.fromkeys(control.jobs, ()), lambda job_id: ended.update([job_id]))
+        )
         await asyncio.sleep(0)
         control.tell(line)
         # For a minute, nothing ends

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from dtqkit.dashboard import FOLDER
+from dtqkit.dashboard import BOARD, FOLDER
+from dtqkit.support.linker import link, style_sheet
 from tests.serving import Server
 
 PAGE = (FOLDER / "index.html").read_text()
@@ -24,6 +25,16 @@ def test_what_the_page_names_is_served_as_it_is(server: Server, name: str) -> No
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith(KINDS[name.rpartition(".")[2]])
     assert answer.body == (FOLDER / name).read_bytes()
+
+
+def test_a_page_of_others_gets_the_board_as_one_module_and_one_sheet(server: Server) -> None:
+    for name, text in (("board.js", link(BOARD)), ("board.css", style_sheet(FOLDER))):
+        for path in (f"/{name}", f"/api/{name}"):
+            answer = server.get(path, token=None)
+            assert (answer.status, answer.body.decode()) == (200, text)
+            assert answer.headers["Content-Type"].startswith(KINDS[name.rpartition(".")[2]])
+            head = server.ask("HEAD", path, token=None)
+            assert (head.status, head.body) == (200, b"")
 
 
 @pytest.mark.parametrize("path", ["/", "/board/table.js", "/board/base.css", "/api/board/table.js"])

@@ -119,7 +119,7 @@ export class JobPanel {
     this.cancel.disabled = job.cancel_requested;
     this.requeue.hidden = job.status !== "failed";
     this.#showProgress(job);
-    this.#showError(over ? null : job.error);
+    this.#showError(job.status === "completed" ? null : job.error);
     this.#payload.show(job.payload ? exact.stringify(job.payload, 2) : "");
     this.#result.show(job.status === "completed" && exact.stringify(job.result, 2));
     this.#showFacts(job);
@@ -209,6 +209,7 @@ function factsOf(job) {
     ...begun,
     Ended: job.ended_at && moment(job.ended_at),
     "Time limit": duration(job.timeout_s),
+    "Expires after": job.expires_s && duration(job.expires_s),
     Tags: job.tags.join(", "),
     "Idempotency key": job.idempotency_key,
   };

@@ -14,6 +14,7 @@ const OPTIONS = {
   delay_s: ["Delay", { type: "number", minimum: 0, description: "Seconds before it may start." }],
   max_attempts: ["Attempts", { type: "integer", minimum: 1 }],
   timeout_s: ["Time limit", { type: "number", description: "Seconds that one attempt may run." }],
+  expires_s: ["Expires after", { type: "number", description: "Seconds: cancelled if it has not started by then." }],
   idempotency_key: [
     "Idempotency key",
     { type: "string", description: "The same key with the same payload gives the first job again." },

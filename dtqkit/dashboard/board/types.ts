@@ -39,6 +39,7 @@ export interface Job extends Omit<Attempt, "ending"> {
   failures: number;
   max_attempts: number;
   timeout_s: number;
+  expires_s?: number | null;
   declined?: number;
   declined_before?: number;
   tags: string[];

@@ -115,7 +115,8 @@ def redefined(known: Schedule, wanted: Definition, now: datetime) -> Schedule:
 
 def pausing(known: Schedule, reason: str, now: datetime) -> Schedule:
     at = now if known.paused is None else known.paused.at
-    return msgspec.structs.replace(known, paused=Paused(at=at, reason=reason), due_at=None)
+    new = msgspec.structs.replace(known, paused=Paused(at=at, reason=reason))
+    return msgspec.structs.replace(new, due_at=due_at(new, now))
 
 
 def resuming(known: Schedule, now: datetime) -> Schedule:

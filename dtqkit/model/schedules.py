@@ -8,9 +8,9 @@ as `enqueued`, as `missed` (too late, or superseded by a later one) or as `skipp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,8 @@ LATE_S: Final = 2.0
 PIECE: Final = 200
 #: How often a schedule is looked at whose next run waits for the one before.
 HELD_S: Final = 1.0
+#: Characters of a reason that a schedule keeps.
+MAX_TROUBLE: Final = 500
 #: Jobs that a schedule remembers as perhaps not over yet.
 MAX_LIVE: Final = 20
 
@@ -82,6 +84,9 @@ class Schedule(Definition, frozen=True, kw_only=True, omit_defaults=True):
     next_at: datetime | None = None
     #: When the leader has to look at it; None while it is paused.
     due_at: datetime | None = None
+    #: Nominal times whose jobs are being enqueued, and jobs that are cancelled before: decided, and not done yet.
+    pending: tuple[datetime, ...] = ()
+    stopping: tuple[str, ...] = ()
     #: A nominal time whose run waits until the one before is over (`overlap="queue_one"`).
     held_at: datetime | None = None
     #: The last nominal time that was enqueued, and its job.
@@ -104,17 +109,6 @@ class Schedule(Definition, frozen=True, kw_only=True, omit_defaults=True):
     rev: int = 1
 
 
-class Run(NamedTuple):
-    """A job of a schedule: what the plan must know of it."""
-
-    job: str
-    at: datetime
-    #: Whether it is not over.
-    active: bool
-    #: Whether it is the run of a nominal time, and not one that a person asked for.
-    nominal: bool = True
-
-
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done about a schedule now, and what it is afterwards."""
 
@@ -122,8 +116,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     enqueue: tuple[datetime, ...] = ()
     #: Jobs that are cancelled before that.
     cancel: tuple[str, ...] = ()
-    #: Nominal times whose jobs exist already: a leader died before it could write that down.
-    found: tuple[datetime, ...] = ()
     missed: int = 0
     skipped: int = 0
     held_at: datetime | None = None
@@ -161,6 +153,8 @@ def jitter(schedule: Definition, at: datetime) -> timedelta:
 
 def due_at(schedule: Schedule, now: datetime) -> datetime | None:
     """When the leader has to look at it again."""
+    if schedule.pending:
+        return now
     if schedule.paused is not None:
         return None
     due = None if schedule.next_at is None else schedule.next_at + jitter(schedule, schedule.next_at)
@@ -173,6 +167,8 @@ def due_at(schedule: Schedule, now: datetime) -> datetime | None:
 def is_due(schedule: Schedule, now: datetime) -> bool:
     """Whether a nominal time of it is to be dealt with."""
     at = schedule.next_at
+    if schedule.pending:
+        return True
     return schedule.paused is None and at is not None and at + jitter(schedule, at) <= now
 
 
@@ -200,33 +196,26 @@ def times_between(schedule: Schedule, start: datetime, end: datetime) -> Iterato
 # -- the decision
 
 
-def plan(schedule: Schedule, now: datetime, runs: Sequence[Run] = ()) -> Plan:
-    """What is due `now`, by MongoDB's clock, and what to do about it.
-
-    `runs`: the jobs in `live`, and those of nominal times from `held_at` or `next_at` on: a leader that died may have
-    enqueued them without writing it down.
-    """
-    active = [run.job for run in runs if run.active and run.job in schedule.live]
+def plan(schedule: Schedule, now: datetime, running: Collection[str] = ()) -> Plan:
+    """What is due `now`, by MongoDB's clock, and what to do. `running`: the jobs in `live` that are not over."""
+    active = [job for job in schedule.live if job in running]
     if schedule.paused is not None:
         return Plan(held_at=schedule.held_at, next_at=schedule.next_at, live=tuple(active))
     times, next_at = _due(schedule, now)
     more = next_at is not None and next_at + jitter(schedule, next_at) <= now
-    by_time = {run.at: run for run in runs if run.nominal}
-    wanted, missed, skipped = _wanted(schedule, times, now, more, by_time)
+    wanted, missed, skipped = _wanted(schedule, times, now, more)
     going = _Overlap(schedule, active)
-    if schedule.held_at is not None:
-        going.release(by_time.get(schedule.held_at))
+    going.release()
     for at in wanted:
-        going.meet(at, by_time.get(at))
+        going.meet(at)
     return Plan(
         enqueue=tuple(going.enqueue),
         cancel=tuple(going.cancel),
-        found=tuple(going.found),
         missed=missed,
         skipped=skipped + going.skipped,
         held_at=going.held_at,
         next_at=next_at,
-        live=tuple(going.active),
+        live=tuple(active),
     )
 
 
@@ -242,18 +231,16 @@ def _due(schedule: Schedule, now: datetime) -> tuple[list[datetime], datetime | 
 
 
 def _wanted(
-    schedule: Schedule, times: Sequence[datetime], now: datetime, more: bool, by_time: dict[datetime, Run]
+    schedule: Schedule, times: Sequence[datetime], now: datetime, more: bool
 ) -> tuple[list[datetime], int, int]:
     """Of the times that are due, those that run unless they overlap; how many are missed, and skipped by a pause."""
     oldest = now - timedelta(seconds=max(schedule.catch_up_s, LATE_S))
-    paused = [at for at in times if _in_pause(schedule, at) and at not in by_time]
-    running = [at for at in times if at not in paused]
-    wanted = [at for at in running if at in by_time or at + jitter(schedule, at) >= oldest]
+    running = [at for at in times if not _in_pause(schedule, at)]
+    wanted = [at for at in running if at + jitter(schedule, at) >= oldest]
     if schedule.catch_up_runs == "last":
         # The last one of all that are due: when there are more, it is not among these.
-        last = None if more or not wanted else wanted[-1]
-        wanted = [at for at in wanted if at in by_time or at == last]
-    return wanted, len(running) - len(wanted), len(paused)
+        wanted = [] if more else wanted[-1:]
+    return wanted, len(running) - len(wanted), len(times) - len(running)
 
 
 def _in_pause(schedule: Schedule, at: datetime) -> bool:
@@ -266,56 +253,63 @@ class _Overlap:
 
     def __init__(self, schedule: Schedule, active: list[str]) -> None:
         self._rule = schedule.overlap
+        self._active = active
         self.held_at = schedule.held_at
-        self.active = active
         self.enqueue: list[datetime] = []
         self.cancel: list[str] = []
-        self.found: list[datetime] = []
         self.skipped = 0
 
-    def release(self, own: Run | None) -> None:
+    def release(self) -> None:
         """The run that waits: it starts when none is left before it."""
-        at = self.held_at
-        if at is not None and (own is not None or not self.active or self._rule != "queue_one"):
+        if self.held_at is not None and (not self._active or self._rule != "queue_one"):
+            self.enqueue.append(self.held_at)
             self.held_at = None
-            self._start(at, own)
 
-    def meet(self, at: datetime, own: Run | None) -> None:
+    def meet(self, at: datetime) -> None:
         """The run of the next nominal time."""
-        busy = bool(self.active or self.enqueue) and own is None and self._rule != "allow"
-        if not busy:
-            self._start(at, own)
+        if self._rule == "allow" or not (self._active or self.enqueue):
+            self.enqueue.append(at)
         elif self._rule == "queue_one" and self.held_at is None:
             self.held_at = at
         elif self._rule == "cancel_running":
-            self.cancel += [job for job in self.active if job not in self.cancel]
+            self.cancel = self._active
             self.skipped += len(self.enqueue)  # a later one would cancel it at once
             self.enqueue = [at]
         else:
             self.skipped += 1
 
-    def _start(self, at: datetime, own: Run | None) -> None:
-        if own is None:
-            self.enqueue.append(at)
-            return
-        self.found.append(at)
-        if own.active and own.job not in self.active:
-            self.active.append(own.job)
-
 
 def advanced(known: Schedule, done: Plan, now: datetime) -> Schedule:
-    """`known` after its plan was carried out, but for the jobs of it."""
+    """`known` once its plan is decided: its jobs are pending."""
     over = known.off_until is not None and not before(done.next_at, known.off_until)
     new = msgspec.structs.replace(
         known,
         next_at=done.next_at,
         held_at=done.held_at,
+        pending=done.enqueue,
+        stopping=done.cancel,
         live=done.live[-MAX_LIVE:],
-        enqueued=known.enqueued + len(done.enqueue) + len(done.found),
         missed=known.missed + done.missed,
         skipped=known.skipped + done.skipped,
         off_from=None if over else known.off_from,
         off_until=None if over else known.off_until,
+    )
+    return msgspec.structs.replace(new, due_at=due_at(new, now))
+
+
+def completed(known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[str], now: datetime) -> Schedule:
+    """`known` once its pending jobs are enqueued: their ids; and why others were refused."""
+    last = max(jobs, default=None)
+    new = msgspec.structs.replace(
+        known,
+        pending=(),
+        stopping=(),
+        live=(*known.live, *jobs.values())[-MAX_LIVE:],
+        enqueued=known.enqueued + len(jobs),
+        missed=known.missed + len(refused),
+        last_at=known.last_at if last is None else last,
+        last_job=known.last_job if last is None else jobs[last],
+        trouble=refused[-1][:MAX_TROUBLE] if refused else "",
     )
     return msgspec.structs.replace(new, due_at=due_at(new, now))
 

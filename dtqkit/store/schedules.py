@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from dtqkit.model.jobs import TERMINAL, is_job_id
-from dtqkit.model.schedules import MAX_LIVE, Run, Schedule, key_of, prefix_of
+from dtqkit.model.schedules import MAX_LIVE, Schedule, prefix_of
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
@@ -120,25 +120,12 @@ class Schedules:
 
     # -- their jobs
 
-    async def runs(self, schedule: Schedule, until: datetime) -> list[Run]:
-        """The jobs in `live`, and those of nominal times from the first that is not accounted for to `until`."""
-        first = min((at for at in (schedule.held_at, schedule.next_at) if at is not None), default=until)
-        keys = {"$gte": key_of(schedule.name, first), "$lte": key_of(schedule.name, until)}
+    async def running(self, schedule: Schedule) -> set[str]:
+        """Those jobs in `live` that are not over."""
         live = [ObjectId(job) for job in schedule.live if is_job_id(job)]
-        query: Document = {"$or": [{"idempotency_key": keys}, {"_id": {"$in": live}}]}
-        wanted = {"status": 1, "scheduled_for": 1, "idempotency_key": 1}
+        query: Document = {"_id": {"$in": live}, "status": {"$nin": list(TERMINAL)}}
         with store_errors(self._where):
-            docs = await self._jobs.find(query, wanted).to_list()
-        return [
-            Run(
-                str(doc["_id"]),
-                doc["scheduled_for"],
-                active=doc["status"] not in TERMINAL,
-                nominal=doc.get("idempotency_key") == key_of(schedule.name, doc["scheduled_for"]),
-            )
-            for doc in docs
-            if "scheduled_for" in doc
-        ]
+            return {str(doc["_id"]) async for doc in self._jobs.find(query, {"_id": 1})}
 
     async def jobs(self, name: str, limit: int) -> list[Document]:
         """The last jobs of a schedule, by nominal time, the latest first."""

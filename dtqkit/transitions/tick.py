@@ -1,8 +1,9 @@
-"""Run a schedule that is due: enqueue the jobs of its nominal times, then move it on.
+"""Run a schedule that is due: decide, enqueue its jobs, and note that it is done.
 
-Two writes, in this order. Each job is inserted under the key (schedule, nominal time), which is unique; then the
-schedule moves on by a compare-and-set. Whoever dies in between, or is overtaken by another leader, leaves jobs that the
-next plan finds by their keys: so no nominal time runs twice, and none is left out.
+Three writes, in this order. The decision is a compare-and-set of the schedule: it moves on to its next nominal time,
+and keeps the times that are to be enqueued as `pending`. So two leaders never decide about the same time. Then each job
+is inserted under the key (schedule, nominal time), which is unique. The last write takes them off `pending`. Whoever
+dies in between leaves them there, and the next leader enqueues them again: the key says which are there already.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.control import Submission
-from dtqkit.model.errors import DtqError, IdempotencyConflict, StoreUnavailable
+from dtqkit.model.errors import DtqError, StoreUnavailable
 from dtqkit.model.jobs import Job
 from dtqkit.model.schedule_errors import InvalidSchedule
-from dtqkit.model.schedules import MAX_LIVE, Plan, Schedule, advanced, key_of, plan
+from dtqkit.model.schedules import Schedule, advanced, completed, key_of, plan
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.transitions.cancel import cancel
@@ -28,9 +29,6 @@ from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.new import New, new_job
 
 log = logging.getLogger("dtqkit.recovery")
-
-#: Characters of a reason that a schedule keeps.
-_MAX_TROUBLE: Final = 500
 
 
 class Ticker:
@@ -43,18 +41,43 @@ class Ticker:
         self._enqueuer = enqueuer
 
     async def fire(self, schedule: Schedule, now: datetime) -> None:
-        """Carry out the plan of `schedule` for `now`, by MongoDB's clock.
-
-        Raises StoreUnavailable: then what was enqueued is found by the next plan.
-        """
-        todo = plan(schedule, now, await self._store.schedules.runs(schedule, now))
-        for job in todo.cancel:
-            await cancel(self._broker, self._store, ObjectId(job))
-        jobs, refused = await self._enqueue(schedule, todo.enqueue)
-        new = _carried_out(schedule, todo, jobs, refused, now)
-        moved = await self._store.schedules.change(schedule, new, point="tick")
-        if moved and todo.missed:
+        """Do what is due of `schedule` `now`, by MongoDB's clock. Raises StoreUnavailable: then it stays due."""
+        if schedule.pending:
+            done = await self._complete(schedule, now)
+            if done is None:
+                return
+            schedule = done
+        running: set[str] = set()
+        if schedule.live and schedule.overlap != "allow":
+            running = await self._store.schedules.running(schedule)
+        todo = plan(schedule, now, running)
+        decided = await self._change(schedule, advanced(schedule, todo, now))
+        if decided is None:
+            return
+        if todo.missed:
             log.warning("schedule %s: %d runs were missed and are not made up for", schedule.name, todo.missed)
+        if decided.pending:
+            await self._complete(decided, now)
+
+    async def _complete(self, schedule: Schedule, now: datetime) -> Schedule | None:
+        """Enqueue what is pending; the schedule afterwards, None when somebody else has changed it."""
+        for job in schedule.stopping:
+            await cancel(self._broker, self._store, ObjectId(job))
+        answers = await self.enqueue(schedule, [(at, key_of(schedule.name, at)) for at in schedule.pending])
+        jobs: dict[datetime, str] = {}
+        refused: list[str] = []
+        for at, answer in zip(schedule.pending, answers, strict=True):
+            if isinstance(answer, Job):
+                jobs[at] = answer.id
+            else:
+                refused.append(str(answer))
+                log.error("schedule %s: the run of %s was refused: %s", schedule.name, at.isoformat(), answer)
+        return await self._change(schedule, completed(schedule, jobs, refused, now))
+
+    async def _change(self, known: Schedule, new: Schedule) -> Schedule | None:
+        if await self._store.schedules.change(known, new, point="tick"):
+            return msgspec.structs.replace(new, rev=known.rev + 1)
+        return None
 
     async def enqueue(self, schedule: Schedule, keys: Sequence[tuple[datetime, str]]) -> list[Job | DtqError]:
         """A job for each nominal time and key, or why it was refused; a key that is taken gives the job that has it.
@@ -70,23 +93,6 @@ class Ticker:
             if isinstance(answer, StoreUnavailable):
                 raise answer
         return answers
-
-    async def _enqueue(
-        self, schedule: Schedule, times: Sequence[datetime]
-    ) -> tuple[dict[datetime, str | None], list[DtqError]]:
-        """The id of the job of each nominal time, None while that is not known; and why others were refused."""
-        answers = await self.enqueue(schedule, [(at, key_of(schedule.name, at)) for at in times])
-        jobs: dict[datetime, str | None] = {}
-        refused: list[DtqError] = []
-        for at, answer in zip(times, answers, strict=True):
-            if isinstance(answer, Job):
-                jobs[at] = answer.id
-            elif isinstance(answer, IdempotencyConflict):
-                jobs[at] = None  # it was enqueued by an older definition
-            else:
-                refused.append(answer)
-                log.error("schedule %s: the run of %s was refused: %s", schedule.name, at.isoformat(), answer)
-        return jobs, refused
 
     async def _document(self, wanted: Submission, now: datetime, _: float) -> New:
         """Without a check of the payload, which was checked for the schedule, and is again by the job's worker: the
@@ -109,22 +115,3 @@ class OfSchedule(Submission, frozen=True, kw_only=True):
 
     of: Schedule
     at: datetime
-
-
-def _carried_out(
-    schedule: Schedule, todo: Plan, jobs: dict[datetime, str | None], refused: Sequence[DtqError], now: datetime
-) -> Schedule:
-    """The schedule after the plan, with its jobs."""
-    new = advanced(schedule, todo, now)
-    known = [job for job in jobs.values() if job is not None]
-    ran = [*todo.found, *jobs]
-    last = max(ran, default=None)
-    return msgspec.structs.replace(
-        new,
-        live=(*new.live, *known)[-MAX_LIVE:],
-        enqueued=new.enqueued - len(refused),
-        missed=new.missed + len(refused),
-        last_at=new.last_at if last is None else last,
-        last_job=(jobs.get(last) or new.last_job) if last is not None else new.last_job,
-        trouble=str(refused[-1])[:_MAX_TROUBLE] if refused else ("" if ran else new.trouble),
-    )

@@ -19,7 +19,8 @@ from tests.wait import wait_until
 
 #: Writes that only a client makes, those that only a worker and its leader make; the others both do.
 OF_CLIENTS = ("insert", "push", "cancel", "ask_to_stop", "publish", "requeue", "letter.delete")
-OF_WORKERS = tuple(point for point in POINTS if point != "insert")
+OF_SCHEDULES = ("tick",)  # test_schedules.py
+OF_WORKERS = tuple(point for point in POINTS if point not in ("insert", *OF_SCHEDULES))
 
 ANY = {"completed", "failed", "cancelled"}
 
@@ -29,7 +30,7 @@ def both_sides(points: tuple[str, ...]) -> list[str]:
 
 
 def test_every_write_has_its_failpoints() -> None:
-    assert set(OF_CLIENTS) | set(OF_WORKERS) == set(POINTS)
+    assert set(OF_CLIENTS) | set(OF_WORKERS) | set(OF_SCHEDULES) == set(POINTS)
 
 
 def test_a_client_may_die_around_each_of_its_writes(world: World) -> None:

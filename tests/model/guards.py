@@ -13,6 +13,7 @@ from tests.model.explore import Result, explore
 from tests.model.scenarios import (
     REQUEUED,
     Build,
+    changed_schedule,
     dead_letters,
     expiring,
     expiring_unserved,
@@ -22,6 +23,7 @@ from tests.model.scenarios import (
     one_job,
     parents,
     parents_on_two_workers,
+    paused_schedule,
     rebuild,
     several,
     two_records,
@@ -175,13 +177,22 @@ TABLE: Final = (
         "each good neighbour can lose an attempt to it, and runs alone from then on"),
     # -- 13 cancel
     Row(("cancel: one update",), _CANCELS, "caught", "reports 'it is over' of a job that waits to run"),
+    # -- 15 periodic
+    Row(("tick: a key for each nominal time",), paused_schedule, "caught", "killed before it notes it: enqueued again"),
+    Row(("tick: pending until it is enqueued",), paused_schedule, "caught", "killed: counted, and never enqueued"),
+    Row(("tick: pending goes first",), paused_schedule, "caught", "the next decision drops what was not enqueued yet"),
+    Row(("tick: rev inside the decision",), paused_schedule, "caught", "two leaders decide about one time"),
+    Row(("tick: rev inside the end",), paused_schedule, "caught", "a late leader undoes another one's decision"),
+    Row(("tick: a time follows from the one before",), paused_schedule, "caught", "a late leader leaves times out"),
+    Row(("change: what is due goes first",), changed_schedule, "caught", "enqueued for both tasks"),
+    Row(("pause: changes rev",), paused_schedule, "caught", "the leader's write takes the pause away"),
 )  # fmt: skip
 
 #: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
-    *(expiring, expiring_unserved),
+    *(expiring, expiring_unserved, paused_schedule, changed_schedule),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

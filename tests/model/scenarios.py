@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, expiry, lock, record, waits
+from tests.model import audit, batch, deadletter, epoch, expiry, lock, record, schedules, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -104,6 +104,14 @@ def expiring_unserved(removed: frozenset[str]) -> Model[expiry.World]:
     return expiry.model(expiry.Rules(removed, served=False))
 
 
+def paused_schedule(removed: frozenset[str]) -> Model[schedules.World]:
+    return schedules.model(schedules.Rules(removed), pauses=1)
+
+
+def changed_schedule(removed: frozenset[str]) -> Model[schedules.World]:
+    return schedules.model(schedules.Rules(removed), changes=1)
+
+
 def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
@@ -135,6 +143,8 @@ EVERY_RUN: Final = (
     Scenario("a job that expires, a worker and the audit", expiring),
     Scenario("a job that expires where no worker serves it", expiring_unserved),
     Scenario("lanes: one id too many and one too few", lanes),
+    Scenario("a schedule that is paused, two leaders, the clock is set", paused_schedule),
+    Scenario("a schedule whose task is changed, two leaders, the clock is set", changed_schedule),
 )  # fmt: skip
 
 #: Minutes each; for `python -m tests.model --deep`.

@@ -28,8 +28,9 @@ from dtqkit.model.schedules import (
     PIECE,
     Definition,
     Plan,
-    Run,
     advanced,
+    completed,
+    is_due,
     jitter,
     key_of,
     next_times,
@@ -53,10 +54,6 @@ def minutely(**fields: Any) -> Schedule:
 def outcome(done: Plan) -> tuple[list[float], int, int]:
     """Seconds of the times that are enqueued; missed; skipped."""
     return [(one - BEGIN).total_seconds() for one in done.enqueue], done.missed, done.skipped
-
-
-def running(job: str, seconds: float) -> Run:
-    return Run(job, at(seconds), active=True)
 
 
 def test_nothing_is_done_before_the_first_time_and_one_job_is_made_at_it() -> None:
@@ -110,24 +107,24 @@ def test_a_run_that_is_due_while_the_one_before_is_not_over(
     overlap: Any, enqueued: list[float], skipped: int, cancelled: tuple[str, ...], held: float | None
 ) -> None:
     schedule = msgspec.structs.replace(minutely(overlap=overlap), next_at=at(120), live=("a",))
-    done = plan(schedule, at(121), [running("a", 60)])
+    done = plan(schedule, at(121), ["a"])
     assert outcome(done) == (enqueued, 0, skipped)
     assert done.cancel == cancelled
     assert done.held_at == (None if held is None else at(held))
-    over = plan(schedule, at(121), [Run("a", at(60), active=False)])
+    over = plan(schedule, at(121), [])
     assert outcome(over) == ([120], 0, 0)
     assert over.cancel == ()
 
 
 def test_one_run_waits_until_the_one_before_is_over_and_later_ones_are_skipped() -> None:
     schedule = msgspec.structs.replace(minutely(overlap="queue_one"), next_at=at(120), live=("a",))
-    waits = advanced(schedule, plan(schedule, at(121), [running("a", 60)]), at(121))
+    waits = advanced(schedule, plan(schedule, at(121), ["a"]), at(121))
     assert (waits.held_at, waits.due_at) == (at(120), at(122))
-    still = plan(waits, at(181), [running("a", 60)])
+    still = plan(waits, at(181), ["a"])
     assert (outcome(still), still.held_at) == (([], 0, 1), at(120))
-    starts = plan(waits, at(150), [Run("a", at(60), active=False)])
+    starts = plan(waits, at(150), [])
     assert (outcome(starts), starts.held_at, starts.live) == (([120], 0, 0), None, ())
-    both = plan(waits, at(181), [Run("a", at(60), active=False)])
+    both = plan(waits, at(181), [])
     assert (outcome(both), both.held_at) == (([120], 0, 0), at(180))
 
 
@@ -136,21 +133,17 @@ def test_of_several_late_ones_that_would_cancel_each_other_only_the_last_is_enqu
     assert outcome(plan(schedule, at(190))) == ([180], 0, 2)
 
 
-def test_a_job_that_a_dead_leader_has_enqueued_is_found_and_neither_skipped_nor_made_again() -> None:
-    """It died between its two writes: its own job must not count as the one before."""
-    for overlap in ("allow", "skip", "queue_one", "cancel_running"):
-        schedule = minutely(overlap=overlap)
-        done = plan(schedule, at(61), [running("a", 60)])
-        assert (outcome(done), done.found, done.cancel, done.held_at) == (([], 0, 0), (at(60),), (), None)
-        assert done.live == ("a",)
-        assert advanced(schedule, done, at(61)).enqueued == 1
-    later = plan(minutely(), at(121), [running("a", 60)])
-    assert (outcome(later), later.found) == (([120], 0, 0), (at(60),))
-
-
-def test_a_run_that_a_person_asked_for_counts_as_running_but_not_as_the_run_of_its_time() -> None:
-    schedule = msgspec.structs.replace(minutely(overlap="skip"), live=("a",))
-    assert outcome(plan(schedule, at(61), [Run("a", at(60), active=True, nominal=False)])) == ([], 0, 1)
+def test_what_is_decided_is_pending_until_its_jobs_are_enqueued() -> None:
+    schedule = minutely()
+    decided = advanced(schedule, plan(schedule, at(61)), at(61))
+    assert (decided.pending, decided.next_at, decided.due_at, decided.enqueued) == ((at(60),), at(120), at(61), 0)
+    assert is_due(decided, at(61))
+    assert pausing(decided, "", at(61)).due_at == at(61)  # it is enqueued, also when it is paused by then
+    done = completed(decided, {at(60): "a"}, [], at(62))
+    assert (done.pending, done.due_at, done.enqueued, done.live) == ((), at(120), 1, ("a",))
+    assert (done.last_at, done.last_job) == (at(60), "a")
+    refused = completed(decided, {}, ["too large"], at(62))
+    assert (refused.enqueued, refused.missed, refused.trouble) == (0, 1, "too large")
 
 
 def test_what_falls_into_a_pause_is_skipped_and_what_was_due_before_it_is_not() -> None:
@@ -161,7 +154,7 @@ def test_what_falls_into_a_pause_is_skipped_and_what_was_due_before_it_is_not() 
     done = plan(again, at(301))
     assert outcome(done) == ([60, 300], 0, 3)
     after = advanced(again, done, at(301))
-    assert (after.off_from, after.off_until, after.skipped, after.enqueued) == (None, None, 3, 2)
+    assert (after.off_from, after.off_until, after.skipped, len(after.pending)) == (None, None, 3, 2)
 
 
 def test_two_pauses_before_a_leader_looks_are_one() -> None:
@@ -203,21 +196,20 @@ def test_jitter_spreads_and_delays_each_run() -> None:
 def test_each_nominal_time_is_accounted_for_once_whatever_the_clock_does(
     moves: list[tuple[float, bool]], runs: Any, window: float
 ) -> None:
-    """The clock is set by up to an hour either way; a leader may die after its first write."""
+    """The clock is set by up to an hour either way; a leader may die after any of its writes."""
     schedule = minutely(catch_up_runs=runs, catch_up_s=window)
     now, jobs = BEGIN, dict[datetime, str]()
     for seconds, dies in moves:
         now += timedelta(seconds=seconds)
         for turn in range(20):
-            found = [Run(job, when, active=False) for when, job in jobs.items()]
-            done = plan(schedule, now, found)
-            for when in done.enqueue:
-                assert when not in jobs
+            if not schedule.pending:
+                schedule = advanced(schedule, plan(schedule, now), now)
+            for when in schedule.pending:
                 jobs[when] = f"{when}"
             if dies and turn == 0:
                 continue
-            schedule = advanced(schedule, done, now)
-            if schedule.next_at is None or schedule.next_at > now:
+            schedule = completed(schedule, {when: jobs[when] for when in schedule.pending}, [], now)
+            if not is_due(schedule, now):
                 break
     assert schedule.next_at is not None
     nominal = (schedule.next_at - at(60)) // timedelta(seconds=60)

@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 3
 MINUTES ?= 10
 
-.PHONY: help demo up test lint types fmt bench soak notebooks docs-check clean install install-demo
+.PHONY: help demo up test lint types fmt bench soak notebooks saved-board docs-check clean install install-demo
 
 help: ## list what can be done
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -51,6 +51,9 @@ notebooks: install ## run every notebook and compare its outputs
 	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 300 \
 		--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/notebooks/sanitize.cfg notebooks/
 
+saved-board: install ## put the present board into the saved notebooks
+	$(BIN)/python -m tests.notebooks.save_board
+
 lint: install ## ruff, the floors and the types of the board
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,8 +72,9 @@ soak: install ## random runs of jobs and faults, for MINUTES=10 (or SOAK="--seed
 	$(BIN)/python -m tests.model --deep --no-traces
 	$(BIN)/python -m tests.capacity.coverage
 
-docs-check: install ## the examples of the README and the rules of the notebooks
-	$(BIN)/python -m pytest tests/integration/test_readme.py tests/notebooks/test_rules.py
+docs-check: install ## links and words of the documentation, the examples of the README, the rules of the notebooks
+	$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_internals.py tests/unit/test_plain_words.py \
+		tests/integration/test_readme.py tests/notebooks/test_rules.py
 
 bench: install ## measure, and write bench-out/
 	$(BIN)/python -m tests.benchmarks

@@ -57,12 +57,15 @@ from dtqkit.model.errors import (
     WrongLoop,
 )
 from dtqkit.model.expired import JobExpired
+from dtqkit.model.followups import JobEnd
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.schedule_errors import InvalidCron, InvalidSchedule, ScheduleNotFound, ScheduleTaken, UnknownZone
 from dtqkit.model.schedules import Schedule
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
+from dtqkit.model.unique_errors import DuplicateJob
+from dtqkit.model.verdicts import GiveUp, RetryAfter, Snooze
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.middleware import Middleware
 from dtqkit.tasks.options import TaskOptions
@@ -89,7 +92,9 @@ __all__ = [
     "Context",
     "DocumentRefused",
     "DtqError",
+    "DuplicateJob",
     "Forbidden",
+    "GiveUp",
     "HookError",
     "IdempotencyConflict",
     "InvalidCron",
@@ -102,6 +107,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobConflict",
+    "JobEnd",
     "JobError",
     "JobExpired",
     "JobFailed",
@@ -121,6 +127,7 @@ __all__ = [
     "Priority",
     "QueueClosed",
     "Refused",
+    "RetryAfter",
     "Schedule",
     "ScheduleHandle",
     "ScheduleNotFound",
@@ -129,6 +136,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SimulationFailed",
+    "Snooze",
     "StartFailed",
     "Status",
     "StoreUnavailable",

@@ -8,6 +8,7 @@ import sys
 from dtqkit.model.errors import (
     AppError,
     DtqError,
+    InvalidOption,
     InvalidPayload,
     InvalidQuery,
     SettingsError,
@@ -21,7 +22,7 @@ from dtqkit.support.sanitize import escaped
 
 #: Errors in how the command was called: exit status 2. All others are failures: 1.
 WRONG_USE = (
-    *(AppError, InvalidPayload, InvalidQuery, InvalidSchedule, ScheduleNotFound, SettingsError),
+    *(AppError, InvalidOption, InvalidPayload, InvalidQuery, InvalidSchedule, ScheduleNotFound, SettingsError),
     *(TaskDefinitionError, UnknownTask),
 )
 

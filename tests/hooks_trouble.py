@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -60,6 +61,10 @@ class ByName(Middleware):
             raise ConnectionError("no tracer")
         if context.task.startswith("slow_enter"):
             await asyncio.sleep(600)
+        if context.task.startswith("hasty"):
+            async with asyncio.timeout(0.2):
+                yield
+            return
         try:
             yield
         except ValueError:
@@ -72,6 +77,15 @@ class ByName(Middleware):
 @queue.task
 def state(ctx: Context) -> Any:
     return ctx.state
+
+
+@queue.task(max_attempts=1)
+def hasty() -> None:
+    """Ends long before its own timeout: its middleware has another."""
+    try:
+        time.sleep(60)
+    finally:
+        note("interrupted")
 
 
 @queue.task

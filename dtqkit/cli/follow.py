@@ -1,4 +1,4 @@
-"""`dtqkit jobs --follow`: print each change of a job as it happens."""
+"""`dtqkit jobs --follow`: print a line when a job is submitted, retried or over. Starts are not published."""
 
 from __future__ import annotations
 

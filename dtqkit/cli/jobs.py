@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -57,10 +57,12 @@ def jobs(
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Continue a listing: the cursor that it printed.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then print each change as it happens.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Then print jobs as they are submitted, retried or over.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List jobs, newest first. With --follow, then print each change in a line of its own until Ctrl-C."""
+    """List jobs, newest first. With --follow, then a line when one is submitted, retried or over, until Ctrl-C."""
     if follow and (q or cursor):
         raise typer.BadParameter("--follow can be combined with --status, --task, --priority and --worker only")
     query: JobFilters = {"status": status, "task": task, "priority": priority, "worker": worker, "since": since}
@@ -143,6 +145,13 @@ def _run(job: Job) -> str:
     return duration(job.attempts[-1].run_s) if job.attempts else ""
 
 
+def _expires(job: Job) -> str:
+    """Until when a job must start that has not."""
+    if job.expires_s is None or job.status not in WAITING or job.attempt:
+        return ""
+    return clock(job.created_at + timedelta(seconds=job.expires_s))
+
+
 def _error_of(job: Job, limit: int) -> str:
     """Its last error, if it has one."""
     if job.error is None or job.status == "completed":
@@ -153,12 +162,12 @@ def _error_of(job: Job, limit: int) -> str:
 def job(
     id: JobId,
     json: Json = False,
-    log: Annotated[bool, typer.Option("--log", help="Print only the job's log.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print only the log of the job's last attempt.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="With --log: print it unchanged, control characters and colours included.")
     ] = False,
 ) -> None:
-    """Show one job: its attempts, its result or error, and its log."""
+    """Show one job: its attempts, its result or error, and the log of its last attempt."""
     if raw and (json or not log):
         raise typer.BadParameter("--raw goes with --log, and cannot be combined with --json")
     if log:
@@ -192,14 +201,17 @@ def _show(job: Job, why_it_waits: str) -> None:
         "payload": first_line(msgspec.json.encode(job.payload).decode(), 2000),
         "submitted": clock(job.created_at),
         "due": clock(job.due_at) if job.status in WAITING else "",
+        "expires": _expires(job),
         "tags": ", ".join(job.tags),
         "key": job.idempotency_key or "",
+        "unique": job.uniqueness,
         "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",
         "progress": f"{job.progress:.0%} {job.progress_message}".rstrip() if job.progress is not None else "",
     }
     if job.status == "completed":
         facts["result"] = first_line(msgspec.json.encode(job.result).decode(), 2000)
     facts["error"] = _error_of(job, 2000)
+    facts["no retry"] = job.error.final if job.error is not None and job.status == "failed" else ""
     for name, value in facts.items():
         if value:
             _fact(name, value)
@@ -212,6 +224,8 @@ def _show(job: Job, why_it_waits: str) -> None:
         table(columns, rows, right=("attempt", "wait", "run"), spare=("claimed",))
     if job.error is not None and job.error.traceback and job.status != "completed":
         say(f"\n{users_frames(job.error.traceback)}")
+    if job.log and len(job.attempts) > 1:
+        print("\nlog of the last attempt:")
     for line in job.log:
         say(f"  {line}")
 

@@ -16,9 +16,11 @@ from dtqkit.capacity.plan import plan as make_plan
 from dtqkit.capacity.scenario import SCENARIOS, SLO, Scenario
 from dtqkit.capacity.statistics import Estimate
 from dtqkit.capacity.system import Crashes, System
+from dtqkit.capacity.tiercheck import TierCheck
 from dtqkit.capacity.tiers import default_tiers, load_tiers
 from dtqkit.cli import workload_options as given
 from dtqkit.cli.textplot import bars
+from dtqkit.support.formatting import counted, few
 
 
 def plan(
@@ -131,13 +133,36 @@ def _tiers(found: Plan, console: Console) -> None:
         )
         for check in found.checks
     ]
-    console.print(f"Tiers: the wait of {found.slo.priority} jobs, and the mean run time that the workers carry")
+    console.print(
+        f"Tiers, each with the workers that it is offered with: the wait of {found.slo.priority} jobs, and the mean "
+        "run time that these workers carry",
+        highlight=False,
+    )
     header = ("tier", "holds", "workers", "busy, peak", "p95 wait (s)", "carries (s)", "$ a month")
     console.print(given.table(header, rows, left=("tier", "holds")))
     for check in found.checks:
         about = f"{check.tier.about}; " if check.tier.about else ""
-        console.print(f"{check.tier.name}: {about}breaks first: {check.breaks_first}", highlight=False)
+        console.print(
+            f"{check.tier.name}: {about}breaks first: {check.breaks_first}; {_why(found, check)}", highlight=False
+        )
     console.print()
+
+
+def _why(found: Plan, check: TierCheck) -> str:
+    """Whether a tier is enough, and if not, why, and whether more workers on it would be."""
+    if check.holds:
+        return "enough"
+    quotas = [quota.name for quota in check.quotas if not quota.holds]
+    reasons = [f"its quotas are too small ({few(quotas)})"] if quotas else []
+    busy, workers = check.scenario.peak_utilisation, counted(check.tier.workers, "worker", "workers")
+    if busy >= 1:
+        reasons.insert(0, f"its {workers} would have to be {busy:.0%} busy")
+    elif not quotas:
+        reasons.append(f"with its {workers} jobs wait longer, or workers are busier, than asked for")
+    text = f"not enough: {' and '.join(reasons)}"
+    if check.tier in found.fitting(found.recommended_workers):
+        return f"{text}; with {counted(found.recommended_workers, 'worker', 'workers')} it is enough"
+    return text
 
 
 def _workers(found: Plan, console: Console) -> None:

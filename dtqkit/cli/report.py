@@ -111,7 +111,7 @@ def _lanes(report: BatchReport) -> None:
         times = [duration(percentile(values, q)) for values in (waits, runs) for q in (0.5, 0.95)]
         rows.append((lane, _tasks(jobs), f"{len(jobs):,}", f"{len(attempts):,}", *times))
     columns = ("lane", "tasks", "jobs", "attempts", "wait p50", "wait p95", "run p50", "run p95")
-    table(columns, rows, title="Lanes (wait: until the task began)", right=columns[2:])
+    table(columns, rows, title="Lanes (wait: until the task began)", right=columns[2:], spare=("attempts",))
     print(
         "worker 1 serves high first, worker 2 medium, worker 3 low, and each helps the\n"
         "others when its own lane is empty: high does not always wait least here\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Final
 
@@ -16,12 +17,13 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.ended import failure_of
 from dtqkit.client.late import NO_WORKERS
 from dtqkit.model.errors import DtqError, InvalidOption, JobFailed
-from dtqkit.model.jobs import Job, JobError, Priority
+from dtqkit.model.jobs import Job, JobError, OnDuplicate, Priority, UniqueWhile
 from dtqkit.model.values import FLOAT
 from dtqkit.support.cancel import end
 from dtqkit.support.sanitize import log_safely
 from dtqkit.tasks.options import CallOptions
 from dtqkit.tasks.task import Call, Task
+from dtqkit.tasks.unique import unique_of
 
 #: How often --wait checks why no worker takes the job, in seconds.
 EXPLAIN_S: Final = 2.0
@@ -29,12 +31,28 @@ EXPLAIN_S: Final = 2.0
 #: The options of this command, by the first words of an error about the matching option of a call.
 _OPTIONS: Final = {
     "delay_s": "--delay",
+    "starts_at": "--at",
     "max_attempts": "--max-attempts",
     "timeout_s": "--timeout",
     "expires_s": "--expires",
     "idempotency_key": "--key",
     "tags": "--tag",
+    "on_failure": "--on-failure",
+    "on_success": "--on-success",
+    "unique": "--unique",
+    "unique_for_s": "--unique-for",
+    "unique_key": "--unique-key",
+    "on_duplicate": "--on-duplicate",
+    "debounce_s": "--debounce",
+    "debounce_max_s": "--debounce-max",
 }
+
+
+Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
+]
 
 
 def submit(
@@ -49,6 +67,7 @@ def submit(
     delay: Annotated[
         float, typer.Option(metavar="SECONDS", help="Start the job after this time at the earliest.")
     ] = 0.0,
+    at: At = None,
     max_attempts: Annotated[
         int | None,
         typer.Option(metavar="N", help="Failed attempts after which the job is a dead letter.  [default: the task's]"),
@@ -63,8 +82,34 @@ def submit(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
     ] = None,
+    on_failure: Follower = None,
+    on_success: Follower = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")
+    ] = None,
+    unique: Annotated[
+        UniqueWhile | None,
+        typer.Option(
+            help="Only one such job while it waits, while it is active, or in a window.  [default: the task's]"
+        ),
+    ] = None,
+    unique_for: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long the window of --unique window is.")
+    ] = None,
+    unique_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Which jobs are the same.  [default: those with the same arguments]"),
+    ] = None,
+    on_duplicate: Annotated[
+        OnDuplicate | None,
+        typer.Option(help="What to do with a duplicate: print the job that is there, fail, or replace its arguments."),
+    ] = None,
+    debounce: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Replace the job that waits; it starts this long after the last submit."),
+    ] = None,
+    debounce_max: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="And this long after the first submit at the latest.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
@@ -78,17 +123,29 @@ def submit(
     log_safely("%(name)s: %(message)s")
     known = queue.registry.get(task)
     options = _options(
+        known,
         priority=priority,
         delay_s=delay,
+        starts_at=_moment(at),
         max_attempts=max_attempts,
         timeout_s=timeout,
         expires_s=expires,
         idempotency_key=key,
         tags=tuple(tag or ()),
+        on_failure=on_failure,
+        on_success=on_success,
+        unique=unique,
+        unique_for_s=unique_for,
+        unique_key=unique_key,
+        on_duplicate=on_duplicate,
+        debounce_s=debounce,
+        debounce_max_s=debounce_max,
     )
     call: Call[Any] = Call(known, known.check_payload(_payload(known, payload, arguments or [])), options)
     with queue:
         handle = queue.submit_call(call).asynchronous
+        if handle.was_duplicate:
+            say(f"dtqkit: no new job: {handle.id} has the unique key {handle.known.unique_key!r}", error=True)
         if wait:
             queue.run(_over(handle, queue.core))
     _print(handle.known, json=json, waited=wait)
@@ -128,13 +185,29 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
         printed = why
 
 
-def _options(**given: Any) -> CallOptions:
-    """Checked; BadParameter names the option as it was typed."""
+def _moment(text: str | None) -> datetime | None:
+    """A time with its offset from UTC. Raises BadParameter."""
+    if text is None:
+        return None
     try:
-        return CallOptions(**given)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        what = "no time" if moment is None else "a time without its offset from UTC"
+        raise typer.BadParameter(f"{text[:80]!r} is {what}; write 2026-12-31T23:30+01:00", param_hint="'--at'")
+    return moment
+
+
+def _options(task: Task[..., Any], **given: Any) -> CallOptions:
+    """Checked, also beside the task's own; BadParameter names the option as it was typed."""
+    try:
+        options = CallOptions(**given)
+        unique_of(options, task.defaults)
     except InvalidOption as error:
         name, _, what = str(error).partition(" is ")
         raise typer.BadParameter(what, param_hint=f"'{_OPTIONS[name.partition('[')[0]]}'") from None
+    return options
 
 
 def _payload(task: Task[..., Any], text: str | None, arguments: list[str]) -> dict[str, Any]:

@@ -41,12 +41,14 @@ class AsyncJobHandle(Generic[R]):
     """
 
     # A batch makes many.
-    __slots__ = ("__weakref__", "_asked_at", "_decode", "_job", "_news", "_queue")
+    __slots__ = ("__weakref__", "_asked_at", "_decode", "_job", "_news", "_queue", "was_duplicate")
 
     def __init__(self, queue: Follower, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
         self._queue = queue
         self._job = job
         self._decode = decode
+        #: Whether the submit found this job instead of making one: it is unique.
+        self.was_duplicate: bool = job.was_duplicate is True
         self._asked_at = float("-inf")
         #: What the attempt that runs has said of its progress, which its record has only at the end.
         self._news: ProgressEvent | None = None

@@ -16,6 +16,7 @@ from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
 from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of
 from dtqkit.tasks.task import Call, Task, check_name
+from dtqkit.tasks.unique import unique_of
 
 #: Of one job of a starmap.
 Arguments: TypeAlias = tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -117,7 +118,9 @@ class QueuedTask(Task[P, R, F_co]):
             raise TypeError(f"options() has no option {min(unknown)!r}; there are {known}")
         tags = options.pop("tags", ())
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
-        return Configured(self, CallOptions(**given))
+        made = CallOptions(**given)
+        unique_of(made, self.defaults)
+        return Configured(self, made)
 
 
 class Configured(Generic[P, R]):

@@ -46,6 +46,11 @@ class JobHandle(Generic[R]):
     def status(self) -> Status:
         return self.record.status
 
+    @property
+    def was_duplicate(self) -> bool:
+        """Whether the submit found this job instead of making one: it is unique."""
+        return self.asynchronous.was_duplicate
+
     def result(self, timeout: float | None = None) -> R:
         """The task's result; waits for it, at most `timeout` seconds.
 
@@ -80,7 +85,7 @@ class JobHandle(Generic[R]):
         return self
 
     def log(self) -> tuple[str, ...]:
-        """The lines that it has logged so far."""
+        """The lines that its last attempt has logged so far."""
         return self._queue.run(self.asynchronous.log())
 
     def __repr__(self) -> str:

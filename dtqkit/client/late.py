@@ -13,6 +13,7 @@ from dtqkit.support.formatting import counted as counted_words
 from dtqkit.support.formatting import few
 
 NO_WORKERS: Final = "no workers are running"
+_UNKNOWN: Final = "no live worker knows task "
 
 
 def said_late(
@@ -85,7 +86,7 @@ def why_waiting(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
         served = sorted({task for tasks in known for task in tasks})
         if missing := sorted({job.task for job in waiting} - set(served)):
             serve = "serve" if len(workers) > 1 else "serves"
-            return f"no live worker knows task {few([*map(repr, missing)])} ({how_many} {serve}: {few(served)})"
+            return f"{_UNKNOWN}{few([*map(repr, missing)])} ({how_many} {serve}: {few(served)})"
     lanes = {lane for worker in workers for lane in worker.lanes}
     if idle := sorted({job.priority for job in waiting} - lanes):
         return f"no live worker serves lane {few([*map(repr, idle)])} ({how_many}: {few(sorted(lanes))})"
@@ -94,4 +95,8 @@ def why_waiting(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
 
 def with_cure(why: str) -> str:
     """The same, and what to do where one thing helps."""
-    return f"{why}: start one with `dtqkit worker package.module:queue`" if why == NO_WORKERS else why
+    if why == NO_WORKERS:
+        return f"{why}: start one with `dtqkit worker package.module:queue`"
+    if why.startswith(_UNKNOWN):
+        return f"{why}; if you have just added it, restart the workers, or start them with --reload"
+    return why

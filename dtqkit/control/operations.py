@@ -118,7 +118,7 @@ JOB_LOG: Final = OPERATIONS.add(
     Operation(
         name="log",
         path="/jobs/{id}/logs",
-        summary="All kept log lines of a job.",
+        summary="All kept log lines of a job's last attempt.",
         request=JobRequest,
         response=Log,
     )

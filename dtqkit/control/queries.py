@@ -5,13 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypedDict, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
 from dtqkit.control.records import MAX_BATCH, MAX_PAGE
 from dtqkit.model.errors import InvalidQuery
 from dtqkit.model.jobs import Ending, Priority, Status
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one job, flat, as history and NDJSON have it."""
+
+    job: str
+    task: str
+    priority: Priority
+    status: Status
+    number: int
+    worker: str
+    queued_at: datetime
+    claimed_at: datetime
+    #: When the first line of the task ran; None if it has not started or never did.
+    started_at: datetime | None
+    ended_at: datetime | None
+    #: Seconds from being ready to the first line; seconds that it ran. None if it never started or still runs.
+    wait_s: float | None
+    run_s: float | None
+    ending: Ending | None
+    error: str | None
+    #: Of the job, on request; the result belongs to the attempt that completed it.
+    payload: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    result: Any | msgspec.UnsetType = msgspec.UNSET
+
+
+#: In the JSON schema of a request: whether such a job exists is another question.
+JobId: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[0-9a-f]{24}$"})]
+Column: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(AttemptRow.__struct_fields__)})]
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -25,7 +55,7 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     #: An id, an idempotency key or a tag, exact or its beginning.
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     #: Exactly these jobs, with their attempts and logs.
-    ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_PAGE)] | None = None
+    ids: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MAX_PAGE)] | None = None
     #: Of each job only id, task, priority, status, rev and the time of creation; its payload is empty.
     brief: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 50
@@ -39,7 +69,7 @@ class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     priority: Priority | None = None
     since: str | None = None
     #: Exactly these jobs.
-    ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BATCH)] | None = None
+    ids: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MAX_BATCH)] | None = None
     dry_run: bool = False
 
 
@@ -50,7 +80,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     task: str | None = None
     status: Status | None = None
     #: Names of columns; besides the usual ones, these are payload, tags and result.
-    columns: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=50)] | None = None
+    columns: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1, max_length=50)] | None = None
 
 
 class JobFilters(TypedDict, total=False):
@@ -100,31 +130,6 @@ def query_of(kind: type[Q], filters: Mapping[str, Any]) -> Q:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise InvalidQuery(str(error)) from None
-
-
-class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt of one job, flat, as history and NDJSON have it."""
-
-    job: str
-    task: str
-    priority: Priority
-    status: Status
-    number: int
-    worker: str
-    queued_at: datetime
-    claimed_at: datetime
-    #: When the first line of the task ran; None if it has not started or never did.
-    started_at: datetime | None
-    ended_at: datetime | None
-    #: Seconds from being ready to the first line; seconds that it ran. None if it never started or still runs.
-    wait_s: float | None
-    run_s: float | None
-    ending: Ending | None
-    error: str | None
-    #: Of the job, on request; the result belongs to the attempt that completed it.
-    payload: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    result: Any | msgspec.UnsetType = msgspec.UNSET
 
 
 #: Columns of a history that come only on request, and those that come by default.

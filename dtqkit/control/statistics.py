@@ -84,6 +84,8 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     failed: int
     cancelled: int
+    #: Submits that found a unique job instead of making one.
+    duplicates: int = 0
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from dtqkit.control import DeadLetterQuery, JobRequest, Requeued
 from dtqkit.control.operations import CANCEL, REQUEUE, REQUEUE_DEAD
 from dtqkit.direct import listing
@@ -9,6 +11,7 @@ from dtqkit.direct.look import get
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import JobConflict
 from dtqkit.model.jobs import Job
+from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store.documents import object_id
 from dtqkit.transitions.cancel import cancel as cancel_job
 from dtqkit.transitions.requeue import requeue as requeue_job
@@ -30,7 +33,10 @@ async def cancel(parts: Parts, asked: JobRequest) -> Job:
 
 @answers.to(REQUEUE)
 async def requeue(parts: Parts, asked: JobRequest) -> Job:
-    """Requeue a failed job. Raises JobConflict when it is not failed, or somebody else just did."""
+    """Requeue a failed job.
+
+    Raises JobConflict when it is not failed, when somebody else just did, and when another job has its unique key.
+    """
     job = await get(parts, asked)
     if job.status != "failed":
         raise JobConflict(f"job {asked.id} is {job.status}: only a failed job can be requeued")
@@ -48,5 +54,6 @@ async def requeue_dead(parts: Parts, query: DeadLetterQuery) -> Requeued:
         return Requeued(matched=len(matched), requeued=0)
     requeued = 0
     for job in matched:
-        requeued += await requeue_job(parts.broker, parts.store, job) is not None
+        with suppress(DuplicateJob):  # another job of its key is there
+            requeued += await requeue_job(parts.broker, parts.store, job) is not None
     return Requeued(matched=len(matched), requeued=requeued)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from dtqkit.broker import Broker
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
 from dtqkit.direct import accept, change, look, schedules
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.events import Batch, Line
 from dtqkit.model.settings import Settings
+from dtqkit.store import Store
 from dtqkit.tasks.registry import TaskRegistry
 
 #: Imported so that their functions answer.
@@ -21,8 +23,11 @@ ANSWERING = (accept, look, change, schedules)
 class DirectControl(Control):
     """Opens its connections at the first use, on the loop that uses it first."""
 
-    def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
-        self._parts = Parts(settings, registry)
+    def __init__(
+        self, settings: Settings, registry: TaskRegistry, store: Store | None = None, broker: Broker | None = None
+    ) -> None:
+        """`store` and `broker`: others than those of the settings' addresses, as in a test."""
+        self._parts = Parts(settings, registry, store, broker)
 
     def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
         if (function := answers.get(operation)) is None:

@@ -71,10 +71,10 @@ async def _as_they_run(parts: Parts, jobs: Sequence[Job]) -> list[Job]:
     if not running:
         return list(jobs)
     lives = await parts.lives.get(running)
-    return [_shown(job, lives[job.id]) if job.id in lives else job for job in jobs]
+    return [as_it_runs(job, lives[job.id]) if job.id in lives else job for job in jobs]
 
 
-def _shown(job: Job, live: ProgressEvent) -> Job:
+def as_it_runs(job: Job, live: ProgressEvent) -> Job:
     """A running job with what its attempt last showed."""
     if live.token != job.token:
         return job

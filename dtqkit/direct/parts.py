@@ -31,10 +31,12 @@ OPEN_PAUSE_S: Final = 1.0
 class Parts:
     """Passed to the functions that answer. Connects at the first use, on the loop that uses it first."""
 
-    def __init__(self, settings: Settings, registry: TaskRegistry) -> None:
+    def __init__(
+        self, settings: Settings, registry: TaskRegistry, store: Store | None = None, broker: Broker | None = None
+    ) -> None:
         self.settings = settings
-        self.store = Store(settings)
-        self.broker = Broker(settings)
+        self.store = Store(settings) if store is None else store
+        self.broker = Broker(settings) if broker is None else broker
         self.stores = Opening(self.store, self.broker)
         self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
         ticker = Ticker(settings, self.broker, self.store, self.enqueuer)

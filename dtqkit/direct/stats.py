@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -108,9 +108,11 @@ def _ms(until: datetime, since: datetime) -> float:
 async def totals(store: Store) -> Totals:
     """Of each task and priority, since the record began."""
     at, counts = await total(store)
-    rows: dict[tuple[str, Priority], Counter[What]] = {}
+    rows: dict[tuple[str, Priority], Counter[What | Literal["duplicates"]]] = {}
     for (what, priority, task), n in counts.items():
         rows.setdefault((task, priority), Counter())[what] += n
+    for (priority, task), n in (await store.unique.counts()).items():
+        rows.setdefault((task, priority), Counter())["duplicates"] += n
     return Totals(
         at=at,
         totals=tuple(
@@ -121,6 +123,7 @@ async def totals(store: Store) -> Totals:
                 completed=row["completed"],
                 failed=row["failed"],
                 cancelled=row["cancelled"],
+                duplicates=row["duplicates"],
             )
             for (task, priority), row in sorted(rows.items())
         ),

@@ -27,7 +27,7 @@ GRACE_S = 5.0  # from SIGTERM to SIGKILL, if the data is kept
 PARENT_CHECK_S = 2.0
 
 
-class Watch:
+class ServerWatch:
     def __init__(self, owner_pid: int, lock_fd: int, temporary_dir: str) -> None:
         self.owner_pid = owner_pid
         self.lock_fd = lock_fd  # the servers inherit it: the directory is locked while one of them runs
@@ -132,4 +132,4 @@ def report(event: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    Watch(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).run()
+    ServerWatch(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).run()

@@ -234,7 +234,7 @@ class WaitTimeout(DtqError, TimeoutError):
 
 
 class TaskTimeout(DtqError, TimeoutError):
-    """Raised inside a task that has run for its `timeout_s`."""
+    """Raised inside a task that has run for its `timeout_s`: a task that catches DtqError must raise it again."""
 
     code = "task_timeout"
 

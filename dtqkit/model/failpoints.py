@@ -30,16 +30,17 @@ LOG_VARIABLE: Final = "DTQ_FAILPOINTS_LOG"
 
 #: The writes of the protocol's steps, each with a place `.before` and a place `.after`.
 POINTS: Final = (
-    *("insert", "push"),  # 1 submit
+    *("insert", "unique", "push"),  # 1 submit
     *("pop", "fetch"),  # 2 pop
     *("claim", "put_back"),  # 3 claim, and what it did not take
     *("renew",),  # 5
     *("settle", "publish"),  # 6 settle, 7 release
+    *("follow",),  # 17 follow-ups
     *("beat",),  # 8
     *("lose", "forget"),  # 9 reap
     *("lead",),  # 10 sweep and move
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
-    *("letter.write", "letter.delete", "requeue"),  # 12 dead letters
+    *("dead_letter.write", "dead_letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
     *("tick",),  # 15 periodic
 )

@@ -18,9 +18,16 @@ import msgspec
 Priority: TypeAlias = Literal["high", "medium", "low"]
 Status: TypeAlias = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
 Ending: TypeAlias = Literal[
-    "completed", "failed", "timeout", "crashed", "lost", "released", "declined", "cancelled", "expired"
+    "completed", "failed", "timeout", "crashed", "lost", "released", "declined", "cancelled", "expired", "snoozed"
 ]
+#: How the delay before the next attempt grows with each failure.
+Shape: TypeAlias = Literal["exponential", "linear", "fixed"]
+#: How long a unique job is the only one of its key: until it starts, until it is over, or for a time.
+UniqueWhile: TypeAlias = Literal["waiting", "active", "window"]
+#: What a submit does that finds such a job: return it, raise, or replace its payload and options.
+OnDuplicate: TypeAlias = Literal["return", "raise", "replace"]
 
+SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
 #: From the most urgent lane down.
 PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
@@ -45,6 +52,7 @@ ErrorKind: TypeAlias = Literal[
     "wrong_use",
     "store",
     "expired",
+    "snoozed",
 ]
 
 
@@ -57,6 +65,10 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
     #: The module of the class; empty: not known.
     module: str = ""
+    #: Why the job is not tried again, however many attempts are left; empty: it may be.
+    final: str = ""
+    #: Seconds after which the task asked to be tried again; None: it did not.
+    retry_s: float | None = None
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
@@ -112,7 +124,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     timeout_s: float = 300.0
     #: Seconds from its submission within which its first attempt must start; None: any time.
     expires_s: float | None = None
-    #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
+    #: How the retry delay grows, with its base and its ceiling; or the delays themselves.
+    backoff: Shape | tuple[float, ...] = "exponential"
     backoff_s: float = 1.0
     backoff_max_s: float = 600.0
     tags: tuple[str, ...] = ()
@@ -120,6 +133,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: The schedule that made it, and the time at which that should run; None: a call made it.
     schedule: str | None = None
     scheduled_for: datetime | None = None
+    #: Tasks that are submitted once it has failed or completed, by name.
+    on_failure: str | None = None
+    on_success: str | None = None
+    #: The job on whose end it follows, and the last of those that followed on this one.
+    follows: str | None = None
+    followed_by: tuple[str, ...] = ()
+    #: How it is unique, None: it is not; by which key; and the slot, which only one job holds at a time (None: it no
+    #: longer does). `unique_until` is the end of its window.
+    unique: UniqueWhile | None = None
+    unique_key: str | None = None
+    unique_slot: str | None = None
+    unique_until: datetime | None = None
+    #: Submits that found it instead of making a job. None: it is not unique, or there was none.
+    duplicates: int | None = None
+    #: True in the answer to a submit that found this job instead of making one.
+    was_duplicate: bool | None = None
 
     created_at: datetime
     #: When it last became ready to run; None: at creation.
@@ -138,6 +167,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: Attempts that failed, and attempts whose worker was lost, since the last requeue.
     failures: int = 0
     losses: int = 0
+    #: Attempts that ended because the task asked to be run later.
+    snoozes: int = 0
     #: Claims that were given back because the worker could not begin the job, e.g. with another version of the code.
     declined: int = 0
     #: The same before the last requeue, and claims that a policy delayed.
@@ -160,6 +191,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     error: JobError | None = None
 
     @property
+    def uniqueness(self) -> str:
+        """`until it is over, key doc-7, 3 duplicates`; empty: it is not unique."""
+        if self.unique is None:
+            return ""
+        held = {"waiting": "until it starts", "active": "until it is over"}
+        until = held.get(self.unique) or f"until {self.unique_until:%Y-%m-%d %H:%M:%S} UTC"
+        found = self.duplicates or 0
+        return f"{until}, key {self.unique_key}, {found:,} duplicate{'s' * (found != 1)}"
+
+    @property
     def is_over(self) -> bool:
         """Whether the status is completed, failed or cancelled."""
         return self.status in TERMINAL
@@ -177,11 +218,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     @property
     def tally(self) -> str:
         """`attempt 4 · 2 of 3 failures`: a lost or given-back attempt is none of the failures that are allowed."""
-        return (
-            f"attempt {self.attempt} · {self.failures} of {self.max_attempts} failures"
-            if self.attempt
-            else "no attempt yet"
-        )
+        if not self.attempt:
+            return "no attempt yet"
+        snoozed = f" · snoozed {self.snoozes} times" if self.snoozes else ""
+        return f"attempt {self.attempt} · {self.failures} of {self.max_attempts} failures{snoozed}"
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from dtqkit.model.followups import followed_by
 from dtqkit.model.jobs import Job, JobError, Status
 from dtqkit.model.outcomes import Change, Declined, Delayed, Dropped, Failure, Lost, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, SupportsRandom
@@ -34,6 +35,14 @@ MAX_DECLINED: Final = 20
 
 def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None = None) -> Change:
     """The change that `outcome` brings to `job`, which began `start_ms` after its claim (None: it never did)."""
+    change = _change(job, outcome, rng, start_ms)
+    if job.unique == "active":
+        change = msgspec.structs.replace(change, frees_slot=True)
+    followup = followed_by(job, change.status)
+    return change if followup is None else msgspec.structs.replace(change, followup=followup)
+
+
+def _change(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None) -> Change:
     match outcome:
         case Success(result, run_ms):
             return Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)

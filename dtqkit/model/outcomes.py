@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from dtqkit.model.followups import FollowUp
 from dtqkit.model.jobs import Ending, Job, JobError, Status
 
 
@@ -75,6 +76,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: float = 0.0
     failures: int = 0
     losses: int = 0
+    snoozes: int = 0
+    #: What is to be submitted once this is recorded.
+    followup: FollowUp | None = None
+    #: The job is the only active one of its key, until this change ends it.
+    frees_slot: bool = False
 
 
 def wait_ms(job: Job, change: Change) -> float | None:

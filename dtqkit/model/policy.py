@@ -67,6 +67,19 @@ class Policy:
         return None
 
 
+def retry_delay_s(job: Job, failures: int, rng: SupportsRandom) -> float:
+    """Seconds until the attempt that follows failure number `failures`. Only the exponential delay is drawn."""
+    match job.backoff:
+        case "linear":
+            return min(job.backoff_max_s, job.backoff_s * failures)
+        case "fixed":
+            return min(job.backoff_max_s, job.backoff_s)
+        case tuple(delays):
+            return float(delays[min(failures, len(delays)) - 1])
+        case _:
+            return backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s)
+
+
 class Expiry(Policy):
     """A job whose first attempt is claimed more than `expires_s` after its submission ends as expired."""
 
@@ -79,6 +92,24 @@ class Expiry(Policy):
             return None
         message = f"not started within {job.expires_s:.15g} s of its submission"
         return Dropped(JobError("expired", "JobExpired", message), "expired")
+
+
+class Snoozes(Policy):
+    """A task that raised Snooze runs again after the time that it asked for. It has not failed."""
+
+    @override
+    def after(self, job: Job, outcome: Failure | Lost, rng: SupportsRandom) -> Change | None:
+        if isinstance(outcome, Lost) or outcome.error.kind != "snoozed":
+            return None
+        delay_s = outcome.error.retry_s or 0.0
+        return Change(
+            status="scheduled",
+            ending="snoozed",
+            run_ms=outcome.run_ms,
+            error=outcome.error,
+            delay_s=delay_s,
+            snoozes=1,
+        )
 
 
 class Retries(Policy):
@@ -100,13 +131,15 @@ class Retries(Policy):
 def _failed(job: Job, failure: Failure, rng: SupportsRandom) -> Change:
     error = failure.error
     failures = job.failures + 1
-    final = failures >= job.max_attempts or error.kind in _REPEATS_ITSELF
+    final = failures >= job.max_attempts or bool(error.final) or error.kind in _REPEATS_ITSELF
+    asked_s = error.retry_s
+    delay_s = 0.0 if final else retry_delay_s(job, failures, rng) if asked_s is None else asked_s
     return Change(
         status="failed" if final else "scheduled",
         ending=_ENDING_OF_ERROR.get(error.kind, "failed"),
         run_ms=failure.run_ms,
         error=error,
-        delay_s=0.0 if final else backoff_s(failures, rng, base_s=job.backoff_s, max_s=job.backoff_max_s),
+        delay_s=delay_s,
         failures=1,
     )
 
@@ -147,4 +180,4 @@ class Policies:
 
 
 #: The policies of every job.
-POLICIES: Final = Policies(Expiry(), Retries())
+POLICIES: Final = Policies(Expiry(), Snoozes(), Retries())

@@ -54,6 +54,8 @@ def job_card(job: Job) -> Markup:
     ]
     if job.worker and job.status != "pending":
         facts.append(("worker", job.worker))
+    if job.unique is not None:
+        facts.append(("unique", job.uniqueness))
     if job.progress is not None and job.status != "completed":
         facts.append(("progress", f"{job.progress:.0%} {short(job.progress_message)}".rstrip()))
     if job.status == "completed":

@@ -68,9 +68,10 @@ class DeadLetterRounds:
 
     def _recoverable(self, doc: Document) -> bool:
         cooled = self._store.now() - timedelta(seconds=self._settings.dead_letter_cooldown_s)
-        kind = doc["error"]["kind"] if doc.get("error") else None
+        error: Document = doc.get("error") or {}
         return (
-            kind in NOT_ITS_FAULT
+            error.get("kind") in NOT_ITS_FAULT
+            and not error.get("final")
             and doc.get("recoveries", 0) < self._settings.dead_letter_recoveries
             and doc["ended_at"] < cooled
         )

@@ -17,6 +17,7 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.audit import Auditor
 from dtqkit.recovery.deadletters import DeadLetterRounds
+from dtqkit.recovery.followups import FollowUpRounds
 from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
@@ -54,6 +55,7 @@ class Leader:
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
+        self._followups = FollowUpRounds(broker, store, settings.round_s)
         self._heartbeats = MissedHeartbeats(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
@@ -67,6 +69,7 @@ class Leader:
         )
         self._expiry = RoundTask("expired jobs", self._expiry_due, self._expire, pause_s=later_s)
         self._closing = RoundTask("minutes", self._minutes_due, self._close_minutes)
+        self._following = RoundTask("follow-ups", self._followups_due, self._follow_up, pause_s=later_s)
         self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
         self._schedules = ScheduleRounds(settings, broker, store, lambda n: self._rounds.record("schedules", n))
         self._scheduling = RoundTask("schedules", self._schedules.due, self._run_schedules)
@@ -74,10 +77,12 @@ class Leader:
         #: They run independently: however long one takes, the jobs of dead workers are re-queued in time.
         self._tasks = (
             *(self._dead_workers, self._scans, self._lanes),
-            *(self._dead_letter_task, self._expiry, self._closing, self._indexing, self._scheduling),
+            *(self._dead_letter_task, self._expiry, self._closing, self._indexing, self._following),
+            self._scheduling,
         )
         self._lost.progressed = self._loss_progressed
         self._auditor.progressed = self._lanes.progressed
+        self._followups.progressed = self._following.progressed
         #: The last step of MongoDB's clock that was handled.
         self._step: Step | None = None
         self.leads = False
@@ -90,6 +95,7 @@ class Leader:
         self._next_audit = 0.0
         self._next_dead_letters = 0.0
         self._next_expiry = 0.0
+        self._followups.begin()
         # Indexes were compared when the store was opened.
         self._next_indexes = now + _AUDIT_ROUNDS * self._settings.round_s
         self._recount_at: float | None = None
@@ -343,6 +349,12 @@ class Leader:
 
     async def _close_minutes(self, _: Tick) -> None:
         await self._minutes.run()
+
+    def _followups_due(self, _: Tick) -> bool:
+        return self._followups.due()
+
+    async def _follow_up(self, _: Tick) -> None:
+        await self._followups.run()
 
     def _indexes_due(self, _: Tick) -> bool:
         return asyncio.get_running_loop().time() >= self._next_indexes

@@ -98,8 +98,12 @@ async def _begun(life: Life, stop: asyncio.Event) -> bool:
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
+    except asyncio.CancelledError:
         await end(stopping, entering)
+        if not entering.cancelled() and entering.exception() is None:
+            await life.end()
+        raise
+    await end(stopping, entering)
     if entering.cancelled():
         return False
     entering.result()

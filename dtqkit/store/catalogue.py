@@ -37,15 +37,24 @@ class Catalogue:
     async def all(self) -> list[TaskInfo]:
         """Sorted by name. Skips entries of another version that cannot be read."""
         with store_errors(self._where):
-            docs = await self._tasks.find().sort("_id").to_list()
-        found: list[TaskInfo] = []
-        for doc in docs:
-            try:
-                schema = msgspec.json.decode(doc["schema"])
-                found.append(msgspec.convert({**doc, "name": doc["_id"], "schema": schema}, TaskInfo))
-            except (msgspec.ValidationError, msgspec.DecodeError, KeyError):
-                continue
-        return found
+            return _readable(await self._tasks.find().sort("_id").to_list())
+
+    async def named(self, names: Iterable[str]) -> dict[str, TaskInfo]:
+        """Those of these names that are published and can be read."""
+        with store_errors(self._where):
+            docs = await self._tasks.find({"_id": {"$in": list(names)}}).to_list()
+        return {info.name: info for info in _readable(docs)}
+
+
+def _readable(docs: Iterable[Document]) -> list[TaskInfo]:
+    found: list[TaskInfo] = []
+    for doc in docs:
+        try:
+            schema = msgspec.json.decode(doc["schema"])
+            found.append(msgspec.convert({**doc, "name": doc["_id"], "schema": schema}, TaskInfo))
+        except (msgspec.ValidationError, msgspec.DecodeError, KeyError):
+            continue
+    return found
 
 
 def _document(task: TaskInfo) -> dict[str, Any]:

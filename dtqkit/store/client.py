@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 from urllib.parse import parse_qsl
 
 from bson.codec_options import TypeDecoder, TypeRegistry
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidBSON
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
@@ -71,6 +71,8 @@ class Link:
         self.refused: StoreUnavailable | None = None
         self._inserts_refused = False
         self._trips: deque[float] = deque(maxlen=5)
+        #: What came of the driver's last heartbeat: the answer, or the error; None: there was none yet.
+        self.heartbeat: Mapping[str, object] | str | None = None
 
     def measured(self, trip_s: float) -> None:
         """Note a round trip time."""
@@ -103,20 +105,27 @@ class Link:
     @property
     def connecting(self) -> bool:
         """Whether a connection may still be in progress: no server has refused it."""
+        return any(error is None or "timed out" in error for error in self._errors())
+
+    def _errors(self) -> list[str | None]:
+        """The error of each server. The driver may hide that of a direct connection: see `refusals.of_no_set`."""
         if self.client is None:
-            return False
+            return []
         servers = self.client.topology_description.server_descriptions().values()
-        return any(server.error is None or "timed out" in str(server.error) for server in servers)
+        errors = [None if server.error is None else str(server.error) for server in servers]
+        hidden = self.heartbeat if isinstance(self.heartbeat, str) else None
+        return [hidden if hidden and error and refusals.is_of_no_set(error) else error for error in errors]
 
     def why_not_found(self, error: ServerSelectionTimeoutError) -> Verdict:
         """Why no server that takes writes was found."""
         if self.client is None:
             return refusals.of_connecting(str(error))
         topology = self.client.topology_description
-        servers = list(topology.server_descriptions().values())
-        errors = [str(server.error) for server in servers if server.error is not None]
-        types = [server.server_type_name for server in servers]
-        return refusals.of_members(types, topology.replica_set_name, errors[0] if errors else str(error))
+        types = [server.server_type_name for server in topology.server_descriptions().values()]
+        first = next((one for one in self._errors() if one is not None), str(error))
+        if refusals.is_of_no_set(first):
+            return refusals.of_no_set(self.heartbeat)
+        return refusals.of_members(types, topology.replica_set_name, first)
 
 
 def connect(link: Link, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
@@ -179,6 +188,9 @@ def store_errors(
         _raise_bulk(error, link, writes=writes, document=document)
     except PyMongoError as error:
         _raise(error, link, writes=writes, once=once, document=document)
+    except InvalidBSON as error:  # from decoding the answer: the operation was done
+        words = f"its answer cannot be decoded ({one_line(redact(str(error)))})"
+        raise refused(link, Verdict("refused", words), writes=writes, perhaps=True) from None
     except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from encoding the document
         if not document or isinstance(error, DtqError):
             raise
@@ -202,6 +214,12 @@ def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, docum
         verdict = refusals.of_now(words)
     perhaps = perhaps and not (once and isinstance(error, NotPrimaryError) and _code(error) != _INTERRUPTED)
     raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
+
+
+def is_duplicate_keys(error: BulkWriteError) -> bool:
+    """Whether duplicate keys are all that is wrong with a bulk: its other writes are done."""
+    errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
+    return not error.details.get("writeConcernErrors") and all(one.get("code") == _DUPLICATE_KEY for one in errors)
 
 
 #: A multi-document write that an election interrupts may be done in part.

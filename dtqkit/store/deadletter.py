@@ -39,7 +39,7 @@ class DeadLetters:
         if not operations:
             return
         try:
-            with store_errors(self._where, writes=True, point="letter.write"):
+            with store_errors(self._where, writes=True, point="dead_letter.write"):
                 await self._dead.bulk_write(operations, ordered=False)
         except BulkWriteError:
             pass  # duplicate key: the dead letter exists already, of the same failure or a later one
@@ -53,12 +53,12 @@ class DeadLetters:
 
     async def delete(self, job: ObjectId, death_seq: int) -> None:
         """Delete the dead letter of this failure, never of a later one."""
-        with store_errors(self._where, writes=True, point="letter.delete"):
+        with store_errors(self._where, writes=True, point="dead_letter.delete"):
             await self._dead.delete_one({"_id": job, "death_seq": {"$lte": death_seq}})
 
     async def delete_many(self, dead_letters: Mapping[ObjectId, int]) -> None:
         """The same for several dead letters, by job: the `death_seq` of each."""
         deletes = [DeleteOne({"_id": job, "death_seq": {"$lte": seq}}) for job, seq in dead_letters.items()]
         if deletes:
-            with store_errors(self._where, writes=True, point="letter.delete"):
+            with store_errors(self._where, writes=True, point="dead_letter.delete"):
                 await self._dead.bulk_write(deletes, ordered=False)

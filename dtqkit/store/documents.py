@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from bson import ObjectId
 
+from dtqkit.model.followups import FollowUp
 from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, Attempt, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
 Document: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[dict[str, Any]]
+
+#: Characters of an error's message that is given to what follows on a job.
+MAX_MESSAGE: Final = 10_000
 
 #: Fields that listings and claims leave out.
 HEAVY: Final = ("log", "earlier")
@@ -42,8 +46,13 @@ def to_job(doc: Document) -> Job:
     if doc.get("result") is not None:
         fields["result"] = unpack(doc["result"])
     fields.pop("failed_at", None)
+    fields.pop("followups", None)
+    if followed := doc.get("followed_by"):
+        fields["followed_by"] = tuple(followed)
     if tags := doc.get("tags"):
         fields["tags"] = tuple(tags)
+    if isinstance(delays := doc.get("backoff"), list):
+        fields["backoff"] = tuple(cast("list[float]", delays))
     if log := doc.get("log"):
         fields["log"] = tuple(log)
     if error := doc.get("error"):
@@ -144,6 +153,16 @@ def _start(claimed_at: str, start_ms: str, before: str | None) -> Document:
     return {"$ifNull": [{"$add": [claimed_at, {"$ifNull": [start_ms, 0]}]}, before]}
 
 
+def slot_of(task: str, key: str) -> str:
+    """The slot of unique jobs of a task with this key. A task's name has no colon."""
+    return f"{task}:{key}"
+
+
+def slot_of_document() -> Document:
+    """The same as an expression, for a unique job."""
+    return {"$concat": ["$task", ":", "$unique_key"]}
+
+
 # -- changes
 
 _CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
@@ -171,27 +190,42 @@ def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
                 "rev": {"$add": ["$rev", 1]},
                 "claimed_at": "$$NOW",
                 "lease_until": {"$add": ["$$NOW", _ms(lease_s)]},
+                "unique_slot": _slot_while({"$ne": ["$unique", "waiting"]}),
             }
         },
         {"$unset": ["progress", "progress_message", "log", "start_ms", "started_at"]},
     ]
 
 
+def _slot_while(held: Any) -> Document:
+    """The slot of a unique job as long as this expression is true. A document without one does not get the field."""
+    return {"$cond": [held, "$unique_slot", "$$REMOVE"]}
+
+
+def _slot_after(change: Change) -> Any:
+    """The slot of an active unique job after the end of an attempt."""
+    return "$$REMOVE" if change.status in TERMINAL else _slot_while({"$not": [_CANCELLED]})
+
+
 def renewing(lease_s: float) -> Pipeline:
     return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
 
 
-def completing(change: Change) -> Document:
-    """The settle of a success. It reads no field of the document, so equal ones can share a write."""
+def completing(change: Change, token: int) -> Document:
+    """The settle of a success. It reads no field of the document, so equal ones can share a write.
+
+    `token`, the number of the claim, is only needed for one that another job follows.
+    """
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
         fields["start_ms"] = change.start_ms
-    return {
-        "$set": fields,
-        "$inc": {"rev": 2},
-        "$currentDate": {"ended_at": True},
-        "$unset": {"lease_until": "", "error": ""},
-    }
+    unset = {"lease_until": "", "error": ""}
+    if change.frees_slot:
+        unset["unique_slot"] = ""
+    update: Document = {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
+    if (followup := change.followup) is not None:
+        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": token}}
+    return update
 
 
 def declining(change: Change) -> Pipeline:
@@ -210,6 +244,8 @@ def declining(change: Change) -> Pipeline:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
     if change.status == "scheduled":
         fields["due_at"] = fields["queued_at"] = {"$add": ["$$NOW", _ms(change.delay_s)]}
+    if change.frees_slot:
+        fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until", "claimed_at", "started_at"]}]
 
 
@@ -245,8 +281,10 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
         "run_ms": change.run_ms,
         "start_ms": "$$REMOVE" if change.start_ms is None else change.start_ms,
     }
-    if error:
+    if error and not change.snoozes:
         fields["error"] = error
+    if change.snoozes:
+        fields["snoozes"] = _plus("snoozes", change.snoozes)
     if change.failures:
         fields["failures"] = _plus("failures", change.failures)
     if change.losses:
@@ -256,9 +294,24 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     if change.status == "failed":
         fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
+    if change.followup is not None:
+        entry = {**_to_follow(change.followup, change.error), "token": "$token", "at": "$$NOW"}
+        fields["followups"] = {
+            "$cond": [_CANCELLED, "$followups", {"$concatArrays": [{"$ifNull": ["$followups", []]}, [entry]]}]
+        }
     if attempt_log:
         fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
+    if change.frees_slot:
+        fields["unique_slot"] = _slot_after(change)
     return [{"$set": fields}, {"$unset": ["lease_until"]}]
+
+
+def _to_follow(followup: FollowUp, error: JobError | None) -> Document:
+    """What is kept of it in a pipeline, until it is submitted."""
+    entry: Document = {"on": followup.on, "task": {"$literal": followup.task}, "attempt": followup.attempt}
+    if error is not None:
+        entry["error"] = {"$literal": {"type": error.type, "message": error.message[:MAX_MESSAGE]}}
+    return entry
 
 
 def cancelling() -> Pipeline:
@@ -271,6 +324,7 @@ def cancelling() -> Pipeline:
                 "cancel_requested": True,
                 "rev": {"$cond": [{"$and": [running, _CANCELLED]}, "$rev", {"$add": ["$rev", 1]}]},
                 "ended_at": {"$cond": [running, "$$REMOVE", "$$NOW"]},
+                "unique_slot": _slot_while({"$or": [running, {"$eq": ["$unique", "window"]}]}),
             }
         }
     ]
@@ -297,6 +351,7 @@ def dropping() -> Pipeline:
         "rev": {"$add": ["$rev", 1]},
         "ended_at": "$$NOW",
         "error": {"$cond": [_CANCELLED, "$error", expired]},
+        "unique_slot": _slot_while({"$eq": ["$unique", "window"]}),
     }
     return [{"$set": fields}]
 
@@ -329,8 +384,14 @@ _FAILED_AT: Final[Document] = {
 }
 
 
+#: A requeued unique job takes its slot again: a duplicate key if another job has it. A window's is freed by time only.
+_SLOT_AGAIN: Final[Document] = {
+    "$cond": [{"$in": ["$unique", ["waiting", "active"]]}, slot_of_document(), "$unique_slot"]
+}
+
+
 def requeueing() -> Pipeline:
-    """Requeue a failed job for a person: all counts start at 0."""
+    """Requeue a failed job for a person: all counts start at 0. A duplicate key means that its slot is taken."""
     fields: Document = {
         "status": "pending",
         "failures": 0,
@@ -340,6 +401,7 @@ def requeueing() -> Pipeline:
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
+        "unique_slot": _SLOT_AGAIN,
     }
     return [{"$set": fields}, {"$unset": ["due_at", *_CLEARED_BY_REQUEUE]}]
 
@@ -358,5 +420,6 @@ def recovering(at: datetime) -> Pipeline:
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
         "declined_before": _DECLINED_SO_FAR,
+        "unique_slot": _SLOT_AGAIN,
     }
     return [{"$set": fields}, {"$unset": list(_CLEARED_BY_REQUEUE)}]

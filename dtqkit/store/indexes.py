@@ -14,6 +14,10 @@ from pymongo import ASCENDING, IndexModel
 
 #: The unique index of idempotency keys. Inserts of jobs with a key name it as a hint.
 KEY: Final = "key"
+#: That of what is to follow on jobs, which the leader looks through.
+FOLLOW_UPS: Final = "followups"
+#: The unique index of the slots of unique jobs. Their upserts name it as a hint.
+UNIQUE: Final = "unique"
 
 JOBS: Final = (
     # The key first, so that a search by key alone can use it.
@@ -22,6 +26,13 @@ JOBS: Final = (
         name=KEY,
         unique=True,
         partialFilterExpression={"idempotency_key": {"$exists": True}},
+    ),
+    # Only jobs that hold a slot are in it: an entry is added at the insert and removed when the slot is freed.
+    IndexModel(
+        [("unique_slot", ASCENDING)],
+        name=UNIQUE,
+        unique=True,
+        partialFilterExpression={"unique_slot": {"$exists": True}},
     ),
     # Counts of waiting jobs, and listings by status, by priority and by both: in the order of ids within each pair.
     IndexModel([("status", ASCENDING), ("priority", ASCENDING), ("_id", ASCENDING)], name="lane"),
@@ -46,6 +57,12 @@ JOBS: Final = (
     ),
     # The same for failures of jobs that were requeued since: few.
     IndexModel([("failed_at", ASCENDING)], name="failed_at", partialFilterExpression={"failed_at": {"$exists": True}}),
+    # Ended jobs on which another one is still to follow: hardly ever any.
+    IndexModel(
+        [("followups.token", ASCENDING)],
+        name=FOLLOW_UPS,
+        partialFilterExpression={"followups.token": {"$exists": True}},
+    ),
 )
 
 #: Of the collection `schedules`: the leader looks for those that are due, at most once a heartbeat. A paused one has no
@@ -55,7 +72,7 @@ SCHEDULES: Final = (
 )
 
 #: Increase this with any change of JOBS; stored in the collection `configuration`.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 #: Indexes of older versions that are no longer used, by name: their fields.
 LEFT_OVER: Final[Mapping[str, tuple[str, ...]]] = {"idempotency": ("task", "idempotency_key")}
 #: Fields in MongoDB's description of an index that are not options.

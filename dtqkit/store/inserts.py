@@ -151,7 +151,7 @@ class Inserts:
                 if found is not None:
                     return found
                 with store_errors(self._where):
-                    if not await self._indexes.ensure_key_index():
+                    if not await self._indexes.ensure(KEY):
                         break
         except DocumentRefused as error:
             return await self._halves(self._insert_keyed, docs, size, error)

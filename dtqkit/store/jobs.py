@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 import pymongo
 from bson import CodecOptions, ObjectId
+from bson.errors import InvalidBSON
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
@@ -21,6 +23,9 @@ from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.settlements import BY_ID, Settlement, commands, recorded
+from dtqkit.store.unique import SlotTaken
+
+log = logging.getLogger("dtqkit.worker")
 
 #: Time limit of a claim on the server, in seconds, for leases of 30 s or more.
 CLAIM_MAX_S: Final = 5.0
@@ -84,17 +89,14 @@ class Jobs:
         Raises DocumentRefused when MongoDB refuses the document of one of them: others may be claimed.
         """
         with store_errors(self._where, writes=True, once=True, document=True, point="claim"):
-            count = await self._write(
-                [
-                    {
-                        "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
-                        "u": documents.claiming(claim, worker, lease_s),
-                        "multi": True,
-                        "hint": BY_ID,
-                    }
-                ],
-                max_s=claim_max_s(lease_s),
-            )
+            update: Document = {
+                "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
+                "u": documents.claiming(claim, worker, lease_s),
+                "multi": True,
+                "hint": BY_ID,
+            }
+            command = _update_command(self._jobs.name, [update]) | {"maxTimeMS": round(claim_max_s(lease_s) * 1000)}
+            count = _matched(await self._jobs.database.command(command))
         return await self._claimed(ids, claim, count)
 
     async def _claimed(self, ids: list[ObjectId], claim: ObjectId, count: int) -> list[Document]:
@@ -123,28 +125,15 @@ class Jobs:
         return docs if len(docs) == count else await self.held(ids, claim)
 
     async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[Document]:
-        """Those of `ids` that run under `claim`."""
+        """Those of `ids` that run under `claim`, but those that cannot be decoded: these are lost with their lease."""
         with store_errors(self._where):
-            return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
-
-    async def _write(self, updates: list[Document], max_s: float | None = None) -> int:
-        """Send these statements once, as one command; returns how many documents they matched.
-
-        A plain command costs a worker half of what the driver's bulk does. Raises BulkWriteError as that does.
-        """
-        command: Document = {"update": self._jobs.name, "updates": updates, "ordered": False, "writeConcern": _MAJORITY}
-        if max_s is not None:
-            command["maxTimeMS"] = round(max_s * 1000)
-        answer = await self._jobs.database.command(command)
-        if "writeErrors" in answer or "writeConcernError" in answer:  # the driver does not look at these
-            unsure = [answer["writeConcernError"]] if "writeConcernError" in answer else []
-            details = {
-                "writeErrors": answer.get("writeErrors", []),
-                "writeConcernErrors": unsure,
-                "nMatched": answer["n"],
-            }
-            raise BulkWriteError(details)
-        return answer["n"]
+            try:
+                return await self._claims.find(documents.held(ids, claim), _NOT_CLAIMED, hint=BY_ID).to_list()
+            except InvalidBSON as error:
+                if len(ids) == 1:
+                    log.error("job %s cannot be run: its document cannot be decoded (%s)", ids[0], error)  # noqa: TRY400
+                    return []
+        return [doc for job in ids for doc in await self.held([job], claim)]
 
     async def renew(self, ids: list[ObjectId], claims: list[ObjectId], lease_s: float) -> set[ObjectId]:
         """Extend the leases of the jobs that run under `claims`; returns the ids of those that still do.
@@ -176,8 +165,8 @@ class Jobs:
         """Record the ends of attempts. Returns the positions of those whose claim no longer held the job."""
         with store_errors(self._where, writes=True, document=True, point="settle"):
             matched = 0
-            for statements in commands(settlements):
-                matched += await self._write(statements)
+            for updates in commands(settlements):
+                matched += _matched(await self._jobs.database.command(_update_command(self._jobs.name, updates)))
         if matched == len(settlements):
             return set()
         return await self._refused(settlements)
@@ -213,13 +202,18 @@ class Jobs:
             )
 
     async def requeue(self, job: ObjectId, death_seq: int) -> Document | None:
-        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not."""
-        with store_errors(self._where, writes=True, point="requeue"):
-            return await self._jobs.find_one_and_update(
-                {"_id": job, "status": "failed", "death_seq": death_seq},
-                documents.requeueing(),
-                return_document=ReturnDocument.AFTER,
-            )
+        """Requeue the job for a person if this is still its `death_seq`-th failure for good; None when it is not.
+
+        Raises SlotTaken when it is unique, and another job holds its slot.
+        """
+        query = {"_id": job, "status": "failed", "death_seq": death_seq}
+        try:
+            with store_errors(self._where, writes=True, point="requeue"):
+                return await self._jobs.find_one_and_update(
+                    query, documents.requeueing(), return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError:
+            raise SlotTaken from None
 
     # -- look
 
@@ -332,3 +326,17 @@ class Jobs:
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
+
+
+def _update_command(collection: str, updates: list[Document]) -> Document:
+    """A plain command costs a worker half of what the driver's bulk does. The driver sends it once."""
+    return {"update": collection, "updates": updates, "ordered": False, "writeConcern": _MAJORITY}
+
+
+def _matched(answer: Document) -> int:
+    """How many documents a command matched. Raises BulkWriteError as the driver's bulk does."""
+    if "writeErrors" in answer or "writeConcernError" in answer:  # the driver does not look at these
+        unsure = [answer["writeConcernError"]] if "writeConcernError" in answer else []
+        details = {"writeErrors": answer.get("writeErrors", []), "writeConcernErrors": unsure, "nMatched": answer["n"]}
+        raise BulkWriteError(details)
+    return answer["n"]

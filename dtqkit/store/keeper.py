@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from dtqkit.store.documents import Document
-from dtqkit.store.indexes import KEY, SCHEMA_VERSION, Differences, differences
+from dtqkit.store.indexes import KEY, SCHEMA_VERSION, UNIQUE, Differences, differences
 from dtqkit.store.refusals import of_code, one_line
 from dtqkit.support.cancel import end
 
@@ -73,16 +73,16 @@ class IndexKeeper:
             # In a context of its own: the caller's context has a timeout.
             self._keeping = asyncio.create_task(self._until_kept(), name="keep indexes", context=contextvars.Context())
 
-    async def ensure_key_index(self) -> bool:
-        """Whether the index of idempotency keys exists now: a submit found it missing."""
+    async def ensure(self, name: str) -> bool:
+        """Whether the index of this name exists now: a submit found it missing."""
         async with self._mending:
             with pymongo.timeout(_AT_ONCE_S):
                 found = await self._differences()
-                if KEY in _names(found.missing) and await self._is_small() and await self._try(found):
+                if name in _names(found.missing) and await self._is_small() and await self._try(found):
                     found = await self._differences()
         if any(found):
             self.keep()
-        return KEY not in _names(found.missing)
+        return name not in _names(found.missing)
 
     async def close(self) -> None:
         if self._keeping is not None:
@@ -214,10 +214,11 @@ class IndexKeeper:
         for name in found.wrong:
             log.warning("index %r of jobs differs from its definition; rebuilding it", name)
             await self._drop(name)
-        # Keys first and alone: submits with an idempotency key need it.
-        keys = [index for index in found.missing if index.document["name"] == KEY]
-        await self._create(keys)
-        await self._create([index for index in found.missing if index not in keys])
+        # These two first, each alone: submits with an idempotency key, and those of unique jobs, need them.
+        needed = [index for index in found.missing if index.document["name"] in (KEY, UNIQUE)]
+        for index in needed:
+            await self._create([index])
+        await self._create([index for index in found.missing if index not in needed])
         for name in found.left_over:
             await self._drop(name)
         await self._configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
@@ -239,7 +240,9 @@ class IndexKeeper:
         except OperationFailure as error:
             if _is_denied(error) or error.code in _FOR_NOW:
                 raise
-            if error.code == _DUPLICATE_KEY and await self._free_keys():
+            if error.code == _DUPLICATE_KEY and await (
+                self._free_slots() if indexes[0].document["name"] == UNIQUE else self._free_keys()
+            ):
                 await self._create(indexes)
             elif len(indexes) == 1:
                 log.warning("index %r of jobs cannot be built: %s", indexes[0].document["name"], _first(error))
@@ -264,6 +267,26 @@ class IndexKeeper:
                 changed.modified_count,
                 same["task"],
                 same["idempotency_key"],
+                group["first"],
+            )
+            freed += changed.modified_count
+        return freed
+
+    async def _free_slots(self) -> int:
+        """Free duplicate slots, which requeues may have taken while the index was missing; the oldest job keeps its."""
+        freed = 0
+        pipeline: list[Document] = [
+            {"$match": {"unique_slot": {"$exists": True}}},
+            {"$group": {"_id": "$unique_slot", "n": {"$sum": 1}, "first": {"$min": "$_id"}}},
+            {"$match": {"n": {"$gt": 1}}},
+        ]
+        async for group in await self._jobs.aggregate(pipeline, allowDiskUse=True):
+            later = {"unique_slot": group["_id"], "_id": {"$ne": group["first"]}}
+            changed = await self._jobs.update_many(later, {"$unset": {"unique_slot": ""}})
+            log.warning(
+                "freed the unique slot %r of %d jobs: the oldest one, job %s, holds it",
+                group["_id"],
+                changed.modified_count,
                 group["first"],
             )
             freed += changed.modified_count

@@ -13,7 +13,7 @@ that reason. An error that is not known to be about one document never changes t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from dtqkit.model.errors import DocumentRefused, Reason, redact
@@ -146,6 +146,26 @@ def of_connecting(words: str) -> Verdict:
         if re.search(pattern, first, re.IGNORECASE):
             return Verdict(reason, f"no server answers ({first}): {cure}")
     return Verdict("away", f"no server answers ({first})")
+
+
+def is_of_no_set(words: str) -> bool:
+    """Whether the driver says that a server is a member of no replica set."""
+    found = _OTHER_SET.search(one_line(words))
+    return found is not None and found["name"].strip("'\"") == "None"
+
+
+def of_no_set(heartbeat: Mapping[str, object] | str | None) -> Verdict:
+    """What is wrong with a direct connection when the driver says that the server is a member of no set.
+
+    The driver says so also of a server that does not answer, or is just starting: its last heartbeat tells them apart.
+    """
+    if heartbeat is None or isinstance(heartbeat, str):
+        return of_connecting(heartbeat or "")
+    if "setName" in heartbeat:  # it was a member ten seconds ago at most
+        return Verdict("away", "no server answers")
+    if heartbeat.get("isreplicaset"):
+        return Verdict("refused", NOT_INITIATED)
+    return Verdict("misconfigured", _NO_SET)
 
 
 def of_hello(hello: dict[str, object]) -> Verdict | None:

@@ -51,7 +51,7 @@ def recorded(doc: Document, settlement: Settlement) -> bool:
 def _update(settlement: Settlement) -> Any:
     change = settlement.change
     if change.status == "completed":
-        update = documents.completing(change)
+        update = documents.completing(change, settlement.token)
         if settlement.attempt_log:
             update["$set"] |= settlement.attempt_log
         return update
@@ -64,10 +64,11 @@ def _statements(settlements: Sequence[Settlement]) -> Iterator[tuple[int, Docume
 
     Successes of one claim with the same result and run time share theirs.
     """
-    shared: dict[tuple[ObjectId, bytes, float | None, int | None], list[Settlement]] = {}
+    shared: dict[tuple[ObjectId, bytes, float | None, int | None, bool], list[Settlement]] = {}
     for s in settlements:
-        if s.change.status == "completed" and not s.attempt_log:
-            key = (s.claim, msgspec.json.encode(s.change.result), s.change.run_ms, s.change.start_ms)
+        change = s.change
+        if change.status == "completed" and not s.attempt_log and change.followup is None:
+            key = (s.claim, msgspec.json.encode(change.result), change.run_ms, change.start_ms, change.frees_slot)
             shared.setdefault(key, []).append(s)
         else:
             statement: Document = {"q": documents.held([s.id], s.claim), "u": _update(s)}

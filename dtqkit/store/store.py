@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import pymongo
+from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError
 from pymongo.monitoring import (
     ServerHeartbeatFailedEvent,
@@ -22,6 +23,7 @@ from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.client import Link, connect, database, refused, store_errors
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
+from dtqkit.store.followups import FollowUps
 from dtqkit.store.identity import identity_of
 from dtqkit.store.inserts import Inserts
 from dtqkit.store.jobs import Jobs
@@ -32,6 +34,7 @@ from dtqkit.store.recovery_scan import RecoveryScans
 from dtqkit.store.refusals import of_hello
 from dtqkit.store.schedules import Schedules
 from dtqkit.store.steps import ClockSteps
+from dtqkit.store.unique import UniqueJobs
 from dtqkit.store.upkeep import Upkeep
 
 log = logging.getLogger("dtqkit.store")
@@ -46,8 +49,11 @@ PING_S: Final = 1.5
 RECENT_S: Final = 2.0
 
 
-class _ClockListener(ServerHeartbeatListener):
-    """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway."""
+class _Heartbeats(ServerHeartbeatListener):
+    """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway.
+
+    Notes on the link what came of the last one.
+    """
 
     def __init__(self, clock: Clock, link: Link) -> None:
         self._clock = clock
@@ -57,6 +63,7 @@ class _ClockListener(ServerHeartbeatListener):
         pass
 
     def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
+        self._link.heartbeat = event.reply.document
         theirs = event.reply.document.get("localTime")
         if event.reply.is_writable and not event.awaited and isinstance(theirs, datetime):
             now = self._clock.read()
@@ -64,21 +71,26 @@ class _ClockListener(ServerHeartbeatListener):
             self._link.measured(event.duration)
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
-        pass
+        self._link.heartbeat = str(event.reply)
 
 
 class Store:
     """MongoDB as the queue uses it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, client: AsyncMongoClient[dict[str, Any]] | None = None, clock: Clock | None = None
+    ) -> None:
+        """`client` and `clock` replace the connection to ATLAS_URI and this machine's steady clock, as in a test."""
         self._where = Link(settings.atlas_uri)
-        self._clock = Clock()
+        self._clock = Clock() if clock is None else clock
         self._compared = float("-inf")
-        self._client = connect(self._where, _ClockListener(self._clock, self._where))
+        self._client = client or connect(self._where, _Heartbeats(self._clock, self._where))
         self._database = database(self._client, settings.database_name)
         self.indexes: Final = IndexKeeper(self._database)
         self.inserts: Final = Inserts(self._database["jobs"], self._where, self.indexes)
+        self.unique: Final = UniqueJobs(self._database, self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
+        self.followups: Final = FollowUps(self._database["jobs"], self._where, self.indexes)
         self.scans: Final = RecoveryScans(self._database["jobs"], self._where)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)

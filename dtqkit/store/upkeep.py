@@ -13,17 +13,20 @@ from typing import Any, Final, NamedTuple
 from bson import ObjectId
 from pymongo import ASCENDING, ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError
 
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.store import documents
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
 
 #: Jobs in one piece of an expiry, and the time limit of a query for one piece, in ms.
 EXPIRY_PIECE: Final = 1_000
 _LOOK_MS: Final = 15_000
 #: Fields of a failed job that its dead letter and its automatic requeue need.
-_DEAD_LETTER: Final = dict.fromkeys(("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status"), 1)
+_DEAD_LETTER: Final = dict.fromkeys(
+    ("death_seq", "task", "priority", "error", "ended_at", "recoveries", "status", "unique", "unique_key"), 1
+)
 
 
 class Piece(NamedTuple):
@@ -42,7 +45,10 @@ class Upkeep:
         self._where = where
 
     async def expire(self, before: datetime, after: ObjectId | None) -> Piece:
-        """Of the next jobs after `after`, in the order of ids, delete those that ended before `before`."""
+        """Of the next jobs after `after`, in the order of ids, delete those that ended before `before`.
+
+        A unique job stays until its window is over: a submit in the window would make another one.
+        """
         bounds: Document = {"$lt": documents.id_at(before)}
         if after is not None:
             bounds["$gt"] = after
@@ -54,6 +60,7 @@ class Upkeep:
         deleted = 0
         if old:
             query: Document = {"_id": {"$in": old}, "status": {"$in": list(TERMINAL)}, "ended_at": {"$lt": before}}
+            query["$expr"] = {"$not": [{"$gt": ["$unique_until", "$$NOW"]}]}  # true without a window
             with store_errors(self._where, writes=True):
                 deleted = (await self._jobs.delete_many(query)).deleted_count
         return Piece(deleted, docs[-1]["_id"] if len(docs) == EXPIRY_PIECE else None)
@@ -71,9 +78,12 @@ class Upkeep:
     async def recover(self, failed: Sequence[Document], spacing_s: float) -> list[Document]:
         """Requeue these failed jobs automatically, `spacing_s` apart; returns those that are known to be requeued.
 
-        Jobs that were requeued otherwise since are left alone. Due times are reserved in the record, so that the next
-        leader continues where this one stopped.
+        Jobs that were requeued otherwise since are left alone, and so are unique ones while another job holds their
+        slot. Due times are reserved in the record, so that the next leader continues where this one stopped.
         """
+        failed = await self._with_free_slots(failed)
+        if not failed:
+            return []
         first = await self._reserve(len(failed), spacing_s)
         due = {doc["_id"]: first + timedelta(seconds=i * spacing_s) for i, doc in enumerate(failed)}
         operations: list[UpdateOne] = [
@@ -84,12 +94,30 @@ class Upkeep:
             for doc in failed
         ]
         with store_errors(self._where, writes=True, point="requeue"):
-            await self._jobs.bulk_write(operations, ordered=False)
+            try:
+                await self._jobs.bulk_write(operations, ordered=False)
+            except BulkWriteError as error:
+                if not is_duplicate_keys(error):  # slots that were taken since the look
+                    raise
         died = {doc["_id"]: doc["death_seq"] for doc in failed}
         heavy = dict.fromkeys((*documents.HEAVY, "payload", "result"), 0)
         with store_errors(self._where):
             docs = await self._jobs.find({"_id": {"$in": list(died)}, "status": "scheduled"}, heavy).to_list()
         return [doc for doc in docs if doc["death_seq"] == died[doc["_id"]]]
+
+    async def _with_free_slots(self, failed: Sequence[Document]) -> list[Document]:
+        """Without the unique jobs whose slots other jobs hold."""
+        slots = {
+            doc["_id"]: documents.slot_of(doc["task"], doc["unique_key"])
+            for doc in failed
+            if doc.get("unique") in ("waiting", "active")
+        }
+        if not slots:
+            return list(failed)
+        query: Document = {"unique_slot": {"$in": list(slots.values())}}
+        with store_errors(self._where):
+            taken = {doc["unique_slot"] async for doc in self._jobs.find(query, {"unique_slot": 1})}
+        return [doc for doc in failed if slots.get(doc["_id"]) not in taken]
 
     async def _reserve(self, n: int, spacing_s: float) -> datetime:
         """Reserve times for `n` automatic requeues after those reserved before; returns the first (MongoDB's clock)."""

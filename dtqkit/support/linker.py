@@ -14,7 +14,8 @@ _HEAD: Final = "// Joined from the modules of dtqkit/dashboard/board: change tho
 _IMPORT: Final = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 #: Lines that only readers and the type checker need.
-_COMMENT: Final = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
+_COMMENT: Final = re.compile(r"^ *(?://.*|/\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
+_ESCAPED: Final = re.compile(r"\\.")
 _REFUSED: Final = re.compile(r"^(?:import\b|export\b).*|\bimport\(.*", re.MULTILINE)
 _SHEET: Final = re.compile(r'<link rel="stylesheet" href="([^"]+)"')
 
@@ -34,6 +35,8 @@ def link(folder: Traversable, entry: str = "index") -> str:
         if name in linked:
             return
         text = _COMMENT.sub("", folder.joinpath(f"{name}.js").read_text(encoding="utf-8"))
+        if (line := _open_template(text)) is not None:
+            raise LinkError(f'{name}.js: "{line}": a template literal must end on the line on which it begins')
         for names, needed in _IMPORT.findall(text):
             add(needed, (*path, name))
             if missing := {one.split(" as ")[0].strip() for one in names.split(",")} - {"", *exports[needed]}:
@@ -49,6 +52,11 @@ def link(folder: Traversable, entry: str = "index") -> str:
 
     add(entry, ())
     return "".join([_HEAD, *linked.values(), f"export default ${entry};\n"])
+
+
+def _open_template(text: str) -> str | None:
+    """A line on which a template literal begins or ends: what looks like an import or a comment may be text in it."""
+    return next((line.strip() for line in text.splitlines() if _ESCAPED.sub("", line).count("`") % 2), None)
 
 
 def _destructured(line: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from dtqkit.model.hook_errors import HookError, LifespanFailed
 from dtqkit.tasks.lifespan import Entered, Lifespan
@@ -64,12 +64,16 @@ def _redefined(old: Middleware, new: Middleware, *, by_class: bool) -> bool:
     return same and (by_class or type(old) is not type(new))
 
 
+#: The state while a newer lifespan is entered: jobs wait for `Life.renewed`.
+RENEWING: Final = object()
+
+
 class Life:
     """The lifespan of a queue in a process that runs jobs, for all workers that live on one loop of it."""
 
     def __init__(self, hooks: Hooks | None = None) -> None:
         self.hooks: Hooks = hooks or Hooks()
-        #: What the lifespan yielded; None without one.
+        #: What the lifespan yielded; None without one; or RENEWING.
         self.state: Any = None
         #: Why it ended before it was asked to.
         self.failure: LifespanFailed | None = None
@@ -97,10 +101,19 @@ class Life:
         async with self._lock:
             if self._users:
                 try:
-                    await self._leave()
+                    await self._leave(RENEWING)
                 except LifespanFailed as error:  # of the older one, which nobody has any more
                     log.warning("%s", error)
-                await self._enter()
+                try:
+                    await self._enter()
+                finally:
+                    if self.state is RENEWING:  # it could not be entered, or there is none any more
+                        self.state = None
+
+    async def renewed(self) -> Any:
+        """The state, once no newer lifespan is being entered."""
+        async with self._lock:
+            return self.state
 
     async def _enter(self) -> None:
         self.failure = None
@@ -110,8 +123,8 @@ class Life:
             self.state = await entered.state()
             self._entered = entered
 
-    async def _leave(self) -> None:
-        entered, self._entered, self.state = self._entered, None, None
+    async def _leave(self, state: object = None) -> None:
+        entered, self._entered, self.state = self._entered, None, state
         if entered is not None:
             await entered.leave()
 

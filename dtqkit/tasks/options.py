@@ -7,18 +7,22 @@ over HTTP, and the OpenAPI document. A new one also needs a name in `OptionNames
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 from msgspec import inspect as types
-from msgspec.structs import fields
+from msgspec.structs import fields, force_setattr
 
 from dtqkit.model.errors import InvalidOption, TaskDefinitionError
-from dtqkit.model.jobs import PRIORITIES, Priority
+from dtqkit.model.jobs import PRIORITIES, OnDuplicate, Priority, Shape, UniqueWhile
 from dtqkit.model.values import shown
+from dtqkit.tasks.following import Following, TaskName, name_of_follower
+from dtqkit.tasks.retrying import Delays, Exceptions, Names, backoff_of, check_rules, names_of
+from dtqkit.tasks.unique import check_unique
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
@@ -29,7 +33,10 @@ Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 Expires = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Backoff = Annotated[float, Meta(ge=0, le=86_400)]
 Delay = Annotated[float, Meta(ge=0, le=366 * 86_400)]
+Moment = Annotated[datetime, Meta(tz=True)]
 Wait = Annotated[float, Meta(ge=0, le=60)]
+Window = Annotated[float, Meta(gt=0, le=366 * 86_400)]
+Debounce = Annotated[float, Meta(gt=0, le=86_400)]
 Key = Annotated[str, Meta(min_length=1, max_length=200)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
@@ -45,7 +52,13 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: Timeout = 300.0
     #: Seconds from its submission within which a job must start; later it is cancelled, as expired. None: any time.
     expires_s: Expires | None = None
-    #: Base and ceiling of the retry delay, which doubles with each failure and is drawn with full jitter.
+    #: Exception classes, by name: only these are tried again; and those that never are. The nearest class decides.
+    retry_on: Names = ()
+    give_up_on: Names = ()
+    #: How the retry delay grows: `exponential` doubles it with each failure, and draws it with full jitter; `linear`
+    #: adds its base each time; `fixed` is its base; or the delays in seconds themselves, the last one for all further.
+    backoff: Shape | Delays = "exponential"
+    #: Base and ceiling of the retry delay.
     backoff_s: Backoff = 1.0
     backoff_max_s: Backoff = 600.0
     #: Of a `def`: `auto` is a child process where the function can be imported, else a thread. An `async def`
@@ -53,10 +66,27 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Isolation = "auto"
     #: Attempts that may lose their worker before the job fails.
     max_losses: Attempts = 3
+    #: Tasks that are submitted once a job has failed for good, or has completed: they get a JobEnd.
+    on_failure: TaskName | None = None
+    on_success: TaskName | None = None
+    #: See `JobOptions`.
+    unique: UniqueWhile | None = None
+    unique_for_s: Window | None = None
+    unique_key: Key | None = None
+    on_duplicate: OnDuplicate | None = None
+    debounce_s: Debounce | None = None
+    debounce_max_s: Window | None = None
 
     def __post_init__(self) -> None:
         try:
+            for rule in ("retry_on", "give_up_on"):
+                if (kinds := getattr(self, rule)) != ():
+                    force_setattr(self, rule, names_of(rule, kinds))
+            check_rules(self.retry_on, self.give_up_on)
+            force_setattr(self, "backoff", backoff_of(self.backoff))
+            name_followers(self)
             check(self)
+            check_unique(self)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
 
@@ -67,6 +97,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     priority: Priority | None = None
     #: Seconds before it may start.
     delay_s: Delay = 0.0
+    #: Not before this time, which has a time zone; not together with `delay_s`.
+    starts_at: Moment | None = None
     max_attempts: Attempts | None = None
     #: Seconds that one attempt may run.
     timeout_s: Timeout | None = None
@@ -75,6 +107,20 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
+    #: Tasks that are submitted once the job has failed for good, or has completed: they get a JobEnd.
+    on_failure: TaskName | None = None
+    on_success: TaskName | None = None
+    #: One job of a key at a time: until it starts, until it is over, or one in `unique_for_s` seconds.
+    unique: UniqueWhile | None = None
+    unique_for_s: Window | None = None
+    #: Which jobs of the task are the same; None: those with the same payload.
+    unique_key: Key | None = None
+    #: What a submit does that finds such a job; None: return it.
+    on_duplicate: OnDuplicate | None = None
+    #: Each submit replaces the job that waits, which starts so many seconds after the last submit, and
+    #: `debounce_max_s` after the first one at the latest.
+    debounce_s: Debounce | None = None
+    debounce_max_s: Window | None = None
     #: Seconds for which a submit is retried while MongoDB does not accept it; None: DTQ_SUBMIT_WAIT_S.
     wait_s: Wait | None = None
 
@@ -87,7 +133,9 @@ class CallOptions(JobOptions, frozen=True, kw_only=True, gc=False):
     """
 
     def __post_init__(self) -> None:
+        name_followers(self)
         check(self)
+        check_start(self)
 
 
 class OptionNames(TypedDict, total=False):
@@ -95,11 +143,20 @@ class OptionNames(TypedDict, total=False):
 
     priority: Priority | None
     delay_s: float
+    starts_at: datetime | None
     max_attempts: int | None
     timeout_s: float | None
     expires_s: float | None
     idempotency_key: str | None
     tags: Iterable[str]
+    on_failure: Following | None
+    on_success: Following | None
+    unique: UniqueWhile | None
+    unique_for_s: float | None
+    unique_key: str | None
+    on_duplicate: OnDuplicate | None
+    debounce_s: float | None
+    debounce_max_s: float | None
     wait_s: float | None
 
 
@@ -110,10 +167,25 @@ class TaskOptionNames(TypedDict, total=False):
     max_attempts: int | None
     timeout_s: float | None
     expires_s: float | None
+    retry_on: Exceptions | None
+    give_up_on: Exceptions | None
+    backoff: Shape | Sequence[float] | None
     backoff_s: float | None
     backoff_max_s: float | None
     max_losses: int | None
+    on_failure: Following | None
+    on_success: Following | None
     isolation: Isolation | None
+    unique: UniqueWhile | None
+    unique_for_s: float | None
+    unique_key: str | None
+    on_duplicate: OnDuplicate | None
+    debounce_s: float | None
+    debounce_max_s: float | None
+
+
+#: By `dtqkit.tasks.retrying`.
+_CHECKED_APART: Final = frozenset({"retry_on", "give_up_on", "backoff"})
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
@@ -123,23 +195,50 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
         known = ", ".join(TaskOptions.__struct_fields__)
         raise TaskDefinitionError(f"{name}: there is no option {min(unknown)!r}; there are {known}")
     try:
-        return TaskOptions(**given)
-    except TaskDefinitionError as error:
+        for rule in given.keys() & {"retry_on", "give_up_on"}:
+            given[rule] = names_of(rule, given[rule], published=False)
+        made = TaskOptions(**given)
+        for hook in ("on_failure", "on_success"):
+            _check_not_itself(name, hook, getattr(made, hook))
+    except (TaskDefinitionError, InvalidOption) as error:
         raise TaskDefinitionError(f"{name}: {error}") from None
+    if isinstance(made.backoff, tuple) and (idle := given.keys() & {"backoff_s", "backoff_max_s"}):
+        raise TaskDefinitionError(f"{name}: {min(idle)} has no effect beside a tuple of delays: leave one of them out")
+    return made
+
+
+def _check_not_itself(name: str, hook: str, follower: str | None) -> None:
+    if follower == name:
+        raise InvalidOption(f"{hook} is the task itself, which would follow on itself forever: name another one")
 
 
 def check(options: msgspec.Struct) -> None:
     """Raises InvalidOption for the first field whose value does not fit its type and bounds."""
     for field, (kind, info, default) in _fields(type(options)).items():
         value: Any = getattr(options, field)
-        if value is default:
+        if value is default or field in _CHECKED_APART:
             continue
         if not _fits(value, kind, info):
             raise InvalidOption(_misfit(field, value, info))
 
 
+def name_followers(options: TaskOptions | JobOptions) -> None:
+    """Put the names of tasks in the place of tasks. Raises InvalidOption."""
+    for hook in ("on_failure", "on_success"):
+        if (given := getattr(options, hook)) is not None:
+            force_setattr(options, hook, name_of_follower(hook, given))
+
+
+def check_start(options: JobOptions) -> None:
+    """Raises InvalidOption when two times of its start are given."""
+    if options.starts_at is not None and options.delay_s:
+        raise InvalidOption("starts_at is given beside delay_s: leave one of them out")
+
+
 def _fits(value: Any, kind: Any, info: types.Type) -> bool:
     if isinstance(info, types.IntType) and type(value) is not int:  # 2.0 would do for msgspec, and a list as a tuple
+        return False
+    if isinstance(info, types.DateTimeType) and not isinstance(value, datetime):  # a text would do
         return False
     if isinstance(info, types.VarTupleType) and type(value) is not tuple:
         return False
@@ -172,6 +271,11 @@ def _misfit(field: str, value: Any, kind: types.Type) -> str:
         if len(items) <= (kind.max_length or 0):
             at, wrong = next((i, item) for i, item in enumerate(items) if not _is_text(item, kind.item_type))
             return f"{field}[{at}] is {shown(wrong)}; it is {_wanted(kind.item_type)}"
+    if isinstance(value, datetime):
+        return (
+            f"{field} is {value.isoformat(sep=' ')}, without a time zone; give it one: tzinfo=ZoneInfo('Asia/Tokyo'), "
+            "or .astimezone() for the zone of this machine"
+        )
     return f"{field} is {shown(cast(object, value))}; it is {_wanted(kind)}"
 
 
@@ -193,6 +297,8 @@ def _wanted(kind: types.Type) -> str:
             return f"a number of seconds, from {least} to {kind.le:,.0f}"
         case types.StrType():
             return f"a text of {kind.min_length} to {kind.max_length} characters"
+        case types.DateTimeType():
+            return "a datetime with a time zone"
         case types.VarTupleType():
             return f"a tuple of at most {kind.max_length}, each {_wanted(kind.item_type)}"
         case _:

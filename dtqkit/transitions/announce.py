@@ -41,7 +41,8 @@ DOUBT_S: Final = 2.0
 def event_of_end(job: Job, change: Change) -> JobEvent:
     """The event of `change`. If the job was cancelled in between, only the record has that."""
     status: Status = "cancelled" if change.ending == "cancelled" else change.status
-    return job_event(job, job.rev + END_REVS, status, change.error, wait_ms(job, change), change.run_ms)
+    error = change.error if change.ending != "snoozed" else None
+    return job_event(job, job.rev + END_REVS, status, error, wait_ms(job, change), change.run_ms)
 
 
 async def announce(broker: Broker, jobs: Sequence[Job]) -> StoreUnavailable | None:

@@ -26,6 +26,7 @@ from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
 from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.unique import UniqueSubmits
 
 #: Maximum jobs and bytes in one insert.
 MAX_GROUP: Final = 5_000
@@ -127,6 +128,7 @@ class Enqueuer:
         self._registry = registry
         self.known: Final = KnownTasks(store)
         self._new = NewJobs(broker, store)
+        self._unique = UniqueSubmits(store, self._new)
         self._small = _Line()
         self._large = _Line()
 
@@ -148,7 +150,11 @@ class Enqueuer:
                 new[place] = await make(submission, now, asked_at)
             except DtqError as error:
                 answers[place] = error
-        left: list[int] = list(new)
+        left: list[int] = [i for i, job in new.items() if job.unique is None]
+        if len(left) < len(new):
+            unique = {i: job for i, job in new.items() if job.unique is not None}
+            found = await self._unique.submit([*unique.values()], patience, alone=not left)
+            answers.update(zip(unique, found, strict=True))
         #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
         doubts: dict[int, OutcomeUnknown] = {}
         while left:
@@ -199,6 +205,7 @@ class Enqueuer:
         for line in (self._small, self._large):
             if line.writing is not None:
                 await line.writing
+        await self._unique.close()
         await self._new.close()
 
     async def _flush(self, line: _Line) -> None:

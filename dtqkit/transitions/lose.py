@@ -20,6 +20,7 @@ from dtqkit.store.documents import Document, to_job
 from dtqkit.support.formatting import counted, few
 from dtqkit.transitions.announce import announce_losses
 from dtqkit.transitions.deadletter import dead_letter
+from dtqkit.transitions.followup import follow_up
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -59,6 +60,8 @@ class LostJobs:
                 await self._announce(taken)
             if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
                 await dead_letter(self._store, dead)
+            if followed := [doc["_id"] for doc, change in taken if change.followup is not None]:
+                await follow_up(self._broker, self._store, followed)
             self.progressed()
         return n
 

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidOption, PayloadTooLarge
-from dtqkit.store.documents import Document, new_id
+from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
-from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.options import TaskOptions, check_start
+from dtqkit.tasks.unique import Unique, key_of, unique_of
 
 #: Approximate bytes of a new job's document without its payload.
 _OTHER_BYTES: Final = 256
+#: How far ahead a job may start.
+MAX_DELAY: Final = timedelta(days=366)
 _OPTION_DEFAULTS: Final = TaskOptions()
 #: Options of a task that a document stores if they differ from the default, and the call sets no other.
-_KEPT_OPTIONS: Final = ("backoff_s", "backoff_max_s", "max_losses", "expires_s")
+_KEPT_OPTIONS: Final = ("backoff", "backoff_s", "backoff_max_s", "max_losses", "expires_s", "on_failure", "on_success")
 #: Options of a call that a document keeps as they are.
-_KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s")
+_KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s", "on_failure", "on_success")
+#: Fields that the document of a new job may have or lack.
+OPTIONAL: Final = (*_KEPT_OPTIONS, *_KEPT_OF_CALL, "due_at", "queued_at")
 
 
 class New(NamedTuple):
-    """A document, and its approximate size in bytes."""
+    """A document, its approximate size in bytes, and how its job is unique, if it is."""
 
     doc: Document
     size: int
+    unique: Unique | None = None
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds from its creation until it is due."""
+        doc = self.doc
+        return (doc["due_at"] - doc["created_at"]).total_seconds() if "due_at" in doc else 0.0
 
 
 def new_job(
@@ -35,7 +47,8 @@ def new_job(
 ) -> New:
     """`payload` is checked; `options`: those of the task; `now`: MongoDB's time.
 
-    Raises PayloadTooLarge, and InvalidOption for a job that would always expire.
+    Raises PayloadTooLarge, and InvalidOption for a job that would always expire, and for options of the call that do
+    not go with those of the task.
     """
     size = len(msgspec.json.encode(payload))
     if size > max_payload:
@@ -53,9 +66,17 @@ def new_job(
         "losses": 0,
         "rev": 1,
     }
-    if submission.delay_s:
-        due = now + timedelta(seconds=submission.delay_s)
+    unique = unique_of(submission, options)
+    if unique is not None:
+        key = unique.key or key_of(payload)
+        doc |= {"unique": unique.during, "unique_key": key, "unique_slot": slot_of(submission.task, key)}
+    if unique is not None and unique.debounce_s:
+        due = now + timedelta(seconds=unique.debounce_s)
         doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
+    elif submission.delay_s or submission.starts_at is not None:
+        due = _due(submission, now)
+        if due > now:
+            doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
     for name in _KEPT_OF_CALL:
         if (value := getattr(submission, name)) is not None and value != ():
             doc[name] = value
@@ -64,9 +85,30 @@ def new_job(
             value = getattr(options, name)
             if value != getattr(_OPTION_DEFAULTS, name):
                 doc.setdefault(name, value)
-    if submission.delay_s and submission.delay_s >= doc.get("expires_s", float("inf")):
+    if "expires_s" in doc and "due_at" in doc:
+        _check_expiry(doc["expires_s"], (doc["due_at"] - now).total_seconds())
+    return New(doc, size + _OTHER_BYTES, unique)
+
+
+def _due(submission: Submission, now: datetime) -> datetime:
+    """When it may start at the earliest. Raises InvalidOption."""
+    check_start(submission)
+    at = submission.starts_at
+    if at is None:
+        return now + timedelta(seconds=submission.delay_s)
+    if at <= now:
+        return now
+    if at - now > MAX_DELAY:
         raise InvalidOption(
-            f"expires_s is {doc['expires_s']:.15g} and the job is delayed by {submission.delay_s:.15g} s: it would "
-            "always expire, since expires_s counts from the submission; make it longer than the delay"
+            f"starts_at is {at.isoformat(sep=' ')}, more than {MAX_DELAY.days} days from now: submit the job later"
         )
-    return New(doc, size + _OTHER_BYTES)
+    return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)  # as MongoDB keeps it
+
+
+def _check_expiry(expires_s: float, delay_s: float) -> None:
+    """Raises InvalidOption for a job that would always expire."""
+    if delay_s >= expires_s:
+        raise InvalidOption(
+            f"expires_s is {expires_s:.15g} and the job is delayed by {delay_s:.15g} s: it would always expire, since "
+            "expires_s counts from the submission; make it longer than the delay"
+        )

@@ -12,8 +12,10 @@ from bson import ObjectId
 from dtqkit.broker import Broker
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import Job
+from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.documents import Document, object_id, slot_of, to_job
+from dtqkit.store.unique import SlotTaken
 from dtqkit.transitions.announce import announce
 
 log = logging.getLogger("dtqkit.recovery")
@@ -23,8 +25,17 @@ SPACING_S: Final = 1.0
 
 
 async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
-    """Requeue the failed `job` with all counts at 0; None when it was requeued already."""
-    doc = await store.jobs.requeue(object_id(job.id), job.death_seq)
+    """Requeue the failed `job` with all counts at 0; None when it was requeued already.
+
+    Raises DuplicateJob when it is unique and another job holds its slot.
+    """
+    try:
+        doc = await store.jobs.requeue(object_id(job.id), job.death_seq)
+    except SlotTaken:
+        holder = await store.unique.holder(slot_of(job.task, job.unique_key or ""))
+        if holder is not None:
+            raise DuplicateJob(str(holder), _taken(job, str(holder))) from None
+        doc = await store.jobs.requeue(object_id(job.id), job.death_seq)
     if doc is None:
         return None
     again = to_job(doc)
@@ -32,6 +43,14 @@ async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
         await store.dead.delete(doc["_id"], job.death_seq)
     await announce(broker, [again])
     return again
+
+
+def _taken(job: Job, holder: str) -> str:
+    until = "has started" if job.unique == "waiting" else "is over"
+    return (
+        f"job {job.id} is unique, and job {holder} has its key {job.unique_key!r} now: cancel that one, or requeue "
+        f"this one when that one {until}"
+    )
 
 
 async def requeue_automatically(broker: Broker, store: Store, failed: Sequence[Document]) -> set[ObjectId]:

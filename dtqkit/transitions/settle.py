@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from dtqkit.store import Store
 from dtqkit.support.formatting import storable
 from dtqkit.transitions.announce import Ended, announce_ends
 from dtqkit.transitions.deadletter import dead_letter
+from dtqkit.transitions.followup import follow_up
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -84,8 +86,13 @@ async def publish(broker: Broker, store: Store, ends: Sequence[Ended]) -> None:
     """Announce recorded ends, and write dead letters. If a store is unreachable, recovery does it later."""
     if await announce_ends(broker, ends, store.now().timestamp() * 1000) is not None:
         log.debug("events for %d results were not published: Redis is unreachable", len(ends))
+    if back := [s for job, s in ends if s.change.ending == "declined" and job.unique == "waiting"]:
+        with suppress(StoreUnavailable):  # without its slot it runs all the same
+            await store.unique.take_back([(settlement.id, settlement.token) for settlement in back])
     if dead := [settlement.id for _, settlement in ends if settlement.change.status == "failed"]:
         try:
             await dead_letter(store, dead)
         except StoreUnavailable as error:
             log.warning("recovery will write %d dead letters: %s", len(dead), error)
+    if followed := [settlement.id for _, settlement in ends if settlement.change.followup is not None]:
+        await follow_up(broker, store, followed)

@@ -1,18 +1,16 @@
 """Prometheus: counters and gauges from a look at the queue when they are asked for, histograms from the events.
 
 The counters are those of the record: the same at every server, and they go on after a restart. A histogram is of what
-one server process has received since it started; some may be missing; its label `server` keeps those of several apart.
+one server has received since it started (see `received`); its label `server` keeps those of several apart.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,18 +18,24 @@ from dtqkit._version import VERSION
 from dtqkit.control import Control, Health, Total
 from dtqkit.control.operations import DEPTHS, TOTALS, WORKERS
 from dtqkit.model.errors import StoreUnavailable
-from dtqkit.model.events import Batch, JobEvent, Line
+from dtqkit.model.events import Batch, Line
 from dtqkit.model.jobs import PRIORITIES
+from dtqkit.web.received import Received, Share
 
 T = TypeVar("T")
 
-#: Bounds of the histograms, in seconds.
-BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 #: How long a look at the queue is used, in seconds.
 FRESH_S: Final = 5.0
-#: Tasks that get a label of their own; the others share one, so that memory stays bounded.
-MAX_TASKS: Final = 200
-OTHER: Final = "(other)"
+
+
+class _Histograms(Collector):
+    """Those of all processes of this server."""
+
+    def __init__(self, received: Received) -> None:
+        self._received = received
+
+    def collect(self) -> Iterable[Metric]:
+        return self._received.collect()
 
 
 class _Counted(Collector):
@@ -51,21 +55,30 @@ class _Counted(Collector):
             for status, n in {"pending": one.submitted, **counts}.items():
                 family.add_metric((one.task, one.priority, status), n)
         yield family
+        duplicates = CounterMetricFamily(
+            "dtqkit_duplicate_submits",
+            "Submits that found a unique job instead of making one.",
+            labels=("task", "priority"),
+        )
+        for one in self.totals:
+            if one.duplicates:
+                duplicates.add_metric((one.task, one.priority), one.duplicates)
+        yield duplicates
 
 
 class Metrics:
-    """Of one server process."""
+    """Of one server."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, share: Share | None = None) -> None:
+        """`share`: which of several processes this is."""
         self._control = control
-        self._tasks: set[str] = set()
+        self.shared: Final = share is not None
+        self.received: Final = Received(share)
         self._looked_at = float("-inf")
         registry = self.registry = CollectorRegistry()
         self._counted = _Counted()
         registry.register(self._counted)
-        self._server = f"{socket.gethostname()}:{os.getpid()}"
-        self._waits = self._heard("dtqkit_heard_job_wait_seconds", "Time in the queue")
-        self._runs = self._heard("dtqkit_heard_job_run_seconds", "Time that attempts ran")
+        registry.register(_Histograms(self.received))
         self._depth = Gauge("dtqkit_lane_depth", "Jobs that wait in a lane.", ("priority",), registry=registry)
         self._scheduled = Gauge("dtqkit_scheduled", "Jobs that are not yet due.", registry=registry)
         self._running = Gauge("dtqkit_running", "Jobs that run.", registry=registry)
@@ -80,34 +93,18 @@ class Metrics:
             ("part",),
             registry=registry,
         )
-        self._clients = Gauge("dtqkit_stream_clients", "Clients of the stream.", registry=registry)
+        self._clients = Gauge("dtqkit_stream_clients", "Clients of this server's stream.", registry=registry)
         Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
-
-    def _heard(self, name: str, what: str) -> Histogram:
-        text = f"{what}, of the ends that this server process has received since it started; some may be missing."
-        return Histogram(name, text, ("task", "priority", "server"), buckets=BUCKETS, registry=self.registry)
 
     def receive(self, batch: Batch | Line) -> None:
         if isinstance(batch, Batch):
             for event in batch.jobs:
-                self._note(event)
-
-    def _note(self, event: JobEvent) -> None:
-        task = event.task
-        if task not in self._tasks:
-            if len(self._tasks) >= MAX_TASKS:
-                task = OTHER
-            else:
-                self._tasks.add(task)
-        if event.wait_ms is not None:
-            self._waits.labels(task, event.priority, self._server).observe(event.wait_ms / 1000)
-        if event.run_ms is not None and event.status != "running":
-            self._runs.labels(task, event.priority, self._server).observe(event.run_ms / 1000)
+                self.received.note(event)
 
     async def text(self, health: Health, clients: int) -> bytes:
         """The exposition: counters as they are now, gauges that are at most FRESH_S old."""
         now = asyncio.get_running_loop().time()
-        self._clients.set(clients)
+        self._clients.set(self.received.clients(clients))
         self._store.labels("redis").set(health.redis == "up")
         self._store.labels("mongodb").set(health.mongodb == "up")
         parts = {

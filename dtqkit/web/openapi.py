@@ -131,7 +131,6 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     if found.get("type") == "array":
         parameter |= {"style": "form", "explode": False}
         found["minItems"] = 1
-        found["items"] = {"type": "string", "pattern": "^[0-9a-f]{24}$"}
     return parameter
 
 

@@ -1,4 +1,8 @@
-"""The dashboard's files, as they stand in the package `dtqkit.dashboard`."""
+"""The dashboard's files, as they stand in the package `dtqkit.dashboard`.
+
+The page names them by addresses that begin with `v/VERSION/`, a hash of them all: while servers of two versions stand
+behind one address, no page is put together from files of both.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,22 @@ def _suffix(name: str) -> str:
 _FILES: Final = _files()
 
 
-@functools.lru_cache(maxsize=len(_FILES) or 1)
+def _version() -> str:
+    found = hashlib.sha256()
+    for name, file in sorted(_FILES.items()):
+        found.update(f"{name} {len(file.content)} ".encode() + file.content)
+    return found.hexdigest()[:16]
+
+
+#: Of the dashboard's files, as a part of their addresses.
+VERSION: Final = _version()
+_NAMED: Final = re.compile(rb'(<(?:link|script) [^>]*(?:href|src)=")(?=[^":]+")')
+_OTHER: Final = (
+    "this file belongs to a page of another version of the server, which is being upgraded: reload the page in a moment"
+)
+
+
+@functools.lru_cache(maxsize=len(_FILES) + 1)
 def _compressed(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
@@ -73,13 +92,15 @@ class PageHandler(Base):
     scopes: ClassVar[dict[str, Scope]] = {"GET": "open"}
     _etag: str | None = None
 
-    def get(self, name: str | None) -> None:
+    def get(self, version: str | None, name: str | None) -> None:
+        if version and version != VERSION:
+            raise Refused("not_found", _OTHER)
         file = _FILES.get(name or _PAGE)
-        if file is None:
+        if file is None or (version and not name):
             raise Refused("not_found", "there is nothing at this address")
-        content = file.content
+        content = file.content if name else _NAMED.sub(rf"\1v/{VERSION}/".encode(), file.content)
         self.set_header("Content-Type", file.kind)
-        self.set_header("Cache-Control", "no-cache")
+        self.set_header("Cache-Control", "public, max-age=31536000, immutable" if version else "no-cache")
         self.set_header("Vary", "Origin, Accept-Encoding")
         self.set_header("Content-Security-Policy", self._policy())
         self.set_header("X-Frame-Options", "SAMEORIGIN")
@@ -107,4 +128,4 @@ class PageHandler(Base):
 
 
 _names: Final = "|".join(re.escape(name) for name in sorted(_FILES) if name != _PAGE)
-routes = [(f"/({_names})?", PageHandler)]
+routes = [(rf"/(?:v/(\w+)/)?({_names})?", PageHandler)]

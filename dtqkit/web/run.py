@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -23,6 +24,7 @@ from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
 from dtqkit.web.connections import raise_descriptor_limit
 from dtqkit.web.drain import Drain
+from dtqkit.web.received import Share
 from dtqkit.web.server import Address, Sockets, bind, serve, with_token
 
 log = logging.getLogger("dtqkit.web")
@@ -69,15 +71,20 @@ def run(
         if sys.stdout.isatty():
             print(f"{address.http}/{f'#token={settings.token}' if made else ''}", flush=True)  # noqa: T201
 
-    def one(ready: Callable[[Address], None] | None) -> None:
+    def one(ready: Callable[[Address], None] | None, share: Share | None = None) -> None:
         sentry.start(settings)
-        run_process(_serve(settings, host, sockets, ready, dev=dev))
+        run_process(_serve(settings, host, sockets, ready, dev=dev, share=share))
 
     try:
         if processes == 1:
             one(ready)
         else:
-            _supervise(processes, lambda number: one(ready if number == 0 else None), sockets.close)
+            with TemporaryDirectory(prefix="dtqkit-metrics-", ignore_cleanup_errors=True) as folder:
+
+                def work(number: int) -> None:
+                    one(None if number else ready, Share(Path(folder), number, processes))
+
+                _supervise(processes, work, sockets.close)
     finally:
         sockets.close()
         if ready_file is not None:
@@ -95,13 +102,19 @@ def write_ready(path: Path, address: Address, token: str, pid: int) -> None:
 
 
 async def _serve(
-    settings: Settings, host: str, sockets: Sockets, ready: Callable[[Address], None] | None, *, dev: bool
+    settings: Settings,
+    host: str,
+    sockets: Sockets,
+    ready: Callable[[Address], None] | None,
+    *,
+    dev: bool,
+    share: Share | None,
 ) -> None:
     drain = Drain(0.0 if dev else settings.drain_s)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, drain.ask)
     loop.add_signal_handler(signal.SIGINT, lambda: drain.ask(at_once=True))  # Ctrl-C: a person waits for it
-    await serve(settings, host=host, sockets=sockets, drain=drain, ready=ready, dev=dev)
+    await serve(settings, host=host, sockets=sockets, drain=drain, ready=ready, dev=dev, share=share)
 
 
 # -- several processes

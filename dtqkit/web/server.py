@@ -27,6 +27,7 @@ from dtqkit.web.drain import Drain
 from dtqkit.web.health_monitor import HealthMonitor
 from dtqkit.web.hub import Hub
 from dtqkit.web.metrics import Metrics
+from dtqkit.web.received import Share
 
 log = logging.getLogger("dtqkit.web")
 
@@ -90,19 +91,21 @@ async def serve(
     ready: Callable[[Address], None] | None = None,
     dev: bool = False,
     control: Control | None = None,
+    share: Share | None = None,
 ) -> None:
     """Serve until the drain is over, then finish what is under way.
 
     While it drains, /health answers 503, new connections are served, and each is closed with its answer.
 
     It listens at once, and calls `ready` when jobs are accepted: while the stores are not up, it logs so and tries
-    again. `dev` lets pages from other ports of this machine in. Raises SettingsError when there is no token.
+    again. `dev` lets pages from other ports of this machine in. `share` says which of several processes this is.
+    Raises SettingsError when there is no token.
     """
     token_auth = TokenAuth(settings)
     origins = Origins(settings, host, dev=dev)
     bound = bind(settings, host) if sockets is None else sockets
     queue = DirectControl(settings, TaskRegistry()) if control is None else control
-    metrics = Metrics(queue)
+    metrics = Metrics(queue, share)
     monitor, hub = HealthMonitor(queue, drain), Hub(queue)
     services = Services(
         queue, token_auth, origins, monitor, hub, metrics, set(), drain=drain, proxies=int(settings.behind_proxy)
@@ -112,7 +115,7 @@ async def serve(
     address = bound.address(host)
     log.info("listening on %s and %s", address.http, address.ws)
     unsubscribe = queue.subscribe(metrics.receive)
-    background = _start_background(queue, monitor, hub)
+    background = _start_background(queue, monitor, hub, metrics)
     drains = False
     try:
         await _until(drain.stop, monitor.first_up, background)
@@ -142,10 +145,11 @@ async def serve(
         log.info("stopped")
 
 
-def _start_background(queue: Control, monitor: HealthMonitor, hub: Hub) -> list[asyncio.Task[None]]:
+def _start_background(queue: Control, monitor: HealthMonitor, hub: Hub, metrics: Metrics) -> list[asyncio.Task[None]]:
     return [
         asyncio.create_task(monitor.run(), name="watch the stores"),
         asyncio.create_task(hub.run(), name="send events"),
+        *([asyncio.create_task(metrics.received.keep(hub.__len__), name="share metrics")] if metrics.shared else []),
         *([asyncio.create_task(_look(queue), name="open the stores")] if isinstance(queue, DirectControl) else []),
     ]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from dtqkit.model.jobs import Job, JobError
 from dtqkit.worker.attempt_log import AttemptLog
 from dtqkit.worker.context import JobContext
-from dtqkit.worker.report import elapsed_ms
+from dtqkit.worker.report import NO_RULES, elapsed_ms
 
 #: Why an attempt is stopped from outside: its job was cancelled; the worker gives it back; its claim is lost.
 StopReason = Literal["cancel", "release", "gone"]
@@ -21,19 +21,34 @@ def _nobody(*_: object) -> None:
     pass
 
 
-class Attempt:
+class RunningAttempt:
     """One attempt under way.
 
     `began` is called on the loop when it begins, `waiting` with the ids of the jobs that it waits for, or none.
     """
 
     __slots__ = (
-        *("_loop", "_task", "_waiting", "began", "context", "job", "reason", "started", "stopper", "timed_out"),
+        *(
+            "_loop",
+            "_task",
+            "_waiting",
+            "began",
+            "context",
+            "job",
+            "reason",
+            "rules",
+            "started",
+            "stopper",
+            "timed_out",
+        ),
         "trail",
     )
 
     def __init__(
-        self, job: Job, began: Callable[[], None] = _nobody, waiting: Callable[[Attempt, Sequence[str]], None] = _nobody
+        self,
+        job: Job,
+        began: Callable[[], None] = _nobody,
+        waiting: Callable[[RunningAttempt, Sequence[str]], None] = _nobody,
     ) -> None:
         self.job = job
         self.trail = AttemptLog()
@@ -41,6 +56,8 @@ class Attempt:
         if job.scheduled_for is not None:  # naive, as a worker reads its claims
             self.context.scheduled_for = job.scheduled_for.replace(tzinfo=UTC)
         self.reason: StopReason | None = None
+        #: Of the task: which of its exceptions are tried again.
+        self.rules = NO_RULES
         self.timed_out = False
         #: When the first line of the task ran, by the monotonic clock; None while it has not.
         self.started: float | None = None

@@ -19,7 +19,7 @@ import msgspec
 
 from dtqkit.model.jobs import JobError
 from dtqkit.tasks.hooks import Hooks
-from dtqkit.worker import source, wire
+from dtqkit.worker import child_messages, source
 from dtqkit.worker.childhooks import ChildHooks
 from dtqkit.worker.context import JobContext, enter, enter_process
 from dtqkit.worker.imports import Attach, Tasks
@@ -36,23 +36,25 @@ class Child:
         self._sock = sock
         self._stream = sock.makefile("rb")
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[wire.Run | wire.Leave] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[child_messages.Run | child_messages.Leave] = queue.SimpleQueue()
         self._interrupter = Interrupter()
         self._pid = os.getpid()
         self._interrupter.install()
         self._streams = Streams()
         os.register_at_fork(after_in_child=self._forked)
 
-    def setup(self) -> wire.Setup:
-        """What the worker says first."""
+    def setup(self) -> child_messages.Setup:
+        """The first message of the worker."""
         message = self._receive()
-        if not isinstance(message, wire.Setup):
+        if not isinstance(message, child_messages.Setup):
             raise TypeError(f"the worker began with {message!r}")
         return message
 
-    def warm(self, setup: wire.Setup, attach: Attach, hooks: Hooks) -> None:
-        """Import everything, and tell the worker; `attach` is called with each of its tasks, and `hooks` become the
-        APP's."""
+    def warm(self, setup: child_messages.Setup, attach: Attach, hooks: Hooks) -> None:
+        """Import everything, and report it to the worker.
+
+        `attach` is called with each task; `hooks` become those of the APP.
+        """
         threading.Thread(target=self._read, name="dtqkit-child-read", daemon=True).start()
         self._tasks = Tasks(attach)
         errors = self._tasks.warm(setup)
@@ -64,15 +66,15 @@ class Child:
         code = source.hashes(source.modules_of(setup.app, setup.tasks.values()))
         self._surroundings = Surroundings()
         self._streams.finish()
-        self._send(wire.Ready(self._pid, errors, code, failure, self._hooks.entered))
+        self._send(child_messages.Ready(self._pid, errors, code, failure, self._hooks.entered))
 
     def run(self) -> NoReturn:
-        while isinstance(order := self._jobs.get(), wire.Run):
+        while isinstance(order := self._jobs.get(), child_messages.Run):
             self._run_job(order)
         self._leave()
 
     def _begin(self) -> str:
-        """Enter the lifespan; why it could not be."""
+        """Enter the lifespan. Returns why it could not be entered, or an empty text."""
         try:
             self._hooks.begin()
         except BaseException as error:
@@ -90,54 +92,54 @@ class Child:
         self._streams.finish()
         os._exit(status)
 
-    def _receive(self) -> wire.ToChild | None:
-        head = self._stream.read(wire.LENGTH.size)
-        return wire.decode_to_child(self._stream.read(*wire.LENGTH.unpack(head))) if head else None
+    def _receive(self) -> child_messages.ToChild | None:
+        head = self._stream.read(child_messages.LENGTH.size)
+        return child_messages.decode_to_child(self._stream.read(*child_messages.LENGTH.unpack(head))) if head else None
 
     def _read(self) -> None:
         try:
             while (message := self._receive()) is not None:
-                if isinstance(message, wire.Interrupt):
+                if isinstance(message, child_messages.Interrupt):
                     self._interrupter.ask(message.job_id, message.attempt, message.why)
-                elif isinstance(message, wire.Run | wire.Leave):
+                elif isinstance(message, child_messages.Run | child_messages.Leave):
                     self._jobs.put(message)
         finally:
-            # The worker is gone: nobody would take a result, nor end what the task has started.
+            # The worker is gone: nothing would receive a result, or end the processes that the task has started.
             if os.getpgrp() == self._pid:
                 os.killpg(self._pid, signal.SIGKILL)
             os._exit(1)
 
-    def _send(self, message: wire.FromChild) -> None:
+    def _send(self, message: child_messages.FromChild) -> None:
         with self._interrupter.held(), self._sending:
-            self._sock.sendall(wire.frame(message))
+            self._sock.sendall(child_messages.frame(message))
 
     def _forked(self) -> None:
-        """In a process that a task has forked: it ends by the usual signals, and waits for no lock of ours."""
+        """Runs in a process that a task has forked: the usual signals end it, and it must not wait for our locks."""
         self._sending = threading.Lock()
         self._interrupter.release()
 
-    def _context(self, order: wire.Run) -> JobContext:
+    def _context(self, order: child_messages.Run) -> JobContext:
         def report(fraction: float | None, text: str) -> None:
             if fraction is None:
                 with self._interrupter.held():
                     self._streams.log(text)
             else:
-                self._send(wire.Report(order.job_id, fraction, text))
+                self._send(child_messages.Progress(order.job_id, fraction, text))
 
         def waiting(ids: Sequence[str]) -> None:
             if os.getpid() == self._pid:
-                self._send(wire.Waiting(order.job_id, ids))
+                self._send(child_messages.Waiting(order.job_id, ids))
 
         context = JobContext(order.job_id, order.task, order.number, order.worker, report, waiting)
         context.state = self._hooks.state
         context.scheduled_for = order.scheduled_for
         return context
 
-    def _run_job(self, order: wire.Run) -> None:
+    def _run_job(self, order: child_messages.Run) -> None:
         context = self._context(order)
         enter(context)
         enter_process(context)
-        attempt = _Attempt(self, order, context)
+        attempt = _TaskRun(self, order, context)
         try:
             try:
                 attempt.run(self._tasks, self._hooks, self._interrupter)
@@ -152,13 +154,13 @@ class Child:
         self._streams.finish()
         self._surroundings.restore()
         error = msgspec.to_builtins(attempt.error) if attempt.error is not None else None
-        self._send(wire.Done(order.job_id, self._pid, attempt.started, attempt.run_ms, attempt.result, error))
+        self._send(child_messages.Done(order.job_id, self._pid, attempt.started, attempt.run_ms, attempt.result, error))
 
     def begin(self, job_id: str, at: float) -> None:
-        self._send(wire.Begun(job_id, at))
+        self._send(child_messages.Begun(job_id, at))
 
     def _leave_fork(self, error: JobError | None) -> NoReturn:
-        """A fork of the task's has come back from the task's function: it is not the job."""
+        """A process that the task has forked has returned from the task's function: it is not the job."""
         if error is not None:
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"{error.traceback or error.message}\n")
@@ -168,10 +170,10 @@ class Child:
         os._exit(0 if error is None else 1)
 
 
-class _Attempt:
+class _TaskRun:
     """One run of a task in this process."""
 
-    def __init__(self, child: Child, order: wire.Run, context: JobContext) -> None:
+    def __init__(self, child: Child, order: child_messages.Run, context: JobContext) -> None:
         self._child = child
         self._order = order
         self._context = context
@@ -192,12 +194,13 @@ class _Attempt:
             interrupter.open(order.job_id, order.attempt)
             self.started = time.monotonic()
             self._child.begin(order.job_id, self.started)
-            value = hooks.call(self._context, partial(task.call, self._context, arguments))
+            interrupt = partial(interrupter.ask, order.job_id, order.attempt, "stop")
+            value = hooks.call(self._context, partial(task.call, self._context, arguments), interrupt)
             interrupter.close()
             self.result = checked_result(value, order.max_result)
         except BaseException as error:
             interrupter.close()
-            self.error = error_of(error)
+            self.error = error_of(error, task.defaults)
         finally:
             if self.started is not None:
                 self.run_ms = elapsed_ms(self.started)

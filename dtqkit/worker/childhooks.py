@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context as Variables
 from contextvars import copy_context
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from dtqkit.model.hook_errors import LifespanFailed
@@ -75,10 +75,10 @@ class ChildHooks:
         if self._leave is not None:
             self._leave()
 
-    def call(self, context: JobContext, task: Callable[[], Any]) -> Any:
-        """Call `task` here, within the middlewares."""
+    def call(self, context: JobContext, task: Callable[[], Any], interrupt: Callable[[], None]) -> Any:
+        """Call `task` here, within the middlewares. `interrupt` raises TaskStopped in this thread, from any thread."""
         chain = self._hooks.around_run
-        return _Run(self._background, chain, context).call(task) if chain else task()
+        return _Run(self._background, chain, context, interrupt).call(task) if chain else task()
 
 
 def _end_with(failure: LifespanFailed) -> None:
@@ -91,10 +91,16 @@ def _end_with(failure: LifespanFailed) -> None:
 class _Run:
     """One run within middlewares: these are in one coroutine, which waits while the task runs in the main thread."""
 
-    def __init__(self, background: Background, chain: Sequence[Middleware], context: JobContext) -> None:
+    def __init__(
+        self, background: Background, chain: Sequence[Middleware], context: JobContext, interrupt: Callable[[], None]
+    ) -> None:
         self._background = background
         self._chain = chain
         self._context = context
+        self._interrupt = interrupt
+        #: Whether the task was interrupted for a middleware; whether it is over, or will not begin any more.
+        self._interrupted = False
+        self._left = False
         self._pid = os.getpid()
         #: Set once the task may run, or all is over.
         self._reached = threading.Event()
@@ -117,10 +123,18 @@ class _Run:
             self._reached.set()
 
     async def _task(self) -> Any:
-        self._gate = asyncio.get_running_loop().create_future()
+        gate = self._gate = asyncio.get_running_loop().create_future()
         self._variables = copy_context()
         self._reached.set()
-        value, error = await self._gate
+        try:
+            value, error = await asyncio.shield(gate)
+        except asyncio.CancelledError:  # by a timeout of a middleware's own: the task ends first
+            while not (self._left or gate.done()):
+                self._interrupted = True
+                self._interrupt()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([gate])
+            raise
         if error is not None:
             raise error
         return value
@@ -139,10 +153,15 @@ class _Run:
                     self._value, self._error = value, error
                     self._over.set()
             self._over.wait()
-        except BaseException:  # it is interrupted
-            running.cancel()
+        except BaseException as error:  # it is interrupted, before or after its task
+            self._left = True
+            if self._interrupted:
+                self._background.soon(partial(self._end, None, error))
+            else:
+                running.cancel()
             self._over.wait()  # bounded by its worker, which kills a child that does not end
-            raise
+            if not self._interrupted:
+                raise
         if self._error is not None:
             raise self._error
         return self._value

@@ -21,17 +21,17 @@ import msgspec
 
 from dtqkit.model.settings import without_secrets
 from dtqkit.tasks.lifespan import LEAVE_S
-from dtqkit.worker import wire
+from dtqkit.worker import child_messages
 from dtqkit.worker.context import shortened
 from dtqkit.worker.interrupt import signal_name
 from dtqkit.worker.lines import Output, to_stderr
 
 log = logging.getLogger("dtqkit.worker")
 
-#: How long a child may take to import the tasks' modules, in seconds, and when it is first said that it still does.
+#: How long a child may take to import the tasks' modules, in seconds, and when a slow import is first logged.
 IMPORT_S: Final = 600.0
 SLOW_IMPORT_S: Final = 60.0
-#: How long the last words of a dead child may take to reach us, in seconds.
+#: How long we wait for the last output of a child that has ended, in seconds.
 _LAST_WORDS_S: Final = 0.05
 _CHUNK: Final = 65_536
 #: Lines of output before the first job that are kept, to say why a child did not start.
@@ -40,8 +40,8 @@ _KEPT_LINES: Final = 12
 #: The path is set before anything else is imported; PYTHONPATH stays what it is, for what a task starts.
 _PROGRAM: Final = "import sys; sys.path[:] = sys.argv[2:]; from dtqkit.child import main; main(int(sys.argv[1]))"
 
-#: Runs a coroutine as a named background task that somebody watches.
-Watch = Callable[[Coroutine[Any, Any, None], str], object]
+#: Runs a coroutine as a named background task whose errors are handled.
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 
 def grace_s(timeout_s: float) -> float:
@@ -54,11 +54,11 @@ class ChildDied(Exception):
 
 
 class Conversation:
-    """One job on a child: who hears of it, and how it ends."""
+    """One job on a child: what is called while it runs, and how it ends."""
 
     def __init__(
         self,
-        order: wire.Run,
+        order: child_messages.Run,
         timeout_s: float,
         *,
         report: Callable[[float | None, str], None],
@@ -71,10 +71,10 @@ class Conversation:
         self.begun = begun
         self.waiting = waiting
         self.started: float | None = None
-        self.answer: wire.Done | ChildDied | None = None
+        self.answer: child_messages.Done | ChildDied | None = None
         self.answered = asyncio.Event()
 
-    def end(self, answer: wire.Done | ChildDied) -> None:
+    def end(self, answer: child_messages.Done | ChildDied) -> None:
         self.answer = self.answer or answer
         self.answered.set()
 
@@ -88,13 +88,13 @@ class ChildProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._output: int | None = output
         self._received = bytearray()
-        self._ready: asyncio.Future[wire.Ready] = self._loop.create_future()
+        self._ready: asyncio.Future[child_messages.Ready] = self._loop.create_future()
         self._lines = Output()
         self._gone = gone
         self._job: Conversation | None = None
         self._over = asyncio.Event()
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
-        #: It was killed since its job had run for too long.
+        #: It was killed because its job ran for too long.
         self.killed = False
         #: What it prints while it has no job is not shown: it is the same as what the last one printed.
         self.quiet = False
@@ -102,7 +102,7 @@ class ChildProcess(asyncio.Protocol):
         self.dead = False
         #: Its job was interrupted.
         self.interrupted = False
-        #: Nothing will come from it any more, or nothing good.
+        #: It can run no other job: its socket is closed, or it has sent what cannot be read.
         self.broken = False
         self.jobs_run = 0
         #: Modules that it could not import.
@@ -113,7 +113,7 @@ class ChildProcess(asyncio.Protocol):
         self.leaving = False
 
     @classmethod
-    async def start(cls, setup: wire.Setup, watch: Watch, gone: Callable[[ChildProcess], None]) -> Self:
+    async def start(cls, setup: child_messages.Setup, watch: Spawn, gone: Callable[[ChildProcess], None]) -> Self:
         """A child that has begun to import; `gone` is called once its process has ended. Raises OSError."""
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
@@ -150,7 +150,7 @@ class ChildProcess(asyncio.Protocol):
     def pid(self) -> int:
         return -1 if self._process is None else self._process.pid
 
-    async def imported(self) -> wire.Ready:
+    async def imported(self) -> child_messages.Ready:
         """Wait until it has imported everything, however long that takes. Raises ChildDied."""
         slow = self._loop.call_later(SLOW_IMPORT_S, self._slow)
         try:
@@ -177,45 +177,45 @@ class ChildProcess(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         received = self._received
         received += data
-        at, head = 0, wire.LENGTH.size
+        at, head = 0, child_messages.LENGTH.size
         while len(received) - at >= head:
-            (length,) = wire.LENGTH.unpack_from(received, at)
+            (length,) = child_messages.LENGTH.unpack_from(received, at)
             if len(received) - at < head + length:
                 break
             body = bytes(received[at + head : at + head + length])
             at += head + length
             try:
-                self._heard(wire.decode_from_child(body))
+                self._heard(child_messages.decode_from_child(body))
             except msgspec.DecodeError:
                 self._break("sent something that is no message: a task wrote to its worker's socket")
                 return
         del received[:at]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio calls it
-        """It has ended, which `_wait` tells; or a task has closed every descriptor, and lives on."""
+        """It has ended, which `_wait` notices; or a task has closed every descriptor and goes on."""
         if not self.broken:
             self._loop.call_later(1.0, self._break, "closed its connection to the worker")
 
-    def _heard(self, message: wire.FromChild) -> None:
-        if isinstance(message, wire.Ready):
+    def _heard(self, message: child_messages.FromChild) -> None:
+        if isinstance(message, child_messages.Ready):
             if not self._ready.done():
                 self._ready.set_result(message)
             return
         job = self._job
         if job is None or message.job_id != job.order.job_id:
-            return  # the last words of a thread that an earlier job has left behind
+            return  # from a thread that an earlier job has left behind
         match message:
-            case wire.Report(_, fraction, text):
+            case child_messages.Progress(_, fraction, text):
                 job.report(fraction, text)
-            case wire.Begun(_, at):
+            case child_messages.Begun(_, at):
                 job.started = at
                 job.begun(at)
-            case wire.Waiting(_, ids):
+            case child_messages.Waiting(_, ids):
                 job.waiting(ids)
-            case wire.Done(_, pid) if pid == self.pid:
+            case child_messages.Done(_, pid) if pid == self.pid:
                 job.end(message)
             case _:
-                pass  # a fork of the child that took itself for it
+                pass  # from a process that the child has forked
 
     def _read(self) -> None:
         """Some of its output: to the log of its job, or between jobs to where the worker's own log goes."""
@@ -243,7 +243,7 @@ class ChildProcess(asyncio.Protocol):
                 to_stderr(lines)
 
     def _drain(self) -> None:
-        """What it has written until now. No more: something that it has started may go on writing."""
+        """Read what it has written so far, and no more: processes that it has started may go on writing."""
         if self._output is None:
             return
         waiting = array.array("i", [0])
@@ -257,7 +257,7 @@ class ChildProcess(asyncio.Protocol):
             pass
 
     def _finish_output(self) -> None:
-        """The last line of a job, or of what was said before it, may have no end."""
+        """Flush a last line without an end, of a job or of what came before it."""
         self._say(self._lines.finish())
 
     def _close_output(self) -> None:
@@ -269,14 +269,14 @@ class ChildProcess(asyncio.Protocol):
     # -- its end
 
     async def _wait(self) -> None:
-        """The process, and not only its socket: what a task has forked may hold that for long."""
+        """Wait for the process, not only for its socket: a process that a task has forked may keep that open."""
         if self._process is None:
             return
         try:
             code = await self._process.wait()
             self.dead = True
             self._gone(self)
-            # What it had started, if it was killed alone.
+            # End what it had started, if only the child itself was killed.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.sleep(_LAST_WORDS_S)
@@ -297,7 +297,7 @@ class ChildProcess(asyncio.Protocol):
         if not self._ready.done():
             said = "; its last words:\n" + "\n".join(self._said) if self._said else ""
             self._ready.set_exception(ChildDied(f"{why} before it was ready{said}"))
-            self._ready.exception()  # who waits for it gets it; nobody need
+            self._ready.exception()  # marks it as seen: perhaps nothing waits for it
         if self._transport is not None:
             self._transport.abort()
         self.kill()
@@ -325,12 +325,12 @@ class ChildProcess(asyncio.Protocol):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def leave(self) -> None:
-        """End it: at once, or when it is well and has a lifespan, once it has left that."""
+        """End it: at once, or, if it is idle and has a lifespan, after leaving the lifespan."""
         if self.leaving:
             return
         if self.leaves and self._job is None and self.fit:
             self.leaving = True
-            self.send(wire.Leave())
+            self.send(child_messages.Leave())
             self._loop.call_later(LEAVE_S + 1.0, self.kill)
         else:
             self.kill()
@@ -342,11 +342,11 @@ class ChildProcess(asyncio.Protocol):
 
     # -- a job
 
-    def send(self, message: wire.ToChild) -> None:
+    def send(self, message: child_messages.ToChild) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(wire.frame(message))
+            self._transport.write(child_messages.frame(message))
 
-    async def run(self, job: Conversation) -> wire.Done:
+    async def run(self, job: Conversation) -> child_messages.Done:
         """Run a job to its end. Raises ChildDied.
 
         Cancelled, it interrupts the task, gives it a while to clean up, and returns its end all the same; cancelled
@@ -384,13 +384,13 @@ class ChildProcess(asyncio.Protocol):
             self._drain()
             self._finish_output()
             self._job = None
-        if isinstance(job.answer, wire.Done):
+        if isinstance(job.answer, child_messages.Done):
             return job.answer
         raise job.answer or ChildDied("gave no answer")
 
-    def _interrupt(self, job: Conversation, why: wire.Why, timers: list[asyncio.TimerHandle]) -> None:
+    def _interrupt(self, job: Conversation, why: child_messages.Why, timers: list[asyncio.TimerHandle]) -> None:
         self.interrupted = True
-        self.send(wire.Interrupt(job.order.job_id, job.order.attempt, why))
+        self.send(child_messages.Interrupt(job.order.job_id, job.order.attempt, why))
         timers.append(self._loop.call_later(grace_s(job.timeout_s), self._kill_late))
 
     def _kill_late(self) -> None:

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final
 
+from typing_extensions import override
+
 from dtqkit.support.formatting import storable
 from dtqkit.tasks.context import Context
 from dtqkit.worker.lines import Cutter
@@ -15,7 +17,7 @@ from dtqkit.worker.lines import Cutter
 MAX_LINE: Final = 2000
 
 #: Called with (progress, message) or (None, log line).
-Report = Callable[[float | None, str], None]
+Reporter = Callable[[float | None, str], None]
 
 #: Called with the ids of the jobs that a job waits for; with none when it goes on.
 Lend = Callable[[Sequence[str]], None]
@@ -35,7 +37,7 @@ class JobContext(Context):
     state: Any = None
     scheduled_for: datetime | None = None
 
-    def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Report, lend: Lend) -> None:
+    def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Reporter, lend: Lend) -> None:
         self.job_id = job_id
         self.task = task
         self.attempt = attempt
@@ -89,6 +91,18 @@ class JobContext(Context):
         if self._printed is not None:
             for line in self._printed.finish():
                 self._report(None, shortened(line))
+
+
+class MiddlewareContext(JobContext):
+    """The same context as middlewares have it: that one of them looks at `cancelled` says nothing of the task."""
+
+    def __init__(self, context: JobContext) -> None:
+        self.__dict__ = context.__dict__
+
+    @property
+    @override
+    def cancelled(self) -> bool:
+        return self._cancelled
 
 
 def shortened(text: str) -> str:

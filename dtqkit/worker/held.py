@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.slots import Kind
 
@@ -14,7 +14,7 @@ class Held:
 
     __slots__ = ("attempt", "claimed", "kind", "lease_from", "over", "waits_for")
 
-    def __init__(self, claimed: Claimed, kind: Kind, attempt: Attempt) -> None:
+    def __init__(self, claimed: Claimed, kind: Kind, attempt: RunningAttempt) -> None:
         self.claimed = claimed
         self.kind: Kind = kind
         self.lease_from = claimed.sent

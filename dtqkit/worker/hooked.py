@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from dtqkit.model.outcomes import Success
-from dtqkit.tasks.context import Context
 from dtqkit.tasks.middleware import Middleware, around_run
 from dtqkit.tasks.task import Task
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.childprocess import grace_s
+from dtqkit.worker.context import JobContext, MiddlewareContext, enter
 from dtqkit.worker.report import TaskStopped, TaskTimeout
 from dtqkit.worker.thread import ThreadRun
 
@@ -22,23 +22,36 @@ STOPS = (TaskTimeout,)
 
 
 async def run_coroutine(
-    chain: Sequence[Middleware], task: Task[..., Any], context: Context, arguments: Mapping[str, Any]
+    chain: Sequence[Middleware], task: Task[..., Any], context: JobContext, arguments: Mapping[str, Any]
 ) -> Any:
     """Run an async task within `chain`: one coroutine, which is stopped as the task itself would be."""
-    return await around_run(chain, context, partial(task.call, context, arguments), STOPS)
+    around = MiddlewareContext(context)
+
+    async def run() -> Any:
+        enter(context)
+        try:
+            return await task.call(context, arguments)
+        finally:
+            enter(around)
+
+    enter(around)
+    return await around_run(chain, around, run, STOPS)
 
 
 async def run_thread(
     chain: Sequence[Middleware],
     task: Task[..., Any],
-    attempt: Attempt,
-    context: Context,
+    attempt: RunningAttempt,
+    in_thread: type[ThreadRun],
+    context: JobContext,
     arguments: Mapping[str, Any],
 ) -> Any:
     """Run a task in a thread, within `chain`, which stays on the loop."""
-    stage = _ThreadStage(attempt, partial(task.call, context, arguments))
+    stage = _ThreadStage(attempt, in_thread, partial(task.call, context, arguments))
+    around = MiddlewareContext(context)
+    enter(around)
     try:
-        return await around_run(chain, context, stage.run, STOPS)
+        return await around_run(chain, around, stage.run, STOPS)
     finally:
         stage.close()
 
@@ -46,8 +59,9 @@ async def run_thread(
 class _ThreadStage:
     """The part of an attempt that is in a thread. While it lasts, a stop goes to the thread, not to the coroutine."""
 
-    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: RunningAttempt, in_thread: type[ThreadRun], call: Callable[[], Any]) -> None:
         self._attempt = attempt
+        self._in_thread = in_thread
         self._call = call
         self._stop_coroutine: Callable[[], None] | None = None
         self._thread: ThreadRun | None = None
@@ -59,7 +73,9 @@ class _ThreadStage:
         attempt = self._attempt
         self._stop_coroutine, attempt.stopper = attempt.stopper, self._stop
         # The task sees the context variables that the middlewares have set.
-        thread = self._thread = ThreadRun(attempt, partial(copy_context().run, self._call))
+        variables = copy_context()
+        variables.run(enter, attempt.context)
+        thread = self._thread = self._in_thread(attempt, partial(variables.run, self._call))
         try:
             outcome = await thread.ended()
         except asyncio.CancelledError:  # by a timeout of a middleware's own: the thread ends first

@@ -11,8 +11,8 @@ from dtqkit.model.errors import TaskDefinitionError
 from dtqkit.tasks.hooks import Hooks
 from dtqkit.tasks.registry import TaskRegistry, find_task
 from dtqkit.tasks.task import Task
+from dtqkit.worker.child_messages import Setup
 from dtqkit.worker.report import traceback_of
-from dtqkit.worker.wire import Setup
 
 Attach: TypeAlias = Callable[[Task[..., Any]], None]
 

@@ -10,8 +10,8 @@ from types import FrameType
 from typing import Final
 
 from dtqkit.model.errors import TaskTimeout
+from dtqkit.worker.child_messages import Why
 from dtqkit.worker.report import TaskStopped
-from dtqkit.worker.wire import Why
 
 #: By default it is ignored, so it is safe for processes without a handler; and few programs use it.
 SIGNAL: Final = signal.SIGURG

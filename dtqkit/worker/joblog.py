@@ -51,7 +51,7 @@ class JobLog:
         if not self._enabled or not log.isEnabledFor(logging.WARNING) or not log.hasHandlers():
             return
         for job, change in ends:
-            level = logging.WARNING if change.error is not None else logging.INFO
+            level = logging.INFO if change.error is None or change.snoozes else logging.WARNING
             if log.isEnabledFor(level):
                 self._say(job, change, level)
 
@@ -98,11 +98,15 @@ def _line(job: Job, change: Change, word: str) -> str:
     if (waited_ms := wait_ms(job, change)) is not None:
         facts.insert(0, f"waited {waited_ms / 1000:.2f} s")
     text = f"{job.task} {job.id} {word}{ran} ({', '.join(facts)})"
+    if change.snoozes:
+        return f"{text}; again in {_seconds(change.delay_s)}"
     if change.error is not None:
         text += f": {_reason(change)}"
     if change.failures:
         text += f"; failure {job.failures + change.failures} of {job.max_attempts}, "
         text += f"again in {_seconds(change.delay_s)}" if change.status == "scheduled" else "not tried again"
+    if change.error is not None and change.error.final:
+        text += f": {change.error.final}"
     return text
 
 

@@ -52,7 +52,10 @@ class Kinds:
         if (reason := self._unusable().get(task)) is not None:
             return f"no child process can import it ({reason})"
         known = counted(len(self._known.of), "task", "tasks")
-        return f"this worker does not know it (it knows {known}); a worker that does will run them"
+        return (
+            f"this worker does not know it (it knows {known}); a worker that does will run them (if you have just "
+            "added it, restart the workers, or start them with --reload)"
+        )
 
     def names(self, *kinds: Kind) -> list[str]:
         """The tasks that run in slots of these kinds."""

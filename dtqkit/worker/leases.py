@@ -15,13 +15,13 @@ from dtqkit.worker.held import Held
 log = logging.getLogger("dtqkit.worker")
 
 #: Starts a background task with a name.
-Watch = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 
 class Leases:
     """Of the jobs in `held`, by id as text."""
 
-    def __init__(self, store: Store, held: Mapping[str, Held], lease_s: float, watch: Watch) -> None:
+    def __init__(self, store: Store, held: Mapping[str, Held], lease_s: float, watch: Spawn) -> None:
         self._store = store
         self._held = held
         self._lease_s = lease_s

@@ -12,7 +12,7 @@ from dtqkit.broker import Broker
 from dtqkit.broker.broker import LIVE_S
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.events import ProgressEvent
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.claim import Claimed
 from dtqkit.worker.settle import start_ms
 
@@ -26,7 +26,7 @@ TAIL: Final = 50
 class Live:
     """`running` gives the attempts that have begun. What ends sooner than a look comes is not shown."""
 
-    def __init__(self, broker: Broker, running: Callable[[], Sequence[tuple[Claimed, Attempt]]]) -> None:
+    def __init__(self, broker: Broker, running: Callable[[], Sequence[tuple[Claimed, RunningAttempt]]]) -> None:
         self._broker = broker
         self._running = running
 
@@ -53,7 +53,7 @@ class Live:
                 log.debug("progress of %d jobs was not published: Redis is unreachable", len(changed))
 
 
-def _event(claimed: Claimed, attempt: Attempt) -> ProgressEvent:
+def _event(claimed: Claimed, attempt: RunningAttempt) -> ProgressEvent:
     trail = attempt.trail
     trail.dirty = False
     began_ms = start_ms(claimed, attempt.started)

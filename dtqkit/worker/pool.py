@@ -13,9 +13,9 @@ import msgspec
 
 from dtqkit.model.jobs import JobError
 from dtqkit.model.outcomes import Failure, Outcome, Released, Success
-from dtqkit.worker import childprocess, source, wire
-from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Watch
-from dtqkit.worker.context import Report
+from dtqkit.worker import child_messages, childprocess, source
+from dtqkit.worker.childprocess import ChildDied, ChildProcess, Conversation, Spawn
+from dtqkit.worker.context import Reporter
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -24,9 +24,9 @@ MIN_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 30.0
 #: A child that dies so soon without a job counts as one that could not start.
 SOON_S: Final = 1.0
-#: How often it is looked whether a child should be started, in seconds, besides when something changes.
+#: How often we check whether a child should be started, in seconds; it is also checked after each change.
 LOOK_S: Final = 0.5
-#: How long children that were lent live on after nobody waits any more, in seconds: the next wait finds them ready.
+#: How long lent children are kept after the last wait ends, in seconds: the next wait finds them ready.
 WARM_S: Final = 8.0
 #: Children that may die before they have begun a job, until it is the job that has failed.
 TRIES: Final = 3
@@ -54,15 +54,15 @@ class Pool:
         self,
         size: int,
         jobs_per_child: int,
-        setup: Callable[[], wire.Setup],
-        watch: Watch,
+        setup: Callable[[], child_messages.Setup],
+        watch: Spawn,
         *,
         changed: Callable[[], None] = _nothing,
         outdated: Callable[[Sequence[str]], bool] | None = None,
     ) -> None:
         self._size = size
         self._lent = 0
-        #: As many children beyond `size` may live until then, though fewer are lent.
+        #: Until then, this many children beyond `size` are kept, though fewer are lent.
         self._warm = 0
         self._warm_until = 0.0
         self._jobs_per_child = jobs_per_child
@@ -157,7 +157,7 @@ class Pool:
             self._launching += 1
             self._watch(self._start(setup), "start a child")
 
-    async def _start(self, setup: wire.Setup) -> None:
+    async def _start(self, setup: child_messages.Setup) -> None:
         child: ChildProcess | None = None
         try:
             try:
@@ -180,7 +180,7 @@ class Pool:
                 child.kill()
             self._look.set()
 
-    def _welcome(self, child: ChildProcess, ready: wire.Ready, setup: wire.Setup) -> None:
+    def _welcome(self, child: ChildProcess, ready: child_messages.Ready, setup: child_messages.Setup) -> None:
         """Take a child that has imported everything, unless it is not fit."""
         if self._closing:
             child.kill()
@@ -206,7 +206,7 @@ class Pool:
             self._failed("a child process could not import " + "\n".join(texts))
         else:
             self._pause_s, self._told = 0.0, ""
-        # The new one takes the place of one that could import less.
+        # It replaces a child that could import fewer modules.
         for older in [c for c in self._idle if c.errors and self._count() >= self._most()]:
             self._idle.remove(older)
             self._discard(older)
@@ -261,9 +261,9 @@ class Pool:
 
     async def run(
         self,
-        order: wire.Run,
+        order: child_messages.Run,
         timeout_s: float,
-        report: Report,
+        report: Reporter,
         begun: Callable[[float], None],
         waiting: Callable[[Sequence[str]], None],
     ) -> Outcome:
@@ -279,7 +279,7 @@ class Pool:
             job = Conversation(order, timeout_s, report=report, begun=begun, waiting=waiting)
             outcome = await self._run(child, job)
             if job.started is not None or not isinstance(job.answer, ChildDied) or child.killed:
-                break  # else the child had died before, which is not the job's affair
+                break  # else the child had ended before the job began, which does not count against the job
         return outcome
 
     async def _run(self, child: ChildProcess, job: Conversation) -> Outcome:
@@ -341,7 +341,7 @@ class Pool:
         await asyncio.gather(*(child.close() for child in children))
 
 
-def _failure(ready: wire.Ready, setup: wire.Setup) -> tuple[str, str] | None:
+def _failure(ready: child_messages.Ready, setup: child_messages.Setup) -> tuple[str, str] | None:
     """Why a child can run nothing: what it could not do, and the reason."""
     if setup.app is not None and setup.app in ready.errors:
         return f"a child process could not import {setup.app}:\n", ready.errors[setup.app]

@@ -13,11 +13,17 @@ import msgspec
 from dtqkit.model.errors import InvalidPayload, InvalidResult, TaskDefinitionError, TaskTimeout, UnknownTask, WrongLoop
 from dtqkit.model.jobs import ErrorKind, JobError
 from dtqkit.model.values import to_wire
+from dtqkit.model.verdicts import RetryAfter, Snooze
+from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.retrying import why_final
 from dtqkit.worker.context import shortened
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}/"
 _DEMO: Final = f"{_PACKAGE}demo.py"
 
+#: The rules of a task that sets none.
+NO_RULES: Final = TaskOptions()
+_WITHOUT_TRACEBACK: Final = frozenset({"invalid_result", "invalid_payload", "unknown_task", "snoozed"})
 #: Characters of a traceback that are kept, from its end.
 MAX_TRACEBACK: Final = 16_000
 
@@ -46,8 +52,8 @@ def elapsed_ms(since: float) -> float:
     return round((time.monotonic() - since) * 1000, 1)
 
 
-def error_of(error: BaseException) -> JobError:
-    """What is recorded of an exception; our own frames are left out of the traceback."""
+def error_of(error: BaseException, rules: TaskOptions = NO_RULES) -> JobError:
+    """What is recorded of an exception that a task with these rules raised; the traceback has no frames of ours."""
     kind: ErrorKind = "exception"
     match error:
         case TaskTimeout():
@@ -60,16 +66,26 @@ def error_of(error: BaseException) -> JobError:
             kind = "unknown_task"
         case WrongLoop() | TaskDefinitionError():
             kind = "wrong_use"
+        case Snooze():
+            kind = "snoozed"
         case _:
             pass
-    text = "" if kind in ("invalid_result", "invalid_payload", "unknown_task") else traceback_of(error)
     return JobError(
         kind,
         _shown("name", lambda: type(error).__name__),
         _shown("message", lambda: str(error)),
-        text,
+        "" if kind in _WITHOUT_TRACEBACK else traceback_of(error),
         _shown("module", lambda: type(error).__module__),
+        final_by(rules, error) if kind == "exception" else "",
+        error.seconds if isinstance(error, RetryAfter | Snooze) else None,
     )
+
+
+def final_by(rules: TaskOptions, error: BaseException) -> str:
+    """Why a job whose task has these rules is not tried again after `error`; "" when it may be."""
+    if isinstance(error, RetryAfter):
+        return ""
+    return why_final(error, rules.retry_on, rules.give_up_on)
 
 
 def _shown(what: str, read: Callable[[], str]) -> str:

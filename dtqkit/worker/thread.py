@@ -14,7 +14,7 @@ import msgspec
 
 from dtqkit.model.errors import TaskTimeout
 from dtqkit.model.outcomes import Failure, Outcome, Released, Success
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.childprocess import grace_s
 from dtqkit.worker.context import enter
 from dtqkit.worker.report import TaskStopped, error_of
@@ -22,15 +22,15 @@ from dtqkit.worker.report import TaskStopped, error_of
 log = logging.getLogger("dtqkit.worker")
 
 #: How long a task that is asked to stop may take to see it, before TaskStopped is raised in its thread, in seconds.
-TOLD_S: Final = 0.5
-#: How often it is said that a thread runs on, in seconds.
+NOTICE_S: Final = 0.5
+#: How often a thread that runs on is logged, in seconds.
 AGAIN_S: Final = 60.0
 
 
 class ThreadRun:
     """One attempt in a thread: `call` runs there and gives the result."""
 
-    def __init__(self, attempt: Attempt, call: Callable[[], Any]) -> None:
+    def __init__(self, attempt: RunningAttempt, call: Callable[[], Any]) -> None:
         self._attempt = attempt
         self._call = call
         self._loop = asyncio.get_running_loop()
@@ -43,7 +43,7 @@ class ThreadRun:
         self._window = threading.Lock()
         self._open = True
         self._late = False
-        self._told = False
+        self._asked = False
         self._timers: list[asyncio.TimerHandle] = []
 
     async def outcome(self) -> Outcome:
@@ -55,9 +55,9 @@ class ThreadRun:
         return await self.ended()
 
     async def ended(self) -> Outcome:
-        """The same of an attempt that has begun, and whose timeout and stops another part handles."""
+        """The same for an attempt that has begun; the caller handles its timeout and stops."""
         self._thread.start()
-        return await asyncio.shield(self.over)  # who waits may be cancelled while the thread runs on
+        return await asyncio.shield(self.over)  # the waiting coroutine may be cancelled while the thread runs on
 
     def _finish(self, outcome: Outcome) -> None:
         if not self.over.done():
@@ -83,7 +83,7 @@ class ThreadRun:
         except BaseException as error:
             self._open = False
             self.error = error
-            found = error_of(error)
+            found = error_of(error, attempt.rules)
             if isinstance(error, TaskTimeout):
                 found = msgspec.structs.replace(found, message=attempt.timeout().message)
             outcome = Failure(found, attempt.run_ms())
@@ -125,14 +125,14 @@ class ThreadRun:
         self._later(AGAIN_S, self._runs_on)
 
     def stop(self) -> None:
-        """It has been told by its context; soon TaskStopped is raised in it. Called again, it is left to itself."""
-        if self._told:
+        """Its context says so; soon TaskStopped is raised in it. When called again, the thread is abandoned."""
+        if self._asked:
             self._abandon()
             return
-        self._told = True
-        self._later(TOLD_S, self._interrupt)
-        if self._attempt.reason == "release":  # this worker will not live to see its end
-            self._later(TOLD_S + grace_s(self._attempt.job.timeout_s), self._abandon)
+        self._asked = True
+        self._later(NOTICE_S, self._interrupt)
+        if self._attempt.reason == "release":  # this process ends before the thread does
+            self._later(NOTICE_S + grace_s(self._attempt.job.timeout_s), self._abandon)
 
     def _interrupt(self) -> None:
         self._raise(TaskStopped)

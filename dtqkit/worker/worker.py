@@ -29,8 +29,8 @@ from dtqkit.store import Store
 from dtqkit.support.cancel import end
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
-from dtqkit.worker import wire
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker import child_messages
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.beat import Beat, Pulse
 from dtqkit.worker.claim import Claimed, Claimer
 from dtqkit.worker.execute import Executor
@@ -194,7 +194,7 @@ class Worker:
                 await asyncio.wait(list(self._jobs), timeout=HASTY_END_S)
 
     async def _say_goodbye(self) -> None:
-        """Beat no more. Without jobs, nobody has to notice that this worker is silent: it takes itself off the list."""
+        """Stop the heartbeats. A worker without jobs removes itself from the list: nothing has to be recovered."""
         doubtful = self._claimer.unresolved or self._claimer.doubtful(self._loop.time())
         await self._beat.stop(goodbye=not self._held and not doubtful)
 
@@ -212,7 +212,7 @@ class Worker:
             log.warning("%d results could not be recorded in MongoDB: these jobs will run again", len(self._held))
 
     def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """A background task with a name and an owner: if it breaks, the worker stops, loudly."""
+        """Run a background task: if it breaks, the worker logs the error and stops."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._watched)
@@ -235,10 +235,10 @@ class Worker:
         for claimed in claims:
             job = claimed.job
             if (earlier := self._held.get(job.id)) is not None:
-                # Taken from us while we were silent, and ours again by another claim: the first attempt is over.
+                # It was lost while we sent no heartbeats, and claimed again: the first attempt must stop.
                 earlier.attempt.stop("gone")
             kind = self._kinds.of(job.task) or "loop"
-            attempt = Attempt(job, waiting=self._waits_for)
+            attempt = RunningAttempt(job, waiting=self._waits_for)
             held = self._held[job.id] = Held(claimed, kind, attempt)
             self._slots.take(kind, borrowed=claimed.borrowed)
             if claimed.alone:
@@ -261,7 +261,7 @@ class Worker:
     def _proven(self, claim: ObjectId) -> None:
         self._slots.suspects.proven(claim, self._loop.time())
 
-    def _waits_for(self, attempt: Attempt, ids: Sequence[str]) -> None:
+    def _waits_for(self, attempt: RunningAttempt, ids: Sequence[str]) -> None:
         held = self._held.get(attempt.job.id)
         if held is not None and held.attempt is attempt and not held.over:
             self._lend_slot_of(held, ids)
@@ -276,7 +276,7 @@ class Worker:
             self._watch(self._fetcher.wake(), "fetch what is waited for")
 
     def _awaited(self) -> list[ObjectId]:
-        """What running jobs wait for and does not run here, each once."""
+        """The jobs that running jobs wait for and that do not run here, each once."""
         awaited = dict.fromkeys(job for held in self._held.values() for job in held.waits_for)
         return [ObjectId(job) for job in awaited if job not in self._held]
 
@@ -293,7 +293,7 @@ class Worker:
             except asyncio.CancelledError:  # not by a stop, but with the loop
                 outcome = Released(None)
             self._over(held)
-            if outcome is None:  # it is not this worker's job any longer
+            if outcome is None:  # the claim is lost
                 self._settled([claimed])
             else:
                 if isinstance(outcome, Declined):
@@ -326,10 +326,10 @@ class Worker:
                 del self._held[claimed.job.id]
         self._slots.settled(len(claims))
 
-    def _setup(self) -> wire.Setup:
+    def _setup(self) -> child_messages.Setup:
         """What children import, and to which queue their tasks submit."""
         known = {ref: task for task in self._registry if (ref := task.ref) is not None}
-        return wire.Setup(
+        return child_messages.Setup(
             app=self._app,
             tasks={t.name: t.ref or "" for t in self._registry if self._registry.runs_as(t) == "process"},
             known=list(known),
@@ -337,7 +337,7 @@ class Worker:
             argv=sys.argv,
         )
 
-    def _begun_ones(self) -> list[tuple[Claimed, Attempt]]:
+    def _begun_ones(self) -> list[tuple[Claimed, RunningAttempt]]:
         return [
             (held.claimed, held.attempt)
             for held in self._held.values()
@@ -390,7 +390,7 @@ class Worker:
         if asked := [h for h in self._held.values() if h.claimed.job.id in pulse.stop and h.attempt.reason is None]:
             self._watch(self._leases.cancel(asked), "cancel")
         if gap:
-            # Silent for so long, this worker may be taken for dead: what it still holds, it says so now.
+            # After such a gap the leader may count this worker as lost: renew what it still holds at once.
             self._watch(self._leases.renew(0.0), "renew after a gap")
         if self._heard is not None:
             self._heard(pulse)

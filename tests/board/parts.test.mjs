@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { outcome } from "../../dtqkit/dashboard/board/columns.js";
+import { uniqueOf } from "../../dtqkit/dashboard/board/job_panel.js";
 import { Known } from "../../dtqkit/dashboard/board/known.js";
 import { bannerOf } from "../../dtqkit/dashboard/board/link_status.js";
 import { whole } from "../../dtqkit/dashboard/board/records.js";
@@ -87,4 +88,13 @@ test("a refusal is an error with its code; a token that may only look is named",
   assert.deepEqual([error.message, error.code, error.errors], ["Forbidden", "forbidden", [{ path: "$.a" }]]);
   assert.equal(refusal(error), "This token may look, but not change anything.");
   assert.equal(refusal(refused({ code: "gone", detail: "No." })), "No.");
+});
+
+test("a unique job says until when, by which key, and how many submits have found it", () => {
+  assert.equal(uniqueOf({}), "");
+  const job = { unique: "active", unique_key: "doc-7" };
+  assert.equal(uniqueOf(job), "until it is over, key doc-7, 0 duplicates");
+  assert.equal(uniqueOf({ ...job, unique: "waiting", duplicates: 1 }), "until it starts, key doc-7, 1 duplicate");
+  const until = new Date().toISOString();
+  assert.match(uniqueOf({ ...job, unique: "window", unique_until: until }), /^until .+, key doc-7, 0 duplicates$/);
 });

@@ -89,6 +89,31 @@ def test_a_form_that_is_not_understood_is_an_error(folder: Path, line: str) -> N
         link(folder)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "const css = `\n// no comment, but text\n`;\n",
+        'const help = `\nimport { leaf } from "./leaf.js";\n`;\n',
+        "const page = `one ${leaf}\n  /* not a comment */\n`;\n",
+    ],
+)
+def test_a_template_literal_of_several_lines_is_an_error_and_is_not_changed_unnoticed(folder: Path, text: str) -> None:
+    write(folder, one=f"{text}export const one = 1;\n")
+    with pytest.raises(LinkError, match=r'^one\.js: "const .*": a template literal must end on the line'):
+        link(folder)
+
+
+def test_template_literals_of_one_line_stay_as_they_are(folder: Path) -> None:
+    line = "const text = `// ${`/* a */ ${1}`} \\` import(x)`.slice(1);"
+    write(folder, one=f"{line.replace('import(x)', 'import x')}\nexport const one = text;\n")
+    assert line.replace("import(x)", "import x") in link(folder)
+
+
+def test_an_import_in_a_comment_is_none(folder: Path) -> None:
+    write(folder, one='/*\nimport { no } from "./none.js";\n * `\n */\nexport const one = 1;\n')
+    assert "none" not in link(folder)
+
+
 def test_a_default_export_belongs_to_the_first_module_alone(folder: Path) -> None:
     write(folder, one="export const one = 1;\nexport default one;\n")
     with pytest.raises(LinkError, match="is not understood"):

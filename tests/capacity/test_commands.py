@@ -47,6 +47,14 @@ def test_a_plan_is_read_whole_at_this_width(columns: int) -> None:
     assert "…" not in done.stdout
     assert any(re.search(r"^ tier +holds +workers +busy, peak +p95 wait \(s\) +carries", line) for line in lines)
     assert any(re.search(r"^ present +no +3 +579%, 637% +unbounded +2.07 +7", line) for line in lines)
+    said = " ".join(done.stdout.split())
+    assert (
+        "present: what runs now, before anything is rented; breaks first: workers, at once; not enough: its 3 " in said
+    )
+    assert (
+        "workers would have to be 637% busy and its quotas are too small (MongoDB operations, MongoDB storage" in said
+    )
+    assert "would have to be 191% busy; with 24 workers it is enough" in said
     assert any(re.search(r"^ +> 24 +72%, 80%( +[\d.]+){3} +857", line) for line in lines)
 
 

@@ -1,17 +1,22 @@
-"""What a TaskQueue promises, whether its stores are here or behind a server: one suite, run on both."""
+"""What a TaskQueue promises, whether its stores are here, behind a server or in memory: one suite, run on all three."""
+
+from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import pytest
 
 from dtqkit import (
     BatchRefused,
+    DuplicateJob,
     IdempotencyConflict,
     InvalidCron,
+    InvalidOption,
     InvalidPayload,
     InvalidQuery,
     InvalidSchedule,
@@ -33,6 +38,7 @@ from dtqkit.control import JobFilters, StatsQuery, Submission
 from dtqkit.control.operations import STATS, SUBMIT, SUBMIT_MANY
 from dtqkit.control.schedule_operations import SCHEDULE
 from dtqkit.model.schedules import Definition
+from dtqkit.testing import TestQueue
 from tests import sample
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
@@ -41,15 +47,16 @@ from tests.workers import Workers
 UNKNOWN = "0123456789abcdef01234567"
 
 
-@pytest.fixture
-def behind(settings: Settings) -> Settings:
-    """Of the workers, and of whatever is between them and the queue."""
-    return settings.replace(token=TOKEN, port=0, ws_port=0)
-
-
-@pytest.fixture(params=["direct", "remote"])
-def queue(request: pytest.FixtureRequest, behind: Settings) -> Iterator[TaskQueue]:
+@pytest.fixture(params=["direct", "remote", "memory"])
+def queue(request: pytest.FixtureRequest) -> Iterator[TaskQueue]:
     """A queue with the tasks of tests/sample.py, which are also published."""
+    if request.param == "memory":
+        with TestQueue() as queue:
+            queue.include("tests.sample")
+            yield queue
+        return
+    #: Of the workers, and of whatever is between them and the queue.
+    behind: Settings = request.getfixturevalue("settings").replace(token=TOKEN, port=0, ws_port=0)
     with TaskQueue(behind) as local:
         local.include("tests.sample")
         publish(behind, [one.info for one in local.registry])
@@ -64,12 +71,41 @@ def queue(request: pytest.FixtureRequest, behind: Settings) -> Iterator[TaskQueu
 
 
 @pytest.fixture
-def worker(queue: TaskQueue, behind: Settings) -> Iterator[Workers]:
-    with Workers(queue, settings=behind) as workers:
+def worker(request: pytest.FixtureRequest, queue: TaskQueue) -> Iterator[Workers | Advancing]:
+    if isinstance(queue, TestQueue):
+        with Advancing(queue) as advancing:
+            yield advancing
+        return
+    settings: Settings = request.getfixturevalue("settings")
+    with Workers(queue, settings=settings.replace(token=TOKEN)) as workers:
         yield workers
 
 
-def test_a_job_is_run_and_its_result_comes_back(queue: TaskQueue, worker: Workers) -> None:
+class Advancing:
+    """A TestQueue runs nothing unless it is asked to: a thread asks it all the time, which is like a worker."""
+
+    def __init__(self, queue: TestQueue) -> None:
+        self._queue = queue
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.002):
+            self._queue.advance(milliseconds=20)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def test_a_job_is_run_and_its_result_comes_back(queue: TaskQueue, worker: Workers | Advancing) -> None:
     job = sample.add.submit(2, b=3)
     assert job.result(timeout=20) == 5
     assert job.status == "completed"
@@ -77,19 +113,19 @@ def test_a_job_is_run_and_its_result_comes_back(queue: TaskQueue, worker: Worker
     assert (again.record.result, len(again.record.attempts)) == (5, 1)
 
 
-def test_a_job_can_be_awaited(queue: TaskQueue, worker: Workers) -> None:
+def test_a_job_can_be_awaited(queue: TaskQueue, worker: Workers | Advancing) -> None:
     async def cell() -> int:
         return await sample.add_async.submit(1)
 
     assert asyncio.run(cell()) == 2
 
 
-def test_many_jobs_come_back_in_order(queue: TaskQueue, worker: Workers) -> None:
+def test_many_jobs_come_back_in_order(queue: TaskQueue, worker: Workers | Advancing) -> None:
     jobs = sample.add_async.map(range(1_500))
     assert jobs.results(timeout=60) == [n + 1 for n in range(1_500)]
 
 
-def test_handles_keep_their_payloads_and_get_all_else(queue: TaskQueue, worker: Workers) -> None:
+def test_handles_keep_their_payloads_and_get_all_else(queue: TaskQueue, worker: Workers | Advancing) -> None:
     jobs = sample.add_async.map(range(30))
     jobs.results(timeout=60)
     for n, job in enumerate(jobs):
@@ -97,7 +133,7 @@ def test_handles_keep_their_payloads_and_get_all_else(queue: TaskQueue, worker: 
         assert (record.payload, record.result, len(record.attempts)) == ({"a": n}, n + 1, 1)
 
 
-def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker: Workers) -> None:
+def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker: Workers | Advancing) -> None:
     job = sample.fail.submit("bad luck")
     with pytest.raises(JobFailed, match="bad luck") as failure:
         job.result(timeout=20)
@@ -113,7 +149,7 @@ def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker:
 
 @pytest.mark.parametrize("every_s", [0.0, 0.03])
 def test_a_job_whose_status_is_polled_has_its_result_and_its_error(
-    queue: TaskQueue, worker: Workers, every_s: float
+    queue: TaskQueue, worker: Workers | Advancing, every_s: float
 ) -> None:
     for n in range(25):
         job = sample.add_async.submit(n)
@@ -129,7 +165,7 @@ def test_a_job_whose_status_is_polled_has_its_result_and_its_error(
             job.result(timeout=10)
 
 
-def test_a_failed_job_that_is_requeued_elsewhere_goes_on(queue: TaskQueue, worker: Workers) -> None:
+def test_a_failed_job_that_is_requeued_elsewhere_goes_on(queue: TaskQueue, worker: Workers | Advancing) -> None:
     job = sample.fail.submit("once more")
     wait_until(lambda: job.status == "failed")
     before = job.record
@@ -141,7 +177,9 @@ def test_a_failed_job_that_is_requeued_elsewhere_goes_on(queue: TaskQueue, worke
     assert job.status == "pending"
 
 
-def test_a_failure_reads_as_its_cause_and_has_the_users_frames_only(queue: TaskQueue, worker: Workers) -> None:
+def test_a_failure_reads_as_its_cause_and_has_the_users_frames_only(
+    queue: TaskQueue, worker: Workers | Advancing
+) -> None:
     job = sample.fail.submit("bad page 3")
     with pytest.raises(JobFailed) as failure:
         job.result(timeout=20)
@@ -154,7 +192,7 @@ def test_a_failure_reads_as_its_cause_and_has_the_users_frames_only(queue: TaskQ
     assert len(traceback.format_exception(error)) < 15
 
 
-def test_many_jobs_are_waited_for_as_futures_are(queue: TaskQueue, worker: Workers) -> None:
+def test_many_jobs_are_waited_for_as_futures_are(queue: TaskQueue, worker: Workers | Advancing) -> None:
     jobs = queue.submit_many([sample.add_async.bind(1), sample.fail.bind("no"), sample.add_async.bind(2)])
     assert len(jobs.wait().not_done) == 0
     first, failure, second = jobs.results(return_exceptions=True)
@@ -164,7 +202,8 @@ def test_many_jobs_are_waited_for_as_futures_are(queue: TaskQueue, worker: Worke
     with pytest.raises(JobFailed, match="ValueError: no"):
         jobs.results()
     worker.stop()
-    later = sample.add_async.map([1, 2])
+    # To wait for a job of a TestQueue is to run it: there, they must not be due yet.
+    later = sample.add_async.options(delay_s=60 if isinstance(queue, TestQueue) else 0).map([1, 2])
     done, not_done = queue.submit_many([]).wait(timeout=5)
     assert (len(done), len(not_done)) == (0, 0)
     waited = later.wait(timeout=0.1)
@@ -174,7 +213,7 @@ def test_many_jobs_are_waited_for_as_futures_are(queue: TaskQueue, worker: Worke
     assert [type(error) for error in later.results(timeout=5, return_exceptions=True)] == [JobCancelled] * 2
 
 
-def test_what_is_shown_of_jobs_is_how_they_are(queue: TaskQueue, worker: Workers) -> None:
+def test_what_is_shown_of_jobs_is_how_they_are(queue: TaskQueue, worker: Workers | Advancing) -> None:
     jobs = sample.add_async.map(range(5))
     for job in jobs:
         queue.get(job.id).result(timeout=20)  # by other handles
@@ -184,7 +223,7 @@ def test_what_is_shown_of_jobs_is_how_they_are(queue: TaskQueue, worker: Workers
     assert "5 completed" in str(html)
 
 
-def test_map_and_starmap_bind_as_python_does(queue: TaskQueue, worker: Workers) -> None:
+def test_map_and_starmap_bind_as_python_does(queue: TaskQueue, worker: Workers | Advancing) -> None:
     assert sample.add_async.map([1, 2], [10, 20]).results(timeout=20) == [11, 22]
     assert sample.add_async.map([1, 2], b=5).results(timeout=20) == [6, 7]
     assert sample.add_async.starmap([(1, 2), {"a": 3}, [4]]).results(timeout=20) == [3, 4, 5]
@@ -197,7 +236,7 @@ def test_map_and_starmap_bind_as_python_does(queue: TaskQueue, worker: Workers) 
     assert len(queue.jobs().items) == before
 
 
-def test_progress_and_log_are_seen(queue: TaskQueue, worker: Workers) -> None:
+def test_progress_and_log_are_seen(queue: TaskQueue, worker: Workers | Advancing) -> None:
     job = sample.tell.submit(3)
     assert job.result(timeout=20) == "told"
     assert {"log 1", "log 2", "log 3"} <= set(job.log())
@@ -262,17 +301,18 @@ def test_a_search_finds_by_tag_key_and_id_exact_or_by_their_beginning(queue: Tas
     assert found(q="voice") == []
 
 
-def test_depths_tasks_and_workers(queue: TaskQueue, worker: Workers) -> None:
+def test_depths_tasks_and_workers(queue: TaskQueue, worker: Workers | Advancing) -> None:
     assert {"add", "fail"} <= {info.name for info in queue.tasks()}
     beats = wait_until(queue.workers)
-    assert [beat.name for beat in beats] == ["w1"]
+    # A TestQueue has a worker of its own, also while nothing asks it to work.
+    assert [beat.name for beat in beats] == ["test-worker" if isinstance(queue, TestQueue) else "w1"]
     worker.stop()
     sample.add.options(delay_s=100).submit(1)
     depths = queue.depths()
     assert (depths.medium, depths.scheduled) == (0, 1)
 
 
-def test_history_has_a_row_an_attempt(queue: TaskQueue, worker: Workers) -> None:
+def test_history_has_a_row_an_attempt(queue: TaskQueue, worker: Workers | Advancing) -> None:
     sample.fail_until.submit(3).result(timeout=20)
     sample.add.submit(1).result(timeout=20)
     rows = queue.history(task="fail_until")
@@ -283,7 +323,7 @@ def test_history_has_a_row_an_attempt(queue: TaskQueue, worker: Workers) -> None
     assert queue.history(task="nobody").empty
 
 
-def test_a_history_has_the_columns_that_are_asked_for(queue: TaskQueue, worker: Workers) -> None:
+def test_a_history_has_the_columns_that_are_asked_for(queue: TaskQueue, worker: Workers | Advancing) -> None:
     sample.add.options(tags=["a", "b"]).submit(1, b=2).result(timeout=20)
     sample.fail_until.submit(2).result(timeout=20)
     usual = list(queue.history().columns)
@@ -304,7 +344,7 @@ def test_a_history_has_the_columns_that_are_asked_for(queue: TaskQueue, worker: 
         queue.history(columns=["task", "colour"])
 
 
-def test_stats_count_what_has_ended(queue: TaskQueue, worker: Workers) -> None:
+def test_stats_count_what_has_ended(queue: TaskQueue, worker: Workers | Advancing) -> None:
     sample.add_async.map(range(20)).results(timeout=20)
     stats = queue.run(queue.core.control.ask(STATS, StatsQuery(window_s=60)))
     assert (stats.completed, stats.failed, [one.task for one in stats.tasks]) == (20, 0, ["add_async"])
@@ -434,3 +474,60 @@ def test_a_schedule_that_cannot_be_is_refused_by_its_own_error(queue: TaskQueue)
     queue.schedule("s", sample.add.bind(1), every_s=60)
     with pytest.raises(ScheduleTaken, match="runs task 'add' already"):
         queue.schedule("s", sample.noop.bind(), every_s=60)
+
+
+# -- unique jobs
+
+
+def test_a_unique_job_is_found_by_the_next_submit_which_says_so(queue: TaskQueue) -> None:
+    once = sample.add.options(unique="active", unique_key="k")
+    first, again = once.submit(1), once.submit(2)
+    assert (again.id, first.was_duplicate, again.was_duplicate) == (first.id, False, True)
+    assert again.refresh().was_duplicate
+    record = queue.get(first.id).record
+    assert (record.payload, record.unique, record.unique_key, record.duplicates) == ({"a": 1}, "active", "k", 1)
+    assert not queue.get(first.id).was_duplicate
+
+
+def test_a_duplicate_that_is_to_be_an_error_names_the_job(queue: TaskQueue) -> None:
+    once = sample.add.options(unique="window", unique_for_s=60, on_duplicate="raise")
+    first = once.submit(1)
+    with pytest.raises(DuplicateJob, match=first.id) as refused:
+        once.submit(1)
+    assert refused.value.job_id == first.id
+    with pytest.raises(BatchRefused) as some:
+        once.map([1, 2])
+    ((index, error),) = some.value.refused
+    assert (index, type(error), len(some.value.accepted)) == (0, DuplicateJob, 1)
+
+
+def test_a_debounced_job_is_replaced_by_each_submit(queue: TaskQueue) -> None:
+    calm = sample.add.options(debounce_s=60, unique_key="doc-7")
+    first, second = calm.submit(1), calm.submit(2)
+    assert (second.id, second.was_duplicate, second.record.payload) == (first.id, True, {"a": 2})
+    assert second.record.due_at is not None
+    assert first.record.due_at is not None
+    assert second.record.due_at > first.record.due_at or first.refresh().record.rev == second.record.rev
+
+
+def test_a_bulk_of_unique_jobs_is_answered_one_by_one(queue: TaskQueue) -> None:
+    jobs = sample.add.options(unique="active").map([1, 2, 1])
+    assert [job.was_duplicate for job in jobs] == [False, False, True]
+    assert jobs[2].id == jobs[0].id
+
+
+def test_a_dead_unique_job_is_not_requeued_beside_another_one(queue: TaskQueue, worker: Workers) -> None:
+    once = sample.fail.options(unique="active", unique_key="k", max_attempts=1)
+    dead = once.submit("no")
+    wait_until(lambda: dead.refresh().status == "failed")
+    other = sample.fail.options(unique="active", unique_key="k", delay_s=60).submit("no")
+    with pytest.raises(DuplicateJob, match=f"{dead.id} is unique, and job {other.id}"):
+        dead.requeue()
+
+
+def test_options_that_do_not_go_together_are_refused_where_the_task_is_known(queue: TaskQueue) -> None:
+    wrong = Submission(task="add", payload={"a": 1}, unique_for_s=5)
+    with pytest.raises(InvalidOption, match=r"unique_for_s is 5(\.0)?, but unique is missing: add unique="):
+        queue.run(queue.core.control.ask(SUBMIT, wrong))
+    items = queue.run(queue.core.control.ask(SUBMIT_MANY, (wrong, Submission(task="add", payload={"a": 1}))))
+    assert [item.refused is not None and item.refused.code for item in items] == ["invalid_option", False]

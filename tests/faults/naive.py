@@ -113,7 +113,7 @@ def completion_without_a_fence() -> None:
         if len(settlements) == 1:
             update = documents.ending(settlements[0].change)
             if settlements[0].change.status == "completed":
-                update = cast(Any, documents.completing(settlements[0].change))
+                update = cast(Any, documents.completing(settlements[0].change, 1))
             await self._jobs.update_one({"_id": settlements[0].id}, update)
             return set[Any]()
         return await settle(self, settlements)

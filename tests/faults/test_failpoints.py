@@ -18,9 +18,12 @@ from tests.faults.world import World
 from tests.wait import wait_until
 
 #: Writes that only a client makes, those that only a worker and its leader make; the others both do.
-OF_CLIENTS = ("insert", "push", "cancel", "ask_to_stop", "publish", "requeue", "letter.delete")
-OF_SCHEDULES = ("tick",)  # test_schedules.py
-OF_WORKERS = tuple(point for point in POINTS if point not in ("insert", *OF_SCHEDULES))
+OF_CLIENTS = ("insert", "unique", "push", "cancel", "ask_to_stop", "publish", "requeue", "dead_letter.delete")
+OF_WORKERS = tuple(point for point in POINTS if point not in ("insert", "unique", "follow", "tick"))
+#: test_followups.py has those that only happen where a job follows on another.
+OF_FOLLOW_UPS = ("follow",)
+#: test_schedules.py has those of a schedule that is due.
+OF_SCHEDULES = ("tick",)
 
 ANY = {"completed", "failed", "cancelled"}
 
@@ -30,19 +33,26 @@ def both_sides(points: tuple[str, ...]) -> list[str]:
 
 
 def test_every_write_has_its_failpoints() -> None:
-    assert set(OF_CLIENTS) | set(OF_WORKERS) | set(OF_SCHEDULES) == set(POINTS)
+    assert set(OF_CLIENTS) | set(OF_WORKERS) | set(OF_FOLLOW_UPS) | set(OF_SCHEDULES) == set(POINTS)
 
 
 def test_a_client_may_die_around_each_of_its_writes(world: World) -> None:
     world.start("w1")
     for place in both_sides(OF_CLIENTS):
         point = place.rpartition(".")[0]
-        what = {"cancel": "cancel", "ask_to_stop": "cancel", "requeue": "requeue", "letter.delete": "requeue"}
-        match what.get(point, "cancel" if point == "publish" else "submit"):
-            case "submit":
+        what = {
+            "cancel": "cancel",
+            "ask_to_stop": "cancel",
+            "requeue": "requeue",
+            "dead_letter.delete": "requeue",
+            "publish": "cancel",
+            "unique": "submit unique",
+        }
+        match asked := what.get(point, "submit"):
+            case "submit" | "submit unique":
                 n = world.number()
                 world.unknown.add(n)
-                world.client("submit", n, fail=f"{place}=kill")
+                world.client(asked, n, fail=f"{place}=kill")
             case "cancel":
                 n = world.submit(lambda n: jobs.note.bind(n, world.ledger, 6.0), ends=ANY)
                 wait_until(lambda n=n: world.statuses()[n] == "running")
@@ -64,7 +74,7 @@ def test_a_worker_that_leads_may_die_around_each_of_its_writes(world: World) -> 
     for place in both_sides(OF_WORKERS):
         make_work(world)
         world.redis.zadd(world.keys.inflight, {f"medium:{ObjectId()}": 4e15})
-        if place.startswith(("letter.delete", "requeue", "epoch", "prune")):
+        if place.startswith(("dead_letter.delete", "requeue", "epoch", "prune")):
             world.redis.flushdb()
             world.redis.zadd(world.keys.inflight, {f"medium:{ObjectId()}": 4e15})
             database["deadletter"].insert_one({"_id": ObjectId(), "death_seq": 1})

@@ -176,7 +176,7 @@ def test_trap_7_two_requeues_at_once_requeue_once(world: World, monkeypatch: pyt
     assert (won == 2) == naive
 
 
-@pytest.mark.parametrize("place", ["letter.write.before", "letter.write.after"])
+@pytest.mark.parametrize("place", ["dead_letter.write.before", "dead_letter.write.after"])
 def test_trap_7_a_kill_around_the_dead_letter_leaves_it_consistent(world: World, place: str) -> None:
     world.start("w1", fail=f"{place}=kill")
     world.submit(lambda n: jobs.note.options(max_attempts=1).bind(n, world.ledger, failures=1), ends={"failed"})

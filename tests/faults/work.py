@@ -57,6 +57,8 @@ def be_client(argv: Sequence[str]) -> None:
         match what:
             case "submit":
                 queue.submit_call(jobs.note.bind(int(n), ledger))
+            case "submit unique":
+                queue.submit_call(jobs.note.options(unique="waiting").bind(int(n), ledger))
             case "cancel":
                 queue.get(job).cancel()
             case "requeue":

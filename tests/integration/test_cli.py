@@ -498,3 +498,28 @@ def test_shell_completion_can_be_had() -> None:
     assert done.returncode == 0
     assert "_DTQKIT_COMPLETE" in done.stdout.upper()
     assert os.linesep in done.stdout
+
+
+def test_an_option_that_is_refused_is_wrong_use(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "shellingham", None)  # it cannot be imported
+    done = here("--show-completion")
+    assert done.status == 2
+    assert done.err.startswith("dtqkit: the shell could not be detected: name it, as in dtqkit --show-completion bash")
+
+
+def test_a_unique_job_is_submitted_once_and_the_second_submit_says_so(settings: Settings, queue: TaskQueue) -> None:
+    unique = ("submit", APP, "add", "a=1", "--unique", "active", "--unique-key", "doc-7")
+    first, again = dtqkit(*unique, settings=settings), dtqkit(*unique, settings=settings)
+    assert (first.returncode, again.returncode) == (0, 0), again.stderr
+    assert again.stdout == first.stdout
+    assert f"no new job: {first.stdout.strip()} has the unique key 'doc-7'" in again.stderr
+    shown = dtqkit("job", first.stdout.strip(), settings=settings)
+    assert "until it is over, key doc-7, 1 duplicate" in shown.stdout
+    for wrong, words in (
+        (("--unique-key", "k"), "--unique-key"),
+        (("--unique", "window"), "--unique"),
+        (("--debounce", "5", "--delay", "5"), "--delay"),
+    ):
+        refused = dtqkit("submit", APP, "add", "a=1", *wrong, settings=settings)
+        assert refused.returncode == 2
+        assert words in refused.stderr

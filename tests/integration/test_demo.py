@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from dtqkit import Attempt, Job, Settings, Status, TaskQueue, demo
+from dtqkit.cli import jobs, show
 from dtqkit.cli.demo import standard_library
 from dtqkit.cli.report import BatchReport, print_report
 from dtqkit.control import AttemptRow
@@ -115,6 +116,14 @@ def hit_by_a_crash(ended: Status) -> Job:
     return replace(job, earlier=(lost,), claimed_at=again.claimed_at, worker=again.worker, run_ms=5.0, result=["os"])
 
 
+def test_a_log_is_called_that_of_the_last_attempt_where_there_were_several(capsys: pytest.CaptureFixture[str]) -> None:
+    twice = replace(hit_by_a_crash("completed"), log=("line",))
+    jobs._show(twice, "")  # pyright: ignore[reportPrivateUsage]
+    assert capsys.readouterr().out.endswith("\nlog of the last attempt:\n  line\n")
+    jobs._show(replace(twice, earlier=()), "")  # pyright: ignore[reportPrivateUsage]
+    assert "last attempt" not in capsys.readouterr().out
+
+
 def row_of(job: Job, one: Attempt) -> AttemptRow:
     return AttemptRow(
         job=job.id,
@@ -156,6 +165,21 @@ def test_the_report_is_english_for_one_and_for_many(
     assert out.endswith(": 1 worker at 80%, on a core of its own\n")
     completed = ends.count("completed")
     assert not completed or re.search(rf"^os +{completed} {'file' if completed == 1 else 'files'}$", out, re.MULTILINE)
+
+
+def test_a_narrow_terminal_shows_the_times_of_each_lane_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [replace(hit_by_a_crash("failed"), task=task, priority="high") for task in ("lose_worker", "parse")]
+    rows = [replace(row_of(job, one), run_s=0.0697, wait_s=1.07) for job in jobs for one in job.attempts]
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    print_report(BatchReport(jobs, rows, 100.0, slots=1))
+
+    lanes = capsys.readouterr().out.partition("Lanes")[2].partition("worker 1")[0]
+    assert "run p95" in lanes
+    assert "…" not in lanes
 
 
 def test_jobs_of_a_worker_process_that_is_killed_run_again_within_15_s_and_the_batch_completes(

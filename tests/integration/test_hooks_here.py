@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ from dtqkit import (
     Settings,
     TaskDefinitionError,
     TaskQueue,
+    current_context,
     task,
 )
+from dtqkit.worker.report import TaskStopped
 from tests import sample
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
@@ -132,6 +135,27 @@ async def state_async(ctx: Context) -> Any:
     return ctx.state
 
 
+@task
+async def finishes(ctx: Context) -> str:
+    """Is asked to stop, and finishes what it does."""
+    ctx.log("began")
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        return "done"
+    return "never asked"
+
+
+@task(isolation="thread")
+def finishes_in_thread(ctx: Context) -> str:
+    ctx.log("began")
+    with suppress(TaskStopped):
+        for _ in range(3000):
+            time.sleep(0.01)
+        return "never asked"
+    return "done"
+
+
 @task(isolation="process")
 def asks_for_a_process() -> None: ...
 
@@ -171,6 +195,52 @@ def test_a_lifespan_that_is_registered_later_is_entered_at_once_and_left_at_the_
     assert state_async.submit().result(timeout=20) == "second"
     here.close()
     assert events == ["enter", "leave", "enter again", "leave again"]
+
+
+def test_a_job_that_begins_while_a_newer_lifespan_is_entered_waits_for_its_state(here: TaskQueue) -> None:
+    entering, enter = threading.Event(), threading.Event()
+
+    def first() -> Generator[str]:
+        yield "first"
+
+    async def second() -> AsyncGenerator[str]:
+        entering.set()
+        await asyncio.to_thread(enter.wait, 30)
+        yield "second"
+
+    second.__qualname__ = first.__qualname__
+    here.lifespan(first)
+    renewing = threading.Thread(target=here.lifespan, args=[second])
+    renewing.start()
+    assert entering.wait(20)
+    jobs = [one.submit() for one in (state_async, state)]
+    wait_until(lambda: all(job.refresh().status == "running" for job in jobs))
+    enter.set()
+    assert jobs[0].result(timeout=20) == "second"
+    assert jobs[1].result(timeout=20)[0] == "second"
+    renewing.join(20)
+
+
+def test_a_middleware_that_looks_at_cancelled_makes_no_release_of_a_success(here: TaskQueue) -> None:
+    looked: list[bool] = []
+
+    @here.middleware
+    class Looks(Middleware):
+        @override
+        @asynccontextmanager
+        async def run(self, context: Context, /) -> AsyncGenerator[None]:
+            yield
+            current = current_context()
+            assert current is not None
+            looked.extend([context.cancelled, current.cancelled])
+
+    for one in (finishes, finishes_in_thread):
+        here.add(one)
+        job = one.submit()
+        wait_until(lambda job=job: job.log())
+        job.cancel()
+        assert job.result(timeout=30) == "done"
+    assert looked == [True] * 4
 
 
 def test_a_lifespan_that_raises_where_workers_are_says_so_to_whoever_registers_it(here: TaskQueue) -> None:

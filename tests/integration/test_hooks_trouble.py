@@ -147,3 +147,15 @@ def test_errors_and_slowness_of_a_middleware_are_those_of_the_attempt_wherever_i
         assert tasks.state.submit().result(timeout=30) is None
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_a_timeout_of_a_middleware_interrupts_a_task_in_a_child_which_then_runs_others(
+    queue: TaskQueue, worker: Callable[..., AbstractContextManager[Any]], notes: Path
+) -> None:
+    with worker("") as process:
+        with pytest.raises(JobFailed, match="middleware ByName raised TimeoutError"):
+            tasks.hasty.submit().result(timeout=40)
+        assert notes.read_text() == "interrupted\n"
+        assert tasks.state.submit().result(timeout=30) is None
+        process.terminate()
+        assert process.wait(30) == 0

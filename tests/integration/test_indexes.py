@@ -13,7 +13,7 @@ from bson import ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
-from dtqkit import DtqError, Settings, StoreUnavailable, TaskQueue
+from dtqkit import BatchRefused, DtqError, Settings, StoreUnavailable, TaskQueue
 from dtqkit.control import JobFilters, StatsQuery
 from dtqkit.control.operations import STATS
 from dtqkit.direct import listing
@@ -335,3 +335,40 @@ def test_a_history_is_whole_although_its_index_is_missing(
     monkeypatch.setattr(listing, "_CHUNK", 4)
     rows = [row["job"] for row in queue.history(status="failed").to_dict("records")]
     assert rows == [job.id for job in reversed(list(jobs)[::3])]
+
+
+def test_unique_jobs_are_refused_while_their_index_is_missing_and_all_others_are_accepted(
+    settings: Settings, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TaskQueue(settings) as queue:
+        queue.include("tests.sample")
+        once = sample.add.options(unique="active", unique_key="k")
+        first = once.submit(1)
+        monkeypatch.setattr(keeper, "SMALL", 0)
+        monkeypatch.setattr(keeper, "BEGIN_S", 600)
+        mongo[settings.database_name]["jobs"].drop_index(indexes.UNIQUE)
+        with pytest.raises(StoreUnavailable, match=r"the index of unique jobs is being built.*submit again later"):
+            once.submit(1)
+        with pytest.raises(BatchRefused, match="unique jobs are refused") as some:
+            queue.submit_many([sample.add.bind(1), once.bind(1)])
+        assert len(some.value.accepted) == 1
+        assert sample.add.options(idempotency_key="i").submit(1).id != first.id
+        monkeypatch.undo()
+        assert once.submit(1).id == first.id  # that submit has built it
+    assert names(mongo, settings) == ALL
+
+
+def test_slots_that_were_taken_twice_without_the_index_stay_with_the_oldest_job(
+    settings: Settings, mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TaskQueue(settings) as queue:
+        queue.include("tests.sample")
+        first, second = (sample.add.options(unique="active", unique_key=key).submit(1) for key in "kj")
+    jobs = mongo[settings.database_name]["jobs"]
+    jobs.drop_index(indexes.UNIQUE)
+    jobs.update_one({"_id": ObjectId(second.id)}, {"$set": {"unique_slot": "add:k"}})
+    opened(settings)
+    assert names(mongo, settings) == ALL
+    held = {str(doc["_id"]): doc.get("unique_slot") for doc in jobs.find()}
+    assert held == {first.id: "add:k", second.id: None}
+    assert "freed the unique slot 'add:k' of 1 jobs" in caplog.text

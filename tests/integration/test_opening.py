@@ -112,7 +112,11 @@ def test_a_wrong_set_name_a_closed_port_and_an_unknown_host_are_distinguished(
     assert "the replica set 'other' that the URI names" in str(
         said(settings, f"mongodb://{HOST}:{port}/?replicaSet=other")
     )
-    assert "nothing listens there" in str(said(settings, f"mongodb://user:canary@{HOST}:1/"))
+    for options in ("", "?directConnection=true&replicaSet=rs"):
+        error = said(settings, f"mongodb://user:canary@{HOST}:1/{options}")
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == "away"
+        assert "nothing listens there" in str(error)
     assert "host name cannot be resolved" in str(said(settings, "mongodb://user:canary@no-such-host.invalid/"))
 
 
@@ -130,7 +134,32 @@ def test_a_standalone_server_and_a_set_that_is_not_initiated_are_reported(settin
             assert isinstance(error, StoreUnavailable)
             assert error.reason == "misconfigured"
             assert "is a standalone server, and dtqkit needs a replica set" in str(error)
+        error = said(settings, f"mongodb://{HOST}:{member.port}/?directConnection=true&replicaSet=rs")
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == "misconfigured"
+        assert "is not a member of a replica set" in str(error)
     with ReplicaSet(1, initiated=False) as new:
         (member,) = new.members
-        for options in ("", "?replicaSet=rs", "?directConnection=true"):
-            assert "rs.initiate()" in str(said(settings, f"mongodb://{HOST}:{member.port}/{options}"))
+        for options in ("", "?replicaSet=rs", "?directConnection=true", "?directConnection=true&replicaSet=rs"):
+            error = said(settings, f"mongodb://{HOST}:{member.port}/{options}")
+            assert isinstance(error, StoreUnavailable)
+            assert error.passes  # it may be initiated in a moment
+            assert "rs.initiate()" in str(error)
+
+
+def test_a_member_that_dies_and_comes_back_is_away_meanwhile_and_used_again(settings: Settings) -> None:
+    with ReplicaSet(1) as replicas:
+        (member,) = replicas.members
+        uri = f"mongodb://{HOST}:{member.port}/?directConnection=true&replicaSet=rs"
+        with TaskQueue(settings.replace(atlas_uri=uri)) as queue:
+            queue.include("tests.sample")
+            sample.add.submit(1)
+            replicas.kill(member)
+            said = ""
+            while "nothing listens there" not in said:  # at first the driver says that the connection broke
+                with pytest.raises(StoreUnavailable) as raised:
+                    sample.add.submit(1)
+                assert raised.value.passes, str(raised.value)
+                said = str(raised.value)
+            threading.Timer(1, replicas.start, [member]).start()
+            sample.add.options(wait_s=30).submit(1)  # a refusal that a person must mend would not be retried

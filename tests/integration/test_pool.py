@@ -19,8 +19,8 @@ import pytest
 from dtqkit import Settings
 from dtqkit.model.jobs import Job
 from dtqkit.model.outcomes import Outcome, Success
-from dtqkit.worker import childprocess, source, wire
-from dtqkit.worker.attempt import Attempt
+from dtqkit.worker import child_messages, childprocess, source
+from dtqkit.worker.attempt import RunningAttempt
 from dtqkit.worker.pool import Pool
 from tests import command
 from tests.wait import wait_until, wait_until_async
@@ -41,9 +41,9 @@ class Trial:
         self.waits: list[list[str]] = []
         self.lines: list[str] = []
 
-    def _setup(self) -> wire.Setup:
+    def _setup(self) -> child_messages.Setup:
         settings = msgspec.to_builtins(Settings())
-        return wire.Setup(
+        return child_messages.Setup(
             app=self._app, tasks={ref: ref for ref in self._refs}, known=self._refs, settings=settings, argv=["worker"]
         )
 
@@ -56,7 +56,9 @@ class Trial:
         self.changes += 1
 
     def run(self, ref: str, **payload: Any) -> asyncio.Task[Outcome]:
-        order = wire.Run(ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000, 1)
+        order = child_messages.Run(
+            ref, payload, "6b0a0000000000000000000a", ref.partition(":")[2], 1, "w", 1_000_000, 1
+        )
 
         def waiting(ids: Sequence[str]) -> None:
             self.waits.append(list(ids))
@@ -345,7 +347,7 @@ def test_a_job_of_this_process_that_waits_says_so_on_the_loop() -> None:
 
     async def body() -> None:
         loop = asyncio.get_running_loop()
-        attempt = Attempt(
+        attempt = RunningAttempt(
             msgspec.convert(
                 {"id": "a", "task": "t", "payload": {}, "created_at": "2026-01-01T00:00:00Z"},
                 Job,

@@ -14,7 +14,8 @@ from tests.serving import TOKEN, Server
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_first_job_returns_what_the_readme_says(tmp_path: Path) -> None:
@@ -23,7 +24,27 @@ def test_the_first_job_returns_what_the_readme_says(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script)]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100, check=False)
-    assert (done.returncode, done.stdout) == (0, "page 3 at 200 dpi\n"), done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "page 3 at 200 dpi\n", "")
+
+
+def test_the_hooks_are_around_a_job_and_give_it_their_state(tmp_path: Path, settings: Settings) -> None:
+    (example,) = re.findall(r"```py\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "shop.py").write_text(example)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    with (
+        running("worker", "shop:queue", log=tmp_path / "log", settings=settings, PYTHONPATH=path),
+        TaskQueue(settings) as queue,
+    ):
+        wait_until(queue.workers, timeout_s=60)
+        done = answer("submit", "shop:queue", "store", "page=3", "--wait", settings=settings, PYTHONPATH=path)
+        assert done["result"] == "/tmp/pages/3"  # noqa: S108 - a name, not a file
+        (line,) = queue.get(done["id"]).log()
+    assert line.startswith("store took ")
+
+
+def test_every_command_stands_in_a_block() -> None:
+    command = re.compile(r"dtqkit (up|plan|submit|jobs|worker|server)|pip install|client/")
+    assert [line for line in README.splitlines() if command.match(line)] == []
 
 
 def test_the_app_is_served_by_workers_of_its_own(tmp_path: Path, settings: Settings) -> None:

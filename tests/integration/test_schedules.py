@@ -87,6 +87,8 @@ def test_what_cannot_be_a_schedule_is_refused_with_its_own_error(queue: TaskQueu
         queue.schedule("s", call, every_s=1, catch_up="soon")
     with pytest.raises(InvalidSchedule, match="cannot have the option idempotency_key"):
         queue.schedule("s", sample.add.options(idempotency_key="k").bind(1), every_s=1)
+    with pytest.raises(InvalidSchedule, match="cannot have the option unique: its overlap"):
+        queue.schedule("s", sample.add.options(unique="active").bind(1), every_s=1)
     with pytest.raises(InvalidPayload):
         queue.run(queue.core.control.ask(_schedule(), _definition(payload={"a": "x"})))
     with pytest.raises(UnknownTask, match="'ad'"):

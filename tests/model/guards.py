@@ -17,6 +17,7 @@ from tests.model.scenarios import (
     dead_letters,
     expiring,
     expiring_unserved,
+    following,
     lanes,
     leader_lock,
     old_code,
@@ -27,6 +28,10 @@ from tests.model.scenarios import (
     rebuild,
     several,
     two_records,
+    unique_active,
+    unique_replaced,
+    unique_waiting,
+    unique_window,
 )
 
 Verdict = Literal["caught", "heals"]
@@ -175,6 +180,12 @@ TABLE: Final = (
     Row(("recovery: counted in the same write",), dead_letters, "caught", "the leader dies in between: it never ends"),
     Row(("recovery: runs alone",), several(jobs=3, recoveries=1), "heals",
         "each good neighbour can lose an attempt to it, and runs alone from then on"),
+    # -- 17 follow-ups
+    Row(("follow-up: recorded with the end",), following, "caught", "its worker dies before it records what follows"),
+    Row(("follow-up: one id for an end",), following, "caught", "worker and leader submit the same one"),
+    Row(("follow-up: audit",), following, "caught", "its worker dies before it submits what follows"),
+    Row(("follow-up: cancel inside the write",), following, "caught", "a cancelled job is followed as a failed one"),
+    Row(("follow-up: cleared by its end",), following, "caught", "requeued, it has failed again: that is cleared too"),
     # -- 13 cancel
     Row(("cancel: one update",), _CANCELS, "caught", "reports 'it is over' of a job that waits to run"),
     # -- 15 periodic
@@ -186,13 +197,34 @@ TABLE: Final = (
     Row(("tick: a time follows from the one before",), paused_schedule, "caught", "a late leader leaves times out"),
     Row(("change: what is due goes first",), changed_schedule, "caught", "enqueued for both tasks"),
     Row(("pause: changes rev",), paused_schedule, "caught", "the leader's write takes the pause away"),
+    # -- 17 unique jobs
+    Row(("unique: the index decides",), unique_active, "caught", "two submits look at once, and both insert"),
+    Row(("unique: a job's id is its own",), unique_waiting, "caught",
+        "the reply is lost, the job starts, and the submit is sent again: it makes a second one"),
+    Row(("unique: freed by the claim",), unique_waiting, "heals", "the next submit sees that it has started"),
+    Row(("unique: freed by the claim", "unique: the next submit frees a stale slot"), unique_waiting, "caught",
+        "it is over, and holds the slot forever"),
+    Row(("unique: freed by the end",), unique_active, "heals", "the next submit sees that it is over"),
+    Row(("unique: freed by the end", "unique: the next submit frees a stale slot"), unique_active, "caught",
+        "it is over, and holds the slot forever"),
+    Row(("unique: the next submit frees a stale slot",), unique_replaced, "caught",
+        "an older worker has started it and holds the slot: its payload is replaced, and never run"),
+    Row(("unique: a retry goes on without its slot",), unique_waiting, "caught",
+        "another job has the slot: the index refuses the write of its end"),
+    Row(("unique: a slot is given back where it is free",), unique_waiting, "caught", "another job has taken it"),
+    Row(("unique: a slot is given back to the same claim only",), unique_waiting, "heals",
+        "a job that has started holds the slot until the next submit frees it"),
+    Row(("unique: a requeue takes the slot again",), unique_active, "caught", "it runs beside the next job of its key"),
+    Row(("unique: the end of a window inside the write",), unique_window, "caught",
+        "two submits see that it is over; the second one frees what the first one has made"),
 )  # fmt: skip
 
 #: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
-    *(expiring, expiring_unserved, paused_schedule, changed_schedule),
+    *(expiring, expiring_unserved, following, paused_schedule, changed_schedule),
+    *(unique_waiting, unique_replaced, unique_active, unique_window),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, expiry, lock, record, schedules, waits
+from tests.model import audit, batch, deadletter, epoch, expiry, followup, lock, record, schedules, unique, waits
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -112,8 +112,29 @@ def changed_schedule(removed: frozenset[str]) -> Model[schedules.World]:
     return schedules.model(schedules.Rules(removed), changes=1)
 
 
+def following(removed: frozenset[str]) -> Model[followup.World]:
+    return followup.model(followup.Rules(removed))
+
+
 def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
+
+
+def unique_waiting(removed: frozenset[str]) -> Model[unique.World]:
+    return unique.model(unique.Rules("waiting", removed))
+
+
+def unique_replaced(removed: frozenset[str]) -> Model[unique.World]:
+    """Each submit replaces the payload of the job that waits."""
+    return unique.model(unique.Rules("waiting", removed, replace=True))
+
+
+def unique_active(removed: frozenset[str]) -> Model[unique.World]:
+    return unique.model(unique.Rules("active", removed))
+
+
+def unique_window(removed: frozenset[str]) -> Model[unique.World]:
+    return unique.model(unique.Rules("window", removed))
 
 
 #: Few attempts here, so that a job is failed, requeued and claimed again within two faults.
@@ -142,9 +163,14 @@ EVERY_RUN: Final = (
     Scenario("dead letters, two requeues, automatic recovery", dead_letters),
     Scenario("a job that expires, a worker and the audit", expiring),
     Scenario("a job that expires where no worker serves it", expiring_unserved),
+    Scenario("what follows on a job that ends twice, two submitters", following),
     Scenario("lanes: one id too many and one too few", lanes),
     Scenario("a schedule that is paused, two leaders, the clock is set", paused_schedule),
     Scenario("a schedule whose task is changed, two leaders, the clock is set", changed_schedule),
+    Scenario("unique while it waits", unique_waiting),
+    Scenario("unique while it waits, replaced", unique_replaced),
+    Scenario("unique until it is over", unique_active),
+    Scenario("unique in a window", unique_window),
 )  # fmt: skip
 
 #: Minutes each; for `python -m tests.model --deep`.

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from dtqkit.support.linker import link
+from tests.notebooks.save_board import renewed
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LIVE = "# NBVAL_IGNORE_OUTPUT"
@@ -56,7 +57,16 @@ def test_a_saved_board_is_the_board_of_today(path: Path) -> None:
     notebook: Any = nbformat.read(path, as_version=4)
     states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     saved = {states[name]["state"]["_esm"] for name in states if "_esm" in states[name]["state"]}
-    assert saved <= {link(files("dtqkit") / "dashboard" / "board")}
+    assert saved <= {link(files("dtqkit") / "dashboard" / "board")}, "run `make saved-board`"
+
+
+def test_the_command_for_a_saved_board_renews_it_and_changes_nothing_else() -> None:
+    path = next(path for path in NOTEBOOKS if path.stem == "02-submit-and-watch")
+    text = path.read_text()
+    assert renewed(text) == text
+    older = text.replace("// Joined from the modules", "// An older board, joined from the modules")
+    assert older != text
+    assert renewed(older) == text
 
 
 def test_a_live_cell_ends_in_an_assert(path: Path) -> None:

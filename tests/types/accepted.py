@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, assert_type
 
@@ -22,6 +23,7 @@ from dtqkit.control import HistoryQuery, JobQuery, JobRequest, Page
 from dtqkit.control.operations import DEPTHS, GET_JOB, HISTORY, LIST_JOBS
 from dtqkit.model.events import Depths
 from dtqkit.model.jobs import Status
+from dtqkit.testing import TestQueue, replaced
 
 queue = TaskQueue()
 
@@ -195,3 +197,25 @@ def load() -> Iterator[int]:
 @contextmanager
 def managed() -> Iterator[int]:
     yield 3
+
+
+# -- tests of code that uses a queue
+
+with replaced(queue, inline=True) as test:
+    assert_type(test, TestQueue)
+    assert_type(test.submitted(render), JobList[str])
+    assert_type(test.submitted(build).results(), list[int])
+    assert_type(test.submitted("render"), JobList[Any])
+    assert_type(test.replace(AsyncTaskQueue()), TestQueue)
+    test.advance(days=3, hours=1.5)
+    test.advance(timedelta(days=1))
+    test.lose_worker(render.submit(3))
+    assert_type(test.now(), datetime)
+
+
+@TestQueue(datetime(2026, 1, 1, tzinfo=UTC)).task
+def in_a_test(n: int) -> int:
+    return n
+
+
+assert_type(in_a_test.submit(3), JobHandle[int])

@@ -3,6 +3,7 @@
 from dtqkit import AsyncTaskQueue, Context, Job, TaskQueue, task
 from dtqkit.control import JobQuery
 from dtqkit.control.operations import GET_JOB, LIST_JOBS
+from dtqkit.testing import TestQueue
 
 queue = TaskQueue()
 
@@ -64,6 +65,10 @@ queue.middleware(report)  # refused
 queue.middleware(3)  # refused
 queue.lifespan(report)  # refused
 queue.lifespan(fetch)  # refused
+TestQueue().advance(years=3)  # refused
+TestQueue().advance(3)  # refused
+TestQueue().submitted(3)  # refused
+TestQueue().lose_worker("job")  # refused
 
 
 async def awaits() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import dtqkit
+import dtqkit.testing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -92,7 +93,10 @@ def test_every_public_name_has_a_complete_type(tmp_path: Path) -> None:
     env = {**os.environ, "PATH": os.pathsep.join((scripts, os.environ["PATH"]))}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
     public = {
-        getattr(dtqkit, name).__module__ for name in dtqkit.__all__ if hasattr(getattr(dtqkit, name), "__module__")
+        getattr(package, name).__module__
+        for package in (dtqkit, dtqkit.testing)
+        for name in package.__all__
+        if hasattr(getattr(package, name), "__module__")
     }
     symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
     assert len(symbols) > 1000

@@ -15,6 +15,7 @@ import pytest
 from typing_extensions import override
 
 from dtqkit import AsyncTaskQueue, Call, Context, HookError, LifespanFailed, Middleware, MiddlewareFailed, TaskQueue
+from dtqkit.run.process import _begun  # pyright: ignore[reportPrivateUsage]
 from dtqkit.tasks.hooks import Hooks, Life
 from dtqkit.tasks.lifespan import Lifespan
 from dtqkit.tasks.middleware import around_run
@@ -422,3 +423,25 @@ def test_the_newer_of_two_lifespans_is_entered_although_the_older_one_cannot_be_
         return state
 
     assert asyncio.run(scenario()) == 2
+
+
+def test_a_start_that_is_cancelled_leaves_the_lifespan_that_it_has_entered(queue: TaskQueue) -> None:
+    events: list[str] = []
+
+    async def connect() -> AsyncGenerator[None]:
+        events.append("enter")
+        yield
+        events.append("leave")
+
+    async def story() -> None:
+        queue.lifespan(connect)
+        life = Life(queue.hooks)
+        starting = asyncio.create_task(_begun(life, asyncio.Event()))
+        while not life._users:  # noqa: ASYNC110  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        assert starting.cancelled()
+
+    asyncio.run(story())
+    assert events == ["enter", "leave"]

@@ -51,7 +51,8 @@ def test_a_task_that_no_live_worker_serves_is_named() -> None:
     message = late([job(), job(task="b")], 0.5, [worker("a"), worker("b", "a")])
     assert message == (
         "not all are over after 0.5 s: 2 jobs: 2 pending; "
-        "no live worker knows task 'render' (2 live workers serve: a, b)"
+        "no live worker knows task 'render' (2 live workers serve: a, b); "
+        "if you have just added it, restart the workers, or start them with --reload"
     )
 
 

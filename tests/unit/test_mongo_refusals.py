@@ -195,6 +195,25 @@ def test_a_server_without_a_replica_set_is_not_reported_as_a_set_named_none() ->
     assert "rs.initiate()" in verdict.words
 
 
+@pytest.mark.parametrize(
+    ("heartbeat", "reason", "words"),
+    [
+        (None, "away", "no answer yet"),
+        ("h:1: [Errno 111] Connection refused", "away", "nothing listens there"),
+        ("h:1: timed out", "away", "a firewall"),
+        ({"setName": "rs", "secondary": True}, "away", "no server answers"),
+        ({"isreplicaset": True}, "refused", "rs.initiate()"),
+        ({"isWritablePrimary": True}, "misconfigured", "is not a member of a replica set"),
+        ({"msg": "isdbgrid"}, "misconfigured", "of a mongos, leave out replicaSet"),
+    ],
+)
+def test_a_direct_connection_is_judged_by_the_last_heartbeat(
+    heartbeat: dict[str, object] | str | None, reason: Reason, words: str
+) -> None:
+    verdict = refusals.of_no_set(heartbeat)
+    assert (verdict.reason, words in verdict.words) == (reason, True)
+
+
 def test_a_set_without_a_primary_is_recognised_by_its_members() -> None:
     electing = refusals.of_members(["RSSecondary", "Unknown", "RSSecondary"], "rs", "h: closed")
     assert (electing.reason, "2 of 3 members answer" in electing.words) == ("electing", True)

@@ -27,6 +27,16 @@ def test_ci_runs_every_python_version_that_the_package_names() -> None:
     assert any("make test" in step.get("run", "") for step in job["steps"])
 
 
+def test_the_workflow_of_the_documentation_runs_a_target_whose_tests_exist() -> None:
+    (job,) = read(".github/workflows/docs.yml")["jobs"].values()
+    (command,) = [step["run"] for step in job["steps"] if "run" in step]
+    assert command == "make docs-check PYTHON=python"
+    (recipe,) = re.findall(r"^docs-check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    tests = re.findall(r"tests/\S+\.py", recipe)
+    assert tests
+    assert [test for test in tests if not (ROOT / test).exists()] == []
+
+
 @pytest.mark.parametrize("form", ["bug", "feature"])
 def test_an_issue_form_asks_for_version_output_and_stores(form: str) -> None:
     fields = [field for field in read(f".github/ISSUE_TEMPLATE/{form}.yml")["body"] if field["type"] != "markdown"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -323,6 +324,29 @@ def test_node_is_a_client_of_the_stream(server: Server, tmp_path: Path) -> None:
     assert submitted in told
 
 
+def test_metrics_of_several_processes_are_the_same_at_each(start_server: Start) -> None:
+    server = start_server("--processes", "2")
+    assert server.process is not None
+
+    def received() -> tuple[float, set[str]]:
+        text = server.get("/metrics", token=TOKEN).body.decode()
+        lines = re.findall(r'^dtqkit_received_job_run_seconds_count{.*server="(.+?)".*} (.+)$', text, re.MULTILINE)
+        return sum(float(n) for _, n in lines), {name for name, _ in lines}
+
+    with TaskQueue(server.settings) as queue:
+        for task in ALL:
+            queue.add(task)
+        with Workers(queue):
+            add.map(range(40)).results(timeout=30)
+            wait_until(lambda: received()[0] == 40)
+            seen = [received() for _ in range(20)]  # each on a connection of its own, at one process or the other
+            assert {n for n, _ in seen} == {40.0}
+            (names,) = {frozenset(names) for _, names in seen}
+            assert len(names) == 1
+            os.kill(children_of(server.process.pid)[0], signal.SIGKILL)
+            assert [received()[0] for _ in range(10)] == [40.0] * 10
+
+
 def test_metrics_are_those_of_prometheus(start_server: Start) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -342,7 +366,7 @@ def test_metrics_are_those_of_prometheus(start_server: Start) -> None:
             found = samples()
     assert found["dtqkit_jobs_total['add', 'high', 'pending']"] == 1
     for name in ("wait", "run"):  # of events that this process received
-        counted = f"dtqkit_heard_job_{name}_seconds_count['add', 'high'"
+        counted = f"dtqkit_received_job_{name}_seconds_count['add', 'high'"
         assert [n for key, n in found.items() if key.startswith(counted)] == [1]
     assert found["dtqkit_store_up['redis']"] == 1
     assert sum(value for name, value in found.items() if name.startswith("dtqkit_workers[")) == 1

@@ -161,3 +161,18 @@ def test_what_one_operation_gives_the_next_takes(server: Server) -> None:
     assert server.post("/jobs/dead-letter/requeue", {**wanted, "dry_run": True}).json == {"matched": 1, "requeued": 0}
     assert server.post("/jobs/dead-letter/requeue", wanted).json == {"matched": 1, "requeued": 1}
     assert server.get(f"/jobs/{dead}").json["status"] == "pending"
+
+
+def test_each_list_in_a_query_is_documented_as_what_it_lists() -> None:
+    paths = json.loads(document())["paths"]
+    items = {
+        (path, one["name"]): one["schema"]["items"]
+        for path, methods in paths.items()
+        for one in methods.get("get", {}).get("parameters", ())
+        if one["schema"].get("type") == "array"
+    }
+    assert items[("/jobs", "ids")] == {"type": "string", "pattern": "^[0-9a-f]{24}$"}
+    (columns,) = [schema for (_, name), schema in items.items() if name == "columns"]
+    assert columns["enum"][:3] == ["job", "task", "priority"]
+    assert {"payload", "tags", "result"} <= set(columns["enum"])
+    assert [name for (_, name), schema in items.items() if ("pattern" in schema) != (name == "ids")] == []

@@ -7,6 +7,7 @@ import pytest
 
 from dtqkit.dashboard import BOARD, FOLDER
 from dtqkit.support.linker import link, style_sheet
+from dtqkit.web.pages import VERSION
 from tests.serving import Server
 
 PAGE = (FOLDER / "index.html").read_text()
@@ -71,3 +72,27 @@ def test_answers_of_the_queue_are_never_kept(server: Server) -> None:
     answer = server.get("/jobs", headers={"Accept-Encoding": "gzip"})
     assert "Etag" not in answer.headers
     assert "Content-Encoding" not in answer.headers
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_the_page_names_files_of_its_own_version_only(server: Server, prefix: str) -> None:
+    """Servers of two versions may stand behind one address."""
+    page = server.get(f"{prefix}/", token=None)
+    named = sorted(re.findall(r'(?:href|src)="([^"]+)"', page.body.decode()))
+    assert named == sorted(f"v/{VERSION}/{name}" for name in NAMED)
+    assert page.headers["Cache-Control"] == "no-cache"
+    for name in NAMED:
+        answer = server.get(f"{prefix}/v/{VERSION}/{name}", token=None)
+        assert (answer.status, answer.body) == (200, (FOLDER / name).read_bytes())
+        assert "immutable" in answer.headers["Cache-Control"]
+    other = server.get(f"{prefix}/v/{'0' * 16}/board/table.js", token=None)
+    assert (other.status, "reload the page" in other.body.decode()) == (404, True)
+    assert server.get(f"{prefix}/v/{VERSION}/", token=None).status == 404
+
+
+def test_modules_and_sheets_name_each_other_by_relative_addresses() -> None:
+    """Else they would leave their version."""
+    texts = [file.read_text() for kind in ("js", "css") for file in FOLDER.rglob(f"*.{kind}")]
+    named = [name for text in texts for name in re.findall(r'(?:from|import|url\()\s*\(?["\']([^"\']+)["\']', text)]
+    assert len(named) > 50
+    assert [name for name in named if not name.startswith(("./", "data:"))] == []

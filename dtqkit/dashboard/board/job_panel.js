@@ -15,10 +15,10 @@ const RELOAD_MS = 500;
 /** A text that can be scrolled by keys. @param {string} label */
 const pre = (label) => h("pre", { tabindex: "0", role: "region", "aria-label": label });
 
-/** A text under a summary, which is hidden while it is empty. @param {string} label */
-function part(label) {
+/** A text under a summary, which is hidden while it is empty. @param {string} label @param {string} [summary] */
+function part(label, summary = label) {
   const text = pre(label);
-  const element = h("details", { open: true, hidden: true }, h("summary", label), text);
+  const element = h("details", { open: true, hidden: true }, h("summary", summary), text);
   /** @param {string | null | undefined | false} value */
   function show(value) {
     element.hidden = !value;
@@ -37,7 +37,7 @@ export class JobPanel {
   #traceback = part("Traceback");
   #payload = part("Payload");
   #result = part("Result");
-  #log = part("Log");
+  #log = part("Log", "Log of the last attempt");
 
   /** @param {BoardApi} board @param {string} id */
   constructor(board, id) {
@@ -209,11 +209,25 @@ function factsOf(job) {
     ...begun,
     Ended: job.ended_at && moment(job.ended_at),
     "Time limit": duration(job.timeout_s),
+    Snoozed: job.snoozes && `${job.snoozes} times`,
+    "Not tried again": job.status === "failed" && job.error?.final,
+    "On failure": job.on_failure,
+    "On success": job.on_success,
+    Follows: job.follows,
+    "Followed by": job.followed_by?.join(", "),
     "Expires after": job.expires_s && duration(job.expires_s),
     Tags: job.tags.join(", "),
     "Idempotency key": job.idempotency_key,
+    Unique: uniqueOf(job),
   };
   return Object.entries(facts).flatMap(([label, text]) => (text ? [[label, text]] : []));
+}
+
+/** How it is unique, by which key, and how many submits have found it. @param {Job} job */
+export function uniqueOf({ unique, unique_key, unique_until, duplicates = 0 }) {
+  if (!unique) return "";
+  const until = { waiting: "until it starts", active: "until it is over", window: `until ${moment(unique_until)}` };
+  return `${until[unique]}, key ${unique_key}, ${duplicates} ${duplicates === 1 ? "duplicate" : "duplicates"}`;
 }
 
 function attemptRow() {

@@ -12,6 +12,7 @@ import { refusal } from "./source.js";
 const OPTIONS = {
   priority: ["Priority", { enum: LANES }],
   delay_s: ["Delay", { type: "number", minimum: 0, description: "Seconds before it may start." }],
+  starts_at: ["Start at", { type: "string", format: "date-time", description: "Not before; instead of a delay." }],
   max_attempts: ["Attempts", { type: "integer", minimum: 1 }],
   timeout_s: ["Time limit", { type: "number", description: "Seconds that one attempt may run." }],
   expires_s: ["Expires after", { type: "number", description: "Seconds: cancelled if it has not started by then." }],
@@ -19,6 +20,8 @@ const OPTIONS = {
     "Idempotency key",
     { type: "string", description: "The same key with the same payload gives the first job again." },
   ],
+  on_failure: ["On failure", { type: "string", description: "A task to submit once it has failed." }],
+  on_success: ["On success", { type: "string", description: "A task to submit once it has completed." }],
   tags: ["Tags", { type: "string", description: "Separated by commas." }],
 };
 
@@ -120,7 +123,7 @@ export class SubmitPanel {
     try {
       const job = whole(await this.board.request("submit", this.#submission()));
       this.done.replaceChildren(
-        "Submitted ",
+        job.was_duplicate ? "No new job: the unique key belongs to " : "Submitted ",
         button("link", short(job.id), () => this.board.openJob(job.id)),
       );
       this.board.show(job);

@@ -8,6 +8,7 @@ export interface Fault {
   type: string;
   message: string;
   traceback?: string;
+  final?: string;
 }
 
 /** One attempt that is over. */
@@ -37,6 +38,11 @@ export interface Job extends Omit<Attempt, "ending"> {
   rev: number;
   token: number;
   failures: number;
+  snoozes?: number;
+  on_failure?: string | null;
+  on_success?: string | null;
+  follows?: string | null;
+  followed_by?: string[];
   max_attempts: number;
   timeout_s: number;
   expires_s?: number | null;
@@ -45,6 +51,11 @@ export interface Job extends Omit<Attempt, "ending"> {
   tags: string[];
   earlier: Attempt[];
   idempotency_key?: string | null;
+  unique?: "waiting" | "active" | "window";
+  unique_key?: string;
+  unique_until?: string | null;
+  duplicates?: number;
+  was_duplicate?: boolean;
   cancel_requested: boolean;
   progress: number | null;
   progress_message: string;

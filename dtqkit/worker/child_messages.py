@@ -78,8 +78,8 @@ class Begun(msgspec.Struct, tag="begun", frozen=True):
     at: float
 
 
-class Report(msgspec.Struct, tag="report", frozen=True):
-    """Progress. What is printed and logged comes by the pipe of the child's output."""
+class Progress(msgspec.Struct, tag="progress", frozen=True):
+    """How far the task is. What is printed and logged comes by the pipe of the child's output."""
 
     job_id: str
     fraction: float
@@ -106,7 +106,7 @@ class Done(msgspec.Struct, tag="done", frozen=True):
 
 
 ToChild = Setup | Run | Interrupt | Leave
-FromChild = Ready | Begun | Report | Waiting | Done
+FromChild = Ready | Begun | Progress | Waiting | Done
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

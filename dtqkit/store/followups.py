@@ -1,0 +1,57 @@
+"""What is to follow on jobs that have ended: recorded in the job by the write that ends it, until it is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bson import ObjectId
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import OperationFailure
+
+from dtqkit.store.client import Link, store_errors
+from dtqkit.store.documents import Document
+from dtqkit.store.indexes import FOLLOW_UPS
+from dtqkit.store.inserts import BAD_HINT
+from dtqkit.store.keeper import IndexKeeper
+
+#: Ids of what followed that a job keeps.
+MAX_KEPT: Final = 20
+_FIELDS: Final = dict.fromkeys(("task", "payload", "result", "tags", "ended_at", "followups"), 1)
+_LOOK_MS: Final = 5_000
+
+
+class FollowUps:
+    """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
+
+    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
+        self._jobs = collection
+        self._where = where
+        self._indexes = indexes
+
+    async def of(self, jobs: Sequence[ObjectId]) -> list[Document]:
+        """Those of these jobs on which something is still to follow."""
+        query: Document = {"_id": {"$in": list(jobs)}, "followups.token": {"$exists": True}}
+        with store_errors(self._where):
+            return await self._jobs.find(query, _FIELDS).to_list()
+
+    async def left(self, limit: int) -> list[Document]:
+        """Some jobs on which something is still to follow."""
+        with store_errors(self._where):
+            try:
+                cursor = self._jobs.find({"followups.token": {"$exists": True}}, _FIELDS, hint=FOLLOW_UPS)
+                return await cursor.limit(limit).max_time_ms(_LOOK_MS).to_list()
+            except OperationFailure as error:
+                if error.code != BAD_HINT:
+                    raise
+        self._indexes.keep()  # the index is being built, or was dropped: without it, this would read all jobs
+        return []
+
+    async def submitted(self, job: ObjectId, token: int, follower: ObjectId) -> None:
+        """What is to follow on this end has been submitted, as job `follower`."""
+        done: Document = {
+            "$pull": {"followups": {"token": token}},
+            "$push": {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}},
+        }
+        with store_errors(self._where, writes=True, point="follow"):
+            await self._jobs.update_one({"_id": job, "followups.token": token}, done)

@@ -1,0 +1,262 @@
+"""The slots of unique jobs: a field with a unique index, which only one job of a key has at a time.
+
+One write decides: an upsert by the slot inserts the job, or finds the one that holds the slot. It names the index, so
+that nothing is inserted while that is missing. A slot is freed by the write that ends the state it stands for: the
+claim (`waiting`), the end (`active`). The end of a window is compared with MongoDB's clock in the next submit's write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import pymongo
+from bson import ObjectId
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+
+from dtqkit.model.errors import Reason, StoreUnavailable
+from dtqkit.model.jobs import TERMINAL, WAITING, Priority
+from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.documents import HEAVY, Document, Pipeline, slot_of_document
+from dtqkit.store.indexes import KEY, UNIQUE
+from dtqkit.store.inserts import BAD_HINT, submit_s
+from dtqkit.store.keeper import IndexKeeper
+
+#: Tries of a submit, each after another process took or freed the slot in between.
+_TRIES: Final = 8
+#: Fields of a waiting job that its replacement does not touch.
+_KEPT: Final = ("_id", "token", "losses")
+_USUAL: Final = dict.fromkeys(HEAVY, 0)
+#: Documents of the collection `configuration` that count duplicates: with their prefix, `priority:task`.
+_COUNT: Final = "duplicates:"
+
+
+class Put(NamedTuple):
+    """What to write: the document of the new job, and times that MongoDB's clock decides."""
+
+    doc: Document
+    size: int
+    #: Seconds from now until it is due, and from the first submit at most.
+    delay_s: float
+    max_s: float | None
+    #: Seconds that its slot is held from now on; None: until the end of its state.
+    window_s: float | None
+    replace: bool
+    #: Optional fields that a submit may set: a replacement removes those that `doc` lacks.
+    optional: Sequence[str]
+    #: How many submits this write is for: one job, and duplicates of it.
+    submits: int = 1
+
+
+class UniqueJobs:
+    """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
+
+    def __init__(self, database: AsyncDatabase[Document], where: Link, indexes: IndexKeeper) -> None:
+        self._jobs: AsyncCollection[Document] = database["jobs"]
+        self._configuration = database["configuration"]
+        self._where = where
+        self._indexes = indexes
+
+    async def put(self, new: Put) -> Document | None:
+        """Insert the job, or find the one that holds its slot, and replace it if that is asked for and still waits.
+
+        The answer is the document afterwards. None: another job has its idempotency key, or each try met a change.
+        """
+        doc = new.doc
+        for _ in range(_TRIES):
+            try:
+                found = await self._put(new)
+            except DuplicateKeyError as error:
+                pattern: Mapping[str, Any] = (error.details or {}).get("keyPattern", {})
+                if "idempotency_key" in pattern:
+                    return None
+                if "_id" not in pattern:
+                    continue  # another process has just taken the slot
+                # An earlier try has stored it, and its slot is free again.
+                with store_errors(self._where):
+                    found = await self._jobs.find_one({"_id": doc["_id"]}, _USUAL)
+                if found is not None:
+                    return found
+                continue
+            if found["_id"] == doc["_id"] or "unique_slot" in found:
+                return found
+            # That write has freed the slot: a window was over.
+        return None
+
+    async def _put(self, new: Put) -> Document:
+        """Raises DuplicateKeyError, and StoreUnavailable while the index is missing."""
+        query = {"unique_slot": new.doc["unique_slot"]}
+        for _ in range(2):
+            try:
+                with (
+                    store_errors(self._where, writes="insert", document=True, point="unique"),
+                    pymongo.timeout(self._where.within(submit_s(1, new.size))),
+                ):
+                    try:
+                        answer: Any = await self._jobs.find_one_and_update(
+                            query,
+                            putting(new),
+                            let={"new": {"$literal": new.doc}},
+                            projection=_USUAL,
+                            upsert=True,
+                            return_document=ReturnDocument.AFTER,
+                            hint=UNIQUE,
+                        )
+                    except OperationFailure as error:
+                        if error.code != BAD_HINT:
+                            raise
+                        raise _NoIndex from None
+                    return answer
+            except _NoIndex:
+                await self._ensure(UNIQUE)
+        raise self._missing(UNIQUE)
+
+    async def by_key(self, task: str, key: str) -> Document | None:
+        """The job that holds an idempotency key. Raises StoreUnavailable while the index of keys is missing."""
+        for _ in range(2):
+            try:
+                with store_errors(self._where):
+                    try:
+                        return await self._jobs.find_one({"idempotency_key": key, "task": task}, _USUAL, hint=KEY)
+                    except OperationFailure as error:
+                        if error.code != BAD_HINT:
+                            raise
+                        raise _NoIndex from None
+            except _NoIndex:
+                await self._ensure(KEY)
+        raise self._missing(KEY)
+
+    async def _ensure(self, name: str) -> None:
+        with store_errors(self._where):
+            if not await self._indexes.ensure(name):
+                raise self._missing(name)
+
+    def _missing(self, name: str) -> StoreUnavailable:
+        refused = self._indexes.refused
+        reason: Reason = "not_allowed" if refused else "refused"
+        what = "unique jobs" if name == UNIQUE else "idempotency keys"
+        who = "unique jobs" if name == UNIQUE else "jobs with an idempotency key"
+        why = refused or f"the index of {what} is being built"
+        detail = f"{why}; until it is there, {who} are refused: submit again later"
+        return StoreUnavailable("MongoDB", self._where.uri, detail, reason=reason)
+
+    async def holder(self, slot: str) -> ObjectId | None:
+        """The job that holds a slot; None: it is free. One that should have freed it does so now."""
+        stale: Document = {"unique_slot": slot, "$expr": _stale()}
+        with store_errors(self._where, writes=True):
+            await self._jobs.update_one(stale, {"$unset": {"unique_slot": ""}})
+        with store_errors(self._where):
+            doc = await self._jobs.find_one({"unique_slot": slot}, {"_id": 1})
+        return None if doc is None else doc["_id"]
+
+    async def take_back(self, declined: Sequence[tuple[ObjectId, int]]) -> None:
+        """Give these waiting jobs (and their tokens), whose claims could not begin, their slots again, where free."""
+        operations = [
+            UpdateOne(
+                {
+                    "_id": job,
+                    "token": token,
+                    "status": {"$in": list(WAITING)},
+                    "unique": "waiting",
+                    "unique_slot": None,
+                },
+                [{"$set": {"unique_slot": slot_of_document()}}],
+            )
+            for job, token in declined
+        ]
+        with store_errors(self._where, writes=True):
+            try:
+                await self._jobs.bulk_write(operations, ordered=False)
+            except BulkWriteError as error:
+                if not is_duplicate_keys(error):  # other jobs have taken those slots
+                    raise
+
+    # -- counts
+
+    async def count(self, duplicates: Mapping[tuple[Priority, str], int]) -> None:
+        """Add duplicate submits, by priority and task."""
+        operations = [
+            UpdateOne({"_id": f"{_COUNT}{priority}:{task}"}, {"$inc": {"n": n}}, upsert=True)
+            for (priority, task), n in duplicates.items()
+        ]
+        with store_errors(self._where, writes=True):
+            await self._configuration.bulk_write(operations, ordered=False)
+
+    async def counts(self) -> dict[tuple[Priority, str], int]:
+        """Duplicate submits since the record began, by priority and task."""
+        with store_errors(self._where):
+            docs = await self._configuration.find({"_id": {"$gte": _COUNT, "$lt": f"{_COUNT}~"}}).to_list()
+        found: dict[tuple[Priority, str], int] = {}
+        for doc in docs:
+            _, priority, task = doc["_id"].split(":", 2)
+            found[priority, task] = doc["n"]
+        return found
+
+
+class SlotTaken(Exception):
+    """A requeued job is unique, and another one holds its slot."""
+
+
+class _NoIndex(Exception):
+    """The hint of a query names an index that is missing."""
+
+
+def _stale() -> Document:
+    """An expression: this job should no longer hold a slot.
+
+    Its window is over; or a worker of a version without unique jobs has claimed or ended it.
+    """
+    return {
+        "$switch": {
+            "branches": [
+                {"case": {"$eq": ["$unique", "waiting"]}, "then": {"$not": [{"$in": ["$status", list(WAITING)]}]}},
+                {"case": {"$eq": ["$unique", "active"]}, "then": {"$in": ["$status", list(TERMINAL)]}},
+            ],
+            "default": {"$lte": ["$unique_until", "$$NOW"]},
+        }
+    }
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def putting(new: Put) -> Pipeline:
+    """The upsert; `$$new` is the new document."""
+    #: An earlier try has inserted it, or replaced the job with it.
+    mine: Document = {"$in": [new.doc["_id"], ["$_id", "$replaced_by"]]}
+    times: Document = {}
+    if "due_at" in new.doc:
+        due: Document = {"$add": ["$$NOW", _ms(new.delay_s)]}
+        times = {"due_at": due, "queued_at": due}
+    if new.window_s is not None:
+        times["unique_until"] = {"$add": ["$$NOW", _ms(new.window_s)]}
+    extra = new.submits - 1
+    inserted: Document = {"$mergeObjects": ["$$new", times, {"duplicates": extra} if extra else {}]}
+    counted: Document = {"duplicates": {"$add": [{"$ifNull": ["$duplicates", 0]}, new.submits]}}
+    found: Document = {"$mergeObjects": ["$$ROOT", counted]}
+    if new.replace:
+        #: The first submit: the time of a replacement is that of its own submit, from which `expires_s` counts.
+        since: Document = {"$ifNull": ["$unique_since", "$created_at"]}
+        if new.max_s is not None:
+            last = {"$add": [since, _ms(new.max_s)]}
+            due = {"$max": ["$$NOW", {"$min": [times["due_at"], last]}]}
+            times = {"due_at": due, "queued_at": due}
+        kept = {name: f"${name}" for name in _KEPT}
+        marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"]}
+        changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}
+        replaced = {"$mergeObjects": ["$$ROOT", "$$new", changed]}
+        found = {"$cond": [{"$eq": ["$unique", "waiting"]}, replaced, found]}
+    branches = [
+        {"case": {"$eq": [{"$type": "$_id"}, "missing"]}, "then": inserted},
+        {"case": mine, "then": "$$ROOT"},
+        {"case": _stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}},
+    ]
+    pipeline: Pipeline = [{"$replaceWith": {"$switch": {"branches": branches, "default": found}}}]
+    if new.replace and (gone := [name for name in new.optional if name not in new.doc]):
+        replaced_now = {"$eq": ["$replaced_by", new.doc["_id"]]}
+        pipeline.append({"$set": {name: {"$cond": [replaced_now, "$$REMOVE", f"${name}"]} for name in gone}})
+    return pipeline

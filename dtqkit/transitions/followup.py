@@ -1,0 +1,88 @@
+"""Submit the tasks of `on_failure` and `on_success`: at the end of a job, and by the leader for what a crash left.
+
+The write that ends a job records what is to follow. Whoever submits it makes the same id of that record, so it is
+stored once however often that is tried; then the job's record is cleared.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit.broker import Broker
+from dtqkit.control import Submission
+from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.followups import EndError, JobEnd, bounded_part, followup_id
+from dtqkit.model.jobs import Job
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.packing import unpack
+from dtqkit.tasks.options import TaskOptions
+from dtqkit.tasks.task import TaskInfo
+from dtqkit.transitions.announce import announce
+from dtqkit.transitions.new import New, new_job
+
+log = logging.getLogger("dtqkit.queue")
+
+#: The argument of a task that is not in the catalogue.
+_USUAL_NAME: Final = "end"
+_LARGEST: Final = 4 * 1024 * 1024
+
+
+async def follow_up(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> None:
+    """Submit what is to follow on these jobs, which have just ended. If a store is unreachable, the leader does."""
+    try:
+        await submit_all(broker, store, await store.followups.of(jobs))
+    except StoreUnavailable as error:
+        log.warning("recovery will submit what follows on %d jobs: %s", len(jobs), error)
+
+
+async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) -> int:
+    """Submit what is to follow on these jobs; returns how many jobs that makes. Raises StoreUnavailable."""
+    if not ended:
+        return 0
+    infos = await store.catalogue.named({entry["task"] for doc in ended for entry in doc["followups"]})
+    ends = [(doc, entry) for doc in ended for entry in doc["followups"]]
+    new = [_follower(doc, entry, infos.get(entry["task"]), store) for doc, entry in ends]
+    refused = (await store.inserts.insert([one.doc for one in new], sum(one.size for one in new))).refused
+    for place, error in refused.items():
+        log.error("%s cannot follow on job %s: %s", ends[place][1]["task"], ends[place][0]["_id"], error)
+    stored: list[Job] = [to_job(one.doc) for i, one in enumerate(new) if i not in refused]
+    await announce(broker, stored)
+    for (doc, entry), one in zip(ends, new, strict=True):
+        await store.followups.submitted(doc["_id"], entry["token"], one.doc["_id"])
+    return len(stored)
+
+
+def _follower(doc: Document, entry: Mapping[str, Any], info: TaskInfo | None, store: Store) -> New:
+    name: str = entry["task"]
+    names = list(info.schema.get("properties", {})) if info is not None else [_USUAL_NAME]
+    payload = {names[0]: _end_of(doc, entry).as_argument()} if names else {}
+    options = info.defaults if info is not None else TaskOptions()
+    made = new_job(Submission(task=name, payload=payload), payload, options, store.now(), _LARGEST)
+    at = entry.get("at", doc["ended_at"])
+    made.doc["_id"] = ObjectId(followup_id(str(doc["_id"]), entry["token"], int(at.timestamp())))
+    made.doc["follows"] = str(doc["_id"])
+    return made
+
+
+def _end_of(doc: Document, entry: Mapping[str, Any]) -> JobEnd:
+    completed = entry["on"] == "success"
+    payload = bounded_part(unpack(doc["payload"]))
+    result = bounded_part(unpack(doc.get("result"))) if completed else None
+    parts = {"payload": payload, "result": result}
+    kept = {name: part for name, part in parts.items() if part is not msgspec.UNSET}
+    return JobEnd(
+        job=str(doc["_id"]),
+        task=doc["task"],
+        status="completed" if completed else "failed",
+        attempt=entry["attempt"],
+        error=msgspec.convert(entry["error"], EndError) if "error" in entry else None,
+        tags=tuple(doc.get("tags", ())),
+        left_out=tuple(name for name in parts if name not in kept),
+        **kept,
+    )

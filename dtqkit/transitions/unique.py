@@ -1,0 +1,213 @@
+"""Submit unique jobs: one write for each slot, which makes the job, finds the one that is there, or replaces it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from dtqkit.model.errors import (
+    DocumentRefused,
+    DtqError,
+    IdempotencyConflict,
+    JobConflict,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from dtqkit.model.jobs import Job, Priority
+from dtqkit.model.unique_errors import DuplicateJob
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.unique import Put
+from dtqkit.support.cancel import end
+from dtqkit.tasks.unique import Unique
+from dtqkit.transitions.announce import NewJobs
+from dtqkit.transitions.new import OPTIONAL, New
+from dtqkit.transitions.patience import Patience
+
+log = logging.getLogger("dtqkit.queue")
+
+#: Slots of one call that are written at the same time.
+AT_ONCE: Final = 32
+#: Tries of a submit whose slot or idempotency key is taken and freed again in between.
+_TRIES: Final = 3
+#: Seconds for which counts of duplicates are collected before they are written.
+COUNT_S: Final = 1.0
+
+Accepted = Job | DtqError
+
+
+class UniqueSubmits:
+    """Of one process, on one event loop."""
+
+    def __init__(self, store: Store, new: NewJobs) -> None:
+        self._store = store
+        self._new = new
+        self._duplicates = Duplicates(store)
+
+    async def submit(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
+        """Each job as accepted, or why it was refused. `alone`: raises StoreUnavailable when MongoDB takes none.
+
+        Jobs of one slot are written in their order. A job that is found instead of made has `was_duplicate`.
+        """
+        patience = patience or Patience(0.0)
+        at_once = asyncio.Semaphore(AT_ONCE)
+        by_slot: dict[str, list[int]] = {}
+        for i, job in enumerate(jobs):
+            by_slot.setdefault(job.doc["unique_slot"], []).append(i)
+        answers: dict[int, Accepted] = {}
+
+        async def of_slot(places: list[int]) -> None:
+            async with at_once:
+                for some in _together([jobs[i] for i in places]):
+                    taken, places[:] = places[: len(some)], places[len(some) :]
+                    answers.update(zip(taken, await self._patiently(some, patience), strict=True))
+
+        await asyncio.gather(*(of_slot(places) for places in by_slot.values()))
+        found = [answers[i] for i in range(len(jobs))]
+        refused = [answer for answer in found if isinstance(answer, StoreUnavailable)]
+        if alone and refused and len(refused) == len(found):
+            raise next((error for error in refused if isinstance(error, OutcomeUnknown)), refused[0])
+        return found
+
+    async def close(self) -> None:
+        await self._duplicates.close()
+
+    async def _patiently(self, jobs: Sequence[New], patience: Patience) -> list[Accepted]:
+        """Of jobs that one write is for. Sent again, with the same ids, while MongoDB does not take them."""
+        doubt: OutcomeUnknown | None = None
+        while True:
+            try:
+                return await self._write(jobs)
+            except StoreUnavailable as error:
+                if isinstance(error, OutcomeUnknown):
+                    doubt = error
+                    await self._new.list_doubtful((_written(jobs).doc,))
+                if not await patience.again(error):
+                    return [doubt or error] * len(jobs)
+            except DtqError as error:
+                return [error] * len(jobs)
+
+    async def _write(self, jobs: Sequence[New]) -> list[Accepted]:
+        """The first one makes the job, if there is none; the others are duplicates of it."""
+        new = _written(jobs)
+        for _ in range(_TRIES):
+            if "idempotency_key" in new.doc and (first := await self._of_key(new)) is not None:
+                return [first]
+            doc = await self._store.unique.put(_put(new, len(jobs)))
+            if doc is not None:
+                return await self._answers(jobs, new, doc)
+        key, task = new.doc["unique_key"], new.doc["task"]
+        return [JobConflict(f"the unique job {key!r} of task {task!r} changed too often; submit it again")] * len(jobs)
+
+    async def _of_key(self, new: New) -> Accepted | None:
+        """The answer of the first submit with this idempotency key: whatever holds the slot now."""
+        doc = new.doc
+        first = await self._store.unique.by_key(doc["task"], doc["idempotency_key"])
+        if first is None:
+            return None
+        job = to_job(first)
+        if job.payload != to_job(doc).payload:
+            return IdempotencyConflict(
+                f"idempotency key {doc['idempotency_key']!r} of task {doc['task']!r} belongs to job {job.id}, "
+                "which has another payload"
+            )
+        if first["_id"] == doc["_id"]:  # an earlier try has stored it
+            await self._new.announce([job])
+        return job
+
+    async def _answers(self, jobs: Sequence[New], new: New, doc: Document) -> list[Accepted]:
+        job = to_job(doc)
+        made = doc["_id"] == new.doc["_id"]
+        replaced = doc.get("replaced_by") == new.doc["_id"]
+        if made or replaced:
+            await self._new.announce([job])
+        self._duplicates.note(job, len(jobs) - made)
+        again = msgspec.structs.replace(job, was_duplicate=True)
+        duplicate: Accepted = again
+        on_duplicate = _how(new).on_duplicate
+        if on_duplicate == "raise" or (on_duplicate == "replace" and not (made or replaced)):
+            duplicate = DuplicateJob(job.id, _why(new, job))
+        return [job if made and i == 0 else duplicate for i in range(len(jobs))]
+
+
+class Duplicates:
+    """Counts duplicates, and adds them to the record after COUNT_S. One that is killed before loses its counts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._counts: Counter[tuple[Priority, str]] = Counter()
+        self._adding: asyncio.Task[None] | None = None
+
+    def note(self, job: Job, n: int) -> None:
+        if not n:
+            return
+        self._counts[job.priority, job.task] += n
+        if self._adding is None or self._adding.done():
+            self._adding = asyncio.create_task(self._add_later(), name="count duplicates")
+
+    async def close(self) -> None:
+        if self._adding is not None:
+            await end(self._adding)
+        await self._add()
+
+    async def _add_later(self) -> None:
+        await asyncio.sleep(COUNT_S)
+        await self._add()
+
+    async def _add(self) -> None:
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        try:
+            await self._store.unique.count(counts)
+        except OutcomeUnknown:
+            pass  # they may be counted: better too few than twice
+        except (StoreUnavailable, DocumentRefused) as error:
+            self._counts += counts  # added with the next ones
+            log.debug("%d duplicates are not counted yet: %s", counts.total(), error)
+
+
+def _how(new: New) -> Unique:
+    if new.unique is None:
+        raise TypeError(f"the job of task {new.doc['task']!r} is not unique")
+    return new.unique
+
+
+def _together(jobs: Sequence[New]) -> list[Sequence[New]]:
+    """Jobs of one slot, in groups that share a write: all, if they are unique alike and have no idempotency keys."""
+    if all(job.unique == jobs[0].unique and "idempotency_key" not in job.doc for job in jobs):
+        return [jobs]
+    return [[job] for job in jobs]
+
+
+def _written(jobs: Sequence[New]) -> New:
+    """The job that stands for all of one write: the last one replaces the others."""
+    return jobs[-1 if _how(jobs[0]).on_duplicate == "replace" else 0]
+
+
+def _put(new: New, submits: int) -> Put:
+    unique = _how(new)
+    return Put(
+        doc=new.doc,
+        size=new.size,
+        delay_s=new.delay_s,
+        max_s=unique.debounce_max_s,
+        window_s=unique.for_s,
+        replace=unique.on_duplicate == "replace",
+        optional=OPTIONAL,
+        submits=submits,
+    )
+
+
+def _why(new: New, job: Job) -> str:
+    doc, unique = new.doc, _how(new)
+    what = f"task {job.task!r} has a job with the unique key {doc['unique_key']!r}: job {job.id}, which is {job.status}"
+    if unique.on_duplicate == "replace":
+        return f"{what} and unique={job.unique!r}, so that it cannot be replaced; submit it again when that one is over"
+    until = job.uniqueness.partition(", key ")[0]
+    return f"{what}, and holds that key {until}; submit it again then, or use on_duplicate='return' to get that job"

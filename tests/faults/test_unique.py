@@ -1,0 +1,79 @@
+"""Unique jobs under races and crashes of real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtqkit import Settings, TaskQueue
+from dtqkit.model import failpoints
+from dtqkit.model.failpoints import FailpointPlan
+from tests import sample
+from tests.command import environment
+from tests.conftest import Mongo
+from tests.wait import wait_until
+from tests.workers import Workers
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(300)
+def test_of_many_processes_that_submit_one_key_at_once_exactly_one_makes_the_job(settings: Settings) -> None:
+    """100 rounds: python -m tests.faults.crowd --private --rounds 100."""
+    command = [sys.executable, "-m", "tests.faults.crowd", "--processes", "64", "--rounds", "5"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(settings), capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert json.loads(done.stdout)["wrong"] == []
+
+
+def test_a_replacement_and_a_start_exclude_each_other(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    """Whatever wins: each job runs with the payload in its record, and the last payload of each client is run."""
+
+    @queue.task(unique="waiting", unique_key="k", on_duplicate="replace")
+    async def latest(value: str) -> str:
+        return value
+
+    last: dict[str, str] = {}
+
+    def submit(name: str) -> None:
+        for number in range(60):
+            last[name] = latest.submit(f"{name} {number}").id
+
+    with Workers(queue):
+        threads = [threading.Thread(target=submit, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        jobs = mongo[settings.database_name]["jobs"]
+        wait_until(lambda: jobs.count_documents({"status": {"$ne": "completed"}}) == 0, timeout_s=30)
+    docs: list[dict[str, Any]] = list(jobs.find())
+    assert len(docs) > 1
+    assert [doc for doc in docs if doc["result"] != doc["payload"]["value"]] == []
+    made_or_found = len(docs) + sum(doc.get("duplicates", 0) for doc in docs)
+    assert made_or_found == 180
+    assert not any("unique_slot" in doc for doc in docs)
+    assert set(last.values()) <= {str(doc["_id"]) for doc in docs}
+
+
+def test_a_submit_whose_reply_is_lost_makes_one_job_when_it_is_sent_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mongo: Mongo
+) -> None:
+    """Also when its job has started meanwhile, so that its slot is free."""
+    plan = FailpointPlan("unique.after=raise@1", None)
+    monkeypatch.setattr(failpoints, "_plan", lambda: plan)
+    with TaskQueue(settings) as queue:
+        queue.include("tests.sample")
+        with Workers(queue):
+            job = sample.add.options(unique="waiting", on_duplicate="raise", wait_s=20).submit(1)
+            assert job.result(timeout=20) == 2
+            assert not job.was_duplicate
+    assert mongo[settings.database_name]["jobs"].count_documents({}) == 1

@@ -1,0 +1,173 @@
+"""`on_failure` and `on_success`: a task that is submitted, once, when a job has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+
+from dtqkit import InvalidOption, Job, JobCancelled, JobEnd, JobFailed, Settings, TaskDefinitionError, TaskQueue, task
+from tests import follow_tasks
+from tests.command import answer
+from tests.conftest import Mongo
+from tests.follow_tasks import alert, archive, slow, tick, work
+from tests.serving import TOKEN, Server, publish
+from tests.wait import wait_until
+from tests.workers import Workers
+
+
+@pytest.fixture
+def queue(queue: TaskQueue) -> TaskQueue:
+    queue.include(follow_tasks)
+    return queue
+
+
+def followers(queue: TaskQueue, job_id: str) -> list[Job]:
+    """What has followed on a job, once it has."""
+    wait_until(lambda: queue.get(job_id).record.followed_by, timeout_s=20)
+    return [queue.get(one).record for one in queue.get(job_id).record.followed_by]
+
+
+def test_the_named_task_gets_how_the_job_ended(queue: TaskQueue, worker: Workers) -> None:
+    good, bad = work.options(tags=["t"]).submit(3), work.submit(4, fail=True)
+    assert good.result(timeout=20) == 6
+    with pytest.raises(JobFailed):
+        bad.result(timeout=20)
+    [after_good], [after_bad] = followers(queue, good.id), followers(queue, bad.id)
+    assert queue.get(after_good.id).result(timeout=20) == "work completed 6"
+    assert queue.get(after_bad.id).result(timeout=20) == "work failed ValueError"
+    assert (after_good.task, after_good.follows) == ("archive", good.id)
+    assert after_good.payload["what"] == dict(
+        zip(JobEnd.__struct_fields__, (good.id, "work", "completed", 1, ANY, 6, None, ["t"], []), strict=True)
+    )
+    assert after_good.payload["what"]["payload"] == {"n": 3}
+    assert (after_bad.task, after_bad.priority, after_bad.max_attempts) == ("alert", "high", 7)
+    end = after_bad.payload["end"]
+    assert (end["status"], end["attempt"], end["result"]) == ("failed", 2, None)
+    assert end["error"] == {"type": "ValueError", "message": "no 4"}
+    assert queue.get(good.id).record.error is None
+
+
+def test_a_call_names_other_tasks_than_its_task_and_one_may_take_nothing(queue: TaskQueue, worker: Workers) -> None:
+    job = work.options(on_success=tick, on_failure="tick").submit(1)
+    job.result(timeout=20)
+    [after] = followers(queue, job.id)
+    assert (after.task, after.payload) == ("tick", {})
+    assert queue.get(after.id).result(timeout=20) == "tick"
+
+
+def test_what_was_cancelled_or_has_expired_has_neither_failed_nor_completed(queue: TaskQueue, worker: Workers) -> None:
+    running = slow.submit(30)
+    wait_until(lambda: running.refresh().record.started_at is not None, timeout_s=20)
+    waiting = work.options(delay_s=60).submit(1)
+    for job in (running, waiting):
+        job.cancel()
+        with pytest.raises(JobCancelled):
+            job.result(timeout=20)
+        assert job.refresh().record.followed_by == ()
+
+
+def test_each_end_of_a_requeued_job_is_followed_once(queue: TaskQueue, worker: Workers) -> None:
+    job = work.submit(5, fail=True)
+    for n in (1, 2):
+        wait_until(lambda n=n: len(queue.get(job.id).record.followed_by) == n, timeout_s=20)
+        job.requeue()
+    wait_until(lambda: len(queue.get(job.id).record.followed_by) == 3, timeout_s=20)
+    ends = [queue.get(one).record.payload["end"]["attempt"] for one in queue.get(job.id).record.followed_by]
+    assert ends == [2, 4, 6]
+    assert len(queue.jobs(task="alert").items) == 3
+
+
+def test_an_unknown_task_is_submitted_all_the_same_and_waits_for_a_worker(queue: TaskQueue, worker: Workers) -> None:
+    job = work.options(on_success="not_there").submit(1)
+    job.result(timeout=20)
+    [after] = followers(queue, job.id)
+    assert (after.task, after.status, after.payload["end"]["result"]) == ("not_there", "pending", 2)
+
+
+def test_a_payload_or_result_that_is_large_is_left_out_and_named(queue: TaskQueue, worker: Workers) -> None:
+    @queue.task(on_success=archive)
+    async def large(text: str) -> str:
+        return text * 2
+
+    job = large.submit("x" * 40_000)
+    job.result(timeout=20)
+    [after] = followers(queue, job.id)
+    what = after.payload["what"]
+    assert (len(what["payload"]["text"]), what["result"], what["left_out"]) == (40_000, None, ["result"])
+
+
+def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(queue: TaskQueue, mongo: Mongo) -> None:
+    with Workers(queue):
+        job = work.submit(1, fail=True)
+        [before] = followers(queue, job.id)
+        queue.get(before.id).result(timeout=20)
+    jobs = mongo[queue.settings.database_name]["jobs"]
+    doc = jobs.find_one({"task": "work"})
+    assert doc is not None
+    error = {"type": "ValueError", "message": "no 1"}
+    left = {
+        "on": "failure",
+        "task": "alert",
+        "attempt": 2,
+        "token": doc["token"],
+        "at": doc["ended_at"],
+        "error": error,
+    }
+    jobs.update_one({"_id": doc["_id"]}, {"$set": {"followups": [left], "followed_by": []}})
+    with Workers(queue):
+        [again] = followers(queue, job.id)
+    assert (again.id, again.status) == (before.id, "completed")
+    assert jobs.count_documents({"task": "alert"}) == 1
+    assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
+
+
+def test_plain_jobs_have_no_field_of_it(queue: TaskQueue, worker: Workers, mongo: Mongo) -> None:
+    tick.submit().result(timeout=20)
+    doc = mongo[queue.settings.database_name]["jobs"].find_one({})
+    assert doc is not None
+    assert not {name for name in doc if "follow" in name or name.startswith("on_")}
+
+
+@pytest.mark.parametrize("hook", ["on_failure", "on_success"])
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (5, "is 5; it is a task or the name of one"),
+        ("no name!", "is 'no name!'; it is a task or the name of one"),
+        (len, "it is a task or the name of one"),
+        (work, r"work cannot follow on a job: .*takes one argument, `end: dtqkit.JobEnd`, or none"),
+    ],
+)
+def test_what_cannot_follow_is_refused_where_it_is_named(hook: str, wrong: Any, says: str) -> None:
+    options: Any = {hook: wrong}
+    with pytest.raises(TaskDefinitionError, match=rf"^act: {hook}.*{says}"):
+        task(name="act", **options)(archive.function)
+    with pytest.raises(InvalidOption, match=rf"^{hook}.*{says}"):
+        work.options(**options)
+
+
+def test_a_task_does_not_follow_on_itself() -> None:
+    with pytest.raises(TaskDefinitionError, match="alert: on_failure is the task itself"):
+        task(name="alert", on_failure="alert")(alert.function)
+
+
+def test_over_http_and_on_the_command_line(queue: TaskQueue, settings: Settings) -> None:
+    behind = settings.replace(token=TOKEN, port=0, ws_port=0)
+    publish(behind, [one.info for one in queue.registry])
+    with Server(behind) as server, TaskQueue.connect(server.http, token=TOKEN) as remote:
+        accepted = server.post("/jobs", {"task": "work", "payload": {"n": 1}, "on_success": "tick"})
+        assert (accepted.status, accepted.json["on_success"], accepted.json["on_failure"]) == (201, "tick", "alert")
+        wrong = server.post("/jobs", {"task": "work", "payload": {"n": 1}, "on_success": "no name!"})
+        assert (wrong.status, "on_success" in wrong.json["detail"]) == (400, True)
+        with Workers(queue, settings=behind):
+            [after] = followers(remote, accepted.json["id"])
+        assert (after.task, after.follows) == ("tick", accepted.json["id"])
+    app = "tests.follow_tasks:queue"
+    given = answer("submit", app, "work", "n=1", "--on-failure", "tick", "--on-success", "alert", settings=settings)
+    assert (given["on_failure"], given["on_success"]) == ("tick", "alert")
+
+
+def test_the_record_that_it_gets_is_public() -> None:
+    assert JobEnd.__struct_fields__[:4] == ("job", "task", "status", "attempt")

@@ -37,10 +37,11 @@ class Memory:
         client = Client(clock.now)
         self.store: Final = MemoryStore(settings, registry, client, self.turns.loop.time)
         self.jobs: Final[Collection] = client[settings.database_name]["jobs"]
+        schedules = client[settings.database_name]["schedules"]
         self.broker: Final = MemoryBroker(self.jobs, clock.now)
         self.control: Final = DirectControl(settings, registry, self.store, self.broker)
         self.runner: Final = Runner(
-            settings, self.store, self.broker, self.jobs, registry, Life(hooks), clock, self.turns
+            settings, self.store, self.broker, self.jobs, schedules, registry, Life(hooks), clock, self.turns
         )
 
     def job(self, job_id: str) -> Job | None:

@@ -19,6 +19,8 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.decorators import task
 from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
+from dtqkit.client.schedule_handles import ScheduleHandle
+from dtqkit.client.schedules import AsyncScheduleHandle
 from dtqkit.control.bulk import Bulk, MatchesEverything
 from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
 from dtqkit.model.errors import (
@@ -61,6 +63,8 @@ from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.model.pauses import Pause
+from dtqkit.model.schedule_errors import InvalidCron, InvalidSchedule, ScheduleNotFound, ScheduleTaken, UnknownZone
+from dtqkit.model.schedules import Schedule
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
 from dtqkit.model.unique_errors import DuplicateJob
@@ -80,6 +84,7 @@ __all__ = [
     "AccessDenied",
     "AppError",
     "AsyncJobHandle",
+    "AsyncScheduleHandle",
     "AsyncTaskQueue",
     "Attempt",
     "BatchOutcomeUnknown",
@@ -96,12 +101,14 @@ __all__ = [
     "GiveUp",
     "HookError",
     "IdempotencyConflict",
+    "InvalidCron",
     "InvalidOption",
     "InvalidPause",
     "InvalidPayload",
     "InvalidQuery",
     "InvalidRequest",
     "InvalidResult",
+    "InvalidSchedule",
     "Job",
     "JobCancelled",
     "JobConflict",
@@ -129,6 +136,10 @@ __all__ = [
     "QueueClosed",
     "Refused",
     "RetryAfter",
+    "Schedule",
+    "ScheduleHandle",
+    "ScheduleNotFound",
+    "ScheduleTaken",
     "ServerError",
     "Settings",
     "SettingsError",
@@ -145,6 +156,7 @@ __all__ = [
     "TaskTimeout",
     "TooManyAttempts",
     "UnknownTask",
+    "UnknownZone",
     "WaitTimeout",
     "WrongLoop",
     "__version__",

@@ -294,5 +294,16 @@ def ledger(path: str, line: str, seconds: float = 0.0) -> None:
         os.close(descriptor)
 
 
+@task
+def nominal(ctx: Context) -> str | None:
+    """The time at which its schedule should run."""
+    return ctx.scheduled_for and ctx.scheduled_for.isoformat()
+
+
+@task
+async def nominal_async(ctx: Context) -> str | None:
+    return ctx.scheduled_for and ctx.scheduled_for.isoformat()
+
+
 queue = TaskQueue()
 queue.include(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -227,8 +228,8 @@ class Broker:
         Scheduled ids are due up to `due_ms` by MongoDB's clock, which may differ from that of Redis.
         """
         async with self._link.asking("lead", writes=True) as keys:
-            leads, now, swept, moved, mended, epoch, run_id, scores, parked, pauses = cast(
-                tuple[int, int, int, int, int, str, str, list[str], int, str],
+            leads, now, swept, moved, mended, epoch, run_id, scores, parked, pauses, schedules = cast(
+                tuple[int, int, int, int, int, str, str, list[str], int, str, str],
                 await self._link.run(
                     "lead",
                     [
@@ -241,13 +242,19 @@ class Broker:
                         *keys.lanes(),
                         keys.parked,
                         keys.pauses,
+                        keys.schedules,
                     ],
                     [candidate, int(lock_s * 1000), move_limit, *(() if due_ms is None else (due_ms,))],
                 ),
             )
         by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
         run_id = run_id or self._link.connection_id
-        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker, parked, pauses)
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker, parked, pauses, schedules)
+
+    async def note_schedules(self) -> None:
+        """A schedule has changed: the leader looks at them with its next tick."""
+        async with self._link.asking() as keys:
+            await self._link.raw.set(keys.schedules, secrets.token_hex(8), ex=3600)
 
     async def resign(self, candidate: str) -> None:
         async with self._link.asking() as keys:

@@ -27,6 +27,8 @@ class Tick(msgspec.Struct, frozen=True):
     #: Ids of paused jobs, and the version of the pauses that workers should know; empty: nobody has said.
     parked: int = 0
     pauses: str = ""
+    #: Differs from the last one when a schedule may have changed since.
+    schedules: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@
     queue:probe             written to test whether Redis takes writes; expires
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them
+    schedules               changes when a schedule does: the leader looks at them then; expires
     rounds                  what the leader's rounds did last, as JSON; expires
     job:<id>:live           progress and log tail of a running job, as JSON; expires
     cancels                 zset of job ids whose running attempt is to be stopped; score: when it expires (ms)
@@ -96,6 +97,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def epoch_building(self) -> str:
         return f"{self.prefix}epoch:building"
+
+    @property
+    def schedules(self) -> str:
+        return f"{self.prefix}schedules"
 
     @property
     def rounds(self) -> str:

@@ -85,6 +85,7 @@ def _used(keys: Keys) -> list[str]:
         keys.epoch,
         keys.epoch_building,
         keys.rounds,
+        keys.schedules,
         keys.live("x"),
         keys.cancels,
     ]

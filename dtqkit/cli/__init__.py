@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from dtqkit import __version__
-from dtqkit.cli import demo, jobs, many, pause, server, submit, up, worker
+from dtqkit.cli import demo, jobs, many, pause, schedules, server, submit, up, worker
 from dtqkit.model.errors import MissingExtra
 
 #: Commands whose modules import numpy and pandas: loaded on use, since workers import this package too.
@@ -90,3 +90,5 @@ for command in (
     pause.pauses,
 ):
     app.command()(command)
+
+app.add_typer(schedules.app, name="schedules")

@@ -15,6 +15,7 @@ from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
 from dtqkit.client.many import AsyncManyJobs
 from dtqkit.client.pauses import AsyncPauses
+from dtqkit.client.schedules import SchedulingAsyncQueue
 from dtqkit.client.wait import AT_A_TIME, CHUNK, FEW, Waiter, chunks
 from dtqkit.control import (
     AttemptRow,
@@ -69,7 +70,7 @@ LOOK_S: Final = 0.5
 MAX_CANCELS: Final = 64
 
 
-class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs):
+class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue, AsyncPauses, AsyncManyJobs):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:

@@ -1,6 +1,6 @@
 """What may be asked of a queue: the table of operations, their records, and Control, which answers them.
 
-The rows stand in `dtqkit.control.operations`.
+The rows stand in `dtqkit.control.operations` and, those of schedules, in `dtqkit.control.schedule_operations`.
 """
 
 from dtqkit.control.control import Answers, Control
@@ -39,6 +39,7 @@ from dtqkit.control.records import (
     lean,
     submission_of,
 )
+from dtqkit.control.schedule_operations import SCHEDULES
 from dtqkit.control.statistics import Forecast, Minute, Stats, StatsQuery, TaskStats, Total, Totals
 from dtqkit.control.table import Operation, Scope
 
@@ -49,6 +50,7 @@ __all__ = [
     "MORE_COLUMNS",
     "NOTHING",
     "OPERATIONS",
+    "SCHEDULES",
     "Answers",
     "AttemptRow",
     "BatchItem",

@@ -1,7 +1,7 @@
 """The table of operations that a face may ask of a queue, a row each.
 
 Calls, the remote client, the routes, the OpenAPI document and the tests of scopes are all made from it. How to add one:
-docs/internals/add-an-operation.md.
+docs/internals/add-an-operation.md. Those of schedules stand in `schedule_operations`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from dtqkit.store import Store
 from dtqkit.store.documents import object_id, to_job
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
+from dtqkit.transitions.scheduling import Scheduling
+from dtqkit.transitions.tick import Ticker
 
 #: Between two tries to open the stores, in seconds.
 OPEN_PAUSE_S: Final = 1.0
@@ -38,6 +40,8 @@ class Parts:
         self.broker = Broker(settings) if broker is None else broker
         self.stores = Opening(self.store, self.broker)
         self.enqueuer = Enqueuer(settings, self.broker, self.store, registry)
+        ticker = Ticker(settings, self.broker, self.store, self.enqueuer)
+        self.scheduling = Scheduling(self.broker, self.store, ticker)
         self.lives = LiveProgress(self.broker.live_progress)
         self.follower = Follower(self.broker)
         self.lookups = Lookups(lambda ids: self.records(JobsRequest(ids=ids)))

@@ -42,6 +42,7 @@ POINTS: Final = (
     *("epoch.begin", "prune", "epoch.finish"),  # 11 reconcile
     *("dead_letter.write", "dead_letter.delete", "requeue"),  # 12 dead letters
     *("cancel", "ask_to_stop"),  # 13
+    *("tick",),  # 15 periodic
 )
 
 #: The same of writes that are made only after a person has asked for something: 20 pauses, 21 change and delete jobs.

@@ -130,6 +130,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     backoff_max_s: float = 600.0
     tags: tuple[str, ...] = ()
     idempotency_key: str | None = None
+    #: The schedule that made it, and the time at which that should run; None: a call made it.
+    schedule: str | None = None
+    scheduled_for: datetime | None = None
     #: Tasks that are submitted once it has failed or completed, by name.
     on_failure: str | None = None
     on_success: str | None = None

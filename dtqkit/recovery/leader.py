@@ -21,6 +21,7 @@ from dtqkit.recovery.followups import FollowUpRounds
 from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
+from dtqkit.recovery.schedules import ScheduleRounds
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
@@ -72,10 +73,14 @@ class Leader:
         self._following = RoundTask("follow-ups", self._followups_due, self._follow_up, pause_s=later_s)
         self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
         self._parked = RoundTask("paused jobs", self._parked_due, self._list_released)
+        self._schedules = ScheduleRounds(settings, broker, store, lambda n: self._rounds.record("schedules", n))
+        self._scheduling = RoundTask("schedules", self._schedules.due, self._run_schedules)
+        self._schedules.progressed = self._scheduling.progressed
         #: They run independently: however long one takes, the jobs of dead workers are re-queued in time.
         self._tasks = (
             *(self._dead_workers, self._scans, self._lanes),
             *(self._dead_letter_task, self._expiry, self._closing, self._indexing, self._following, self._parked),
+            self._scheduling,
         )
         self._lost.progressed = self._loss_progressed
         self._auditor.progressed = self._lanes.progressed
@@ -87,6 +92,7 @@ class Leader:
 
     def _begin(self, now: float) -> None:
         """A new leader runs all rounds at once, but gives workers time to renew before a lease counts as expired."""
+        self._schedules.begin()
         self._next_scan = 0.0
         self._next_audit = 0.0
         self._next_dead_letters = 0.0
@@ -128,6 +134,7 @@ class Leader:
                     await asyncio.sleep(self._settings.heartbeat_s / 2)
         finally:
             await asyncio.gather(*(task.end() for task in self._tasks))
+            await self._schedules.close()
             if self.leads:
                 try:
                     await self._broker.resign(self._candidate)
@@ -345,6 +352,9 @@ class Leader:
                 await asyncio.sleep(clock() - piece_began)
         finally:
             expired.end()
+
+    async def _run_schedules(self, _: Tick) -> None:
+        await self._schedules.run()
 
     def _minutes_due(self, _: Tick) -> bool:
         return self._minutes.due()

@@ -11,6 +11,7 @@ from dtqkit.broker import Broker
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.model.settings import Settings
 from dtqkit.recovery import Leader
+from dtqkit.run.declared import declared
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
 from dtqkit.tasks.hooks import Life
@@ -49,8 +50,7 @@ async def work(
     `outdated` is called with source files that a new child has loaded in another version than this process; it
     returns whether that child may run jobs here.
 
-    Raises StoreUnavailable when a store does not answer at the start, LifespanFailed, and whatever breaks a part of the
-    worker.
+    Raises StoreUnavailable when a store does not answer at the start, LifespanFailed, and what breaks the worker.
     """
     life = Life() if life is None else life
     store = Store(settings)
@@ -83,7 +83,8 @@ async def work(
             try:
                 if works is not None:
                     works(worker)
-                await _run(worker, leader, stop, life, started)
+                async with declared(settings, registry, broker, store):
+                    await _run(worker, leader, stop, life, started)
             finally:
                 await life.end()
     finally:

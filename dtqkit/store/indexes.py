@@ -65,7 +65,13 @@ JOBS: Final = (
     ),
 )
 
-#: Increase this with any change above; stored in the collection `configuration`.
+#: Of the collection `schedules`: the leader looks for those that are due, at most once a heartbeat. A paused one has no
+#: `due_at`. Created with the first schedule.
+SCHEDULES: Final = (
+    IndexModel([("due_at", ASCENDING)], name="due", partialFilterExpression={"due_at": {"$exists": True}}),
+)
+
+#: Increase this with any change of JOBS; stored in the collection `configuration`.
 SCHEMA_VERSION: Final = 4
 #: Indexes of older versions that are no longer used, by name: their fields.
 LEFT_OVER: Final[Mapping[str, tuple[str, ...]]] = {"idempotency": ("task", "idempotency_key")}

@@ -34,6 +34,7 @@ from dtqkit.store.pauses import PauseBook
 from dtqkit.store.recount import Recount
 from dtqkit.store.recovery_scan import RecoveryScans
 from dtqkit.store.refusals import of_hello
+from dtqkit.store.schedules import Schedules
 from dtqkit.store.steps import ClockSteps
 from dtqkit.store.unique import UniqueJobs
 from dtqkit.store.upkeep import Upkeep
@@ -102,6 +103,7 @@ class Store:
         self.many: Final = ManyJobs(self._database["jobs"], self._where)
         self.pauses: Final = PauseBook(self._database, self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
+        self.schedules: Final = Schedules(self._database, self._where)
 
     async def open(self) -> None:
         """Connect, compare clocks, and create missing indexes: in the background when there are many jobs."""

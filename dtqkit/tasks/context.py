@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Protocol
 
 
@@ -20,6 +21,8 @@ class Context(Protocol):
     worker: str
     #: What the queue's lifespan yielded in this process; None without one.
     state: Any
+    #: The time at which the job's schedule should run, in UTC; None for what no schedule made.
+    scheduled_for: datetime | None
 
     @property
     def cancelled(self) -> bool:

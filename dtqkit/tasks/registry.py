@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from dtqkit.model.errors import TaskAlreadyRegistered, UnknownTask
 from dtqkit.support.nearest import nearest
 from dtqkit.tasks import origin
 from dtqkit.tasks.isolation import HOOKED, in_threads, no_process
+from dtqkit.tasks.scheduled import DeclaredSchedules
 from dtqkit.tasks.task import RunsAs, Task
 
 
@@ -18,6 +19,8 @@ class TaskRegistry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any]] = {}
+        #: What `queue.scheduled` has declared for them.
+        self.scheduled: Final = DeclaredSchedules()
         #: Grows with each change.
         self.version: int = 0
         #: The APP whose import created this registry, such as "shop.tasks:queue": a child that imports it has the same.
@@ -34,6 +37,11 @@ class TaskRegistry:
         self.app = app
         self._of_app = frozenset(self)
         self.confined = False
+
+    @property
+    def declarer(self) -> str:
+        """Who declares its schedules: the APP, or the module of the tasks where there is none."""
+        return self.app or next(iter(self.scheduled.homes), "__main__")
 
     def confine(self) -> None:
         """The queue has a hook now, which child processes have only by the import of an APP."""

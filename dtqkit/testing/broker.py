@@ -125,6 +125,10 @@ class MemoryBroker(Broker):
                 scheduled += 1
         return Depths(**lanes, scheduled=scheduled)
 
+    @override
+    async def note_schedules(self) -> None:
+        """The runner sees each change of the record."""
+
     # -- workers
 
     @override

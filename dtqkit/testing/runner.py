@@ -29,8 +29,10 @@ from dtqkit.testing.broker import WORKER, MemoryBroker
 from dtqkit.testing.execute import VirtualAttempt, VirtualExecutor
 from dtqkit.testing.loop import Turns, VirtualClock
 from dtqkit.testing.mongo.client import Database
+from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.settle import publish, record
+from dtqkit.transitions.tick import Ticker
 from dtqkit.worker.attempt import RunningAttempt
 
 log = logging.getLogger("dtqkit.jobs")
@@ -79,7 +81,9 @@ class Runner:
         self._lost = LostJobs(broker, store, self._rng)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._recovered_at = datetime.min.replace(tzinfo=UTC)
-        self._rounds = (Round(self._recovery_at, self._recover),)
+        self._schedules = database["schedules"]
+        self._ticker = Ticker(settings, broker, store, Enqueuer(settings, broker, store, registry))
+        self._rounds = (Round(self._recovery_at, self._recover), Round(self._schedules_at, self._run_schedules))
         self._attempts: dict[str, RunningAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         #: Ids of due jobs, in the order in which they start; and whether the record has changed since.
@@ -96,6 +100,7 @@ class Runner:
         self._waiting: dict[Any, Document] = {}
         self._failed: dict[Any, Document] = {}
         self._jobs.changed = self._on_change
+        self._schedules.changed = lambda _, __: self._wake()
         broker.stop = self._stop
         broker.shown = self._shown
         broker.tasks = lambda: (task.name for task in registry)
@@ -250,6 +255,15 @@ class Runner:
         self._recovered_at = self._clock.now()
         async for _ in self._dead_letters.pieces():
             pass
+
+    def _schedules_at(self) -> datetime | None:
+        """When the next schedule is due."""
+        return min((doc["due_at"] for doc in self._schedules.docs.values() if "due_at" in doc), default=None)
+
+    async def _run_schedules(self) -> None:
+        look = await self._store.schedules.look()
+        for schedule in look.due:
+            await self._ticker.fire(schedule, look.now or self._clock.now())
 
     # -- what is next
 

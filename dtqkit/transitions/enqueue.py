@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from dtqkit.broker import Broker
 from dtqkit.control import PreValidated, Submission
@@ -37,6 +37,10 @@ LARGE_BYTES: Final = 1024 * 1024
 _TRIES: Final = 3
 
 Accepted = Job | DtqError
+
+
+#: Makes the document of a submission at MongoDB's time, asked for at this time of the loop. Raises DtqError.
+Make: TypeAlias = Callable[[Submission, datetime, float], Awaitable[New]]
 
 
 class _Entry:
@@ -128,18 +132,22 @@ class Enqueuer:
         self._small = _Line()
         self._large = _Line()
 
-    async def enqueue(self, submissions: Sequence[Submission], patience: Patience | None = None) -> list[Accepted]:
+    async def enqueue(
+        self, submissions: Sequence[Submission], patience: Patience | None = None, make: Make | None = None
+    ) -> list[Accepted]:
         """Each job as accepted (journaled by a majority), or why it was refused: its payload, its task, its key.
 
         Raises StoreUnavailable when MongoDB takes none; OutcomeUnknown when it may have. With `patience`, jobs that
-        MongoDB does not take now are sent again, with the same ids, so that none is stored twice.
+        MongoDB does not take now are sent again, with the same ids, so that none is stored twice. `make` makes the
+        documents, instead of the checks of a submission.
         """
+        make = make or self._document
         new: dict[int, New] = {}
         answers: dict[int, Accepted] = {}
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
         for place, submission in enumerate(submissions):
             try:
-                new[place] = await self._document(submission, now, asked_at)
+                new[place] = await make(submission, now, asked_at)
             except DtqError as error:
                 answers[place] = error
         left: list[int] = [i for i, job in new.items() if job.unique is None]
@@ -173,6 +181,10 @@ class Enqueuer:
                 break
             left = list(refused)
         return [answers[i] for i in range(len(submissions))]
+
+    async def check(self, submission: Submission) -> None:
+        """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""
+        await self._document(submission, self._store.now(), asyncio.get_running_loop().time())
 
     async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
         """The document, after all checks of the submission."""

@@ -66,6 +66,13 @@ class KnownTasks:
             await self._read_since(asked_at)
             return self._check(name, payload)
 
+    async def defaults(self, name: str) -> TaskOptions:
+        """The task's options, as its workers have published them. Raises StoreUnavailable."""
+        if asyncio.get_running_loop().time() - self._read_at > FRESH_S:
+            await asyncio.shield(self._read_again())
+        entry = self._entries.get(name)
+        return TaskOptions() if entry is None else entry.defaults
+
     async def _read_since(self, asked_at: float) -> None:
         """Wait for a read that began after `asked_at`."""
         loop = asyncio.get_running_loop()

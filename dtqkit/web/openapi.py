@@ -24,7 +24,7 @@ _REFUSALS: Final = {
     "all": {400: "Bad query, body or cursor", 403: "Host or Origin not allowed", 405: "Method not known"},
     "closed": {401: "No token, or a wrong one", 429: "Too many wrong tokens", 503: "A store is away"},
     "body": {413: "Body or payload too large", 415: "Not application/json", 422: "Values or task refused"},
-    "job": {404: "No such job"},
+    "one": {404: "Nothing of this id or name"},
     "change": {409: "The job's state does not allow it"},
 }
 
@@ -153,8 +153,8 @@ def _responses(operation: Operation[Any, Any], by_record: dict[str, Any]) -> dic
         refusals |= _REFUSALS["closed"]
     if operation.writes:
         refusals |= _REFUSALS["body"]
-    if "{id}" in operation.path:
-        refusals |= _REFUSALS["job"]
+    if path_fields(operation):
+        refusals |= _REFUSALS["one"]
     if operation.scope == "write":
         refusals |= _REFUSALS["change"]
     for status, description in refusals.items():

@@ -27,6 +27,7 @@ from dtqkit.model.errors import (
     facts_of,
 )
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
+from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
 from dtqkit.support.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -52,6 +53,9 @@ STATUS: Final[dict[type[DtqError], int]] = {
     InvalidPause: 422,
     NotPaused: 409,
     StoreUnavailable: 503,
+    InvalidSchedule: 422,
+    ScheduleNotFound: 404,
+    ScheduleTaken: 409,
 }
 #: The same of Refused, whose codes only HTTP knows.
 REFUSED: Final = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any, Literal
 
 from dtqkit.model.jobs import Job, JobError
@@ -52,6 +53,8 @@ class RunningAttempt:
         self.job = job
         self.trail = AttemptLog()
         self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
+        if job.scheduled_for is not None:  # naive, as a worker reads its claims
+            self.context.scheduled_for = job.scheduled_for.replace(tzinfo=UTC)
         self.reason: StopReason | None = None
         #: Of the task: which of its exceptions are tried again.
         self.rules = NO_RULES

@@ -132,6 +132,7 @@ class Child:
 
         context = JobContext(order.job_id, order.task, order.number, order.worker, report, waiting)
         context.state = self._hooks.state
+        context.scheduled_for = order.scheduled_for
         return context
 
     def _run_job(self, order: child_messages.Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -40,6 +41,8 @@ class Run(msgspec.Struct, tag="run", frozen=True):
     max_result: int
     #: Of the attempt, as people count; `attempt` is the fencing token.
     number: int
+    #: The nominal time of the job's schedule.
+    scheduled_for: datetime | None = None
 
 
 class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, Final
 
 from typing_extensions import override
@@ -34,6 +35,7 @@ class JobContext(Context):
     """The Context of one attempt."""
 
     state: Any = None
+    scheduled_for: datetime | None = None
 
     def __init__(self, job_id: str, task: str, attempt: int, worker: str, report: Reporter, lend: Lend) -> None:
         self.job_id = job_id

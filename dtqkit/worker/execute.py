@@ -124,6 +124,7 @@ class Executor:
         order = child_messages.Run(
             *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
             job.attempt,
+            attempt.context.scheduled_for,
         )
         return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import traceback
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, Unpack
 
 import pytest
@@ -16,10 +16,12 @@ from dtqkit import (
     Bulk,
     DuplicateJob,
     IdempotencyConflict,
+    InvalidCron,
     InvalidOption,
     InvalidPause,
     InvalidPayload,
     InvalidQuery,
+    InvalidSchedule,
     JobCancelled,
     JobConflict,
     JobFailed,
@@ -28,14 +30,19 @@ from dtqkit import (
     MatchesEverything,
     NotPaused,
     PayloadTooLarge,
+    ScheduleNotFound,
+    ScheduleTaken,
     Settings,
     StoreUnavailable,
     TaskQueue,
     UnknownTask,
+    UnknownZone,
     WaitTimeout,
 )
 from dtqkit.control import JobFilters, StatsQuery, Submission
 from dtqkit.control.operations import STATS, SUBMIT, SUBMIT_MANY
+from dtqkit.control.schedule_operations import SCHEDULE
+from dtqkit.model.schedules import Definition
 from dtqkit.testing import TestQueue
 from tests import follow_tasks, retry_tasks, sample
 from tests.serving import TOKEN, Server, publish
@@ -429,6 +436,49 @@ def test_a_wrong_filter_is_named_with_those_that_there_are(queue: TaskQueue) -> 
             listing(colour="red")
     with pytest.raises(InvalidQuery, match="status"):
         wrong.jobs(status="urgent")
+
+
+def test_a_schedule_is_made_paused_run_and_removed(queue: TaskQueue, worker: Workers) -> None:
+    schedule = queue.schedule("pulse", sample.add_async.options(tags=("t",)).bind(4), every_s=1, overlap="skip")
+    runs = wait_until(lambda: schedule.runs(2))
+    assert (runs[0].payload, runs[0].tags, runs[0].schedule) == ({"a": 4}, ("t",), "pulse")
+    assert runs[0].scheduled_for is not None
+    assert runs[0].scheduled_for.tzinfo is not None
+    assert queue.get(runs[0].id).record.scheduled_for == runs[0].scheduled_for
+    assert schedule.pause("for a test").record.paused is not None
+    assert schedule.run_now().result(timeout=20) == 5
+    assert schedule.resume().record.paused is None
+    assert [one.name for one in queue.schedules()] == ["pulse"]
+    first, second = queue.schedule_of("pulse").next_runs(2)
+    assert (second - first).total_seconds() == 1
+    found = schedule.backfill(first - timedelta(seconds=4), first)
+    assert found.times == found.enqueued + found.found
+    schedule.remove()
+    with pytest.raises(ScheduleNotFound, match="'pulse'"):
+        queue.schedule_of("pulse")
+    with pytest.raises(ScheduleNotFound):
+        queue.schedule_of("no/such name")
+
+
+def test_a_schedule_that_cannot_be_is_refused_by_its_own_error(queue: TaskQueue) -> None:
+    wanted = {"name": "s", "task": "add", "payload": {"a": 1}, "every_s": 60.0}
+    for fields, kind, field in (
+        ({"every_s": None, "cron": "61 * * * *"}, InvalidCron, "cron"),
+        ({"tz": "Mars"}, UnknownZone, "tz"),
+        ({"jitter_s": -1.0}, InvalidSchedule, "jitter_s"),
+        ({"catch_up_s": -1.0}, InvalidSchedule, "catch_up"),
+        ({"name": "a b"}, InvalidSchedule, "name"),
+        ({"options": {"priority": "urgent"}}, InvalidSchedule, "options"),
+        ({"payload": {"a": "x"}}, InvalidPayload, None),
+        ({"task": "ad"}, UnknownTask, None),
+    ):
+        with pytest.raises(kind) as error:
+            queue.run(queue.core.control.ask(SCHEDULE, Definition(**{**wanted, **fields})))
+        if field is not None:
+            assert getattr(error.value, "field") == field  # noqa: B009 - it is not in all of them
+    queue.schedule("s", sample.add.bind(1), every_s=60)
+    with pytest.raises(ScheduleTaken, match="runs task 'add' already"):
+        queue.schedule("s", sample.noop.bind(), every_s=60)
 
 
 # -- unique jobs

@@ -19,9 +19,11 @@ from tests.wait import wait_until
 
 #: Writes that only a client makes, those that only a worker and its leader make; the others both do.
 OF_CLIENTS = ("insert", "unique", "push", "cancel", "ask_to_stop", "publish", "requeue", "dead_letter.delete")
-OF_WORKERS = tuple(point for point in POINTS if point not in ("insert", "unique", "follow"))
+OF_WORKERS = tuple(point for point in POINTS if point not in ("insert", "unique", "follow", "tick"))
 #: test_followups.py has those that only happen where a job follows on another.
 OF_FOLLOW_UPS = ("follow",)
+#: test_schedules.py has those of a schedule that is due.
+OF_SCHEDULES = ("tick",)
 
 ANY = {"completed", "failed", "cancelled"}
 
@@ -31,7 +33,7 @@ def both_sides(points: tuple[str, ...]) -> list[str]:
 
 
 def test_every_write_has_its_failpoints() -> None:
-    assert set(OF_CLIENTS) | set(OF_WORKERS) | set(OF_FOLLOW_UPS) == set(POINTS)
+    assert set(OF_CLIENTS) | set(OF_WORKERS) | set(OF_FOLLOW_UPS) | set(OF_SCHEDULES) == set(POINTS)
 
 
 def test_a_client_may_die_around_each_of_its_writes(world: World) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,32 @@ def test_jobs_of_a_worker_that_dies_are_not_held_back_by_a_step_back(
         with redis.Redis.from_url(own_settings.redis_url) as client:
             client.zrem(Keys.of(own_settings.namespace).workers, victim.id)  # the lease alone decides
         assert job.result(timeout=60) == "slept"
+
+
+def test_a_step_either_way_neither_drops_nor_doubles_a_run_of_a_schedule(
+    clock: MongoClock, own_settings: Settings, tmp_path: Path
+) -> None:
+    with (
+        TaskQueue(own_settings) as queue,
+        running("worker", APP, log=tmp_path / "w.log", settings=own_settings),
+        MongoClient[dict[str, Any]](own_settings.atlas_uri, tz_aware=True) as mongo,
+    ):
+        queue.include(sample)
+        wait_until(queue.workers, timeout_s=60)
+        call = sample.noop.bind()
+        schedule = queue.schedule("m", call, cron="*/2 * * * *", catch_up="2h", catch_up_runs="all")
+        first = schedule.record.next_at
+        assert first is not None
+        jobs = mongo[own_settings.database_name]["jobs"]
+
+        def times() -> list[datetime]:
+            return sorted(doc["scheduled_for"] for doc in jobs.find({"schedule": "m"}))
+
+        clock.set(3600)
+        wait_until(lambda: len(times()) >= 29, timeout_s=60)
+        clock.set(0)
+        # Its due time is by the clock of then: it is over once the step back is known to all.
+        sample.add_async.options(delay_s=2.0).submit(1).result(timeout=60)
+        found, record = times(), schedule.refresh().record
+        assert found == [first + timedelta(minutes=2 * n) for n in range(len(found))]
+        assert (record.next_at, record.missed) == (first + timedelta(minutes=2 * len(found)), 0)

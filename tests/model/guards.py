@@ -13,6 +13,7 @@ from tests.model.explore import Result, explore
 from tests.model.scenarios import (
     REQUEUED,
     Build,
+    changed_schedule,
     dead_letters,
     expiring,
     expiring_unserved,
@@ -24,6 +25,7 @@ from tests.model.scenarios import (
     parents,
     parents_on_two_workers,
     pause_and_resume,
+    paused_schedule,
     rebuild,
     several,
     two_records,
@@ -187,6 +189,15 @@ TABLE: Final = (
     Row(("follow-up: cleared by its end",), following, "caught", "requeued, it has failed again: that is cleared too"),
     # -- 13 cancel
     Row(("cancel: one update",), _CANCELS, "caught", "reports 'it is over' of a job that waits to run"),
+    # -- 15 periodic
+    Row(("tick: a key for each nominal time",), paused_schedule, "caught", "killed before it notes it: enqueued again"),
+    Row(("tick: pending until it is enqueued",), paused_schedule, "caught", "killed: counted, and never enqueued"),
+    Row(("tick: pending goes first",), paused_schedule, "caught", "the next decision drops what was not enqueued yet"),
+    Row(("tick: rev inside the decision",), paused_schedule, "caught", "two leaders decide about one time"),
+    Row(("tick: rev inside the end",), paused_schedule, "caught", "a late leader undoes another one's decision"),
+    Row(("tick: a time follows from the one before",), paused_schedule, "caught", "a late leader leaves times out"),
+    Row(("change: what is due goes first",), changed_schedule, "caught", "enqueued for both tasks"),
+    Row(("pause: changes rev",), paused_schedule, "caught", "the leader's write takes the pause away"),
     # -- 18 unique jobs
     Row(("unique: the index decides",), unique_active, "caught", "two submits look at once, and both insert"),
     Row(("unique: a job's id is its own",), unique_waiting, "caught",
@@ -232,7 +243,7 @@ TABLE: Final = (
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
-    *(expiring, expiring_unserved, following, pause_and_resume),
+    *(expiring, expiring_unserved, following, pause_and_resume, paused_schedule, changed_schedule),
     *(unique_waiting, unique_replaced, unique_active, unique_window),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, expiry, followup, lock, pauses, record, unique, waits
+from tests.model import (
+    audit,
+    batch,
+    deadletter,
+    epoch,
+    expiry,
+    followup,
+    lock,
+    pauses,
+    record,
+    schedules,
+    unique,
+    waits,
+)
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -104,6 +117,14 @@ def expiring_unserved(removed: frozenset[str]) -> Model[expiry.World]:
     return expiry.model(expiry.Rules(removed, served=False))
 
 
+def paused_schedule(removed: frozenset[str]) -> Model[schedules.World]:
+    return schedules.model(schedules.Rules(removed), pauses=1)
+
+
+def changed_schedule(removed: frozenset[str]) -> Model[schedules.World]:
+    return schedules.model(schedules.Rules(removed), changes=1)
+
+
 def following(removed: frozenset[str]) -> Model[followup.World]:
     return followup.model(followup.Rules(removed))
 
@@ -161,6 +182,8 @@ EVERY_RUN: Final = (
     Scenario("a job that expires where no worker serves it", expiring_unserved),
     Scenario("what follows on a job that ends twice, two submitters", following),
     Scenario("lanes: one id too many and one too few", lanes),
+    Scenario("a schedule that is paused, two leaders, the clock is set", paused_schedule),
+    Scenario("a schedule whose task is changed, two leaders, the clock is set", changed_schedule),
     Scenario("unique while it waits", unique_waiting),
     Scenario("unique while it waits, replaced", unique_replaced),
     Scenario("unique until it is over", unique_active),

@@ -22,6 +22,10 @@ export const ROUTES = {
   tasks: ["GET", "/tasks"],
   stats: ["GET", "/stats"],
   health: ["GET", "/health"],
+  schedules: ["GET", "/schedules"],
+  pause_schedule: ["POST", "/schedules/{name}/pause"],
+  resume_schedule: ["POST", "/schedules/{name}/resume"],
+  run_schedule: ["POST", "/schedules/{name}/run"],
 };
 
 /**
@@ -31,9 +35,14 @@ export const ROUTES = {
  * @param {Record<string, any>} params
  * @param {string | URL} base ends in a slash
  */
-export function locate(operation, { id = "", ...rest }, base) {
+export function locate(operation, params, base) {
   const [method, path] = ROUTES[operation];
-  const url = new URL(path.slice(1).replace("{id}", encodeURIComponent(id)), base);
+  const rest = { ...params };
+  const address = path.slice(1).replace(/{(\w+)}/g, (_, name) => {
+    delete rest[name];
+    return encodeURIComponent(params[name] ?? "");
+  });
+  const url = new URL(address, base);
   if (method !== "GET") return { method, url, body: rest };
   for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
   return { method, url };

@@ -79,6 +79,23 @@ export interface ProgressReport {
   started_at?: string | null;
 }
 
+/** What has its usual value is absent. */
+export interface Schedule {
+  name: string;
+  task: string;
+  cron?: string;
+  tz?: string;
+  every_s?: number;
+  next_at?: string | null;
+  last_at?: string | null;
+  last_job?: string | null;
+  held_at?: string | null;
+  missed?: number;
+  skipped?: number;
+  trouble?: string;
+  paused?: { at: string; reason?: string };
+}
+
 export interface Depths extends Record<Lane, number> {
   scheduled: number;
   running: number;

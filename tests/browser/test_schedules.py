@@ -1,0 +1,59 @@
+"""The panel of schedules, against a real server and a real worker."""
+
+from playwright.sync_api import expect
+
+from dtqkit import TaskQueue
+from tests.browser.conftest import Board, Boards
+from tests.browser.tasks import walk
+from tests.serving import READ_TOKEN, Server
+from tests.wait import wait_until
+from tests.workers import Workers
+
+
+def test_a_schedule_is_paused_with_a_reason_resumed_and_run(
+    board: Board, server: Server, worker: Workers, tasks: TaskQueue
+) -> None:
+    nightly = tasks.schedule("nightly", walk.bind(1), cron="0 3 * * 1-5", tz="Europe/Berlin")
+    pulse = tasks.schedule("pulse", walk.bind(1), every_s=1)
+    wait_until(pulse.runs)
+    board.open(server)
+    board.tab("Schedules")
+    rows = board.page.get_by_role("table", name="Schedules").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    first, second = rows.nth(0), rows.nth(1)
+    expect(first).to_contain_text("0 3 * * 1-5 Europe/Berlin")
+    expect(second).to_contain_text("every 1.0 s")
+
+    board.button("Pause… nightly").click()
+    reason = board.page.get_by_label("Reason to pause nightly")
+    expect(reason).to_be_focused()
+    reason.fill("<b>holidays</b>")
+    reason.press("Enter")
+    expect(first).to_contain_text("Paused: <b>holidays</b>")
+    paused = nightly.refresh().record.paused
+    assert paused is not None
+    assert paused.reason == "<b>holidays</b>"
+    board.button("Resume nightly").click()
+    expect(first).to_contain_text("Active")
+    assert nightly.refresh().record.paused is None
+
+    board.button("Run now nightly").click()
+    wait_until(nightly.runs)
+    expect(board.side).to_contain_text("walk")
+    second.locator("button.link").click()  # its last run
+    expect(board.side).to_contain_text("walk")
+    pulse.remove()
+    expect(rows).to_have_count(1)
+
+
+def test_without_schedules_the_panel_says_how_to_make_one_and_a_reader_cannot_pause(
+    new_board: Boards, server: Server, tasks: TaskQueue
+) -> None:
+    board = new_board()
+    board.expected.append("403")  # chromium itself reports every refused request
+    board.open(server, READ_TOKEN)
+    board.tab("Schedules")
+    expect(board.page.locator(".note:visible")).to_contain_text("No schedules.")
+    tasks.schedule("nightly", walk.bind(1), cron="0 3 * * *")
+    board.button("Run now nightly").click()
+    expect(board.page.get_by_role("row", name="nightly")).to_contain_text("may look, but not change")

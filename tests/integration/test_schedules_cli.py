@@ -1,0 +1,73 @@
+"""`dtqkit schedules …`, in processes of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dtqkit import Settings, TaskQueue
+from tests.command import ROOT, answer, dtqkit
+from tests.serving import publish
+
+DECLARING = """
+from dtqkit import TaskQueue
+
+queue = TaskQueue()
+
+
+@queue.scheduled("0 3 * * *", tz="Europe/Berlin")
+@queue.task
+def nightly() -> None: ...
+"""
+
+
+def test_a_schedule_is_made_shown_paused_run_and_removed(queue: TaskQueue, settings: Settings) -> None:
+    publish(settings, [task.info for task in queue.registry])
+    assert dtqkit("schedules", settings=settings).stdout == "no schedules\n"
+    made = answer(
+        *("schedules", "add", "nightly", "add", "--cron", "0 3 * * 1-5", "--tz", "Europe/Berlin"),
+        *("--payload", '{"a": 2}', "--overlap", "skip", "--catch-up", "2h"),
+        settings=settings,
+    )
+    assert (made["payload"], made["catch_up_s"], made["overlap"]) == ({"a": 2}, 7200, "skip")
+    listed = dtqkit("schedules", settings=settings).stdout.splitlines()
+    assert listed[0].split()[:4] == ["name", "when", "next", "last"]
+    assert listed[1].startswith("nightly  0 3 * * 1-5 Europe/Berlin")
+    assert dtqkit("schedules", "pause", "nightly", "-r", "holidays", settings=settings).stdout == "nightly is paused\n"
+    assert "paused: holidays" in dtqkit("schedules", settings=settings).stdout
+    job = answer("schedules", "run", "nightly", settings=settings)
+    shown = dtqkit("schedules", "show", "nightly", settings=settings).stdout
+    assert "overlap:     skip" in shown
+    assert job["id"] in shown
+    assert answer("schedules", "resume", "nightly", settings=settings).get("paused") is None
+    done = answer("schedules", "backfill", "nightly", "--start", "2026-01-05", "--end", "2026-01-12", settings=settings)
+    assert done == {"times": 5, "enqueued": 5, "found": 0}
+    assert dtqkit("schedules", "remove", "nightly", settings=settings).stdout == "nightly is removed\n"
+    gone = dtqkit("schedules", "remove", "nightly", settings=settings)
+    assert (gone.returncode, "there is no schedule 'nightly'" in gone.stderr) == (2, True)
+    for job_ in queue.jobs().items:
+        queue.get(job_.id).cancel()
+
+
+def test_wrong_use_is_one_line_that_names_the_field(settings: Settings) -> None:
+    wrong = dtqkit("schedules", "add", "s", "add", "--cron", "61 * * * *", settings=settings)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "the minute is '61'" in wrong.stderr
+    assert (
+        "Europe/Berlin" in dtqkit("schedules", "add", "s", "add", "--every", "9", "--tz", "X", settings=settings).stderr
+    )
+    assert "no JSON object" in dtqkit("schedules", "add", "s", "t", "--payload", "[", settings=settings).stderr
+    assert "is no time" in dtqkit("schedules", "backfill", "s", "--start", "x", "--end", "y", settings=settings).stderr
+
+
+def test_what_an_app_declares_is_applied_and_pruned(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "declaring.py").write_text(DECLARING)
+    path = f"{tmp_path}:{ROOT}"
+    first = answer("schedules", "apply", "declaring:queue", settings=settings, PYTHONPATH=path)
+    assert first["made"] == ["nightly"]
+    again = dtqkit("schedules", "apply", "declaring:queue", settings=settings, PYTHONPATH=path)
+    assert again.stdout == "unchanged: nightly\n"
+    (tmp_path / "declaring.py").write_text(DECLARING.replace('@queue.scheduled("0 3 * * *", tz="Europe/Berlin")', ""))
+    kept = dtqkit("schedules", "apply", "declaring:queue", settings=settings, PYTHONPATH=path)
+    assert kept.stdout == "declaring:queue declares no schedules\n"
+    pruned = dtqkit("schedules", "apply", "declaring:queue", "--prune", settings=settings, PYTHONPATH=path)
+    assert pruned.stdout == "removed: nightly\n"

@@ -141,7 +141,7 @@ def changes() -> list[tuple[str, Any]]:
     return [
         ("claim", documents.claiming(ObjectId(), "w", 30.0)),
         ("renew", documents.renewing(30.0)),
-        ("complete", {**documents.completing(Change(status="completed", ending="completed", result={"a": [1]}))}),
+        ("complete", {**documents.completing(Change(status="completed", ending="completed", result={"a": [1]}), 1)}),
         ("decline", documents.declining(Change(status="pending", ending="declined", error=ERROR))),
         ("delay", documents.declining(Change(status="scheduled", ending="declined", delay_s=5.0))),
         ("fail", documents.ending(failed)),

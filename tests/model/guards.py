@@ -186,7 +186,7 @@ TABLE: Final = (
     Row(("follow-up: cleared by its end",), following, "caught", "requeued, it has failed again: that is cleared too"),
     # -- 13 cancel
     Row(("cancel: one update",), _CANCELS, "caught", "reports 'it is over' of a job that waits to run"),
-    # -- 17 unique jobs
+    # -- 18 unique jobs
     Row(("unique: the index decides",), unique_active, "caught", "two submits look at once, and both insert"),
     Row(("unique: a job's id is its own",), unique_waiting, "caught",
         "the reply is lost, the job starts, and the submit is sent again: it makes a second one"),

@@ -40,11 +40,6 @@ async def archive(what: dict[str, Any]) -> str:
     return f"{what['task']} {what['status']} {what['result']}"
 
 
-@queue.task(unique="window", unique_for_s=3600, unique_key="one")
-async def single(end: JobEnd) -> str:
-    return end.job
-
-
 @queue.task(debounce_s=60)
 async def calmed(n: int) -> int:
     return n

@@ -11,7 +11,7 @@ from dtqkit import InvalidOption, Job, JobCancelled, JobEnd, JobFailed, Settings
 from tests import follow_tasks
 from tests.command import answer
 from tests.conftest import Mongo
-from tests.follow_tasks import alert, archive, single, slow, tick, work
+from tests.follow_tasks import alert, archive, slow, tick, work
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -84,12 +84,6 @@ def test_an_unknown_task_is_submitted_all_the_same_and_waits_for_a_worker(queue:
     job.result(timeout=20)
     [after] = followers(queue, job.id)
     assert (after.task, after.status, after.payload["end"]["result"]) == ("not_there", "pending", 2)
-
-
-def test_a_unique_task_follows_on_each_end(queue: TaskQueue, worker: Workers) -> None:
-    jobs = [work.options(on_success=single).submit(n) for n in range(3)]
-    found = [queue.get(followers(queue, job.id)[0].id).result(timeout=20) for job in jobs]
-    assert found == [job.id for job in jobs]
 
 
 def test_a_payload_or_result_that_is_large_is_left_out_and_named(queue: TaskQueue, worker: Workers) -> None:

@@ -98,28 +98,25 @@ def test_a_payload_or_result_that_is_large_is_left_out_and_named(queue: TaskQueu
     assert (len(what["payload"]["text"]), what["result"], what["left_out"]) == (40_000, None, ["result"])
 
 
-def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(queue: TaskQueue, mongo: Mongo) -> None:
+@pytest.mark.parametrize("follower", ["alert", "single"])
+def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(
+    queue: TaskQueue, mongo: Mongo, follower: str
+) -> None:
+    """Also where it has run already, and its slot is free again if it is unique."""
     with Workers(queue):
-        job = work.submit(1, fail=True)
+        job = work.options(on_failure=follower).submit(1, fail=True)
         [before] = followers(queue, job.id)
         queue.get(before.id).result(timeout=20)
     jobs = mongo[queue.settings.database_name]["jobs"]
     doc = jobs.find_one({"task": "work"})
     assert doc is not None
-    error = {"type": "ValueError", "message": "no 1"}
-    left = {
-        "on": "failure",
-        "task": "alert",
-        "attempt": 2,
-        "token": doc["token"],
-        "at": doc["ended_at"],
-        "error": error,
-    }
+    left = {"on": "failure", "task": follower, "attempt": 2, "error": {"type": "ValueError", "message": "no 1"}}
+    left |= {"token": doc["token"], "at": doc["ended_at"]}
     jobs.update_one({"_id": doc["_id"]}, {"$set": {"followups": [left], "followed_by": []}})
     with Workers(queue):
         [again] = followers(queue, job.id)
     assert (again.id, again.status) == (before.id, "completed")
-    assert jobs.count_documents({"task": "alert"}) == 1
+    assert jobs.count_documents({"task": follower}) == 1
     assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
 
 

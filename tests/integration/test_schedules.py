@@ -51,7 +51,7 @@ def test_a_schedule_runs_its_task_again_and_again_at_times_that_follow_from_each
     schedule = queue.schedule("pulse", sample.add_async.bind(2), every_s=1)
     first = schedule.record.next_at
     assert first is not None
-    runs = wait_until(lambda: found if len(found := schedule.runs()) >= 3 else ())
+    runs = wait_until(lambda: found if len(found := schedule.runs()) >= 3 else [])
     times = [job.scheduled_for for job in reversed(runs)]
     assert times == [first + timedelta(seconds=n) for n in range(len(times))]
     assert {job.schedule for job in runs} == {"pulse"}

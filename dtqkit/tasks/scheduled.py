@@ -61,6 +61,10 @@ class DeclaredSchedules:
                 )
         self._by_name[definition.name] = definition, task
 
+    def take(self, other: DeclaredSchedules) -> None:
+        """Have those of `other`, too."""
+        self._by_name |= other._by_name
+
     @property
     def homes(self) -> list[str]:
         """The modules of the tasks."""

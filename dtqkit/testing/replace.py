@@ -58,5 +58,6 @@ def _take(queue: Replaceable, other: TaskQueue) -> None:
     """Its tasks and hooks."""
     for task in queue.registry:
         other.registry.add(task)
+    other.registry.scheduled.take(queue.registry.scheduled)
     if queue.hooks.around_submit or queue.hooks.around_run or queue.hooks.lifespan:
         other.hooks.take(queue.hooks)

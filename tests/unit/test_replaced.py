@@ -155,6 +155,22 @@ def test_a_task_that_is_made_later_is_known(shop: Shop) -> None:
         assert later.submit().result() == "later"
 
 
+def test_schedules_that_code_declares_run_once_they_are_applied(shop: Shop) -> None:
+    ran: list[int] = []
+
+    @shop.queue.scheduled("0 * * * *")
+    @shop.queue.task
+    def hourly() -> None:
+        ran.append(1)
+
+    with replaced(shop.queue) as queue:
+        queue.advance(days=1)
+        assert ran == []
+        shop.queue.apply_schedules()
+        queue.advance(days=1)
+        assert len(ran) == 24
+
+
 # -- hooks
 
 

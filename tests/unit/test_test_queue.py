@@ -524,6 +524,29 @@ def test_retry_rules_are_those_of_production(queue: TestQueue) -> None:
     assert later.status == "failed"
 
 
+def test_schedules_run_as_time_passes_also_in_a_night_in_which_the_clocks_change(queue: TestQueue) -> None:
+    ran: list[tuple[str, datetime]] = []
+
+    @queue.task
+    def note(name: str) -> None:
+        ran.append((name, queue.now()))
+
+    queue.advance(days=86)  # 28 March, when the next night has no half past two in Berlin
+    begin = queue.now()
+    nightly = queue.schedule("nightly", note.bind("nightly"), cron="30 2 * * *", tz="Europe/Berlin")
+    pulse = queue.schedule("pulse", note.bind("pulse"), every_s=3_600)
+    queue.advance(hours=1)
+    assert ran == [("pulse", begin + timedelta(hours=1))]
+    pulse.pause("too many")
+    ran.clear()
+    queue.advance(days=1, hours=12)
+    assert [(name, when.day, when.hour, when.minute) for name, when in ran] == [
+        ("nightly", 28, 1, 30),
+        ("nightly", 29, 1, 0),
+    ]
+    assert [job.status for job in nightly.runs()] == ["completed"] * 2
+
+
 def test_counts_and_health_are_those_of_the_record(queue: TestQueue) -> None:
     task, _ = flaky(queue, 0)
     task.submit()

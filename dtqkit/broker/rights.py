@@ -75,8 +75,6 @@ def _used(keys: Keys) -> list[str]:
         *(keys.lanes()),
         keys.inflight,
         keys.scheduled,
-        keys.parked,
-        keys.pauses,
         keys.record,
         keys.workers,
         keys.worker("x"),
@@ -87,4 +85,6 @@ def _used(keys: Keys) -> list[str]:
         keys.rounds,
         keys.live("x"),
         keys.cancels,
+        keys.parked,
+        keys.pauses,
     ]

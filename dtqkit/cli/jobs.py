@@ -203,6 +203,8 @@ def _show(job: Job, why_it_waits: str) -> None:
         "due": clock(job.due_at) if job.status in WAITING else "",
         "expires": _expires(job),
         "tags": ", ".join(job.tags),
+        "follows": job.follows or "",
+        "followed": ", ".join(job.followed_by),
         "key": job.idempotency_key or "",
         "unique": job.uniqueness,
         "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",

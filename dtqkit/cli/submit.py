@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from json import JSONDecodeError, loads
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import typer
@@ -13,25 +13,26 @@ import typer
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record, say
 from dtqkit.cli.submit_options import (
-    OPTIONS,
     Arguments,
+    AsJson,
     At,
+    Attempts,
     Debounce,
     DebounceMax,
     Delay,
-    Duplicates,
+    Duplicate,
     Expires,
     Follower,
     Key,
     Lane,
-    MaxAttempts,
     Payload,
-    Tag,
+    Tags,
     TaskName,
     Timeout,
     Unique,
     UniqueFor,
     UniqueKey,
+    Wait,
 )
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
@@ -49,6 +50,25 @@ from dtqkit.tasks.unique import unique_of
 #: How often --wait checks why no worker takes the job, in seconds.
 EXPLAIN_S: Final = 2.0
 
+#: The options of this command, by the first words of an error about the matching option of a call.
+_OPTIONS: Final = {
+    "delay_s": "--delay",
+    "starts_at": "--at",
+    "max_attempts": "--max-attempts",
+    "timeout_s": "--timeout",
+    "expires_s": "--expires",
+    "idempotency_key": "--key",
+    "tags": "--tag",
+    "on_failure": "--on-failure",
+    "on_success": "--on-success",
+    "unique": "--unique",
+    "unique_for_s": "--unique-for",
+    "unique_key": "--unique-key",
+    "on_duplicate": "--on-duplicate",
+    "debounce_s": "--debounce",
+    "debounce_max_s": "--debounce-max",
+}
+
 
 def submit(
     app: App,
@@ -58,21 +78,21 @@ def submit(
     priority: Lane = None,
     delay: Delay = 0.0,
     at: At = None,
-    max_attempts: MaxAttempts = None,
+    max_attempts: Attempts = None,
     timeout: Timeout = None,
     expires: Expires = None,
     key: Key = None,
     on_failure: Follower = None,
     on_success: Follower = None,
-    tag: Tag = None,
+    tag: Tags = None,
     unique: Unique = None,
     unique_for: UniqueFor = None,
     unique_key: UniqueKey = None,
-    on_duplicate: Duplicates = None,
+    on_duplicate: Duplicate = None,
     debounce: Debounce = None,
     debounce_max: DebounceMax = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
+    wait: Wait = False,
+    json: AsJson = False,
 ) -> None:
     """Submit a job and print its id; with --wait, its result.
 
@@ -166,7 +186,7 @@ def _options(task: Task[..., Any], **given: Any) -> CallOptions:
         unique_of(options, task.defaults)
     except InvalidOption as error:
         name, _, what = str(error).partition(" is ")
-        raise typer.BadParameter(what, param_hint=f"'{OPTIONS[name.partition('[')[0]]}'") from None
+        raise typer.BadParameter(what, param_hint=f"'{_OPTIONS[name.partition('[')[0]]}'") from None
     return options
 
 

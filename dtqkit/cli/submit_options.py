@@ -1,37 +1,13 @@
-"""What `dtqkit submit` can be told about a job."""
+"""The options of `dtqkit submit`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from dtqkit.model.jobs import OnDuplicate, Priority, UniqueWhile
 
-#: The options of this command, by the first words of an error about the matching option of a call.
-OPTIONS: Final = {
-    "delay_s": "--delay",
-    "starts_at": "--at",
-    "max_attempts": "--max-attempts",
-    "timeout_s": "--timeout",
-    "expires_s": "--expires",
-    "idempotency_key": "--key",
-    "tags": "--tag",
-    "on_failure": "--on-failure",
-    "on_success": "--on-success",
-    "unique": "--unique",
-    "unique_for_s": "--unique-for",
-    "unique_key": "--unique-key",
-    "on_duplicate": "--on-duplicate",
-    "debounce_s": "--debounce",
-    "debounce_max_s": "--debounce-max",
-}
-
-Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
-At = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
-]
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")]
 Arguments = Annotated[
     list[str] | None,
@@ -40,7 +16,7 @@ Arguments = Annotated[
 Payload = Annotated[str | None, typer.Option(metavar="JSON", help="All arguments, as a JSON object.")]
 Lane = Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's]")]
 Delay = Annotated[float, typer.Option(metavar="SECONDS", help="Start the job after this time at the earliest.")]
-MaxAttempts = Annotated[
+Attempts = Annotated[
     int | None,
     typer.Option(metavar="N", help="Failed attempts after which the job is a dead letter.  [default: the task's]"),
 ]
@@ -54,7 +30,7 @@ Expires = Annotated[
 Key = Annotated[
     str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
 ]
-Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")]
+Tags = Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")]
 Unique = Annotated[
     UniqueWhile | None,
     typer.Option(help="Only one such job while it waits, while it is active, or in a window.  [default: the task's]"),
@@ -64,7 +40,7 @@ UniqueKey = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Which jobs are the same.  [default: those with the same arguments]"),
 ]
-Duplicates = Annotated[
+Duplicate = Annotated[
     OnDuplicate | None,
     typer.Option(help="What to do with a duplicate: print the job that is there, fail, or replace its arguments."),
 ]
@@ -74,4 +50,11 @@ Debounce = Annotated[
 ]
 DebounceMax = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="And this long after the first submit at the latest.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
+Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
 ]

@@ -22,6 +22,7 @@ from dtqkit.store.client import PLAIN_INTS, Link, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.requeues import requeueing
 from dtqkit.store.settlements import BY_ID, Settlement, commands, recorded
 from dtqkit.store.unique import SlotTaken
 
@@ -217,9 +218,7 @@ class Jobs:
         query = {"_id": job, "status": "failed", "death_seq": death_seq}
         try:
             with store_errors(self._where, writes=True, point="requeue"):
-                return await self._jobs.find_one_and_update(
-                    query, documents.requeueing(), return_document=ReturnDocument.AFTER
-                )
+                return await self._jobs.find_one_and_update(query, requeueing(), return_document=ReturnDocument.AFTER)
         except DuplicateKeyError:
             raise SlotTaken from None
 

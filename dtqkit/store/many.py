@@ -15,6 +15,7 @@ from dtqkit.model.jobs import TERMINAL, WAITING
 from dtqkit.store import documents
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, Pipeline
+from dtqkit.store.requeues import requeueing
 
 #: What an event and a place in Redis need of a job.
 _PLACE: Final = dict.fromkeys(
@@ -62,9 +63,7 @@ class ManyJobs:
     async def requeue(self, failed: Sequence[Document]) -> list[Document]:
         """Requeue each of these if this is still its last failure; all of them as they are afterwards."""
         operations = [
-            UpdateOne(
-                {"_id": doc["_id"], "status": "failed", "death_seq": doc.get("death_seq")}, documents.requeueing()
-            )
+            UpdateOne({"_id": doc["_id"], "status": "failed", "death_seq": doc.get("death_seq")}, requeueing())
             for doc in failed
         ]
         with store_errors(self._where, writes=True, point="requeue"):

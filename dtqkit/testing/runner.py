@@ -28,7 +28,7 @@ from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.testing.broker import WORKER, MemoryBroker
 from dtqkit.testing.execute import VirtualAttempt, VirtualExecutor
 from dtqkit.testing.loop import Turns, VirtualClock
-from dtqkit.testing.mongo.collection import Collection
+from dtqkit.testing.mongo.client import Database
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.settle import publish, record
 from dtqkit.worker.attempt import RunningAttempt
@@ -58,7 +58,7 @@ class Runner:
         settings: Settings,
         store: Store,
         broker: MemoryBroker,
-        jobs: Collection,
+        database: Database,
         registry: TaskRegistry,
         life: Life,
         clock: VirtualClock,
@@ -67,7 +67,7 @@ class Runner:
         self._settings = settings
         self._store = store
         self._broker = broker
-        self._jobs = jobs
+        self._jobs = database["jobs"]
         self._registry = registry
         self._clock = clock
         self._turns = turns
@@ -95,7 +95,7 @@ class Runner:
         #: Those documents of the record that something may follow for, by id.
         self._waiting: dict[Any, Document] = {}
         self._failed: dict[Any, Document] = {}
-        jobs.changed = self._on_change
+        self._jobs.changed = self._on_change
         broker.stop = self._stop
         broker.shown = self._shown
         broker.tasks = lambda: (task.name for task in registry)

@@ -20,6 +20,7 @@ from dtqkit.model.followups import EndError, JobEnd, bounded_part, followup_id
 from dtqkit.model.jobs import Job
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.store.followups import Followed
 from dtqkit.store.packing import unpack
 from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.task import TaskInfo
@@ -28,6 +29,8 @@ from dtqkit.transitions.new import New, new_job, put_of
 
 log = logging.getLogger("dtqkit.queue")
 
+#: Ended jobs that are read at a time, since each may have a large result.
+PIECE: Final = 50
 #: The argument of a task that is not in the catalogue.
 _USUAL_NAME: Final = "end"
 _LARGEST: Final = 4 * 1024 * 1024
@@ -36,7 +39,8 @@ _LARGEST: Final = 4 * 1024 * 1024
 async def follow_up(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> None:
     """Submit what is to follow on these jobs, which have just ended. If a store is unreachable, the leader does."""
     try:
-        await submit_all(broker, store, await store.followups.of(jobs))
+        for start in range(0, len(jobs), PIECE):
+            await submit_all(broker, store, await store.followups.of(jobs[start : start + PIECE]))
     except StoreUnavailable as error:
         log.warning("recovery will submit what follows on %d jobs: %s", len(jobs), error)
 
@@ -56,9 +60,13 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
         elif one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
             stored.append(to_job(answer))
     await announce(broker, stored)
-    for (doc, entry), one, answer in zip(ends, new, found, strict=True):
-        follower = one.doc["_id"] if isinstance(answer, DtqError) else answer["_id"]
-        await store.followups.submitted(doc["_id"], entry["token"], follower)
+    ids = [
+        one.doc["_id"] if isinstance(answer, DtqError) else answer["_id"]
+        for one, answer in zip(new, found, strict=True)
+    ]
+    await store.followups.submitted(
+        [Followed(doc["_id"], entry["token"], follower) for (doc, entry), follower in zip(ends, ids, strict=True)]
+    )
     return len(stored)
 
 

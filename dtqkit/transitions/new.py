@@ -84,6 +84,8 @@ def new_job(
         key = unique.key or key_of(payload)
         doc |= {"unique": unique.during, "unique_key": key, "unique_slot": slot_of(submission.task, key)}
     if unique is not None and unique.debounce_s:
+        if submission.starts_at is not None:
+            raise InvalidOption("starts_at is given beside debounce_s, which says when the job starts: leave one out")
         due = now + timedelta(seconds=unique.debounce_s)
         doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
     elif submission.delay_s or submission.starts_at is not None:

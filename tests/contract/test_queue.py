@@ -37,7 +37,7 @@ from dtqkit import (
 from dtqkit.control import JobFilters, StatsQuery, Submission
 from dtqkit.control.operations import STATS, SUBMIT, SUBMIT_MANY
 from dtqkit.testing import TestQueue
-from tests import sample
+from tests import follow_tasks, retry_tasks, sample
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -486,6 +486,22 @@ def test_options_that_do_not_go_together_are_refused_where_the_task_is_known(que
         queue.run(queue.core.control.ask(SUBMIT, wrong))
     items = queue.run(queue.core.control.ask(SUBMIT_MANY, (wrong, Submission(task="add", payload={"a": 1}))))
     assert [item.refused is not None and item.refused.code for item in items] == ["invalid_option", False]
+
+
+def test_retry_rules_and_what_follows_are_seen_from_both(queue: TaskQueue, behind: Settings) -> None:
+    queue.include(retry_tasks)
+    queue.include(follow_tasks)
+    with Workers(queue, settings=behind):
+        job = retry_tasks.in_coroutine.options(on_failure=follow_tasks.alert).submit("give up")
+        with pytest.raises(JobFailed, match="GiveUp: no such customer"):
+            job.result(timeout=20)
+        wait_until(lambda: job.refresh().record.followed_by, timeout_s=20)
+        assert job.record.error is not None
+        assert job.record.error.final == "the task raised GiveUp"
+        assert queue.get(job.record.followed_by[0]).result(timeout=20) == "in_coroutine failed GiveUp"
+        snoozed = retry_tasks.in_coroutine.submit("snooze")
+        assert snoozed.result(timeout=20) == 5
+        assert snoozed.refresh().record.snoozes == 4
 
 
 # -- pauses, and changes of waiting and of many jobs

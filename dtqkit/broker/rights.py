@@ -75,8 +75,6 @@ def _used(keys: Keys) -> list[str]:
         *(keys.lanes()),
         keys.inflight,
         keys.scheduled,
-        keys.parked,
-        keys.pauses,
         keys.record,
         keys.workers,
         keys.worker("x"),
@@ -88,4 +86,6 @@ def _used(keys: Keys) -> list[str]:
         keys.schedules,
         keys.live("x"),
         keys.cancels,
+        keys.parked,
+        keys.pauses,
     ]

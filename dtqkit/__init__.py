@@ -21,6 +21,7 @@ from dtqkit.client.handles import JobHandle, JobList
 from dtqkit.client.queue import TaskQueue
 from dtqkit.client.schedule_handles import ScheduleHandle
 from dtqkit.client.schedules import AsyncScheduleHandle
+from dtqkit.control.bulk import Bulk, MatchesEverything
 from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
 from dtqkit.model.errors import (
     AccessDenied,
@@ -60,6 +61,8 @@ from dtqkit.model.expired import JobExpired
 from dtqkit.model.followups import JobEnd
 from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
+from dtqkit.model.pause_errors import InvalidPause, NotPaused
+from dtqkit.model.pauses import Pause
 from dtqkit.model.schedule_errors import InvalidCron, InvalidSchedule, ScheduleNotFound, ScheduleTaken, UnknownZone
 from dtqkit.model.schedules import Schedule
 from dtqkit.model.settings import Settings
@@ -87,6 +90,7 @@ __all__ = [
     "BatchOutcomeUnknown",
     "BatchRefused",
     "BatchUnavailable",
+    "Bulk",
     "Call",
     "CannotListen",
     "Context",
@@ -99,6 +103,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidCron",
     "InvalidOption",
+    "InvalidPause",
     "InvalidPayload",
     "InvalidQuery",
     "InvalidRequest",
@@ -116,13 +121,16 @@ __all__ = [
     "JobNotFound",
     "LifespanFailed",
     "LocalStoreError",
+    "MatchesEverything",
     "Middleware",
     "MiddlewareFailed",
     "MissingExtra",
     "NamespaceTaken",
     "NoWorkerCanStart",
     "NotAServer",
+    "NotPaused",
     "OutcomeUnknown",
+    "Pause",
     "PayloadTooLarge",
     "Priority",
     "QueueClosed",

@@ -74,6 +74,7 @@ def queue(settings: Settings, stores: LocalStores) -> Iterator[TaskQueue]:
         "queue:low",
         "queue:scheduled",
         "queue:inflight",
+        "queue:parked",
     )
     assert [key for key in left if key.partition(":")[2] not in known] == []
 

@@ -40,6 +40,11 @@ async def archive(what: dict[str, Any]) -> str:
     return f"{what['task']} {what['status']} {what['result']}"
 
 
+@queue.task(debounce_s=60)
+async def calmed(n: int) -> int:
+    return n
+
+
 @queue.task
 async def tick() -> str:
     """Takes nothing."""

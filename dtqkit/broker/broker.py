@@ -15,6 +15,7 @@ from dtqkit.broker.client import unavailable
 from dtqkit.broker.found import Listed, Look, Tick, beats_of
 from dtqkit.broker.keys import Keys, member, split_member
 from dtqkit.broker.link import Condition, Link
+from dtqkit.broker.parking import Parking
 from dtqkit.broker.popper import Popper
 from dtqkit.broker.rights import check_rights
 from dtqkit.broker.unlisted import Ready, Scheduled, Unlisted
@@ -38,6 +39,7 @@ class Broker:
         #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
         self.inflight_s: Final = settings.inflight_s
         self._link = Link(settings.redis_url, settings.namespace)
+        self.parking = Parking(self._link)
         self._unlisted = Unlisted(self._push, self._put_back)
 
     @property
@@ -226,26 +228,20 @@ class Broker:
         Scheduled ids are due up to `due_ms` by MongoDB's clock, which may differ from that of Redis.
         """
         async with self._link.asking("lead", writes=True) as keys:
-            leads, now, swept, moved, mended, epoch, run_id, scores, schedules = cast(
-                tuple[int, int, int, int, int, str, str, list[str], str],
+            leads, now, swept, moved, mended, epoch, run_id, scores, parked, pauses, schedules = cast(
+                tuple[int, int, int, int, int, str, str, list[str], int, str, str],
                 await self._link.run(
                     "lead",
                     [
-                        keys.leader,
-                        keys.inflight,
-                        keys.scheduled,
-                        keys.workers,
-                        keys.cancels,
-                        keys.epoch,
-                        *keys.lanes(),
-                        keys.schedules,
+                        *(keys.leader, keys.inflight, keys.scheduled, keys.workers, keys.cancels, keys.epoch),
+                        *(*keys.lanes(), keys.parked, keys.pauses, keys.schedules),
                     ],
                     [candidate, int(lock_s * 1000), move_limit, *(() if due_ms is None else (due_ms,))],
                 ),
             )
         by_worker = dict(zip(scores[::2], scores[1::2], strict=True))
         run_id = run_id or self._link.connection_id
-        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker, schedules)
+        return Tick(bool(leads), now, swept, moved, mended, epoch, run_id, by_worker, parked, pauses, schedules)
 
     async def note_schedules(self) -> None:
         """A schedule has changed: the leader looks at them with its next tick."""
@@ -291,7 +287,8 @@ class Broker:
                     progressed()
             inflight = await self._scores(keys.inflight, progressed)
             scheduled = await self._scores(keys.scheduled, progressed)
-        return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled)
+            parked = await self._scores(keys.parked, progressed)
+        return Listed(seconds * 1000 + micros / 1000, lanes, inflight, scheduled, parked)
 
     async def _scores(self, key: str, progressed: Callable[[], None]) -> dict[str, float]:
         redis = self._link.raw
@@ -308,15 +305,21 @@ class Broker:
             pipe = self._link.pipeline()
             for lane in keys.lanes():
                 pipe.llen(lane)
-            pipe.zcard(keys.inflight)
-            pipe.zcard(keys.scheduled)
+            for key in (keys.inflight, keys.scheduled, keys.parked):
+                pipe.zcard(key)
             return sum(cast(list[int], await pipe.execute()))
 
-    async def prune(self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float]) -> int:
+    async def prune(
+        self, *, inflight: Mapping[str, float], scheduled: Mapping[str, float], parked: Mapping[str, float]
+    ) -> int:
         """Remove members whose score is still as given; returns how many."""
         dropped = 0
         async with self._link.asking("prune") as keys:
-            for key, members in ((keys.inflight, inflight), (keys.scheduled, scheduled)):
+            for key, members in (
+                (keys.inflight, inflight),
+                (keys.scheduled, scheduled),
+                (keys.parked, parked),
+            ):
                 flat = [str(x) for m, score in members.items() for x in (m, f"{score:.17g}")]
                 for start in range(0, len(flat), 2 * _CHUNK):
                     part = flat[start : start + 2 * _CHUNK]

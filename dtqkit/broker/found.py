@@ -24,6 +24,9 @@ class Tick(msgspec.Struct, frozen=True):
     epoch: str
     run_id: str
     scores: dict[str, str]
+    #: Ids of paused jobs, and the version of the pauses that workers should know; empty: nobody has said.
+    parked: int = 0
+    pauses: str = ""
     #: Differs from the last one when a schedule may have changed since.
     schedules: str = ""
 
@@ -45,6 +48,7 @@ class Listed(msgspec.Struct, frozen=True):
     lanes: set[str]
     inflight: dict[str, float]
     scheduled: dict[str, float]
+    parked: dict[str, float] = {}
 
 
 def beats_of(

@@ -3,6 +3,8 @@
     queue:high|medium|low   list of 24-hex ids: pushed right, popped left
     queue:inflight          zset of `lane:id` popped and not yet claimed; score: when the sweep puts it back (ms)
     queue:scheduled         zset of `lane:id`; score: when it is due (ms)
+    queue:parked            zset of `lane:id` of paused jobs; score: when the pause ends (ms), or infinite
+    pauses                  the version of the pauses (MongoDB's `configuration`) that workers should know
     workers                 zset of worker ids; score: last heartbeat (ms)
     worker:<id>:wake        list that ends this worker's blocking pop; expires
     worker:<id>             hash; `beat`: its heartbeat; `tasks`: the tasks it serves; both JSON; expires
@@ -57,6 +59,14 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def scheduled(self) -> str:
         return f"{self.prefix}queue:scheduled"
+
+    @property
+    def parked(self) -> str:
+        return f"{self.prefix}queue:parked"
+
+    @property
+    def pauses(self) -> str:
+        return f"{self.prefix}pauses"
 
     @property
     def workers(self) -> str:

@@ -30,19 +30,22 @@ class Popper:
         self._redis = link.another(answer_s=self._block_s + _MARGIN_S)
         self._id = secrets.token_hex(8)
 
-    async def pop(self, timeout_s: float = BLOCK_S) -> str | None:
-        """The next member by priority; None after `timeout_s`. If the answer is lost, the audit finds the id."""
+    async def pop(self, timeout_s: float = BLOCK_S, lanes: Sequence[Priority] | None = None) -> str | None:
+        """The next member by priority, of its lanes or of these; None after `timeout_s`.
+
+        If the answer is lost, the audit finds the id.
+        """
         block_s = min(timeout_s, self._block_s)
         async with self._link.asking("pop") as keys:
-            lanes: dict[str, Priority] = {keys.lane(lane): lane for lane in self._lanes}
+            by_key: dict[str, Priority] = {keys.lane(lane): lane for lane in (self._lanes if lanes is None else lanes)}
             # A list of our own ends the pop: CLIENT UNBLOCK would need another right.
             answer = cast(
                 "tuple[str, str] | None",
-                await cast(Any, self._redis.blpop([keys.wake(self._id), *lanes], timeout=block_s)),
+                await cast(Any, self._redis.blpop([keys.wake(self._id), *by_key], timeout=block_s)),
             )
-        if answer is None or answer[0] not in lanes:
+        if answer is None or answer[0] not in by_key:
             return None
-        return member(lanes[answer[0]], answer[1])
+        return member(by_key[answer[0]], answer[1])
 
     async def interrupt(self) -> None:
         """Make the current `pop`, or the next one, return at once: None, or the id that it has already."""

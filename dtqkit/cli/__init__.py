@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from dtqkit import __version__
-from dtqkit.cli import demo, jobs, schedules, server, submit, up, worker
+from dtqkit.cli import demo, jobs, many, pause, schedules, server, submit, up, worker
 from dtqkit.model.errors import MissingExtra
 
 #: Commands whose modules import numpy and pandas: loaded on use, since workers import this package too.
@@ -81,8 +81,13 @@ for command in (
     submit.submit,
     jobs.jobs,
     jobs.job,
-    jobs.cancel,
+    many.cancel,
     jobs.requeue,
+    many.update,
+    many.delete,
+    pause.pause,
+    pause.resume,
+    pause.pauses,
 ):
     app.command()(command)
 

@@ -1,4 +1,4 @@
-"""`dtqkit jobs`, `job`, `cancel`, `requeue`: show jobs, cancel them, run them again."""
+"""`dtqkit jobs`, `job`, `requeue`: show jobs, run them again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from dtqkit.cli.follow import follow_events
 from dtqkit.cli.show import STYLES, as_json, clock, first_line, job_record, on_terminal, say, table
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.late import with_cure
-from dtqkit.control import MAX_PAGE, JobFilters, JobRequest, Page
-from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
+from dtqkit.control import MAX_PAGE, JobFilters, JobRequest, Page, Requeued
+from dtqkit.control.bulk import BulkCall
+from dtqkit.control.operations import GET_JOB, JOB_LOG, REQUEUE
 from dtqkit.model.errors import JobConflict
 from dtqkit.model.jobs import WAITING, Attempt, Job, Priority, Status
 from dtqkit.support.causes import users_frames
@@ -28,6 +29,10 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TaskFilter = Annotated[str | None, typer.Option(metavar="TASK", help="Only jobs of this task.")]
 PriorityFilter = Annotated[Priority | None, typer.Option(help="Only jobs of this lane.")]
+WorkerFilter = Annotated[str | None, typer.Option(metavar="WORKER", help="Only jobs run by the worker with this id.")]
+Text = Annotated[
+    str | None, typer.Option("--q", metavar="TEXT", help="Only jobs whose id, key or a tag is TEXT or begins with it.")
+]
 Since = Annotated[
     str | None, typer.Option(metavar="AGE", help="Only jobs submitted since: 90s, 15m, 24h, 7d, or a time.")
 ]
@@ -45,14 +50,9 @@ def jobs(
     status: Annotated[Status | None, typer.Option(help="Only jobs in this status.")] = None,
     task: TaskFilter = None,
     priority: PriorityFilter = None,
-    worker: Annotated[
-        str | None, typer.Option(metavar="WORKER", help="Only jobs run by the worker with this id.")
-    ] = None,
+    worker: WorkerFilter = None,
     since: Since = None,
-    q: Annotated[
-        str | None,
-        typer.Option("--q", metavar="TEXT", help="Only jobs whose id, key or a tag is TEXT or begins with it."),
-    ] = None,
+    q: Text = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, metavar="N", help="Number of jobs.")] = 20,
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Continue a listing: the cursor that it printed.")
@@ -203,6 +203,8 @@ def _show(job: Job, why_it_waits: str) -> None:
         "due": clock(job.due_at) if job.status in WAITING else "",
         "expires": _expires(job),
         "tags": ", ".join(job.tags),
+        "follows": job.follows or "",
+        "followed": ", ".join(job.followed_by),
         "key": job.idempotency_key or "",
         "unique": job.uniqueness,
         "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",
@@ -256,24 +258,14 @@ def _attempt(job: Job, attempt: Attempt) -> tuple[str, ...]:
     )
 
 
-def cancel(id: JobId, json: Json = False) -> None:
-    """Cancel a waiting job at once, or ask a running one to stop (takes up to two heartbeats).
-
-    Fails when the job is over.
-    """
-    found = _ask(lambda queue: queue.control.ask(CANCEL, JobRequest(id=id)))
-    if json:
-        as_json(job_record(found))
-    else:
-        print(f"{found.id} {'was asked to stop' if found.status == 'running' else found.status}")
-
-
 def requeue(
     id: Annotated[str | None, typer.Argument(metavar="ID", help="The id of one failed job.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Requeue all dead letters that match.")] = False,
     task: TaskFilter = None,
     priority: PriorityFilter = None,
     since: Since = None,
+    worker: WorkerFilter = None,
+    q: Text = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the dead letters that match.")] = False,
     json: Json = False,
 ) -> None:
@@ -281,22 +273,24 @@ def requeue(
     if dead == (id is not None):
         raise typer.BadParameter("give either the ID of one job or --dead")
     if id is not None:
-        if task or priority or since or dry_run:
-            raise typer.BadParameter("--task, --priority, --since and --dry-run go with --dead")
+        if task or priority or since or worker or q or dry_run:
+            raise typer.BadParameter("filters and --dry-run go with --dead")
         found = _ask(lambda queue: queue.control.ask(REQUEUE, JobRequest(id=id)))
         if json:
             as_json(job_record(found))
         else:
             print(f"{found.id} {found.status}")
         return
-    done = _ask(lambda queue: queue.requeue_dead(task=task, priority=priority, since=since, dry_run=dry_run))
+    given: BulkCall = {"task": task, "priority": priority, "since": since, "worker": worker, "q": q}
+    given |= {"all": True, "dry_run": dry_run}
+    done = _ask(lambda queue: queue.requeue_many(**given))
     if json:
-        as_json(done)
+        as_json(Requeued(matched=done.matched, requeued=done.changed))
     elif dry_run:
         print(f"{done.matched} dead letters match")
     else:
-        print(f"{done.requeued} of {done.matched} dead letters requeued")
-    if not dry_run and done.requeued < done.matched:
+        print(f"{done.changed} of {done.matched} dead letters requeued")
+    if not dry_run and done.changed < done.matched:
         raise JobConflict(
-            f"{done.matched - done.requeued} were not requeued: others requeued them first, or they were deleted"
+            f"{done.matched - done.changed} were not requeued: others requeued them first, or they were deleted"
         )

@@ -5,19 +5,41 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from json import JSONDecodeError, loads
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, first_line, job_record, say
+from dtqkit.cli.submit_options import (
+    Arguments,
+    AsJson,
+    At,
+    Attempts,
+    Debounce,
+    DebounceMax,
+    Delay,
+    Duplicate,
+    Expires,
+    Follower,
+    Key,
+    Lane,
+    Payload,
+    Tags,
+    TaskName,
+    Timeout,
+    Unique,
+    UniqueFor,
+    UniqueKey,
+    Wait,
+)
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.ended import failure_of
 from dtqkit.client.late import NO_WORKERS
 from dtqkit.model.errors import DtqError, InvalidOption, JobFailed
-from dtqkit.model.jobs import Job, JobError, OnDuplicate, Priority, UniqueWhile
+from dtqkit.model.jobs import Job, JobError
 from dtqkit.model.values import FLOAT
 from dtqkit.support.cancel import end
 from dtqkit.support.sanitize import log_safely
@@ -48,71 +70,29 @@ _OPTIONS: Final = {
 }
 
 
-Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
-At = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
-]
-
-
 def submit(
     app: App,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="The task's arguments. A value that is not JSON is taken as text."),
-    ] = None,
-    payload: Annotated[str | None, typer.Option(metavar="JSON", help="All arguments, as a JSON object.")] = None,
-    priority: Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's]")] = None,
-    delay: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Start the job after this time at the earliest.")
-    ] = 0.0,
+    task: TaskName,
+    arguments: Arguments = None,
+    payload: Payload = None,
+    priority: Lane = None,
+    delay: Delay = 0.0,
     at: At = None,
-    max_attempts: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Failed attempts after which the job is a dead letter.  [default: the task's]"),
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long one attempt may run.  [default: the task's]")
-    ] = None,
-    expires: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Cancel the job if it has not started by then.  [default: the task's]"),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
-    ] = None,
+    max_attempts: Attempts = None,
+    timeout: Timeout = None,
+    expires: Expires = None,
+    key: Key = None,
     on_failure: Follower = None,
     on_success: Follower = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")
-    ] = None,
-    unique: Annotated[
-        UniqueWhile | None,
-        typer.Option(
-            help="Only one such job while it waits, while it is active, or in a window.  [default: the task's]"
-        ),
-    ] = None,
-    unique_for: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long the window of --unique window is.")
-    ] = None,
-    unique_key: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="Which jobs are the same.  [default: those with the same arguments]"),
-    ] = None,
-    on_duplicate: Annotated[
-        OnDuplicate | None,
-        typer.Option(help="What to do with a duplicate: print the job that is there, fail, or replace its arguments."),
-    ] = None,
-    debounce: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Replace the job that waits; it starts this long after the last submit."),
-    ] = None,
-    debounce_max: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="And this long after the first submit at the latest.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
+    tag: Tags = None,
+    unique: Unique = None,
+    unique_for: UniqueFor = None,
+    unique_key: UniqueKey = None,
+    on_duplicate: Duplicate = None,
+    debounce: Debounce = None,
+    debounce_max: DebounceMax = None,
+    wait: Wait = False,
+    json: AsJson = False,
 ) -> None:
     """Submit a job and print its id; with --wait, its result.
 

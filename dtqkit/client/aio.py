@@ -13,6 +13,8 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import said_late, why_waiting
 from dtqkit.client.lending import lending
+from dtqkit.client.many import AsyncManyJobs
+from dtqkit.client.pauses import AsyncPauses
 from dtqkit.client.schedules import SchedulingAsyncQueue
 from dtqkit.client.wait import AT_A_TIME, CHUNK, FEW, Waiter, chunks
 from dtqkit.control import (
@@ -45,10 +47,12 @@ from dtqkit.control.operations import (
     TASKS,
     WORKERS,
 )
+from dtqkit.control.pauses import PAUSES, PausesRequest
 from dtqkit.model.batches import batch_refused
 from dtqkit.model.errors import DtqError, JobConflict, JobNotFound, WaitTimeout
 from dtqkit.model.events import Depths, Heartbeat
 from dtqkit.model.jobs import Job
+from dtqkit.model.pauses import Pauses
 from dtqkit.model.settings import Settings
 from dtqkit.support.background import abandon
 from dtqkit.tasks.hooks import Hooks
@@ -66,7 +70,7 @@ LOOK_S: Final = 0.5
 MAX_CANCELS: Final = 64
 
 
-class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
+class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsyncQueue):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:
@@ -265,7 +269,8 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
             late = [handle for handle in handles if not handle.known.is_over]
             workers = await self._bounded_look(late)
             if any(not handle.known.is_over for handle in handles):
-                raise WaitTimeout(said_late([handle.known for handle in handles], timeout, workers)) from None
+                known, pauses = [handle.known for handle in handles], await self._pauses_now()
+                raise WaitTimeout(said_late(known, timeout, workers, pauses=pauses)) from None
 
     async def _until_over(
         self, handles: Sequence[AsyncJobHandle[Any]], heard: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
@@ -299,7 +304,15 @@ class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue):
         """Why those that wait are not taken: no live worker knows their task, say. Empty when there is no such reason,
         or when the workers cannot be asked in LOOK_S."""
         workers = await self._bounded_look(())
-        return "" if workers is None else why_waiting(jobs, workers)
+        return "" if workers is None else why_waiting(jobs, workers, await self._pauses_now())
+
+    async def _pauses_now(self) -> Pauses:
+        """What is paused, as far as that can be had in LOOK_S."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return Pauses(pauses=await self.control.ask(PAUSES, PausesRequest(counted=False)))
+        except (DtqError, TimeoutError):
+            return Pauses()
 
     async def _live_workers(self) -> Sequence[Heartbeat]:
         """Those that are not silent: a worker that was killed is listed until the leader has noticed."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 import msgspec
 
 from dtqkit.client.ended import failure_of
 from dtqkit.client.wait import POLL_S
 from dtqkit.control import Control, JobRequest
+from dtqkit.control.bulk import UPDATE, Changes, UpdateRequest, changes_of
 from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import Job, Status
-from dtqkit.model.values import from_wire
+from dtqkit.model.values import as_payload, from_wire
 
 R = TypeVar("R")
 
@@ -105,6 +106,15 @@ class AsyncJobHandle(Generic[R]):
         self.on_job(await self._queue.control.ask(CANCEL, JobRequest(id=self.id)))
         return self._job
 
+    async def update(self, *, payload: Mapping[str, Any] | None = None, **changes: Unpack[Changes]) -> Job:
+        """Change the job while it waits: priority, delay_s, tags, or its whole payload."""
+        fields = msgspec.structs.asdict(changes_of(changes))
+        request = UpdateRequest(
+            id=self.id, payload=None if payload is None else as_payload(self._job.task, payload), **fields
+        )
+        self.on_job(await self._queue.control.ask(UPDATE, request))
+        return self._job
+
     async def requeue(self) -> Job:
         """Put the failed job back into its lane."""
         self.on_job(await self._queue.control.ask(REQUEUE, JobRequest(id=self.id)))
@@ -139,7 +149,7 @@ class AsyncJobHandle(Generic[R]):
         self._queue.follow(self)
 
     def on_job(self, job: Job) -> None:
-        """Take a record, unless a newer one has been seen. It may come without its payload, which never changes."""
+        """Take a record, unless a newer one has been seen. It may come without its payload, which seldom changes."""
         if job.rev >= self._job.rev:
             if not job.payload and self._job.payload:
                 job = msgspec.structs.replace(job, payload=self._job.payload)

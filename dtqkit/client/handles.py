@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, Unpack, overload
 
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.driver import Driver
@@ -14,6 +14,7 @@ from dtqkit.client.ended import failure_of
 from dtqkit.client.late import counted
 from dtqkit.client.lending import lending
 from dtqkit.control import Page
+from dtqkit.control.bulk import Changes
 from dtqkit.model.jobs import Job, Status
 
 R = TypeVar("R")
@@ -77,6 +78,15 @@ class JobHandle(Generic[R]):
     def cancel(self) -> Self:
         """Cancel it while it waits; ask it to stop while it runs. Raises JobConflict when it is over."""
         self._queue.run(self.asynchronous.cancel())
+        return self
+
+    def update(self, *, payload: Mapping[str, Any] | None = None, **changes: Unpack[Changes]) -> Self:
+        """Change the job while it waits: `job.update(priority="high", delay_s=0, tags=["urgent"])`.
+
+        `payload` is all of it, as keyword arguments of the task; it is checked as that of a new job. Raises JobConflict
+        when the job runs or is over.
+        """
+        self._queue.run(self.asynchronous.update(payload=payload, **changes))
         return self
 
     def requeue(self) -> Self:

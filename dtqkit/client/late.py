@@ -9,15 +9,22 @@ from typing import Final
 
 from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import STATUSES, WAITING, Job, Status
+from dtqkit.model.pauses import Pauses, sentences
 from dtqkit.support.formatting import counted as counted_words
 from dtqkit.support.formatting import few
 
+NOTHING_PAUSED: Final = Pauses()
 NO_WORKERS: Final = "no workers are running"
 _UNKNOWN: Final = "no live worker knows task "
 
 
 def said_late(
-    jobs: Sequence[Job], timeout: float, workers: Sequence[Heartbeat] | None, now: datetime | None = None
+    jobs: Sequence[Job],
+    timeout: float,
+    workers: Sequence[Heartbeat] | None,
+    now: datetime | None = None,
+    *,
+    pauses: Pauses = NOTHING_PAUSED,
 ) -> str:
     """Of all jobs that were waited for; `workers` are the live ones, None when nobody could be asked."""
     if len(jobs) == 1:
@@ -29,7 +36,11 @@ def said_late(
     else:
         how = "" if workers is not None else "last known state: "
         said = f"not all are over after {timeout:g} s: {how}{counted([job.status for job in jobs])}"
-    return said if workers is None else f"{said}; {with_cure(why_waiting(jobs, workers)) or _served(jobs, workers)}"
+    return (
+        said
+        if workers is None
+        else f"{said}; {with_cure(why_waiting(jobs, workers, pauses)) or _served(jobs, workers)}"
+    )
 
 
 def _stands(job: Job, now: datetime) -> str:
@@ -73,9 +84,17 @@ def counted(statuses: Sequence[Status]) -> str:
     return f"{len(statuses)} job{'s' if len(statuses) > 1 else ''}: {shown}" if shown else "no jobs"
 
 
-def why_waiting(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
+def why_waiting(jobs: Sequence[Job], workers: Sequence[Heartbeat], pauses: Pauses = NOTHING_PAUSED) -> str:
     """Why those of `jobs` that wait are not taken by any of these live workers; nothing when each may be."""
     waiting = [job for job in jobs if job.status in WAITING]
+    paused = few(sentences(pauses, waiting)) if pauses else ""
+    left = [job for job in waiting if pauses.of(job) is None] if pauses else waiting
+    if not paused or not left:
+        return paused or _why_not_taken(waiting, workers)
+    return "; ".join(filter(None, (paused, _why_not_taken(left, workers))))
+
+
+def _why_not_taken(waiting: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
     if not waiting:
         return ""
     if not workers:

@@ -23,6 +23,8 @@ from dtqkit.client.decorators import (
 )
 from dtqkit.client.frames import frame_of
 from dtqkit.client.handles import JobHandle, JobList, JobPage
+from dtqkit.client.many import ManyJobs
+from dtqkit.client.pauses import Pauses
 from dtqkit.client.schedule_handles import SchedulingQueue
 from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
 from dtqkit.model.batches import BatchRefused
@@ -72,7 +74,7 @@ _INTERNAL: Final = frozenset(
 )
 
 
-class TaskQueue(SchedulingQueue):
+class TaskQueue(SchedulingQueue, Pauses, ManyJobs):
     """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
 
         queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process

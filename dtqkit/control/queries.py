@@ -62,6 +62,18 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     cursor: str | None = None
 
 
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Filters of a bulk change: those of a listing."""
+
+    status: Status | None = None
+    task: str | None = None
+    priority: Priority | None = None
+    worker: str | None = None
+    since: str | None = None
+    q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BATCH)] | None = None
+
+
 class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which dead letters to requeue; `dry_run` only counts them."""
 
@@ -117,7 +129,7 @@ class HistoryFilters(TypedDict, total=False):
     columns: Sequence[str] | None
 
 
-Q = TypeVar("Q", JobQuery, DeadLetterQuery, HistoryQuery)
+Q = TypeVar("Q", JobQuery, DeadLetterQuery, HistoryQuery, JobFilter)
 
 
 def query_of(kind: type[Q], filters: Mapping[str, Any]) -> Q:

@@ -137,6 +137,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     leader: bool | None = None
     unserved: tuple[Priority, ...] | None = None
+    #: Pauses in force. None: not known.
+    pauses: int | None = None
     #: Seconds since the last write to each store that was done, and since the last beat of a worker.
     mongodb_wrote_s: float | None = None
     redis_wrote_s: float | None = None

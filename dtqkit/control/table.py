@@ -31,14 +31,14 @@ class Operation(msgspec.Struct, Generic[Req, Res], frozen=True, kw_only=True, eq
     """One row: what is asked, what is answered, and how it is reached over HTTP.
 
     The fields of the request that stand in `path` in braces are taken from there; the others are the query string of a
-    GET, and the body of a POST. Without a `path`, no face offers it: only a queue itself asks it.
+    GET, and the body of a POST or PATCH. Without a `path`, no face offers it: only a queue itself asks it.
     """
 
     name: str
     request: type[Req]
     response: type[Res]
     summary: str = ""
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST", "PATCH"] = "GET"
     path: str = ""
     scope: Scope = "read"
     status: int = 200
@@ -54,7 +54,7 @@ class Operation(msgspec.Struct, Generic[Req, Res], frozen=True, kw_only=True, eq
     @property
     def writes(self) -> bool:
         """Whether it may change something."""
-        return self.method == "POST"
+        return self.method != "GET"
 
     def __repr__(self) -> str:
         return f"<Operation {self.name}>"

@@ -9,7 +9,7 @@ from typing import Any
 from dtqkit.broker import Broker
 from dtqkit.control import Control
 from dtqkit.control.table import Operation, Req, Res
-from dtqkit.direct import accept, change, look, schedules
+from dtqkit.direct import accept, change, look, many, pausing, schedules
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.events import Batch, Line
 from dtqkit.model.settings import Settings
@@ -17,7 +17,7 @@ from dtqkit.store import Store
 from dtqkit.tasks.registry import TaskRegistry
 
 #: Imported so that their functions answer.
-ANSWERING = (accept, look, change, schedules)
+ANSWERING = (accept, look, change, many, pausing, schedules)
 
 
 class DirectControl(Control):

@@ -56,6 +56,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     redis: str | None = None
     mongodb_wrote_s: float | None = None
     redis_wrote_s: float | None = None
+    #: Pauses in force; None: not known.
+    pauses: int | None = None
     #: Workers that beat lately. This and what follows is known only while Redis answers.
     workers: tuple[Heartbeat, ...] = ()
     beat_s: float | None = None
@@ -96,6 +98,7 @@ def judge(seen: Seen, heartbeat_s: float) -> Health:
         workers=len(seen.workers) if known else None,
         leader=_leader(seen, vacant=vacant) if known else None,
         unserved=unserved if known else None,
+        pauses=seen.pauses,
         mongodb_wrote_s=seen.mongodb_wrote_s,
         redis_wrote_s=seen.redis_wrote_s,
         beat_s=seen.beat_s if known else None,
@@ -165,7 +168,7 @@ class Asked(Generic[_T]):
 
 
 class HealthMonitor:
-    """Looks at most once each second, however often it is asked: one script in Redis, one operation of MongoDB."""
+    """Looks at most once each second, however often it is asked: one script in Redis, two operations of MongoDB."""
 
     def __init__(self, settings: Settings, broker: Broker, store: Store, opened: Callable[[], Awaitable[None]]) -> None:
         self._settings = settings
@@ -174,6 +177,7 @@ class HealthMonitor:
         self._opened = opened
         self._redis = Asked(self._look_at_redis)
         self._mongodb = Asked(self._try_mongodb)
+        self._pauses = Asked(self._count_pauses)
         self._health: tuple[float, Health] | None = None
         self._lock = asyncio.Lock()
         self._mongodb_wrote = self._redis_wrote = float("-inf")
@@ -196,14 +200,15 @@ class HealthMonitor:
 
     def leave(self) -> None:
         """Before the stores are closed: what that does to a look is not logged."""
-        self._redis.leaving = self._mongodb.leaving = True
+        self._redis.leaving = self._mongodb.leaving = self._pauses.leaving = True
 
     async def close(self) -> None:
-        await asyncio.gather(self._redis.close(), self._mongodb.close())
+        await asyncio.gather(self._redis.close(), self._mongodb.close(), self._pauses.close())
 
     async def _look(self) -> Health:
         clock = asyncio.get_running_loop().time
-        redis, mongodb = await asyncio.gather(self._redis.answer(), self._mongodb.answer())
+        asked = (self._redis.answer(), self._mongodb.answer(), self._pauses.answer())
+        redis, mongodb, pauses = await asyncio.gather(*asked)
         if mongodb == TAKEN:  # as opening the stores says
             redis, mongodb = TAKEN, None
         now = clock()
@@ -212,6 +217,7 @@ class HealthMonitor:
             redis=redis if isinstance(redis, str) else None,
             mongodb_wrote_s=_age(now, self._mongodb_wrote),
             redis_wrote_s=_age(now, self._redis_wrote),
+            pauses=None if isinstance(pauses, str) else pauses,
         )
         if isinstance(redis, Look):
             seen = self._with(seen, redis, now)
@@ -251,6 +257,10 @@ class HealthMonitor:
             return
         await self._store.probe()
         self._mongodb_wrote = clock()
+
+    async def _count_pauses(self) -> int:
+        await self._opened()
+        return len((await self._store.pauses.read()).at(self._store.now()).pauses)
 
 
 def _age(now: float, at: float) -> float | None:

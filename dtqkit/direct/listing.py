@@ -100,17 +100,26 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
         worker=query.worker,
     )
     fields: Fields = "brief" if query.brief else "usual" if query.ids is None else "attempts"
-    edge: ObjectId | None = None
-    if query.q is not None:
-        found, edge = await _search(store, query.q, filters, query.limit + 1, fields)
-    else:
-        found = await store.jobs.page(filters, query.limit + 1, _PAGE_MS, fields=fields)
-        if found is None:
-            found, edge = await _scan(store, filters, query.limit + 1, fields)
+    found, edge = await look(store, filters, query.q, query.limit + 1, fields)
     jobs = tuple(to_job(doc) for doc in found[: query.limit])
     if len(found) > query.limit:
         edge = ObjectId(jobs[-1].id)
     return Page(items=jobs, cursor=encode_cursor(str(edge)) if edge is not None else None)
+
+
+async def look(
+    store: Store, filters: Document, q: str | None, limit: int, fields: Fields
+) -> tuple[list[Document], ObjectId | None]:
+    """The newest jobs that match; and the id down to which everything was looked at, when that is not all there is."""
+    if q is not None:
+        return await _search(store, q, filters, limit, fields)
+    found = await store.jobs.page(filters, limit, _PAGE_MS, fields=fields)
+    return (found, None) if found is not None else await _scan(store, filters, limit, fields)
+
+
+def anywhere(filters: Document, q: str | None) -> Document:
+    """The whole query, for a count."""
+    return filters if q is None else {**filters, "$or": [way for _, way in _ways(q)]}
 
 
 async def _search(

@@ -35,6 +35,7 @@ class Parts:
         self, settings: Settings, registry: TaskRegistry, store: Store | None = None, broker: Broker | None = None
     ) -> None:
         self.settings = settings
+        self.registry = registry
         self.store = Store(settings) if store is None else store
         self.broker = Broker(settings) if broker is None else broker
         self.stores = Opening(self.store, self.broker)

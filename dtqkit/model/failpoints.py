@@ -45,6 +45,9 @@ POINTS: Final = (
     *("tick",),  # 15 periodic
 )
 
+#: The same of writes that are made only after a person has asked for something: 20 pauses, 21 change and delete jobs.
+ON_REQUEST: Final = ("pause", "announce_pauses", "park", "unpark", "update", "unlist", "delete")
+
 
 class FailpointPlan:
     """What to do at which place, and when."""
@@ -55,7 +58,7 @@ class FailpointPlan:
             place, _, action = part.partition("=")
             action, _, turn = action.partition("@")
             point, _, side = place.rpartition(".")
-            if point not in POINTS or side not in ("before", "after"):
+            if point not in (*POINTS, *ON_REQUEST) or side not in ("before", "after"):
                 raise ValueError(f"{VARIABLE} names {place!r}, which is no failpoint")
             self._actions[place] = action, None if turn == "*" else int(turn or 1)
         self._log = log

@@ -35,29 +35,31 @@ MAX_DECLINED: Final = 20
 
 def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None = None) -> Change:
     """The change that `outcome` brings to `job`, which began `start_ms` after its claim (None: it never did)."""
-    change = _change(job, outcome, rng, start_ms)
-    if job.unique == "active":
-        change = msgspec.structs.replace(change, frees_slot=True)
-    followup = followed_by(job, change.status)
-    return change if followup is None else msgspec.structs.replace(change, followup=followup)
-
-
-def _change(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None) -> Change:
     match outcome:
         case Success(result, run_ms):
-            return Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)
+            change = Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)
+            plain = job.on_success is None and job.unique is None
+            return change if plain else _with_ends(job, change)
         case Released(run_ms):
-            return Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
+            change = Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
         case Stopped(run_ms):
-            return Change(status="pending", ending="cancelled", start_ms=start_ms, run_ms=run_ms)
+            change = Change(status="pending", ending="cancelled", start_ms=start_ms, run_ms=run_ms)
         case Declined(error):
-            return _declined(job, error)
+            change = _declined(job, error)
         case Delayed(delay_s):
-            return Change(status="scheduled", ending="declined", delay_s=delay_s)
+            change = Change(status="scheduled", ending="declined", delay_s=delay_s)
         case Dropped(error, ending):
-            return Change(status="failed" if ending == "failed" else "cancelled", ending=ending, error=error)
+            change = Change(status="failed" if ending == "failed" else "cancelled", ending=ending, error=error)
         case Failure() | Lost():
-            return msgspec.structs.replace(POLICIES.after(job, outcome, rng), start_ms=start_ms)
+            change = msgspec.structs.replace(POLICIES.after(job, outcome, rng), start_ms=start_ms)
+    plain = job.on_failure is None and job.unique is None
+    return change if plain else _with_ends(job, change)
+
+
+def _with_ends(job: Job, change: Change) -> Change:
+    """With what its end brings besides: a slot that becomes free, and what follows."""
+    followup = followed_by(job, change.status)
+    return msgspec.structs.replace(change, frees_slot=job.unique == "active", followup=followup)
 
 
 def patience_s(declined: int) -> float:

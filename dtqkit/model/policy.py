@@ -164,6 +164,10 @@ class Policies:
         #: The policies that override `admit`: most do not, and this list is used for each job.
         self._gates = tuple(policy for policy in policies if type(policy).admit is not Policy.admit)
 
+    def after_gate(self, gate: Policy) -> Policies:
+        """These policies, with one more that is asked before them."""
+        return Policies(gate, *self._policies)
+
     def admit(self, job: Job, now: Callable[[], datetime]) -> Refusal | None:
         """The first refusal; None: the job may begin."""
         for policy in self._gates:

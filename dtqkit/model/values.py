@@ -22,6 +22,7 @@ __all__ = [
     "MAX_DEPTH",
     "Json",
     "NotSerializable",
+    "as_payload",
     "check_payload",
     "from_wire",
     "shown",
@@ -54,6 +55,14 @@ def check_payload(task: str, payload: Mapping[str, Any]) -> None:
     """Raises InvalidPayload for JSON from outside that cannot be stored."""
     try:
         _scan(payload, 1)
+    except NotSerializable as unfit:
+        raise InvalidPayload(task, unfit.path, unfit.detail) from None
+
+
+def as_payload(task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Python values as a payload of JSON values; InvalidPayload names the part that has none."""
+    try:
+        return cast("dict[str, Any]", wire(dict(payload)))
     except NotSerializable as unfit:
         raise InvalidPayload(task, unfit.path, unfit.detail) from None
 

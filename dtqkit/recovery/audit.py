@@ -13,6 +13,7 @@ from dtqkit.store import Store
 from dtqkit.support.formatting import counted
 from dtqkit.transitions.announce import relist
 from dtqkit.transitions.cancel import cancel_waiting
+from dtqkit.transitions.pause import list_released
 from dtqkit.transitions.places import missing
 
 log = logging.getLogger("dtqkit.recovery")
@@ -61,6 +62,7 @@ class Auditor:
 
     async def audit(self) -> Repairs:
         """Compare by id. Redis is read before the record: so an id that the record does not know is not a new job."""
+        await list_released(self._broker, self._store, await self._store.pauses.read())
         listed = await self._broker.listed(self.progressed)
         now_ms = self._store.now().timestamp() * 1000
         repairs = Repairs()
@@ -78,6 +80,7 @@ class Auditor:
         repairs.pruned = await self._broker.prune(
             inflight={m: s for m, s in listed.inflight.items() if m not in waiting},
             scheduled={m: s for m, s in listed.scheduled.items() if m not in waiting},
+            parked={m: s for m, s in listed.parked.items() if m not in waiting},
         )
         if repairs != Repairs():
             log.warning("lane audit repaired: %s", repairs.summary())

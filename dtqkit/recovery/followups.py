@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.recovery.task import Progress
 from dtqkit.store import Store
-from dtqkit.transitions.followup import submit_all
-
-#: Jobs in one piece.
-PIECE: Final = 200
+from dtqkit.transitions.followup import PIECE, submit_all
 
 
 class FollowUpRounds:

@@ -27,6 +27,7 @@ from dtqkit.store import Store
 from dtqkit.store.clock import Step
 from dtqkit.transitions.cancel import ask_to_stop_again
 from dtqkit.transitions.lose import LIMIT, LostJobs
+from dtqkit.transitions.pause import list_released
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -74,10 +75,11 @@ class Leader:
         self._schedules = ScheduleRounds(settings, broker, store, lambda n: self._rounds.record("schedules", n))
         self._scheduling = RoundTask("schedules", self._schedules.due, self._run_schedules)
         self._schedules.progressed = self._scheduling.progressed
+        self._parked = RoundTask("paused jobs", self._parked_due, self._list_released)
         #: They run independently: however long one takes, the jobs of dead workers are re-queued in time.
         self._tasks = (
             *(self._dead_workers, self._scans, self._lanes),
-            *(self._dead_letter_task, self._expiry, self._closing, self._indexing, self._following),
+            *(self._dead_letter_task, self._expiry, self._closing, self._indexing, self._following, self._parked),
             self._scheduling,
         )
         self._lost.progressed = self._loss_progressed
@@ -100,6 +102,8 @@ class Leader:
         self._next_indexes = now + _AUDIT_ROUNDS * self._settings.round_s
         self._recount_at: float | None = None
         self._audit_lanes = False
+        #: The version of the pauses for which parked jobs were last looked at.
+        self._parked_for: str | None = None
         self._audit_dead_letters = False
         #: Whether the last scan found no ids that an audit could compare, and no failed jobs or dead letters.
         self._nothing_listed = False
@@ -289,6 +293,14 @@ class Leader:
             self._audit_lanes = True
             raise
         self._rounds.record("audit", repairs.listed + repairs.rescored + repairs.pruned + repairs.cancelled)
+
+    def _parked_due(self, tick: Tick) -> bool:
+        return tick.parked > 0 and tick.pauses != self._parked_for
+
+    async def _list_released(self, tick: Tick) -> None:
+        """After the pauses have changed: whoever changed them may have died before it listed what they held."""
+        self._rounds.record("resume", await list_released(self._broker, self._store, await self._store.pauses.read()))
+        self._parked_for = tick.pauses
 
     # -- other rounds
 

@@ -86,7 +86,7 @@ class Http:
             headers["Proxy-Authorization"] = self.proxy.authorization
         body: bytes | None = None
         own = own_fields(operation)
-        if operation.method == "POST":
+        if operation.writes:
             body = _body(request, without=tuple(path)) if own is None or own else b""
             headers["Content-Type"] = "application/json"
         elif own and (query := _query(request, without=tuple(path))):

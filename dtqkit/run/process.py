@@ -114,6 +114,7 @@ async def _run(
     worker: Worker, leader: Leader, stop: asyncio.Event, life: Life, started: Callable[[], None] | None
 ) -> None:
     """Until `stop` is set, or a part of it breaks, which is raised."""
+    await worker.pauses.load()  # before the first job is taken
     working = asyncio.create_task(worker.run(), name=f"worker {worker.name}")
     leading = asyncio.create_task(leader.run(), name=f"leader {worker.name}")
     stopping = asyncio.create_task(stop.wait(), name=f"stop {worker.name}")

@@ -174,7 +174,8 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _plus(field: str, n: int) -> Document:
+def plus(field: str, n: int) -> Document:
+    """A field of a document, which may be absent, and `n`."""
     return {"$add": [{"$ifNull": [f"${field}", 0]}, n]}
 
 
@@ -236,7 +237,7 @@ def declining(change: Change) -> Pipeline:
     count = "declined_before" if change.status == "scheduled" else "declined"
     fields: Document = {
         "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
-        count: _plus(count, 1),
+        count: plus(count, 1),
         "rev": {"$add": ["$rev", 2]},
         "ended_at": "$$NOW" if change.status in TERMINAL else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
     }
@@ -284,15 +285,15 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     if error and not change.snoozes:
         fields["error"] = error
     if change.snoozes:
-        fields["snoozes"] = _plus("snoozes", change.snoozes)
+        fields["snoozes"] = plus("snoozes", change.snoozes)
     if change.failures:
-        fields["failures"] = _plus("failures", change.failures)
+        fields["failures"] = plus("failures", change.failures)
     if change.losses:
-        fields["losses"] = _plus("losses", change.losses)
+        fields["losses"] = plus("losses", change.losses)
     if change.status == "scheduled":
         fields["due_at"] = due
     if change.status == "failed":
-        fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", _plus("death_seq", 1)]}
+        fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", plus("death_seq", 1)]}
     fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
     if change.followup is not None:
         entry = {**_to_follow(change.followup, change.error), "token": "$token", "at": "$$NOW"}
@@ -354,72 +355,3 @@ def dropping() -> Pipeline:
         "unique_slot": _slot_while({"$eq": ["$unique", "window"]}),
     }
     return [{"$set": fields}]
-
-
-#: Fields that a requeue removes.
-_CLEARED_BY_REQUEUE: Final = (
-    "cancel_requested",
-    "declined",
-    "claimed_at",
-    "started_at",
-    "start_ms",
-    "ended_at",
-    "run_ms",
-    "progress",
-    "progress_message",
-)
-
-
-#: Declined claims never count as attempts: their total is kept. The limit of declines starts again at 0.
-_DECLINED_SO_FAR: Final[Document] = {
-    "$let": {
-        "vars": {"n": {"$add": [_plus("declined", 0), _plus("declined_before", 0)]}},
-        "in": {"$cond": [{"$gt": ["$$n", 0]}, "$$n", "$$REMOVE"]},
-    }
-}
-
-#: When a requeued job failed: needed to count its failures.
-_FAILED_AT: Final[Document] = {
-    "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
-}
-
-
-#: A requeued unique job takes its slot again: a duplicate key if another job has it. A window's is freed by time only.
-_SLOT_AGAIN: Final[Document] = {
-    "$cond": [{"$in": ["$unique", ["waiting", "active"]]}, slot_of_document(), "$unique_slot"]
-}
-
-
-def requeueing() -> Pipeline:
-    """Requeue a failed job for a person: all counts start at 0. A duplicate key means that its slot is taken."""
-    fields: Document = {
-        "status": "pending",
-        "failures": 0,
-        "losses": 0,
-        "recoveries": 0,
-        "queued_at": "$$NOW",
-        "rev": {"$add": ["$rev", 1]},
-        "failed_at": _FAILED_AT,
-        "declined_before": _DECLINED_SO_FAR,
-        "unique_slot": _SLOT_AGAIN,
-    }
-    return [{"$set": fields}, {"$unset": ["due_at", *_CLEARED_BY_REQUEUE]}]
-
-
-def recovering(at: datetime) -> Pipeline:
-    """Requeue a failed job automatically, not before `at`. One that lost its workers will run alone."""
-    lost = {"$eq": ["$error.kind", "worker_lost"]}
-    due = {"$max": ["$$NOW", at]}
-    fields: Document = {
-        "status": "scheduled",
-        "failures": 0,
-        "losses": {"$cond": [lost, {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]}, 0]},
-        "recoveries": _plus("recoveries", 1),
-        "due_at": due,
-        "queued_at": due,
-        "rev": {"$add": ["$rev", 1]},
-        "failed_at": _FAILED_AT,
-        "declined_before": _DECLINED_SO_FAR,
-        "unique_slot": _SLOT_AGAIN,
-    }
-    return [{"$set": fields}, {"$unset": list(_CLEARED_BY_REQUEUE)}]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from bson import ObjectId
+from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
@@ -19,6 +20,14 @@ from dtqkit.store.keeper import IndexKeeper
 MAX_KEPT: Final = 20
 _FIELDS: Final = dict.fromkeys(("task", "payload", "result", "tags", "ended_at", "followups"), 1)
 _LOOK_MS: Final = 5_000
+
+
+class Followed(NamedTuple):
+    """One end of a job: its id, the number of the claim, and the id of the job that follows on it."""
+
+    job: ObjectId
+    token: int
+    follower: ObjectId
 
 
 class FollowUps:
@@ -47,11 +56,14 @@ class FollowUps:
         self._indexes.keep()  # the index is being built, or was dropped: without it, this would read all jobs
         return []
 
-    async def submitted(self, job: ObjectId, token: int, follower: ObjectId) -> None:
-        """What is to follow on this end has been submitted, as job `follower`."""
-        done: Document = {
-            "$pull": {"followups": {"token": token}},
-            "$push": {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}},
-        }
+    async def submitted(self, followed: Sequence[Followed]) -> None:
+        """These ends are followed now: there is nothing left to do about them."""
+        updates: list[UpdateOne] = []
+        for job, token, follower in followed:
+            done: Document = {
+                "$pull": {"followups": {"token": token}},
+                "$push": {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}},
+            }
+            updates.append(UpdateOne({"_id": job, "followups.token": token}, done))
         with store_errors(self._where, writes=True, point="follow"):
-            await self._jobs.update_one({"_id": job, "followups.token": token}, done)
+            await self._jobs.bulk_write(updates, ordered=False)

@@ -22,6 +22,7 @@ from dtqkit.store.client import PLAIN_INTS, Link, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.requeues import requeueing
 from dtqkit.store.settlements import BY_ID, Settlement, commands, recorded
 from dtqkit.store.unique import SlotTaken
 
@@ -34,9 +35,10 @@ _LOAD_MS: Final = 5_000
 _MAJORITY: Final[Document] = {"w": "majority", "j": True}
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 #: The fields of a job in a page; "usual" leaves out logs and earlier attempts.
-Fields: TypeAlias = Literal["brief", "usual", "attempts"]
+Fields: TypeAlias = Literal["brief", "place", "usual", "attempts"]
 _FIELDS: Final[Mapping[Fields, Document]] = {
     "brief": dict.fromkeys(("task", "priority", "status", "rev", "created_at"), 1),
+    "place": dict.fromkeys(("task", "priority", "status", "rev", "created_at", "due_at", "death_seq"), 1),
     "usual": {**_NO_HEAVY},
     "attempts": {"log": 0},
 }
@@ -61,6 +63,8 @@ class Jobs:
         # Times in a claimed job are naive UTC: decoding aware ones costs more than the rest of the document.
         self._claims: AsyncCollection[Document] = collection.with_options(_NAIVE)
         self._where = where
+        #: A filter that every claim adds: while something is paused, the jobs that are not.
+        self.not_held: Document = {}
 
     # -- claim
 
@@ -73,7 +77,12 @@ class Jobs:
         """
         with store_errors(self._where, writes=True, document=True, point="claim"):
             return await self._claims.find_one_and_update(
-                {**documents.runnable([job]), "task": {"$in": tasks}, "losses": {"$lte": max_losses}},
+                {
+                    **documents.runnable([job]),
+                    "task": {"$in": tasks},
+                    "losses": {"$lte": max_losses},
+                    **self.not_held,
+                },
                 documents.claiming(claim, worker, lease_s),
                 hint=BY_ID,
                 projection=_NOT_CLAIMED,
@@ -90,7 +99,7 @@ class Jobs:
         """
         with store_errors(self._where, writes=True, once=True, document=True, point="claim"):
             update: Document = {
-                "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0},
+                "q": {**documents.runnable(ids), "task": {"$in": tasks}, "losses": 0, **self.not_held},
                 "u": documents.claiming(claim, worker, lease_s),
                 "multi": True,
                 "hint": BY_ID,
@@ -209,9 +218,7 @@ class Jobs:
         query = {"_id": job, "status": "failed", "death_seq": death_seq}
         try:
             with store_errors(self._where, writes=True, point="requeue"):
-                return await self._jobs.find_one_and_update(
-                    query, documents.requeueing(), return_document=ReturnDocument.AFTER
-                )
+                return await self._jobs.find_one_and_update(query, requeueing(), return_document=ReturnDocument.AFTER)
         except DuplicateKeyError:
             raise SlotTaken from None
 

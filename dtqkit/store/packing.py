@@ -29,6 +29,11 @@ def unpack(stored: Any) -> Any:
     return stored
 
 
+def is_packed(value: Any) -> bool:
+    """Whether a JSON value is stored as text, which MongoDB cannot look into."""
+    return _has_odd_key(value)
+
+
 def _has_odd_key(value: Any) -> bool:
     kind = _type_of(value)
     if kind is dict:

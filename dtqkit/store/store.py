@@ -28,7 +28,9 @@ from dtqkit.store.identity import identity_of
 from dtqkit.store.inserts import Inserts
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.many import ManyJobs
 from dtqkit.store.minutes import Minutes
+from dtqkit.store.pauses import PauseBook
 from dtqkit.store.recount import Recount
 from dtqkit.store.recovery_scan import RecoveryScans
 from dtqkit.store.refusals import of_hello
@@ -98,6 +100,8 @@ class Store:
         minutes, jobs = self._database["minutes"], self._database["jobs"]
         self.minutes: Final = Minutes(minutes, jobs, self._where)
         self.recount: Final = Recount(self.minutes, minutes, jobs, self._where)
+        self.many: Final = ManyJobs(self._database["jobs"], self._where)
+        self.pauses: Final = PauseBook(self._database, self._where)
         self.catalogue: Final = Catalogue(self._database["tasks"], self._where)
         self.schedules: Final = Schedules(self._database, self._where)
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import pymongo
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -24,6 +25,7 @@ from dtqkit.store.documents import HEAVY, Document, Pipeline, slot_of_document
 from dtqkit.store.indexes import KEY, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.refusals import THIS_DOCUMENT
 
 #: Tries of a submit, each after another process took or freed the slot in between.
 _TRIES: Final = 8
@@ -39,8 +41,8 @@ class Put(NamedTuple):
 
     doc: Document
     size: int
-    #: Seconds from now until it is due, and from the first submit at most.
-    delay_s: float
+    #: Of a debounced job: seconds from now until it is due, and from the first submit at most.
+    debounce_s: float | None
     max_s: float | None
     #: Seconds that its slot is held from now on; None: until the end of its state.
     window_s: float | None
@@ -110,6 +112,53 @@ class UniqueJobs:
                             raise
                         raise _NoIndex from None
                     return answer
+            except _NoIndex:
+                await self._ensure(UNIQUE)
+        raise self._missing(UNIQUE)
+
+    async def insert(self, docs: Sequence[Document], size: int) -> set[int]:
+        """Insert those whose slots are free, in bulk; the positions of the others, of which nothing is written.
+
+        Much cheaper than `put` for many. The index is looked for before and after: an insert cannot name it.
+        """
+        await self._check_index(docs[0])
+        taken = set[int]()
+        with (
+            store_errors(self._where, writes="insert", point="unique"),
+            pymongo.timeout(self._where.within(submit_s(len(docs), size))),
+        ):
+            try:
+                await self._jobs.insert_many(docs, ordered=False)
+            except BulkWriteError as error:
+                errors = error.details["writeErrors"]
+                if error.details.get("writeConcernErrors") or any(e["code"] not in THIS_DOCUMENT for e in errors):
+                    raise
+                # A duplicate id means that it is stored. What MongoDB refuses is reported by `put`.
+                taken = {e["index"] for e in errors if "_id" not in e.get("keyPattern", {})}
+            except (BSONError, OverflowError, ValueError):  # the driver cannot send one of them; `put` reports which
+                return set(range(len(docs)))
+        try:
+            await self._check_index(docs[0])
+        except StoreUnavailable:
+            # It was dropped meanwhile. No worker knows these jobs yet.
+            mine = [doc["_id"] for doc in docs]
+            with store_errors(self._where, writes=True):
+                await self._jobs.delete_many({"_id": {"$in": mine}, "token": 0})
+            raise
+        return taken
+
+    async def _check_index(self, doc: Document) -> None:
+        """Raises StoreUnavailable while the index is missing."""
+        for _ in range(2):
+            try:
+                with store_errors(self._where):
+                    try:
+                        await self._jobs.find_one({"unique_slot": doc["unique_slot"]}, {"_id": 1}, hint=UNIQUE)
+                    except OperationFailure as error:
+                        if error.code != BAD_HINT:
+                            raise
+                        raise _NoIndex from None
+                    return
             except _NoIndex:
                 await self._ensure(UNIQUE)
         raise self._missing(UNIQUE)
@@ -229,8 +278,8 @@ def putting(new: Put) -> Pipeline:
     #: An earlier try has inserted it, or replaced the job with it.
     mine: Document = {"$in": [new.doc["_id"], ["$_id", "$replaced_by"]]}
     times: Document = {}
-    if "due_at" in new.doc:
-        due: Document = {"$add": ["$$NOW", _ms(new.delay_s)]}
+    if new.debounce_s is not None:
+        due: Document = {"$add": ["$$NOW", _ms(new.debounce_s)]}
         times = {"due_at": due, "queued_at": due}
     if new.window_s is not None:
         times["unique_until"] = {"$add": ["$$NOW", _ms(new.window_s)]}

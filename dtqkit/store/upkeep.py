@@ -19,6 +19,7 @@ from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.store import documents
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
+from dtqkit.store.requeues import recovering
 
 #: Jobs in one piece of an expiry, and the time limit of a query for one piece, in ms.
 EXPIRY_PIECE: Final = 1_000
@@ -89,7 +90,7 @@ class Upkeep:
         operations: list[UpdateOne] = [
             UpdateOne(
                 {"_id": doc["_id"], "status": "failed", "death_seq": doc["death_seq"]},
-                documents.recovering(due[doc["_id"]]),
+                recovering(due[doc["_id"]]),
             )
             for doc in failed
         ]

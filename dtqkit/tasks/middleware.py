@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 from dtqkit.model.hook_errors import HookError, MiddlewareFailed
 from dtqkit.model.values import shown
+from dtqkit.model.verdicts import Verdict
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.task import Call
 
@@ -148,7 +149,7 @@ async def around_run(
         await manager.__aenter__()
     except stops:
         raise
-    except MiddlewareFailed:
+    except (MiddlewareFailed, Verdict):  # it may say that the job is to run later, as the task may
         raise
     except Exception as error:
         raise _failed(first, error, "before the task") from error

@@ -42,7 +42,7 @@ Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=20)]
 
 
-class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """How a task's jobs run, by default."""
 
     priority: Priority = "medium"

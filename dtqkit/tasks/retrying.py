@@ -8,6 +8,7 @@ from typing import Annotated, Final, TypeAlias, cast
 from msgspec import Meta
 
 from dtqkit.model.errors import InvalidOption
+from dtqkit.model.hook_errors import MiddlewareFailed
 from dtqkit.model.jobs import SHAPES, Shape
 from dtqkit.model.values import shown
 from dtqkit.model.verdicts import GiveUp
@@ -64,8 +65,11 @@ def why_final(error: BaseException, retry_on: tuple[str, ...], give_up_on: tuple
     """Why a job that raised `error` is not tried again, as a sentence; "" when no rule forbids it.
 
     The class that is nearest to the error's own decides, as the more special `except` clause would. Classes are
-    compared by name, so that one of a notebook's cell is the same after the cell has run again.
+    compared by name, so that one of a notebook's cell is the same after the cell has run again. What a middleware
+    raised counts as raised by the task.
     """
+    if isinstance(error, MiddlewareFailed) and error.__cause__ is not None:
+        error = error.__cause__
     kind = type(error)
     for base in kind.__mro__:
         if (name := qualified(base)) in give_up_on:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
@@ -41,6 +42,8 @@ class CallUniqueOptions(UniqueOptions, Protocol):
 
     @property
     def delay_s(self) -> float: ...
+    @property
+    def starts_at(self) -> datetime | None: ...
 
 
 class Unique(NamedTuple):
@@ -72,6 +75,11 @@ def unique_of(call: CallUniqueOptions, task: UniqueOptions) -> Unique | None:
         return None
     of_call = _given(call)
     merged = of_call if of_call.keys() & set(_HOW) else {**_given(task), **of_call}
+    if "debounce_s" in merged and call.starts_at is not None:
+        raise InvalidOption(
+            f"starts_at is {call.starts_at.isoformat(sep=' ')}, but debounce_s is {merged['debounce_s']:g}: "
+            "a debounced job starts debounce_s after the last submit; leave out starts_at"
+        )
     if "debounce_s" in merged and call.delay_s:
         raise InvalidOption(
             f"delay_s is {call.delay_s:g}, but debounce_s is {merged['debounce_s']:g}: a debounced job starts "

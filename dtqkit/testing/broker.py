@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Final
 
@@ -12,13 +12,45 @@ from typing_extensions import override
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
 from dtqkit.broker.found import Look
+from dtqkit.broker.parking import Parking
 from dtqkit.broker.unlisted import Ready, Scheduled
 from dtqkit.model.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch
-from dtqkit.model.jobs import PRIORITIES
+from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.testing.mongo.collection import Collection
 
 #: The id and the name of the worker that a TestQueue has.
 WORKER: Final = "test-worker"
+
+
+class NoParking(Parking):
+    """Nothing is parked where there are no lanes: paused jobs are not due."""
+
+    def __init__(self) -> None:
+        """Without Parking.__init__, which needs a connection."""
+
+    @override
+    async def announce(self, version: int) -> None:
+        pass
+
+    @override
+    async def park(self, version: int, members: Mapping[str, float]) -> bool:
+        return True
+
+    @override
+    async def parked(self, start: int, count: int) -> list[str]:
+        return []
+
+    @override
+    async def unpark(self, members: Sequence[str]) -> int:
+        return 0
+
+    @override
+    async def unlist(self, lane: Priority, ids: Set[str]) -> int:
+        return 0
+
+    @override
+    async def unschedule(self, *, scheduled: Sequence[str], parked: Sequence[str]) -> None:
+        pass
 
 
 class MemoryBroker(Broker):
@@ -29,6 +61,7 @@ class MemoryBroker(Broker):
         self._jobs = jobs
         self._now = now
         self._started_at = now()
+        self.parking = NoParking()
         self._listeners: list[asyncio.Queue[Batch]] = []
         #: Stops running jobs; what they show; how many there are; names of the tasks that are known.
         self.stop: Callable[[Iterable[str]], None] = lambda _: None

@@ -36,12 +36,12 @@ class Memory:
         self.turns: Final = Turns(clock)
         client = Client(clock.now)
         self.store: Final = MemoryStore(settings, registry, client, self.turns.loop.time)
-        self.jobs: Final[Collection] = client[settings.database_name]["jobs"]
-        schedules = client[settings.database_name]["schedules"]
+        database = client[settings.database_name]
+        self.jobs: Final[Collection] = database["jobs"]
         self.broker: Final = MemoryBroker(self.jobs, clock.now)
         self.control: Final = DirectControl(settings, registry, self.store, self.broker)
         self.runner: Final = Runner(
-            settings, self.store, self.broker, self.jobs, schedules, registry, Life(hooks), clock, self.turns
+            settings, self.store, self.broker, database, registry, Life(hooks), clock, self.turns
         )
 
     def job(self, job_id: str) -> Job | None:

@@ -17,6 +17,7 @@ from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import PRIORITIES, WAITING, Job
 from dtqkit.model.lifecycle import decide, patience_s
 from dtqkit.model.outcomes import Declined, Outcome, Released
+from dtqkit.model.pauses import Pauses
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store
@@ -27,7 +28,7 @@ from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.testing.broker import WORKER, MemoryBroker
 from dtqkit.testing.execute import VirtualAttempt, VirtualExecutor
 from dtqkit.testing.loop import Turns, VirtualClock
-from dtqkit.testing.mongo.collection import Collection
+from dtqkit.testing.mongo.client import Database
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.lose import LostJobs
 from dtqkit.transitions.settle import publish, record
@@ -59,8 +60,7 @@ class Runner:
         settings: Settings,
         store: Store,
         broker: MemoryBroker,
-        jobs: Collection,
-        schedules: Collection,
+        database: Database,
         registry: TaskRegistry,
         life: Life,
         clock: VirtualClock,
@@ -69,7 +69,7 @@ class Runner:
         self._settings = settings
         self._store = store
         self._broker = broker
-        self._jobs = jobs
+        self._jobs = database["jobs"]
         self._registry = registry
         self._clock = clock
         self._turns = turns
@@ -81,7 +81,7 @@ class Runner:
         self._lost = LostJobs(broker, store, self._rng)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._recovered_at = datetime.min.replace(tzinfo=UTC)
-        self._schedules = schedules
+        self._schedules = database["schedules"]
         self._ticker = Ticker(settings, broker, store, Enqueuer(settings, broker, store, registry))
         self._rounds = (Round(self._recovery_at, self._recover), Round(self._schedules_at, self._run_schedules))
         self._attempts: dict[str, RunningAttempt] = {}
@@ -89,6 +89,7 @@ class Runner:
         #: Ids of due jobs, in the order in which they start; and whether the record has changed since.
         self._due: deque[Any] = deque()
         self._stale = True
+        self._pauses: Pauses = Pauses()
         #: Jobs that this worker could not begin, and until when it leaves them alone.
         self._avoided: dict[Any, float] = {}
         #: Jobs whose worker is to be lost in their next attempt.
@@ -98,8 +99,8 @@ class Runner:
         #: Those documents of the record that something may follow for, by id.
         self._waiting: dict[Any, Document] = {}
         self._failed: dict[Any, Document] = {}
-        jobs.changed = self._on_change
-        schedules.changed = lambda _, __: self._wake()
+        self._jobs.changed = self._on_change
+        self._schedules.changed = lambda _, __: self._wake()
         broker.stop = self._stop
         broker.shown = self._shown
         broker.tasks = lambda: (task.name for task in registry)
@@ -148,7 +149,7 @@ class Runner:
     # -- running
 
     async def _run(self, done: Callable[[], bool], next_at: Callable[[], float | None]) -> None:
-        while not done():
+        while not await self._is(done):
             if self._broken is not None:
                 error, self._broken = self._broken, None
                 raise error
@@ -271,7 +272,16 @@ class Runner:
             return False
         if self._avoided.get(doc["_id"], 0.0) > self._clock.elapsed_s:
             return False
+        if self._pauses and self._pauses.of(to_job(doc)) is not None:
+            return False
         return doc["status"] == "pending" or doc["due_at"] <= self._clock.now()
+
+    async def _is(self, done: Callable[[], bool]) -> bool:
+        """Whether it is done, by the pauses that are in force now: jobs that are paused are not due."""
+        pauses: Pauses = (await self._store.pauses.read()).at(self._clock.now())
+        if pauses != self._pauses:
+            self._pauses, self._stale = pauses, True
+        return done()
 
     def _next_due(self) -> ObjectId | None:
         """By lane, and by the time at which they became due within a lane."""
@@ -297,6 +307,8 @@ class Runner:
             for doc in self._waiting.values()
             if doc["task"] in self._registry
         ]
+        if (end := self._pauses.next_end) is not None:
+            times.append(self._clock.seconds_at(end))
         times += [self._clock.seconds_at(at) for one in self._rounds if (at := one.due_at()) is not None]
         return min((at for at in times if at > self._clock.elapsed_s), default=None)
 

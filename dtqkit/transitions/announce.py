@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from dtqkit.broker import Broker
@@ -16,7 +17,7 @@ from dtqkit.broker.background import Background
 from dtqkit.broker.keys import member
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.model.events import JobEvent, encode_batch, event_of, job_event
-from dtqkit.model.jobs import WAITING, Job, Status
+from dtqkit.model.jobs import WAITING, Job, Priority, Status
 from dtqkit.model.outcomes import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
@@ -58,6 +59,30 @@ async def announce(broker: Broker, jobs: Sequence[Job]) -> StoreUnavailable | No
     except StoreUnavailable as error:
         return error
     return None
+
+
+async def publish_changes(broker: Broker, jobs: Sequence[Job]) -> None:
+    """Publish changes that leave each id where it is."""
+    if jobs:
+        with suppress(StoreUnavailable):
+            await broker.publish(encode_batch(map(event_of, jobs)))
+
+
+async def unlist(broker: Broker, jobs: Iterable[Job]) -> None:
+    """Take ids out of where these waiting jobs were listed. What is not found, or not now, a claim drops."""
+    lanes: dict[Priority, set[str]] = {}
+    scheduled: list[str] = []
+    for job in jobs:
+        if job.status == "pending":
+            lanes.setdefault(job.priority, set()).add(job.id)
+        else:
+            scheduled.append(member(job.priority, job.id))
+    parked = [member(lane, job_id) for lane, ids in lanes.items() for job_id in ids]
+    with suppress(StoreUnavailable):
+        if scheduled or parked:
+            await broker.parking.unschedule(scheduled=scheduled, parked=parked)
+        for lane, ids in lanes.items():
+            await broker.parking.unlist(lane, ids)
 
 
 async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) -> StoreUnavailable | None:

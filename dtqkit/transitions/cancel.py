@@ -9,7 +9,7 @@ from bson import ObjectId
 from dtqkit.broker import Broker
 from dtqkit.model.jobs import Job
 from dtqkit.store import Store
-from dtqkit.store.documents import to_job
+from dtqkit.store.documents import Document, to_job
 from dtqkit.transitions.announce import announce
 
 
@@ -21,6 +21,16 @@ async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
     cancelled = to_job(doc)
     await announce(broker, [cancelled])
     return cancelled
+
+
+async def cancel_many(broker: Broker, store: Store, docs: Sequence[Document]) -> list[Job]:
+    """The same for many; returns those that were changed. Their ids stay listed: see `announce.unlist`."""
+    found = await store.many.cancel(docs)
+    before = {doc["_id"]: doc["rev"] for doc in docs}
+    changed = [to_job(doc) for doc in found if doc.get("cancel_requested") and doc["rev"] > before[doc["_id"]]]
+    if changed:
+        await announce(broker, changed)
+    return changed
 
 
 async def cancel_waiting(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> int:

@@ -15,19 +15,22 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.control import Submission
-from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.errors import DocumentRefused, DtqError, StoreUnavailable
 from dtqkit.model.followups import EndError, JobEnd, bounded_part, followup_id
 from dtqkit.model.jobs import Job
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.store.followups import Followed
 from dtqkit.store.packing import unpack
 from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.task import TaskInfo
 from dtqkit.transitions.announce import announce
-from dtqkit.transitions.new import New, new_job
+from dtqkit.transitions.new import New, new_job, put_of
 
 log = logging.getLogger("dtqkit.queue")
 
+#: Ended jobs that are read at a time, since each may have a large result.
+PIECE: Final = 50
 #: The argument of a task that is not in the catalogue.
 _USUAL_NAME: Final = "end"
 _LARGEST: Final = 4 * 1024 * 1024
@@ -36,7 +39,8 @@ _LARGEST: Final = 4 * 1024 * 1024
 async def follow_up(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> None:
     """Submit what is to follow on these jobs, which have just ended. If a store is unreachable, the leader does."""
     try:
-        await submit_all(broker, store, await store.followups.of(jobs))
+        for start in range(0, len(jobs), PIECE):
+            await submit_all(broker, store, await store.followups.of(jobs[start : start + PIECE]))
     except StoreUnavailable as error:
         log.warning("recovery will submit what follows on %d jobs: %s", len(jobs), error)
 
@@ -48,14 +52,43 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
     infos = await store.catalogue.named({entry["task"] for doc in ended for entry in doc["followups"]})
     ends = [(doc, entry) for doc in ended for entry in doc["followups"]]
     new = [_follower(doc, entry, infos.get(entry["task"]), store) for doc, entry in ends]
-    refused = (await store.inserts.insert([one.doc for one in new], sum(one.size for one in new))).refused
-    for place, error in refused.items():
-        log.error("%s cannot follow on job %s: %s", ends[place][1]["task"], ends[place][0]["_id"], error)
-    stored: list[Job] = [to_job(one.doc) for i, one in enumerate(new) if i not in refused]
+    found = await _stored(store, new)
+    stored: list[Job] = []
+    for (doc, entry), one, answer in zip(ends, new, found, strict=True):
+        if isinstance(answer, DtqError):
+            log.error("%s cannot follow on job %s: %s", entry["task"], doc["_id"], answer)
+        elif one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
+            stored.append(to_job(answer))
     await announce(broker, stored)
-    for (doc, entry), one in zip(ends, new, strict=True):
-        await store.followups.submitted(doc["_id"], entry["token"], one.doc["_id"])
+    ids = [
+        one.doc["_id"] if isinstance(answer, DtqError) else answer["_id"]
+        for one, answer in zip(new, found, strict=True)
+    ]
+    await store.followups.submitted(
+        [Followed(doc["_id"], entry["token"], follower) for (doc, entry), follower in zip(ends, ids, strict=True)]
+    )
     return len(stored)
+
+
+async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]:
+    """The documents afterwards: of a unique task, that may be a job that is there already."""
+    plain = [i for i, one in enumerate(new) if one.unique is None]
+    found: list[Document | DtqError] = [one.doc for one in new]
+    if plain:
+        answer = await store.inserts.insert([new[i].doc for i in plain], sum(new[i].size for i in plain))
+        for n, error in answer.refused.items():
+            found[plain[n]] = error
+    for i, one in enumerate(new):
+        if one.unique is not None:
+            try:
+                doc = await store.unique.put(put_of(one))
+            except DocumentRefused as error:
+                found[i] = error
+                continue
+            if doc is None:
+                raise StoreUnavailable("MongoDB", "", f"the jobs with key {one.doc['unique_key']!r} change too often")
+            found[i] = doc
+    return found
 
 
 def _follower(doc: Document, entry: Mapping[str, Any], info: TaskInfo | None, store: Store) -> New:

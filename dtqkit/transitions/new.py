@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidOption, PayloadTooLarge
 from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
+from dtqkit.store.unique import Put
 from dtqkit.tasks.options import TaskOptions, check_start
 from dtqkit.tasks.unique import Unique, key_of, unique_of
 
@@ -35,11 +37,22 @@ class New(NamedTuple):
     size: int
     unique: Unique | None = None
 
-    @property
-    def delay_s(self) -> float:
-        """Seconds from its creation until it is due."""
-        doc = self.doc
-        return (doc["due_at"] - doc["created_at"]).total_seconds() if "due_at" in doc else 0.0
+
+def put_of(new: New, submits: int = 1) -> Put:
+    """The write that makes a unique job, or finds the one that has its slot, for so many submits."""
+    unique = new.unique
+    if unique is None:
+        raise TypeError(f"the job of task {new.doc['task']!r} is not unique")
+    return Put(
+        doc=new.doc,
+        size=new.size,
+        debounce_s=unique.debounce_s,
+        max_s=unique.debounce_max_s,
+        window_s=unique.for_s,
+        replace=unique.on_duplicate == "replace",
+        optional=OPTIONAL,
+        submits=submits,
+    )
 
 
 def new_job(
@@ -71,6 +84,8 @@ def new_job(
         key = unique.key or key_of(payload)
         doc |= {"unique": unique.during, "unique_key": key, "unique_slot": slot_of(submission.task, key)}
     if unique is not None and unique.debounce_s:
+        if submission.starts_at is not None:
+            raise InvalidOption("starts_at is given beside debounce_s, which says when the job starts: leave one out")
         due = now + timedelta(seconds=unique.debounce_s)
         doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
     elif submission.delay_s or submission.starts_at is not None:
@@ -80,14 +95,18 @@ def new_job(
     for name in _KEPT_OF_CALL:
         if (value := getattr(submission, name)) is not None and value != ():
             doc[name] = value
-    if options is not _OPTION_DEFAULTS:
-        for name in _KEPT_OPTIONS:
-            value = getattr(options, name)
-            if value != getattr(_OPTION_DEFAULTS, name):
-                doc.setdefault(name, value)
+    if kept := _kept(options):
+        doc = {**kept, **doc}
     if "expires_s" in doc and "due_at" in doc:
         _check_expiry(doc["expires_s"], (doc["due_at"] - now).total_seconds())
     return New(doc, size + _OTHER_BYTES, unique)
+
+
+@lru_cache(maxsize=256)
+def _kept(options: TaskOptions) -> Document:
+    """What a document stores of its task's options."""
+    values = {name: getattr(options, name) for name in _KEPT_OPTIONS}
+    return {name: value for name, value in values.items() if value != getattr(_OPTION_DEFAULTS, name)}
 
 
 def _due(submission: Submission, now: datetime) -> datetime:

@@ -72,7 +72,7 @@ def missing(waiting: Iterable[Document], listed: Listed, now_ms: float, inflight
 def _place(doc: Document, name: str, listed: Listed, now_ms: float, soon_ms: float) -> str | float | None:
     """Where a waiting job must be listed: in its lane (its id) or in the schedule (a score); None: it is listed."""
     _, job_id = split_member(name)
-    if job_id in listed.lanes:
+    if job_id in listed.lanes or name in listed.parked:
         return None
     if listed.inflight.get(name, soon_ms + 1) <= soon_ms:
         return None

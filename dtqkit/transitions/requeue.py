@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.model.errors import StoreUnavailable
-from dtqkit.model.jobs import Job
+from dtqkit.model.jobs import WAITING, Job
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, slot_of, to_job
@@ -43,6 +43,18 @@ async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
         await store.dead.delete(doc["_id"], job.death_seq)
     await announce(broker, [again])
     return again
+
+
+async def requeue_many(broker: Broker, store: Store, failed: Sequence[Document]) -> int:
+    """The same for many; returns how many were requeued."""
+    before = {doc["_id"]: doc for doc in failed}
+    found = await store.many.requeue(failed)
+    again = [doc for doc in found if doc["status"] in WAITING and doc["rev"] > before[doc["_id"]]["rev"]]
+    if again:
+        with suppress(StoreUnavailable):  # recovery deletes them
+            await store.dead.delete_many({doc["_id"]: before[doc["_id"]]["death_seq"] for doc in again})
+        await announce(broker, [to_job(doc) for doc in again])
+    return len(again)
 
 
 def _taken(job: Job, holder: str) -> str:

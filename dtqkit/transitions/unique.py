@@ -22,17 +22,18 @@ from dtqkit.model.jobs import Job, Priority
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
-from dtqkit.store.unique import Put
 from dtqkit.support.cancel import end
 from dtqkit.tasks.unique import Unique
 from dtqkit.transitions.announce import NewJobs
-from dtqkit.transitions.new import OPTIONAL, New
+from dtqkit.transitions.new import New, put_of
 from dtqkit.transitions.patience import Patience
 
 log = logging.getLogger("dtqkit.queue")
 
 #: Slots of one call that are written at the same time.
 AT_ONCE: Final = 32
+#: Jobs in one insert.
+PIECE: Final = 1_000
 #: Tries of a submit whose slot or idempotency key is taken and freed again in between.
 _TRIES: Final = 3
 #: Seconds for which counts of duplicates are collected before they are written.
@@ -55,11 +56,11 @@ class UniqueSubmits:
         Jobs of one slot are written in their order. A job that is found instead of made has `was_duplicate`.
         """
         patience = patience or Patience(0.0)
-        at_once = asyncio.Semaphore(AT_ONCE)
         by_slot: dict[str, list[int]] = {}
         for i, job in enumerate(jobs):
             by_slot.setdefault(job.doc["unique_slot"], []).append(i)
         answers: dict[int, Accepted] = {}
+        at_once = asyncio.Semaphore(AT_ONCE)
 
         async def of_slot(places: list[int]) -> None:
             async with at_once:
@@ -67,12 +68,47 @@ class UniqueSubmits:
                     taken, places[:] = places[: len(some)], places[len(some) :]
                     answers.update(zip(taken, await self._patiently(some, patience), strict=True))
 
-        await asyncio.gather(*(of_slot(places) for places in by_slot.values()))
+        left = list(by_slot.values())
+        if len(left) > 1:
+            left = await self._in_bulk(jobs, left, answers, patience)
+        await asyncio.gather(*(of_slot(places) for places in left))
         found = [answers[i] for i in range(len(jobs))]
         refused = [answer for answer in found if isinstance(answer, StoreUnavailable)]
         if alone and refused and len(refused) == len(found):
             raise next((error for error in refused if isinstance(error, OutcomeUnknown)), refused[0])
         return found
+
+    async def _in_bulk(
+        self, jobs: Sequence[New], slots: list[list[int]], answers: dict[int, Accepted], patience: Patience
+    ) -> list[list[int]]:
+        """Make the jobs of those slots that are free, many in one insert. Returns the places of the others, by slot.
+
+        Not those of a window, whose end MongoDB's clock decides in the write, nor jobs with idempotency keys.
+        """
+        left = [places for places in slots if not _fits_bulk([jobs[i] for i in places])]
+        many = [places for places in slots if _fits_bulk([jobs[i] for i in places])]
+        for start in range(0, len(many), PIECE):
+            piece = many[start : start + PIECE]
+            new = [_written([jobs[i] for i in places]) for places in piece]
+            docs = [_with_duplicates(one.doc, len(places)) for one, places in zip(new, piece, strict=True)]
+            try:
+                taken = await self._store.unique.insert(docs, sum(one.size for one in new))
+            except StoreUnavailable as error:
+                if isinstance(error, OutcomeUnknown):
+                    await self._new.list_doubtful(docs)
+                if await patience.again(error):
+                    return left + many[start:]  # one by one, under the same ids
+                answers.update({i: error for places in many[start:] for i in places})
+                return left
+            made = [to_job(doc) for n, doc in enumerate(docs) if n not in taken]
+            await self._new.announce(made)
+            for n, places in enumerate(piece):
+                if n in taken:
+                    left.append(places)
+                else:
+                    found = await self._answers([jobs[i] for i in places], new[n], docs[n], announced=True)
+                    answers.update(zip(places, found, strict=True))
+        return left
 
     async def close(self) -> None:
         await self._duplicates.close()
@@ -98,7 +134,7 @@ class UniqueSubmits:
         for _ in range(_TRIES):
             if "idempotency_key" in new.doc and (first := await self._of_key(new)) is not None:
                 return [first]
-            doc = await self._store.unique.put(_put(new, len(jobs)))
+            doc = await self._store.unique.put(put_of(new, len(jobs)))
             if doc is not None:
                 return await self._answers(jobs, new, doc)
         key, task = new.doc["unique_key"], new.doc["task"]
@@ -120,11 +156,13 @@ class UniqueSubmits:
             await self._new.announce([job])
         return job
 
-    async def _answers(self, jobs: Sequence[New], new: New, doc: Document) -> list[Accepted]:
+    async def _answers(
+        self, jobs: Sequence[New], new: New, doc: Document, *, announced: bool = False
+    ) -> list[Accepted]:
         job = to_job(doc)
         made = doc["_id"] == new.doc["_id"]
         replaced = doc.get("replaced_by") == new.doc["_id"]
-        if made or replaced:
+        if (made or replaced) and not announced:
             await self._new.announce([job])
         self._duplicates.note(job, len(jobs) - made)
         again = msgspec.structs.replace(job, was_duplicate=True)
@@ -185,23 +223,19 @@ def _together(jobs: Sequence[New]) -> list[Sequence[New]]:
     return [[job] for job in jobs]
 
 
+def _fits_bulk(jobs: Sequence[New]) -> bool:
+    """Whether one insert makes the job of a slot, if that is free."""
+    return _how(jobs[0]).for_s is None and len(_together(jobs)) == 1 and "idempotency_key" not in jobs[0].doc
+
+
+def _with_duplicates(doc: Document, submits: int) -> Document:
+    """The document that one write makes for so many submits."""
+    return {**doc, "duplicates": submits - 1} if submits > 1 else doc
+
+
 def _written(jobs: Sequence[New]) -> New:
     """The job that stands for all of one write: the last one replaces the others."""
     return jobs[-1 if _how(jobs[0]).on_duplicate == "replace" else 0]
-
-
-def _put(new: New, submits: int) -> Put:
-    unique = _how(new)
-    return Put(
-        doc=new.doc,
-        size=new.size,
-        delay_s=new.delay_s,
-        max_s=unique.debounce_max_s,
-        window_s=unique.for_s,
-        replace=unique.on_duplicate == "replace",
-        optional=OPTIONAL,
-        submits=submits,
-    )
 
 
 def _why(new: New, job: Job) -> str:

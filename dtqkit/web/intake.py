@@ -75,7 +75,7 @@ def read_request(operation: Operation[Any, Any], path: Mapping[str, str], asked:
     if own is not None and not own:
         record = _convert(in_path, operation.request)
         read_query((), asked.query)
-        if operation.method == "POST" and asked.body and read_json(asked.body) != {}:
+        if operation.writes and asked.body and read_json(asked.body) != {}:
             raise InvalidRequest("this operation takes no body")
         return record
     if operation.method == "GET":

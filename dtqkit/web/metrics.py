@@ -7,6 +7,7 @@ one server has received since it started (see `received`); its label `server` ke
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
 
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 from dtqkit._version import VERSION
 from dtqkit.control import Control, Health, Total
 from dtqkit.control.operations import DEPTHS, TOTALS, WORKERS
+from dtqkit.control.pauses import PAUSES, PausesRequest
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.events import Batch, Line
 from dtqkit.model.jobs import PRIORITIES
@@ -93,6 +95,9 @@ class Metrics:
             ("part",),
             registry=registry,
         )
+        self._paused = Gauge(
+            "dtqkit_paused_jobs", "Jobs that wait because of a pause, by pause.", ("pause",), registry=registry
+        )
         self._clients = Gauge("dtqkit_stream_clients", "Clients of this server's stream.", registry=registry)
         Gauge("dtqkit_info", "The server's version.", ("version",), registry=registry).labels(VERSION).set(1)
 
@@ -132,6 +137,10 @@ class Metrics:
             self._scheduled.set(depths.scheduled)
             self._running.set(depths.running)
             self._oldest.set(depths.oldest_wait_s or 0.0)
+        if (pauses := await _unless_away(self._control.ask(PAUSES, PausesRequest()))) is not None:
+            self._paused.clear()
+            for pause in pauses:
+                self._paused.labels(str(pause)).set(math.nan if pause.waiting is None else pause.waiting)
         if (workers := await _unless_away(self._control.ask(WORKERS))) is not None:
             self._workers.clear()
             for worker in workers:

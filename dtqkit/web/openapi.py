@@ -151,7 +151,7 @@ def _responses(operation: Operation[Any, Any], by_record: dict[str, Any]) -> dic
     refusals = dict(_REFUSALS["all"])
     if operation.scope != "open":
         refusals |= _REFUSALS["closed"]
-    if operation.method == "POST":
+    if operation.writes:
         refusals |= _REFUSALS["body"]
     if path_fields(operation):
         refusals |= _REFUSALS["one"]

@@ -34,6 +34,9 @@ class OperationHandler(Base):
     async def post(self, **path: str) -> None:
         await self._answer(path)
 
+    async def patch(self, **path: str) -> None:
+        await self._answer(path)
+
     async def _answer(self, path: dict[str, str]) -> None:
         method = str(self.request.method)
         operation = self.operations["GET" if method == "HEAD" else method]

@@ -26,6 +26,7 @@ from dtqkit.model.errors import (
     UnknownTask,
     facts_of,
 )
+from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
 from dtqkit.support.sanitize import bounded
 
@@ -49,6 +50,8 @@ STATUS: Final[dict[type[DtqError], int]] = {
     InvalidPayload: 422,
     PayloadTooLarge: 413,
     DocumentRefused: 422,
+    InvalidPause: 422,
+    NotPaused: 409,
     StoreUnavailable: 503,
     InvalidSchedule: 422,
     ScheduleNotFound: 404,

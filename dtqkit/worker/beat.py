@@ -40,6 +40,8 @@ class Pulse(msgspec.Struct, frozen=True):
     stop: frozenset[str]
     scores: dict[str, str]
     depths: Depths
+    #: The version of the pauses that workers should know; empty: none.
+    pauses: str
 
 
 class Beat:
@@ -52,10 +54,15 @@ class Beat:
         compose: Callable[[], Heartbeat],
         heard: Callable[[Pulse, bool], None],
         tasks: Callable[[], Sequence[str]],
+        pauses: Callable[[], tuple[str, str]],
     ) -> None:
-        """`tasks` names the tasks that the worker serves, for people: sent with some beats."""
+        """`tasks` names the tasks that the worker serves, for people: sent with some beats.
+
+        `pauses` gives the version of the pauses that the worker knows, and the one in Redis that it found to be wrong.
+        """
         self._settings = settings
         self._tasks = tasks
+        self._pauses = pauses
         self._broker = broker
         self._wrong = False
         self._compose = compose
@@ -132,18 +139,19 @@ class Beat:
         mine = msgspec.structs.replace(self._compose(), depths=depths)
         text = encode_heartbeat(mine).decode()
         keys = self._broker.keys
-        used = [keys.record, keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, *keys.lanes()]
+        used = [keys.record, keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, keys.pauses, *keys.lanes()]
         expires_ms = int(_HASH_BEATS * self._settings.heartbeat_s * 1000)
         lock_ms = int(self._settings.lock_s * 1000)
-        args = [self._broker.record, mine.id, expires_ms, keys.heartbeats, text, lock_ms, "beat", text]
+        args = [self._broker.record, mine.id, expires_ms, keys.heartbeats, text, lock_ms, *self._pauses(), "beat", text]
         # Before the beat: a slow answer of Redis must not count as a held GIL.
         guardian.has_beaten(mine.id, self._constant, used, args)
         named = ("tasks", msgspec.json.encode(tuple(self._tasks()))) if with_tasks else ()
-        _, led, lanes, stop, scores = beat.blocking(used, [*args, *named])
+        _, led, lanes, stop, scores, pauses = beat.blocking(used, [*args, *named])
         high, medium, low = lanes
         return Pulse(
             bool(led),
             frozenset(stop),
             dict(zip(scores[::2], scores[1::2], strict=True)),
             Depths(high=high, medium=medium, low=low),
+            pauses,
         )

@@ -72,6 +72,10 @@ class Executor:
         self._policies = policies
         self._in_thread = in_thread
 
+    def use(self, policies: Policies) -> None:
+        """Ask these from now on."""
+        self._policies = policies
+
     async def run(self, attempt: RunningAttempt) -> Outcome | None:
         """The outcome; None when the claim is lost."""
         try:

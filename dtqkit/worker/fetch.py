@@ -21,7 +21,7 @@ from dtqkit.broker import Broker
 from dtqkit.broker.members import ids_of, without
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.model.errors import StoreUnavailable
-from dtqkit.model.jobs import TERMINAL, Priority
+from dtqkit.model.jobs import TERMINAL, WAITING, Priority
 from dtqkit.model.lifecycle import patience_s
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
@@ -30,6 +30,8 @@ from dtqkit.worker.awaited import MIN_PAUSE_S, Awaited
 from dtqkit.worker.claim import Claimer, Wanted
 from dtqkit.worker.kinds import KINDS, Kinds
 from dtqkit.worker.lookahead import LookAhead
+from dtqkit.worker.pausing import KnownPauses
+from dtqkit.worker.sift import SIFTED, Sifter
 from dtqkit.worker.slots import PROBATION_S, Free, Kind, Slots
 from dtqkit.worker.unknown import UnknownTasks
 
@@ -61,6 +63,7 @@ class Fetcher:
         lanes: Sequence[Priority],
         lease_s: float,
         awaited: Callable[[], list[ObjectId]],
+        pauses: KnownPauses | None = None,
     ) -> None:
         """`awaited` gives the jobs that running jobs wait for."""
         self._broker = broker
@@ -68,12 +71,13 @@ class Fetcher:
         self._slots = slots
         self._kinds = kinds
         self._claimer = claimer
-        self._lanes = tuple(lanes)
+        self._pauses = pauses = pauses or KnownPauses(store, lanes)
         self._lease_s = lease_s
         self._awaited = awaited
         self._popper: Popper = broker.popper(lanes)
         self._unknown = UnknownTasks(kinds)
         self._look_ahead = LookAhead(broker, store, kinds, self._unknown, lanes)
+        self._sifter = Sifter(broker, store, pauses)
         self._claimed: list[str] = []
         #: What was popped and is not known to be claimed, nor put back.
         self._undecided: list[str] = []
@@ -139,6 +143,11 @@ class Fetcher:
         except StoreUnavailable:
             pass  # then the pop fails by itself
 
+    async def heed_pauses(self, version: str) -> None:
+        """Read the pauses again, since Redis has this version of them: what has changed is in force at once."""
+        if await self._pauses.read(version):
+            await self.wake()
+
     def avoid(self, job: str, times: int) -> None:
         """Leave a job that could not begin here to other workers, the longer the more often it happened before."""
         now = asyncio.get_running_loop().time()
@@ -162,6 +171,8 @@ class Fetcher:
         now = asyncio.get_running_loop().time()
         if self._avoided:
             self._avoided = {job: until for job, until in self._avoided.items() if until > now}
+        if self._pauses.now:
+            self._pauses.refresh()
         self._slots.heed()
         await self._claimer.look_for_strays(now)
         if self._slots.lent and not self._looks.wait_s(now):
@@ -171,10 +182,12 @@ class Fetcher:
             free = self._free()
         if self._stopping.is_set():
             return
-        if free.of(self._likely()) and now >= self._careful_until:
+        if free and self._sifter.due:
+            await self._sift()
+        elif free.of(self._likely()) and now >= self._careful_until:
             await self._pop(free, now)
         elif self._claimed and (not free or now >= self._forget_at):
-            await self._broker.fetch(self._lanes, 0, self._forgotten())
+            await self._broker.fetch((), 0, self._forgotten())
         elif free and now < self._look_ahead.next_at:
             await self._slots.change(min(self._look_ahead.next_at - now, self._patience_s(now)))
         elif free:
@@ -205,9 +218,12 @@ class Fetcher:
 
     async def _pop(self, free: Free, now: float) -> None:
         want = self._likely()
-        members = await self._broker.fetch(self._lanes, free.of(want), self._forgotten())
+        lanes = self._pauses.lanes
+        members = await self._broker.fetch(lanes, free.of(want), self._forgotten())
+        if not members and not lanes:
+            await self._slots.change(min(LOOK_S, self._block_s(now)))
         if not members:
-            popped = await self._popper.pop(self._block_s(now))
+            popped = await self._popper.pop(self._block_s(now), lanes) if lanes else None
             if popped is None:
                 return
             members = [popped]
@@ -218,9 +234,10 @@ class Fetcher:
         self._note(members, put_back)
 
     def _block_s(self, now: float) -> float:
+        block_s = max(MIN_PAUSE_S, min(BLOCK_S, self._pauses.ends_in_s())) if self._pauses.now else BLOCK_S
         if self._claimer.doubtful(now):
-            return min(BLOCK_S, self._lease_s / 6)
-        return min(BLOCK_S, max(MIN_PAUSE_S, self._looks.wait_s(now))) if self._slots.lent else BLOCK_S
+            return min(block_s, self._lease_s / 6)
+        return min(block_s, max(MIN_PAUSE_S, self._looks.wait_s(now))) if self._slots.lent else block_s
 
     def _patience_s(self, now: float) -> float:
         """How long to wait for a slot: what was claimed is to be forgotten soon, strays and awaited jobs looked for."""
@@ -232,6 +249,7 @@ class Fetcher:
 
     async def _take_behind(self, free: Free, now: float) -> None:
         """What fits, from behind what does not; a pause when there is none."""
+        self._look_ahead.lanes = self._pauses.lanes
         members = await self._look_ahead.take(free, self._likely(), self._avoided)
         self._careful_until = now + CAREFUL_S if self._look_ahead.unfit else 0.0
         if members:
@@ -243,6 +261,8 @@ class Fetcher:
 
     async def _claim(self, members: Sequence[str], tasks: list[str]) -> Collection[str]:
         """Claim what these stand for; returns those that were put back."""
+        if self._pauses.now:
+            self._pauses.refresh()
         ids = ids_of(members)
         self._undecided = list(members)
         wanted = [job for job in ids if str(job) not in self._avoided] if self._avoided else ids
@@ -256,6 +276,15 @@ class Fetcher:
             put_back = await self._leftovers([job for job in ids if job not in taken])
         self._undecided = []
         return put_back
+
+    async def _sift(self) -> None:
+        """Take paused jobs and those that are over out of the lanes, many at a time: none blocks what is behind it."""
+        members = self._undecided = await self._broker.fetch(self._pauses.lanes, SIFTED, self._forgotten())
+        left = await self._sifter.sift(members)
+        if left:
+            await unpop(self._broker, left)
+        self._note(members, {*left, *self._sifter.kept})
+        self._undecided = []
 
     async def _decide(self) -> None:
         """After an error: find out what a claim took, and put the rest of what was popped back where it stood."""
@@ -273,13 +302,19 @@ class Fetcher:
         front: list[Document] = []
         fits: dict[Kind, list[Document]] = {"loop": [], "process": []}
         now = self._store.now()
-        for doc in await self._store.jobs.status_of(ids):
-            if doc["status"] not in ("pending", "scheduled") or doc.get("cancel_requested"):
-                continue
+        docs = await self._store.jobs.status_of(ids)
+        waiting = [doc for doc in docs if doc["status"] in WAITING and not doc.get("cancel_requested")]
+        self._sifter.dropped(len(ids) - len(waiting))
+        kept: Collection[str] = ()
+        if self._pauses.now and waiting:
+            waiting, kept = await self._sifter.park(waiting)
+        for doc in waiting:
             due = doc.get("due_at") if doc["status"] == "scheduled" else None
             kind = self._kinds.of(doc["task"])
             if due is not None and due > now:
                 not_due.append(doc)
+            elif doc["priority"] not in self._pauses.lanes:
+                front.append(doc)
             elif kind is None or str(doc["_id"]) in self._avoided:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front.append(doc)
@@ -296,7 +331,8 @@ class Fetcher:
             if left:
                 self._careful_until = asyncio.get_running_loop().time() + CAREFUL_S
                 front += left
-        return await not_claimed(self._broker, not_due=not_due, later=suspects, in_s=PROBATION_S, front=front)
+        put_back = await not_claimed(self._broker, not_due=not_due, later=suspects, in_s=PROBATION_S, front=front)
+        return {*put_back, *kept}
 
     async def _others(self, docs: list[Document], kind: Kind) -> set[ObjectId]:
         """Claim, of these jobs of another kind than was expected, as many as start at once."""
@@ -350,4 +386,4 @@ class Fetcher:
     def _may_help(self, doc: Document) -> bool:
         now = self._store.now()
         due = doc["status"] == "pending" or (doc["status"] == "scheduled" and doc["due_at"] <= now)
-        return due and not doc.get("cancel_requested") and doc["priority"] in self._lanes
+        return due and not doc.get("cancel_requested") and doc["priority"] in self._pauses.lanes

@@ -42,7 +42,8 @@ class LookAhead:
         self._store = store
         self._kinds = kinds
         self._unknown = unknown
-        self._lanes = tuple(lanes)
+        #: Those that are not paused.
+        self.lanes = tuple(lanes)
         #: The task of each job that waited when it was looked up.
         self._tasks: dict[str, str] = {}
         #: Whether the last look saw a job that would be popped in vain.
@@ -91,15 +92,17 @@ class LookAhead:
     async def _seen(self) -> tuple[list[str], list[str]]:
         """The front of the lanes, and the next part behind it."""
         if not self._behind:
-            (front,) = await self._broker.peek(self._lanes, (0,), WINDOW)
+            (front,) = await self._broker.peek(self.lanes, (0,), WINDOW)
             return front, []
-        front, behind = await self._broker.peek(self._lanes, (0, self._behind), WINDOW)
+        front, behind = await self._broker.peek(self.lanes, (0, self._behind), WINDOW)
         return front, behind
 
     def _in_order(self, front: Sequence[str], behind: Sequence[str]) -> list[str]:
         """All of a lane before the next lane; each once, since a lane may have moved on between two looks at it."""
-        place = {lane: i for i, lane in enumerate(self._lanes)}
-        return sorted(dict.fromkeys((*front, *behind)), key=lambda name: place[lane_of(name)])
+        place = {lane: i for i, lane in enumerate(self.lanes)}
+        # A lane that was paused since stays as it is.
+        seen = [name for name in dict.fromkeys((*front, *behind)) if lane_of(name) in place]
+        return sorted(seen, key=lambda name: place[lane_of(name)])
 
     def _fits(self, name: str, free: Free, likely: Kind, avoided: Container[str]) -> bool:
         """Whether it would not be popped in vain, once a slot of the likely kind is free."""

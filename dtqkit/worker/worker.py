@@ -39,6 +39,7 @@ from dtqkit.worker.held import Held
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.leases import Leases
 from dtqkit.worker.live import Live
+from dtqkit.worker.pausing import KnownPauses
 from dtqkit.worker.pool import Pool
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.slots import PROBATION_S, Slots
@@ -92,12 +93,11 @@ class Worker:
         self._started_at = datetime.now(UTC)
         rng = random.Random() if rng is None else rng
         self._slots = Slots(settings.concurrency, lambda: self._pool.ready)
-        self._pool = Pool(
-            *(settings.child_count, settings.child_jobs, self._setup, self._watch),
-            changed=self._slots.wake,
-            outdated=outdated,
-        )
+        owned = (settings.child_count, settings.child_jobs, self._setup, self._watch)
+        self._pool = Pool(*owned, changed=self._slots.wake, outdated=outdated)
         self._kinds = Kinds(registry, lambda: self._pool.unusable)
+        self._executor = Executor(registry, self._pool, settings.max_result, store.now, life=life)
+        self.pauses = KnownPauses(store, lanes, self._executor.use)
         self._claimer = self._new_claimer(broker, rng)
         self._fetcher = Fetcher(
             broker,
@@ -108,12 +108,12 @@ class Worker:
             lanes=lanes,
             lease_s=settings.lease_s,
             awaited=self._awaited,
+            pauses=self.pauses,
         )
-        self._executor = Executor(registry, self._pool, settings.max_result, store.now, life=life)
         self._settler = Settler(broker, store, settled=self._settled, rng=rng, log_jobs=settings.log_jobs)
         self._leases = Leases(store, self._held, settings.lease_s, self._watch)
         self._live = Live(broker, self._begun_ones)
-        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served)
+        self._beat = Beat(settings, broker, self._compose, self._on_beat, self._kinds.served, self.pauses.versions)
 
     def _new_claimer(self, broker: Broker, rng: random.Random) -> Claimer:
         return Claimer(
@@ -392,5 +392,7 @@ class Worker:
         if gap:
             # After such a gap the leader may count this worker as lost: renew what it still holds at once.
             self._watch(self._leases.renew(0.0), "renew after a gap")
+        if self.pauses.due(pulse.pauses, gap=gap):
+            self._watch(self._fetcher.heed_pauses(pulse.pauses), "read the pauses")
         if self._heard is not None:
             self._heard(pulse)

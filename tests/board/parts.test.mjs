@@ -24,7 +24,7 @@ test("the parameters of a POST are its body", () => {
 });
 
 test("every route has a method and a path", () => {
-  for (const [method, path] of Object.values(ROUTES)) assert.match(`${method} ${path}`, /^(GET|POST) \/[a-z/{}-]+$/);
+  for (const [method, path] of Object.values(ROUTES)) assert.match(`${method} ${path}`, /^(GET|POST|PATCH) \/[a-z/{}-]+$/);
 });
 
 test("each change of a job is counted once, whatever the order", () => {

@@ -13,10 +13,12 @@ import pytest
 
 from dtqkit import (
     BatchRefused,
+    Bulk,
     DuplicateJob,
     IdempotencyConflict,
     InvalidCron,
     InvalidOption,
+    InvalidPause,
     InvalidPayload,
     InvalidQuery,
     InvalidSchedule,
@@ -25,6 +27,8 @@ from dtqkit import (
     JobFailed,
     JobList,
     JobNotFound,
+    MatchesEverything,
+    NotPaused,
     PayloadTooLarge,
     ScheduleNotFound,
     ScheduleTaken,
@@ -33,13 +37,14 @@ from dtqkit import (
     TaskQueue,
     UnknownTask,
     UnknownZone,
+    WaitTimeout,
 )
 from dtqkit.control import JobFilters, StatsQuery, Submission
 from dtqkit.control.operations import STATS, SUBMIT, SUBMIT_MANY
 from dtqkit.control.schedule_operations import SCHEDULE
 from dtqkit.model.schedules import Definition
 from dtqkit.testing import TestQueue
-from tests import sample
+from tests import follow_tasks, retry_tasks, sample
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -531,3 +536,76 @@ def test_options_that_do_not_go_together_are_refused_where_the_task_is_known(que
         queue.run(queue.core.control.ask(SUBMIT, wrong))
     items = queue.run(queue.core.control.ask(SUBMIT_MANY, (wrong, Submission(task="add", payload={"a": 1}))))
     assert [item.refused is not None and item.refused.code for item in items] == ["invalid_option", False]
+
+
+def test_retry_rules_and_what_follows_are_seen_from_both(queue: TaskQueue, behind: Settings) -> None:
+    queue.include(retry_tasks)
+    queue.include(follow_tasks)
+    with Workers(queue, settings=behind):
+        job = retry_tasks.in_coroutine.options(on_failure=follow_tasks.alert).submit("give up")
+        with pytest.raises(JobFailed, match="GiveUp: no such customer"):
+            job.result(timeout=20)
+        wait_until(lambda: job.refresh().record.followed_by, timeout_s=20)
+        assert job.record.error is not None
+        assert job.record.error.final == "the task raised GiveUp"
+        assert queue.get(job.record.followed_by[0]).result(timeout=20) == "in_coroutine failed GiveUp"
+        snoozed = retry_tasks.in_coroutine.submit("snooze")
+        assert snoozed.result(timeout=20) == 5
+        assert snoozed.refresh().record.snoozes == 4
+
+
+# -- pauses, and changes of waiting and of many jobs
+
+
+def test_a_task_is_paused_and_resumed(queue: TaskQueue, worker: Workers) -> None:
+    made = queue.pause(task="add_async", where={"a": 7}, reason="not now")
+    assert (str(made), made.reason) == ("task 'add_async' where a=7", "not now")
+    assert [pause.id for pause in queue.pauses()] == [made.id]
+    with pytest.raises(InvalidPause) as refused:
+        queue.pause(task="add_asink")
+    assert refused.value.field == "task"
+    with pytest.raises(NotPaused, match="task 'add_async' is not paused; paused is task 'add_async' where a=7"):
+        queue.resume(task="add_async")
+    wait_until(lambda: sample.add_async.submit(7).refresh() and held_back(queue))
+    assert queue.resume(task="add_async", where={"a": 7}).id == made.id
+    wait_until(lambda: not held_back(queue))
+
+
+def held_back(queue: TaskQueue) -> bool:
+    """Whether some jobs wait for longer than a worker would need."""
+    sample.add_async.submit(8).result(timeout=20)
+    return bool(queue.jobs(task="add_async", status="pending").items)
+
+
+def test_why_a_paused_job_waits_is_said(queue: TaskQueue) -> None:
+    queue.pause(task="noop", reason="the printer is down")
+    job = sample.noop.submit()
+    with pytest.raises(WaitTimeout, match=r"task 'noop' is paused since .*: the printer is down"):
+        job.result(timeout=1)
+    queue.resume(task="noop")
+
+
+def test_a_waiting_job_is_changed(queue: TaskQueue) -> None:
+    job = sample.add.submit(1)
+    job.update(priority="high", tags=["x"], payload={"a": 2})
+    assert (job.record.priority, job.record.tags, job.record.payload) == ("high", ("x",), {"a": 2})
+    with pytest.raises(InvalidPayload, match=r"\$\.a"):
+        job.update(payload={"a": "two"})
+    job.cancel()
+    with pytest.raises(JobConflict, match="is cancelled: a job that is over cannot be changed"):
+        job.update(delay_s=5)
+
+
+def test_jobs_are_changed_by_a_filter(queue: TaskQueue) -> None:
+    jobs = sample.add.map(range(5))
+    assert queue.cancel_many(task="add", dry_run=True).matched == 5
+    assert queue.update_many({"priority": "low"}, task="add").changed == 5
+    seen: list[Bulk] = []
+    assert queue.cancel_many(priority="low", progress=seen.append) == Bulk(matched=5, changed=5)
+    assert seen == [Bulk(matched=5, changed=5)]
+    assert queue.delete_many(ids=[job.id for job in jobs]).changed == 5
+    assert queue.requeue_many(task="add") == Bulk()
+    with pytest.raises(MatchesEverything, match="or all=True"):
+        queue.delete_many()
+    with pytest.raises(InvalidQuery, match="status is 'running'"):
+        queue.delete_many(status="running")

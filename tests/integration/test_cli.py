@@ -507,19 +507,20 @@ def test_an_option_that_is_refused_is_wrong_use(here: Here, monkeypatch: pytest.
     assert done.err.startswith("dtqkit: the shell could not be detected: name it, as in dtqkit --show-completion bash")
 
 
-def test_a_unique_job_is_submitted_once_and_the_second_submit_says_so(settings: Settings, queue: TaskQueue) -> None:
+def test_a_unique_job_is_submitted_once_and_the_second_submit_says_so(
+    here: Here, settings: Settings, queue: TaskQueue
+) -> None:
     unique = ("submit", APP, "add", "a=1", "--unique", "active", "--unique-key", "doc-7")
     first, again = dtqkit(*unique, settings=settings), dtqkit(*unique, settings=settings)
-    assert (first.returncode, again.returncode) == (0, 0), again.stderr
-    assert again.stdout == first.stdout
-    assert f"no new job: {first.stdout.strip()} has the unique key 'doc-7'" in again.stderr
-    shown = dtqkit("job", first.stdout.strip(), settings=settings)
-    assert "until it is over, key doc-7, 1 duplicate" in shown.stdout
+    assert (first.returncode, again.returncode, again.stdout) == (0, 0, first.stdout)
+    job = first.stdout.strip()
+    assert f"no new job: {job} has the unique key 'doc-7'" in again.stderr
+    assert "until it is over, key doc-7, 1 duplicate" in here("job", job, settings=settings).out
     for wrong, words in (
         (("--unique-key", "k"), "--unique-key"),
         (("--unique", "window"), "--unique"),
         (("--debounce", "5", "--delay", "5"), "--delay"),
     ):
-        refused = dtqkit("submit", APP, "add", "a=1", *wrong, settings=settings)
-        assert refused.returncode == 2
-        assert words in refused.stderr
+        refused = here("submit", APP, "add", "a=1", *wrong, settings=settings)
+        assert refused.status == 2
+        assert words in refused.err

@@ -349,6 +349,8 @@ def test_unique_jobs_are_refused_while_their_index_is_missing_and_all_others_are
         mongo[settings.database_name]["jobs"].drop_index(indexes.UNIQUE)
         with pytest.raises(StoreUnavailable, match=r"the index of unique jobs is being built.*submit again later"):
             once.submit(1)
+        with pytest.raises(StoreUnavailable, match="unique jobs are refused"):
+            sample.add.options(unique="active").map([5, 6])
         with pytest.raises(BatchRefused, match="unique jobs are refused") as some:
             queue.submit_many([sample.add.bind(1), once.bind(1)])
         assert len(some.value.accepted) == 1

@@ -8,18 +8,21 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from bson import CodecOptions, ObjectId
 from pymongo import MongoClient, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from dtqkit.direct.listing import filter_of
+from dtqkit.model.followups import FollowUp
 from dtqkit.model.jobs import JobError
 from dtqkit.model.outcomes import Change
-from dtqkit.store import documents
+from dtqkit.store import documents, requeues
 from dtqkit.store.documents import Document
-from dtqkit.store.indexes import JOBS
+from dtqkit.store.indexes import JOBS, UNIQUE
 from dtqkit.store.minutes import counting
+from dtqkit.store.unique import Put, putting
 from dtqkit.testing.mongo.client import Client
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
@@ -137,20 +140,22 @@ def changes() -> list[tuple[str, Any]]:
     failed = Change(status="failed", ending="failed", error=ERROR, failures=1, run_ms=3.0)
     retried = Change(status="scheduled", ending="failed", error=ERROR, failures=1, delay_s=1.5, start_ms=20)
     lost = Change(status="scheduled", ending="lost", error=ERROR, losses=1)
+    followed = msgspec.structs.replace(failed, followup=FollowUp("failure", "t", 2), frees_slot=True)
     log = {"progress": 0.5, "progress_message": "$x", "log": ["$y"]}
     return [
         ("claim", documents.claiming(ObjectId(), "w", 30.0)),
         ("renew", documents.renewing(30.0)),
-        ("complete", {**documents.completing(Change(status="completed", ending="completed", result={"a": [1]}))}),
+        ("complete", {**documents.completing(Change(status="completed", ending="completed", result={"a": [1]}), 1)}),
         ("decline", documents.declining(Change(status="pending", ending="declined", error=ERROR))),
         ("delay", documents.declining(Change(status="scheduled", ending="declined", delay_s=5.0))),
         ("fail", documents.ending(failed)),
+        ("fail a unique one that another follows", documents.ending(followed)),
         ("retry", documents.ending(retried, log)),
         ("release", documents.ending(Change(status="pending", ending="released", run_ms=1.0))),
         ("lose", documents.ending(lost)),
         ("cancel", documents.cancelling()),
-        ("requeue", documents.requeueing()),
-        ("recover", documents.recovering(NOW + timedelta(seconds=3))),
+        ("requeue", requeues.requeueing()),
+        ("recover", requeues.recovering(NOW + timedelta(seconds=3))),
     ]
 
 
@@ -299,6 +304,24 @@ def test_an_upsert_by_a_pipeline_with_variables_is_the_same_in_memory(both: Both
     )
     assert real.modified_count == memory.modified_count
     both.same()
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("window_s", [None, 30.0])
+def test_the_slot_of_a_unique_job_is_the_same_in_memory(both: Both, replace: bool, window_s: float | None) -> None:
+    both.real.create_indexes(list(JOBS))
+    asyncio.run(both.memory.create_indexes(list(JOBS)))
+    for n in range(3):
+        doc: Document = {"_id": ObjectId(), "task": "t", "payload": {"n": n}, "created_at": NOW, "status": "scheduled"}
+        doc |= {"unique": "waiting", "unique_key": "k", "unique_slot": "t:k", "due_at": NOW, "rev": 1, "token": 0}
+        doc |= {"losses": 0, "priority": "low", "queued_at": NOW, **({"tags": ["a"]} if n == 1 else {})}
+        new = Put(doc, 9, 5.0, 60.0, window_s, replace=replace, optional=("tags",))
+        how: Any = {"let": {"new": {"$literal": doc}}, "upsert": True, "return_document": ReturnDocument.AFTER}
+        how["hint"] = UNIQUE
+        update = at_now(putting(new))
+        real = both.real.find_one_and_update({"unique_slot": "t:k"}, update, **how)
+        assert asyncio.run(both.memory.find_one_and_update({"unique_slot": "t:k"}, update, **how)) == real
+        both.same()
 
 
 def test_what_is_not_known_in_memory_is_named() -> None:

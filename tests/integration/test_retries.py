@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from dtqkit import GiveUp, Job, JobFailed, TaskQueue
+from dtqkit import Context, GiveUp, Job, JobFailed, Middleware, Snooze, TaskQueue
 from dtqkit.client.decorators import Configured, QueuedTask
 from tests import retry_tasks
 from tests.command import dtqkit
-from tests.retry_tasks import TASKS, in_coroutine, plain
+from tests.retry_tasks import TASKS, in_coroutine, in_thread, plain
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -128,3 +130,24 @@ def test_the_log_and_the_command_line_say_why_there_is_no_further_attempt(
     assert all("again in 0.0 s" in one.getMessage() for one in lines)
     shown = dtqkit("job", record.id, settings=queue.settings).stdout
     assert "no retry  ValueError is not in retry_on" in shown
+
+
+def test_a_middleware_may_put_a_job_off_and_its_errors_count_as_the_task_s(queue: TaskQueue) -> None:
+    @queue.middleware
+    class Gate(Middleware):
+        @asynccontextmanager
+        async def run(self, context: Context, /) -> AsyncGenerator[None]:
+            if context.attempt == 1:
+                raise Snooze(0.02, "closed")
+            if context.attempt == 2:
+                raise ConnectionResetError("of the middleware")
+            yield
+            if context.attempt == 3:
+                raise ValueError("of the middleware")
+
+    for task in (in_coroutine, in_thread):
+        with Workers(queue):
+            record = failed(task, "fine")
+        assert (record.snoozes, record.failures, record.attempt) == (1, 2, 3)
+        assert record.error is not None
+        assert (record.error.type, record.error.final) == ("MiddlewareFailed", "ValueError is not in retry_on")

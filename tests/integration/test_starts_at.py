@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dtqkit import InvalidOption, Settings, TaskQueue
-from tests import sample
+from tests import follow_tasks, sample
 from tests.command import answer, dtqkit
 from tests.serving import TOKEN, Server, publish
 from tests.workers import Workers
@@ -60,6 +60,12 @@ def test_a_start_that_is_too_far_away_or_after_the_expiry_is_refused(queue: Task
     soon = datetime.now(UTC) + timedelta(seconds=60)
     with pytest.raises(InvalidOption, match=r"expires_s is 30 and the job is delayed by [56]"):
         sample.add.options(starts_at=soon, expires_s=30).submit(1)
+
+
+def test_a_debounced_job_has_no_start_of_its_own(queue: TaskQueue) -> None:
+    queue.include(follow_tasks)
+    with pytest.raises(InvalidOption, match="starts_at is given beside debounce_s"):
+        follow_tasks.calmed.options(starts_at=datetime.now(UTC)).submit(1)
 
 
 def test_over_http_and_on_the_command_line(queue: TaskQueue, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,12 @@ import pytest
 from bson import ObjectId
 
 from dtqkit import BatchRefused, DuplicateJob, IdempotencyConflict, InvalidOption, JobConflict, Settings, TaskQueue
+from dtqkit.broker import Broker
 from dtqkit.client.decorators import QueuedTask
 from dtqkit.control.operations import HEALTH, TOTALS
+from dtqkit.store import Store
+from dtqkit.transitions.lose import LostJobs
+from dtqkit.transitions.requeue import requeue_automatically
 from dtqkit.web.metrics import Metrics
 from tests import sample
 from tests.conftest import Mongo
@@ -136,8 +141,6 @@ def test_a_window_lets_one_job_in_until_its_time_is_over_by_mongodbs_clock(queue
 
 
 def test_a_job_is_kept_until_its_window_is_over(queue: TaskQueue, settings: Settings) -> None:
-    from dtqkit.store import Store
-
     job = sample.noop.options(unique="window", unique_for_s=3600).submit()
     plain = sample.noop.submit()
     with Workers(queue):
@@ -274,6 +277,27 @@ def test_in_a_bulk_duplicates_can_be_refused_and_the_last_one_can_replace(queue:
     assert queue.get(latest[0].id).record.payload == {"a": 3}
 
 
+@pytest.mark.parametrize("on_duplicate", ["return", "raise"])
+def test_many_unique_jobs_are_made_in_one_insert_beside_those_that_are_there(
+    queue: TaskQueue, jobs: Any, on_duplicate: Any
+) -> None:
+    sample.add.options(unique="active").map(range(0, 100, 2))
+    many = sample.add.options(unique="active", on_duplicate=on_duplicate)
+    wanted = [*range(100), 7, 8]
+    if on_duplicate == "return":
+        handles = many.map(wanted)
+        assert [handle.record.payload["a"] for handle in handles] == wanted
+        assert [i for i, handle in enumerate(handles) if not handle.was_duplicate] == list(range(1, 100, 2))
+    else:
+        with pytest.raises(BatchRefused) as some:
+            many.map(wanted)
+        assert [handle.record.payload["a"] for handle in some.value.accepted] == list(range(1, 100, 2))
+        assert {type(error) for _, error in some.value.refused} == {DuplicateJob}
+    assert jobs.count_documents({}) == 100
+    found = {doc["payload"]["a"]: doc.get("duplicates", 0) for doc in jobs.find()}
+    assert (found[1], found[2], found[7], found[8]) == (0, 1, 1, 2)
+
+
 def test_in_one_bulk_plain_and_unique_jobs_are_answered_in_order(queue: TaskQueue) -> None:
     once = sample.add.options(unique="active")
     handles = queue.submit_many([sample.add.bind(1), once.bind(2), sample.add.bind(3), once.bind(2), once.bind(5)])
@@ -383,10 +407,6 @@ def test_a_dead_job_is_not_requeued_while_another_one_has_its_key(queue: TaskQue
 def test_a_dead_job_is_requeued_by_itself_only_when_its_slot_is_free(
     queue: TaskQueue, settings: Settings, jobs: Any
 ) -> None:
-    from dtqkit.broker import Broker
-    from dtqkit.store import Store
-    from dtqkit.transitions.requeue import requeue_automatically
-
     once = sample.fail.options(unique="active", unique_key="k", max_attempts=1)
     dead, plain = once.submit("no"), sample.fail.options(max_attempts=1).submit("no")
     with Workers(queue):
@@ -475,6 +495,10 @@ def test_duplicates_are_counted(queue: TaskQueue) -> None:
         ({"unique": "active", "on_duplicate": "replace"}, "on_duplicate is 'replace'.*use unique='waiting'"),
         ({"debounce_s": 5, "on_duplicate": "return"}, "debounce_s is 5, but on_duplicate is 'return'.*leave out"),
         ({"debounce_s": 5, "unique": "active"}, "debounce_s is 5, but unique is 'active'.*leave out"),
+        (
+            {"debounce_s": 5, "starts_at": datetime(2030, 1, 1, tzinfo=UTC)},
+            "starts_at is 2030-01-01 .*debounce_s is 5.*leave out starts_at",
+        ),
         ({"debounce_s": 5, "delay_s": 5}, "delay_s is 5, but debounce_s is 5.*leave out delay_s"),
         ({"debounce_max_s": 5}, "debounce_max_s is 5, but debounce_s is missing: add"),
         ({"debounce_s": 5, "debounce_max_s": 4}, "debounce_max_s is 4, but debounce_s is 5.*at least"),
@@ -494,7 +518,31 @@ def test_options_that_do_not_go_together_are_errors_that_say_what_to_do(options:
         sample.add.options(**options)
 
 
-# -- beside expires_s
+# -- beside expires_s, starts_at, on_success
+
+
+def test_a_unique_job_starts_at_its_time_exactly(queue: TaskQueue) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    later = sample.add.options(unique="waiting", on_duplicate="replace", unique_key="k")
+    first = later.submit(1)
+    at_a_time = sample.add.options(unique="waiting", on_duplicate="replace", unique_key="k", starts_at=at)
+    assert (at_a_time.submit(2).id, at_a_time.submit(3).record.due_at) == (first.id, at)
+    assert later.submit(4).record.due_at is None
+
+
+def test_what_follows_on_jobs_can_be_unique(queue: TaskQueue, jobs: Any) -> None:
+    @queue.task(unique="active", unique_key="one")
+    async def publish() -> None:
+        await asyncio.sleep(30)
+
+    handles = sample.add.options(on_success=publish).map([1, 2, 3])
+    with Workers(queue):
+        handles.results(timeout=20)
+        wait_until(lambda: jobs.count_documents({"followed_by": {"$exists": True}}) == 3)
+        followers = {doc["followed_by"][0] for doc in jobs.find({"task": "add"})}
+        assert followers == {str(doc["_id"]) for doc in jobs.find({"task": "publish"})}
+        assert len(followers) == 1
+        queue.get(followers.pop()).cancel()
 
 
 def test_a_debounced_job_expires_after_its_last_submit(queue: TaskQueue, jobs: Any) -> None:
@@ -517,3 +565,36 @@ def test_a_job_that_has_expired_frees_its_slot(queue: TaskQueue, jobs: Any, duri
         wait_until(lambda: first.refresh().status == "cancelled")
     assert first.refresh().record.unique_slot is None
     assert once.submit(1).id != first.id
+
+
+# -- lost workers
+
+
+@pytest.mark.parametrize(
+    ("during", "max_losses", "status", "holds"),
+    [("active", 1, "failed", False), ("active", 3, "scheduled", True), ("waiting", 3, "scheduled", False)],
+)
+def test_a_lost_worker_frees_the_slot_only_when_the_job_is_over(
+    queue: TaskQueue, settings: Settings, jobs: Any, during: Any, max_losses: int, status: str, holds: bool
+) -> None:
+    @queue.task(unique=during, max_losses=max_losses)
+    async def one() -> None: ...
+
+    first = one.submit()
+
+    async def lose() -> None:
+        store, broker = Store(settings), Broker(settings)
+        await store.open()
+        job = ObjectId(first.id)
+        doc = await store.jobs.claim_one(job, ObjectId(), "gone", 60.0, tasks=["one"])
+        assert doc is not None
+        jobs.update_one({"_id": job}, {"$set": {"lease_until": datetime.now(UTC) - timedelta(seconds=1)}})
+        lost = LostJobs(broker, store, random.Random(1))
+        assert await lost.mark_overdue(await store.jobs.running_of("gone")) == 1
+        await broker.close()
+        await store.close()
+
+    asyncio.run(lose())
+    record = first.refresh().record
+    assert (record.status, record.unique_slot is not None) == (status, holds)
+    assert one.submit().was_duplicate is holds

@@ -24,6 +24,7 @@ from tests.model.scenarios import (
     one_job,
     parents,
     parents_on_two_workers,
+    pause_and_resume,
     paused_schedule,
     rebuild,
     several,
@@ -197,7 +198,7 @@ TABLE: Final = (
     Row(("tick: a time follows from the one before",), paused_schedule, "caught", "a late leader leaves times out"),
     Row(("change: what is due goes first",), changed_schedule, "caught", "enqueued for both tasks"),
     Row(("pause: changes rev",), paused_schedule, "caught", "the leader's write takes the pause away"),
-    # -- 17 unique jobs
+    # -- 18 unique jobs
     Row(("unique: the index decides",), unique_active, "caught", "two submits look at once, and both insert"),
     Row(("unique: a job's id is its own",), unique_waiting, "caught",
         "the reply is lost, the job starts, and the submit is sent again: it makes a second one"),
@@ -217,13 +218,32 @@ TABLE: Final = (
     Row(("unique: a requeue takes the slot again",), unique_active, "caught", "it runs beside the next job of its key"),
     Row(("unique: the end of a window inside the write",), unique_window, "caught",
         "two submits see that it is over; the second one frees what the first one has made"),
+    # -- 20 pauses
+    Row(("claim: not what is paused",), pause_and_resume, "caught", "a worker starts what it knows to be paused"),
+    Row(("park: only under the known version",), pause_and_resume, "heals",
+        "the audit lists what was parked behind the resume: 5 minutes instead of two beats"),
+    Row(("park: only under the known version", "audit: lists what is not paused"), pause_and_resume, "caught",
+        "parked by a worker that does not know of the resume yet, and never listed again"),
+    Row(("resume: the leader lists what is parked",), pause_and_resume, "heals", "the audit does: 5 minutes"),
+    Row(("resume: the leader lists what is parked", "audit: lists what is not paused"), pause_and_resume, "caught",
+        "who resumes dies before it lists what was parked"),
+    Row(("beat: reads the record every 15 beats",), pause_and_resume, "caught",
+        "who resumes dies before it announces that: no worker looks again"),
+    Row(("audit: lists what is not paused",), pause_and_resume, "heals",
+        "who resumes lists it, or the leader does when the version has changed"),
+    # -- 21 change of a waiting job
+    Row(("update: status inside the write", "update: rev inside the write"), pause_and_resume, "caught",
+        "it was claimed since it was read: a running job is changed"),
+    Row(("update: status inside the write",), pause_and_resume, "heals", "a claim raises the revision, too"),
+    Row(("update: rev inside the write",), pause_and_resume, "heals",
+        "the status says whether it waits; of two changes at once, the later one stands"),
 )  # fmt: skip
 
 #: Contained in a scenario of every run, or (REQUEUED, _TWO_LEADERS) in one of `--deep`: too large for every run.
 _CONTAINED: Final = (
     *(_ANY, _CANCELS, _REAPED, _KILLED_AND_FLUSHED, _OTHER_WORKER, _TWO_LEADERS, REQUEUED, _TWO_POISON),
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
-    *(expiring, expiring_unserved, following, paused_schedule, changed_schedule),
+    *(expiring, expiring_unserved, following, pause_and_resume, paused_schedule, changed_schedule),
     *(unique_waiting, unique_replaced, unique_active, unique_window),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.

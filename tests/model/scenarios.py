@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model import audit, batch, deadletter, epoch, expiry, followup, lock, record, schedules, unique, waits
+from tests.model import (
+    audit,
+    batch,
+    deadletter,
+    epoch,
+    expiry,
+    followup,
+    lock,
+    pauses,
+    record,
+    schedules,
+    unique,
+    waits,
+)
 from tests.model.explore import Model
 from tests.model.one_job import state, world
 
@@ -120,6 +133,10 @@ def lanes(removed: frozenset[str]) -> Model[audit.World]:
     return audit.model(audit.Rules(removed))
 
 
+def pause_and_resume(removed: frozenset[str]) -> Model[pauses.World]:
+    return pauses.model(pauses.Rules(removed))
+
+
 def unique_waiting(removed: frozenset[str]) -> Model[unique.World]:
     return unique.model(unique.Rules("waiting", removed))
 
@@ -171,6 +188,7 @@ EVERY_RUN: Final = (
     Scenario("unique while it waits, replaced", unique_replaced),
     Scenario("unique until it is over", unique_active),
     Scenario("unique in a window", unique_window),
+    Scenario("a pause, its end, and a change of a waiting job", pause_and_resume),
 )  # fmt: skip
 
 #: Minutes each; for `python -m tests.model --deep`.

@@ -12,9 +12,11 @@ from dtqkit import (
     Call,
     Context,
     Job,
+    JobEnd,
     JobHandle,
     JobList,
     Middleware,
+    RetryAfter,
     TaskQueue,
     current_context,
     task,
@@ -31,6 +33,20 @@ queue = TaskQueue()
 @queue.task(priority="high", max_attempts=3, timeout_s=60)
 def render(page: int, dpi: int = 150) -> str:
     return f"{page} at {dpi}"
+
+
+@queue.task
+async def alert(end: JobEnd) -> None: ...
+
+
+@queue.task(
+    retry_on=(ConnectionError, TimeoutError), give_up_on=ValueError, backoff=(1, 5, 60), on_failure=alert, expires_s=60
+)
+def careful(page: int) -> int:
+    raise RetryAfter(30)
+
+
+assert_type(careful.options(starts_at=datetime.now(UTC), on_success="alert").submit(3), JobHandle[int])
 
 
 @queue.task

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dtqkit.model.failpoints import POINTS
+from dtqkit.model.failpoints import ON_REQUEST, POINTS
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "internals" / "protocol.md"
@@ -34,6 +34,14 @@ def rows() -> list[Row]:
 
 def test_every_failpoint_is_in_the_table_and_no_other_name() -> None:
     assert {point for row in rows() for point in row.points} == set(POINTS)
+
+
+def test_the_table_of_what_is_written_on_request_names_its_failpoints_and_files() -> None:
+    lines = re.findall(r"^\| (2[01] [^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(), re.MULTILINE)
+    named = [name for _, points, _, _ in lines for name in re.findall(r"`([^`]+)`", points)]
+    assert set(named) == set(ON_REQUEST)
+    files = [name for _, _, calls, writes in lines for name in re.findall(r"`([^`]+)`", calls + writes)]
+    assert [name for name in files if not (ROOT / "dtqkit" / name).is_file()] == []
 
 
 def test_the_files_of_the_table_are_there_and_each_verb_of_transitions_is_in_it() -> None:

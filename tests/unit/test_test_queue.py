@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dtqkit
 from dtqkit import (
     Context,
     GiveUp,
@@ -30,6 +33,7 @@ from dtqkit import (
 from dtqkit.control import StatsQuery
 from dtqkit.control.operations import HEALTH, SNAPSHOT, STATS, TOTALS
 from dtqkit.testing import TestQueue
+from dtqkit.testing.broker import MemoryBroker
 
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -471,6 +475,28 @@ def test_what_follows_on_the_end_of_a_job_is_submitted_with_the_options_of_its_t
     assert [job.record.max_attempts for job in queue.submitted(note)] == [7, 7]
 
 
+def test_unique_and_debounced_jobs_are_those_of_production(queue: TestQueue) -> None:
+    indexed: list[tuple[int, float]] = []
+
+    @queue.task
+    def index(doc: str, version: int = 0) -> None:
+        indexed.append((version, (queue.now() - MIDNIGHT).total_seconds()))
+
+    debounced = index.options(debounce_s=5, unique_key="doc-7")
+    for version in range(3):
+        debounced.submit("doc-7", version)
+        queue.advance(seconds=2)
+    queue.advance(minutes=1)
+    assert indexed == [(2, 9)]
+    hourly = index.options(unique="window", unique_for_s=3_600, unique_key="doc-8")
+    first = hourly.submit("doc-8")
+    assert first.result() is None
+    again = hourly.submit("doc-8")
+    assert (again.id, again.was_duplicate) == (first.id, True)
+    queue.advance(hours=1)
+    assert hourly.submit("doc-8").id != first.id
+
+
 def test_retry_rules_are_those_of_production(queue: TestQueue) -> None:
     times: list[float] = []
 
@@ -577,3 +603,12 @@ def test_time_is_exact_over_years(queue: TestQueue) -> None:
         assert started is not None
         assert due is not None
         assert started == due
+
+
+def test_the_broker_in_memory_has_what_queues_and_transitions_call() -> None:
+    """A method that it lacks would look for a Redis."""
+    package = Path(dtqkit.__file__).parent
+    texts = [path.read_text() for folder in ("direct", "transitions") for path in (package / folder).glob("*.py")]
+    called = {name for text in texts for name in re.findall(r"\bbroker\.(\w+)", text)}
+    modules = {path.stem for path in (package / "broker").glob("*.py")}
+    assert called - modules - set(vars(MemoryBroker)) == set()

@@ -13,7 +13,7 @@ import dtqkit
 PACKAGE: Final = Path(dtqkit.__file__).parent
 
 #: Methods of the broker that put an id somewhere or publish what happened to a job.
-OF_BROKER: Final = frozenset({"push", "push_later", "put_back", "unpop", "publish", "ask_to_stop"})
+OF_BROKER: Final = frozenset({"push", "push_later", "put_back", "unpop", "publish", "ask_to_stop"} | {"parking"})
 #: Others that have such a name.
 OTHERS: Final = frozenset({"self._store.catalogue.publish", "supervisor.ask_to_stop", "self.ask_to_stop"})
 
@@ -23,6 +23,13 @@ WRITERS: Final[Mapping[tuple[str, str], str | tuple[str, ...]]] = {
     ("jobs", "lose"): "transitions/",
     ("jobs", "cancel"): "transitions/",
     ("jobs", "requeue"): "transitions/",
+    ("many", "cancel"): "transitions/",
+    ("many", "requeue"): "transitions/",
+    ("many", "update"): "transitions/",
+    ("many", "update_one"): "transitions/",
+    ("many", "delete"): "transitions/",
+    ("pauses", "put"): "transitions/",
+    ("pauses", "remove"): "transitions/",
     ("inserts", "insert"): "transitions/",
     ("upkeep", "recover"): "transitions/",
     ("upkeep", "cancel_waiting"): "transitions/",
@@ -39,6 +46,8 @@ WRITERS: Final[Mapping[tuple[str, str], str | tuple[str, ...]]] = {
 CLASSES: Final = {
     "Jobs": "jobs",
     "Inserts": "inserts",
+    "ManyJobs": "many",
+    "PauseBook": "pauses",
     "Upkeep": "upkeep",
     "ClockSteps": "steps",
     "RecoveryScans": "scans",

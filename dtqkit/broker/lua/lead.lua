@@ -1,10 +1,11 @@
 -- The leader's tick: take or renew the lock, delete keys of a wrong type, put back ids that were popped and never
 -- claimed, move ids that are due.
--- KEYS: 1 leader; 2 inflight; 3 scheduled; 4 workers; 5 cancels; 6 epoch; 7 high; 8 medium; 9 low; 10 schedules
+-- KEYS: 1 leader; 2 inflight; 3 scheduled; 4 workers; 5 cancels; 6 epoch; 7 high; 8 medium; 9 low; 10 parked; 11 pauses;
+--       12 schedules
 -- ARGV: 1 candidate's id; 2 ms that the lock lasts; 3 how many ids to move at most from each set;
 --       4 scheduled ids are due up to then, by MongoDB's clock, which set their scores (absent: by Redis's clock)
 -- Returns {1 when the candidate leads; now ms; swept; moved; mended; epoch; run_id or empty; {worker, score, ...};
--- what `schedules` holds}.
+--          parked; the version of the pauses or empty; what `schedules` holds}.
 local function kind(key) return redis.call('TYPE', key).ok end
 
 local lock = kind(KEYS[1])
@@ -18,13 +19,14 @@ elseif lock ~= 'none' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if not mine then return {0, now, 0, 0, 0, '', '', {}, ''} end
+if not mine then return {0, now, 0, 0, 0, '', '', {}, 0, '', ''} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 keep_record()
 
 local mended = 0
 local wanted = {[2] = 'zset', [3] = 'zset', [4] = 'zset', [5] = 'zset', [6] = 'string',
-                [7] = 'list', [8] = 'list', [9] = 'list', [10] = 'string'}
+                [7] = 'list', [8] = 'list', [9] = 'list', [10] = 'zset', [11] = 'string',
+                [12] = 'string'}
 for i, want in pairs(wanted) do
   local is = kind(KEYS[i])
   if is ~= want and is ~= 'none' then
@@ -56,8 +58,11 @@ end
 -- Ids that were popped before go to the front.
 local swept = move(KEYS[2], 'LPUSH', now)
 local moved = move(KEYS[3], 'RPUSH', ARGV[4] or now)
+-- Of paused jobs, those whose pause has ended.
+moved = moved + move(KEYS[10], 'RPUSH', ARGV[4] or now)
 -- The user may lack the right to INFO: then the caller uses its connection instead.
 local info = redis.pcall('INFO', 'server')
 local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 return {1, now, swept, moved, mended, redis.call('GET', KEYS[6]) or '', run_id,
-        redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES'), redis.call('GET', KEYS[10]) or ''}
+        redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES'), redis.call('ZCARD', KEYS[10]),
+        redis.call('GET', KEYS[11]) or '', redis.call('GET', KEYS[12]) or ''}

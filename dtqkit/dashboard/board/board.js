@@ -185,12 +185,13 @@ export class Board {
 
   async #ask() {
     const { known, source } = this;
-    const [stats, health] = await Promise.all([
+    const [stats, health, pauses] = await Promise.all([
       source.request("stats").catch(() => known.stats),
       source.request("health").catch(() => known.health),
+      source.request("pauses", { counted: false }).catch(() => known.pauses),
       known.tasks.length || this.loadTasks(),
     ]);
-    Object.assign(known, { stats, health, statsAt: Date.now() });
+    Object.assign(known, { stats, health, pauses, statsAt: Date.now() });
     this.#showStatus();
     this.#paintSoon();
   }

@@ -10,6 +10,7 @@ const RESULT_SHOWN = 200;
 
 /** @param {Job} job */
 function statusText(job) {
+  if (job.status === "cancelled" && job.error?.type === "JobExpired") return "Expired";
   if (job.status !== "running") return capital(job.status);
   if (job.cancel_requested) return "Stopping";
   const share = job.progress !== null ? ` ${Math.round(job.progress * 100)} %` : "";

@@ -6,6 +6,8 @@ import { paintStatus } from "./columns.js";
 import { button, fill, focusedIn, h, set, setText } from "./dom.js";
 import { exact } from "./exact.js";
 import { capital, clock, duration, moment } from "./format.js";
+import { EditJob } from "./edit_job.js";
+import { whyPaused } from "./pauses.js";
 import { WAITING, after, attemptOf, attemptsOf, claimed, createdAt } from "./records.js";
 import { progressed, ran, renewed, triedOf, waited, whole } from "./records.js";
 
@@ -48,6 +50,8 @@ export class JobPanel {
     const cancel = () => this.#change("cancel", "The job is cancelled.");
     const requeue = () => this.#change("requeue", "The job is requeued.");
     this.cancel = button("plain", "Cancel job", cancel, { hidden: true });
+    this.edit = button("plain", "Change…", () => this.#edit(), { hidden: true });
+    this.editing = h("div");
     this.requeue = button("primary", "Requeue", requeue, { hidden: true });
     this.problem = h("p.problem", { role: "alert" });
     this.bar = h("progress", { max: 1, "aria-label": "Progress" });
@@ -60,7 +64,8 @@ export class JobPanel {
     this.element = h(
       ".job",
       h("header", this.title, h("p.line", this.status, h("code", id))),
-      h(".actions", this.cancel, this.requeue),
+      h(".actions", this.cancel, this.edit, this.requeue),
+      this.editing,
       this.problem,
       this.warning,
       this.progress,
@@ -118,6 +123,8 @@ export class JobPanel {
     this.cancel.hidden = over || job.status === "failed";
     this.cancel.disabled = job.cancel_requested;
     this.requeue.hidden = job.status !== "failed";
+    this.edit.hidden = !WAITING.includes(job.status) || this.editing.hasChildNodes();
+    if (!WAITING.includes(job.status)) this.editing.replaceChildren();
     this.#showProgress(job);
     this.#showError(job.status === "completed" ? null : job.error);
     this.#payload.show(job.payload ? exact.stringify(job.payload, 2) : "");
@@ -147,9 +154,10 @@ export class JobPanel {
   /** @param {Job} job */
   #showFacts(job) {
     paintStatus(this.status, job);
+    const pause = WAITING.includes(job.status) && this.board.known.pauseOf(job);
     const unserved = WAITING.includes(job.status) && this.board.known.unserved(job.task);
     const warning = `No live worker serves the task ${job.task}: the job waits until one starts.`;
-    setText(this.warning, unserved ? warning : "");
+    setText(this.warning, pause ? whyPaused(pause) : unserved ? warning : "");
     fill(
       this.facts,
       factsOf(job),
@@ -180,6 +188,20 @@ export class JobPanel {
     this.board.announce(job.status === "running" ? "The job is asked to stop." : done);
     this.#take(job);
     this.board.show(job);
+  }
+
+  #edit() {
+    if (!this.job) return;
+    const form = new EditJob(this.board, this.job, (changed) => {
+      this.editing.replaceChildren();
+      if (changed) this.board.announce("The job is changed.");
+      if (changed) this.board.show(changed);
+      if (changed ?? this.job) this.#take(/** @type {Job} */ (changed ?? this.job));
+      this.title.focus();
+    });
+    this.editing.replaceChildren(form.element);
+    this.edit.hidden = true;
+    form.fields[0].control.node.focus();
   }
 
   tick() {

@@ -2,10 +2,24 @@
 /** @import { BoardApi, View } from "./parts.ts" */
 /** @import { Job } from "./types.ts" */
 // The panel of all jobs.
+import { Bulk } from "./bulk.js";
 import { Listing } from "./listing.js";
 import { JobTable } from "./table.js";
 
 class Jobs extends Listing {
+  /** @param {ConstructorParameters<typeof Listing>} given */
+  constructor(...given) {
+    super(...given);
+    this.bulk = new Bulk(this.board, this);
+    this.tools.element.lastElementChild?.before(this.bulk.element);
+  }
+
+  /** @override */
+  reload() {
+    this.bulk?.offer();
+    return super.reload();
+  }
+
   /** The first rows come with the snapshot, before the listing is loaded. @override @param {Job[]} jobs */
   restart(jobs) {
     const unfiltered = Object.keys(this.filters).length === 0;

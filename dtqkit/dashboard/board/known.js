@@ -1,5 +1,6 @@
 // @ts-check
-/** @import { Counted, Depths, Health, JobEvent, Lane, Stats, TaskInfo, Update, Worker } from "./types.ts" */
+/** @import { Counted, Depths, Health, Job, JobEvent, Lane, Pause } from "./types.ts" */
+/** @import { Stats, TaskInfo, Update, Worker } from "./types.ts" */
 // What is known of the queue: depths, workers, counts and their past. All but the listings.
 import { LANES } from "./records.js";
 
@@ -24,6 +25,8 @@ export class Known {
   health = null;
   /** @type {TaskInfo[]} */
   tasks = [];
+  /** @type {Pause[]} */
+  pauses = [];
   /** A value a second, oldest first; null where nobody looked. @type {Record<Series, (number | null)[]>} */
   past = { high: blank(), medium: blank(), low: blank(), completed: blank(), failed: blank() };
   /** @type {Map<string, number>} */
@@ -42,6 +45,15 @@ export class Known {
   /** Whether no worker has the task; false while it is not known what the workers have. @param {string} task */
   unserved(task) {
     return this.workersAt > 0 && this.workers.every(({ tasks }) => tasks && !tasks.includes(task));
+  }
+
+  /** What holds a waiting job back. @param {Job} job */
+  pauseOf(job) {
+    const payload = /** @type {Record<string, unknown>} */ (job.payload ?? {});
+    return this.pauses.find(({ lane, task, where = {}, defaults = {} }) => {
+      const same = Object.entries(where).every(([name, value]) => (payload[name] ?? defaults[name]) === value);
+      return lane ? lane === job.priority : task === job.task && same;
+    });
   }
 
   /** Seconds since a worker's last heartbeat. @param {Worker} worker */

@@ -1,7 +1,7 @@
 // @ts-check
 // Where the operations of dtqkit/control/ that a board asks for are found over HTTP.
 
-/** @type {Record<string, [method: "GET" | "POST", path: string]>} */
+/** @type {Record<string, [method: "GET" | "POST" | "PATCH", path: string]>} */
 export const ROUTES = {
   submit: ["POST", "/jobs"],
   jobs: ["GET", "/jobs"],
@@ -11,6 +11,14 @@ export const ROUTES = {
   log: ["GET", "/jobs/{id}/logs"],
   requeue: ["POST", "/jobs/{id}/requeue"],
   cancel: ["POST", "/jobs/{id}/cancel"],
+  update: ["PATCH", "/jobs/{id}"],
+  cancel_many: ["POST", "/jobs/cancel"],
+  requeue_many: ["POST", "/jobs/requeue"],
+  update_many: ["POST", "/jobs/update"],
+  delete_many: ["POST", "/jobs/delete"],
+  pauses: ["GET", "/pauses"],
+  pause: ["POST", "/pauses"],
+  resume: ["POST", "/pauses/resume"],
   tasks: ["GET", "/tasks"],
   stats: ["GET", "/stats"],
   health: ["GET", "/health"],
@@ -35,7 +43,7 @@ export function locate(operation, params, base) {
     return encodeURIComponent(params[name] ?? "");
   });
   const url = new URL(address, base);
-  if (method === "POST") return { method, url, body: rest };
+  if (method !== "GET") return { method, url, body: rest };
   for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
   return { method, url };
 }

@@ -148,7 +148,20 @@ export interface Stats extends Record<Counted, number> {
   tasks: TaskStats[];
 }
 
+export interface Pause {
+  id: string;
+  lane?: Lane;
+  task?: string;
+  where?: Record<string, unknown>;
+  defaults?: Record<string, unknown>;
+  until?: string;
+  reason?: string;
+  paused_at: string;
+  waiting?: number | null;
+}
+
 export interface Health {
+  pauses?: number | null;
   redis?: string;
   mongodb?: string;
 }

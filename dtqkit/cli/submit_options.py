@@ -1,0 +1,60 @@
+"""The options of `dtqkit submit`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dtqkit.model.jobs import OnDuplicate, Priority, UniqueWhile
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="The task's arguments. A value that is not JSON is taken as text."),
+]
+Payload = Annotated[str | None, typer.Option(metavar="JSON", help="All arguments, as a JSON object.")]
+Lane = Annotated[Priority | None, typer.Option(help="The lane.  [default: the task's]")]
+Delay = Annotated[float, typer.Option(metavar="SECONDS", help="Start the job after this time at the earliest.")]
+Attempts = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Failed attempts after which the job is a dead letter.  [default: the task's]"),
+]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long one attempt may run.  [default: the task's]")
+]
+Expires = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Cancel the job if it has not started by then.  [default: the task's]"),
+]
+Key = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
+]
+Tags = Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find the job by. Can be repeated.")]
+Unique = Annotated[
+    UniqueWhile | None,
+    typer.Option(help="Only one such job while it waits, while it is active, or in a window.  [default: the task's]"),
+]
+UniqueFor = Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the window of --unique window is.")]
+UniqueKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Which jobs are the same.  [default: those with the same arguments]"),
+]
+Duplicate = Annotated[
+    OnDuplicate | None,
+    typer.Option(help="What to do with a duplicate: print the job that is there, fail, or replace its arguments."),
+]
+Debounce = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Replace the job that waits; it starts this long after the last submit."),
+]
+DebounceMax = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="And this long after the first submit at the latest.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
+Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),
+]

@@ -1,0 +1,193 @@
+"""Changes of one waiting job, and of all jobs that match a filter.
+
+A bulk goes from the newest job to older ones, a piece at a time, so that jobs which come meanwhile are not touched.
+After some seconds it answers with a cursor, and the caller asks again. If it is given up in between, nothing is half
+done: what was changed does not match any more, so that the same call again does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from bson import ObjectId
+
+from dtqkit.control import JobRequest, encode_cursor
+from dtqkit.control.bulk import (
+    CANCEL_MANY,
+    DELETE_MANY,
+    REQUEUE_MANY,
+    UPDATE,
+    UPDATE_MANY,
+    Bulk,
+    BulkRequest,
+    BulkUpdateRequest,
+    JobChanges,
+    UpdateRequest,
+    check_changes,
+    check_filter,
+)
+from dtqkit.direct import listing
+from dtqkit.direct.look import get
+from dtqkit.direct.parts import Parts, answers
+from dtqkit.model.errors import JobConflict, PayloadTooLarge
+from dtqkit.model.jobs import TERMINAL, WAITING, Job, Status
+from dtqkit.store.documents import Document, to_job
+from dtqkit.transitions.announce import unlist
+from dtqkit.transitions.cancel import cancel_many as cancel_piece
+from dtqkit.transitions.delete import delete_many as delete_piece
+from dtqkit.transitions.requeue import requeue_many as requeue_piece
+from dtqkit.transitions.update import update as update_job
+from dtqkit.transitions.update import update_many as update_piece
+
+#: Changes the jobs of one piece.
+Change: TypeAlias = Callable[[Sequence[Document]], Awaitable[Bulk]]
+
+#: Jobs in one piece, and how long pieces are worked on before the answer, in seconds.
+PIECE: Final = 2_000
+WORK_S: Final = 4.0
+#: Part of the time in which a bulk works: other callers of the stores have the rest.
+SHARE: Final = 0.8
+#: Tries to change a job that others change at the same time.
+_TRIES: Final = 5
+
+# -- one job
+
+
+@answers.to(UPDATE)
+async def update(parts: Parts, asked: UpdateRequest) -> Job:
+    """Change a waiting job. Raises JobConflict when it runs or is over, InvalidPayload, InvalidOption."""
+    check_changes(asked, payload=asked.payload is not None)
+    for _ in range(_TRIES):
+        job = await get(parts, JobRequest(id=asked.id))
+        if job.status not in WAITING or job.cancel_requested:
+            what = "running" if job.status == "running" else "over"
+            raise JobConflict(f"job {asked.id} is {job.status}: a job that is {what} cannot be changed")
+        fields = _fields(asked)
+        if asked.payload is not None:
+            fields["payload"] = await _checked(parts, job.task, asked.payload)
+        changed = await update_job(parts.broker, parts.store, job, fields, asked.delay_s)
+        if changed is not None:
+            return changed
+    raise JobConflict(f"job {asked.id} is changed by others at the same time: try again")
+
+
+def _fields(changes: JobChanges) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if changes.priority is not None:
+        fields["priority"] = changes.priority
+    if changes.tags is not None:
+        fields["tags"] = list(changes.tags)
+    return fields
+
+
+async def _checked(parts: Parts, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """The payload, checked as that of a new job."""
+    task = parts.registry.find(name)
+    if task is not None:
+        checked = task.check_payload(payload)
+    else:
+        checked, _ = await parts.enqueuer.known.check(name, payload)
+    size = len(msgspec.json.encode(checked))
+    if size > parts.settings.max_payload:
+        raise PayloadTooLarge(name, size, parts.settings.max_payload)
+    return checked
+
+
+# -- many
+
+
+@answers.to(CANCEL_MANY)
+async def cancel_many(parts: Parts, asked: BulkRequest) -> Bulk:
+    """Waiting jobs are cancelled at once; running ones are asked to stop."""
+    statuses = check_filter(asked, "cancel", (*WAITING, "running"))
+    was_listed: list[Job] = []
+
+    async def cancel(docs: Sequence[Document]) -> Bulk:
+        changed = await cancel_piece(parts.broker, parts.store, docs)
+        cancelled = {job.id for job in changed if job.status == "cancelled"}
+        was_listed.extend(to_job(doc) for doc in docs if str(doc["_id"]) in cancelled)
+        return Bulk(changed=len(changed), stopping=len(changed) - len(cancelled))
+
+    try:
+        return await _in_pieces(parts, asked, statuses, cancel)
+    finally:
+        await unlist(parts.broker, was_listed)
+
+
+@answers.to(REQUEUE_MANY)
+async def requeue_many(parts: Parts, asked: BulkRequest) -> Bulk:
+    statuses = check_filter(asked, "requeue", ("failed",))
+
+    async def requeue(docs: Sequence[Document]) -> Bulk:
+        return Bulk(changed=await requeue_piece(parts.broker, parts.store, docs))
+
+    return await _in_pieces(parts, asked, statuses, requeue)
+
+
+@answers.to(UPDATE_MANY)
+async def update_many(parts: Parts, asked: BulkUpdateRequest) -> Bulk:
+    check_changes(asked.set)
+    statuses = check_filter(asked, "update", WAITING)
+
+    async def change(docs: Sequence[Document]) -> Bulk:
+        changed = await update_piece(parts.broker, parts.store, docs, _fields(asked.set), asked.set.delay_s)
+        return Bulk(changed=changed)
+
+    return await _in_pieces(parts, asked, statuses, change)
+
+
+@answers.to(DELETE_MANY)
+async def delete_many(parts: Parts, asked: BulkRequest) -> Bulk:
+    statuses = check_filter(asked, "delete", TERMINAL)
+
+    async def delete(docs: Sequence[Document]) -> Bulk:
+        return Bulk(changed=await delete_piece(parts.store, docs))
+
+    return await _in_pieces(parts, asked, statuses, delete)
+
+
+async def _in_pieces(parts: Parts, asked: BulkRequest, statuses: Sequence[Status], change: Change) -> Bulk:
+    """Change what matches for WORK_S, or only count it."""
+    await parts.open()
+    filters = _query(parts, asked, statuses)
+    if asked.dry_run:
+        return Bulk(matched=await parts.store.many.count(listing.anywhere(filters, asked.filter.q)))
+    clock = asyncio.get_running_loop().time
+    until, done = clock() + WORK_S, Bulk()
+    async for docs, edge in _pieces(parts, filters, asked.filter.q):
+        began = clock()
+        changed = await change(docs) if docs else Bulk()
+        cursor = None if edge is None else encode_cursor(str(edge))
+        done = done.plus(msgspec.structs.replace(changed, matched=len(docs), cursor=cursor))
+        if clock() > until:
+            break
+        if edge is not None:
+            await asyncio.sleep((clock() - began) * (1 / SHARE - 1))
+    return done
+
+
+def _query(parts: Parts, asked: BulkRequest, statuses: Sequence[Status]) -> Document:
+    wanted = asked.filter
+    named = {"task": wanted.task, "priority": wanted.priority, "worker": wanted.worker}
+    filters = listing.filter_of(
+        parts.store.now(), since=wanted.since, cursor=asked.cursor, ids=wanted.ids, status=statuses[0], **named
+    )
+    return {**filters, "status": {"$in": list(statuses)}}
+
+
+async def _pieces(
+    parts: Parts, filters: Document, q: str | None
+) -> AsyncIterator[tuple[list[Document], ObjectId | None]]:
+    """What matches, newest first; with each piece the id after which the next one begins, None with the last."""
+    bounds: dict[str, Any] = dict(filters.get("_id", {}))
+    while True:
+        docs, edge = await listing.look(parts.store, filters, q, PIECE, "place")
+        if len(docs) >= PIECE:
+            edge = docs[-1]["_id"]
+        yield docs, edge
+        if edge is None:
+            return
+        filters = {**filters, "_id": {**bounds, "$lt": edge}}

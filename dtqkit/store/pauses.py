@@ -1,0 +1,128 @@
+"""The pauses of a queue: one document of the collection `configuration`, with a version that grows with each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ExecutionTimeout
+
+from dtqkit.model.jobs import PRIORITIES, WAITING
+from dtqkit.model.pauses import Pause, Pauses
+from dtqkit.store.client import Link, store_errors
+from dtqkit.store.documents import Document
+
+_ID: Final = "pauses"
+#: How long the jobs of one pause may be counted, in ms.
+_COUNT_MS: Final = 1_000
+_NONE: Final[Document] = {}
+
+
+class PauseBook:
+    """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
+
+    def __init__(self, database: AsyncDatabase[Document], where: Link) -> None:
+        self._configuration = database["configuration"]
+        self._jobs = database["jobs"]
+        self._where = where
+
+    async def read(self) -> Pauses:
+        """All of them, also those that have ended by themselves."""
+        with store_errors(self._where):
+            return _pauses(await self._configuration.find_one({"_id": _ID}))
+
+    async def put(self, pause: Pause) -> Pauses:
+        """Begin a pause, in place of one of the same target. Those that have ended are dropped."""
+        entry = {name: {"$literal": value} for name, value in _entry(pause).items()}
+        return await self._change(pause.id, [{**entry, "paused_at": "$$NOW"}])
+
+    async def remove(self, pause_id: str) -> Pauses:
+        """End a pause."""
+        return await self._change(pause_id, [])
+
+    async def _change(self, pause_id: str, more: list[Document]) -> Pauses:
+        lasts = {"$or": [{"$eq": [{"$type": "$$p.until"}, "missing"]}, {"$gt": ["$$p.until", "$$NOW"]}]}
+        others = {"$and": [{"$ne": ["$$p.id", {"$literal": pause_id}]}, lasts]}
+        kept: Document = {"$filter": {"input": {"$ifNull": ["$pauses", []]}, "as": "p", "cond": others}}
+        changed: Document = {
+            "version": {"$add": [{"$ifNull": ["$version", 0]}, 1]},
+            "pauses": {"$concatArrays": [kept, more]},
+        }
+        with store_errors(self._where, writes=True, point="pause"):
+            doc = await self._configuration.find_one_and_update(
+                {"_id": _ID}, [{"$set": changed}], upsert=True, return_document=ReturnDocument.AFTER
+            )
+        return _pauses(doc)
+
+    async def waiting(self, pause: Pause) -> int | None:
+        """How many waiting jobs it holds; None when counting them takes too long."""
+        query: Document = {"status": {"$in": list(WAITING)}, "priority": {"$in": list(PRIORITIES)}, **_held(pause)}
+        with store_errors(self._where):
+            try:
+                return await self._jobs.count_documents(query, maxTimeMS=_COUNT_MS)
+            except ExecutionTimeout:
+                return None
+
+    async def held(self, pauses: Pauses, ids: Iterable[ObjectId]) -> dict[ObjectId, float]:
+        """Those of these waiting jobs that are paused: until when, in ms by MongoDB's clock; or infinity."""
+        waiting: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}}
+        by_end: dict[float, list[Document]] = {}
+        for pause in pauses.pauses:
+            until_ms = float("inf") if pause.until is None else pause.until.timestamp() * 1000
+            by_end.setdefault(until_ms, []).append(_held(pause))
+        found: dict[ObjectId, float] = {}
+        for until_ms, held in sorted(by_end.items(), key=lambda item: item[0]):
+            with store_errors(self._where):
+                docs = await self._jobs.find({**waiting, "$or": held}, {"_id": 1}, hint="_id_").to_list()
+            found |= dict.fromkeys((doc["_id"] for doc in docs), until_ms)
+        return found
+
+
+def not_held(pauses: Pauses) -> Document:
+    """A filter for claims: no job that is paused. Empty while nothing is."""
+    return {"$nor": [_held(pause) for pause in pauses.pauses]} if pauses else _NONE
+
+
+def _held(pause: Pause) -> Document:
+    """A filter: the jobs that a pause holds. Payloads that are stored as text match none that has a `where`."""
+    if pause.lane is not None:
+        return {"priority": pause.lane}
+    if not pause.where:
+        return {"task": pause.task}
+    conditions = [_equals(pause, name, value) for name, value in pause.where.items()]
+    return {"task": pause.task, "$expr": {"$and": conditions}}
+
+
+def _equals(pause: Pause, name: str, value: Any) -> Document:
+    found: Any = f"$payload.{name}"
+    if name in pause.defaults:
+        absent = {"$eq": [{"$type": found}, "missing"]}
+        found = {"$cond": [absent, {"$literal": pause.defaults[name]}, found]}
+    return {"$eq": [found, {"$literal": value}]}
+
+
+def _entry(pause: Pause) -> Document:
+    """As it is stored: values of parameters as text, since their names may be any."""
+    entry: Document = {"id": pause.id, "reason": pause.reason}
+    for name in ("lane", "task", "until"):
+        if (value := getattr(pause, name)) is not None:
+            entry[name] = value
+    for name in ("where", "defaults"):
+        if value := getattr(pause, name):
+            entry[name] = msgspec.json.encode(value).decode()
+    return entry
+
+
+def _pauses(doc: Document | None) -> Pauses:
+    if doc is None:
+        return Pauses()
+    return Pauses(doc.get("version", 0), tuple(_pause(entry) for entry in doc.get("pauses", ())))
+
+
+def _pause(entry: Document) -> Pause:
+    texts = {name: msgspec.json.decode(entry[name]) for name in ("where", "defaults") if name in entry}
+    return Pause(**{name: value for name, value in entry.items() if name in Pause.__struct_fields__} | texts)

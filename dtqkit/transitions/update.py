@@ -1,0 +1,54 @@
+"""Update: change what a waiting job was submitted with, and list its id where it belongs then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dtqkit.broker import Broker
+from dtqkit.model.jobs import WAITING, Job
+from dtqkit.store import Store
+from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.packing import pack
+from dtqkit.transitions.announce import announce, publish_changes, unlist
+
+
+async def update(
+    broker: Broker, store: Store, job: Job, fields: Mapping[str, Any], delay_s: float | None
+) -> Job | None:
+    """Change a waiting job; None when it has changed since it was read. If Redis is away, recovery lists it."""
+    doc = await store.many.update_one(object_id(job.id), job.rev, _stored(fields), delay_s)
+    if doc is None:
+        return None
+    changed = to_job(doc)
+    await _move(broker, [job], [changed])
+    return changed
+
+
+async def update_many(
+    broker: Broker, store: Store, docs: Sequence[Document], fields: Mapping[str, Any], delay_s: float | None
+) -> int:
+    """The same for many, whatever their revision: only that they wait is tested. Returns how many were changed."""
+    found = await store.many.update([doc["_id"] for doc in docs], _stored(fields), delay_s)
+    before = {doc["_id"]: doc for doc in docs}
+    changed = [doc for doc in found if doc["status"] in WAITING and doc["rev"] > before[doc["_id"]]["rev"]]
+    await _move(broker, [to_job(before[doc["_id"]]) for doc in changed], [to_job(doc) for doc in changed])
+    return len(changed)
+
+
+async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job]) -> None:
+    """List those whose place has changed in the new one, then take them out of the old one."""
+    moved = [(old, new) for old, new in zip(before, after, strict=True) if _place(old) != _place(new)]
+    there = {new.id for _, new in moved}
+    await announce(broker, [new for _, new in moved])
+    await publish_changes(broker, [new for new in after if new.id not in there])
+    # A new due time only gives the same entry another score.
+    await unlist(broker, [old for old, new in moved if _place(old)[:2] != _place(new)[:2]])
+
+
+def _place(job: Job) -> tuple[str, str, object]:
+    return job.priority, job.status, job.due_at if job.status == "scheduled" else None
+
+
+def _stored(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: pack(value) if name == "payload" else value for name, value in fields.items()}

@@ -1,0 +1,68 @@
+"""`dtqkit pause`, `resume`, `pauses`, and the commands that change one job or all that match."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dtqkit import Settings, TaskQueue
+from tests import sample
+from tests.command import answer, dtqkit
+from tests.serving import publish
+
+
+@pytest.fixture(autouse=True)
+def published(settings: Settings, queue: TaskQueue) -> None:
+    publish(settings, [task.info for task in queue.registry])
+
+
+def test_a_pause_goes_from_its_begin_to_its_end(settings: Settings, queue: TaskQueue) -> None:
+    job = sample.add.submit(7)
+    made = answer(
+        *("pause", "--task", "add", "--where", "a=7", "--until", "2h", "--reason", "the printer is down"),
+        settings=settings,
+    )
+    assert (made["where"], made["reason"]) == ({"a": 7}, "the printer is down")
+    (listed,) = answer("pauses", settings=settings)
+    assert (listed["id"], listed["waiting"]) == (made["id"], 1)
+    shown = dtqkit("job", job.id, settings=settings).stdout
+    assert "task 'add' where a=7 is paused since" in shown
+    assert "the printer is down" in shown
+    assert "task 'add' where a=7" in dtqkit("pauses", settings=settings).stdout
+    assert dtqkit("resume", "--task", "add", "--where", "a=7", settings=settings).stdout == (
+        "task 'add' where a=7 is not paused any more\n"
+    )
+    assert dtqkit("pauses", settings=settings).stdout == "nothing is paused\n"
+
+
+def test_one_job_and_many_are_changed(settings: Settings, queue: TaskQueue) -> None:
+    jobs = sample.add.map(range(5))
+    one = jobs[0].id
+    changed = answer("update", one, "--to-priority", "high", "--to-tag", "x", settings=settings)
+    assert (changed["priority"], changed["tags"]) == ("high", ["x"])
+    moved = ("update", "--task", "add", "--priority", "medium", "--to-priority", "low")
+    assert dtqkit(*moved, "--dry-run", settings=settings).stdout == "4 jobs match\n"
+    assert answer(*moved, settings=settings)["changed"] == 4
+    assert answer("cancel", one, settings=settings)["status"] == "cancelled"
+    cancelled = dtqkit("cancel", "--status", "pending", settings=settings)
+    assert cancelled.stdout == "4 of 4 jobs cancelled\n"
+    assert dtqkit("delete", "--task", "add", settings=settings).stdout == "5 of 5 jobs deleted\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["cancel"], 2, "give the ID of one job, or filters, or --all"),
+        (["cancel", "0" * 24, "--task", "add"], 2, "either the ID of one job or filters"),
+        (["delete"], 2, "or all=True"),
+        (["pause", "--task", "adt"], 1, "did you mean 'add'"),
+        (["pause", "--task", "add", "--until", "tomorrow"], 2, "--until is 'tomorrow'"),
+        (["resume", "--lane", "low"], 1, "lane 'low' is not paused; nothing is paused"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_done_is_said_in_one_line(settings: Settings, given: list[str], code: int, said: str) -> None:
+    done: Any = dtqkit(*given, settings=settings)
+    assert done.returncode == code, done
+    assert said in done.stderr

@@ -1,0 +1,272 @@
+"""Pauses of a lane, of a task and of a task's jobs with certain values, with real workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from dtqkit import InvalidPause, JobHandle, NotPaused, Settings, TaskQueue
+from dtqkit.local import LocalStores
+from tests import sample
+from tests.wait import wait_until
+from tests.workers import Workers
+
+
+@pytest.fixture
+def redis(stores: LocalStores) -> Iterator[Any]:
+    with Redis.from_url(stores.redis_url, decode_responses=True) as redis:
+        yield redis
+
+
+@pytest.fixture
+def parked(redis: Any, settings: Settings) -> Any:
+    """How many ids are parked."""
+    return lambda: redis.zcard(f"{settings.namespace}:queue:parked")
+
+
+@pytest.fixture
+def in_force(caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
+    """Waits until the worker has logged so many pauses."""
+    caplog.set_level("INFO", "dtqkit.worker")
+    return lambda n=1: wait_until(lambda: sum("is paused since" in r.getMessage() for r in caplog.records) >= n)
+
+
+def done(job: JobHandle[Any]) -> Any:
+    return job.result(timeout=10)
+
+
+def waits(job: JobHandle[Any]) -> None:
+    record = job.refresh().record
+    assert (record.status, record.attempt, record.failures) == ("pending", 0, 0)
+
+
+def test_jobs_of_a_paused_task_wait_and_block_nothing(
+    queue: TaskQueue, worker: Workers, parked: Any, in_force: Callable[..., None]
+) -> None:
+    assert done(sample.add_async.submit(1)) == 2
+    queue.pause(task="noop", reason="maintenance")
+    in_force()
+    held = queue.submit_many(sample.noop.bind() for _ in range(40))
+    behind = sample.add_async.submit(2)
+    assert done(behind) == 3
+    wait_until(lambda: parked() == 40)
+    for job in held[:3]:
+        waits(job)
+    assert [(str(p), p.reason, p.waiting) for p in queue.pauses()] == [("task 'noop'", "maintenance", 40)]
+    queue.resume(task="noop")
+    held.results(timeout=10)
+    assert all(job.record.attempt == 1 for job in held)
+    assert queue.pauses() == ()
+    assert parked() == 0
+
+
+def test_a_paused_lane_is_not_fetched(queue: TaskQueue, worker: Workers, in_force: Callable[..., None]) -> None:
+    queue.pause(lane="low")
+    in_force()
+    low = sample.add_async.options(priority="low").submit(1)
+    assert done(sample.add_async.submit(5)) == 6
+    waits(low)
+    queue.resume(lane="low")
+    assert done(low) == 2
+
+
+def test_a_worker_whose_lanes_are_all_paused_waits_and_goes_on(
+    queue: TaskQueue, worker: Workers, in_force: Callable[..., None]
+) -> None:
+    for lane in ("high", "medium", "low"):
+        queue.pause(lane=lane)
+    in_force(3)
+    job = sample.add_async.submit(1)
+    waits(job)
+    for lane in ("low", "medium", "high"):
+        queue.resume(lane=lane)
+    assert done(job) == 2
+
+
+def test_only_jobs_with_the_values_of_where_are_paused(
+    queue: TaskQueue, worker: Workers, parked: Any, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="add_async", where={"a": 7})
+    in_force()
+    seven, eight = sample.add_async.submit(7), sample.add_async.submit(8)
+    assert done(eight) == 9
+    wait_until(lambda: parked() == 1)
+    waits(seven)
+    queue.resume(task="add_async", where={"a": 7})
+    assert done(seven) == 8
+
+
+def test_a_default_counts_as_given(
+    queue: TaskQueue, worker: Workers, parked: Any, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="add_async", where={"b": 1})
+    in_force()
+    plain, other = sample.add_async.submit(1), sample.add_async.submit(1, b=2)
+    assert done(other) == 3
+    wait_until(lambda: parked() == 1)
+    waits(plain)
+    queue.resume(task="add_async", where={"b": 1})
+    assert done(plain) == 2
+
+
+def test_a_payload_that_is_stored_as_text_is_looked_into_as_well(
+    queue: TaskQueue, worker: Workers, in_force: Callable[..., None]
+) -> None:
+    @queue.task
+    async def keyed(a: int, more: dict[str, int]) -> int:
+        return a + sum(more.values())
+
+    queue.pause(task="keyed", where={"a": 7})
+    in_force()
+    held, free = keyed.submit(7, {"x.y": 1}), keyed.submit(8, {"x.y": 1})
+    assert done(free) == 9
+    wait_until(lambda: held.refresh().status == "scheduled")
+    assert held.record.attempt == 0
+    queue.resume(task="keyed", where={"a": 7})
+
+
+def test_a_pause_ends_by_itself(queue: TaskQueue, worker: Workers, parked: Any, in_force: Callable[..., None]) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=2)
+    queue.pause(task="add_async", until=ends)
+    in_force()
+    job = sample.add_async.submit(1)
+    wait_until(lambda: parked() == 1)
+    assert done(job) == 2
+    assert datetime.now(UTC) > ends - timedelta(seconds=0.1)
+    assert queue.pauses() == ()
+
+
+def test_a_paused_lane_ends_by_itself(queue: TaskQueue, worker: Workers, in_force: Callable[..., None]) -> None:
+    for lane in ("high", "medium", "low"):
+        queue.pause(lane=lane, until=datetime.now(UTC) + timedelta(seconds=1.5))
+    in_force(3)
+    assert done(sample.add_async.submit(1)) == 2
+
+
+def test_a_pause_survives_a_flush(
+    queue: TaskQueue, worker: Workers, redis: Any, settings: Settings, parked: Any, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="add_async")
+    in_force()
+    job = sample.add_async.submit(1)
+    wait_until(lambda: parked() == 1)
+    for key in redis.scan_iter(match=f"{settings.namespace}:*"):
+        redis.delete(key)
+    wait_until(lambda: parked() == 1, message="listed by the rebuild, and parked again")
+    waits(job)
+    queue.resume(task="add_async")
+    assert done(job) == 2
+
+
+def test_a_job_that_runs_goes_on(queue: TaskQueue, worker: Workers) -> None:
+    running = sample.sleep_async.submit(1.0)
+    wait_until(lambda: running.refresh().status == "running")
+    queue.pause(task="sleep_async")
+    assert done(running) == "slept"
+    queue.resume(task="sleep_async")
+
+
+def test_many_jobs_of_a_paused_task_are_out_of_the_way_at_once(queue: TaskQueue, parked: Any) -> None:
+    queue.submit_many(sample.noop.bind() for _ in range(3_000))
+    behind = sample.add_async.submit(1)
+    queue.pause(task="noop")
+    with Workers(queue):
+        assert done(behind) == 2
+        wait_until(lambda: parked() >= 2_900)
+        queue.cancel_many(task="noop")
+
+
+def test_a_waiting_parent_is_not_lent_a_paused_child(
+    queue: TaskQueue, worker: Workers, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="add_async")
+    in_force()
+
+    @queue.task
+    async def parent() -> int:
+        from dtqkit import AsyncTaskQueue
+
+        async with AsyncTaskQueue(queue.settings) as inner:
+            return await (await inner.submit(sample.add_async, 1))
+
+    job = parent.submit()
+    wait_until(lambda: job.refresh().status == "running")
+    wait_until(lambda: queue.jobs(task="add_async").items)
+    assert queue.jobs(task="add_async").items[0].status == "pending"
+    queue.resume(task="add_async")
+    assert done(job) == 2
+
+
+def test_a_pause_that_matches_nothing_is_refused(queue: TaskQueue) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        ("lane", {}, "lane or task is needed"),
+        ("lane", {"lane": "lwo"}, "'lwo'; there are high, medium, low"),
+        ("lane", {"lane": "low", "task": "noop"}, "beside the task"),
+        ("where", {"lane": "low", "where": {"a": 1}}, "goes with a task"),
+        ("task", {"task": "nop"}, "no worker has published"),
+        ("where", {"task": "add", "where": {"c": 1}}, "does not have; it has a, b"),
+        ("where", {"task": "add", "where": {"a": [1]}}, "compared with a text, a number"),
+        ("where", {"task": "add", "where": "a=1"}, "it is a dict"),
+        ("until", {"task": "add", "until": tomorrow.replace(tzinfo=None)}, "without a time zone"),
+        ("until", {"task": "add", "until": datetime(2020, 1, 1, tzinfo=UTC)}, "which is over"),
+        ("until", {"task": "add", "until": 30}, "it is a datetime"),
+    ]
+    for field, given, message in wrong:
+        with pytest.raises(InvalidPause, match=message) as refused:
+            queue.pause(**given)
+        assert refused.value.field == field, given
+    assert queue.pauses() == ()
+    assert queue.pause(task="nop", allow_unknown=True).task == "nop"
+    with pytest.raises(NotPaused, match="lane 'low' is not paused; paused is task 'nop'"):
+        queue.resume(lane="low")
+    queue.resume(task="nop")
+
+
+def test_a_pause_again_changes_its_end_and_its_reason(
+    queue: TaskQueue, worker: Workers, parked: Any, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="add_async", until=datetime.now(UTC) + timedelta(seconds=60))
+    in_force()
+    job = sample.add_async.submit(1)
+    wait_until(lambda: parked() == 1)
+    queue.pause(task="add_async", until=datetime.now(UTC) + timedelta(seconds=1), reason="shorter")
+    assert [pause.reason for pause in queue.pauses()] == ["shorter"]
+    assert done(job) == 2
+
+
+def test_a_leader_lists_what_a_resume_that_died_has_left(
+    queue: TaskQueue,
+    worker: Workers,
+    parked: Any,
+    redis: Any,
+    settings: Settings,
+    mongo: Any,
+    in_force: Callable[..., None],
+) -> None:
+    queue.pause(task="add_async")
+    in_force()
+    job = sample.add_async.submit(1)
+    wait_until(lambda: parked() == 1)
+    database = mongo[settings.database_name]
+    database["configuration"].update_one({"_id": "pauses"}, {"$set": {"pauses": [], "version": 9}})
+    redis.set(f"{settings.namespace}:pauses", "9", ex=60)
+    assert done(job) == 2
+
+
+@pytest.mark.parametrize("wrong", ["77", "garbage"])
+def test_a_wrong_version_in_redis_is_replaced(
+    queue: TaskQueue, worker: Workers, redis: Any, settings: Settings, wrong: str, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="add_async")
+    in_force()
+    redis.set(f"{settings.namespace}:pauses", wrong, ex=60)
+    wait_until(lambda: redis.get(f"{settings.namespace}:pauses") == "1")
+    redis.delete(f"{settings.namespace}:pauses")
+    redis.rpush(f"{settings.namespace}:pauses", "a list")
+    wait_until(lambda: redis.type(f"{settings.namespace}:pauses") == "string")
+    queue.resume(task="add_async")

@@ -1,0 +1,205 @@
+"""A pause begins and ends while workers pop, park and claim; and a waiting job is changed (protocol, 20 and 21).
+
+One job, its id in Redis, workers that know the pauses of some version, whoever pauses and resumes, and a leader. What
+is asked: does no worker start a job that it knows to be paused, and does a job whose pause has ended always find its
+way back, whoever dies in between and whatever Redis forgets?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
+
+from tests.model.explore import Model, Step
+
+#: Versions of the record after nothing, after the pause, after the resume.
+_LAST: Final = 2
+
+
+class Worker(NamedTuple):
+    #: The version of the pauses that it knows.
+    knows: int = 0
+    popped: bool = False
+    #: What it has seen that its next claim is to leave out; as a ghost, for the invariant.
+    claimed_under: int | None = None
+
+
+class World(NamedTuple):
+    job: Literal["pending", "running", "completed"] = "pending"
+    rev: int = 1
+    #: The record: paused at version 1, and not any more at version 2.
+    version: int = 0
+    #: In Redis: the version, and where the job's id is.
+    hint: int | None = 0
+    lane: bool = True
+    parked: bool = False
+    #: A pause or a resume that has written the record and has not announced it; one that has not listed what is parked.
+    announcing: bool = False
+    listing: bool = False
+    #: For which version the leader has looked at what is parked.
+    looked: int | None = None
+    workers: tuple[Worker, ...] = (Worker(), Worker())
+    #: The revision that somebody has read who is about to change the job; whether a job was changed that did not wait.
+    read: int | None = None
+    changed_late: bool = False
+    faults: int = 1
+
+
+class Rules(NamedTuple):
+    removed: frozenset[str] = frozenset()
+
+    def without(self, guard: str) -> bool:
+        return guard in self.removed
+
+
+Worlds = Iterable[World]
+
+
+def paused(version: int) -> bool:
+    return version == 1
+
+
+def model(rules: Rules) -> Model[World]:
+    steps: list[Step[World]] = []
+    for i in range(2):
+        steps += WorkerSteps(rules, i).steps()
+    steps += Others(rules).steps()
+    return Model(World(), steps, broken, good)
+
+
+def broken(_before: World, _step: Step[World], world: World) -> str | None:
+    if any(worker.claimed_under == 1 for worker in world.workers):
+        return "a worker starts a job that it knows to be paused"
+    return "a job is changed that runs or is over" if world.changed_late else None
+
+
+def good(world: World) -> bool:
+    """Done; or paused, and listed where its end is found."""
+    waits = paused(world.version) and not world.announcing and (world.lane or world.parked)
+    return world.job == "completed" or waits
+
+
+class WorkerSteps:
+    def __init__(self, rules: Rules, i: int) -> None:
+        self.rules = rules
+        self.i = i
+
+    def steps(self) -> list[Step[World]]:
+        at = f" (worker {self.i})"
+        return [
+            Step("8 beats, and reads the pauses" + at, self.beat, actor=self.i),
+            Step("2 pops" + at, self.pop, actor=self.i),
+            Step("3 claims" + at, self.claim, actor=self.i),
+            Step("20 parks" + at, self.park, actor=self.i),
+            Step("6 completed" + at, self.complete, actor=self.i),
+        ]
+
+    def me(self, world: World, worker: Worker) -> World:
+        return world._replace(workers=(*world.workers[: self.i], worker, *world.workers[self.i + 1 :]))
+
+    def beat(self, world: World) -> Worlds:
+        """Another version in Redis, or none: it reads the record, and repairs what Redis has. So every 15 beats."""
+        worker = world.workers[self.i]
+        if world.hint != worker.knows or not self.rules.without("beat: reads the record every 15 beats"):
+            yield self.me(world._replace(hint=world.version), worker._replace(knows=world.version))
+
+    def pop(self, world: World) -> Worlds:
+        worker = world.workers[self.i]
+        if world.lane and not worker.popped:
+            yield self.me(world._replace(lane=False), worker._replace(popped=True))
+
+    def claim(self, world: World) -> Worlds:
+        worker = world.workers[self.i]
+        held = paused(worker.knows) and not self.rules.without("claim: not what is paused")
+        if worker.popped and not held:
+            claimed = worker._replace(popped=False, claimed_under=worker.knows)
+            if world.job == "pending":
+                yield self.me(world._replace(job="running", rev=world.rev + 1), claimed)
+            else:
+                yield self.me(world, worker._replace(popped=False))
+
+    def park(self, world: World) -> Worlds:
+        """By the pauses that it knows, if these are still those of Redis; else it goes back to its lane."""
+        worker = world.workers[self.i]
+        if worker.popped and paused(worker.knows):
+            free = self.me(world, worker._replace(popped=False))
+            if world.hint == worker.knows or self.rules.without("park: only under the known version"):
+                yield free._replace(parked=True)
+            else:
+                yield free._replace(lane=True)
+
+    def complete(self, world: World) -> Worlds:
+        worker = world.workers[self.i]
+        if world.job == "running" and worker.claimed_under is not None:
+            yield self.me(world._replace(job="completed", rev=world.rev + 2), worker._replace(claimed_under=None))
+
+
+class Others:
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    def steps(self) -> list[Step[World]]:
+        return [
+            Step("20 pauses or resumes: the record", self.write),
+            Step("20 announces the version", self.announce),
+            Step("20 lists what was parked", self.list),
+            Step("20 the leader lists what was parked", self.lead),
+            Step("11 audits", self.audit),
+            Step("21 reads the job to change it", self.read),
+            Step("21 changes it", self.change),
+            Step("WHO PAUSES OR RESUMES DIES", self.die, fault=True),
+            Step("FLUSHALL", self.flush, fault=True),
+        ]
+
+    def write(self, world: World) -> Worlds:
+        if world.version < _LAST and not world.announcing and not world.listing:
+            yield world._replace(version=world.version + 1, announcing=True)
+
+    def announce(self, world: World) -> Worlds:
+        if world.announcing:
+            yield world._replace(announcing=False, hint=world.version, listing=True)
+
+    def list(self, world: World) -> Worlds:
+        if world.listing:
+            found = world.parked and not paused(world.version)
+            yield world._replace(listing=False, lane=world.lane or found, parked=world.parked and not found)
+
+    def lead(self, world: World) -> Worlds:
+        """Once for each version that Redis shows."""
+        if self.rules.without("resume: the leader lists what is parked"):
+            return
+        if world.parked and world.hint != world.looked:
+            found = not paused(world.version)
+            yield world._replace(looked=world.hint, lane=world.lane or found, parked=not found)
+
+    def audit(self, world: World) -> Worlds:
+        """Every five minutes, and after a flush."""
+        if world.job != "pending":
+            return
+        if world.parked and not paused(world.version) and not self.rules.without("audit: lists what is not paused"):
+            yield world._replace(parked=False, lane=True)
+        elif not world.lane and not world.parked and not any(worker.popped for worker in world.workers):
+            yield world._replace(lane=True)
+
+    def read(self, world: World) -> Worlds:
+        if world.job == "pending" and world.read is None and world.rev == 1:
+            yield world._replace(read=world.rev)
+
+    def change(self, world: World) -> Worlds:
+        if world.read is None:
+            return
+        waits = world.job == "pending" or self.rules.without("update: status inside the write")
+        same = world.rev == world.read or self.rules.without("update: rev inside the write")
+        after = world._replace(read=None)
+        if waits and same:
+            yield after._replace(rev=world.rev + 1, changed_late=world.job != "pending")
+        else:
+            yield after
+
+    def die(self, world: World) -> Worlds:
+        if world.faults and (world.announcing or world.listing):
+            yield world._replace(announcing=False, listing=False, faults=world.faults - 1)
+
+    def flush(self, world: World) -> Worlds:
+        if world.faults:
+            yield world._replace(hint=None, lane=False, parked=False, faults=world.faults - 1)

@@ -233,16 +233,8 @@ class Broker:
                 await self._link.run(
                     "lead",
                     [
-                        keys.leader,
-                        keys.inflight,
-                        keys.scheduled,
-                        keys.workers,
-                        keys.cancels,
-                        keys.epoch,
-                        *keys.lanes(),
-                        keys.parked,
-                        keys.pauses,
-                        keys.schedules,
+                        *(keys.leader, keys.inflight, keys.scheduled, keys.workers, keys.cancels, keys.epoch),
+                        *(*keys.lanes(), keys.parked, keys.pauses, keys.schedules),
                     ],
                     [candidate, int(lock_s * 1000), move_limit, *(() if due_ms is None else (due_ms,))],
                 ),

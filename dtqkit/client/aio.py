@@ -70,7 +70,7 @@ LOOK_S: Final = 0.5
 MAX_CANCELS: Final = 64
 
 
-class AsyncTaskQueue(HookedAsyncQueue, SchedulingAsyncQueue, AsyncPauses, AsyncManyJobs):
+class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsyncQueue):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:

@@ -82,7 +82,8 @@ def definition(
     )
     check(wanted)
     check_options(name, options)
-    return wanted
+    every = None if every_s is None else float(every_s)
+    return msgspec.structs.replace(wanted, every_s=every, jitter_s=float(jitter_s))
 
 
 class SchedulingAsyncQueue:

@@ -47,7 +47,7 @@ APPLY_SCHEDULES: Final = OPERATIONS.add(
     Operation(
         name="apply_schedules",
         method="POST",
-        path="/schedules/apply",
+        path="/schedule-declarations",
         scope="write",
         summary="Put the schedules that an app declares into the record.",
         request=Declarations,

@@ -31,6 +31,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SPAN: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TEXTS: Final = {"name": "nightly", "cron": "0 3 * * 1-5", "tz": "Europe/Berlin"}
+#: Fields in which 60 and 60.0 are the same.
+_SECONDS: Final = ("every_s", "catch_up_s", "jitter_s")
 YEAR_S: Final = 366 * 86_400.0
 #: How long a declaration counts as the present one after the last visit of its workers: until then an older one, of
 #: workers that a deploy has not replaced yet, does not take its place. Longer than two of their visits.
@@ -167,6 +169,7 @@ def span_s(field: str, given: object) -> float:
 def hash_of(definition: Definition) -> str:
     """Changes with anything in it."""
     fields = {name: getattr(definition, name) for name in Definition.__struct_fields__}
+    fields |= {name: float(fields[name]) for name in _SECONDS if fields[name] is not None}
     return hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()[:16]
 
 

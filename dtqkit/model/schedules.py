@@ -29,6 +29,8 @@ PIECE: Final = 200
 HELD_S: Final = 1.0
 #: Characters of a reason that a schedule keeps.
 MAX_TROUBLE: Final = 500
+#: Of what is decided and not done yet: due whatever the clock says.
+_ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Jobs that a schedule remembers as perhaps not over yet.
 MAX_LIVE: Final = 20
 
@@ -154,7 +156,7 @@ def jitter(schedule: Definition, at: datetime) -> timedelta:
 def due_at(schedule: Schedule, now: datetime) -> datetime | None:
     """When the leader has to look at it again."""
     if schedule.pending:
-        return now
+        return _ALWAYS
     if schedule.paused is not None:
         return None
     due = None if schedule.next_at is None else schedule.next_at + jitter(schedule, schedule.next_at)

@@ -72,10 +72,10 @@ class Leader:
         self._closing = RoundTask("minutes", self._minutes_due, self._close_minutes)
         self._following = RoundTask("follow-ups", self._followups_due, self._follow_up, pause_s=later_s)
         self._indexing = RoundTask("indexes", self._indexes_due, self._keep_indexes)
-        self._parked = RoundTask("paused jobs", self._parked_due, self._list_released)
         self._schedules = ScheduleRounds(settings, broker, store, lambda n: self._rounds.record("schedules", n))
         self._scheduling = RoundTask("schedules", self._schedules.due, self._run_schedules)
         self._schedules.progressed = self._scheduling.progressed
+        self._parked = RoundTask("paused jobs", self._parked_due, self._list_released)
         #: They run independently: however long one takes, the jobs of dead workers are re-queued in time.
         self._tasks = (
             *(self._dead_workers, self._scans, self._lanes),

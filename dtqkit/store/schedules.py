@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from dtqkit.model.jobs import TERMINAL, is_job_id
-from dtqkit.model.schedules import MAX_LIVE, Schedule, prefix_of
+from dtqkit.model.schedules import HELD_S, MAX_LIVE, Schedule, prefix_of
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
@@ -49,7 +49,8 @@ class Schedules:
     async def look(self) -> Look:
         """By one query on the index `due`, also when none is due."""
         # Of those that are not due, only the time is needed.
-        payload = {"$cond": [{"$lte": ["$due_at", "$$NOW"]}, "$payload", {}]}
+        needed = {"$or": [{"$lte": ["$due_at", "$$NOW"]}, {"$gt": ["$held_at", None]}]}
+        payload = {"$cond": [needed, "$payload", {}]}
         pipeline: list[Document] = [
             {"$match": {"due_at": {"$exists": True}}},
             {"$sort": {"due_at": ASCENDING}},
@@ -61,8 +62,10 @@ class Schedules:
         if not docs:
             return Look(None, [], None)
         now = docs[0]["now"]
-        due = [doc for doc in docs if doc["due_at"] <= now]
-        later = min((doc["due_at"] for doc in docs if doc["due_at"] > now), default=None)
+        # One that waits for the run before is due within a second, unless the clock was set back since.
+        soon = now + timedelta(seconds=2 * HELD_S)
+        due = [doc for doc in docs if doc["due_at"] <= now or ("held_at" in doc and doc["due_at"] > soon)]
+        later = min((doc["due_at"] for doc in docs if doc not in due), default=None)
         return Look(now, _readable(due), later)
 
     async def get(self, name: str) -> Schedule | None:

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -16,10 +16,11 @@ from dtqkit.control.schedules import Applied, Backfilled
 from dtqkit.model.errors import DtqError, IdempotencyConflict, StoreUnavailable
 from dtqkit.model.jobs import Job
 from dtqkit.model.schedule_changes import (
+    VISIT_S,
     Verdict,
     check_free,
     declaration,
-    definition_of,
+    hash_of,
     made,
     pausing,
     redefined,
@@ -67,7 +68,7 @@ class Scheduling:
                 done = await self._store.schedules.add(new)
             else:
                 check_free(known, wanted)
-                if definition_of(known) == wanted:
+                if hash_of(known) == hash_of(wanted):
                     return known
                 if await self._is_due(known, now):
                     continue
@@ -88,6 +89,8 @@ class Scheduling:
             elif found == "older":
                 return found
             elif found == "unchanged":
+                if known.declared is not None and now - known.declared.at < timedelta(seconds=VISIT_S / 2):
+                    return found  # another worker has just said so
                 seen = msgspec.structs.replace(known.declared, at=now) if known.declared is not None else None
                 if await self._store.schedules.change(known, msgspec.structs.replace(known, declared=seen)):
                     return found

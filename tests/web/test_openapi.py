@@ -38,6 +38,10 @@ CHECKS: list[Any] = [
 ]
 
 
+#: Of a task that the server knows.
+SCHEDULE = {"name": "nightly", "task": "add", "payload": {"a": 1}, "cron": "0 3 * * *"}
+
+
 class Steering:
     """Makes half of what is generated meet something: a task that exists, a job in the right state."""
 
@@ -51,6 +55,12 @@ class Steering:
             return
         if case.path_parameters and "id" in case.path_parameters:
             case.path_parameters["id"] = self._job()
+        if case.path_parameters and "name" in case.path_parameters:
+            case.path_parameters["name"] = self._schedule()
+        if self._operation == "schedule" and isinstance(case.body, dict):
+            case.body = {**SCHEDULE, "name": f"s{self._rng.randrange(9)}"}
+        if self._operation == "backfill_schedule" and isinstance(case.body, dict):
+            case.body = {"start": "2026-01-05T00:00:00Z", "end": "2026-01-06T00:00:00Z"}
         submissions = case.body if isinstance(case.body, list) else [case.body]
         if self._operation in ("submit", "submit_many"):
             for submission in submissions:
@@ -60,6 +70,11 @@ class Steering:
         if case.query:
             for name in ("cursor", "since", "ids"):  # their form is not in the schema
                 case.query.pop(name, None)
+
+    def _schedule(self) -> str:
+        made = self._server.post("/schedules", SCHEDULE)
+        assert made.status == 200, made.body
+        return str(made.json["name"])
 
     def _job(self) -> str:
         if self._operation == "requeue":

@@ -25,7 +25,8 @@ keep_record()
 
 local mended = 0
 local wanted = {[2] = 'zset', [3] = 'zset', [4] = 'zset', [5] = 'zset', [6] = 'string',
-                [7] = 'list', [8] = 'list', [9] = 'list', [10] = 'zset', [11] = 'string', [12] = 'string'}
+                [7] = 'list', [8] = 'list', [9] = 'list', [10] = 'zset', [11] = 'string',
+                [12] = 'string'}
 for i, want in pairs(wanted) do
   local is = kind(KEYS[i])
   if is ~= want and is ~= 'none' then

@@ -240,6 +240,7 @@ function factsOf(job) {
     "Expires after": job.expires_s && duration(job.expires_s),
     Tags: job.tags.join(", "),
     "Idempotency key": job.idempotency_key,
+    Schedule: job.schedule && `${job.schedule}, for ${moment(job.scheduled_for)}`,
     Unique: uniqueOf(job),
   };
   return Object.entries(facts).flatMap(([label, text]) => (text ? [[label, text]] : []));

@@ -51,6 +51,8 @@ export interface Job extends Omit<Attempt, "ending"> {
   tags: string[];
   earlier: Attempt[];
   idempotency_key?: string | null;
+  schedule?: string | null;
+  scheduled_for?: string | null;
   unique?: "waiting" | "active" | "window";
   unique_key?: string;
   unique_until?: string | null;

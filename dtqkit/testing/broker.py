@@ -61,7 +61,7 @@ class MemoryBroker(Broker):
         self._jobs = jobs
         self._now = now
         self._started_at = now()
-        self.parking = NoParking()
+        self.parking: Parking = NoParking()
         self._listeners: list[asyncio.Queue[Batch]] = []
         #: Stops running jobs; what they show; how many there are; names of the tasks that are known.
         self.stop: Callable[[Iterable[str]], None] = lambda _: None

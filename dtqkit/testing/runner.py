@@ -35,7 +35,7 @@ from dtqkit.transitions.settle import publish, record
 from dtqkit.transitions.tick import Ticker
 from dtqkit.worker.attempt import RunningAttempt
 
-log = logging.getLogger("dtqkit.jobs")
+log: logging.Logger = logging.getLogger("dtqkit.jobs")
 
 #: How many workers a job may have lost to be started here: as many as there are.
 _ANY_LOSSES: Final = 1_000_000

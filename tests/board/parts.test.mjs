@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { outcome } from "../../dtqkit/dashboard/board/columns.js";
-import { uniqueOf } from "../../dtqkit/dashboard/board/job_panel.js";
+import { uniqueOf } from "../../dtqkit/dashboard/board/job_facts.js";
 import { Known } from "../../dtqkit/dashboard/board/known.js";
 import { bannerOf } from "../../dtqkit/dashboard/board/link_status.js";
 import { whole } from "../../dtqkit/dashboard/board/records.js";

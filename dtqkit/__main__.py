@@ -16,6 +16,7 @@ from dtqkit.model.errors import (
     TaskDefinitionError,
     UnknownTask,
 )
+from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound
 from dtqkit.model.settings import Settings, variables
 from dtqkit.support.sanitize import escaped
@@ -23,7 +24,7 @@ from dtqkit.support.sanitize import escaped
 #: Errors in how the command was called: exit status 2. All others are failures: 1.
 WRONG_USE = (
     *(AppError, InvalidOption, InvalidPayload, InvalidQuery, InvalidSchedule, ScheduleNotFound, SettingsError),
-    *(TaskDefinitionError, UnknownTask),
+    *(InvalidPause, NotPaused, TaskDefinitionError, UnknownTask),
 )
 
 

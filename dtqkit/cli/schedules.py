@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
@@ -44,12 +45,17 @@ def _row(record: Schedule) -> tuple[str, ...]:
     return (
         record.name,
         _when(record),
-        clock(record.next_at),
-        clock(record.last_at),
+        _at(record.next_at, record),
+        _at(record.last_at, record),
         *counts,
         record.task,
         _state(record),
     )
+
+
+def _at(when: datetime | None, record: Schedule) -> str:
+    """In the zone of the schedule, with its offset from UTC."""
+    return "" if when is None else when.astimezone(ZoneInfo(record.tz)).strftime("%Y-%m-%d %H:%M:%S %z")
 
 
 def _when(record: Schedule) -> str:
@@ -80,9 +86,9 @@ def show(
     _print(handle.record)
     print("next:")
     for at in times:
-        print(f"  {clock(at)}")
+        print(f"  {_at(at, handle.record)}")
     if jobs:
-        rows = [(job.id, clock(job.scheduled_for), job.status, clock(job.created_at)) for job in jobs]
+        rows = [(job.id, _at(job.scheduled_for, handle.record), job.status, clock(job.created_at)) for job in jobs]
         table(("job", "scheduled for", "status", "enqueued"), rows)
 
 
@@ -137,7 +143,7 @@ def add(
     check(wanted)
     with TaskQueue() as queue:
         record = queue.run(queue.core.control.ask(SCHEDULE, wanted))
-    _done(record, f"{name}: next at {clock(record.next_at)}", json=json)
+    _done(record, f"{name}: next at {_at(record.next_at, record)}", json=json)
 
 
 @app.command()
@@ -157,7 +163,7 @@ def resume(name: Name, json: Json = False) -> None:
     """Resume a paused one."""
     with TaskQueue() as queue:
         record = queue.schedule_of(name).resume().record
-    _done(record, f"{name}: next at {clock(record.next_at)}", json=json)
+    _done(record, f"{name}: next at {_at(record.next_at, record)}", json=json)
 
 
 @app.command()

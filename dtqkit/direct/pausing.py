@@ -103,6 +103,8 @@ async def _schema(parts: Parts, name: str, *, allow_unknown: bool) -> Mapping[st
         near = nearest(name, published)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise InvalidPause(
-            "task", f"is {name[:60]!r}, which no worker has published{hint} (allow_unknown=True pauses it all the same)"
+            "task",
+            f"is {name[:60]!r}, which no worker has published{hint} "
+            "(to pause it all the same: allow_unknown=True, --allow-unknown)",
         )
     return published.get(name)

@@ -145,7 +145,10 @@ def check(given: Definition) -> Definition:
             "cron", f"schedule {given.name!r} has {which} of cron and every_s; give it one of them, such as every_s=60"
         )
     expression = "* * * * *" if given.cron is None else _text("cron", given.cron)
-    cron(expression, _text("tz", given.tz))  # with every_s too: a zone that does not exist is a mistake
+    try:
+        cron(expression, _text("tz", given.tz))  # with every_s too: a zone that does not exist is a mistake
+    except InvalidSchedule as error:
+        raise type(error)(error.field, f"schedule {given.name!r}: {error}") from None
     if given.every_s is not None:
         _seconds("every_s", given.every_s, 1.0, YEAR_S)
     _seconds("catch_up", given.catch_up_s, 0.0, YEAR_S)

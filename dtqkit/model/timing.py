@@ -29,7 +29,7 @@ _FIELDS: Final = {
     "month": "1 to 12, or JAN to DEC",
     "day-of-week": "0 to 7 (0 and 7 are Sunday), or SUN to SAT",
 }
-_FORMS: Final = "*, a list 1,15, a range 1-5 or a step */10"
+_FORMS: Final = "*, a list 1,15, a range 1-5 that does not wrap around, or a step */10"
 #: Longest difference between two offsets of one zone that lie next to each other: the date line was moved.
 _LONGEST_SHIFT: Final = timedelta(hours=25)
 _MS: Final = timedelta(milliseconds=1)

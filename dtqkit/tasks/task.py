@@ -253,7 +253,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 def _check_function(function: Callable[..., Any], name: str) -> None:
     if isinstance(function, Task):
-        raise TaskDefinitionError(f"{name}: {function!r} is a task already")
+        raise TaskDefinitionError(f"{name}: {function!r} is a task already; @queue.scheduled stands above @queue.task")
     if isinstance(function, classmethod):
         raise TaskDefinitionError(f"{name}: a classmethod has no class yet: use a @staticmethod, or Class.method later")
     if isinstance(function, type) or not callable(function):

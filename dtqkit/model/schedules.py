@@ -299,8 +299,10 @@ def advanced(known: Schedule, done: Plan, now: datetime) -> Schedule:
     return msgspec.structs.replace(new, due_at=due_at(new, now))
 
 
-def completed(known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[str], now: datetime) -> Schedule:
-    """`known` once its pending jobs are enqueued: their ids; and why others were refused."""
+def completed(
+    known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[str], now: datetime, skipped: int = 0
+) -> Schedule:
+    """`known` once its pending jobs are enqueued: their ids; why others were refused; how many were duplicates."""
     last = max(jobs, default=None)
     new = msgspec.structs.replace(
         known,
@@ -309,6 +311,7 @@ def completed(known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[s
         live=(*known.live, *jobs.values())[-MAX_LIVE:],
         enqueued=known.enqueued + len(jobs),
         missed=known.missed + len(refused),
+        skipped=known.skipped + skipped,
         last_at=known.last_at if last is None else last,
         last_job=known.last_job if last is None else jobs[last],
         trouble=refused[-1][:MAX_TROUBLE] if refused else "",

@@ -10,15 +10,18 @@ write. It is absent while it is not known; in a completed job, absent means 0. D
 
 from __future__ import annotations
 
+import itertools
+import os
+import secrets
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast, get_args
 
 import msgspec
 from bson import ObjectId
 
 from dtqkit.model.followups import FollowUp
-from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, WAITING, Attempt, Job, JobError
+from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, WAITING, Attempt, Ending, ErrorKind, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
@@ -32,10 +35,12 @@ MAX_MESSAGE: Final = 10_000
 HEAVY: Final = ("log", "earlier")
 
 _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
+_KINDS: Final = frozenset(get_args(ErrorKind))
+_ENDINGS: Final = frozenset(get_args(Ending))
 
 
 def to_job(doc: Document) -> Job:
-    """The job of a document. Unknown fields, of a newer version, are left out.
+    """The job of a document. Of a newer version, unknown fields are left out, and unknown kinds become known ones.
 
     The payload is empty if the document was read without it.
     """
@@ -56,9 +61,9 @@ def to_job(doc: Document) -> Job:
     if log := doc.get("log"):
         fields["log"] = tuple(log)
     if error := doc.get("error"):
-        fields["error"] = msgspec.convert(error, JobError)
+        fields["error"] = msgspec.convert(_known(error), JobError)
     if earlier := doc.get("earlier"):
-        fields["earlier"] = tuple(msgspec.convert({"claimed_at": a.get("started_at"), **a}, Attempt) for a in earlier)
+        fields["earlier"] = tuple(map(_attempt, earlier))
     start_ms = fields.pop("start_ms", None)
     if (claimed := doc.get("claimed_at")) is not None:
         if start_ms is not None:
@@ -73,16 +78,40 @@ def to_job(doc: Document) -> Job:
         return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
 
 
+def _known(error: Document) -> Document:
+    return error if error.get("kind") in _KINDS else {**error, "kind": "exception"}
+
+
+def _attempt(stored: Document) -> Attempt:
+    fields = {"claimed_at": stored.get("started_at"), **stored}
+    if stored.get("ending") not in _ENDINGS:
+        fields["ending"] = "failed"
+    if error := stored.get("error"):
+        fields["error"] = _known(error)
+    return msgspec.convert(fields, Attempt)
+
+
 def new_id(now: datetime) -> ObjectId:
-    """An id for a job that is created `now`, MongoDB's time: ObjectId() alone would use this machine's clock."""
-    made, seconds = ObjectId(), _seconds(now)
-    return made if made.binary.startswith(seconds) else ObjectId(seconds + made.binary[4:])
+    """An id for a job that is created `now`, MongoDB's time: ObjectId() would use this machine's clock."""
+    return ObjectId(_seconds(now) + _process[0] + (next(_counter) & 0xFFFFFF).to_bytes(3, "big"))
 
 
 @lru_cache(maxsize=1)
 def _seconds(now: datetime) -> bytes:
     """The time bytes of an id. Cached: `now` is the same for all jobs of a bulk."""
     return int(now.timestamp()).to_bytes(4, "big")
+
+
+#: Counts the ids of this process, which differ from those of others by five random bytes.
+_counter: Final = itertools.count(int.from_bytes(secrets.token_bytes(3), "big"))
+_process: Final = [secrets.token_bytes(5)]
+
+
+def _after_fork() -> None:
+    _process[0] = secrets.token_bytes(5)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def object_id(job_id: str) -> ObjectId:

@@ -23,11 +23,11 @@ _LOOK_MS: Final = 5_000
 
 
 class Followed(NamedTuple):
-    """One end of a job: its id, the number of the claim, and the id of the job that follows on it."""
+    """One end of a job: its id, the number of the claim, and the id of the job that follows on it; None: none can."""
 
     job: ObjectId
     token: int
-    follower: ObjectId
+    follower: ObjectId | None
 
 
 class FollowUps:
@@ -60,10 +60,9 @@ class FollowUps:
         """These ends are followed now: there is nothing left to do about them."""
         updates: list[UpdateOne] = []
         for job, token, follower in followed:
-            done: Document = {
-                "$pull": {"followups": {"token": token}},
-                "$push": {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}},
-            }
+            done: Document = {"$pull": {"followups": {"token": token}}}
+            if follower is not None:
+                done["$push"] = {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}}
             updates.append(UpdateOne({"_id": job, "followups.token": token}, done))
         with store_errors(self._where, writes=True, point="follow"):
             await self._jobs.bulk_write(updates, ordered=False)

@@ -87,6 +87,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
             name_followers(self)
             check(self)
             check_unique(self)
+            check_expiry(self.expires_s, self.debounce_s or 0.0)
         except InvalidOption as error:
             raise TaskDefinitionError(str(error)) from None
 
@@ -136,6 +137,15 @@ class CallOptions(JobOptions, frozen=True, kw_only=True, gc=False):
         name_followers(self)
         check(self)
         check_start(self)
+
+
+def check_expiry(expires_s: float | None, delay_s: float) -> None:
+    """Raises InvalidOption for a job that would always expire."""
+    if expires_s is not None and delay_s >= expires_s:
+        raise InvalidOption(
+            f"expires_s is {expires_s:.15g} and the job is delayed by {delay_s:.15g} s: it would always expire, since "
+            "expires_s counts from the submission; make it longer than the delay"
+        )
 
 
 class OptionNames(TypedDict, total=False):

@@ -37,12 +37,17 @@ _LARGEST: Final = 4 * 1024 * 1024
 
 
 async def follow_up(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> None:
-    """Submit what is to follow on these jobs, which have just ended. If a store is unreachable, the leader does."""
+    """Submit what is to follow on these jobs, which have just ended. If that fails, the leader tries again.
+
+    Their ends are recorded: no error here may stop who recorded them.
+    """
     try:
         for start in range(0, len(jobs), PIECE):
             await submit_all(broker, store, await store.followups.of(jobs[start : start + PIECE]))
     except StoreUnavailable as error:
         log.warning("recovery will submit what follows on %d jobs: %s", len(jobs), error)
+    except Exception:
+        log.exception("recovery will try again to submit what follows on %d jobs", len(jobs))
 
 
 async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) -> int:
@@ -51,23 +56,33 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
         return 0
     infos = await store.catalogue.named({entry["task"] for doc in ended for entry in doc["followups"]})
     ends = [(doc, entry) for doc in ended for entry in doc["followups"]]
-    new = [_follower(doc, entry, infos.get(entry["task"]), store) for doc, entry in ends]
+    new: list[New] = []
+    refused: list[Followed] = []
+    of: list[tuple[Document, Mapping[str, Any]]] = []
+    for doc, entry in ends:
+        try:
+            new.append(_follower(doc, entry, infos.get(entry["task"]), store))
+            of.append((doc, entry))
+        except DtqError as error:  # its options do not go together: that will not change by itself
+            refused.append(_refused(doc, entry, error))
     found = await _stored(store, new)
     stored: list[Job] = []
-    for (doc, entry), one, answer in zip(ends, new, found, strict=True):
+    followed: list[Followed] = []
+    for (doc, entry), one, answer in zip(of, new, found, strict=True):
         if isinstance(answer, DtqError):
-            log.error("%s cannot follow on job %s: %s", entry["task"], doc["_id"], answer)
-        elif one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
+            refused.append(_refused(doc, entry, answer))
+            continue
+        followed.append(Followed(doc["_id"], entry["token"], answer["_id"]))
+        if one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
             stored.append(to_job(answer))
     await announce(broker, stored)
-    ids = [
-        one.doc["_id"] if isinstance(answer, DtqError) else answer["_id"]
-        for one, answer in zip(new, found, strict=True)
-    ]
-    await store.followups.submitted(
-        [Followed(doc["_id"], entry["token"], follower) for (doc, entry), follower in zip(ends, ids, strict=True)]
-    )
+    await store.followups.submitted([*followed, *refused])
     return len(stored)
+
+
+def _refused(doc: Document, entry: Mapping[str, Any], error: DtqError) -> Followed:
+    log.error("%s cannot follow on job %s: %s", entry["task"], doc["_id"], error)
+    return Followed(doc["_id"], entry["token"], None)
 
 
 async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]:
@@ -97,7 +112,8 @@ def _follower(doc: Document, entry: Mapping[str, Any], info: TaskInfo | None, st
     payload = {names[0]: _end_of(doc, entry).as_argument()} if names else {}
     options = info.defaults if info is not None else TaskOptions()
     made = new_job(Submission(task=name, payload=payload), payload, options, store.now(), _LARGEST)
-    at = entry.get("at", doc["ended_at"])
+    # A success has no time of its own; a failed job that was requeued since has no `ended_at`.
+    at = entry["at"] if "at" in entry else doc["ended_at"]
     made.doc["_id"] = ObjectId(followup_id(str(doc["_id"]), entry["token"], int(at.timestamp())))
     made.doc["follows"] = str(doc["_id"])
     return made

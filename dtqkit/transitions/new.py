@@ -14,7 +14,7 @@ from dtqkit.model.errors import InvalidOption, PayloadTooLarge
 from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
 from dtqkit.store.unique import Put
-from dtqkit.tasks.options import TaskOptions, check_start
+from dtqkit.tasks.options import TaskOptions, check_expiry, check_start
 from dtqkit.tasks.unique import Unique, key_of, unique_of
 
 #: Approximate bytes of a new job's document without its payload.
@@ -98,7 +98,7 @@ def new_job(
     if kept := _kept(options):
         doc = {**kept, **doc}
     if "expires_s" in doc and "due_at" in doc:
-        _check_expiry(doc["expires_s"], (doc["due_at"] - now).total_seconds())
+        check_expiry(doc["expires_s"], (doc["due_at"] - now).total_seconds())
     return New(doc, size + _OTHER_BYTES, unique)
 
 
@@ -122,12 +122,3 @@ def _due(submission: Submission, now: datetime) -> datetime:
             f"starts_at is {at.isoformat(sep=' ')}, more than {MAX_DELAY.days} days from now: submit the job later"
         )
     return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)  # as MongoDB keeps it
-
-
-def _check_expiry(expires_s: float, delay_s: float) -> None:
-    """Raises InvalidOption for a job that would always expire."""
-    if delay_s >= expires_s:
-        raise InvalidOption(
-            f"expires_s is {expires_s:.15g} and the job is delayed by {delay_s:.15g} s: it would always expire, since "
-            "expires_s counts from the submission; make it longer than the delay"
-        )

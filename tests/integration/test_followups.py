@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
 
 from dtqkit import InvalidOption, Job, JobCancelled, JobEnd, JobFailed, Settings, TaskDefinitionError, TaskQueue, task
+from dtqkit.transitions import followup
 from tests import follow_tasks
 from tests.command import answer
 from tests.conftest import Mongo
@@ -118,6 +120,40 @@ def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(
     assert (again.id, again.status) == (before.id, "completed")
     assert jobs.count_documents({"task": follower}) == 1
     assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
+
+
+def test_what_follows_on_a_job_that_was_requeued_meanwhile_is_submitted_all_the_same(
+    queue: TaskQueue, mongo: Mongo
+) -> None:
+    with Workers(queue):
+        job = work.options(on_failure=alert).submit(1, fail=True)
+        followers(queue, job.id)
+    jobs = mongo[queue.settings.database_name]["jobs"]
+    doc = jobs.find_one({"task": "work"})
+    assert doc is not None
+    left = {"on": "failure", "task": "alert", "attempt": 2, "token": doc["token"], "at": doc["ended_at"]}
+    jobs.update_one({"_id": doc["_id"]}, {"$set": {"followups": [left], "followed_by": []}})
+    job.requeue()
+    jobs.update_one({"_id": doc["_id"]}, {"$set": {"status": "scheduled", "due_at": datetime(2999, 1, 1, tzinfo=UTC)}})
+    assert "ended_at" not in (jobs.find_one({"_id": doc["_id"]}) or {})
+    with Workers(queue):
+        assert [one.task for one in followers(queue, job.id)] == ["alert"]
+
+
+@pytest.mark.parametrize("error", [InvalidOption("they do not go together"), RuntimeError("a mistake of ours")])
+def test_a_job_that_cannot_follow_stops_no_worker(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(followup, "new_job", refuse)
+    with Workers(queue):
+        job = work.options(on_success=alert).submit(1)
+        assert job.result(timeout=20) == 2
+        wait_until(lambda: job.id in caplog.text or "try again" in caplog.text)
+        tick.submit().result(timeout=20)
+    assert queue.get(job.id).record.followed_by == ()
 
 
 def test_plain_jobs_have_no_field_of_it(queue: TaskQueue, worker: Workers, mongo: Mongo) -> None:

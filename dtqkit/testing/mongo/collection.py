@@ -111,7 +111,18 @@ class Collection:
             return [self.docs[i] for i in dict.fromkeys(ids) if i in self.docs]
         if wanted is not None:
             return [self.docs[wanted]] if wanted in self.docs else []
+        for name, taken in self._unique.items():
+            fields: Document = self._indexes[name]["key"]
+            if self._has_all(name) and all(isinstance(query.get(field), str) for field in fields):
+                found = taken.get(tuple(order(query[field]) for field in fields))
+                return [] if found is None else [self.docs[found]]
         return list(self.docs.values())
+
+    def _has_all(self, name: str) -> bool:
+        """Whether a unique index has all documents that have its fields."""
+        index = self._indexes[name]
+        partial: Document = index.get("partialFilterExpression", {})
+        return all(field in index["key"] and part == {"$exists": True} for field, part in partial.items())
 
     def find(self, query: Query | None = None, projection: Any = None, **options: Any) -> Cursor:
         self._check_hint(options.get("hint"))

@@ -104,7 +104,7 @@ def _check_key(job: Job, payload: dict[str, Any]) -> None:
     if key is not None and is_of_payload(key) and key != key_of(payload):
         raise JobConflict(
             f"job {job.id} is unique and its unique key is made of its payload, which therefore cannot be changed: "
-            "cancel it and submit it anew, or give such jobs a unique_key"
+            "cancel it and submit it again, or give such jobs a unique_key"
         )
 
 

@@ -39,7 +39,7 @@ def test_ids_have_the_time_that_is_given_and_are_unique_and_in_order() -> None:
     assert len(set(ids)) == len(ids)
     assert {one.generation_time for one in ids} == {NOW.replace(microsecond=0)}
     rising = sum(a < b for a, b in pairwise(ids))
-    assert rising >= len(ids) - 2  # but where the counter begins anew
+    assert rising >= len(ids) - 2  # but where the counter starts again
 
 
 def test_a_forked_child_makes_other_ids() -> None:

@@ -191,7 +191,8 @@ def backfill(
     if json:
         as_json(found)
     else:
-        print(f"{found.times} times: {found.enqueued} jobs enqueued, {found.found} had one already")
+        skipped = f", {found.skipped} skipped, as another unique job has the key" if found.skipped else ""
+        print(f"{found.times} times: {found.enqueued} jobs enqueued, {found.found} had one already{skipped}")
 
 
 def _time(option: str, text: str) -> datetime:

@@ -52,12 +52,14 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     end: Moment
 
 
-class Backfilled(msgspec.Struct, frozen=True, kw_only=True):
+class Backfilled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many times there were, how many jobs were enqueued for them, and how many had one already."""
 
     times: int
     enqueued: int
     found: int
+    #: Times without a job: the task is unique, and another job holds the key.
+    skipped: int = 0
 
 
 class Declarations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

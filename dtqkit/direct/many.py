@@ -35,6 +35,7 @@ from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import JobConflict, PayloadTooLarge
 from dtqkit.model.jobs import TERMINAL, WAITING, Job, Status
 from dtqkit.store.documents import Document, to_job
+from dtqkit.tasks.unique import is_of_payload, key_of
 from dtqkit.transitions.announce import unlist
 from dtqkit.transitions.cancel import cancel_many as cancel_piece
 from dtqkit.transitions.delete import delete_many as delete_piece
@@ -68,6 +69,7 @@ async def update(parts: Parts, asked: UpdateRequest) -> Job:
         fields = _fields(asked)
         if asked.payload is not None:
             fields["payload"] = await _checked(parts, job.task, asked.payload)
+            _check_key(job, fields["payload"])
         changed = await update_job(parts.broker, parts.store, job, fields, asked.delay_s)
         if changed is not None:
             return changed
@@ -94,6 +96,16 @@ async def _checked(parts: Parts, name: str, payload: dict[str, Any]) -> dict[str
     if size > parts.settings.max_payload:
         raise PayloadTooLarge(name, size, parts.settings.max_payload)
     return checked
+
+
+def _check_key(job: Job, payload: dict[str, Any]) -> None:
+    """Raises JobConflict when this payload would have another unique key: submits of the old one would find the job."""
+    key = job.unique_key
+    if key is not None and is_of_payload(key) and key != key_of(payload):
+        raise JobConflict(
+            f"job {job.id} is unique and its unique key is made of its payload, which therefore cannot be changed: "
+            "cancel it and submit it again, or give such jobs a unique_key"
+        )
 
 
 # -- many

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -23,8 +23,9 @@ MAX_NAME: Final = 100
 DAY_S: Final = 86_400.0
 #: How late a leader may be without a failure, in seconds: a time is not missed before.
 LATE_S: Final = 2.0
-#: Nominal times that one plan looks at.
+#: Nominal times that one plan enqueues at most, and that it looks at one by one.
 PIECE: Final = 200
+LOOKED: Final = 1_000
 #: How often a schedule is looked at whose next run waits for the one before.
 HELD_S: Final = 1.0
 #: Characters of a reason that a schedule keeps.
@@ -203,46 +204,82 @@ def plan(schedule: Schedule, now: datetime, running: Collection[str] = ()) -> Pl
     active = [job for job in schedule.live if job in running]
     if schedule.paused is not None:
         return Plan(held_at=schedule.held_at, next_at=schedule.next_at, live=tuple(active))
-    times, next_at = _due(schedule, now)
-    more = next_at is not None and next_at + jitter(schedule, next_at) <= now
-    wanted, missed, skipped = _wanted(schedule, times, now, more)
+    due = _due(schedule, now)
     going = _Overlap(schedule, active)
     going.release()
-    for at in wanted:
+    for at in due.wanted:
         going.meet(at)
     return Plan(
         enqueue=tuple(going.enqueue),
         cancel=tuple(going.cancel),
-        missed=missed,
-        skipped=skipped + going.skipped,
+        missed=due.missed,
+        skipped=due.skipped + going.skipped,
         held_at=going.held_at,
-        next_at=next_at,
+        next_at=due.next_at,
         live=tuple(active),
     )
 
 
-def _due(schedule: Schedule, now: datetime) -> tuple[list[datetime], datetime | None]:
-    """The nominal times that are due, at most PIECE of them, and the one that follows."""
+class _Due(NamedTuple):
+    """Of the nominal times that are due: those that run unless they overlap, and how many do not; the one after."""
+
+    wanted: list[datetime]
+    missed: int
+    skipped: int
+    next_at: datetime | None
+
+
+def _due(schedule: Schedule, now: datetime) -> _Due:
+    """Looks at LOOKED times, or stretches of times, and finds PIECE that run: the rest is for the next plan."""
     timing = timing_of(schedule, schedule.anchor_at)
-    times: list[datetime] = []
-    at = schedule.next_at
-    while at is not None and at + jitter(schedule, at) <= now and len(times) < PIECE:
-        times.append(at)
-        at = timing.after(at)
-    return times, at
-
-
-def _wanted(
-    schedule: Schedule, times: Sequence[datetime], now: datetime, more: bool
-) -> tuple[list[datetime], int, int]:
-    """Of the times that are due, those that run unless they overlap; how many are missed, and skipped by a pause."""
     oldest = now - timedelta(seconds=max(schedule.catch_up_s, LATE_S))
-    running = [at for at in times if not _in_pause(schedule, at)]
-    wanted = [at for at in running if at + jitter(schedule, at) >= oldest]
-    if schedule.catch_up_runs == "last":
-        # The last one of all that are due: when there are more, it is not among these.
-        wanted = [] if more else wanted[-1:]
-    return wanted, len(running) - len(wanted), len(times) - len(running)
+    # The end of those that are due, and of those that are missed, whatever their jitter.
+    sure = now - timedelta(seconds=schedule.jitter_s)
+    gone = _gone(schedule, timing, oldest, sure)
+    wanted: list[datetime] = []
+    missed = skipped = looked = 0
+    at = schedule.next_at
+    while at is not None and at + jitter(schedule, at) <= now and looked < LOOKED and len(wanted) < PIECE:
+        looked += 1
+        if _in_pause(schedule, at):
+            n, at = timing.skip(at, min(schedule.off_until or at, sure))
+            skipped += n
+        elif at < gone:
+            pause = schedule.off_from
+            n, at = timing.skip(at, gone if pause is None or pause < at else min(gone, pause))
+            missed += n
+        else:
+            if at + jitter(schedule, at) < oldest:
+                missed += 1
+            elif schedule.catch_up_runs == "last" and wanted:
+                wanted[-1] = at
+                missed += 1
+            else:
+                wanted.append(at)
+            at = timing.after(at)
+    if schedule.catch_up_runs == "last" and wanted and _is_followed(schedule, timing, at, now):
+        missed += 1
+        wanted = []
+    return _Due(wanted, missed, skipped, at)
+
+
+def _gone(schedule: Schedule, timing: Timing, oldest: datetime, sure: datetime) -> datetime:
+    """All times before it are missed, or skipped by a pause: they are too late, or a later one takes their place."""
+    gone = oldest - timedelta(seconds=schedule.jitter_s)
+    if schedule.catch_up_runs == "all" or timing.step is None:
+        return gone
+    # Within a step before this there is one that is due and in no pause.
+    last, begin, end = sure, schedule.off_from, schedule.off_until
+    if begin is not None and end is not None and end > sure - timing.step:
+        last = min(begin, sure)
+    return max(gone, last - timing.step) if last - timing.step >= oldest else gone
+
+
+def _is_followed(schedule: Schedule, timing: Timing, at: datetime | None, now: datetime) -> bool:
+    """Whether `at`, which no plan has looked at yet, or one after it is due and in no pause."""
+    if at is not None and at + jitter(schedule, at) <= now and _in_pause(schedule, at):
+        at = timing.after((schedule.off_until or now) - timedelta(milliseconds=1))
+    return at is not None and at + jitter(schedule, at) <= now
 
 
 def _in_pause(schedule: Schedule, at: datetime) -> bool:
@@ -299,8 +336,10 @@ def advanced(known: Schedule, done: Plan, now: datetime) -> Schedule:
     return msgspec.structs.replace(new, due_at=due_at(new, now))
 
 
-def completed(known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[str], now: datetime) -> Schedule:
-    """`known` once its pending jobs are enqueued: their ids; and why others were refused."""
+def completed(
+    known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[str], now: datetime, skipped: int = 0
+) -> Schedule:
+    """`known` once its pending jobs are enqueued: their ids; why others were refused; how many were duplicates."""
     last = max(jobs, default=None)
     new = msgspec.structs.replace(
         known,
@@ -309,6 +348,7 @@ def completed(known: Schedule, jobs: Mapping[datetime, str], refused: Sequence[s
         live=(*known.live, *jobs.values())[-MAX_LIVE:],
         enqueued=known.enqueued + len(jobs),
         missed=known.missed + len(refused),
+        skipped=known.skipped + skipped,
         last_at=known.last_at if last is None else last,
         last_job=known.last_job if last is None else jobs[last],
         trouble=refused[-1][:MAX_TROUBLE] if refused else "",

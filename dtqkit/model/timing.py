@@ -40,6 +40,15 @@ class Timing(Protocol):
         """The first time after `time`, in UTC; None: there is none."""
         ...
 
+    @property
+    def step(self) -> timedelta | None:
+        """How far apart two times are at most, if many of them can be counted at once; None: they cannot."""
+        ...
+
+    def skip(self, at: datetime, limit: datetime) -> tuple[int, datetime | None]:
+        """How many times there are from `at`, which is one, to before `limit`, and the next one. Without a step: 1."""
+        ...
+
 
 class Every:
     """A fixed interval, from an anchor."""
@@ -48,8 +57,19 @@ class Every:
         self._every = max(_MS, round(every_s * 1000) * _MS)
         self._anchor = anchor
 
-    def after(self, time: datetime) -> datetime | None:
+    def after(self, time: datetime) -> datetime:
         return self._anchor + ((time - self._anchor) // self._every + 1) * self._every
+
+    @property
+    def step(self) -> timedelta:
+        return self._every
+
+    def skip(self, at: datetime, limit: datetime) -> tuple[int, datetime]:
+        following = self.after(at)  # `at` itself may be of an earlier definition
+        if following >= limit:
+            return 1, following
+        more = -((following - limit) // self._every)
+        return 1 + more, following + more * self._every
 
 
 class Cron:
@@ -78,6 +98,14 @@ class Cron:
             if found is not None and not back:
                 break
         return found
+
+    @property
+    def step(self) -> None:
+        return None
+
+    def skip(self, at: datetime, limit: datetime) -> tuple[int, datetime | None]:
+        del limit
+        return 1, self.after(at)
 
     def _walls(self, after: datetime) -> Iterator[datetime]:
         """What the clock on the wall shows at the times that match, ignoring changes of it."""

@@ -21,7 +21,7 @@ import msgspec
 from bson import ObjectId
 
 from dtqkit.model.followups import FollowUp
-from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, Attempt, Ending, ErrorKind, Job, JobError
+from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, WAITING, Attempt, Ending, ErrorKind, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
@@ -370,6 +370,8 @@ _EXPIRED: Final[Document] = {
 }
 #: Of a waiting job: whether it is to be cancelled without another attempt.
 TO_DROP: Final[Document] = {"$or": [_CANCELLED, _EXPIRED]}
+#: Of any job: whether it waits and is too late for its first attempt.
+WAITS_EXPIRED: Final[Document] = {"$and": [{"$in": ["$status", list(WAITING)]}, _EXPIRED]}
 
 
 def dropping() -> Pipeline:

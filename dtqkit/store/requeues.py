@@ -23,7 +23,7 @@ _CLEARED_BY_REQUEUE: Final = (
 
 
 #: Declined claims never count as attempts: their total is kept. The limit of declines starts again at 0.
-_DECLINED_SO_FAR: Final[Document] = {
+DECLINED_SO_FAR: Final[Document] = {
     "$let": {
         "vars": {"n": {"$add": [plus("declined", 0), plus("declined_before", 0)]}},
         "in": {"$cond": [{"$gt": ["$$n", 0]}, "$$n", "$$REMOVE"]},
@@ -52,7 +52,7 @@ def requeueing() -> Pipeline:
         "queued_at": "$$NOW",
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
-        "declined_before": _DECLINED_SO_FAR,
+        "declined_before": DECLINED_SO_FAR,
         "unique_slot": _SLOT_AGAIN,
     }
     return [{"$set": fields}, {"$unset": ["due_at", *_CLEARED_BY_REQUEUE]}]
@@ -71,7 +71,7 @@ def recovering(at: datetime) -> Pipeline:
         "queued_at": due,
         "rev": {"$add": ["$rev", 1]},
         "failed_at": _FAILED_AT,
-        "declined_before": _DECLINED_SO_FAR,
+        "declined_before": DECLINED_SO_FAR,
         "unique_slot": _SLOT_AGAIN,
     }
     return [{"$set": fields}, {"$unset": list(_CLEARED_BY_REQUEUE)}]

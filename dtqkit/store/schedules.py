@@ -131,12 +131,15 @@ class Schedules:
             return {str(doc["_id"]) async for doc in self._jobs.find(query, {"_id": 1})}
 
     async def jobs(self, name: str, limit: int) -> list[Document]:
-        """The last jobs of a schedule, by nominal time, the latest first."""
+        """The last jobs of a schedule, by nominal time, the latest first.
+
+        The keys have an index; a call may have given its own job such a key.
+        """
         prefix = prefix_of(name)
         # What sorts behind all times: they begin with a digit.
         keys = {"$gte": prefix, "$lt": f"{prefix}~"}
         with store_errors(self._where):
-            cursor = self._jobs.find({"idempotency_key": keys}, dict.fromkeys(HEAVY, 0))
+            cursor = self._jobs.find({"idempotency_key": keys, "schedule": name}, dict.fromkeys(HEAVY, 0))
             return await cursor.sort("idempotency_key", DESCENDING).limit(limit).to_list()
 
 

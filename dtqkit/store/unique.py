@@ -21,16 +21,30 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from dtqkit.model.errors import Reason, StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING, Priority
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
-from dtqkit.store.documents import HEAVY, Document, Pipeline, slot_of_document
+from dtqkit.store.documents import HEAVY, WAITS_EXPIRED, Document, Pipeline, slot_of_document
 from dtqkit.store.indexes import KEY, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.refusals import THIS_DOCUMENT
+from dtqkit.store.requeues import DECLINED_SO_FAR
 
 #: Tries of a submit, each after another process took or freed the slot in between.
 _TRIES: Final = 8
 #: Fields of a waiting job that its replacement does not touch.
 _KEPT: Final = ("_id", "token", "losses")
+#: Fields of a waiting job that say where it came from, and what happened to it before, as before a requeue: its
+#: replacement has none of them, so that it may expire, unless its own document has them.
+_OF_BEFORE: Final = (
+    "follows",
+    "schedule",
+    "scheduled_for",
+    "declined",
+    "earlier",
+    "error",
+    "log",
+    "snoozes",
+    "recoveries",
+)
 _USUAL: Final = dict.fromkeys(HEAVY, 0)
 #: Documents of the collection `configuration` that count duplicates: with their prefix, `priority:task`.
 _COUNT: Final = "duplicates:"
@@ -256,13 +270,16 @@ class _NoIndex(Exception):
 def _stale() -> Document:
     """An expression: this job should no longer hold a slot.
 
-    Its window is over; or a worker of a version without unique jobs has claimed or ended it.
+    Its window is over; it waits and has expired, so that it will never run; or a worker of a version without unique
+    jobs has claimed or ended it.
     """
+    started: Document = {"$not": [{"$in": ["$status", list(WAITING)]}]}
+    over: Document = {"$in": ["$status", list(TERMINAL)]}
     return {
         "$switch": {
             "branches": [
-                {"case": {"$eq": ["$unique", "waiting"]}, "then": {"$not": [{"$in": ["$status", list(WAITING)]}]}},
-                {"case": {"$eq": ["$unique", "active"]}, "then": {"$in": ["$status", list(TERMINAL)]}},
+                {"case": {"$eq": ["$unique", "waiting"]}, "then": {"$or": [started, WAITS_EXPIRED]}},
+                {"case": {"$eq": ["$unique", "active"]}, "then": {"$or": [over, WAITS_EXPIRED]}},
             ],
             "default": {"$lte": ["$unique_until", "$$NOW"]},
         }
@@ -287,6 +304,10 @@ def putting(new: Put) -> Pipeline:
     inserted: Document = {"$mergeObjects": ["$$new", times, {"duplicates": extra} if extra else {}]}
     counted: Document = {"duplicates": {"$add": [{"$ifNull": ["$duplicates", 0]}, new.submits]}}
     found: Document = {"$mergeObjects": ["$$ROOT", counted]}
+    branches: list[Document] = [
+        {"case": {"$eq": [{"$type": "$_id"}, "missing"]}, "then": inserted},
+        {"case": mine, "then": "$$ROOT"},
+    ]
     if new.replace:
         #: The first submit: the time of a replacement is that of its own submit, from which `expires_s` counts.
         since: Document = {"$ifNull": ["$unique_since", "$created_at"]}
@@ -295,17 +316,18 @@ def putting(new: Put) -> Pipeline:
             due = {"$max": ["$$NOW", {"$min": [times["due_at"], last]}]}
             times = {"due_at": due, "queued_at": due}
         kept = {name: f"${name}" for name in _KEPT}
-        marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"]}
+        marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"], "replaced_now": True}
+        # The token stays, so the claims that are no attempts do, too.
+        marks["declined_before"] = DECLINED_SO_FAR
         changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}
         replaced = {"$mergeObjects": ["$$ROOT", "$$new", changed]}
-        found = {"$cond": [{"$eq": ["$unique", "waiting"]}, replaced, found]}
-    branches = [
-        {"case": {"$eq": [{"$type": "$_id"}, "missing"]}, "then": inserted},
-        {"case": mine, "then": "$$ROOT"},
-        {"case": _stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}},
-    ]
+        # Also one that has expired: with the time of this submit, it has not.
+        waits: Document = {"$and": [{"$eq": ["$unique", "waiting"]}, {"$in": ["$status", list(WAITING)]}]}
+        branches.append({"case": waits, "then": replaced})
+    branches.append({"case": _stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}})
     pipeline: Pipeline = [{"$replaceWith": {"$switch": {"branches": branches, "default": found}}}]
-    if new.replace and (gone := [name for name in new.optional if name not in new.doc]):
-        replaced_now = {"$eq": ["$replaced_by", new.doc["_id"]]}
-        pipeline.append({"$set": {name: {"$cond": [replaced_now, "$$REMOVE", f"${name}"]} for name in gone}})
+    if new.replace:
+        gone = [name for name in (*new.optional, *_OF_BEFORE) if name not in new.doc]
+        pipeline.append({"$set": {name: {"$cond": ["$replaced_now", "$$REMOVE", f"${name}"]} for name in gone}})
+        pipeline.append({"$unset": "replaced_now"})
     return pipeline

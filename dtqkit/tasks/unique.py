@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -15,6 +16,7 @@ from dtqkit.model.values import INT_MAX, INT_MIN, shown
 
 #: Digits of a payload's hash that a key has.
 _HASH_DIGITS: Final = 32
+_OF_PAYLOAD: Final = re.compile(rf"payload:[0-9a-f]{{{_HASH_DIGITS}}}")
 _NAMES: Final = ("unique", "unique_for_s", "unique_key", "on_duplicate", "debounce_s", "debounce_max_s")
 #: A call that sets one of these says itself how its job is unique: the task's other options do not apply.
 _HOW: Final = ("unique", "debounce_s")
@@ -171,6 +173,15 @@ def key_of(payload: Mapping[str, Any]) -> str:
     """
     text = msgspec.json.encode(_canonical(payload), order="sorted")
     return f"payload:{hashlib.sha256(text).hexdigest()[:_HASH_DIGITS]}"
+
+
+def is_of_payload(key: str) -> bool:
+    """Whether this unique key was made of a payload.
+
+    >>> is_of_payload(key_of({"a": 1})), is_of_payload("payload:mine")
+    (True, False)
+    """
+    return _OF_PAYLOAD.fullmatch(key) is not None
 
 
 def _canonical(value: Any) -> Any:

@@ -29,8 +29,9 @@ from dtqkit.model.schedule_changes import (
 )
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
 from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between
+from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
-from dtqkit.transitions.tick import Ticker
+from dtqkit.transitions.tick import Ticker, is_duplicate
 
 log = logging.getLogger("dtqkit.worker")
 
@@ -144,13 +145,17 @@ class Scheduling:
         return known
 
     async def run_now(self, name: str) -> Job:
-        """A job at once, whatever the schedule's overlap says, and also while it is paused."""
+        """A job at once, whatever the schedule's overlap says, and also while it is paused.
+
+        When its task is unique and another job holds the key, that job, with `was_duplicate`.
+        """
         schedule = await self.get(name)
         now = await self.now()
         (answer,) = await self._ticker.enqueue(schedule, [(now, f"{key_of(name, now)}+{secrets.token_hex(4)}")])
         if isinstance(answer, DtqError):
             raise answer
-        await self._store.schedules.ran(name, answer.id)
+        if not is_duplicate(schedule, answer):
+            await self._store.schedules.ran(name, answer.id)
         return answer
 
     async def backfill(self, name: str, start: datetime, end: datetime) -> Backfilled:
@@ -172,11 +177,15 @@ class Scheduling:
             times.append(at)
         before = self._store.now()
         answers = await self._ticker.enqueue(schedule, [(at, key_of(name, at)) for at in times])
-        made = sum(isinstance(one, Job) and one.created_at >= before for one in answers)
+        made = skipped = 0
         for one in answers:
-            if isinstance(one, DtqError) and not isinstance(one, IdempotencyConflict):
+            if isinstance(one, DtqError) and not isinstance(one, IdempotencyConflict | DuplicateJob):
                 raise one
-        return Backfilled(times=len(times), enqueued=made, found=len(times) - made)
+            if isinstance(one, DuplicateJob) or (isinstance(one, Job) and one.was_duplicate):
+                skipped += 1
+            elif isinstance(one, Job) and one.created_at >= before:
+                made += 1
+        return Backfilled(times=len(times), enqueued=made, found=len(times) - made - skipped, skipped=skipped)
 
     async def _change(self, name: str, changed: Callable[[Schedule, datetime], Schedule]) -> Schedule:
         while True:

@@ -23,6 +23,7 @@ from dtqkit.model.jobs import Job
 from dtqkit.model.schedule_errors import InvalidSchedule
 from dtqkit.model.schedules import Schedule, advanced, completed, key_of, plan
 from dtqkit.model.settings import Settings
+from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.transitions.cancel import cancel
 from dtqkit.transitions.enqueue import Enqueuer
@@ -66,13 +67,16 @@ class Ticker:
         answers = await self.enqueue(schedule, [(at, key_of(schedule.name, at)) for at in schedule.pending])
         jobs: dict[datetime, str] = {}
         refused: list[str] = []
+        skipped = 0
         for at, answer in zip(schedule.pending, answers, strict=True):
-            if isinstance(answer, Job):
+            if is_duplicate(schedule, answer):
+                skipped += 1
+            elif isinstance(answer, Job):
                 jobs[at] = answer.id
             else:
                 refused.append(str(answer))
                 log.error("schedule %s: the run of %s was refused: %s", schedule.name, at.isoformat(), answer)
-        return await self._change(schedule, completed(schedule, jobs, refused, now))
+        return await self._change(schedule, completed(schedule, jobs, refused, now, skipped))
 
     async def _change(self, known: Schedule, new: Schedule) -> Schedule | None:
         if await self._store.schedules.change(known, new, point="tick"):
@@ -108,6 +112,16 @@ class Ticker:
             ) from None
         new.doc.update({"schedule": wanted.of.name, "scheduled_for": wanted.at})
         return new
+
+
+def is_duplicate(schedule: Schedule, answer: Job | DtqError) -> bool:
+    """Whether no job was made for a run since another one holds the key of its unique task, or its idempotency key.
+
+    That one may be of a person or of another schedule: this one must not wait for it, and must not cancel it.
+    """
+    if isinstance(answer, Job):
+        return bool(answer.was_duplicate) or answer.schedule != schedule.name
+    return isinstance(answer, DuplicateJob)
 
 
 class OfSchedule(Submission, frozen=True, kw_only=True):

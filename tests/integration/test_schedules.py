@@ -175,6 +175,39 @@ def test_one_run_waits_for_the_one_before_and_a_running_one_is_cancelled(queue: 
             queue.get(one.id).cancel()
 
 
+def test_a_schedule_of_a_unique_task_leaves_the_jobs_of_others_alone(
+    queue: TaskQueue, settings: Settings, mongo: Mongo
+) -> None:
+    @queue.task(unique="active", name="sync")
+    async def sync(n: int) -> None:
+        pass
+
+    queue.pause(task="sync")
+    mine = sync.submit(1)
+    schedule = queue.schedule("s", sync.bind(1), every_s=1, overlap="cancel_running")
+    with Workers(queue):
+        wait_until(lambda: schedule.refresh().record.skipped >= 2)
+        record = schedule.refresh().record
+        assert (record.enqueued, record.missed, record.live, record.last_job) == (0, 0, (), None)
+        now = schedule.run_now()
+        assert (now.id, now.was_duplicate) == (mine.id, True)
+        assert document(mongo, settings, "s").get("live", []) == []
+        begin = record.created_at - timedelta(seconds=10)
+        found = schedule.backfill(begin, begin + timedelta(seconds=3))
+        assert (found.times, found.enqueued, found.found, found.skipped) == (3, 0, 0, 3)
+        assert mine.refresh().status == "pending"
+        mine.cancel()
+        wait_until(lambda: schedule.refresh().record.enqueued)
+        schedule.remove()
+
+
+def test_the_runs_of_a_schedule_are_its_own_whatever_keys_calls_give(queue: TaskQueue) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), cron="0 3 1 1 *")
+    sample.add.options(idempotency_key="schedule:s@2026-01-01T00:00:00.000Z").submit(1)
+    assert schedule.runs() == ()
+    assert [one.id for one in (schedule.run_now(),)] == [one.id for one in schedule.runs()]
+
+
 def test_past_times_are_made_up_for_once(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
     schedule = queue.schedule("hourly", sample.add.bind(1), cron="0 * * * *", tz="Asia/Kolkata")
     now = datetime.now(UTC)

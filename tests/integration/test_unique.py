@@ -215,6 +215,25 @@ def test_a_replacement_takes_all_that_a_submit_says_and_nothing_of_the_one_befor
         assert second.result(timeout=20) == 3
 
 
+def test_a_replacement_has_nothing_of_what_its_job_came_from_or_had_been_through(queue: TaskQueue, jobs: Any) -> None:
+    latest = sample.fail.options(unique="waiting", unique_key="k", on_duplicate="replace", max_attempts=1, expires_s=60)
+    job = latest.submit("one")
+    with Workers(queue):
+        wait_until(lambda: job.refresh().status == "failed")
+    job.requeue()
+    came = {"follows": "a" * 24, "schedule": "s", "scheduled_for": datetime.now(UTC), "declined": 2, "token": 3}
+    jobs.update_one({"_id": ObjectId(job.id)}, {"$set": came})
+    assert latest.submit("two").id == job.id
+    record = job.refresh().record
+    assert (record.follows, record.schedule, record.scheduled_for, record.error) == (None, None, None, None)
+    assert (record.earlier, record.declined, record.attempt, record.token) == ((), 0, 1, 3)
+    assert "replaced_now" not in jobs.find_one({"_id": ObjectId(job.id)})
+    long_ago = datetime.now(UTC) - timedelta(seconds=90)
+    jobs.update_one({"_id": ObjectId(job.id)}, {"$set": {"created_at": long_ago}})
+    with Workers(queue):
+        wait_until(lambda: job.refresh().status == "cancelled")
+
+
 def test_a_replacement_after_the_start_is_a_new_job(queue: TaskQueue) -> None:
     latest = sample.sleep_async.options(unique="waiting", unique_key="k", on_duplicate="replace")
     first = latest.submit(30.0)
@@ -565,6 +584,39 @@ def test_a_job_that_has_expired_frees_its_slot(queue: TaskQueue, jobs: Any, duri
         wait_until(lambda: first.refresh().status == "cancelled")
     assert first.refresh().record.unique_slot is None
     assert once.submit(1).id != first.id
+
+
+@pytest.mark.parametrize("during", ["waiting", "active"])
+def test_a_job_that_has_expired_and_that_no_worker_has_seen_yet_is_not_found(
+    queue: TaskQueue, jobs: Any, during: Any
+) -> None:
+    once = sample.add.options(unique=during, expires_s=60, unique_key="k")
+    first = once.submit(1)
+    assert once.submit(1).was_duplicate
+    long_ago = datetime.now(UTC) - timedelta(seconds=90)
+    jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"created_at": long_ago}})
+    second = once.submit(1)
+    assert (second.was_duplicate, second.id == first.id) == (False, False)
+    assert once.submit(1).id == second.id
+    with Workers(queue):
+        assert second.result(timeout=20) == 2
+        wait_until(lambda: first.refresh().status == "cancelled")
+    error = first.record.error
+    assert error is not None
+    assert error.kind == "expired"
+
+
+def test_a_payload_that_is_the_key_is_not_changed_and_another_can_be(queue: TaskQueue) -> None:
+    once = sample.add.options(unique="active")
+    job = once.submit(1)
+    with pytest.raises(JobConflict, match=r"made of its payload.*cancel it .* or give such jobs a unique_key"):
+        job.update(payload={"a": 2})
+    assert job.refresh().record.payload == {"a": 1}
+    assert job.update(payload={"a": 1}, priority="high").record.priority == "high"
+    assert once.submit(1).id == job.id
+    assert not once.submit(2).was_duplicate
+    named = sample.add.options(unique="active", unique_key="k").submit(1)
+    assert named.update(payload={"a": 2}).record.payload == {"a": 2}
 
 
 # -- lost workers

@@ -25,6 +25,8 @@ from dtqkit.model.schedule_changes import (
     verdict,
 )
 from dtqkit.model.schedules import (
+    LATE_S,
+    LOOKED,
     PIECE,
     Definition,
     Plan,
@@ -85,13 +87,77 @@ def test_a_window_of_nothing_still_allows_for_a_leader_that_is_a_moment_late() -
     assert outcome(plan(minutely(catch_up_s=0), at(63))) == ([], 1, 0)
 
 
-def test_more_than_one_plan_looks_at_is_left_to_the_next_and_the_last_run_is_the_last_of_all() -> None:
-    schedule = minutely()
+def test_more_jobs_than_one_plan_enqueues_are_left_to_the_next() -> None:
+    schedule = minutely(catch_up_runs="all", catch_up_s=86_400)
     now = at(60 * (PIECE + 5) + 1)
     first = plan(schedule, now)
-    assert outcome(first) == ([], PIECE, 0)
+    assert (len(first.enqueue), first.missed) == (PIECE, 0)
     second = plan(advanced(schedule, first, now), now)
-    assert outcome(second) == ([60 * (PIECE + 5)], 4, 0)
+    assert outcome(second)[0] == [60 * (PIECE + n) for n in range(1, 6)]
+
+
+def test_more_times_of_a_cron_expression_than_one_plan_looks_at_are_left_to_the_next() -> None:
+    schedule = made(Definition(name="s", task="t", cron="* * * * *", catch_up_s=400 * 86_400), BEGIN)
+    now = at(60 * (LOOKED + 5) + 1)
+    first = plan(schedule, now)
+    assert outcome(first) == ([], LOOKED, 0)
+    second = plan(advanced(schedule, first, now), now)
+    assert outcome(second) == ([60 * (LOOKED + 5)], 4, 0)
+
+
+MONTH_S = 30 * 86_400
+
+
+@pytest.mark.parametrize(("catch_up_s", "jitter_s"), [(0.0, 0.0), (3600.0, 0.0), (366 * 86_400.0, 0.0), (3600.0, 5.0)])
+@pytest.mark.parametrize("runs", ["last", "all"])
+def test_a_fast_schedule_that_was_off_for_a_month_is_caught_up_with_by_few_plans(
+    catch_up_s: float, jitter_s: float, runs: Any
+) -> None:
+    fields: dict[str, Any] = {"catch_up_runs": runs, "catch_up_s": catch_up_s, "jitter_s": jitter_s}
+    fast = made(Definition(name="s", task="t", every_s=1, **fields), BEGIN)
+    paused = resuming(pausing(fast, "", at(0)), at(MONTH_S))
+    plans = 0
+    while is_due(paused, at(MONTH_S)):
+        paused = advanced(paused, plan(paused, at(MONTH_S)), at(MONTH_S))
+        paused = completed(paused, dict.fromkeys(paused.pending, "a"), [], at(MONTH_S))
+        plans += 1
+    assert plans <= 2
+    assert paused.next_at is not None
+    accounted = (paused.next_at - at(1)) // timedelta(seconds=1)
+    assert paused.skipped + paused.enqueued + paused.missed == accounted
+    assert paused.skipped >= MONTH_S - 1 - jitter_s
+    if runs == "last" or catch_up_s < 3601:
+        done = plan(fast, at(MONTH_S))
+        assert done.missed >= MONTH_S - 3700
+        assert done.next_at is not None
+        assert done.next_at > at(200)
+    if runs == "last" and not jitter_s:
+        assert outcome(plan(fast, at(MONTH_S))) == ([MONTH_S], MONTH_S - 1, 0)
+
+
+@given(
+    late=st.integers(1, 400),
+    every_s=st.integers(1, 7),
+    window=st.sampled_from([0.0, 5.0, 60.0, 1000.0]),
+    runs=st.sampled_from(["last", "all"]),
+    pause=st.none() | st.tuples(st.integers(0, 400), st.integers(0, 400)).map(sorted),
+    first=st.integers(1, 30),
+)
+def test_a_plan_does_at_once_what_a_look_at_each_time_would_do(
+    late: int, every_s: int, window: float, runs: Any, pause: list[int] | None, first: int
+) -> None:
+    schedule = made(Definition(name="s", task="t", every_s=every_s, catch_up_runs=runs, catch_up_s=window), BEGIN)
+    off = dict(zip(("off_from", "off_until"), map(at, pause), strict=True)) if pause else {}
+    schedule = msgspec.structs.replace(schedule, next_at=at(first), **off)
+    grid = [n for n in range(every_s, 500, every_s) if n > first]
+    due = [n for n in (first, *grid) if n <= late]
+    skipped = [n for n in due if pause and pause[0] <= n < pause[1]]
+    wanted = [n for n in due if n not in skipped and n >= late - max(window, LATE_S)][-1 if runs == "last" else 0 :]
+    done = plan(schedule, at(late))
+    missed = len(due) - len(skipped) - len(wanted[:PIECE])
+    if len(wanted) <= PIECE:
+        assert outcome(done) == (wanted, missed, len(skipped))
+        assert done.next_at == at(min(n for n in (first, *grid) if n > late))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from dtqkit import (
 )
 from dtqkit.direct import many
 from dtqkit.local import LocalStores
+from dtqkit.transitions import update as update_transition
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -97,6 +99,30 @@ def test_what_a_job_cannot_be_changed_to_is_named(queue: TaskQueue) -> None:
         with pytest.raises(InvalidOption, match=message):
             job.update(**given)  # pyright: ignore[reportArgumentType]
     assert job.refresh().record.rev == 1
+
+
+def test_a_job_is_listed_after_two_changes_that_cross(
+    queue: TaskQueue, lane: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first change has listed the job when the second one is made, and does the rest of its work afterwards."""
+    job, other = sample.add.submit(1), TaskQueue(settings)
+    done: list[str] = []
+    for name in ("announce", "unlist"):
+        step = getattr(update_transition, name)
+
+        async def then_the_other(broker: Any, jobs: Any, step: Any = step) -> None:
+            await step(broker, jobs)
+            if not done:
+                done.append(job.id)
+                await asyncio.to_thread(lambda: other.get(job.id).update(priority="low"))
+
+        monkeypatch.setattr(update_transition, name, then_the_other)
+    with other:
+        job.update(priority="high")
+    assert done == [job.id]
+    assert job.refresh().record.priority == "low"
+    assert job.id in lane("low")
+    assert job.id not in lane("medium")
 
 
 # -- many jobs

@@ -194,9 +194,9 @@ class UniqueJobs:
 
     async def holder(self, slot: str) -> ObjectId | None:
         """The job that holds a slot; None: it is free. One that should have freed it does so now."""
-        stale: Document = {"unique_slot": slot, "$expr": _stale()}
+        query: Document = {"unique_slot": slot, "$expr": stale()}
         with store_errors(self._where, writes=True):
-            await self._jobs.update_one(stale, {"$unset": {"unique_slot": ""}})
+            await self._jobs.update_one(query, {"$unset": {"unique_slot": ""}})
         with store_errors(self._where):
             doc = await self._jobs.find_one({"unique_slot": slot}, {"_id": 1})
         return None if doc is None else doc["_id"]
@@ -253,7 +253,7 @@ class _NoIndex(Exception):
     """The hint of a query names an index that is missing."""
 
 
-def _stale() -> Document:
+def stale() -> Document:
     """An expression: this job should no longer hold a slot.
 
     Its window is over; or a worker of a version without unique jobs has claimed or ended it.
@@ -302,7 +302,7 @@ def putting(new: Put) -> Pipeline:
     branches = [
         {"case": {"$eq": [{"$type": "$_id"}, "missing"]}, "then": inserted},
         {"case": mine, "then": "$$ROOT"},
-        {"case": _stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}},
+        {"case": stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}},
     ]
     pipeline: Pipeline = [{"$replaceWith": {"$switch": {"branches": branches, "default": found}}}]
     if new.replace and (gone := [name for name in new.optional if name not in new.doc]):

@@ -292,5 +292,6 @@ def requeue(
         print(f"{done.changed} of {done.matched} dead letters requeued")
     if not dry_run and done.changed < done.matched:
         raise JobConflict(
-            f"{done.matched - done.changed} were not requeued: others requeued them first, or they were deleted"
+            f"{done.matched - done.changed} were not requeued: others requeued them first, or they were deleted; or "
+            "they are unique and another job has their key: `dtqkit requeue ID` names it, to wait for or cancel"
         )

@@ -61,7 +61,8 @@ class Bulk(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Jobs that matched the filter.
     matched: int = 0
-    #: Of these, those that were changed. The others were changed by somebody else meanwhile.
+    #: Of these, those that were changed. The others were changed by somebody else meanwhile; or a requeue met a unique
+    #: job whose key another one has, a delete one whose window or follow-up is not over, a delay one that would expire.
     changed: int = 0
     #: Of the changed ones, running jobs that were asked to stop.
     stopping: int = 0

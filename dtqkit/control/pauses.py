@@ -12,8 +12,8 @@ from dtqkit.control.operations import OPERATIONS
 from dtqkit.control.table import Operation
 from dtqkit.model.jobs import PRIORITIES
 from dtqkit.model.pause_errors import InvalidPause
-from dtqkit.model.pauses import Pause, Reason, Scalar, Where
-from dtqkit.model.values import shown
+from dtqkit.model.pauses import MAX_TEXT, MAX_WHERE, Pause, Reason, Scalar, Where
+from dtqkit.model.values import NotSerializable, shown, wire
 
 T = TypeVar("T", bound="PauseTarget")
 
@@ -95,12 +95,50 @@ def _record(kind: type[T], given: Mapping[str, Any]) -> T:
     where: object = fields.get("where", {})
     if not isinstance(where, dict):
         raise InvalidPause("where", f"is {shown(where)}; it is a dict, as in where={{'customer': 7}}")
-    for name, value in cast("dict[str, object]", where).items():
-        if not isinstance(value, Scalar):
-            raise InvalidPause("where", f"has {shown(value)} for {name}; {_VALUES}")
     for name in ("lane", "task", "until", "reason"):
         _check_type(name, fields.get(name))
-    return kind(**fields)
+    given_values = cast("dict[object, object]", where)
+    fields["where"] = {name: _scalar(name, value) for name, value in given_values.items()}
+    asked = kind(**fields)
+    _check_texts(asked)
+    return asked
+
+
+def _scalar(name: object, value: object) -> Scalar:
+    """As it is in a payload. Raises InvalidPause for what no payload has, or what is not compared."""
+    if not isinstance(name, str):
+        raise InvalidPause("where", f"names {shown(name)}; the name of a parameter is a text")
+    try:
+        found = wire(value)
+    except NotSerializable as unfit:
+        raise InvalidPause("where", f"has a value for {shown(name)} that no payload has: {unfit.detail}") from None
+    if not isinstance(found, Scalar):
+        what = f"{value}, which is equal to no number" if isinstance(value, float) else shown(value)
+        raise InvalidPause("where", f"has {what}, for {shown(name)}; {_VALUES}")
+    return found
+
+
+def _check_texts(asked: PauseTarget) -> None:
+    """Raises InvalidPause for a text that MongoDB cannot hold, or one that is too long; each claim carries them."""
+    texts: dict[str, object] = {"lane": asked.lane, "task": asked.task}
+    if isinstance(asked, PauseRequest):
+        texts["reason"] = asked.reason
+    for name, text in texts.items():
+        _check_text(name, text)
+    if len(asked.where) > MAX_WHERE:
+        raise InvalidPause("where", f"has {len(asked.where)} parameters; at most {MAX_WHERE} are compared")
+    for name, value in asked.where.items():
+        _check_text("where", name)
+        _check_text("where", _scalar(name, value))
+
+
+def _check_text(field: str, text: object) -> None:
+    if isinstance(text, str) and len(text) > MAX_TEXT:
+        raise InvalidPause(field, f"has a text of {len(text):,} characters; at most {MAX_TEXT} are kept: shorten it")
+    try:
+        wire(text)
+    except NotSerializable as unfit:
+        raise InvalidPause(field, f"cannot be kept: {unfit.detail}") from None
 
 
 _VALUES: Final = "a parameter is compared with a text, a number, true, false or null"
@@ -119,7 +157,8 @@ def _check_type(name: str, value: object) -> None:
 
 
 def check_target(asked: PauseTarget) -> None:
-    """Raises InvalidPause unless exactly one of a lane and a task is given, and the lane exists."""
+    """Raises InvalidPause unless exactly one of a lane and a task is given, the lane exists, and each value fits."""
+    _check_texts(asked)
     if asked.lane is None and asked.task is None:
         raise InvalidPause("lane", "or task is needed: lane='low', task='render', or task='render' with where={…}")
     if asked.lane is not None and asked.task is not None:
@@ -143,10 +182,22 @@ def check_until(until: datetime | None, now: datetime) -> None:
 
 
 def defaults_of(task: str, where: Iterable[str], schema: Mapping[str, Any], *, allow_unknown: bool) -> dict[str, Any]:
-    """Of these parameters, the task's own defaults. Raises InvalidPause for one that the task does not have."""
+    """Of these parameters, the task's own defaults. Raises InvalidPause for one that the task does not have.
+
+    A default that no value of a pause can equal is left out: a claim may not be able to carry it.
+    """
     properties: Mapping[str, Any] = schema.get("properties", {})
     for name in where:
         if name not in properties and not schema.get("additionalProperties") and not allow_unknown:
             there = ", ".join(properties) or "none"
             raise InvalidPause("where", f"names {name[:60]!r}, which task {task!r} does not have; it has {there}")
-    return {name: properties[name]["default"] for name in where if "default" in properties.get(name, {})}
+    defaults = {name: properties[name]["default"] for name in where if "default" in properties.get(name, {})}
+    return {name: value for name, value in defaults.items() if _comparable(name, value)}
+
+
+def _comparable(name: str, value: object) -> bool:
+    try:
+        _check_text(name, _scalar(name, value))
+    except InvalidPause:
+        return False
+    return True

@@ -2,13 +2,15 @@
 
 A bulk goes from the newest job to older ones, a piece at a time, so that jobs which come meanwhile are not touched.
 After some seconds it answers with a cursor, and the caller asks again. If it is given up in between, nothing is half
-done: what was changed does not match any more, so that the same call again does the rest.
+done: the same call again does the rest, since what was cancelled, requeued or deleted does not match any more. What was
+updated may match again: it gets the same values once more, and its delay starts anew. A cursor leaves it out.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -32,7 +34,7 @@ from dtqkit.control.bulk import (
 from dtqkit.direct import listing
 from dtqkit.direct.look import get
 from dtqkit.direct.parts import Parts, answers
-from dtqkit.model.errors import JobConflict, PayloadTooLarge
+from dtqkit.model.errors import InvalidOption, JobConflict, PayloadTooLarge
 from dtqkit.model.jobs import TERMINAL, WAITING, Job, Status
 from dtqkit.store.documents import Document, to_job
 from dtqkit.tasks.unique import is_of_payload, key_of
@@ -66,6 +68,7 @@ async def update(parts: Parts, asked: UpdateRequest) -> Job:
         if job.status not in WAITING or job.cancel_requested:
             what = "running" if job.status == "running" else "over"
             raise JobConflict(f"job {asked.id} is {job.status}: a job that is {what} cannot be changed")
+        _check_expiry(job, asked.delay_s, parts.store.now())
         fields = _fields(asked)
         if asked.payload is not None:
             fields["payload"] = await _checked(parts, job.task, asked.payload)
@@ -83,6 +86,18 @@ def _fields(changes: JobChanges) -> dict[str, Any]:
     if changes.tags is not None:
         fields["tags"] = list(changes.tags)
     return fields
+
+
+def _check_expiry(job: Job, delay_s: float | None, now: datetime) -> None:
+    """Raises InvalidOption for a delay after which the job could only expire."""
+    if delay_s is None or job.expires_s is None or job.attempt:
+        return
+    left_s = job.expires_s - (now - job.created_at).total_seconds()
+    if left_s <= delay_s:
+        raise InvalidOption(
+            f"delay_s is {delay_s:.15g} and job {job.id} expires in {max(left_s, 0):.3g} s, {job.expires_s:.15g} s "
+            "after its submission: it would never run; give a shorter delay, or submit it again with a longer expires_s"
+        )
 
 
 async def _checked(parts: Parts, name: str, payload: dict[str, Any]) -> dict[str, Any]:

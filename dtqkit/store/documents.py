@@ -360,29 +360,39 @@ def cancelling() -> Pipeline:
     ]
 
 
-#: Of a job that waits: whether it is too late for its first attempt.
-_EXPIRED: Final[Document] = {
-    "$and": [
-        {"$gt": ["$expires_s", None]},
-        {"$eq": [{"$type": "$earlier"}, "missing"]},
-        {"$gt": ["$$NOW", {"$add": ["$created_at", {"$multiply": ["$expires_s", 1000]}]}]},
-    ]
+#: A filter, with the status: of jobs that are over, those that nothing needs any more.
+DELETABLE: Final[Document] = {
+    "followups.token": {"$exists": False},
+    "$expr": {"$not": [{"$gt": ["$unique_until", "$$NOW"]}]},  # true without a window
 }
+
+
+def expired(comparison: str, at: Any) -> Document:
+    """Of a job that waits: whether `at` is too late for its first attempt."""
+    return {
+        "$and": [
+            {"$gt": ["$expires_s", None]},
+            {"$eq": [{"$type": "$earlier"}, "missing"]},
+            {comparison: [at, {"$add": ["$created_at", {"$multiply": ["$expires_s", 1000]}]}]},
+        ]
+    }
+
+
 #: Of a waiting job: whether it is to be cancelled without another attempt.
-TO_DROP: Final[Document] = {"$or": [_CANCELLED, _EXPIRED]}
+TO_DROP: Final[Document] = {"$or": [_CANCELLED, expired("$gt", "$$NOW")]}
 #: Of any job: whether it waits and is too late for its first attempt.
-WAITS_EXPIRED: Final[Document] = {"$and": [{"$in": ["$status", list(WAITING)]}, _EXPIRED]}
+WAITS_EXPIRED: Final[Document] = {"$and": [{"$in": ["$status", list(WAITING)]}, expired("$gt", "$$NOW")]}
 
 
 def dropping() -> Pipeline:
     """Cancel a waiting job that is TO_DROP."""
     message = {"$concat": ["not started within ", {"$toString": "$expires_s"}, " s of its submission"]}
-    expired = {"kind": "expired", "type": "JobExpired", "message": message}
+    late = {"kind": "expired", "type": "JobExpired", "message": message}
     fields: Document = {
         "status": "cancelled",
         "rev": {"$add": ["$rev", 1]},
         "ended_at": "$$NOW",
-        "error": {"$cond": [_CANCELLED, "$error", expired]},
+        "error": {"$cond": [_CANCELLED, "$error", late]},
         "unique_slot": _slot_while({"$eq": ["$unique", "window"]}),
     }
     return [{"$set": fields}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from bson import ObjectId
@@ -16,6 +16,7 @@ from dtqkit.store import documents
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, Pipeline
 from dtqkit.store.requeues import requeueing
+from dtqkit.store.unique import stale
 
 #: What an event and a place in Redis need of a job.
 _PLACE: Final = dict.fromkeys(
@@ -62,6 +63,13 @@ class ManyJobs:
 
     async def requeue(self, failed: Sequence[Document]) -> list[Document]:
         """Requeue each of these if this is still its last failure; all of them as they are afterwards."""
+        taken = await self._requeue(failed)
+        if taken and await self._free_stale(set(taken.values())):
+            await self._requeue([failed[i] for i in taken])
+        return await self._places([doc["_id"] for doc in failed])
+
+    async def _requeue(self, failed: Sequence[Document]) -> dict[int, str]:
+        """The positions of unique jobs that stay as they are, since another job holds their slots; and those slots."""
         operations = [
             UpdateOne({"_id": doc["_id"], "status": "failed", "death_seq": doc.get("death_seq")}, requeueing())
             for doc in failed
@@ -70,15 +78,24 @@ class ManyJobs:
             try:
                 await self._jobs.bulk_write(operations, ordered=False)
             except BulkWriteError as error:
-                # A unique job whose slot another one holds stays as it is.
-                if any(one["code"] != _DUPLICATE_KEY for one in error.details["writeErrors"]):
+                errors = error.details["writeErrors"]
+                if any(one["code"] != _DUPLICATE_KEY for one in errors):
                     raise
-        return await self._places([doc["_id"] for doc in failed])
+                return {one["index"]: one["keyValue"]["unique_slot"] for one in errors}
+        return {}
+
+    async def _free_stale(self, slots: Collection[str]) -> bool:
+        """Free those of these slots that their jobs should have freed; whether there were any."""
+        with store_errors(self._where, writes=True):
+            done = await self._jobs.update_many(
+                {"unique_slot": {"$in": list(slots)}, "$expr": stale()}, {"$unset": {"unique_slot": ""}}
+            )
+        return done.modified_count > 0
 
     async def update(self, ids: Sequence[ObjectId], fields: Document, delay_s: float | None) -> list[Document]:
-        """Change those that wait; all of them as they are afterwards."""
+        """Change those that wait, and do not expire within `delay_s`; all of them as they are afterwards."""
         with store_errors(self._where, writes=True, document=True, point="update"):
-            await self._jobs.update_many(_waiting(ids), changing(fields, delay_s))
+            await self._jobs.update_many({**_waiting(ids), **_in_time(delay_s)}, changing(fields, delay_s))
         return await self._places(ids)
 
     async def update_one(self, job: ObjectId, rev: int, fields: Document, delay_s: float | None) -> Document | None:
@@ -91,9 +108,11 @@ class ManyJobs:
             )
 
     async def delete(self, ids: Sequence[ObjectId]) -> int:
-        """Delete those that are over; returns how many. A unique job stays until its window is over."""
-        query: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(TERMINAL)}}
-        query["$expr"] = {"$not": [{"$gt": ["$unique_until", "$$NOW"]}]}  # true without a window
+        """Delete those that are over; returns how many.
+
+        A unique job stays until its window is over, and one whose end another job is to follow until that is submitted.
+        """
+        query: Document = {"_id": {"$in": list(ids)}, "status": {"$in": list(TERMINAL)}, **documents.DELETABLE}
         with store_errors(self._where, writes=True, point="delete"):
             return (await self._jobs.delete_many(query)).deleted_count
 
@@ -116,3 +135,10 @@ def changing(changes: Document, delay_s: float | None) -> Pipeline:
 
 def _waiting(ids: Sequence[ObjectId]) -> dict[str, Any]:
     return {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}, "cancel_requested": None}
+
+
+def _in_time(delay_s: float | None) -> Document:
+    """A filter: the jobs that could still begin after such a delay. Empty without one."""
+    if delay_s is None:
+        return {}
+    return {"$expr": {"$not": [documents.expired("$gte", {"$add": ["$$NOW", round(delay_s * 1000)]})]}}

@@ -208,9 +208,9 @@ class UniqueJobs:
 
     async def holder(self, slot: str) -> ObjectId | None:
         """The job that holds a slot; None: it is free. One that should have freed it does so now."""
-        stale: Document = {"unique_slot": slot, "$expr": _stale()}
+        query: Document = {"unique_slot": slot, "$expr": stale()}
         with store_errors(self._where, writes=True):
-            await self._jobs.update_one(stale, {"$unset": {"unique_slot": ""}})
+            await self._jobs.update_one(query, {"$unset": {"unique_slot": ""}})
         with store_errors(self._where):
             doc = await self._jobs.find_one({"unique_slot": slot}, {"_id": 1})
         return None if doc is None else doc["_id"]
@@ -267,7 +267,7 @@ class _NoIndex(Exception):
     """The hint of a query names an index that is missing."""
 
 
-def _stale() -> Document:
+def stale() -> Document:
     """An expression: this job should no longer hold a slot.
 
     Its window is over; it waits and has expired, so that it will never run; or a worker of a version without unique
@@ -324,7 +324,7 @@ def putting(new: Put) -> Pipeline:
         # Also one that has expired: with the time of this submit, it has not.
         waits: Document = {"$and": [{"$eq": ["$unique", "waiting"]}, {"$in": ["$status", list(WAITING)]}]}
         branches.append({"case": waits, "then": replaced})
-    branches.append({"case": _stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}})
+    branches.append({"case": stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}})
     pipeline: Pipeline = [{"$replaceWith": {"$switch": {"branches": branches, "default": found}}}]
     if new.replace:
         gone = [name for name in (*new.optional, *_OF_BEFORE) if name not in new.doc]

@@ -48,7 +48,8 @@ class Upkeep:
     async def expire(self, before: datetime, after: ObjectId | None) -> Piece:
         """Of the next jobs after `after`, in the order of ids, delete those that ended before `before`.
 
-        A unique job stays until its window is over: a submit in the window would make another one.
+        A unique job stays until its window is over: a submit in the window would make another one. One whose end
+        another job is to follow stays until that is submitted.
         """
         bounds: Document = {"$lt": documents.id_at(before)}
         if after is not None:
@@ -61,7 +62,7 @@ class Upkeep:
         deleted = 0
         if old:
             query: Document = {"_id": {"$in": old}, "status": {"$in": list(TERMINAL)}, "ended_at": {"$lt": before}}
-            query["$expr"] = {"$not": [{"$gt": ["$unique_until", "$$NOW"]}]}  # true without a window
+            query |= documents.DELETABLE
             with store_errors(self._where, writes=True):
                 deleted = (await self._jobs.delete_many(query)).deleted_count
         return Piece(deleted, docs[-1]["_id"] if len(docs) == EXPIRY_PIECE else None)

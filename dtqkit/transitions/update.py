@@ -37,13 +37,17 @@ async def update_many(
 
 
 async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job]) -> None:
-    """List those whose place has changed in the new one, then take them out of the old one."""
+    """Take those whose place has changed out of the old one, then list them in the new one.
+
+    In this order each of two changes that cross ends with its own push: what one lists, the other cannot take out as
+    its last step. Whoever dies in between leaves it to the audit.
+    """
     moved = [(old, new) for old, new in zip(before, after, strict=True) if _place(old) != _place(new)]
     there = {new.id for _, new in moved}
-    await announce(broker, [new for _, new in moved])
-    await publish_changes(broker, [new for new in after if new.id not in there])
     # A new due time only gives the same entry another score.
     await unlist(broker, [old for old, new in moved if _place(old)[:2] != _place(new)[:2]])
+    await announce(broker, [new for _, new in moved])
+    await publish_changes(broker, [new for new in after if new.id not in there])
 
 
 def _place(job: Job) -> tuple[str, str, object]:

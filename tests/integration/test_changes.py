@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from redis import Redis
 
 from dtqkit import (
@@ -15,12 +18,16 @@ from dtqkit import (
     InvalidQuery,
     JobConflict,
     MatchesEverything,
+    RetryAfter,
     Settings,
     TaskQueue,
 )
 from dtqkit.direct import many
 from dtqkit.local import LocalStores
+from dtqkit.store import Store
+from dtqkit.transitions import update as update_transition
 from tests import sample
+from tests.conftest import Mongo
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -97,6 +104,54 @@ def test_what_a_job_cannot_be_changed_to_is_named(queue: TaskQueue) -> None:
         with pytest.raises(InvalidOption, match=message):
             job.update(**given)  # pyright: ignore[reportArgumentType]
     assert job.refresh().record.rev == 1
+
+
+def test_a_job_is_listed_after_two_changes_that_cross(
+    queue: TaskQueue, lane: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second change takes the job back after the first one has done half of its work."""
+    job, other = sample.add.submit(1), TaskQueue(settings)
+    done: list[str] = []
+    for name in ("announce", "unlist"):
+        step = getattr(update_transition, name)
+
+        async def then_the_other(broker: Any, jobs: Any, step: Any = step) -> None:
+            await step(broker, jobs)
+            if not done:
+                done.append(job.id)
+                await asyncio.to_thread(lambda: other.get(job.id).update(priority="medium"))
+
+        monkeypatch.setattr(update_transition, name, then_the_other)
+    with other:
+        job.update(priority="high")
+    assert done == [job.id]
+    assert job.refresh().record.priority == "medium"
+    assert job.id in lane("medium")
+
+
+def test_a_delay_after_which_a_job_could_only_expire_is_refused(queue: TaskQueue) -> None:
+    job = sample.add.options(expires_s=60).submit(1)
+    lasting = sample.add.submit(2)
+    with pytest.raises(InvalidOption, match=r"delay_s is 60 and job .* expires in .* 60 s after its submission"):
+        job.update(delay_s=60)
+    assert queue.update_many({"delay_s": 60}, task="add") == Bulk(matched=2, changed=1)
+    assert (job.refresh().status, lasting.refresh().status) == ("pending", "scheduled")
+    assert queue.update_many({"delay_s": 20}, task="add") == Bulk(matched=2, changed=2)
+    job.update(delay_s=10)
+    job.update(delay_s=0)
+    assert job.status == "pending"
+
+
+def test_a_job_that_has_begun_once_does_not_expire_and_is_delayed(queue: TaskQueue) -> None:
+    @queue.task(expires_s=60)
+    async def later() -> None:
+        raise RetryAfter(600)
+
+    job = later.submit()
+    with Workers(queue):
+        wait_until(lambda: job.refresh().status == "scheduled")
+    job.update(delay_s=100)
+    assert queue.update_many({"delay_s": 100}, task="later").changed == 1
 
 
 # -- many jobs
@@ -187,6 +242,29 @@ def test_only_jobs_that_are_over_are_deleted(queue: TaskQueue, mongo: Any, setti
     assert queue.delete_many(task="fail") == Bulk(matched=9, changed=9)
     assert [job.id for job in queue.jobs().items] == [waiting.id]
     assert mongo[settings.database_name]["deadletter"].count_documents({}) == 0
+
+
+def test_a_job_stays_until_what_follows_it_is_submitted(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    ended, plain = sample.fail.submit("no"), sample.fail.submit("no")
+    jobs = mongo[settings.database_name]["jobs"]
+    over = {"status": "failed", "death_seq": 1, "ended_at": datetime.now(UTC)}
+    jobs.update_many({}, {"$set": over})
+    left = {"on": "failure", "task": "noop", "attempt": 1, "token": 1, "at": over["ended_at"]}
+    jobs.update_one({"_id": ObjectId(ended.id)}, {"$set": {"followups": [left]}})
+    assert queue.delete_many(task="fail") == Bulk(matched=2, changed=1)
+    assert [job.id for job in queue.jobs().items] == [ended.id]
+
+    async def expire() -> int:
+        store = Store(settings)
+        await store.open()
+        piece = await store.upkeep.expire(datetime.now(UTC) + timedelta(minutes=1), None)
+        await store.close()
+        return piece.done
+
+    assert asyncio.run(expire()) == 0
+    jobs.update_one({"_id": ObjectId(ended.id)}, {"$set": {"followups": []}})
+    assert asyncio.run(expire()) == 1
+    assert plain.id not in [job.id for job in queue.jobs().items]
 
 
 def test_a_bulk_that_matches_everything_must_say_so(queue: TaskQueue) -> None:

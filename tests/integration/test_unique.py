@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from dtqkit import BatchRefused, DuplicateJob, IdempotencyConflict, InvalidOption, JobConflict, Settings, TaskQueue
+from dtqkit import (
+    BatchRefused,
+    Bulk,
+    DuplicateJob,
+    IdempotencyConflict,
+    InvalidOption,
+    JobConflict,
+    Settings,
+    TaskQueue,
+)
 from dtqkit.broker import Broker
 from dtqkit.client.decorators import QueuedTask
 from dtqkit.control.operations import HEALTH, TOTALS
@@ -421,6 +430,20 @@ def test_a_dead_job_is_not_requeued_while_another_one_has_its_key(queue: TaskQue
     other.cancel()
     assert dead.requeue().status == "pending"
     assert once.submit("no").id == dead.id
+
+
+@pytest.mark.parametrize("during", ["waiting", "active"])
+def test_a_slot_that_its_job_should_have_freed_does_not_stop_a_bulk(queue: TaskQueue, jobs: Any, during: Any) -> None:
+    once = {key: sample.fail.options(unique=during, unique_key=key, max_attempts=1) for key in "kl"}
+    dead, held = (once[key].submit("no") for key in "kl")
+    with Workers(queue):
+        wait_until(lambda: {dead.refresh().status, held.refresh().status} == {"failed"})
+    late, active = (once[key].submit("no") for key in "kl")
+    end(jobs, late.id, "completed")
+    assert queue.requeue_many(task="fail") == Bulk(matched=2, changed=1)
+    assert (dead.refresh().status, held.refresh().status) == ("pending", "failed")
+    assert once["k"].submit("no").id == dead.id
+    assert active.refresh().status == "pending"
 
 
 def test_a_dead_job_is_requeued_by_itself_only_when_its_slot_is_free(

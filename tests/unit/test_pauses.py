@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import enum
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from dtqkit.control.pauses import pause_request
+from dtqkit.control.pauses import PauseRequest, PauseTarget, check_target, defaults_of, pause_request
 from dtqkit.model.jobs import Job
 from dtqkit.model.outcomes import Delayed
 from dtqkit.model.pause_errors import InvalidPause
@@ -97,6 +99,52 @@ def test_a_wrong_argument_is_named() -> None:
         with pytest.raises(InvalidPause) as refused:
             pause_request(given)
         assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "message"),
+    [
+        ("where", {"where": {"n": 2**63}}, "an integer of 64 bits"),
+        ("where", {"where": {"n": -(2**63) - 1}}, "an integer of 64 bits"),
+        ("where", {"where": {"n": float("nan")}}, "nan, which is equal to no number"),
+        ("where", {"where": {"n": float("-inf")}}, "-inf, which is equal to no number"),
+        ("where", {"where": {"n": "\ud800"}}, "lone surrogate"),
+        ("where", {"where": {"n": "a\0b"}}, "NUL"),
+        ("where", {"where": {"n": "x" * 501}}, "501 characters; at most 500"),
+        ("where", {"where": {"n" * 501: 1}}, "501 characters; at most 500"),
+        ("where", {"where": {f"n{i}": i for i in range(11)}}, "has 11 parameters; at most 10"),
+        ("task", {"task": "x" * 501}, "501 characters; at most 500"),
+        ("task", {"task": "\ud800"}, "lone surrogate"),
+        ("reason", {"reason": "x" * 501}, "501 characters; at most 500"),
+        ("reason", {"reason": "\udfff"}, "lone surrogate"),
+    ],
+)
+def test_what_a_claim_could_not_carry_is_no_pause(field: str, given: dict[str, Any], message: str) -> None:
+    given = {"task": "render", **given}
+    calls: list[Callable[[], object]] = [lambda: pause_request(given), lambda: check_target(PauseRequest(**given))]
+    if field != "reason":
+        calls.append(lambda: check_target(PauseTarget(**given)))
+    for call in calls:
+        with pytest.raises(InvalidPause, match=message) as refused:
+            call()
+        assert refused.value.field == field
+
+
+def test_where_is_written_as_a_payload_is() -> None:
+    class Size(enum.IntEnum):
+        BIG = 3
+
+    asked = pause_request({"task": "render", "where": {"size": Size.BIG, "day": date(2026, 1, 31)}})
+    assert asked.where == {"size": 3, "day": "2026-01-31"}
+    assert type(asked.where["size"]) is int
+    with pytest.raises(InvalidPause, match="names 7; the name of a parameter is a text"):
+        pause_request({"task": "render", "where": {7: 1}})
+
+
+def test_a_default_that_no_value_can_equal_is_not_kept() -> None:
+    defaults = {"a": 2**63, "b": 7, "c": [1], "d": "x" * 501, "e": {"$float": "nan"}, "f": None}
+    schema = {"properties": {name: {"default": value} for name, value in defaults.items()}}
+    assert defaults_of("render", defaults, schema, allow_unknown=False) == {"b": 7, "f": None}
 
 
 def test_a_paused_job_waits_in_a_test_queue_until_its_pause_ends() -> None:

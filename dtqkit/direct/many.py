@@ -3,7 +3,7 @@
 A bulk goes from the newest job to older ones, a piece at a time, so that jobs which come meanwhile are not touched.
 After some seconds it answers with a cursor, and the caller asks again. If it is given up in between, nothing is half
 done: the same call again does the rest, since what was cancelled, requeued or deleted does not match any more. What was
-updated may match again: it gets the same values once more, and its delay starts anew. A cursor leaves it out.
+updated may match again: it gets the same values once more, and its delay starts from then. A cursor leaves it out.
 """
 
 from __future__ import annotations

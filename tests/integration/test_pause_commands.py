@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from dtqkit import Settings, TaskQueue
 from tests import sample
 from tests.command import answer, dtqkit
+from tests.conftest import Mongo
 from tests.serving import publish
 
 
@@ -34,6 +37,24 @@ def test_a_pause_goes_from_its_begin_to_its_end(settings: Settings, queue: TaskQ
         "task 'add' where a=7 is not paused any more\n"
     )
     assert dtqkit("pauses", settings=settings).stdout == "nothing is paused\n"
+
+
+def test_why_a_bulk_left_jobs_as_they_are_is_said(settings: Settings, queue: TaskQueue, mongo: Mongo) -> None:
+    sample.add.options(expires_s=60).submit(1)
+    late = dtqkit("update", "--task", "add", "--to-delay", "90", settings=settings)
+    assert "or would expire before the delay ends: give a shorter one" in late.stderr
+    once = sample.noop.options(unique="active", unique_key="k")
+    dead = once.submit()
+    jobs = mongo[settings.database_name]["jobs"]
+    over = {"status": "failed", "death_seq": 1, "ended_at": datetime.now(UTC)}
+    jobs.update_one({"_id": ObjectId(dead.id)}, {"$set": over, "$unset": {"unique_slot": ""}})
+    once.submit()
+    taken = dtqkit("requeue", "--dead", "--task", "noop", settings=settings)
+    assert "they are unique and another job has their key: `dtqkit requeue ID` names it" in taken.stderr
+    jobs.update_one({"_id": ObjectId(dead.id)}, {"$set": {"unique_until": datetime.now(UTC) + timedelta(hours=1)}})
+    kept = dtqkit("delete", "--task", "noop", settings=settings)
+    assert "they are unique and kept until their window is over" in kept.stderr
+    assert (late.returncode, taken.returncode, kept.returncode) == (1, 1, 1)
 
 
 def test_one_job_and_many_are_changed(settings: Settings, queue: TaskQueue) -> None:

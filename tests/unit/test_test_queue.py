@@ -635,3 +635,17 @@ def test_the_broker_in_memory_has_what_queues_and_transitions_call() -> None:
     called = {name for text in texts for name in re.findall(r"\bbroker\.(\w+)", text)}
     modules = {path.stem for path in (package / "broker").glob("*.py")}
     assert called - modules - set(vars(MemoryBroker)) == set()
+
+
+def test_a_bulk_leaves_unique_jobs_whose_key_another_job_has() -> None:
+    with TestQueue() as queue:
+
+        @queue.task(unique="active", max_attempts=1)
+        def once() -> None:
+            raise ValueError
+
+        dead = once.submit()
+        queue.run_until_idle()
+        once.submit()
+        done = queue.requeue_many(task="once")
+        assert (done.matched, done.changed, dead.refresh().status) == (1, 0, "failed")

@@ -262,11 +262,11 @@ class Collection:
     def _put(self, old: Document | None, new: Document) -> None:
         """Store `new` in the place of `old`. Raises DuplicateKeyError."""
         if old is None and new["_id"] in self.docs:
-            raise self._duplicate(_BY_ID, {"_id": 1})
+            raise self._duplicate(_BY_ID, {"_id": 1}, new)
         taken = self._keys_of(new)
         for name, key in taken:
             if self._unique[name].get(key, new["_id"]) != new["_id"]:
-                raise self._duplicate(name, self._indexes[name]["key"])
+                raise self._duplicate(name, self._indexes[name]["key"], new)
         for name, key in self._keys_of(old) if old is not None else ():
             self._unique[name].pop(key, None)
         for name, key in taken:
@@ -286,9 +286,10 @@ class Collection:
                 keys.append((name, tuple(order(at(doc, field)) for field in index["key"])))
         return keys
 
-    def _duplicate(self, name: str, fields: Any) -> DuplicateKeyError:
+    def _duplicate(self, name: str, fields: Any, new: Document) -> DuplicateKeyError:
         message = f"E11000 duplicate key error collection: {self.full_name} index: {name}"
-        details = {"code": _DUPLICATE_KEY, "errmsg": message, "keyPattern": dict(fields)}
+        values = {field: at(new, field) for field in fields}
+        details = {"code": _DUPLICATE_KEY, "errmsg": message, "keyPattern": dict(fields), "keyValue": values}
         return DuplicateKeyError(message, _DUPLICATE_KEY, details)
 
     def _check_hint(self, hint: Any) -> None:

@@ -61,7 +61,7 @@ def test_a_panel_is_one_module_and_its_place_in_the_list(page: Page, tmp_path: P
     open_blank(page, files_of(folder))
     mount(page, "./board/index.js" if form == "native" else link(folder), style_sheet(FOLDER))
     tabs = page.get_by_role("navigation", name="Views").get_by_role("button")
-    expect(tabs).to_have_text(["Jobs", "Dead letters", "Workers", "Tasks", "Capacity"])
+    expect(tabs).to_have_text(["Jobs", "Dead letters", "Schedules", "Pauses", "Workers", "Tasks", "Capacity"])
     tabs.get_by_text("Tasks").click()
     expect(page.get_by_role("table", name="Tasks").locator("tbody tr")).to_have_text(["render101", "walk101"])
 

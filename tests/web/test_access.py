@@ -48,7 +48,7 @@ def test_an_operation_that_may_change_something_needs_the_scope_write_and_every_
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_each_scope_is_asked_for(server: Server, operation: Any) -> None:
-    path = operation.path.format(id="0123456789abcdef01234567")
+    path = operation.path.format(id="0123456789abcdef01234567", name="nightly")
     body = {} if operation.method == "POST" else None
     statuses = [server.ask(operation.method, path, body, token=token).status for token in (None, READ_TOKEN, TOKEN)]
     match operation.scope:

@@ -40,7 +40,15 @@ def test_bulk_submits_are_counted_whole_at_every_server_and_after_a_restart(star
     second.start()
     assert counters(second)["pending"] == 5_000
     assert second.get("/stats/totals").json["totals"] == [
-        {"task": "add", "priority": "high", "submitted": 5_000, "completed": 0, "failed": 0, "cancelled": 0, "duplicates": 0}
+        {
+            "task": "add",
+            "priority": "high",
+            "submitted": 5_000,
+            "completed": 0,
+            "failed": 0,
+            "cancelled": 0,
+            "duplicates": 0,
+        }
     ]
 
 

@@ -37,6 +37,8 @@ _GAP_BEATS: Final = 1.5
 _AUDIT_ROUNDS: Final = 5
 #: Part of a round after which a count that differed is compared again: pushes in progress are done by then.
 _AGAIN: Final = 1 / 6
+#: Rounds between two looks for what is to follow on jobs. A leader looks at once when it is new, or misses a worker.
+_FOLLOW_UP_ROUNDS: Final = 5
 #: How long after its due time a job is moved to its lane, in ms: a claim must not find it not due yet.
 _EARLY_MS: Final = 20.0
 #: How often old jobs are deleted, in seconds.
@@ -56,7 +58,7 @@ class Leader:
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
-        self._followups = FollowUpRounds(broker, store, settings.round_s)
+        self._followups = FollowUpRounds(broker, store, settings.round_s * _FOLLOW_UP_ROUNDS)
         self._heartbeats = MissedHeartbeats(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
@@ -186,6 +188,7 @@ class Leader:
             return tick.leads and self._heartbeats.unchanged(worker, score)
 
         for worker, score in self._heartbeats.missing(asyncio.get_running_loop().time()).items():
+            self._followups.begin()  # it may have died between an end and what follows on it
             docs = await self._store.jobs.running_of(worker)
             if docs:
                 self._rounds.record("dead_worker", await self._lost.mark_on_missed_heartbeats(docs, still_missing))

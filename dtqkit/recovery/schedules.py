@@ -17,6 +17,8 @@ from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.tick import Ticker
 
+#: Rounds between two looks while there are no schedules.
+_NONE: Final = 5
 #: Schedules that are dealt with side by side.
 AT_ONCE: Final = 20
 
@@ -68,6 +70,8 @@ class ScheduleRounds:
                 again = bool(look.due)  # when they are due next, this look does not know
                 if look.now is not None and look.due:
                     await self._fire(look.due, look.now)
+            if self._next is None:  # there are none: a new one is announced, and only a crash in between is not
+                self._look_at = loop.time() + self._settings.round_s * _NONE
         except BaseException:
             self._look_at = 0.0
             raise

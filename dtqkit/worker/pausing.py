@@ -22,7 +22,7 @@ from dtqkit.store.pauses import not_held
 log = logging.getLogger("dtqkit.worker")
 
 #: Beats between two looks at the record that nothing has asked for.
-READ_BEATS: Final = 15
+READ_BEATS: Final = 150
 
 
 class KnownPauses:

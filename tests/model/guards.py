@@ -227,7 +227,7 @@ TABLE: Final = (
     Row(("resume: the leader lists what is parked",), pause_and_resume, "heals", "the audit does: 5 minutes"),
     Row(("resume: the leader lists what is parked", "audit: lists what is not paused"), pause_and_resume, "caught",
         "who resumes dies before it lists what was parked"),
-    Row(("beat: reads the record every 15 beats",), pause_and_resume, "caught",
+    Row(("beat: reads the record every 150 beats",), pause_and_resume, "caught",
         "who resumes dies before it announces that: no worker looks again"),
     Row(("audit: lists what is not paused",), pause_and_resume, "heals",
         "who resumes lists it, or the leader does when the version has changed"),

@@ -98,9 +98,9 @@ class WorkerSteps:
         return world._replace(workers=(*world.workers[: self.i], worker, *world.workers[self.i + 1 :]))
 
     def beat(self, world: World) -> Worlds:
-        """Another version in Redis, or none: it reads the record, and repairs what Redis has. So every 15 beats."""
+        """Another version in Redis, or none: it reads the record, and repairs what Redis has. So every 150 beats."""
         worker = world.workers[self.i]
-        if world.hint != worker.knows or not self.rules.without("beat: reads the record every 15 beats"):
+        if world.hint != worker.knows or not self.rules.without("beat: reads the record every 150 beats"):
             yield self.me(world._replace(hint=world.version), worker._replace(knows=world.version))
 
     def pop(self, world: World) -> Worlds:

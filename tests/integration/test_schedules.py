@@ -298,16 +298,16 @@ def test_two_leaders_at_once_enqueue_each_time_once(queue: TaskQueue, settings: 
             assert accounted >= 3
 
 
-def test_a_leader_that_has_no_schedules_looks_once_a_round(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+def test_a_leader_that_has_no_schedules_looks_every_fifth_round(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
     database = mongo[settings.database_name]
     database.command("profile", 2)
     looks = {"ns": f"{settings.database_name}.schedules"}
     with Workers(queue):
         wait_until(lambda: database["system.profile"].count_documents(looks) >= 1)
         begin = database["system.profile"].count_documents(looks)
-        wait_until(lambda: database["system.profile"].count_documents(looks) > begin + 1, timeout_s=20)
+        wait_until(lambda: database["system.profile"].count_documents(looks) > begin + 1, timeout_s=60)
         seen = [doc["ts"] for doc in database["system.profile"].find(looks).sort("ts", 1)][-2:]
-        assert (seen[1] - seen[0]).total_seconds() > 0.8 * settings.round_s
+        assert (seen[1] - seen[0]).total_seconds() > 4 * settings.round_s
         # A new one is seen at once.
         schedule = queue.schedule("soon", sample.noop.bind(), every_s=1)
         wait_until(schedule.runs, timeout_s=settings.round_s + 1)

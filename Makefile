@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.14 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-WORKERS ?= 3
+WORKERS ?= 4
 MINUTES ?= 10
 
 .PHONY: help demo up test lint types fmt bench soak notebooks saved-board docs-check clean install install-demo

@@ -77,9 +77,9 @@ def test_one_job_and_many_are_changed(settings: Settings, queue: TaskQueue) -> N
         (["cancel"], 2, "give the ID of one job, or filters, or --all"),
         (["cancel", "0" * 24, "--task", "add"], 2, "either the ID of one job or filters"),
         (["delete"], 2, "or all=True"),
-        (["pause", "--task", "adt"], 1, "did you mean 'add'"),
+        (["pause", "--task", "adt"], 2, "did you mean 'add'"),
         (["pause", "--task", "add", "--until", "tomorrow"], 2, "--until is 'tomorrow'"),
-        (["resume", "--lane", "low"], 1, "lane 'low' is not paused; nothing is paused"),
+        (["resume", "--lane", "low"], 2, "lane 'low' is not paused; nothing is paused"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -298,7 +298,9 @@ def test_two_leaders_at_once_enqueue_each_time_once(queue: TaskQueue, settings: 
             assert accounted >= 3
 
 
-def test_a_leader_that_has_no_schedules_looks_every_fifth_round(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+def test_a_leader_that_has_no_schedules_looks_every_fifth_round(
+    queue: TaskQueue, settings: Settings, mongo: Mongo
+) -> None:
     database = mongo[settings.database_name]
     database.command("profile", 2)
     looks = {"ns": f"{settings.database_name}.schedules"}

@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 4
 MINUTES ?= 10
+# Tests start thousands of processes: without bytecode, each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo up test lint types fmt bench soak notebooks saved-board docs-check clean install install-demo
 

@@ -4,38 +4,75 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
 import typer.core
 
 from dtqkit import __version__
-from dtqkit.cli import demo, jobs, many, pause, schedules, server, submit, up, worker
 from dtqkit.model.errors import MissingExtra
 
-#: Commands whose modules import numpy and pandas: loaded on use, since workers import this package too.
-LATE: Final = ("plan", "simulate")
+#: The module of each command, in the order of `dtqkit --help`. It is imported on first use: a worker loads no other.
+MODULES: Final = {
+    "demo": "demo",
+    "up": "up",
+    "server": "server",
+    "worker": "worker",
+    "submit": "submit",
+    "jobs": "jobs",
+    "job": "jobs",
+    "cancel": "many",
+    "requeue": "jobs",
+    "update": "many",
+    "delete": "many",
+    "pause": "pause",
+    "resume": "pause",
+    "pauses": "pause",
+    "schedules": "schedules",
+    "plan": "plan",
+    "simulate": "simulate",
+}
+#: Those that need the extra `capacity`.
+_CAPACITY: Final = ("plan", "simulate")
+
+
+class _OnUse(Mapping[str, Any]):
+    """The commands by name."""
+
+    def __iter__(self) -> Iterator[str]:
+        capacity = importlib.util.find_spec("simpy") is not None
+        return (name for name in MODULES if capacity or name not in _CAPACITY)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> Any:
+        module_name = MODULES[name]
+        try:
+            module = importlib.import_module(f"dtqkit.cli.{module_name}")
+        except ModuleNotFoundError as error:
+            if name not in _CAPACITY or error.name is None or error.name.startswith("dtqkit"):
+                raise
+            raise MissingExtra(f"dtqkit {name}", error.name, "capacity") from None
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        if (group := getattr(module, "app", None)) is not None:
+            alone.add_typer(group, name=name)
+        else:
+            alone.command(name)(getattr(module, name))
+        found: Any = typer.main.get_command(alone)
+        return found.commands[name] if group is not None else found
 
 
 class Commands(typer.core.TyperGroup):
-    """All commands; a late one is imported on first use."""
+    """All commands of `MODULES`."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        late = LATE if importlib.util.find_spec("simpy") else ()
-        return [*super().list_commands(ctx), *late]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: Any = _OnUse()
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in LATE:
-            return super().get_command(ctx, cmd_name)
-        try:
-            module = importlib.import_module(f"dtqkit.cli.{cmd_name}")
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("dtqkit"):
-                raise
-            raise MissingExtra(f"dtqkit {cmd_name}", error.name, "capacity") from None
-        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(cmd_name)(getattr(module, cmd_name))
-        return typer.main.get_command(alone)
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - as Typer calls it
+        return list(self.commands)
 
 
 app = typer.Typer(
@@ -70,25 +107,3 @@ def options(
     ] = False,
 ) -> None:
     """A distributed task queue: durable jobs on Redis and MongoDB."""
-
-
-# In the order of `dtqkit --help`.
-for command in (
-    demo.demo,
-    up.up,
-    server.server,
-    worker.worker,
-    submit.submit,
-    jobs.jobs,
-    jobs.job,
-    many.cancel,
-    jobs.requeue,
-    many.update,
-    many.delete,
-    pause.pause,
-    pause.resume,
-    pause.pauses,
-):
-    app.command()(command)
-
-app.add_typer(schedules.app, name="schedules")

@@ -38,12 +38,13 @@ def _item(answer: Job | DtqError) -> BatchItem:
 async def _ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patience:
     """Connected; for delayed jobs, with the clock compared just now. Returns what is left of their patience."""
     default_s = parts.settings.submit_wait_s
-    patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
+    patience = Patience(max([default_s if s.wait_s is None else s.wait_s for s in submissions], default=0.0))
+    delayed = any(s.delay_s for s in submissions)
     while True:
         try:
             await parts.open()
             await parts.stores.check()
-            if any(submission.delay_s for submission in submissions):
+            if delayed:
                 await parts.store.clock_of_now()
         except StoreUnavailable as error:
             if not await patience.again(error):

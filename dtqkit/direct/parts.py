@@ -71,8 +71,11 @@ class Parts:
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         opening = self._opening
-        # Callers that waited for a failed try may be gone: its error is an old one.
-        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+        if opening is not None and opening.done():
+            if not opening.cancelled() and opening.exception() is None:
+                return
+            opening = None  # callers that waited for a failed try may be gone: its error is an old one
+        if opening is None:
             opening = self._opening = asyncio.ensure_future(self.stores.open())
             opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:

@@ -34,6 +34,8 @@ _MEMBER: Final = re.compile(
 #: A header line or a dict of headers; the value up to its end.
 _HEADER: Final = re.compile(r"(?i)(authorization\\?['\"]?\s?[:=,]\s?)[^\n]*")
 _SCHEME: Final = re.compile(r"(?i)\b(bearer|basic)(\s+)[^\s'\"]{8,}")
+#: Whatever is found above has one of these. Most texts, such as lines of requests, have none.
+_SUSPECT: Final = re.compile(r"(?i)[:=,]|bearer|basic")
 
 #: Control characters and marks of text direction: C0 but tab and newline, DEL, C1.
 _CONTROLS: Final = (
@@ -52,6 +54,8 @@ _IN_ONE_LINE: Final = {**_ESCAPES, 10: "\\n", 9: "\\t"}
 
 def redact(text: str) -> str:
     """`text` without the user and password of any address in it, and without tokens and secret parameters."""
+    if not _SUSPECT.search(text):
+        return text
     if "://" in text:
         text = _ADDRESS.sub(_without_user, text)
     text = _HEADER.sub(rf"\1{_HIDDEN}", text)
@@ -106,10 +110,12 @@ class SecretHider:
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if len(secret) >= _LEAST_SECRET for form in _forms(secret)}
         self._forms = sorted(forms, key=len, reverse=True)
+        self._least = min(map(len, forms), default=0)
 
     def __call__(self, text: str) -> str:
-        for form in self._forms:
-            text = text.replace(form, _HIDDEN)
+        if len(text) >= self._least:
+            for form in self._forms:
+                text = text.replace(form, _HIDDEN)
         return text
 
 

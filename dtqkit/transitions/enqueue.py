@@ -145,15 +145,17 @@ class Enqueuer:
         new: dict[int, New] = {}
         answers: dict[int, Accepted] = {}
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
+        left: list[int] = []
+        unique: list[int] = []
         for place, submission in enumerate(submissions):
             try:
-                new[place] = await make(submission, now, asked_at)
+                new[place] = job = await make(submission, now, asked_at)
             except DtqError as error:
                 answers[place] = error
-        left: list[int] = [i for i, job in new.items() if job.unique is None]
-        if len(left) < len(new):
-            unique = {i: job for i, job in new.items() if job.unique is not None}
-            found = await self._unique.submit([*unique.values()], patience, alone=not left)
+            else:
+                (left if job.unique is None else unique).append(place)
+        if unique:
+            found = await self._unique.submit([new[i] for i in unique], patience, alone=not left)
             answers.update(zip(unique, found, strict=True))
         #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
         doubts: dict[int, OutcomeUnknown] = {}
@@ -165,11 +167,12 @@ class Enqueuer:
             if line.writing is None:
                 line.writing = asyncio.create_task(self._flush(line), name="submit")
             try:
-                answers.update(zip(left, await entry.done, strict=True))
+                found = await entry.done
             except StoreUnavailable as error:
                 none = len(left) == len(new)
-                answers.update(dict.fromkeys(left, error))
-            refused = {i: one for i in left if isinstance(one := answers[i], StoreUnavailable)}
+                found = [error] * len(left)
+            answers.update(zip(left, found, strict=True))
+            refused = {i: one for i, one in zip(left, found, strict=True) if isinstance(one, StoreUnavailable)}
             if not refused:
                 break
             doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}

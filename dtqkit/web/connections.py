@@ -110,7 +110,8 @@ class Connections:
     def busy(self, connection: Connection) -> None:
         """It has sent a request."""
         connection.stop_waiting()
-        self._idle.get(connection.owner, OrderedDict[Connection, None]()).pop(connection, None)
+        if (idle := self._idle.get(connection.owner)) is not None:
+            idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
         """It waits for another request."""

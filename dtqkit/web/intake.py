@@ -83,11 +83,12 @@ def read_request(operation: Operation[Any, Any], path: Mapping[str, str], asked:
     read_query((), asked.query)
     if not asked.body:
         raise Refused("invalid_json", "a body is needed")
-    return _read_body(operation, in_path, read_json(asked.body))
+    return _read_body(operation, in_path, asked.body)
 
 
-def _read_body(operation: Operation[Any, Any], in_path: Mapping[str, str], value: object) -> Any:
+def _read_body(operation: Operation[Any, Any], in_path: Mapping[str, str], body: bytes) -> Any:
     """The checked record, or records, of a body."""
+    value: object = read_json(body)
     many = own_fields(operation) is None
     if item_of(operation.request) is Submission:
         if not many:
@@ -99,8 +100,9 @@ def _read_body(operation: Operation[Any, Any], in_path: Mapping[str, str], value
             raise InvalidRequest(f"{twice[0]!r} stands in the path, and not in the body too")
         value = {**cast("dict[str, Any]", value), **in_path}
     record: Any = _convert(value, operation.request)
-    for part in record if many else (record,):
-        _check_text(part)
+    if in_path or b"\\u" in body:  # JSON has the characters that are not allowed as escapes only
+        for part in record if many else (record,):
+            _check_text(part)
     return record
 
 
@@ -142,12 +144,16 @@ def read_query(takes: Collection[str], query: str, kind: Any = None) -> dict[str
     if unknown := sorted(set(given) - set(takes)):
         there = f"there are {', '.join(takes)}" if takes else "it takes none"
         raise InvalidRequest(f"there is no parameter {unknown[0][:60]!r}: {there}")
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)} if given else {}
+    if not given:
+        return {}
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     return {name: _typed(text, name, fields[name]) for name, text in given.items()}
 
 
 def _parameters(query: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
+    if not query:
+        return found
     if _ESCAPE.search(query):
         raise InvalidRequest("the query string has a % that escapes nothing")
     for part in filter(None, query.split("&")):

@@ -49,8 +49,9 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
     def _clean(self, text: str, limit: int) -> str:
+        safe = bounded(self._hide(text), limit)
         # A lone surrogate is no JSON.
-        return bounded(self._hide(text), limit).encode("utf-8", "backslashreplace").decode()
+        return safe if safe.isascii() else safe.encode("utf-8", "backslashreplace").decode()
 
 
 def without_header(record: logging.LogRecord) -> bool:

@@ -52,6 +52,8 @@ def run(
     """
     settings, made = with_token(settings, host)
     logs.configure(lines=lines, secrets=settings.secrets())
+    # No line shows them, and every request has a line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if made and ready_file is None and not sys.stdout.isatty():
         raise SettingsError(
             "DTQ_TOKEN is not set, and a new one could not be shown: there is neither a terminal nor a ready file"

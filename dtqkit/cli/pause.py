@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from dtqkit.cli.show import as_json, clock, table
+from dtqkit.cli.show import as_json, clock, say, table
 from dtqkit.client.queue import TaskQueue
 from dtqkit.control.queries import parse_since
 from dtqkit.model.errors import InvalidQuery
@@ -49,14 +49,14 @@ def pause(
         made = queue.pause(
             lane=lane, task=task, where=_values(where), until=ends, reason=reason, allow_unknown=allow_unknown
         )
-    as_json(made) if json else print(made.sentence())
+    as_json(made) if json else say(made.sentence())
 
 
 def resume(lane: Lane = None, task: TaskName = None, where: Where = None, json: Json = False) -> None:
     """End the pause that was begun with the same options."""
     with TaskQueue() as queue:
         ended = queue.resume(lane=lane, task=task, where=_values(where))
-    as_json(ended) if json else print(f"{ended} is not paused any more")
+    as_json(ended) if json else say(f"{ended} is not paused any more")
 
 
 def pauses(json: Json = False) -> None:

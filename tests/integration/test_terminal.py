@@ -82,6 +82,18 @@ def test_no_text_of_a_job_drives_a_terminal(job_ids: tuple[str, str], settings: 
             assert "[bold red]text[/]" in shown, (arguments, shown)
 
 
+def test_no_text_of_a_pause_drives_a_terminal(queue: TaskQueue, settings: Settings) -> None:
+    of_some = ("--task", "fail", "--where", f"message={EVIL}")
+    for arguments in (
+        ("pause", *of_some, "--reason", EVIL, "--allow-unknown"),
+        ("pauses",),
+        ("resume", *of_some),
+    ):
+        shown = on_terminal(*arguments, settings=settings)
+        assert "task 'fail'" in shown
+        assert [wrong for wrong in FORBIDDEN if wrong in shown] == [], (arguments, shown)
+
+
 def test_a_log_is_raw_on_demand_and_in_a_pipe(job_ids: tuple[str, str], settings: Settings) -> None:
     _, printed = job_ids
     assert "\x1b]0;owned" in on_terminal("job", printed, "--log", "--raw", settings=settings)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,10 +126,64 @@ def test_only_the_last_process_of_a_server_that_stops_ends_the_sockets(tmp_path:
     ended = bytearray(3)
     first, second = (Share(tmp_path, number, 2, ended) for number in range(2))
     assert not first.end()
-    assert not second.end()  # the parent starts both again
+    assert not second.end()  # their parent starts both again
     ended[:] = b"\0\0\1"
     assert not first.end()
     assert second.end()
+
+
+PARENT = """
+import ctypes, logging, os, pathlib, signal, sys, time
+from dtqkit.web.received import Share
+from dtqkit.web.run import _supervise
+
+folder = pathlib.Path(sys.argv[1])
+logging.basicConfig()
+
+def work(number, ended):
+    assert ended[number] == 0
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    note("up", os.getpid())
+    while not asked:
+        time.sleep(0.01)
+    note("last" if Share(folder, number, 2, ended).end() else "not last", os.getpid())
+
+def note(what, pid):
+    with (folder / "notes").open("a") as file:
+        file.write(f"{what} {pid}\\n")
+
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: adopt orphans, as process 1 of a container does
+if os.fork() == 0:
+    if os.fork() == 0:
+        time.sleep(0.1)
+        note("orphan", os.getpid())
+    os._exit(0)
+os.wait()
+_supervise(2, work, lambda: None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted as on Linux")
+def test_a_parent_starts_its_own_children_again_and_they_know_when_it_stops(tmp_path: Path) -> None:
+    def pids(what: str) -> list[int]:
+        text = (tmp_path / "notes").read_text() if (tmp_path / "notes").exists() else ""
+        return [int(pid) for pid in re.findall(rf"^{what} (\d+)$", text, re.MULTILINE)]
+
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: len(pids("up")) == 2 and pids("orphan"), timeout_s=30)
+        wait_until(lambda: not Path(f"/proc/{pids('orphan')[0]}").exists())
+        alone = pids("up")[0]
+        os.kill(alone, signal.SIGTERM)
+        wait_until(lambda: len(pids("up")) > 2, timeout_s=30)
+        assert (pids("not last"), pids("last")) == ([alone], [])
+    finally:
+        parent.terminate()
+        _, output = parent.communicate(timeout=30)
+    assert re.findall(r"process (\d+) ended", output) == [str(alone)]
+    assert pids("last"), "none of them ended the sockets"
 
 
 def test_processes_that_are_stopped_alone_lose_no_request_and_take_none_from_the_others(start_server: Start) -> None:

@@ -74,6 +74,7 @@ def balanced(nginx: str, folder: Path, first: int, second: int) -> Iterator[int]
             process.terminate()
 
 
+@pytest.mark.timeout(300)
 def test_a_rolling_restart_behind_nginx_fails_no_request(nginx: str, start_server: Start, tmp_path: Path) -> None:
     servers = [
         start_server("--processes", processes, port=free_port(), drain_s=1.0, behind_proxy=1)
@@ -85,7 +86,8 @@ def test_a_rolling_restart_behind_nginx_fails_no_request(nginx: str, start_serve
             before = load.answers.total()
             wait_until(lambda before=before: load.answers.total() > before + 50, timeout_s=30)
             assert server.stop() == 0
-            server.start()
+            server.start(wait=False)
+            server.wait_ready(timeout_s=90)  # beside six clients that never pause
         before = load.answers.total()
         wait_until(lambda: load.answers.total() > before + 50, timeout_s=30)
     assert set(load.answers) == {201}, (load.answers, (tmp_path / "error.log").read_text()[-2000:])

@@ -35,7 +35,7 @@ export class Board {
   constructor(root, source, views) {
     this.root = root;
     this.source = source;
-    this.overview = new Overview(this.known);
+    this.overview = new Overview(this.known, () => this.open("Pauses"));
     this.status = new LinkStatus(() => source.retry());
     this.signIn = new SignIn((token) => source.signIn?.(token));
     this.side = new Side(() => this.closePanel());

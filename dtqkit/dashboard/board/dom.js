@@ -68,6 +68,13 @@ export function setText(node, text) {
   node.textContent = text;
 }
 
+/** Why a panel shows no rows. @param {HTMLElement} note @param {string} title @param {string} [detail] */
+export function say(note, title, detail = "") {
+  if (texts.get(note) === title + detail) return;
+  texts.set(note, title + detail);
+  note.replaceChildren(h("strong", title), detail);
+}
+
 /**
  * One child for each item: existing children are painted again, not replaced.
  *

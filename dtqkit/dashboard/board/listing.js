@@ -4,7 +4,7 @@
 /** @import { FilterName } from "./listing_tools.js" */
 /** @import { JobTable } from "./table.js" */
 // A listing: a table of jobs with its filters and its pages, which follows the events.
-import { h } from "./dom.js";
+import { h, say } from "./dom.js";
 import { ListingTools } from "./listing_tools.js";
 import { after, createdAt, progressed, whole } from "./records.js";
 
@@ -35,7 +35,6 @@ export class Listing {
   #next = null;
   /** Jobs of events that have no row yet, by id. @type {Map<string, Job>} */
   #fresh = new Map();
-  #noted = "";
 
   /**
    * @param {BoardApi} board
@@ -234,10 +233,8 @@ export class Listing {
   /** @param {string} title @param {string} [detail] @param {string} [kind] */
   #showNote(title, detail = "", kind = "") {
     this.note.hidden = false;
-    if (this.#noted === title) return;
-    this.#noted = title;
     this.note.className = `note ${kind}`;
-    this.note.replaceChildren(h("strong", title), detail);
+    say(this.note, title, detail);
   }
 
   tick() {

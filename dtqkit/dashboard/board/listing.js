@@ -211,7 +211,7 @@ export class Listing {
     this.tools.showFresh(this.#fresh.size);
     this.table.flush();
     if (this.table.rows.size) this.note.hidden = true;
-    else if (!this.#loading) this.#showEmpty();
+    else if (this.#loadedAt && !this.#loading) this.#showEmpty();
   }
 
   /** Shows new jobs, and takes away what does not belong here any more. */

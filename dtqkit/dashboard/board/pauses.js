@@ -35,7 +35,10 @@ class Pauses {
       "Until (optional)": this.until,
       "Reason (optional)": this.reason,
     };
-    const labelled = Object.entries(fields).map(([label, one]) => h("label", h("span", label), one));
+    const labelled = Object.entries(fields).map(([label, one], i) => {
+      one.id = `pause-${i}`;
+      return h("div", h("label", { for: one.id }, label), one);
+    });
     const go = h("button.plain.strong", { type: "submit" }, "Pause");
     const form = h("form.tools.pausing", { onsubmit: send, "aria-label": "Pause" }, labelled, go);
     const heads = HEADS.map((label) => (label ? h("th", { scope: "col" }, label) : h("td")));

@@ -175,7 +175,7 @@ class Schedules {
       this.#body.replaceChildren(...records.map(({ name }) => this.#rows.get(name)?.element ?? ""));
     }
     this.#note.hidden = records.length > 0;
-    say(this.#note, "No schedules.", 'Make one: queue.schedule("nightly", report.bind(), cron="0 3 * * *")');
+    say(this.#note, "No schedules.", 'Make one: queue.schedule("pulse", report.bind(), every_s=60)');
   }
 }
 

@@ -23,7 +23,7 @@ export const OPTIONS = {
     ],
     unique_key: ["Unique key", { ...TEXT, description: "Which are the same. Empty: those with the same payload." }],
     unique_for_s: ["Unique for", { ...SECONDS, description: "Seconds of a window: a throttle." }],
-    on_duplicate: ["On duplicate", { enum: ["return", "raise", "replace"], description: "Then what to do." }],
+    on_duplicate: ["On duplicate", { enum: ["return", "raise", "replace"], description: "What a second submit does." }],
     debounce_s: ["Debounce", { ...SECONDS, description: "Seconds after the last submit until it starts." }],
     debounce_max_s: ["Debounce max", { ...SECONDS, description: "Seconds after the first submit, at most." }],
   },

@@ -109,7 +109,7 @@ export class Listing {
     const cursor = this.#cursors.at(-1);
     this.stale = false;
     this.#loadedAt = Date.now();
-    if (!this.table.rows.size) this.#showNote("Loading…");
+    if (!this.table.rows.size) say(this.note, "Loading…");
     try {
       const query = { ...this.filters, limit: this.tools.limit, ...(cursor && { cursor }) };
       const page = await this.board.request(this.operation, query);
@@ -121,7 +121,7 @@ export class Listing {
       this.stale = true;
       if (load === this.#loads && !this.table.rows.size) {
         const { message } = /** @type {Error} */ (error);
-        this.#showNote("The jobs cannot be listed.", message, "failed");
+        say(this.note, "The jobs cannot be listed.", message, true);
       }
     }
     this.tools.showPage(this.#cursors.length + 1, Boolean(this.#next));
@@ -227,14 +227,7 @@ export class Listing {
 
   #showEmpty() {
     const [title, hint] = Object.keys(this.filters).length ? ["No job matches these filters."] : this.kind.empty;
-    this.#showNote(title, hint);
-  }
-
-  /** @param {string} title @param {string} [detail] @param {string} [kind] */
-  #showNote(title, detail = "", kind = "") {
-    this.note.hidden = false;
-    this.note.className = `note ${kind}`;
-    say(this.note, title, detail);
+    say(this.note, title, hint);
   }
 
   tick() {

@@ -73,14 +73,9 @@ class Pauses {
       this.board.known.pauses = this.#pauses ?? [];
       this.update();
     } catch (error) {
-      if (!this.#pauses) this.#say("The pauses cannot be listed.", /** @type {Error} */ (error).message);
+      const { message } = /** @type {Error} */ (error);
+      if (!this.#pauses) say(this.#note, "The pauses cannot be listed.", message, true);
     }
-  }
-
-  /** @param {string} title @param {string} detail */
-  #say(title, detail) {
-    this.#note.hidden = false;
-    say(this.#note, title, detail);
   }
 
   tick() {
@@ -92,9 +87,8 @@ class Pauses {
     fill(this.#body, this.#pauses, () => this.#row(), ({ cells }, pause) => {
       textsOf(pause).forEach((text, i) => setText(cells[i], text));
     });
-    this.#note.hidden = true;
-    if (this.#pauses.length) return;
-    this.#say("Nothing is paused.", "Jobs of a paused lane or task wait; those that run go on.");
+    if (this.#pauses.length) this.#note.hidden = true;
+    else say(this.#note, "Nothing is paused.", "Jobs of a paused lane or task wait; those that run go on.");
   }
 
   #row() {

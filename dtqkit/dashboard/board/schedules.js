@@ -150,8 +150,8 @@ class Schedules {
       this.#show(await this.board.request("schedules"));
     } catch (error) {
       // The board says that the queue is away, and loads again.
-      this.#note.hidden = this.#rows.size > 0;
-      say(this.#note, "The schedules cannot be listed.", /** @type {Error} */ (error).message);
+      const { message } = /** @type {Error} */ (error);
+      if (!this.#rows.size) say(this.#note, "The schedules cannot be listed.", message, true);
     }
   }
 
@@ -174,8 +174,8 @@ class Schedules {
     if ([...this.#rows.keys()].join() !== known) {
       this.#body.replaceChildren(...records.map(({ name }) => this.#rows.get(name)?.element ?? ""));
     }
-    this.#note.hidden = records.length > 0;
-    say(this.#note, "No schedules.", 'Make one: queue.schedule("pulse", report.bind(), every_s=60)');
+    if (records.length) this.#note.hidden = true;
+    else say(this.#note, "No schedules.", 'Make one: queue.schedule("pulse", report.bind(), every_s=60)');
   }
 }
 

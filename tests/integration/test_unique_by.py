@@ -84,7 +84,7 @@ def test_names_are_checked_against_the_schema_where_the_code_is_elsewhere(queue:
         queue.schedule("s", sample.add.options(unique="active", unique_by=("a",)).bind(1), every_s=60)
 
 
-def test_the_command_line_says_what_became_of_each_kind_of_duplicate(settings: Settings) -> None:
+def test_the_command_line_says_what_happened_to_each_kind_of_duplicate(settings: Settings) -> None:
     for options, said in (
         (("--unique", "active", "--unique-by", "a"), "duplicate, no new job: {job} has the unique key 'by:a:"),
         (("--unique", "window", "--unique-for", "600", "--unique-key", "w"), "throttled, no new job: {job} has the"),

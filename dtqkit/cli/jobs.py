@@ -206,7 +206,7 @@ def _show(job: Job, why_it_waits: str) -> None:
         "tags": ", ".join(job.tags),
         "follows": job.follows or "",
         "followed": ", ".join(job.followed_by),
-        "no more": job.not_followed or "",
+        "no next": job.not_followed or "",
         "key": job.idempotency_key or "",
         "unique": job.uniqueness,
         "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",

@@ -4,7 +4,7 @@
     queue:inflight          zset of `lane:id` popped and not yet claimed; score: when the sweep puts it back (ms)
     queue:scheduled         zset of `lane:id`; score: when it is due (ms)
     queue:parked            zset of `lane:id` of paused jobs; score: when the pause ends (ms), or infinite
-    pauses                  the version of the pauses (MongoDB's `configuration`) that workers should know
+    queue:pauses            the version of the pauses (MongoDB's `configuration`) that workers should know
     workers                 zset of worker ids; score: last heartbeat (ms)
     worker:<id>:wake        list that ends this worker's blocking pop; expires
     worker:<id>             hash; `beat`: its heartbeat; `tasks`: the tasks it serves; both JSON; expires
@@ -13,13 +13,14 @@
     queue:probe             written to test whether Redis takes writes; expires
     epoch                   Redis's run_id, once the lanes are known to be complete
     epoch:building          nonce of the leader that is completing them
-    schedules               changes when a schedule does: the leader looks at them then; expires
+    queue:schedules         changes when a schedule does: the leader looks at them then; expires
     rounds                  what the leader's rounds did last, as JSON; expires
     job:<id>:live           progress and log tail of a running job, as JSON; expires
     cancels                 zset of job ids whose running attempt is to be stopped; score: when it expires (ms)
 
 and the channels `worker-heartbeats` and `job-events`. With a namespace, all of them begin with `namespace:`; in a Redis
-Cluster with `{namespace}:`, or `{dtqkit}:` when there is none.
+Cluster with `{namespace}:`, or `{dtqkit}:` when there is none. A new key begins with `queue:`: users of Redis who may
+use the queue's keys only were given that pattern.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def pauses(self) -> str:
-        return f"{self.prefix}pauses"
+        return f"{self.prefix}queue:pauses"
 
     @property
     def workers(self) -> str:
@@ -100,7 +101,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def schedules(self) -> str:
-        return f"{self.prefix}schedules"
+        return f"{self.prefix}queue:schedules"
 
     @property
     def rounds(self) -> str:

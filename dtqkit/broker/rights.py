@@ -53,7 +53,7 @@ async def check_rights(client: redis.asyncio.Redis, keys: Keys) -> None:
     pipe: Any = client.pipeline(transaction=False)
     for name in _ORDER:
         pipe.execute_command(name.upper(), *(values.get(arg, arg) for arg in COMMANDS[name]))
-    used = _used(keys)
+    used = used_keys(keys)
     for key in used:
         pipe.type(key)
     answers: list[Any] = await pipe.execute(raise_on_error=False)
@@ -69,7 +69,7 @@ async def check_rights(client: redis.asyncio.Redis, keys: Keys) -> None:
         )
 
 
-def _used(keys: Keys) -> list[str]:
+def used_keys(keys: Keys) -> list[str]:
     """One of each kind of key."""
     return [
         *(keys.lanes()),

@@ -189,7 +189,7 @@ def start_local_stores(data_dir: Path | str | None = None, *, redis: bool = True
     mongod = find_server(MONGOD) if mongo else None
     temporary = data_dir is None
     directory = Path(tempfile.mkdtemp(prefix="dtqkit-") if data_dir is None else data_dir)
-    directory = directory.expanduser().resolve()
+    directory = directory.expanduser().absolute()  # not resolved: a link that was planted there is to be refused
     try:
         with _locked(directory) as lock_fd:
             servers: list[Server] = []

@@ -14,7 +14,7 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING
 from dtqkit.model.where import PayloadMatch
 from dtqkit.store import documents
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document, Pipeline
 from dtqkit.store.packing import unpack
 from dtqkit.store.requeues import requeueing
@@ -26,7 +26,6 @@ _PLACE: Final = dict.fromkeys(
     ("task", "priority", "status", "rev", "created_at", "due_at", "cancel_requested", "death_seq", "worker"), 1
 )
 _PAYLOAD: Final = {"task": 1, "payload": 1}
-_DUPLICATE_KEY: Final = 11_000
 #: How long a count may take, in ms.
 COUNT_MS: Final = 10_000
 
@@ -93,10 +92,9 @@ class ManyJobs:
             try:
                 await self._jobs.bulk_write(operations, ordered=False)
             except BulkWriteError as error:
-                errors = error.details["writeErrors"]
-                if any(one["code"] != _DUPLICATE_KEY for one in errors):
+                if not is_duplicate_keys(error):
                     raise
-                return {one["index"]: one["keyValue"]["unique_slot"] for one in errors}
+                return {one["index"]: one["keyValue"]["unique_slot"] for one in error.details["writeErrors"]}
         return {}
 
     async def _free_stale(self, slots: Collection[str]) -> bool:

@@ -28,7 +28,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, Priority
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document, id_at
 
 What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
@@ -52,7 +52,6 @@ _COUNT_MS: Final = 5_000
 #: Documents that are deleted at a time.
 _PIECE: Final = 1_000
 TOTALS: Final = "totals"
-DUPLICATE_KEY: Final = 11_000
 
 
 class Totals(NamedTuple):
@@ -223,7 +222,7 @@ class Minutes:
             try:
                 written = (await self._minutes.bulk_write(upserts, ordered=False)).upserted_count if upserts else 0
             except BulkWriteError as error:
-                if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
+                if not is_duplicate_keys(error):
                     raise
                 written = 0
             if written < len(docs):  # minutes that are stored already take precedence

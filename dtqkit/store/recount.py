@@ -17,10 +17,9 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document, id_at
 from dtqkit.store.minutes import (
-    DUPLICATE_KEY,
     MINUTE,
     OTHER,
     Counts,
@@ -120,7 +119,7 @@ class Recount:
             try:
                 await self._minutes.bulk_write(updates, ordered=False)
             except BulkWriteError as error:
-                if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
+                if not is_duplicate_keys(error):
                     raise
 
     async def _add_to_totals(self, totals: Totals, late: Counts, until: datetime) -> bool:

@@ -18,6 +18,7 @@ from dtqkit.control import Control
 from dtqkit.model.errors import AccessDenied, DtqError, Forbidden, Refused
 from dtqkit.web import logs
 from dtqkit.web.access import Origins, Scope, TokenAuth, forwarded_address
+from dtqkit.web.connections import Connection
 from dtqkit.web.drain import Drain
 from dtqkit.web.health_monitor import HealthMonitor
 from dtqkit.web.hub import Hub
@@ -228,6 +229,8 @@ class Base(RequestHandler):
     def on_finish(self) -> None:
         """One line a request, without the query string."""
         self.services.busy.discard(self)
+        if isinstance(stream := getattr(self.request.connection, "stream", None), Connection):
+            stream.answered()
         status, request = self.get_status(), self.request
         level = logging.ERROR if status >= 500 and status != 503 else logging.INFO
         if log.isEnabledFor(level):

@@ -1,4 +1,8 @@
-"""How many connections a server holds: bounded by the descriptors there are, the idle ones closed first."""
+"""How many connections a server holds: bounded by the descriptors there are, the idle ones closed first.
+
+Under a flood, only a connection that the server works for is safe: not one whose client sends nothing, sends its
+request slowly, does not read, or opens the stream and says no hello. None of these needs a token.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
-from tornado.http1connection import HTTP1ServerConnection
+from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.ioloop import IOLoop
@@ -28,6 +32,8 @@ RESERVED: Final = 128
 _AT_ONCE: Final = 64
 #: How long a connection may take to its first request, in seconds.
 FIRST_S: Final = 30.0
+#: How long a client may take nothing of an answer that is complete, in seconds.
+READ_S: Final = 60.0
 #: Pause when there is no descriptor left, in seconds.
 PAUSE_S: Final = 0.2
 #: Time between two lines of the log about such floods, in seconds.
@@ -53,39 +59,84 @@ def connection_limit() -> int:
 
 
 class Connection(IOStream):
-    """One client's connection, which says when it is closed."""
+    """One client's connection, which says when it is closed, and when its client does not read."""
 
-    gone: Callable[[Connection], None] | None = None
+    #: Where it is counted.
+    among: Connections | None = None
     #: The owner that it counts for.
     owner: str = ""
-    #: Closes it, when it sends nothing.
+    #: Closes it, when it sends or takes nothing.
     timer: asyncio.TimerHandle | None = None
+    #: Bytes that were sent.
+    sent = 0
 
     def close_fd(self) -> None:
         super().close_fd()
         self.stop_waiting()
-        if self.gone is not None:
-            self.gone(self)
+        if self.among is not None:
+            self.among.remove(self)
 
     def stop_waiting(self) -> None:
-        """It has sent its first request, or is closed."""
+        """It has sent its first request, taken its answer, or is closed."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
+    def write_to_fd(self, data: memoryview) -> int:
+        count = super().write_to_fd(data)
+        self.sent += count
+        return count
+
+    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        written = super().write(data)
+        if not written.done():
+            self.slow()
+            written.add_done_callback(self._taken)
+        return written
+
+    def _taken(self, _: asyncio.Future[None]) -> None:
+        if not self.writing():
+            self.busy()
+
+    def slow(self) -> None:
+        """Its client is to send the rest of its request, to read, or to say hello."""
+        if self.among is not None:
+            self.among.slow(self)
+
+    def busy(self) -> None:
+        """The server works for it."""
+        self.stop_waiting()
+        if self.among is not None:
+            self.among.busy(self)
+
+    def answered(self) -> None:
+        """The answer is complete: its client has to take it."""
+        if self.timer is None and self.writing():
+            self.timer = asyncio.get_running_loop().call_later(READ_S, self._close_unless_read, self.sent)
+
+    def _close_unless_read(self, sent: int) -> None:
+        self.timer = None
+        if self.writing() and self.sent == sent:
+            self.close()
+        else:
+            self.answered()
+
 
 class Connections:
-    """All connections of a process, by owner; and of each owner the idle ones, the longest idle first.
+    """All connections of a process, by owner; and of each owner those that may be closed to make room for others.
 
-    Idle is what waits for a request, the first one or another; a client of the stream never is. Where a proxy of ours
-    speaks for all clients, one owner may have them all.
+    Idle is what waits for a request, the first one or another. Slow is one whose client keeps the server waiting: in
+    the middle of a request or an answer, or before the hello of the stream. A client of the stream that reads is
+    neither. Where a proxy of ours speaks for all clients, one owner may have them all.
     """
 
     def __init__(self, most: int, *, behind_proxy: bool = False) -> None:
         self.most = most
         self.most_each = most if behind_proxy else max(1, most // 2)
         self._owned: dict[str, set[Connection]] = {}
+        #: By owner, those that were so first in front.
         self._idle: dict[str, OrderedDict[Connection, None]] = {}
+        self._slow: dict[str, OrderedDict[Connection, None]] = {}
         self._count = 0
         self._refused = self._closed = 0
         self._reminder: asyncio.TimerHandle | None = None
@@ -100,7 +151,7 @@ class Connections:
             return self._refuse()
         if self._count >= self.most and not (self._make_room(self._largest()) or self.make_room()):
             return self._refuse()
-        connection.owner, connection.gone = owner, self._remove
+        connection.owner, connection.among = owner, self
         self._owned.setdefault(owner, set()).add(connection)
         self._idle.setdefault(owner, OrderedDict())[connection] = None
         self._count += 1
@@ -108,18 +159,24 @@ class Connections:
         return True
 
     def busy(self, connection: Connection) -> None:
-        """It has sent a request."""
-        connection.stop_waiting()
-        if (idle := self._idle.get(connection.owner)) is not None:
-            idle.pop(connection, None)
+        for waiting in (self._idle, self._slow):
+            if (some := waiting.get(connection.owner)) is not None:
+                some.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
         """It waits for another request."""
+        self._wait(connection, self._idle)
+
+    def slow(self, connection: Connection) -> None:
+        self._wait(connection, self._slow)
+
+    def _wait(self, connection: Connection, waiting: dict[str, OrderedDict[Connection, None]]) -> None:
         if connection in self._owned.get(connection.owner, ()):
-            self._idle.setdefault(connection.owner, OrderedDict())[connection] = None
+            self.busy(connection)
+            waiting.setdefault(connection.owner, OrderedDict())[connection] = None
 
     def make_room(self, wanted: int = 1) -> int:
-        """Close some idle connections of the owner that has the most; returns how many."""
+        """Close some connections of the owner that has the most; returns how many."""
         closed = 0
         for owner in sorted(self._owned, key=lambda owner: -len(self._owned[owner])):
             while closed < wanted and self._make_room(owner):
@@ -127,10 +184,10 @@ class Connections:
         return closed
 
     def _make_room(self, owner: str) -> bool:
-        idle = self._idle.get(owner)
-        if not idle:
+        waiting = self._idle.get(owner) or self._slow.get(owner)
+        if not waiting:
             return False
-        connection, _ = idle.popitem(last=False)
+        connection, _ = waiting.popitem(last=False)
         connection.close()
         self._closed += 1
         self._remind()
@@ -144,7 +201,8 @@ class Connections:
         self._remind()
         return False
 
-    def _remove(self, connection: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
+        """It is closed."""
         self.busy(connection)
         owned = self._owned.get(connection.owner)
         if owned is not None and connection in owned:
@@ -153,6 +211,7 @@ class Connections:
             if not owned:
                 del self._owned[connection.owner]
                 self._idle.pop(connection.owner, None)
+                self._slow.pop(connection.owner, None)
 
     def note_full(self) -> None:
         """There is no descriptor left for another connection."""
@@ -166,8 +225,8 @@ class Connections:
     def _log_floods(self) -> None:
         self._reminder = None
         log.warning(
-            "many connections: %d open, at most %d (%d from one address); in the last second %d idle ones were "
-            "closed and %d refused",
+            "many connections: %d open, at most %d (%d from one address); in the last second %d idle or slow ones "
+            "were closed and %d refused",
             self._count,
             self.most,
             self.most_each,
@@ -189,15 +248,20 @@ def owner_of(address: str) -> str:
 
 
 class _Watched(HTTPMessageDelegate):
-    """A request that is on its way in: with its headers, its connection is busy."""
+    """A request that is on its way in: once all of it is here, its connection is busy."""
 
-    def __init__(self, inner: HTTPMessageDelegate, connections: Connections, connection: Connection) -> None:
+    def __init__(self, inner: HTTPMessageDelegate, connection: Connection, request: HTTPConnection) -> None:
         self._inner = inner
-        self._connections = connections
         self._connection = connection
+        self._request = request
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> Any:
-        self._connections.busy(self._connection)
+        if self._connection.closed():
+            # It sent this, and perhaps thousands more, before it was closed: nobody reads the answers.
+            cast("HTTP1Connection", self._request).detach()
+            return None
+        self._connection.stop_waiting()
+        self._connection.slow()
         if headers.get("Content-Type", "").startswith(_FORMS):
             # No handler takes a form, and Tornado would parse it before one is asked.
             headers["Content-Type"] = "application/octet-stream"
@@ -207,6 +271,7 @@ class _Watched(HTTPMessageDelegate):
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
+        self._connection.busy()
         self._inner.finish()
 
     def on_connection_close(self) -> None:
@@ -259,7 +324,7 @@ class BoundedServer(HTTPServer):
         if not isinstance(stream, Connection):
             return inner
         self.connections.idle(stream)
-        return _Watched(inner, self.connections, stream)
+        return _Watched(inner, stream, request_conn)
 
 
 class _Acceptor:

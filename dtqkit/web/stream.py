@@ -17,6 +17,7 @@ from dtqkit.model.messages import CLOSE_POLICY, CLOSE_TRY_LATER, CLOSE_UNAUTHORI
 from dtqkit.web import logs
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base, log
+from dtqkit.web.connections import Connection
 from dtqkit.web.intake import read_query
 
 #: Messages that wait for a slow client; then they are dropped, and it gets a snapshot when it reads again.
@@ -59,6 +60,13 @@ class StreamHandler(Base, WebSocketHandler):
     def open(self, *_: str, **__: str) -> None:
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(HELLO_S, self.close, CLOSE_UNAUTHORIZED, "no hello came")
+        if (connection := self._connection()) is not None:
+            connection.slow()
+
+    def _connection(self) -> Connection | None:
+        line = self.ws_connection
+        stream = line.stream if isinstance(line, WebSocketProtocol13) else None
+        return stream if isinstance(stream, Connection) else None
 
     def on_message(self, message: str | bytes) -> None:
         logs.request_id.set(self.request_id)
@@ -92,6 +100,8 @@ class StreamHandler(Base, WebSocketHandler):
         self._known = True
         if self._deadline is not None:
             self._deadline.cancel()
+        if (connection := self._connection()) is not None:
+            connection.busy()
         self.services.hub.join(self)
 
     def on_close(self) -> None:

@@ -197,8 +197,11 @@ class Claimer:
         wait_s = unresolved.sent + 1.2 * claim_max_s(self._lease_s) - asyncio.get_running_loop().time()
         if wait_s > 0 and not unresolved.answered:
             await asyncio.sleep(wait_s)
-        found = await self._store.jobs.held(unresolved.wanted.ids, unresolved.claim)
-        docs, sent = await self._still_held(found, unresolved.claim, unresolved.sent)
+        # By a write: around an election, a majority read may be older than what the primary has already got. Once a
+        # write is acknowledged, even one that matched nothing, all that came before it can be read.
+        sent = asyncio.get_running_loop().time()
+        still = await self._store.jobs.renew(unresolved.wanted.ids, [unresolved.claim], self._lease_s)
+        docs = await self._store.jobs.held(list(still), unresolved.claim) if still else []
         self._unresolved = None
         self._start(_claimed(docs, unresolved.claim, sent, unresolved.wanted))
         return docs

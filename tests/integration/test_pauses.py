@@ -254,7 +254,7 @@ def test_a_leader_lists_what_a_resume_that_died_has_left(
     wait_until(lambda: parked() == 1)
     database = mongo[settings.database_name]
     database["configuration"].update_one({"_id": "pauses"}, {"$set": {"pauses": [], "version": 9}})
-    redis.set(f"{settings.namespace}:pauses", "9", ex=60)
+    redis.set(f"{settings.namespace}:queue:pauses", "9", ex=60)
     assert done(job) == 2
 
 
@@ -264,9 +264,9 @@ def test_a_wrong_version_in_redis_is_replaced(
 ) -> None:
     queue.pause(task="add_async")
     in_force()
-    redis.set(f"{settings.namespace}:pauses", wrong, ex=60)
-    wait_until(lambda: redis.get(f"{settings.namespace}:pauses") == "1")
-    redis.delete(f"{settings.namespace}:pauses")
-    redis.rpush(f"{settings.namespace}:pauses", "a list")
-    wait_until(lambda: redis.type(f"{settings.namespace}:pauses") == "string")
+    redis.set(f"{settings.namespace}:queue:pauses", wrong, ex=60)
+    wait_until(lambda: redis.get(f"{settings.namespace}:queue:pauses") == "1")
+    redis.delete(f"{settings.namespace}:queue:pauses")
+    redis.rpush(f"{settings.namespace}:queue:pauses", "a list")
+    wait_until(lambda: redis.type(f"{settings.namespace}:queue:pauses") == "string")
     queue.resume(task="add_async")

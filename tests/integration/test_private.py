@@ -102,6 +102,14 @@ def test_a_planted_symbolic_link_is_not_followed(tmp_path: Path, name: str) -> N
     assert list(victim.iterdir()) == [] if victim.is_dir() else victim.read_text() == "untouched"
 
 
+def test_a_data_directory_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "data").symlink_to(tmp_path / "mine")
+    with pytest.raises(LocalStoreError, match="name what it points to"):
+        start_local_stores(tmp_path / "data")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
 def test_a_file_is_made_for_its_owner_only(tmp_path: Path) -> None:
     os.close(open_private(tmp_path / "file", os.O_WRONLY))
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600

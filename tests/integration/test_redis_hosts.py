@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from dtqkit import DtqError, NamespaceTaken, Settings, SettingsError, StoreUnavailable, TaskQueue
 from dtqkit.broker import Broker
 from dtqkit.broker.client import POOL
-from dtqkit.broker.rights import COMMANDS, UNTRIED
+from dtqkit.broker.keys import Keys
+from dtqkit.broker.rights import COMMANDS, UNTRIED, used_keys
 from dtqkit.local import LocalStores
 from tests import sample
 from tests.command import dtqkit
@@ -88,6 +90,16 @@ def test_a_worker_names_the_keys_that_it_may_not_use(settings: Settings, tmp_pat
             pytest.raises(StoreUnavailable, match=rf"the keys ~{settings.namespace}:workers ~"),
         ):
             Workers(queue).__enter__()
+
+
+#: What users of Redis were given who may use the queue's keys only: an upgrade must not ask for more.
+PATTERNS = ("queue:*", "workers", "worker:*", "leader", "epoch", "epoch:building", "rounds", "job:*", "cancels")
+
+
+def test_every_key_has_a_name_that_users_patterns_allow() -> None:
+    keys = Keys.of("")
+    names = [*used_keys(keys), keys.probe]
+    assert [name for name in names if not any(fnmatchcase(name, pattern) for pattern in PATTERNS)] == []
 
 
 def test_a_password_is_enough(settings: Settings, tmp_path: Path) -> None:

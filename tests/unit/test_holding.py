@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from dtqkit import Job, Settings
+from dtqkit import Job, OutcomeUnknown, Settings
 from dtqkit.broker import Broker
 from dtqkit.store import Store
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import fetch
-from dtqkit.worker.claim import Claimed, Claimer
+from dtqkit.worker.claim import Claimed, Claimer, Wanted
 from dtqkit.worker.fetch import Fetcher
 from dtqkit.worker.kinds import Kinds
 from dtqkit.worker.lookahead import LookAhead
@@ -129,6 +129,50 @@ def test_a_full_worker_still_looks_for_claims_that_came_late() -> None:
         return looked
 
     assert asyncio.run(scenario()) >= 1
+
+
+class Elected:
+    """The jobs of a set whose new primary has a claim that no majority read shows before a write is acknowledged."""
+
+    def __init__(self, job: ObjectId) -> None:
+        self._job = job
+        self._shown = False
+
+    async def claim_one(self, *_: object, **__: object) -> None:
+        raise OutcomeUnknown("MongoDB", "mongodb://h/", "the primary stepped down", reason="electing")
+
+    async def renew(self, ids: list[ObjectId], *_: object) -> set[ObjectId]:
+        self._shown = True
+        return set(ids)
+
+    async def held(self, ids: list[ObjectId], claim: ObjectId) -> list[dict[str, Any]]:
+        doc = {"_id": self._job, "claim": claim, "task": "t", "payload": {}, "status": "running", "token": 1}
+        times = {"created_at": self._job.generation_time, "losses": 0, "rev": 2}
+        return [{**doc, **times}] if self._shown and self._job in ids else []
+
+
+def test_a_claim_that_an_election_has_interrupted_is_held_if_the_new_primary_has_it() -> None:
+    async def scenario() -> None:
+        job = ObjectId()
+        store: Any = SimpleNamespace(jobs=Elected(job))
+        started: list[Claimed] = []
+        unused: Any = None
+        claimer = Claimer(
+            unused,
+            store,
+            worker="w",
+            lease_s=6.0,
+            start=started.extend,
+            holds=unused,
+            refused=unused,
+            rng=random.Random(1),
+        )
+        with pytest.raises(OutcomeUnknown):
+            await claimer.claim(Wanted([job], ["t"]))
+        assert await claimer.resolve() == {job}
+        assert [one.id for one in started] == [job]
+
+    asyncio.run(scenario())
 
 
 def test_an_attempt_that_is_stopped_before_its_first_step_ends() -> None:

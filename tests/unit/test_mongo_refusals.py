@@ -34,6 +34,8 @@ from dtqkit.model.outcomes import Change, Success
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, connect, store_errors
 from dtqkit.store.jobs import Jobs
+from dtqkit.store.many import ManyJobs
+from dtqkit.store.minutes import Minutes
 from dtqkit.store.settlements import Settlement
 from dtqkit.transitions import settle
 from dtqkit.web.problem import problem_of
@@ -399,3 +401,22 @@ def test_an_exception_whose_class_has_no_usable_name_is_still_recorded() -> None
 
     error = error_of(Odd("m"))
     assert (error.type, error.message) == ("(its name cannot be shown: RuntimeError)", "m")
+
+
+class Unsure:
+    """A collection whose bulks are done, but not on a majority of the members."""
+
+    async def bulk_write(self, *_: object, **__: object) -> None:
+        raise BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64, "errmsg": "timed out"}]})
+
+
+def test_a_bulk_that_is_not_known_to_be_on_a_majority_is_never_taken_as_done() -> None:
+    link, collection = Link("mongodb://h/"), cast(Any, Unsure())
+    now = datetime.now(UTC)
+    doc = {"_id": now, "counts": []}
+    for write in (
+        ManyJobs(collection, link).requeue([{"_id": ObjectId(), "death_seq": 1}]),
+        Minutes(collection, collection, link)._write([doc], None, now, now),  # pyright: ignore[reportPrivateUsage]
+    ):
+        with pytest.raises(OutcomeUnknown, match="majority"):
+            asyncio.run(write)

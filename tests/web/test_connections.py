@@ -1,18 +1,23 @@
 """Floods of connections: others still get answers, and the log stays short."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import resource
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from tornado.web import Application, RequestHandler
 
-from dtqkit.web.connections import Connection, Connections, owner_of
-from tests.serving import TOKEN, Server
+from dtqkit.local import LocalStores
+from dtqkit.web import connections as module
+from dtqkit.web.connections import BoundedServer, Connection, Connections, owner_of
+from tests.serving import COMMAND, TOKEN, Server, settings_for
 
 StartServer = Callable[..., Server]
 
@@ -148,3 +153,105 @@ def test_a_kept_connection_lives_through_a_flood_of_silent_ones_by_its_next_requ
         silent(server, 300, owned)
         connection.request("GET", "/jobs?limit=1", headers={"Authorization": f"Bearer {TOKEN}"})
         assert json.loads(connection.getresponse().read())["items"] == []
+
+
+#: What needs no token and never ends: the server answers the first part, and waits for the rest.
+UNENDING = {
+    "a body": b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n",
+    "a hello": b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def small(stores: LocalStores) -> Iterator[Server]:
+    """A server that holds 16 connections, 8 from one address."""
+    server = Server(settings_for(stores, "small"))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (144, 144)); "
+    server.command = (sys.executable, "-c", limit + COMMAND)
+    with server:
+        yield server
+
+
+@pytest.mark.parametrize("waits_for", UNENDING)
+def test_clients_that_keep_the_server_waiting_do_not_block_others(small: Server, waits_for: str) -> None:
+    with ExitStack() as owned:
+        for connection in silent(small, 8, owned):
+            connection.sendall(UNENDING[waits_for])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 10")
+        for _ in range(5):
+            assert small.get("/health/live", token=None).status == 200
+
+
+def test_a_client_that_does_not_read_makes_room_after_the_idle_ones() -> None:
+    async def story() -> None:
+        connections = Connections(6)
+        unread, idle, read = await added(connections, *["10.0.0.1"] * 3)
+        for one in (unread, read):
+            one.busy()
+            written = one.write(b"x" * 1_000_000)
+        while not written.done():
+            read.theirs.recv(65536)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # for what is to happen then
+        (fourth,) = await added(connections, "10.0.0.1")
+        fourth.busy()
+        assert [one.closed() for one in (unread, idle, read)] == [False, True, False]
+        (fifth,) = await added(connections, "10.0.0.1")
+        fifth.busy()
+        assert [one.closed() for one in (unread, read)] == [True, False]
+        assert not connections.add(Pair(), "10.0.0.1")
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_closed_and_a_slow_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "READ_S", 1.0)
+
+    async def story() -> None:
+        connections = Connections(4)
+        stalled, slow = await added(connections, "10.0.0.1", "10.0.0.2")
+        for one in (stalled, slow):
+            one.busy()
+            one.write(b"x" * 50_000_000)
+            one.answered()
+        slow.theirs.setblocking(False)
+        while not stalled.closed():
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                slow.theirs.recv(256 * 1024)
+        assert not slow.closed()
+        slow.close()
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_requests_that_came_before_a_connection_was_closed_are_not_served_after_it() -> None:
+    async def story() -> int:
+        served = 0
+        ended = asyncio.Event()
+
+        class Closing(RequestHandler):
+            def get(self) -> None:
+                nonlocal served
+                served += 1
+                self.request.connection.stream.close()  # pyright: ignore
+
+        class Watched(BoundedServer):
+            def on_close(self, server_conn: object) -> None:
+                super().on_close(server_conn)
+                ended.set()
+
+        server = Watched(Application([("/", Closing)]), connections=Connections(4))
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        server.add_sockets([listening])
+        with socket.create_connection(listening.getsockname()) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 500)
+            await ended.wait()
+        server.stop()
+        return served
+
+    assert asyncio.run(asyncio.wait_for(story(), 20)) == 1

@@ -22,6 +22,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import to_job
 from dtqkit.store.inserts import Inserted
 from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.unique import check_by
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
@@ -203,12 +204,16 @@ class Enqueuer:
         if task is not None:
             checked = isinstance(submission, PreValidated)
             payload = submission.payload if checked else task.check_payload(submission.payload)
+            if submission.unique_by is not None:
+                check_by(task.name, submission.unique_by, task.schema)
             return new_job(submission, payload, task.defaults, now, self._max_payload)
         try:
             payload, options = await self.known.check(submission.task, submission.payload, asked_at)
         except UnknownTask as error:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
+        if submission.unique_by is not None:
+            check_by(submission.task, submission.unique_by, self.known.schema(submission.task))
         return new_job(submission, payload, options, now, self._max_payload)
 
     async def close(self) -> None:

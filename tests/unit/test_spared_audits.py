@@ -18,7 +18,7 @@ class Scans:
         self._counts = list(counts)
 
     async def look(self, _: int) -> RecoveryScan:
-        return RecoveryScan(counts=self._counts.pop(0), overdue=[], to_stop=[])
+        return RecoveryScan(counts=self._counts.pop(0), noticed=None, overdue=[], to_stop=[])
 
 
 def due_after(*counts: Counts | None) -> tuple[bool, bool]:

@@ -87,7 +87,8 @@ def nursery(line: socket.socket) -> None:
     for name in cli.MODULES.values():
         if name not in ("plan", "simulate"):  # numpy has threads
             import_module(f"dtqkit.cli.{name}")
-    vars(cli).update(here)  # a module that was imported may have the name of something else
+    for name, value in here.items():  # a module that was imported may have the name of something else
+        setattr(cli, name, value)
     while True:
         text, descriptors, _, _ = socket.recv_fds(line, _LONGEST_ORDER, 3)
         if not text:

@@ -108,5 +108,7 @@ def _print(event: JobEvent, when: datetime, *, json: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text.assemble(escaped_line(head), (f"{event.status:<9}", STYLES[event.status]), escaped_line(f"  {tail}"))
+    line = Text.assemble(
+        escaped_line(head), (f"{event.status:<9}", STYLES.get(event.status, "")), escaped_line(f"  {tail}")
+    )
     Console(highlight=False).print(line, soft_wrap=True)

@@ -12,6 +12,7 @@ import typer
 
 from dtqkit.cli.follow import follow_events
 from dtqkit.cli.show import STYLES, as_json, clock, first_line, job_record, on_terminal, say, table
+from dtqkit.cli.where import Where, where_of
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.late import with_cure
 from dtqkit.control import MAX_PAGE, JobFilters, JobRequest, Page, Requeued
@@ -205,6 +206,7 @@ def _show(job: Job, why_it_waits: str) -> None:
         "tags": ", ".join(job.tags),
         "follows": job.follows or "",
         "followed": ", ".join(job.followed_by),
+        "no next": job.not_followed or "",
         "key": job.idempotency_key or "",
         "unique": job.uniqueness,
         "limits": f"{job.max_attempts} failures, {duration(job.timeout_s)} an attempt, {job.max_losses} lost workers",
@@ -266,6 +268,7 @@ def requeue(
     since: Since = None,
     worker: WorkerFilter = None,
     q: Text = None,
+    where: Where = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the dead letters that match.")] = False,
     json: Json = False,
 ) -> None:
@@ -273,7 +276,7 @@ def requeue(
     if dead == (id is not None):
         raise typer.BadParameter("give either the ID of one job or --dead")
     if id is not None:
-        if task or priority or since or worker or q or dry_run:
+        if task or priority or since or worker or q or where or dry_run:
             raise typer.BadParameter("filters and --dry-run go with --dead")
         found = _ask(lambda queue: queue.control.ask(REQUEUE, JobRequest(id=id)))
         if json:
@@ -282,7 +285,7 @@ def requeue(
             print(f"{found.id} {found.status}")
         return
     given: BulkCall = {"task": task, "priority": priority, "since": since, "worker": worker, "q": q}
-    given |= {"all": True, "dry_run": dry_run}
+    given |= {"where": where_of(where), "all": True, "dry_run": dry_run}
     done = _ask(lambda queue: queue.requeue_many(**given))
     if json:
         as_json(Requeued(matched=done.matched, requeued=done.changed))

@@ -9,6 +9,7 @@ import typer
 
 from dtqkit.cli.jobs import Json, PriorityFilter, Since, TaskFilter, Text, WorkerFilter
 from dtqkit.cli.show import as_json, job_record, on_terminal
+from dtqkit.cli.where import Where, where_of
 from dtqkit.client.queue import TaskQueue
 from dtqkit.control.bulk import Bulk
 from dtqkit.model.errors import JobConflict
@@ -28,6 +29,7 @@ def cancel(
     worker: WorkerFilter = None,
     since: Since = None,
     q: Text = None,
+    where: Where = None,
     all: All = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -36,7 +38,7 @@ def cancel(
 
     Fails when the one job is over.
     """
-    filters = _filters(id, status=status, task=task, priority=priority, worker=worker, since=since, q=q)
+    filters = _filters(id, status=status, task=task, priority=priority, worker=worker, since=since, q=q, where=where)
     _check(id, filters, all=all, dry_run=dry_run)
     with TaskQueue() as queue:
         if id is not None:
@@ -67,12 +69,13 @@ def update(
     worker: WorkerFilter = None,
     since: Since = None,
     q: Text = None,
+    where: Where = None,
     all: All = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Change one waiting job, or all waiting jobs that match. Fails when the one job runs or is over."""
-    filters = _filters(id, status=status, task=task, priority=priority, worker=worker, since=since, q=q)
+    filters = _filters(id, status=status, task=task, priority=priority, worker=worker, since=since, q=q, where=where)
     _check(id, filters, all=all, dry_run=dry_run)
     if to_payload is not None and id is None:
         raise typer.BadParameter("--to-payload goes with the ID of one job")
@@ -97,12 +100,13 @@ def delete(
     worker: WorkerFilter = None,
     since: Since = None,
     q: Text = None,
+    where: Where = None,
     all: All = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Delete all jobs that match and are over."""
-    filters = _filters(None, status=status, task=task, priority=priority, worker=worker, since=since, q=q)
+    filters = _filters(None, status=status, task=task, priority=priority, worker=worker, since=since, q=q, where=where)
     with TaskQueue() as queue:
         done = queue.delete_many(**filters, all=all, dry_run=dry_run, progress=_progress("deleted"))
     said = f"{done.changed:,} of {done.matched:,} jobs deleted"
@@ -120,8 +124,8 @@ def _payload(text: str) -> dict[str, Any]:
         raise typer.BadParameter(f"--to-payload is not a JSON object: {error}") from None
 
 
-def _filters(id: str | None, **given: Any) -> Any:
-    filters = {name: value for name, value in given.items() if value is not None}
+def _filters(id: str | None, *, where: list[str] | None, **given: Any) -> Any:
+    filters = {name: value for name, value in {**given, "where": where_of(where)}.items() if value is not None}
     if id is not None and filters:
         raise typer.BadParameter(f"give either the ID of one job or filters (--{min(filters)})")
     return filters

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from dtqkit.cli.show import as_json, clock, table
+from dtqkit.cli.where import Where, where_of
 from dtqkit.client.queue import TaskQueue
 from dtqkit.control.queries import parse_since
 from dtqkit.model.errors import InvalidQuery
 from dtqkit.model.jobs import Priority
-from dtqkit.model.pauses import Scalar
 
 Lane = Annotated[Priority | None, typer.Option(help="This lane.")]
 TaskName = Annotated[str | None, typer.Option(metavar="TASK", help="This task.")]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        help="Only jobs of the task with this value of a parameter (JSON, else a text); may be given several times.",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -47,7 +39,7 @@ def pause(
     ends = None if until is None else _time(until)
     with TaskQueue() as queue:
         made = queue.pause(
-            lane=lane, task=task, where=_values(where), until=ends, reason=reason, allow_unknown=allow_unknown
+            lane=lane, task=task, where=where_of(where), until=ends, reason=reason, allow_unknown=allow_unknown
         )
     as_json(made) if json else print(made.sentence())
 
@@ -55,7 +47,7 @@ def pause(
 def resume(lane: Lane = None, task: TaskName = None, where: Where = None, json: Json = False) -> None:
     """End the pause that was begun with the same options."""
     with TaskQueue() as queue:
-        ended = queue.resume(lane=lane, task=task, where=_values(where))
+        ended = queue.resume(lane=lane, task=task, where=where_of(where))
     as_json(ended) if json else print(f"{ended} is not paused any more")
 
 
@@ -80,22 +72,6 @@ def pauses(json: Json = False) -> None:
         for one in found
     ]
     table(("paused", "waiting", "since", "until", "reason"), rows, right=("waiting",))
-
-
-def _values(where: list[str] | None) -> dict[str, Scalar] | None:
-    """`customer=7` as a number, `city="7"` and `city=Berlin` as texts."""
-    if not where:
-        return None
-    found: dict[str, Any] = {}
-    for text in where:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"--where is {text!r}; it is NAME=VALUE, such as customer=7")
-        try:
-            found[name] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            found[name] = value
-    return found
 
 
 def _time(text: str) -> datetime:

@@ -15,7 +15,7 @@ from dtqkit.client.queue import TaskQueue
 from dtqkit.client.schedule_handles import ScheduleHandle
 from dtqkit.control.schedule_operations import SCHEDULE
 from dtqkit.model.schedule_changes import check, span_s
-from dtqkit.model.schedules import CatchUpRuns, Definition, Overlap, Schedule
+from dtqkit.model.schedules import CatchUpRuns, Definition, Overlap, Schedule, next_run
 
 app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -26,8 +26,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.callback(invoke_without_command=True)
 def schedules(context: typer.Context, json: Json = False) -> None:
     """Show schedules; or make, pause, run and remove one."""
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        _list(json=json)
+
+
+@app.command("list")
+def list_all(json: Json = False) -> None:
+    """Show schedules, as the command without a subcommand does."""
+    _list(json=json)
+
+
+def _list(*, json: bool) -> None:
     with TaskQueue() as queue:
         found = [handle.record for handle in queue.schedules()]
     if json:
@@ -35,17 +44,18 @@ def schedules(context: typer.Context, json: Json = False) -> None:
     elif not found:
         print("no schedules")
     else:
-        columns = ("name", "when", "next", "last", "enqueued", "missed", "skipped", "task", "state")
+        columns = ("name", "when", "next", "last", "enqueued", "missed", "skipped", "by hand", "task", "state")
         rows = [_row(record) for record in found]
-        table(columns, rows, right=("enqueued", "missed", "skipped"), spare=("skipped", "last", "enqueued", "task"))
+        counts = ("enqueued", "missed", "skipped", "by hand")
+        table(columns, rows, right=counts, spare=("by hand", "skipped", "last", "enqueued", "task"))
 
 
 def _row(record: Schedule) -> tuple[str, ...]:
-    counts = [str(n) for n in (record.enqueued, record.missed, record.skipped)]
+    counts = [str(n) for n in (record.enqueued, record.missed, record.skipped, record.by_hand)]
     return (
         record.name,
         _when(record),
-        _at(record.next_at, record),
+        _next(record),
         _at(record.last_at, record),
         *counts,
         record.task,
@@ -56,6 +66,10 @@ def _row(record: Schedule) -> tuple[str, ...]:
 def _at(when: datetime | None, record: Schedule) -> str:
     """In the zone of the schedule, with its offset from UTC."""
     return "" if when is None else when.astimezone(ZoneInfo(record.tz)).strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _next(record: Schedule) -> str:
+    return "paused" if record.paused is not None else _at(next_run(record), record) or "none"
 
 
 def _when(record: Schedule) -> str:
@@ -84,7 +98,7 @@ def show(
         as_json({"schedule": handle.record, "next": times, "runs": [job_record(job) for job in jobs]})
         return
     _print(handle.record)
-    print("next:")
+    print("next:" if handle.record.paused is None else "next: none while it is paused; if it were not:")
     for at in times:
         print(f"  {_at(at, handle.record)}")
     if jobs:
@@ -102,6 +116,7 @@ def _print(record: Schedule) -> None:
         "jitter": f"{record.jitter_s:g} s" if record.jitter_s else "",
         "declared by": record.declared.app if record.declared is not None else "",
         "counts": f"{record.enqueued} enqueued, {record.missed} missed, {record.skipped} skipped",
+        "by hand": f"{record.by_hand} jobs, by run and backfill" if record.by_hand else "",
         "state": _state(record),
     }
     for what, text in lines.items():
@@ -143,7 +158,7 @@ def add(
     check(wanted)
     with TaskQueue() as queue:
         record = queue.run(queue.core.control.ask(SCHEDULE, wanted))
-    _done(record, f"{name}: next at {_at(record.next_at, record)}", json=json)
+    _done(record, f"{name}: {_state(record) if record.paused else f'next at {_next(record)}'}", json=json)
 
 
 @app.command()
@@ -163,7 +178,7 @@ def resume(name: Name, json: Json = False) -> None:
     """Resume a paused one."""
     with TaskQueue() as queue:
         record = queue.schedule_of(name).resume().record
-    _done(record, f"{name}: next at {_at(record.next_at, record)}", json=json)
+    _done(record, f"{name} is not paused any more: next at {_next(record)}", json=json)
 
 
 @app.command()

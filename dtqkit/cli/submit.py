@@ -11,12 +11,15 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import App, load_app
-from dtqkit.cli.show import as_json, first_line, job_record, say
+from dtqkit.cli.show import as_json, clock, first_line, job_record, say
 from dtqkit.cli.submit_options import (
     Arguments,
     AsJson,
     At,
     Attempts,
+    Backoff,
+    BackoffBase,
+    BackoffMax,
     Debounce,
     DebounceMax,
     Delay,
@@ -30,6 +33,7 @@ from dtqkit.cli.submit_options import (
     TaskName,
     Timeout,
     Unique,
+    UniqueBy,
     UniqueFor,
     UniqueKey,
     Wait,
@@ -38,14 +42,16 @@ from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.ended import failure_of
 from dtqkit.client.late import NO_WORKERS
+from dtqkit.client.queue import TaskQueue
 from dtqkit.model.errors import DtqError, InvalidOption, JobFailed
 from dtqkit.model.jobs import Job, JobError
 from dtqkit.model.values import FLOAT
 from dtqkit.support.cancel import end
 from dtqkit.support.sanitize import log_safely
+from dtqkit.tasks import unique as uniqueness
 from dtqkit.tasks.options import CallOptions
 from dtqkit.tasks.task import Call, Task
-from dtqkit.tasks.unique import unique_of
+from dtqkit.tasks.unique import check_by, unique_of
 
 #: How often --wait checks why no worker takes the job, in seconds.
 EXPLAIN_S: Final = 2.0
@@ -57,6 +63,9 @@ _OPTIONS: Final = {
     "max_attempts": "--max-attempts",
     "timeout_s": "--timeout",
     "expires_s": "--expires",
+    "backoff": "--backoff",
+    "backoff_s": "--backoff-base",
+    "backoff_max_s": "--backoff-max",
     "idempotency_key": "--key",
     "tags": "--tag",
     "on_failure": "--on-failure",
@@ -64,6 +73,7 @@ _OPTIONS: Final = {
     "unique": "--unique",
     "unique_for_s": "--unique-for",
     "unique_key": "--unique-key",
+    "unique_by": "--unique-by",
     "on_duplicate": "--on-duplicate",
     "debounce_s": "--debounce",
     "debounce_max_s": "--debounce-max",
@@ -81,6 +91,9 @@ def submit(
     max_attempts: Attempts = None,
     timeout: Timeout = None,
     expires: Expires = None,
+    backoff: Backoff = None,
+    backoff_base: BackoffBase = None,
+    backoff_max: BackoffMax = None,
     key: Key = None,
     on_failure: Follower = None,
     on_success: Follower = None,
@@ -88,6 +101,7 @@ def submit(
     unique: Unique = None,
     unique_for: UniqueFor = None,
     unique_key: UniqueKey = None,
+    unique_by: UniqueBy = None,
     on_duplicate: Duplicate = None,
     debounce: Debounce = None,
     debounce_max: DebounceMax = None,
@@ -99,8 +113,6 @@ def submit(
     With --wait, the exit status is 1 when the job fails.
     """
     queue = load_app(app)
-    # For the warning on stderr that Redis is unreachable, so that the job is safe but does not run yet.
-    log_safely("%(name)s: %(message)s")
     known = queue.registry.get(task)
     options = _options(
         known,
@@ -110,6 +122,9 @@ def submit(
         max_attempts=max_attempts,
         timeout_s=timeout,
         expires_s=expires,
+        backoff=_backoff(backoff),
+        backoff_s=backoff_base,
+        backoff_max_s=backoff_max,
         idempotency_key=key,
         tags=tuple(tag or ()),
         on_failure=on_failure,
@@ -117,18 +132,42 @@ def submit(
         unique=unique,
         unique_for_s=unique_for,
         unique_key=unique_key,
+        unique_by=tuple(unique_by) if unique_by else None,
         on_duplicate=on_duplicate,
         debounce_s=debounce,
         debounce_max_s=debounce_max,
     )
     call: Call[Any] = Call(known, known.check_payload(_payload(known, payload, arguments or [])), options)
+    _print(_submitted(queue, call, wait=wait), json=json, waited=wait)
+
+
+def _submitted(queue: TaskQueue, call: Call[Any], *, wait: bool) -> Job:
+    # For the warning on stderr that Redis is unreachable, so that the job is safe but does not run yet.
+    log_safely("%(name)s: %(message)s")
     with queue:
         handle = queue.submit_call(call).asynchronous
-        if handle.was_duplicate:
-            say(f"dtqkit: no new job: {handle.id} has the unique key {handle.known.unique_key!r}", error=True)
+        if handle.was_duplicate and (how := unique_of(call.options, call.task.defaults)) is not None:
+            say(f"dtqkit: {_what_happened(handle.known, how)}", error=True)
         if wait:
             queue.run(_over(handle, queue.core))
-    _print(handle.known, json=json, waited=wait)
+    return handle.known
+
+
+def _what_happened(job: Job, how: uniqueness.Unique) -> str:
+    """To a submit that has found this job."""
+    if how.debounce_s is not None:
+        latest = "" if how.debounce_max_s is None else f", at most {how.debounce_max_s:g} s after the first one"
+        return (
+            f"debounced, no new job: {job.id} has these arguments now, and starts at {clock(job.due_at)}, "
+            f"{how.debounce_s:g} s after the last submit{latest}"
+        )
+    if how.on_duplicate == "replace":
+        return f"replaced, no new job: {job.id}, which waits, has these arguments and options now"
+    if job.unique == "window":
+        until = clock(job.unique_until)
+        return f"throttled, no new job: {job.id} has the unique key {job.unique_key!r} until {until}"
+    until = "it starts" if job.unique == "waiting" else "it is over"
+    return f"duplicate, no new job: {job.id} has the unique key {job.unique_key!r} until {until}"
 
 
 def _print(job: Job, *, json: bool, waited: bool) -> None:
@@ -156,13 +195,23 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
     while True:
         await asyncio.sleep(EXPLAIN_S)
         try:
-            why = await queue.why_waiting([await handle.refresh()])
+            why = await queue.why_waiting([(await handle.refresh()).known])
         except DtqError:
             continue  # the wait itself continues, and logs which store is unreachable
         if why and why != printed:
             until = "one starts" if why == NO_WORKERS else "one does"
             say(f"dtqkit: {why}; the job waits until {until}", error=True)
         printed = why
+
+
+def _backoff(text: str | None) -> str | tuple[float, ...] | None:
+    """`linear` as it is, `1,5,60` as delays."""
+    if text is None:
+        return None
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        return text
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -184,9 +233,12 @@ def _options(task: Task[..., Any], **given: Any) -> CallOptions:
     try:
         options = CallOptions(**given)
         unique_of(options, task.defaults)
+        if options.unique_by is not None:
+            check_by(task.name, options.unique_by, task.schema)
     except InvalidOption as error:
-        name, _, what = str(error).partition(" is ")
-        raise typer.BadParameter(what, param_hint=f"'{_OPTIONS[name.partition('[')[0]]}'") from None
+        name, _, what = str(error).partition(" ")
+        option = _OPTIONS[name.partition("[")[0]]
+        raise typer.BadParameter(what.removeprefix("is "), param_hint=f"'{option}'") from None
     return options
 
 

@@ -27,6 +27,14 @@ Expires = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="Cancel the job if it has not started by then.  [default: the task's]"),
 ]
+Backoff = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHAPE", help="How the retry delay grows: exponential, linear, fixed; or the delays, as 1,5,60."
+    ),
+]
+BackoffBase = Annotated[float | None, typer.Option(metavar="SECONDS", help="The base of the retry delay.")]
+BackoffMax = Annotated[float | None, typer.Option(metavar="SECONDS", help="The longest retry delay.")]
 Key = Annotated[
     str | None, typer.Option(metavar="KEY", help="Idempotency key: a second submit with it returns the first job.")
 ]
@@ -39,6 +47,10 @@ UniqueFor = Annotated[float | None, typer.Option(metavar="SECONDS", help="How lo
 UniqueKey = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Which jobs are the same.  [default: those with the same arguments]"),
+]
+UniqueBy = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Jobs with the same value of this argument are the same. Can be repeated."),
 ]
 Duplicate = Annotated[
     OnDuplicate | None,

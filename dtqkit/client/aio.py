@@ -134,8 +134,11 @@ class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsy
     async def submit_call(self, call: Call[R]) -> AsyncJobHandle[R]:
         """Submit what `task.bind(...)` or `task.options(...).bind(...)` made."""
         self._register(call)
-        submit = partial(self.control.function_of(SUBMIT), submission_of(call))
-        job = await (around_submit(chain, [call], submit) if (chain := self.hooks.around_submit) else submit())
+        submit, submission = self.control.function_of(SUBMIT), submission_of(call)
+        if chain := self.hooks.around_submit:
+            job = await around_submit(chain, [call], partial(submit, submission))
+        else:
+            job = await submit(submission)
         return AsyncJobHandle(self, job, call.task.decode_result)
 
     async def submit_many(self, calls: Iterable[Call[R]]) -> list[AsyncJobHandle[R]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, Unpack
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 
 import msgspec
 
 from dtqkit.client.ended import failure_of
 from dtqkit.client.wait import POLL_S
 from dtqkit.control import Control, JobRequest
-from dtqkit.control.bulk import UPDATE, Changes, UpdateRequest, changes_of
+from dtqkit.control.bulk import UPDATE, JobChange, UpdateRequest, changes_of
 from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import Job, Status
@@ -96,29 +96,32 @@ class AsyncJobHandle(Generic[R]):
         """The result of `job`, which has completed, as the task returned it."""
         return from_wire(job.result) if self._decode is None else self._decode(job.result)
 
-    async def refresh(self) -> Job:
+    async def refresh(self) -> Self:
         """Ask for the job as it is now."""
-        self.on_job(await self._queue.control.ask(GET_JOB, JobRequest(id=self.id)))
-        return self._job
+        return self._after(await self._queue.control.ask(GET_JOB, JobRequest(id=self.id)))
 
-    async def cancel(self) -> Job:
+    async def cancel(self) -> Self:
         """Cancel it at once while it waits; ask it to stop while it runs. Raises JobConflict when it is over."""
-        self.on_job(await self._queue.control.ask(CANCEL, JobRequest(id=self.id)))
-        return self._job
+        return self._after(await self._queue.control.ask(CANCEL, JobRequest(id=self.id)))
 
-    async def update(self, *, payload: Mapping[str, Any] | None = None, **changes: Unpack[Changes]) -> Job:
-        """Change the job while it waits: priority, delay_s, tags, or its whole payload."""
-        fields = msgspec.structs.asdict(changes_of(changes))
+    async def update(self, changes: JobChange | None = None, /, **more: Unpack[JobChange]) -> Self:
+        """Change the job while it waits: priority, delay_s, tags, or its whole payload. See JobHandle.update."""
+        given: dict[str, Any] = {**(changes or {}), **more}
+        payload = given.pop("payload", None)
         request = UpdateRequest(
-            id=self.id, payload=None if payload is None else as_payload(self._job.task, payload), **fields
+            id=self.id,
+            payload=None if payload is None else as_payload(self._job.task, payload),
+            **msgspec.structs.asdict(changes_of(given, of_one=True)),
         )
-        self.on_job(await self._queue.control.ask(UPDATE, request))
-        return self._job
+        return self._after(await self._queue.control.ask(UPDATE, request))
 
-    async def requeue(self) -> Job:
+    async def requeue(self) -> Self:
         """Put the failed job back into its lane."""
-        self.on_job(await self._queue.control.ask(REQUEUE, JobRequest(id=self.id)))
-        return self._job
+        return self._after(await self._queue.control.ask(REQUEUE, JobRequest(id=self.id)))
+
+    def _after(self, job: Job) -> Self:
+        self.on_job(job)
+        return self
 
     async def log(self) -> tuple[str, ...]:
         """The lines that it has logged so far."""

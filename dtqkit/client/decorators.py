@@ -16,7 +16,7 @@ from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
 from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of
 from dtqkit.tasks.task import Call, Task, check_name
-from dtqkit.tasks.unique import unique_of
+from dtqkit.tasks.unique import check_by, unique_of
 
 #: Of one job of a starmap.
 Arguments: TypeAlias = tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -120,6 +120,8 @@ class QueuedTask(Task[P, R, F_co]):
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
         made = CallOptions(**given)
         unique_of(made, self.defaults)
+        if made.unique_by is not None:
+            check_by(self.name, made.unique_by, self.schema)
         return Configured(self, made)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, Unpack, overload
@@ -14,7 +14,7 @@ from dtqkit.client.ended import failure_of
 from dtqkit.client.late import counted
 from dtqkit.client.lending import lending
 from dtqkit.control import Page
-from dtqkit.control.bulk import Changes
+from dtqkit.control.bulk import JobChange
 from dtqkit.model.jobs import Job, Status
 
 R = TypeVar("R")
@@ -80,13 +80,14 @@ class JobHandle(Generic[R]):
         self._queue.run(self.asynchronous.cancel())
         return self
 
-    def update(self, *, payload: Mapping[str, Any] | None = None, **changes: Unpack[Changes]) -> Self:
+    def update(self, changes: JobChange | None = None, /, **more: Unpack[JobChange]) -> Self:
         """Change the job while it waits: `job.update(priority="high", delay_s=0, tags=["urgent"])`.
 
-        `payload` is all of it, as keyword arguments of the task; it is checked as that of a new job. Raises JobConflict
-        when the job runs or is over.
+        Or with a dict, as `update_many` takes it: `job.update({"priority": "high"})`. `payload` is all of it, as
+        keyword arguments of the task; it is checked as that of a new job. Raises JobConflict when the job runs or is
+        over.
         """
-        self._queue.run(self.asynchronous.update(payload=payload, **changes))
+        self._queue.run(self.asynchronous.update(changes, **more))
         return self
 
     def requeue(self) -> Self:

@@ -80,7 +80,8 @@ def _served(jobs: Sequence[Job], workers: Sequence[Heartbeat]) -> str:
 def counted(statuses: Sequence[Status]) -> str:
     """`4 jobs: 1 running, 3 completed`."""
     counts = Counter(statuses)
-    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    known = dict.fromkeys((*STATUSES, *counts))  # a newer server may have more of them
+    shown = ", ".join(f"{counts[status]} {status}" for status in known if counts[status])
     return f"{len(statuses)} job{'s' if len(statuses) > 1 else ''}: {shown}" if shown else "no jobs"
 
 

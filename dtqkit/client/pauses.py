@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from dtqkit.control import Control
 from dtqkit.control.pauses import PAUSE, PAUSES, RESUME, PausesRequest, pause_request, pause_target
 from dtqkit.model.jobs import Priority
-from dtqkit.model.pauses import Pause, Scalar
+from dtqkit.model.pauses import Pause
+from dtqkit.model.where import Scalar
 
 T = TypeVar("T")
 

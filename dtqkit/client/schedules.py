@@ -38,7 +38,7 @@ from dtqkit.model.jobs import Job
 from dtqkit.model.plain import shown
 from dtqkit.model.schedule_changes import check, span_s
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound
-from dtqkit.model.schedules import MAX_NAME, CatchUpRuns, Definition, Overlap, Schedule
+from dtqkit.model.schedules import MAX_NAME, CatchUpRuns, Definition, Overlap, Schedule, next_run
 from dtqkit.tasks.misuse import check_call
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.scheduled import check_options
@@ -195,7 +195,8 @@ class AsyncScheduleHandle:
 def shown_as(record: Schedule) -> str:
     """`<Schedule nightly: 0 3 * * * Europe/Berlin, next 2026-11-30 02:00 UTC>`"""
     times = f"every {record.every_s:g} s" if record.cron is None else f"{record.cron} {record.tz}"
-    state = "no next time" if record.next_at is None else f"next {record.next_at:%Y-%m-%d %H:%M:%S} UTC"
+    at = next_run(record)
+    state = "no next time" if at is None else f"next {at:%Y-%m-%d %H:%M:%S} UTC"
     if record.paused is not None:
         state = f"paused: {record.paused.reason}" if record.paused.reason else "paused"
     return f"<Schedule {record.name}: {times}, {state}>"

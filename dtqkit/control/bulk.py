@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypedDict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypedDict, cast
 
 import msgspec
 
@@ -11,8 +12,11 @@ from dtqkit.control.operations import OPERATIONS
 from dtqkit.control.queries import JobFilter, query_of
 from dtqkit.control.records import JobId
 from dtqkit.control.table import Operation
+from dtqkit.control.where import where_of
 from dtqkit.model.errors import InvalidOption, InvalidQuery, JobNotFound
 from dtqkit.model.jobs import Job, Priority, Status, is_job_id
+from dtqkit.model.values import shown
+from dtqkit.model.where import Scalar, WrongWhere
 from dtqkit.tasks.options import Delay, Tags, check
 
 
@@ -89,6 +93,7 @@ class BulkCall(TypedDict, total=False):
     since: str | None
     q: str | None
     ids: Sequence[str] | None
+    where: Mapping[str, Scalar] | None
     all: bool
     dry_run: bool
     cursor: str | None
@@ -102,6 +107,12 @@ class Changes(TypedDict, total=False):
     priority: Priority | None
     delay_s: float | None
     tags: Sequence[str] | None
+
+
+class JobChange(Changes, total=False):
+    """The same of one job, which may get another payload, too: all of it."""
+
+    payload: Mapping[str, Any] | None
 
 
 class MatchesEverything(InvalidQuery):
@@ -153,10 +164,13 @@ UPDATE_MANY: Final = OPERATIONS.add(
 )
 
 
-def changes_of(given: Mapping[str, Any]) -> JobChanges:
-    """The checked record of keyword arguments. Raises InvalidOption, which names the option."""
+def changes_of(given: object, *, of_one: bool = False) -> JobChanges:
+    """The checked record of a dict. Raises InvalidOption, which names the option."""
+    if not isinstance(given, Mapping):
+        raise InvalidOption(f"the changes are {shown(given)}; they are a dict, as in {{'priority': 'low'}}")
+    given = cast("Mapping[str, Any]", given)
     if unknown := given.keys() - set(JobChanges.__struct_fields__):
-        known = ", ".join(JobChanges.__struct_fields__)
+        known = ", ".join((*JobChanges.__struct_fields__, "payload") if of_one else JobChanges.__struct_fields__)
         raise InvalidOption(f"{min(unknown)} cannot be changed; what can: {known}")
     fields = {name: value for name, value in given.items() if value is not None}
     if isinstance(fields.get("tags"), list | set):
@@ -192,7 +206,20 @@ def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     options = {name: given[name] for name in _OPTIONS if given.get(name) is not None}
     if wrong := next((name for name in ("all", "dry_run") if not isinstance(options.get(name, False), bool)), None):
         raise InvalidQuery(f"{wrong} is {options[wrong]!r}; it is True or False")
-    return options, {name: value for name, value in given.items() if name not in (*_OPTIONS, "progress")}
+    filters = {name: value for name, value in given.items() if name not in (*_OPTIONS, "progress")}
+    if filters.get("where") is not None:
+        with refused_where():
+            filters["where"] = where_of(filters["where"])
+    return options, filters
+
+
+@contextmanager
+def refused_where() -> Generator[None]:
+    """WrongWhere is an InvalidQuery."""
+    try:
+        yield
+    except WrongWhere as wrong:
+        raise InvalidQuery(f"where {wrong}") from None
 
 
 def check_filter(asked: BulkRequest, verb: str, statuses: Sequence[Status]) -> tuple[Status, ...]:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from dtqkit.control.operations import OPERATIONS
 from dtqkit.control.table import Operation
+from dtqkit.control.where import (
+    check_names,
+    check_parameters,
+    check_text,
+    check_where,
+    comparable_defaults,
+    where_of,
+)
 from dtqkit.model.jobs import PRIORITIES
 from dtqkit.model.pause_errors import InvalidPause
-from dtqkit.model.pauses import MAX_TEXT, MAX_WHERE, Pause, Reason, Scalar, Where
-from dtqkit.model.values import NotSerializable, shown, wire
+from dtqkit.model.pauses import Pause, Reason
+from dtqkit.model.values import shown
+from dtqkit.model.where import Where, WrongWhere
 
 T = TypeVar("T", bound="PauseTarget")
 
@@ -92,30 +102,22 @@ def pause_target(given: Mapping[str, Any]) -> PauseTarget:
 
 def _record(kind: type[T], given: Mapping[str, Any]) -> T:
     fields = {name: value for name, value in given.items() if value is not None}
-    where: object = fields.get("where", {})
-    if not isinstance(where, dict):
-        raise InvalidPause("where", f"is {shown(where)}; it is a dict, as in where={{'customer': 7}}")
     for name in ("lane", "task", "until", "reason"):
         _check_type(name, fields.get(name))
-    given_values = cast("dict[object, object]", where)
-    fields["where"] = {name: _scalar(name, value) for name, value in given_values.items()}
+    with refused("where"):
+        fields["where"] = where_of(fields.get("where", {}))
     asked = kind(**fields)
     _check_texts(asked)
     return asked
 
 
-def _scalar(name: object, value: object) -> Scalar:
-    """As it is in a payload. Raises InvalidPause for what no payload has, or what is not compared."""
-    if not isinstance(name, str):
-        raise InvalidPause("where", f"names {shown(name)}; the name of a parameter is a text")
+@contextmanager
+def refused(field: str) -> Generator[None]:
+    """WrongWhere is an InvalidPause, which names this field."""
     try:
-        found = wire(value)
-    except NotSerializable as unfit:
-        raise InvalidPause("where", f"has a value for {shown(name)} that no payload has: {unfit.detail}") from None
-    if not isinstance(found, Scalar):
-        what = f"{value}, which is equal to no number" if isinstance(value, float) else shown(value)
-        raise InvalidPause("where", f"has {what}, for {shown(name)}; {_VALUES}")
-    return found
+        yield
+    except WrongWhere as wrong:
+        raise InvalidPause(field, str(wrong)) from None
 
 
 def _check_texts(asked: PauseTarget) -> None:
@@ -124,24 +126,12 @@ def _check_texts(asked: PauseTarget) -> None:
     if isinstance(asked, PauseRequest):
         texts["reason"] = asked.reason
     for name, text in texts.items():
-        _check_text(name, text)
-    if len(asked.where) > MAX_WHERE:
-        raise InvalidPause("where", f"has {len(asked.where)} parameters; at most {MAX_WHERE} are compared")
-    for name, value in asked.where.items():
-        _check_text("where", name)
-        _check_text("where", _scalar(name, value))
+        with refused(name):
+            check_text(text)
+    with refused("where"):
+        check_where(asked.where)
 
 
-def _check_text(field: str, text: object) -> None:
-    if isinstance(text, str) and len(text) > MAX_TEXT:
-        raise InvalidPause(field, f"has a text of {len(text):,} characters; at most {MAX_TEXT} are kept: shorten it")
-    try:
-        wire(text)
-    except NotSerializable as unfit:
-        raise InvalidPause(field, f"cannot be kept: {unfit.detail}") from None
-
-
-_VALUES: Final = "a parameter is compared with a text, a number, true, false or null"
 _TYPES: Final[Mapping[str, tuple[type[Any], str]]] = {
     "lane": (str, "a text"),
     "task": (str, "a text"),
@@ -167,8 +157,8 @@ def check_target(asked: PauseTarget) -> None:
         raise InvalidPause("lane", f"is {asked.lane[:60]!r}; there are {', '.join(PRIORITIES)}")
     if asked.lane is not None and asked.where:
         raise InvalidPause("where", "goes with a task: a lane is paused as a whole")
-    if wrong := next((name for name in asked.where if not name.isidentifier()), None):
-        raise InvalidPause("where", f"names {wrong[:60]!r}, which cannot be a parameter")
+    with refused("where"):
+        check_names(asked.where)
 
 
 def check_until(until: datetime | None, now: datetime) -> None:
@@ -182,22 +172,8 @@ def check_until(until: datetime | None, now: datetime) -> None:
 
 
 def defaults_of(task: str, where: Iterable[str], schema: Mapping[str, Any], *, allow_unknown: bool) -> dict[str, Any]:
-    """Of these parameters, the task's own defaults. Raises InvalidPause for one that the task does not have.
-
-    A default that no value of a pause can equal is left out: a claim may not be able to carry it.
-    """
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    for name in where:
-        if name not in properties and not schema.get("additionalProperties") and not allow_unknown:
-            there = ", ".join(properties) or "none"
-            raise InvalidPause("where", f"names {name[:60]!r}, which task {task!r} does not have; it has {there}")
-    defaults = {name: properties[name]["default"] for name in where if "default" in properties.get(name, {})}
-    return {name: value for name, value in defaults.items() if _comparable(name, value)}
-
-
-def _comparable(name: str, value: object) -> bool:
-    try:
-        _check_text(name, _scalar(name, value))
-    except InvalidPause:
-        return False
-    return True
+    """Of these parameters, the task's own defaults. Raises InvalidPause for one that the task does not have."""
+    if not allow_unknown:
+        with refused("where"):
+            check_parameters(task, where, schema)
+    return comparable_defaults(where, schema)

@@ -11,7 +11,8 @@ import msgspec
 
 from dtqkit.control.records import MAX_BATCH, MAX_PAGE
 from dtqkit.model.errors import InvalidQuery
-from dtqkit.model.jobs import Ending, Priority, Status
+from dtqkit.model.jobs import AnyEnding, AnyPriority, AnyStatus, Priority, Status
+from dtqkit.model.where import Where
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,8 +20,8 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
 
     job: str
     task: str
-    priority: Priority
-    status: Status
+    priority: AnyPriority
+    status: AnyStatus
     number: int
     worker: str
     queued_at: datetime
@@ -31,7 +32,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds from being ready to the first line; seconds that it ran. None if it never started or still runs.
     wait_s: float | None
     run_s: float | None
-    ending: Ending | None
+    ending: AnyEnding | None
     error: str | None
     #: Of the job, on request; the result belongs to the attempt that completed it.
     payload: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
@@ -63,7 +64,7 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Filters of a bulk change: those of a listing."""
+    """Filters of a bulk change: those of a listing, and values that the payload has."""
 
     status: Status | None = None
     task: str | None = None
@@ -72,6 +73,8 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     since: str | None = None
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     ids: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BATCH)] | None = None
+    #: Only jobs whose payload has all these values; a parameter that it leaves out has its default.
+    where: Where = {}
 
 
 class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

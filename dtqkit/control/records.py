@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Self, TypeVar
 
 import msgspec
 
 from dtqkit.control.public import public_sentence
 from dtqkit.model.errors import DtqError, JobNotFound, StoreUnavailable, rebuild
-from dtqkit.model.jobs import Job, Priority, Status, is_job_id
+from dtqkit.model.jobs import AnyPriority, AnyStatus, Job, is_job_id
 from dtqkit.support.sanitize import bounded
 from dtqkit.tasks.options import JobOptions
 from dtqkit.tasks.task import DEFAULTS, Call
@@ -63,7 +63,7 @@ class JobStatus(msgspec.Struct, frozen=True, gc=False):
     """The state of a job; a higher `rev` is newer."""
 
     id: str
-    status: Status
+    status: AnyStatus
     rev: int
 
 
@@ -122,21 +122,26 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...]
 
 
+#: As texts: a newer server may have more of them.
+HealthStatus = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["ok", "degraded", "down", "stopping"]})]
+StoreStatus = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["up", "down"]})]
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Whether jobs can be accepted and run.
 
     `ok`; `degraded`: accepted, but they may not run now; `down`: submits would be refused; `stopping`: this server is.
     """
 
-    status: Literal["ok", "degraded", "down", "stopping"]
+    status: HealthStatus
     #: Whether each store answers and takes writes.
-    redis: Literal["up", "down"]
-    mongodb: Literal["up", "down"]
+    redis: StoreStatus
+    mongodb: StoreStatus
     #: Live workers; whether one of them leads recovery; lanes in which jobs wait that none of them serves. None: not
     #: known, as Redis does not answer; or who leads, as it has just begun to.
     workers: int | None = None
     leader: bool | None = None
-    unserved: tuple[Priority, ...] | None = None
+    unserved: tuple[AnyPriority, ...] | None = None
     #: Pauses in force. None: not known.
     pauses: int | None = None
     #: Seconds since the last write to each store that was done, and since the last beat of a worker.

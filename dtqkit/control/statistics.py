@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from dtqkit.model.jobs import Priority
+from dtqkit.model.jobs import AnyPriority
 
 
 class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """When a lane will be empty, in seconds from now: an estimate and its 90 % interval; None: cannot be estimated."""
 
-    lane: Priority
+    lane: AnyPriority
     waiting: int
     drain_s: float | None
     low_s: float | None
@@ -48,7 +48,7 @@ class Minute(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     failed: int
     cancelled: int
-    waiting: dict[Priority, int] | None
+    waiting: dict[AnyPriority, int] | None
     running: int | None
 
 
@@ -79,7 +79,7 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs of one task and priority since the record began."""
 
     task: str
-    priority: Priority
+    priority: AnyPriority
     submitted: int
     completed: int
     failed: int

@@ -14,8 +14,11 @@ from dtqkit.transitions.patience import Patience
 
 @answers.to(SUBMIT)
 async def submit(parts: Parts, submission: Submission) -> Job:
-    patience = await _ready_for(parts, [submission])
-    (answer,) = await parts.enqueuer.enqueue([submission], patience)
+    wait_s = submission.wait_s
+    patience = Patience(parts.settings.submit_wait_s if wait_s is None else wait_s)
+    if submission.delay_s or not parts.ready:
+        await _ready(parts, (submission,), patience)
+    (answer,) = await parts.enqueuer.enqueue((submission,), patience)
     if isinstance(answer, DtqError):
         raise answer
     parts.health.wrote()
@@ -24,7 +27,9 @@ async def submit(parts: Parts, submission: Submission) -> Job:
 
 @answers.to(SUBMIT_MANY)
 async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[BatchItem, ...]:
-    patience = await _ready_for(parts, submissions)
+    default_s = parts.settings.submit_wait_s
+    patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
+    await _ready(parts, submissions, patience)
     found = await parts.enqueuer.enqueue(submissions, patience)
     if any(isinstance(answer, Job) for answer in found):
         parts.health.wrote()
@@ -35,12 +40,10 @@ def _item(answer: Job | DtqError) -> BatchItem:
     return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
 
 
-async def _ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patience:
-    """Connected; for delayed jobs, with the clock compared just now. Returns what is left of their patience."""
-    default_s = parts.settings.submit_wait_s
-    patience = Patience(max([default_s if s.wait_s is None else s.wait_s for s in submissions], default=0.0))
-    delayed = any(s.delay_s for s in submissions)
-    while True:
+async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Patience) -> None:
+    """Connected; for delayed jobs, with the clock compared just now."""
+    delayed = any(submission.delay_s for submission in submissions)
+    while not parts.ready or delayed:
         try:
             await parts.open()
             await parts.stores.check()
@@ -50,4 +53,4 @@ async def _ready_for(parts: Parts, submissions: Sequence[Submission]) -> Patienc
             if not await patience.again(error):
                 raise
         else:
-            return patience
+            break

@@ -34,8 +34,9 @@ _PAGE_MS: Final = 1_000
 _SCAN_S: Final = 2.0
 #: Jobs that a search finds by each of its indexes before the other filters are asked.
 _MATCHES: Final = 400
-#: Jobs in one piece.
+#: Jobs in one piece; and in the smallest, where a look into large payloads takes long.
 _PIECE: Final = 20_000
+_LEAST_PIECE: Final = 200
 #: How long a chunk of a history is looked for piece by piece before what was found is given out, in seconds.
 _CHUNK_S: Final = 10.0
 #: Jobs fetched at a time while a history or a set of dead letters is read.
@@ -159,8 +160,9 @@ async def _scan(
     oldest = bounds.pop("$gte", None)
     below = bounds.get("$lt")
     found: list[Document] = []
-    while len(found) < limit and loop.time() < deadline:
-        edge = await store.jobs.nth_below(below, _PIECE)
+    size = _PIECE
+    while len(found) < limit and (loop.time() < deadline or below == bounds.get("$lt")):
+        edge = await store.jobs.nth_below(below, size)
         last = edge is None or (oldest is not None and edge <= oldest)
         piece: Document = {}
         if below is not None:
@@ -169,9 +171,12 @@ async def _scan(
             piece["$gte"] = least
         look = {**filters, "_id": piece} if piece else filters
         docs = await store.jobs.page(look, limit - len(found), _PAGE_MS, fields=fields)
+        if docs is None and size > _LEAST_PIECE:
+            size = max(size // 10, _LEAST_PIECE)
+            continue
         if docs is None:
             if below == bounds.get("$lt"):  # nothing is known then, and no page would say so
-                late = f"a look at {_PIECE:,} jobs took longer than {_PAGE_MS / 1000:g} s"
+                late = f"a look at {size:,} jobs took longer than {_PAGE_MS / 1000:g} s"
                 raise StoreUnavailable("MongoDB", "", late)
             break
         found += docs

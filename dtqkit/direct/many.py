@@ -9,7 +9,7 @@ updated may match again: it gets the same values once more, and its delay starts
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -30,14 +30,18 @@ from dtqkit.control.bulk import (
     UpdateRequest,
     check_changes,
     check_filter,
+    refused_where,
 )
+from dtqkit.control.where import match_of
 from dtqkit.direct import listing
 from dtqkit.direct.look import get
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import InvalidOption, JobConflict, PayloadTooLarge
 from dtqkit.model.jobs import TERMINAL, WAITING, Job, Status
+from dtqkit.model.where import PayloadMatch
 from dtqkit.store.documents import Document, to_job
-from dtqkit.tasks.unique import is_of_payload, key_of
+from dtqkit.store.where import may_match
+from dtqkit.tasks.unique import is_of_payload, made_of
 from dtqkit.transitions.announce import unlist
 from dtqkit.transitions.cancel import cancel_many as cancel_piece
 from dtqkit.transitions.delete import delete_many as delete_piece
@@ -116,9 +120,10 @@ async def _checked(parts: Parts, name: str, payload: dict[str, Any]) -> dict[str
 def _check_key(job: Job, payload: dict[str, Any]) -> None:
     """Raises JobConflict when this payload would have another unique key: submits of the old one would find the job."""
     key = job.unique_key
-    if key is not None and is_of_payload(key) and key != key_of(payload):
+    if key is not None and (other := made_of(key, payload)) is not None and other != key:
+        part = "payload" if is_of_payload(key) else f"arguments {key.split(':')[1]}"
         raise JobConflict(
-            f"job {job.id} is unique and its unique key is made of its payload, which therefore cannot be changed: "
+            f"job {job.id} is unique and its unique key is made of its {part}, which therefore cannot be changed: "
             "cancel it and submit it again, or give such jobs a unique_key"
         )
 
@@ -179,12 +184,13 @@ async def delete_many(parts: Parts, asked: BulkRequest) -> Bulk:
 async def _in_pieces(parts: Parts, asked: BulkRequest, statuses: Sequence[Status], change: Change) -> Bulk:
     """Change what matches for WORK_S, or only count it."""
     await parts.open()
+    match = await _match(parts, asked)
     filters = _query(parts, asked, statuses)
     if asked.dry_run:
-        return Bulk(matched=await parts.store.many.count(listing.anywhere(filters, asked.filter.q)))
+        return Bulk(matched=await parts.store.many.count(listing.anywhere(filters, asked.filter.q), match))
     clock = asyncio.get_running_loop().time
     until, done = clock() + WORK_S, Bulk()
-    async for docs, edge in _pieces(parts, filters, asked.filter.q):
+    async for docs, edge in _pieces(parts, filters, asked.filter.q, match):
         began = clock()
         changed = await change(docs) if docs else Bulk()
         cursor = None if edge is None else encode_cursor(str(edge))
@@ -194,6 +200,16 @@ async def _in_pieces(parts: Parts, asked: BulkRequest, statuses: Sequence[Status
         if edge is not None:
             await asyncio.sleep((clock() - began) * (1 / SHARE - 1))
     return done
+
+
+async def _match(parts: Parts, asked: BulkRequest) -> PayloadMatch | None:
+    """The values of `where`, checked against the tasks that are known here or to the workers."""
+    if not (where := asked.filter.where):
+        return None
+    known: dict[str, Mapping[str, Any]] = {info.name: info.schema for info in await parts.store.catalogue.all()}
+    known |= {task.name: task.schema for task in parts.registry}
+    with refused_where():
+        return match_of(where, asked.filter.task, known)
 
 
 def _query(parts: Parts, asked: BulkRequest, statuses: Sequence[Status]) -> Document:
@@ -206,15 +222,17 @@ def _query(parts: Parts, asked: BulkRequest, statuses: Sequence[Status]) -> Docu
 
 
 async def _pieces(
-    parts: Parts, filters: Document, q: str | None
+    parts: Parts, filters: Document, q: str | None, match: PayloadMatch | None
 ) -> AsyncIterator[tuple[list[Document], ObjectId | None]]:
     """What matches, newest first; with each piece the id after which the next one begins, None with the last."""
     bounds: dict[str, Any] = dict(filters.get("_id", {}))
+    if match is not None:
+        filters = {**filters, "$expr": may_match(match)}
     while True:
         docs, edge = await listing.look(parts.store, filters, q, PIECE, "place")
         if len(docs) >= PIECE:
             edge = docs[-1]["_id"]
-        yield docs, edge
+        yield docs if match is None else await parts.store.many.sift(docs, match), edge
         if edge is None:
             return
         filters = {**filters, "_id": {**bounds, "$lt": edge}}

@@ -50,6 +50,8 @@ class Parts:
         self.health = HealthMonitor(settings, self.broker, self.store, self.open)
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: The loop, once the stores are open.
+        self._open_on: asyncio.AbstractEventLoop | None = None
 
     async def until_open(self) -> None:
         """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""
@@ -63,19 +65,23 @@ class Parts:
             else:
                 return
 
+    @property
+    def ready(self) -> bool:
+        """Whether both stores are open and Redis lists the jobs of our record, by its last answer."""
+        return self._open_on is asyncio.get_running_loop() and self.broker.owned
+
     async def open(self) -> None:
         """Connect once; a failure is raised to all who waited; the next caller tries again."""
         loop = asyncio.get_running_loop()
+        if self._open_on is loop:
+            return
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
             raise WrongLoop("this queue lives on the event loop that used it first; make another one for this loop")
         opening = self._opening
-        if opening is not None and opening.done():
-            if not opening.cancelled() and opening.exception() is None:
-                return
-            opening = None  # callers that waited for a failed try may be gone: its error is an old one
-        if opening is None:
+        # Callers that waited for a failed try may be gone: its error is an old one.
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
             opening = self._opening = asyncio.ensure_future(self.stores.open())
             opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
@@ -85,6 +91,7 @@ class Parts:
             if opening.cancelled() and not (waiter and waiter.cancelling()):
                 raise QueueClosed("this queue is closed") from None
             raise
+        self._open_on = loop
 
     async def close(self) -> None:
         self.health.leave()

@@ -18,7 +18,9 @@ from dtqkit.control.pauses import (
     check_target,
     check_until,
     defaults_of,
+    refused,
 )
+from dtqkit.control.where import check_fits
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.jobs import Priority
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
@@ -91,7 +93,11 @@ async def _defaults(parts: Parts, asked: PauseRequest) -> dict[str, Any]:
         return {}
     schema = await _schema(parts, asked.task, allow_unknown=asked.allow_unknown)
     allow = asked.allow_unknown or schema is None
-    return defaults_of(asked.task, asked.where, schema or {}, allow_unknown=allow)
+    found = defaults_of(asked.task, asked.where, schema or {}, allow_unknown=allow)
+    if not allow:
+        with refused("where"):
+            check_fits(asked.task, asked.where, schema or {})
+    return found
 
 
 async def _schema(parts: Parts, name: str, *, allow_unknown: bool) -> Mapping[str, Any] | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from dtqkit.model.jobs import Job, JobError, Priority, Status
+from dtqkit.model.jobs import AnyPriority, AnyStatus, Job, JobError, Status
 
 #: Characters of an error in an event.
 MAX_ERROR: Final = 200
@@ -23,9 +23,9 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     rev: int
-    status: Status
+    status: AnyStatus
     task: str
-    priority: Priority
+    priority: AnyPriority
     worker: str | None = None
     #: How long the attempt waited and ran, once it has ended.
     wait_ms: float | None = None
@@ -67,13 +67,14 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     #: The lanes it serves, its own first.
-    lanes: tuple[Priority, ...]
+    lanes: tuple[AnyPriority, ...]
     concurrency: int
     #: Jobs that it runs now.
     load: int
     started_at: datetime
     version: str
-    status: Literal["working", "idle", "stopping"] = "idle"
+    #: working, idle or stopping.
+    status: str = "idle"
     completed: int = 0
     failed: int = 0
     #: The lanes as the worker last saw them.

@@ -11,6 +11,8 @@ from dtqkit.model.jobs import Job
 
 Hook: TypeAlias = Literal["failure", "success"]
 
+#: Jobs that may follow on each other: a circle of tasks ends there.
+MAX_DEPTH: Final = 100
 #: Bytes of a payload or a result, as JSON, that a JobEnd still carries.
 MAX_PART: Final = 65_536
 

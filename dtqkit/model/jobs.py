@@ -11,7 +11,7 @@ never began has no `started_at`, and so neither a wait nor a run time.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -56,10 +56,28 @@ ErrorKind: TypeAlias = Literal[
 ]
 
 
+if TYPE_CHECKING:
+    # In what is read. To type checkers, the kinds are those that this version knows.
+    AnyPriority: TypeAlias = Priority
+    AnyStatus: TypeAlias = Status
+    AnyEnding: TypeAlias = Ending
+    AnyErrorKind: TypeAlias = ErrorKind
+    AnyShape: TypeAlias = Shape
+    AnyUnique: TypeAlias = UniqueWhile
+else:
+
+    def _any(kinds: Any) -> Any:
+        """A kind that this version does not know, of a newer server or worker, is kept as it is."""
+        return Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(kinds))})]
+
+    AnyPriority, AnyStatus, AnyEnding = _any(Priority), _any(Status), _any(Ending)
+    AnyErrorKind, AnyShape, AnyUnique = _any(ErrorKind), _any(Shape), _any(UniqueWhile)
+
+
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why an attempt ended badly. `type` is the exception's class name."""
 
-    kind: ErrorKind
+    kind: AnyErrorKind
     type: str
     message: str
     traceback: str = ""
@@ -89,7 +107,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: datetime | None = None
     run_ms: float | None = None
     #: None while it runs.
-    ending: Ending | None = None
+    ending: AnyEnding | None = None
     error: JobError | None = None
 
     @property
@@ -115,8 +133,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     id: str
     task: str
     payload: dict[str, Any]
-    priority: Priority = "medium"
-    status: Status = "pending"
+    priority: AnyPriority = "medium"
+    status: AnyStatus = "pending"
 
     max_attempts: int = 3
     max_losses: int = 3
@@ -125,7 +143,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: Seconds from its submission within which its first attempt must start; None: any time.
     expires_s: float | None = None
     #: How the retry delay grows, with its base and its ceiling; or the delays themselves.
-    backoff: Shape | tuple[float, ...] = "exponential"
+    backoff: AnyShape | tuple[float, ...] = "exponential"
     backoff_s: float = 1.0
     backoff_max_s: float = 600.0
     tags: tuple[str, ...] = ()
@@ -139,9 +157,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     #: The job on whose end it follows, and the last of those that followed on this one.
     follows: str | None = None
     followed_by: tuple[str, ...] = ()
+    #: How many jobs it follows on, one after the other; None: on none.
+    follow_depth: int | None = None
+    #: Why no job could follow on its end; None: there was no reason.
+    not_followed: str | None = None
     #: How it is unique, None: it is not; by which key; and the slot, which only one job holds at a time (None: it no
     #: longer does). `unique_until` is the end of its window.
-    unique: UniqueWhile | None = None
+    unique: AnyUnique | None = None
     unique_key: str | None = None
     unique_slot: str | None = None
     unique_until: datetime | None = None
@@ -196,7 +218,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         if self.unique is None:
             return ""
         held = {"waiting": "until it starts", "active": "until it is over"}
-        until = held.get(self.unique) or f"until {self.unique_until:%Y-%m-%d %H:%M:%S} UTC"
+        until = held.get(self.unique, self.unique)
+        if self.unique_until is not None:
+            until = f"until {self.unique_until:%Y-%m-%d %H:%M:%S} UTC"
         found = self.duplicates or 0
         return f"{until}, key {self.unique_key}, {found:,} duplicate{'s' * (found != 1)}"
 

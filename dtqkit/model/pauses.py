@@ -8,38 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
-from dtqkit.model.jobs import Job, Priority
+from dtqkit.model.jobs import AnyPriority, Job, Priority
 from dtqkit.model.outcomes import Delayed
 from dtqkit.model.policy import Policy
+from dtqkit.model.where import MAX_TEXT, Scalar, has_values
 
-#: What a parameter may be compared with.
-Scalar: TypeAlias = str | int | float | bool | None
-#: Pauses that may be in force at a time, parameters of one, and characters of its texts.
+#: Pauses that may be in force at a time.
 MAX_PAUSES: Final = 200
-MAX_WHERE: Final = 10
-MAX_TEXT: Final = 500
 Reason = Annotated[str, Meta(max_length=MAX_TEXT)]
-Where = Annotated[dict[str, Scalar], Meta(max_length=MAX_WHERE)]
 
 #: How soon a job is looked at again that was claimed just before its pause was known, in seconds; and one whose
 #: payload MongoDB cannot be asked about (`store.packing`), so that it is claimed before it is known to be paused.
 SOON_S: Final = 0.5
 PACKED_S: Final = 30.0
 
-_ABSENT: Final = object()
-
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One pause. Exactly one of `lane` and `task` is set; `where` goes with a task."""
 
     id: str
-    lane: Priority | None = None
+    lane: AnyPriority | None = None
     task: str | None = None
     #: Values of parameters: only jobs that have all of them are paused.
     where: dict[str, Scalar] = {}
@@ -59,11 +53,7 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether `job` may not be started while this pause is in force."""
         if self.lane is not None:
             return job.priority == self.lane
-        return job.task == self.task and all(self._has(job.payload, name, value) for name, value in self.where.items())
-
-    def _has(self, payload: Mapping[str, Any], name: str, value: Scalar) -> bool:
-        found = payload.get(name, self.defaults.get(name, _ABSENT))
-        return _same(found, value)
+        return job.task == self.task and has_values(job.payload, self.where, self.defaults)
 
     def ended(self, now: datetime) -> bool:
         """Whether it has ended by itself."""
@@ -105,11 +95,6 @@ class Pauses(msgspec.Struct, frozen=True):
     def next_end(self) -> datetime | None:
         """When the first of them ends by itself."""
         return min((pause.until for pause in self.pauses if pause.until is not None), default=None)
-
-
-def _same(found: object, value: Scalar) -> bool:
-    """As MongoDB compares: 7 and 7.0 are the same, 1 and true are not."""
-    return isinstance(found, bool) == isinstance(value, bool) and found == value
 
 
 def id_of(lane: Priority | None, task: str | None, where: Mapping[str, Scalar]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -34,6 +34,14 @@ MAX_TROUBLE: Final = 500
 _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Jobs that a schedule remembers as perhaps not over yet.
 MAX_LIVE: Final = 20
+
+
+if TYPE_CHECKING:
+    AnyOverlap: TypeAlias = Overlap
+    AnyRuns: TypeAlias = CatchUpRuns
+else:  # in what is read from a server: a newer one may have more of them
+    AnyOverlap = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(Overlap))})]
+    AnyRuns = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(CatchUpRuns))})]
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -80,6 +88,8 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Schedule(Definition, frozen=True, kw_only=True, omit_defaults=True):
     """A schedule and its state. Times are MongoDB's."""
 
+    overlap: AnyOverlap = "allow"
+    catch_up_runs: AnyRuns = "last"
     created_at: datetime
     #: What `every_s` is counted from.
     anchor_at: datetime
@@ -100,6 +110,8 @@ class Schedule(Definition, frozen=True, kw_only=True, omit_defaults=True):
     enqueued: int = 0
     missed: int = 0
     skipped: int = 0
+    #: Jobs that people asked for: by "run now" and by a backfill. They are no nominal times of their own.
+    by_hand: int = 0
     #: Why the last run could not be enqueued; empty: it was.
     trouble: str = ""
     paused: Paused | None = None
@@ -173,6 +185,16 @@ def is_due(schedule: Schedule, now: datetime) -> bool:
     if schedule.pending:
         return True
     return schedule.paused is None and at is not None and at + jitter(schedule, at) <= now
+
+
+def next_run(schedule: Schedule) -> datetime | None:
+    """The next nominal time that runs; None while it is paused. What fell into a pause is skipped by the next plan."""
+    if schedule.paused is not None:
+        return None
+    at, until = schedule.next_at, schedule.off_until
+    if at is None or until is None or not _in_pause(schedule, at):
+        return at
+    return timing_of(schedule, schedule.anchor_at).after(until - timedelta(milliseconds=1))
 
 
 def next_times(schedule: Schedule, now: datetime, count: int) -> Iterator[datetime]:

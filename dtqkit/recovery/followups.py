@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from dtqkit.broker import Broker
@@ -12,32 +11,33 @@ from dtqkit.transitions.followup import PIECE, submit_all
 
 
 class FollowUpRounds:
-    """One round each `every_s`."""
+    """A round when there may be some: of a new leader, after a worker died, and when a scan has seen one."""
 
-    def __init__(self, broker: Broker, store: Store, every_s: float) -> None:
+    def __init__(self, broker: Broker, store: Store) -> None:
         self._broker = broker
         self._store = store
-        self._every_s = every_s
-        self._next = 0.0
+        self._wanted = True
         #: Called after each piece of the work.
         self.progressed: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
-        """A new leader does a round at once."""
-        self._next = 0.0
+        """Do a round at once."""
+        self._wanted = True
 
     def due(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._next
+        return self._wanted
 
     async def run(self) -> None:
         done = Progress("submitted %d jobs of on_failure and on_success that a crash had left")
-        began = asyncio.get_running_loop().time()
+        self._wanted = False
         try:
             while docs := await self._store.followups.left(PIECE):
                 done.add(await submit_all(self._broker, self._store, docs))
                 self.progressed()
                 if len(docs) < PIECE:
                     break
-            self._next = began + self._every_s
+        except BaseException:
+            self._wanted = True
+            raise
         finally:
             done.end()

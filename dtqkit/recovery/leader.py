@@ -25,6 +25,7 @@ from dtqkit.recovery.schedules import ScheduleRounds
 from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
+from dtqkit.store.recovery_scan import Noticed
 from dtqkit.transitions.cancel import ask_to_stop_again
 from dtqkit.transitions.lose import LIMIT, LostJobs
 from dtqkit.transitions.pause import list_released
@@ -37,8 +38,6 @@ _GAP_BEATS: Final = 1.5
 _AUDIT_ROUNDS: Final = 5
 #: Part of a round after which a count that differed is compared again: pushes in progress are done by then.
 _AGAIN: Final = 1 / 6
-#: Rounds between two looks for what is to follow on jobs. A leader looks at once when it is new, or misses a worker.
-_FOLLOW_UP_ROUNDS: Final = 5
 #: How long after its due time a job is moved to its lane, in ms: a claim must not find it not due yet.
 _EARLY_MS: Final = 20.0
 #: How often old jobs are deleted, in seconds.
@@ -58,7 +57,7 @@ class Leader:
         self._auditor = Auditor(broker, store)
         self._dead_letters = DeadLetterRounds(settings, broker, store)
         self._minutes = MinuteRounds(store, settings.retention_days)
-        self._followups = FollowUpRounds(broker, store, settings.round_s * _FOLLOW_UP_ROUNDS)
+        self._followups = FollowUpRounds(broker, store)
         self._heartbeats = MissedHeartbeats(settings.silence_s, _GAP_BEATS * settings.heartbeat_s)
         self._rounds = Rounds(self._candidate)
         self._vacant = asyncio.Event()
@@ -203,20 +202,20 @@ class Leader:
         recount = self._recount_at is not None and now >= self._recount_at
         return recount or now >= self._next_scan or self._store.step is not self._step
 
-    async def _scan(self, _: Tick) -> None:
-        """Running jobs with an expired lease; cancel requests that workers may have missed; counts."""
+    async def _scan(self, tick: Tick) -> None:
+        """Running jobs with an expired lease; cancel requests that workers may have missed; counts; other work."""
         await self._handle_clock_step()
         now = asyncio.get_running_loop().time()
         recount = self._recount_at is not None and now >= self._recount_at
         if now >= self._next_scan:
             self._next_scan = now + self._settings.round_s
         try:
-            await self._scan_at(now, recount)
+            await self._scan_at(now, recount, tick)
         except BaseException:
             self._next_scan = 0.0
             raise
 
-    async def _scan_at(self, now: float, recount: bool) -> None:
+    async def _scan_at(self, now: float, recount: bool, tick: Tick) -> None:
         # Only a scan that comes to its counts, and finds none, spares the audits: not an earlier one.
         self._nothing_listed = self._nothing_failed = False
         scan = await self._store.scans.look(LIMIT)
@@ -227,6 +226,7 @@ class Leader:
             self._rounds.record("lease_expiry", await self._lost.mark_overdue(scan.overdue))
         await ask_to_stop_again(self._broker, scan.to_stop)
         self._rounds.record("survey", 0)
+        await self._heed(scan.noticed, tick)
         if len(scan.overdue) + len(scan.to_stop) >= LIMIT and now >= self._leases_count_from:
             self._next_scan = 0.0  # there may be more of them
         if (counts := scan.counts) is not None:
@@ -242,6 +242,15 @@ class Leader:
                 self._recount_at = now + self._settings.round_s * _AGAIN
             if recount or counts.failed != counts.dead_letters:
                 self._audit_dead_letters = True
+
+    async def _heed(self, noticed: Noticed | None, tick: Tick) -> None:
+        """What the scan has seen besides; None: it could not look, so that each round must."""
+        if noticed is None or noticed.followups:
+            self._followups.begin()
+        if noticed is None or noticed.schedules:
+            self._schedules.seen()
+        if noticed is not None and noticed.pauses > _version(tick.pauses):
+            await self._broker.parking.announce(noticed.pauses)
 
     def _mongodb_was_away(self) -> None:
         # Workers could not renew either: once MongoDB is back, give them time to renew first.
@@ -377,3 +386,8 @@ class Leader:
     async def _keep_indexes(self, _: Tick) -> None:
         self._next_indexes = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
         self._store.indexes.keep()
+
+
+def _version(hint: str) -> int:
+    """The version of the pauses that Redis has; 0 for anything else that stands there."""
+    return int(hint) if hint.isascii() and hint.isdigit() and len(hint) < 19 else 0

@@ -17,8 +17,6 @@ from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.tick import Ticker
 
-#: Rounds between two looks while there are no schedules.
-_NONE: Final = 5
 #: Schedules that are dealt with side by side.
 AT_ONCE: Final = 20
 
@@ -46,6 +44,11 @@ class ScheduleRounds:
         """A new leader looks at once."""
         self._look_at = 0.0
 
+    def seen(self) -> None:
+        """There is a schedule that will be due: look, if that is not known here."""
+        if self._next is None:
+            self._look_at = 0.0
+
     def due(self, tick: Tick) -> bool:
         """Whether one is due before the next tick, one has changed, or a whole round has passed."""
         if tick.schedules != self._hint:
@@ -70,8 +73,8 @@ class ScheduleRounds:
                 again = bool(look.due)  # when they are due next, this look does not know
                 if look.now is not None and look.due:
                     await self._fire(look.due, look.now)
-            if self._next is None:  # there are none: a new one is announced, and only a crash in between is not
-                self._look_at = loop.time() + self._settings.round_s * _NONE
+            if self._next is None:  # there are none: a new one is announced, or else seen by a scan
+                self._look_at = float("inf")
         except BaseException:
             self._look_at = 0.0
             raise

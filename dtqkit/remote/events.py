@@ -47,6 +47,7 @@ class Events:
         self._proxy = proxy
         self._callbacks: list[Callable[[Batch | Line], None]] = []
         self._following: asyncio.Task[None] | None = None
+        self._skipped = False
 
     async def close(self) -> None:
         self._callbacks.clear()
@@ -114,7 +115,9 @@ class Events:
         try:
             message: SnapshotMessage | EventsMessage | LineMessage | BeatMessage = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("an unreadable message of %s was skipped: %s", self._url, error)
+            level = logging.DEBUG if self._skipped else logging.WARNING  # a newer server may send many of a kind
+            log.log(level, "an unreadable message of %s was skipped: %s", self._url, error)
+            self._skipped = True
             return False
         match message:
             case BeatMessage():

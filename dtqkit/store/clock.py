@@ -55,5 +55,4 @@ class Clock:
 
     def now(self) -> datetime:
         """MongoDB's time, as estimated here, in whole milliseconds as BSON stores it."""
-        now = self._zero + timedelta(seconds=self._steady())
-        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+        return datetime.fromtimestamp(int((self._zero.timestamp() + self._steady()) * 1000) / 1000, UTC)

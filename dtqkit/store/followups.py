@@ -18,7 +18,9 @@ from dtqkit.store.keeper import IndexKeeper
 
 #: Ids of what followed that a job keeps.
 MAX_KEPT: Final = 20
-_FIELDS: Final = dict.fromkeys(("task", "payload", "result", "tags", "ended_at", "followups"), 1)
+#: Characters of a reason that a job keeps.
+MAX_WHY: Final = 500
+_FIELDS: Final = dict.fromkeys(("task", "payload", "result", "tags", "ended_at", "followups", "follow_depth"), 1)
 _LOOK_MS: Final = 5_000
 
 
@@ -28,6 +30,8 @@ class Followed(NamedTuple):
     job: ObjectId
     token: int
     follower: ObjectId | None
+    #: Why none can.
+    why: str = ""
 
 
 class FollowUps:
@@ -59,10 +63,13 @@ class FollowUps:
     async def submitted(self, followed: Sequence[Followed]) -> None:
         """These ends are followed now: there is nothing left to do about them."""
         updates: list[UpdateOne] = []
-        for job, token, follower in followed:
+        for job, token, follower, why in followed:
             done: Document = {"$pull": {"followups": {"token": token}}}
-            if follower is not None:
+            if follower is None:
+                done["$set"] = {"not_followed": why[:MAX_WHY]}
+            else:
                 done["$push"] = {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}}
+                done["$unset"] = {"not_followed": ""}
             updates.append(UpdateOne({"_id": job, "followups.token": token}, done))
         with store_errors(self._where, writes=True, point="follow"):
             await self._jobs.bulk_write(updates, ordered=False)

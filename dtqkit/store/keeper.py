@@ -57,6 +57,12 @@ class IndexKeeper:
         self._mending = asyncio.Lock()
         #: Why missing indexes cannot be built; empty: they can.
         self.refused = ""
+        #: Names of those that were missing when they were compared last; None: they never were.
+        self._missing: frozenset[str] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether the index of this name was there when they were compared last."""
+        return self._missing is not None and name not in self._missing
 
     async def open(self) -> None:
         """Compare, and build what is missing: at once if that takes a second at most, otherwise in the background."""
@@ -89,7 +95,9 @@ class IndexKeeper:
             await end(self._keeping)
 
     async def _differences(self) -> Differences:
-        return differences([index async for index in await self._jobs.list_indexes()])
+        found = differences([index async for index in await self._jobs.list_indexes()])
+        self._missing = frozenset(_names(found.missing))
+        return found
 
     async def _is_small(self) -> bool:
         return await self._jobs.estimated_document_count() < SMALL
@@ -223,6 +231,7 @@ class IndexKeeper:
             await self._drop(name)
         await self._configuration.update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
         self.refused = ""
+        await self._differences()  # one may have been skipped
 
     async def _drop(self, name: str) -> None:
         try:

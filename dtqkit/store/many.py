@@ -12,16 +12,20 @@ from pymongo.errors import BulkWriteError, ExecutionTimeout
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING
+from dtqkit.model.where import PayloadMatch
 from dtqkit.store import documents
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document, Pipeline
+from dtqkit.store.packing import unpack
 from dtqkit.store.requeues import requeueing
 from dtqkit.store.unique import stale
+from dtqkit.store.where import PACKED, matching
 
 #: What an event and a place in Redis need of a job.
 _PLACE: Final = dict.fromkeys(
     ("task", "priority", "status", "rev", "created_at", "due_at", "cancel_requested", "death_seq", "worker"), 1
 )
+_PAYLOAD: Final = {"task": 1, "payload": 1}
 _DUPLICATE_KEY: Final = 11_000
 #: How long a count may take, in ms.
 COUNT_MS: Final = 10_000
@@ -34,14 +38,25 @@ class ManyJobs:
         self._jobs = collection
         self._where = where
 
-    async def count(self, query: Document) -> int:
+    async def count(self, query: Document, match: PayloadMatch | None = None) -> int:
         """How many jobs match. Raises StoreUnavailable when that takes longer than COUNT_MS."""
         with store_errors(self._where):
             try:
-                return await self._jobs.count_documents(query, maxTimeMS=COUNT_MS)
+                if match is None:
+                    return await self._jobs.count_documents(query, maxTimeMS=COUNT_MS)
+                plain = await self._jobs.count_documents({**query, "$expr": matching(match)}, maxTimeMS=COUNT_MS)
+                packed = self._jobs.find({**query, "$expr": PACKED}, _PAYLOAD).max_time_ms(COUNT_MS)
+                return plain + sum([_has(doc, match) async for doc in packed])
             except ExecutionTimeout:
                 why = f"counting took longer than {COUNT_MS / 1000:g} s: give a narrower filter"
                 raise StoreUnavailable("MongoDB", "", why, reason="refused") from None
+
+    async def sift(self, docs: Sequence[Document], match: PayloadMatch) -> list[Document]:
+        """Those of these jobs, which may match, that do: payloads that are stored as text are read."""
+        query: Document = {"_id": {"$in": [doc["_id"] for doc in docs]}, "$expr": PACKED}
+        with store_errors(self._where):
+            others = {doc["_id"] async for doc in self._jobs.find(query, _PAYLOAD) if not _has(doc, match)}
+        return [doc for doc in docs if doc["_id"] not in others]
 
     async def cancel(self, docs: Sequence[Document]) -> list[Document]:
         """Cancel those that wait, mark those that run; all of them as they are afterwards."""
@@ -119,6 +134,10 @@ class ManyJobs:
     async def _places(self, ids: Sequence[ObjectId]) -> list[Document]:
         with store_errors(self._where):
             return await self._jobs.find({"_id": {"$in": list(ids)}}, _PLACE, hint="_id_").to_list()
+
+
+def _has(doc: Document, match: PayloadMatch) -> bool:
+    return match.has(doc["task"], unpack(doc["payload"]))
 
 
 def changing(changes: Document, delay_s: float | None) -> Pipeline:

@@ -173,22 +173,24 @@ class Minutes:
         """The first minute from `since` on with a submit or an end; None: there is none."""
         from_then: Document = {"$gte": since or datetime.min.replace(tzinfo=UTC)}
         first: Document = {"_id": {"$gte": id_at(since)}} if since else {}
-        pipelines: list[list[Document]] = [
-            [{"$match": first}, {"$sort": {"_id": 1}}, {"$limit": 1}, {"$project": {"at": {"$toDate": "$_id"}}}],
-            [
-                {"$match": {"ended_at": from_then}},
-                {"$sort": {"ended_at": 1}},
-                {"$limit": 1},
-                {"$set": {"at": "$ended_at"}},
-            ],
-            [
-                {"$match": {"failed_at": {"$elemMatch": from_then}}},
-                {"$unwind": "$failed_at"},
-                {"$match": {"failed_at": from_then}},
-                {"$group": {"_id": None, "at": {"$min": "$failed_at"}}},
-            ],
+        only: Document = {"$project": {"at": 1}}
+        ended: list[Document] = [
+            *({"$match": {"ended_at": from_then}}, {"$sort": {"ended_at": 1}}, {"$limit": 1}),
+            *({"$set": {"at": "$ended_at"}}, only),
         ]
-        found = [doc for pipeline in pipelines for doc in await self._look([*pipeline, {"$project": {"at": 1}}])]
+        requeued: list[Document] = [
+            {"$match": {"failed_at": {"$elemMatch": from_then}}},
+            {"$unwind": "$failed_at"},
+            {"$match": {"failed_at": from_then}},
+            {"$group": {"_id": None, "at": {"$min": "$failed_at"}}},
+        ]
+        found = await self._look(
+            [
+                *({"$match": first}, {"$sort": {"_id": 1}}, {"$limit": 1}, {"$project": {"at": {"$toDate": "$_id"}}}),
+                {"$unionWith": {"coll": self._jobs.name, "pipeline": ended}},
+                {"$unionWith": {"coll": self._jobs.name, "pipeline": requeued}},
+            ]
+        )
         return min((minute_of(doc["at"]) for doc in found), default=None)
 
     async def count_and_sample(

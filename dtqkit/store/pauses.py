@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from bson import ObjectId
@@ -15,6 +15,7 @@ from dtqkit.model.jobs import PRIORITIES, WAITING
 from dtqkit.model.pauses import Pause, Pauses
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document
+from dtqkit.store.where import has_values
 
 _ID: Final = "pauses"
 #: How long the jobs of one pause may be counted, in ms.
@@ -93,16 +94,7 @@ def _held(pause: Pause) -> Document:
         return {"priority": pause.lane}
     if not pause.where:
         return {"task": pause.task}
-    conditions = [_equals(pause, name, value) for name, value in pause.where.items()]
-    return {"task": pause.task, "$expr": {"$and": conditions}}
-
-
-def _equals(pause: Pause, name: str, value: Any) -> Document:
-    found: Any = f"$payload.{name}"
-    if name in pause.defaults:
-        absent = {"$eq": [{"$type": found}, "missing"]}
-        found = {"$cond": [absent, {"$literal": pause.defaults[name]}, found]}
-    return {"$eq": [found, {"$literal": value}]}
+    return {"task": pause.task, "$expr": has_values(pause.where, pause.defaults)}
 
 
 def _entry(pause: Pause) -> Document:

@@ -1,4 +1,4 @@
-"""What rounds of recovery read from the collection `jobs`."""
+"""What rounds of recovery read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pymongo.errors import ExecutionTimeout
 from dtqkit.model.jobs import WAITING
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, TO_DROP, Document
+from dtqkit.store.indexes import FOLLOW_UPS
+from dtqkit.store.keeper import IndexKeeper
 
 #: How long counting may take, in ms.
 _COUNT_MS: Final = 3_000
@@ -28,11 +30,22 @@ class Counts(NamedTuple):
     dead_letters: int
 
 
+class Noticed(NamedTuple):
+    """What other rounds may have to do: whoever made it announced it, unless it died before it could."""
+
+    #: Whether something is still to follow on an ended job, whether there is a schedule that will be due, and the
+    #: version of the pauses; 0: nothing was ever paused.
+    followups: bool
+    schedules: bool
+    pauses: int
+
+
 class RecoveryScan(msgspec.Struct, frozen=True):
     """The jobs that a round of recovery may have to change."""
 
     #: None: MongoDB could not count in time.
     counts: Counts | None
+    noticed: Noticed | None
     #: Running jobs whose lease has expired, by MongoDB's clock.
     overdue: list[Document]
     #: Ids of running jobs whose cancellation was asked for.
@@ -42,14 +55,15 @@ class RecoveryScan(msgspec.Struct, frozen=True):
 class RecoveryScans:
     """Methods raise StoreUnavailable when MongoDB is away."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
         self._jobs = collection
         self._where = where
+        self._indexes = indexes
 
     async def look(self, limit: int) -> RecoveryScan:
-        """In one operation: the counts, and the running jobs with an expired lease or a cancel request.
+        """In one operation: the counts, what was noticed, and running jobs with an expired lease or a cancel request.
 
-        If counting takes too long, `counts` is None: it must not delay the recovery of running jobs.
+        If counting takes too long, only the running jobs are read: it must not delay their recovery.
         """
         failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
         dead_letters = [{"$group": {"_id": "dead_letters", "n": {"$sum": 1}}}]
@@ -60,14 +74,20 @@ class RecoveryScans:
             {"$project": _NO_HEAVY},
             {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
         ]
+        one, version = {"$literal": 1}, {"$ifNull": ["$version", 0]}
         # Counted from the index alone.
         pipeline = [
             {"$match": {"status": {"$in": list(WAITING)}}},
             {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
             {"$unionWith": {"coll": "deadletter", "pipeline": dead_letters}},
+            {"$unionWith": {"coll": "schedules", "pipeline": _one({"due_at": {"$exists": True}}, "schedules", one)}},
+            {"$unionWith": {"coll": "configuration", "pipeline": _one({"_id": "pauses"}, "pauses", version)}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
+        if self._indexes.has(FOLLOW_UPS):  # without it, this would read all jobs
+            left = _one({"followups.token": {"$exists": True}}, "followups", one)
+            pipeline.append({"$unionWith": {"coll": self._jobs.name, "pipeline": left}})
         counted = True
         with store_errors(self._where):
             try:
@@ -79,6 +99,7 @@ class RecoveryScans:
         attention_docs = [doc for doc in found if "n" not in doc]
         return RecoveryScan(
             counts=Counts(*(n.get(name, 0) for name in Counts._fields)) if counted else None,
+            noticed=Noticed("followups" in n, "schedules" in n, n.get("pauses", 0)) if counted else None,
             overdue=[doc for doc in attention_docs if doc["overdue"]],
             to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
         )
@@ -90,3 +111,8 @@ class RecoveryScans:
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):
                 yield docs
+
+
+def _one(query: Document, name: str, n: Document) -> list[Document]:
+    """{_id: name, n} where a document matches."""
+    return [{"$match": query}, {"$limit": 1}, {"$project": {"_id": {"$literal": name}, "n": n}}]

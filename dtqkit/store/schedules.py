@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from dtqkit.model.jobs import TERMINAL, is_job_id
-from dtqkit.model.schedules import HELD_S, MAX_LIVE, Schedule, prefix_of
+from dtqkit.model.schedules import HELD_S, MAX_LIVE, CatchUpRuns, Overlap, Schedule, prefix_of
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
@@ -27,6 +27,16 @@ LOOK: Final = 100
 #: Packed as payloads are.
 _PACKED: Final = ("payload", "options")
 _FIELDS: Final = frozenset(Schedule.__struct_fields__)
+
+
+class _Decides(msgspec.Struct):
+    """What a leader decides by: one that does not know the kind leaves the schedule alone."""
+
+    overlap: Overlap = "allow"
+    catch_up_runs: CatchUpRuns = "last"
+
+
+_DECIDE: Final = _Decides.__struct_fields__
 
 
 class Look(NamedTuple):
@@ -105,9 +115,14 @@ class Schedules:
 
     async def ran(self, name: str, job_id: str) -> None:
         """A job that a person asked for runs: those that are due must know."""
-        change = {"$push": {"live": {"$each": [job_id], "$slice": -MAX_LIVE}}, "$inc": {"rev": 1}}
+        change = {"$push": {"live": {"$each": [job_id], "$slice": -MAX_LIVE}}, "$inc": {"rev": 1, "by_hand": 1}}
         with store_errors(self._where, writes=True):
             await self._schedules.update_one({"_id": name}, change)
+
+    async def backfilled(self, name: str, jobs: int) -> None:
+        """So many jobs that a person asked for."""
+        with store_errors(self._where, writes=True):
+            await self._schedules.update_one({"_id": name}, {"$inc": {"rev": 1, "by_hand": jobs}})
 
     async def remove(self, name: str) -> bool:
         with store_errors(self._where, writes=True):
@@ -158,6 +173,7 @@ def _schedule(doc: Document) -> Schedule:
     """Unknown fields, of a newer version, are left out."""
     fields = {name: value for name, value in doc.items() if name in _FIELDS}
     fields |= {name: unpack(doc[name]) for name in _PACKED if name in doc}
+    msgspec.convert({name: fields[name] for name in _DECIDE if name in fields}, _Decides)
     return msgspec.convert({**fields, "name": doc["_id"]}, Schedule)
 
 

@@ -36,6 +36,8 @@ _KEPT: Final = ("_id", "token", "losses")
 #: replacement has none of them, so that it may expire, unless its own document has them.
 _OF_BEFORE: Final = (
     "follows",
+    "follow_depth",
+    "not_followed",
     "schedule",
     "scheduled_for",
     "declined",

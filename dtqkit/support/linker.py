@@ -15,6 +15,8 @@ _IMPORT: Final = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MU
 _EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 #: Lines that only readers and the type checker need.
 _COMMENT: Final = re.compile(r"^ *(?://.*|/\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
+#: A text that spans lines, in which it would count, is refused.
+_INDENT: Final = re.compile(r"^ +", re.MULTILINE)
 _ESCAPED: Final = re.compile(r"\\.")
 _REFUSED: Final = re.compile(r"^(?:import\b|export\b).*|\bimport\(.*", re.MULTILINE)
 _SHEET: Final = re.compile(r'<link rel="stylesheet" href="([^"]+)"')
@@ -48,7 +50,7 @@ def link(folder: Traversable, entry: str = "index") -> str:
             body, end = body.replace("\nexport default ", "\nreturn ", 1), ""
         if refused := _REFUSED.search(body):
             raise LinkError(f'{name}.js: "{refused[0]}" is not understood; write import {{ a }} from "./b.js"')
-        linked[name] = f"const ${name} = (() => {{\n{body}{end}}})();\n"
+        linked[name] = _INDENT.sub("", f"const ${name} = (() => {{\n{body}{end}}})();\n")
 
     add(entry, ())
     return "".join([_HEAD, *linked.values(), f"export default ${entry};\n"])

@@ -22,7 +22,7 @@ from dtqkit.model.jobs import PRIORITIES, OnDuplicate, Priority, Shape, UniqueWh
 from dtqkit.model.values import shown
 from dtqkit.tasks.following import Following, TaskName, name_of_follower
 from dtqkit.tasks.retrying import Delays, Exceptions, Names, backoff_of, check_rules, names_of
-from dtqkit.tasks.unique import check_unique
+from dtqkit.tasks.unique import Arguments, by_of, check_unique
 
 Isolation: TypeAlias = Literal["auto", "process", "thread"]
 ISOLATIONS: Final[tuple[Isolation, ...]] = get_args(Isolation)
@@ -73,6 +73,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     unique: UniqueWhile | None = None
     unique_for_s: Window | None = None
     unique_key: Key | None = None
+    unique_by: Arguments | None = None
     on_duplicate: OnDuplicate | None = None
     debounce_s: Debounce | None = None
     debounce_max_s: Window | None = None
@@ -85,6 +86,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
             check_rules(self.retry_on, self.give_up_on)
             force_setattr(self, "backoff", backoff_of(self.backoff))
             name_followers(self)
+            take_names(self)
             check(self)
             check_unique(self)
             check_expiry(self.expires_s, self.debounce_s or 0.0)
@@ -105,6 +107,10 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     timeout_s: Timeout | None = None
     #: Seconds from its submission within which it must start; later it is cancelled, as expired.
     expires_s: Expires | None = None
+    #: How the retry delay grows, with its base and its ceiling; or the delays themselves.
+    backoff: Shape | Delays | None = None
+    backoff_s: Backoff | None = None
+    backoff_max_s: Backoff | None = None
     #: The same key with the same payload gives the first job again.
     idempotency_key: Key | None = None
     tags: Tags = ()
@@ -116,6 +122,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     unique_for_s: Window | None = None
     #: Which jobs of the task are the same; None: those with the same payload.
     unique_key: Key | None = None
+    #: Or those in whose payload these arguments are the same.
+    unique_by: Arguments | None = None
     #: What a submit does that finds such a job; None: return it.
     on_duplicate: OnDuplicate | None = None
     #: Each submit replaces the job that waits, which starts so many seconds after the last submit, and
@@ -135,6 +143,9 @@ class CallOptions(JobOptions, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         name_followers(self)
+        take_names(self)
+        if self.backoff is not None:
+            force_setattr(self, "backoff", backoff_of(self.backoff))
         check(self)
         check_start(self)
 
@@ -157,6 +168,9 @@ class OptionNames(TypedDict, total=False):
     max_attempts: int | None
     timeout_s: float | None
     expires_s: float | None
+    backoff: Shape | Sequence[float] | None
+    backoff_s: float | None
+    backoff_max_s: float | None
     idempotency_key: str | None
     tags: Iterable[str]
     on_failure: Following | None
@@ -164,6 +178,7 @@ class OptionNames(TypedDict, total=False):
     unique: UniqueWhile | None
     unique_for_s: float | None
     unique_key: str | None
+    unique_by: Sequence[str] | None
     on_duplicate: OnDuplicate | None
     debounce_s: float | None
     debounce_max_s: float | None
@@ -189,6 +204,7 @@ class TaskOptionNames(TypedDict, total=False):
     unique: UniqueWhile | None
     unique_for_s: float | None
     unique_key: str | None
+    unique_by: Sequence[str] | None
     on_duplicate: OnDuplicate | None
     debounce_s: float | None
     debounce_max_s: float | None
@@ -237,6 +253,12 @@ def name_followers(options: TaskOptions | JobOptions) -> None:
     for hook in ("on_failure", "on_success"):
         if (given := getattr(options, hook)) is not None:
             force_setattr(options, hook, name_of_follower(hook, given))
+
+
+def take_names(options: TaskOptions | JobOptions) -> None:
+    """Make `unique_by` a tuple. Raises InvalidOption."""
+    if options.unique_by is not None:
+        force_setattr(options, "unique_by", by_of(options.unique_by))
 
 
 def check_start(options: JobOptions) -> None:

@@ -21,7 +21,7 @@ _ITS_OWN: Final = {
     "starts_at": "its times say when its jobs start",
     "wait_s": "the leader tries again until MongoDB takes the job",
     **dict.fromkeys(
-        ("unique", "unique_for_s", "unique_key", "on_duplicate", "debounce_s", "debounce_max_s"),
+        ("unique", "unique_for_s", "unique_key", "unique_by", "on_duplicate", "debounce_s", "debounce_max_s"),
         "its overlap says what happens while the run before is not over",
     ),
 }

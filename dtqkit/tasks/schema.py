@@ -57,6 +57,7 @@ class PayloadValidator:
 
     def __init__(self, task: str, schema: Schema) -> None:
         self.task = task
+        self.schema: Final = schema
         self._known = frozenset(schema.get("properties", {}))
         self._type: Any = _readable(schema)
         #: What a payload with a longer text is checked against: its patterns are left to the worker.

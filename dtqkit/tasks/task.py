@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, TypeA
 import msgspec
 from typing_extensions import TypeVar
 
-from dtqkit.model.errors import TaskDefinitionError
+from dtqkit.model.errors import InvalidOption, TaskDefinitionError
 from dtqkit.model.values import check_payload, shown
 from dtqkit.tasks import origin
 from dtqkit.tasks.annotations import signature_of
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.options import CallOptions, TaskOptions
 from dtqkit.tasks.signature import Signature
+from dtqkit.tasks.unique import check_by
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -93,6 +94,7 @@ class Task(Generic[P, R_co, F_co]):
         self._signature: Final = Signature(function, name)
         #: JSON Schema (2020-12) of the payload.
         self.schema: Final = self._signature.schema
+        self._check_unique_by()
         #: Whether a Context is passed before the payload's arguments.
         self.wants_context: Final[bool] = self._signature.wants_context
         #: The docstring, without its indentation.
@@ -132,6 +134,13 @@ class Task(Generic[P, R_co, F_co]):
     def why_not_importable(self) -> str:
         """The reason, for an error message."""
         return origin.why_not(self.home, self.function)
+
+    def _check_unique_by(self) -> None:
+        if self.defaults.unique_by is not None:
+            try:
+                check_by(self.name, self.defaults.unique_by, self.schema)
+            except InvalidOption as error:
+                raise TaskDefinitionError(f"{self.name}: {error}") from None
 
     def _check_isolation(self) -> None:
         # A module does not have the attribute yet while it is being imported.

@@ -1,14 +1,15 @@
-"""Unique jobs: what the options of a task and of a call say together, and the key of a payload. Pure."""
+"""Unique jobs: what the options of a task and of a call say together, and the key of a payload, or of a part. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Annotated, Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
+from msgspec import Meta
 
 from dtqkit.model.errors import InvalidOption
 from dtqkit.model.jobs import OnDuplicate, UniqueWhile
@@ -17,9 +18,16 @@ from dtqkit.model.values import INT_MAX, INT_MIN, shown
 #: Digits of a payload's hash that a key has.
 _HASH_DIGITS: Final = 32
 _OF_PAYLOAD: Final = re.compile(rf"payload:[0-9a-f]{{{_HASH_DIGITS}}}")
-_NAMES: Final = ("unique", "unique_for_s", "unique_key", "on_duplicate", "debounce_s", "debounce_max_s")
+_OF_ARGUMENTS: Final = re.compile(rf"by:(?P<names>[^:]+):[0-9a-f]{{{_HASH_DIGITS}}}")
+_NAMES: Final = ("unique", "unique_for_s", "unique_key", "unique_by", "on_duplicate", "debounce_s", "debounce_max_s")
 #: A call that sets one of these says itself how its job is unique: the task's other options do not apply.
 _HOW: Final = ("unique", "debounce_s")
+#: Two ways to say which jobs are the same: one that a call gives stands instead of the task's.
+_WHICH: Final = frozenset({"unique_key", "unique_by"})
+#: Arguments that `unique_by` may name.
+MAX_BY: Final = 20
+Argument = Annotated[str, Meta(min_length=1, max_length=100)]
+Arguments = Annotated[tuple[Argument, ...], Meta(max_length=MAX_BY)]
 
 
 class UniqueOptions(Protocol):
@@ -31,6 +39,8 @@ class UniqueOptions(Protocol):
     def unique_for_s(self) -> float | None: ...
     @property
     def unique_key(self) -> str | None: ...
+    @property
+    def unique_by(self) -> tuple[str, ...] | None: ...
     @property
     def on_duplicate(self) -> OnDuplicate | None: ...
     @property
@@ -53,8 +63,9 @@ class Unique(NamedTuple):
 
     during: UniqueWhile
     on_duplicate: OnDuplicate
-    #: None: by task and payload.
+    #: None: by task and payload; or by these arguments.
     key: str | None
+    by: tuple[str, ...] | None
     #: Of `window`.
     for_s: float | None
     #: Seconds from the last submit, and from the first one at most, until a debounced job may start.
@@ -67,6 +78,7 @@ def unique_of(call: CallUniqueOptions, task: UniqueOptions) -> Unique | None:
     if (
         call.unique is None
         and call.unique_key is None
+        and call.unique_by is None
         and call.debounce_s is None
         and task.unique is None
         and task.debounce_s is None
@@ -76,7 +88,12 @@ def unique_of(call: CallUniqueOptions, task: UniqueOptions) -> Unique | None:
     ):
         return None
     of_call = _given(call)
-    merged = of_call if of_call.keys() & set(_HOW) else {**_given(task), **of_call}
+    merged = of_call
+    if not of_call.keys() & set(_HOW):
+        of_task = _given(task)
+        if of_call.keys() & _WHICH:
+            of_task = {name: value for name, value in of_task.items() if name not in _WHICH}
+        merged = {**of_task, **of_call}
     if "debounce_s" in merged and call.starts_at is not None:
         raise InvalidOption(
             f"starts_at is {call.starts_at.isoformat(sep=' ')}, but debounce_s is {merged['debounce_s']:g}: "
@@ -129,9 +146,38 @@ def _checked(given: dict[str, Any]) -> Unique:
             f"on_duplicate is 'replace', but unique is {during!r}: only a job that has not started can be replaced; "
             "use unique='waiting', or on_duplicate='return' or 'raise'"
         )
-    return Unique(
-        during, on_duplicate, _fit(given.get("unique_key")), for_s, given.get("debounce_s"), given.get("debounce_max_s")
-    )
+    key, by = _fit(given.get("unique_key")), given.get("unique_by")
+    if by is not None:
+        _check_by(by, key)
+    return Unique(during, on_duplicate, key, by, for_s, given.get("debounce_s"), given.get("debounce_max_s"))
+
+
+def by_of(given: object) -> tuple[str, ...]:
+    """`unique_by` as a tuple. Raises InvalidOption for what is no list of names."""
+    if isinstance(given, str) or not isinstance(given, list | tuple):
+        example = (given[:60],) if isinstance(given, str) else ("user_id",)
+        raise InvalidOption(f"unique_by is {shown(given)}; it is a tuple of parameters, as in unique_by={example!r}")
+    return tuple(cast("list[str]", given))
+
+
+def _check_by(by: tuple[str, ...], key: str | None) -> None:
+    if key is not None:
+        raise InvalidOption(
+            f"unique_by is {repr(by)[:100]}, but unique_key is {shown(key)}: both say which jobs are the same; leave "
+            "one of them out"
+        )
+    if not by:
+        raise InvalidOption("unique_by is (): it names at least one parameter, or is left out")
+    if twice := next((name for name in by if by.count(name) > 1), None):
+        raise InvalidOption(f"unique_by is {repr(by)[:100]}: it names {twice!r} twice")
+
+
+def check_by(task: str, by: tuple[str, ...], schema: Mapping[str, Any]) -> None:
+    """Raises InvalidOption for a name that is no parameter of the task."""
+    there: Mapping[str, Any] = schema.get("properties", {})
+    if unknown := next((name for name in by if name not in there), None):
+        has = ", ".join(there) or "none"
+        raise InvalidOption(f"unique_by names {unknown!r}, which task {task!r} does not have; it has {has}")
 
 
 def _check_debounce(given: Mapping[str, Any]) -> None:
@@ -173,6 +219,28 @@ def key_of(payload: Mapping[str, Any]) -> str:
     """
     text = msgspec.json.encode(_canonical(payload), order="sorted")
     return f"payload:{hashlib.sha256(text).hexdigest()[:_HASH_DIGITS]}"
+
+
+def key_by(names: Sequence[str], payload: Mapping[str, Any]) -> str:
+    """The key of these arguments; one that the payload leaves out is another value than any that is given.
+
+    >>> key_by(("b", "a"), {"a": 1, "b": 2, "c": 3}) == key_by(("a", "b"), {"b": 2.0, "a": 1})
+    True
+    """
+    part = {name: payload[name] for name in names if name in payload}
+    return f"by:{','.join(sorted(names))}:{key_of(part).removeprefix('payload:')}"
+
+
+def made_of(key: str, payload: Mapping[str, Any]) -> str | None:
+    """The key that `payload` would have, if this one was made of a payload or of arguments; None: it was given.
+
+    >>> made_of("doc-7", {"a": 1}), made_of(key_by(("a",), {"a": 1}), {"a": 2}) == key_by(("a",), {"a": 2})
+    (None, True)
+    """
+    if is_of_payload(key):
+        return key_of(payload)
+    match = _OF_ARGUMENTS.fullmatch(key)
+    return None if match is None else key_by(match["names"].split(","), payload)
 
 
 def is_of_payload(key: str) -> bool:

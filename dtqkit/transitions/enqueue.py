@@ -22,6 +22,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import to_job
 from dtqkit.store.inserts import Inserted
 from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.unique import check_by
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
@@ -52,7 +53,7 @@ class _Entry:
         self._jobs = jobs
         self._sent = 0
         self._answers: list[Accepted] = []
-        self.size: Final = sum(job.size for job in jobs)
+        self.size: Final = sum([job.size for job in jobs])
         self.done: Final[asyncio.Future[list[Accepted]]] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
@@ -142,48 +143,56 @@ class Enqueuer:
         documents, instead of the checks of a submission.
         """
         make = make or self._document
-        new: dict[int, New] = {}
-        answers: dict[int, Accepted] = {}
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
-        left: list[int] = []
-        unique: list[int] = []
-        for place, submission in enumerate(submissions):
+        made: list[New | DtqError] = []
+        plain: list[New] = []
+        unique: list[New] = []
+        for submission in submissions:
             try:
-                new[place] = job = await make(submission, now, asked_at)
+                job = await make(submission, now, asked_at)
             except DtqError as error:
-                answers[place] = error
+                made.append(error)
             else:
-                (left if job.unique is None else unique).append(place)
-        if unique:
-            found = await self._unique.submit([new[i] for i in unique], patience, alone=not left)
-            answers.update(zip(unique, found, strict=True))
+                made.append(job)
+                (plain if job.unique is None else unique).append(job)
+        if len(plain) == len(made):
+            return await self._insert(plain, patience, alone=True) if plain else []
+        of_unique = iter(await self._unique.submit(unique, patience, alone=not plain) if unique else ())
+        of_plain = iter(await self._insert(plain, patience, alone=not unique) if plain else ())
+        return [
+            one if isinstance(one, DtqError) else next(of_plain if one.unique is None else of_unique) for one in made
+        ]
+
+    async def _insert(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
+        """The answers of jobs that are not unique. `alone`: raises StoreUnavailable when MongoDB takes none."""
+        answers = await self._write(jobs)
+        if not (refused := _unavailable(answers)):
+            return answers
         #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
         doubts: dict[int, OutcomeUnknown] = {}
-        while left:
-            none = False
-            entry = _Entry([new[i] for i in left])
-            line = self._large if entry.size > LARGE_BYTES else self._small
-            line.waiting.append(entry)
-            if line.writing is None:
-                line.writing = asyncio.create_task(self._flush(line), name="submit")
-            try:
-                found = await entry.done
-            except StoreUnavailable as error:
-                none = len(left) == len(new)
-                found = [error] * len(left)
-            answers.update(zip(left, found, strict=True))
-            refused = {i: one for i, one in zip(left, found, strict=True) if isinstance(one, StoreUnavailable)}
-            if not refused:
-                break
+        while refused:
             doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if patience is None or not await patience.again(why):
-                if none:
+                if alone and len(refused) == len(jobs) and all(one is why for one in refused.values()):
                     raise next(iter(doubts.values()), why)
-                answers.update({i: doubts[i] for i in refused if i in doubts})
-                break
-            left = list(refused)
-        return [answers[i] for i in range(len(submissions))]
+                return [doubts.get(i, answer) if i in refused else answer for i, answer in enumerate(answers)]
+            for i, answer in zip(refused, await self._write([jobs[i] for i in refused]), strict=True):
+                answers[i] = answer
+            refused = _unavailable(answers)
+        return answers
+
+    async def _write(self, jobs: Sequence[New]) -> list[Accepted]:
+        """One try. When MongoDB takes none, each has the same error."""
+        entry = _Entry(jobs)
+        line = self._large if entry.size > LARGE_BYTES else self._small
+        line.waiting.append(entry)
+        if line.writing is None:
+            line.writing = asyncio.create_task(self._flush(line), name="submit")
+        try:
+            return await entry.done
+        except StoreUnavailable as error:
+            return [error] * len(jobs)
 
     async def check(self, submission: Submission) -> None:
         """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""
@@ -195,12 +204,16 @@ class Enqueuer:
         if task is not None:
             checked = isinstance(submission, PreValidated)
             payload = submission.payload if checked else task.check_payload(submission.payload)
+            if submission.unique_by is not None:
+                check_by(task.name, submission.unique_by, task.schema)
             return new_job(submission, payload, task.defaults, now, self._max_payload)
         try:
             payload, options = await self.known.check(submission.task, submission.payload, asked_at)
         except UnknownTask as error:
             near = error.near or self._registry.near(submission.task)
             raise UnknownTask(submission.task, near) from None
+        if submission.unique_by is not None:
+            check_by(submission.task, submission.unique_by, self.known.schema(submission.task))
         return new_job(submission, payload, options, now, self._max_payload)
 
     async def close(self) -> None:
@@ -285,6 +298,10 @@ class Enqueuer:
         return IdempotencyConflict(
             f"idempotency key {key!r}: jobs with it were deleted while this one was submitted; submit it again"
         )
+
+
+def _unavailable(answers: Sequence[Accepted]) -> dict[int, StoreUnavailable]:
+    return {i: one for i, one in enumerate(answers) if isinstance(one, StoreUnavailable)}
 
 
 def _end_of_piece(jobs: Sequence[New], start: int) -> int:

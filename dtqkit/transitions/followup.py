@@ -15,8 +15,8 @@ from bson import ObjectId
 
 from dtqkit.broker import Broker
 from dtqkit.control import Submission
-from dtqkit.model.errors import DocumentRefused, DtqError, StoreUnavailable
-from dtqkit.model.followups import EndError, JobEnd, bounded_part, followup_id
+from dtqkit.model.errors import DocumentRefused, DtqError, InvalidOption, StoreUnavailable
+from dtqkit.model.followups import MAX_DEPTH, EndError, JobEnd, bounded_part, followup_id
 from dtqkit.model.jobs import Job
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
@@ -82,7 +82,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
 
 def _refused(doc: Document, entry: Mapping[str, Any], error: DtqError) -> Followed:
     log.error("%s cannot follow on job %s: %s", entry["task"], doc["_id"], error)
-    return Followed(doc["_id"], entry["token"], None)
+    return Followed(doc["_id"], entry["token"], None, str(error))
 
 
 async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]:
@@ -108,6 +108,12 @@ async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]
 
 def _follower(doc: Document, entry: Mapping[str, Any], info: TaskInfo | None, store: Store) -> New:
     name: str = entry["task"]
+    depth: int = doc.get("follow_depth", 0) + 1
+    if depth > MAX_DEPTH:
+        raise InvalidOption(
+            f"on_{entry['on']} names {name!r}, and {MAX_DEPTH} jobs have followed on each other already, as in a "
+            "circle of tasks: no more do; use a schedule for what runs again and again"
+        )
     names = list(info.schema.get("properties", {})) if info is not None else [_USUAL_NAME]
     payload = {names[0]: _end_of(doc, entry).as_argument()} if names else {}
     options = info.defaults if info is not None else TaskOptions()
@@ -115,7 +121,7 @@ def _follower(doc: Document, entry: Mapping[str, Any], info: TaskInfo | None, st
     # A success has no time of its own; a failed job that was requeued since has no `ended_at`.
     at = entry["at"] if "at" in entry else doc["ended_at"]
     made.doc["_id"] = ObjectId(followup_id(str(doc["_id"]), entry["token"], int(at.timestamp())))
-    made.doc["follows"] = str(doc["_id"])
+    made.doc.update({"follows": str(doc["_id"]), "follow_depth": depth})
     return made
 
 

@@ -73,6 +73,10 @@ class KnownTasks:
         entry = self._entries.get(name)
         return TaskOptions() if entry is None else entry.defaults
 
+    def schema(self, name: str) -> Mapping[str, Any]:
+        """The schema of a task that `check` has found."""
+        return self._entries[name].validator.schema
+
     async def _read_since(self, asked_at: float) -> None:
         """Wait for a read that began after `asked_at`."""
         loop = asyncio.get_running_loop()

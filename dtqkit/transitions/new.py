@@ -15,15 +15,16 @@ from dtqkit.store.documents import Document, new_id, slot_of
 from dtqkit.store.packing import pack
 from dtqkit.store.unique import Put
 from dtqkit.tasks.options import TaskOptions, check_expiry, check_start
-from dtqkit.tasks.unique import Unique, key_of, unique_of
+from dtqkit.tasks.unique import Unique, key_by, key_of, unique_of
 
 #: Approximate bytes of a new job's document without its payload.
 _OTHER_BYTES: Final = 256
 #: How far ahead a job may start.
 MAX_DELAY: Final = timedelta(days=366)
 _OPTION_DEFAULTS: Final = TaskOptions()
+_BACKOFF: Final = ("backoff", "backoff_s", "backoff_max_s")
 #: Options of a task that a document stores if they differ from the default, and the call sets no other.
-_KEPT_OPTIONS: Final = ("backoff", "backoff_s", "backoff_max_s", "max_losses", "expires_s", "on_failure", "on_success")
+_KEPT_OPTIONS: Final = (*_BACKOFF, "max_losses", "expires_s", "on_failure", "on_success")
 #: Options of a call that a document keeps as they are.
 _KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s", "on_failure", "on_success")
 #: Fields that the document of a new job may have or lack.
@@ -81,7 +82,7 @@ def new_job(
     }
     unique = unique_of(submission, options)
     if unique is not None:
-        key = unique.key or key_of(payload)
+        key = unique.key or (key_of(payload) if unique.by is None else key_by(unique.by, payload))
         doc |= {"unique": unique.during, "unique_key": key, "unique_slot": slot_of(submission.task, key)}
     if unique is not None and unique.debounce_s:
         if submission.starts_at is not None:
@@ -95,6 +96,8 @@ def new_job(
     for name in _KEPT_OF_CALL:
         if (value := getattr(submission, name)) is not None and value != ():
             doc[name] = value
+    if submission.backoff is not None or submission.backoff_s is not None or submission.backoff_max_s is not None:
+        doc |= {name: value for name in _BACKOFF if (value := getattr(submission, name)) is not None}
     if kept := _kept(options):
         doc = {**kept, **doc}
     if "expires_s" in doc and "due_at" in doc:

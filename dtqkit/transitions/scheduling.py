@@ -185,6 +185,8 @@ class Scheduling:
                 skipped += 1
             elif isinstance(one, Job) and one.created_at >= before:
                 made += 1
+        if made:
+            await self._store.schedules.backfilled(name, made)
         return Backfilled(times=len(times), enqueued=made, found=len(times) - made - skipped, skipped=skipped)
 
     async def _change(self, name: str, changed: Callable[[Schedule, datetime], Schedule]) -> Schedule:

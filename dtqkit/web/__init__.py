@@ -5,6 +5,7 @@ The way of a request: `app` routes it; `base` checks where it comes from (`acces
 `hub` to the clients of `stream`.
 """
 
-from dtqkit.web.server import Address, serve
+from dtqkit.web.listening import Address
+from dtqkit.web.server import serve
 
 __all__ = ["Address", "serve"]

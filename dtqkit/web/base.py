@@ -59,6 +59,7 @@ def _say_once() -> None:
         "against one address. Set it to the number of proxies before this server, if all requests come through them"
     )
 
+
 #: Of every answer, unless its handler sets others.
 _HEADERS: Final = {
     "Content-Type": "application/json",

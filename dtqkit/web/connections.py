@@ -217,16 +217,27 @@ class BoundedServer(HTTPServer):
     """An HTTPServer that holds as many connections as `connections` has room for."""
 
     connections: Connections
+    #: Of those that waited when the sockets were closed.
+    _last: list[tuple[socket.socket, Any]]
 
     def initialize(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         self.connections = connections
+        self._last = []
         super().initialize(*args, **kwargs)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         for one in sockets:
             acceptor = _Acceptor(one, self._accepted, self.connections)
             self._sockets[one.fileno()] = one
-            self._handlers[one.fileno()] = acceptor.stop
+            # Tornado calls it and closes the socket.
+            self._handlers[one.fileno()] = lambda acceptor=acceptor: self._last.extend(acceptor.stop())
+
+    def stop(self) -> None:
+        """Close the sockets, and serve every connection that waited to be accepted."""
+        super().stop()
+        for accepted, address in self._last:
+            self._accepted(accepted, address)
+        self._last.clear()
 
     def _accepted(self, accepted: socket.socket, address: Any) -> None:
         connection = Connection(
@@ -265,12 +276,24 @@ class _Acceptor:
         self._stopped = False
         self._loop.add_handler(listening, self._accept, IOLoop.READ)
 
-    def stop(self) -> None:
+    def stop(self) -> list[tuple[socket.socket, Any]]:
+        """Accept for the last time: the connections that wait.
+
+        They are not served yet: a connection that is made between the last try here and the socket's end is reset.
+        """
         self._stopped = True
         if self._paused is not None:
             self._paused.cancel()
         else:
             self._loop.remove_handler(self._listening)
+        last: list[tuple[socket.socket, Any]] = []
+        while True:
+            try:
+                last.append(self._listening.accept())
+            except ConnectionError:
+                continue
+            except OSError:
+                return last
 
     def _accept(self, *_: object) -> None:
         for _once in range(_AT_ONCE):

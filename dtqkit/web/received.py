@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
 import socket
 from bisect import bisect_left
@@ -34,11 +35,19 @@ _HELP: Final[dict[What, str]] = {"wait": "Time in the queue", "run": "Time that 
 
 
 class Share(NamedTuple):
-    """Which of a server's processes this is, and the folder of their files."""
+    """Which of a server's processes this is, and what it shares with the others: files, and some memory."""
 
+    #: Of their files.
     folder: Path
     number: int
     processes: int
+    #: A byte for each process, and the last one for their parent: 1 when it has ended, or is about to.
+    ended: mmap.mmap | bytearray
+
+    def end(self) -> bool:
+        """Note that this process ends. Whether all others do too, so that none goes on with the sockets."""
+        self.ended[self.number] = 1
+        return 0 not in self.ended[:]
 
     def file(self, number: int) -> Path:
         return self.folder / f"{number}.msgpack"

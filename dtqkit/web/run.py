@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import mmap
 import os
 import signal
 import sys
@@ -24,8 +25,9 @@ from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
 from dtqkit.web.connections import raise_descriptor_limit
 from dtqkit.web.drain import Drain
+from dtqkit.web.listening import Address, Sockets, bind
 from dtqkit.web.received import Share
-from dtqkit.web.server import Address, Sockets, bind, serve, with_token
+from dtqkit.web.server import serve, with_token
 
 log = logging.getLogger("dtqkit.web")
 
@@ -83,8 +85,8 @@ def run(
         else:
             with TemporaryDirectory(prefix="dtqkit-metrics-", ignore_cleanup_errors=True) as folder:
 
-                def work(number: int) -> None:
-                    one(None if number else ready, Share(Path(folder), number, processes))
+                def work(number: int, ended: mmap.mmap) -> None:
+                    one(None if number else ready, Share(Path(folder), number, processes, ended))
 
                 _supervise(processes, work, sockets.close)
     finally:
@@ -122,19 +124,21 @@ async def _serve(
 # -- several processes
 
 
-def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], None]) -> None:
-    """Fork `processes` children that run `work(number)`, start again those that end, and stop them with us.
+def _supervise(processes: int, work: Callable[[int, mmap.mmap], None], leave: Callable[[], None]) -> None:
+    """Fork `processes` children that run `work(number, ended)`, start again those that end, and stop them with us.
 
     Forked before any loop, thread or connection is made; the children inherit the sockets. `leave` closes ours when we
-    stop: a socket that is open here is connected to, though nobody accepts.
+    stop: a socket that is open here is connected to, though nobody accepts. `ended` is that of Share.
     """
     children: dict[int, int] = {}
     stopping = refused = False
+    ended = mmap.mmap(-1, processes + 1)
     read_end, write_end = os.pipe()  # closed with us, however we end: the children see it
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
+        ended[processes] = 1
         leave()
         for pid in list(children):
             with contextlib.suppress(ProcessLookupError):
@@ -143,9 +147,10 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
     def start(number: int) -> None:
         # Blocked during the fork: a child must not handle a signal as its parent does, and none must be missed.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        ended[number] = 0
         pid = os.fork()
         if pid == 0:
-            _run_child(number, work, read_end, write_end)
+            _run_child(lambda: work(number, ended), read_end, write_end)
         children[pid] = number
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
@@ -156,7 +161,10 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
             start(number)
     while children:
         pid, status = os.wait()
-        number = children.pop(pid, 0)
+        if pid not in children:
+            continue  # an orphan: we are process 1 of a container
+        number = children.pop(pid)
+        ended[number] = 1
         exit_status = os.waitstatus_to_exitcode(status)
         if exit_status == REFUSED:
             refused = True
@@ -172,8 +180,8 @@ def _supervise(processes: int, work: Callable[[int], None], leave: Callable[[], 
         raise StartFailed("the server has not started: its processes say why")
 
 
-def _run_child(number: int, work: Callable[[int], None], read_end: int, write_end: int) -> NoReturn:
-    """Run `work(number)` in a process that was forked a moment ago, and exit."""
+def _run_child(work: Callable[[], None], read_end: int, write_end: int) -> NoReturn:
+    """Run `work()` in a process that was forked a moment ago, and exit."""
     status = 1
     try:
         for one in _STOPS:
@@ -181,7 +189,7 @@ def _run_child(number: int, work: Callable[[int], None], read_end: int, write_en
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         os.close(write_end)
         _stop_with(read_end)
-        work(number)
+        work()
         status = 0
     except NamespaceTaken as error:
         log.error("%s", error)  # noqa: TRY400 - no traceback: it is the set-up

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
-from tornado.netutil import bind_sockets
 
 from dtqkit.control import Control
 from dtqkit.direct import DirectControl
@@ -20,12 +16,13 @@ from dtqkit.model.settings import Settings
 from dtqkit.support.formatting import counted
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web.access import Origins, TokenAuth, is_loopback
-from dtqkit.web.app import LIMITS, make_app, make_http_server, make_ws_app
+from dtqkit.web.app import make_app, make_http_server, make_ws_app
 from dtqkit.web.base import Services
 from dtqkit.web.connections import Connections, connection_limit
 from dtqkit.web.drain import Drain
 from dtqkit.web.health_monitor import HealthMonitor
 from dtqkit.web.hub import Hub
+from dtqkit.web.listening import Address, Sockets, bind, stop_listening
 from dtqkit.web.metrics import Metrics
 from dtqkit.web.received import Share
 
@@ -33,46 +30,6 @@ log = logging.getLogger("dtqkit.web")
 
 #: How long a stopping server waits for requests that are under way, in seconds.
 GRACE_S: Final = 10.0
-#: How long a server that has drained still reads the connections that it accepted last, in seconds.
-LINGER_S: Final = 0.3
-#: Connections that may wait to be accepted.
-_BACKLOG: Final = 1024
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a server listens: `http://…` and `ws://…/ws`."""
-
-    http: str
-    ws: str
-
-
-class Sockets(msgspec.Struct, frozen=True):
-    """What a server listens on: bound before it starts, so that several processes can share them."""
-
-    http: list[socket.socket]
-    #: Empty where PORT, which has the stream too, is also WS_PORT: some hosts set it to what the other is by default.
-    ws: list[socket.socket]
-
-    def address(self, host: str) -> Address:
-        """As a client on this machine, or one that knows it by `host`, reaches them."""
-        name = "127.0.0.1" if host in ("", "0.0.0.0", "::", "localhost") else host  # noqa: S104 - compared, not bound
-        name = f"[{name}]" if ":" in name else name
-        return Address(f"http://{name}:{_port(self.http)}", f"ws://{name}:{_port(self.ws or self.http)}/ws")
-
-    def ports(self) -> set[int]:
-        return {_port(self.http), _port(self.ws or self.http)}
-
-    def close(self) -> None:
-        for one in [*self.http, *self.ws]:
-            one.close()
-
-
-def bind(settings: Settings, host: str) -> Sockets:
-    """Bind PORT and WS_PORT (0: any that is free) on `host`. OSError when one is taken."""
-    http = bind_sockets(settings.port, host, backlog=_BACKLOG)
-    if settings.ws_port and settings.ws_port == settings.port:
-        return Sockets(http, [])
-    return Sockets(http, bind_sockets(settings.ws_port, host, backlog=_BACKLOG))
 
 
 def with_token(settings: Settings, host: str) -> tuple[Settings, bool]:
@@ -131,9 +88,8 @@ async def serve(
             log.info("stopping: new connections are served for another %g s (DTQ_DRAIN_S)", settings.drain_s)
             await _until_drained(drain, background)
     finally:
-        _stop_listening(servers, bound)
-        if drains:
-            await asyncio.sleep(LINGER_S)
+        last = share is None or share.end()
+        await stop_listening(servers, bound, last=last, at_once=not drains)
         hub.close()
         await _drain(servers, services, drain)
         unsubscribe()
@@ -154,25 +110,6 @@ def _start_background(queue: Control, monitor: HealthMonitor, hub: Hub, metrics:
     ]
 
 
-def _stop_listening(servers: Sequence[HTTPServer], sockets: Sockets) -> None:
-    for server, listening in zip(servers, (sockets.http, sockets.ws), strict=False):
-        server.conn_params.no_keep_alive = True
-        _accept_rest(server, listening)
-        server.stop()
-
-
-def _accept_rest(server: HTTPServer, listening: Sequence[socket.socket]) -> None:
-    """Accept the connections that wait to be accepted: closing the socket would reset them."""
-    for one in listening:
-        while True:
-            try:
-                connection, address = one.accept()
-            except OSError:
-                break
-            stream = IOStream(connection, max_buffer_size=LIMITS["max_buffer_size"])
-            server.handle_stream(stream, address)  # pyright: ignore[reportUnknownMemberType]
-
-
 async def _look(queue: DirectControl) -> None:
     """End the server when its Redis lists another environment's jobs; else never return."""
     await queue.until_open()
@@ -188,10 +125,6 @@ def _listen(services: Services, sockets: Sockets) -> list[HTTPServer]:
         servers.append(make_http_server(make_ws_app(services), connections))
         servers[1].add_sockets(sockets.ws)
     return servers
-
-
-def _port(sockets: Sequence[socket.socket]) -> int:
-    return int(sockets[0].getsockname()[1])
 
 
 async def _until(stop: asyncio.Event, other: asyncio.Event, background: Sequence[asyncio.Task[None]]) -> None:

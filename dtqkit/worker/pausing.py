@@ -1,7 +1,8 @@
 """What a worker knows of the pauses, and when it reads them again.
 
 The record has them. Each heartbeat brings the version that workers should know, from Redis, which may hold anything: it
-only says when to read the record. Besides, the record is read every READ_BEATS beats, and after a gap.
+only says when to read the record. The leader compares both once a round. Besides, the record is read every READ_BEATS
+beats, and after a gap.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dtqkit.store.pauses import not_held
 log = logging.getLogger("dtqkit.worker")
 
 #: Beats between two looks at the record that nothing has asked for.
-READ_BEATS: Final = 150
+READ_BEATS: Final = 900
 
 
 class KnownPauses:

@@ -6,6 +6,7 @@ import {
   clock,
   count,
   duration,
+  figure,
   moment,
   plural,
   rate,
@@ -48,6 +49,10 @@ test("numbers are grouped and words agree with them", () => {
   );
   assert.equal(capital("high"), "High");
   assert.equal(short("65a000000000000000000007"), "00000007");
+});
+
+test("a number on a tile has at most six digits", () => {
+  assert.deepEqual([0, 1204, 999_999, 1_234_567, 98_765_432].map(figure), ["0", "1,204", "999,999", "1.23M", "98.8M"]);
 });
 
 test("a scale ends at the next 1, 2 or 5", () => {

@@ -68,6 +68,9 @@ test("the banner shows what is wrong and what happens next", () => {
   assert.match(bannerOf({ ...facts, unserved: "walk" })[0], /No live worker serves the task walk/);
   assert.match(bannerOf({ ...facts, unserved: "walk", health: { redis: "down" } })[0], /Redis is away/);
   assert.match(bannerOf({ ...facts, health: { redis: "down", mongodb: "down" } })[0], /MongoDB is away/);
+  const connecting = { ...facts, link: { type: "state", state: "connecting" } };
+  assert.deepEqual(bannerOf({ ...connecting, unserved: "walk" }), []);
+  assert.match(bannerOf({ ...connecting, health: { mongodb: "down" } })[0], /MongoDB is away/);
   const lost = { type: "state", state: "reconnecting", retryAt: Date.now() + 2500 };
   assert.deepEqual(bannerOf({ ...facts, link: lost }), ["The queue cannot be reached.", "Next try in 3 s."]);
   assert.match(bannerOf({ ...facts, link: lost, lostAt: Date.now() })[0], /^Connection lost at \d\d:/);

@@ -58,6 +58,11 @@ def test_comments_that_only_a_reader_needs_are_left_out(folder: Path) -> None:
     assert "@ts-check" not in link(folder)
 
 
+def test_lines_are_not_indented(folder: Path) -> None:
+    """It would be a thirtieth of what a notebook stores."""
+    assert [line for line in link(folder).splitlines() if line.startswith(" ")] == []
+
+
 def test_modules_that_import_each_other_are_an_error_that_names_them(folder: Path) -> None:
     write(folder, leaf='import { two } from "./two.js";\nexport const leaf = two;\nexport const order = [];\n')
     with pytest.raises(LinkError, match=r"^index -> one -> leaf -> two -> leaf: modules import each other"):

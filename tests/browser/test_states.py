@@ -50,6 +50,8 @@ def busy(server: Server, tasks: TaskQueue) -> Server:
         done = tasks.submit_many([walk.bind(1), explode.bind("a fuse that is not there, told at some length")])
         wait_until(lambda: all(job.refresh().record.is_over for job in done))
     tasks.submit_many([walk.bind(), walk.options(delay_s=600).bind()])
+    tasks.pause(lane="low", reason="the month's end, for which accounting needs the whole database")
+    tasks.schedule("nightly", walk.bind(1), cron="0 3 * * 1-5", tz="Europe/Berlin").pause("holidays")
     return server
 
 
@@ -68,11 +70,18 @@ def tour(board: Board, look: Look) -> dict[str, list[str]]:
     board.tab("Dead letters")
     expect(board.rows).to_have_count(1)
     board.button("Requeue all…").click()
-    expect(board.button("Requeue 1")).to_be_focused()
+    expect(board.button("Requeue 1 job")).to_be_focused()
     shown["dead letters"] = look(page)
-    for name in ("Workers", "Capacity"):
+    for name in ("Workers", "Capacity", "Schedules", "Pauses"):
         board.tab(name)
         shown[name] = look(page)
+    expect(page.get_by_role("row", name="Lane low")).to_be_visible()
+    board.button("Lane low paused: see the pauses").focus()
+    shown["a pause"] = look(page)
+    board.tab("Jobs")
+    page.get_by_label("Change all jobs that match").select_option(label="Cancel…")
+    expect(board.button("Cancel 2 jobs")).to_be_focused()
+    shown["a change of all"] = look(page)
     board.button("Submit job").click()
     page.locator("#submit-task").select_option("render")
     board.side.get_by_text("Options").click()

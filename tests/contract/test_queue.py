@@ -515,6 +515,25 @@ def test_a_debounced_job_is_replaced_by_each_submit(queue: TaskQueue) -> None:
     assert second.record.due_at > first.record.due_at or first.refresh().record.rev == second.record.rev
 
 
+def test_the_arguments_that_make_jobs_the_same_are_named(queue: TaskQueue) -> None:
+    once = sample.add.options(unique="active", unique_by=("a",))
+    first, again = once.submit(1, 2), once.submit(1, 3)
+    assert (again.id, again.was_duplicate) == (first.id, True)
+    assert once.submit(2, 2).id != first.id
+    wrong = Submission(task="add", payload={"a": 1}, unique="active", unique_by=("c",))
+    with pytest.raises(InvalidOption, match="unique_by names 'c', which task 'add' does not have; it has a, b"):
+        queue.run(queue.core.control.ask(SUBMIT, wrong))
+
+
+def test_the_backoff_of_a_call_is_that_of_its_jobs(queue: TaskQueue) -> None:
+    record = queue.get(sample.add.options(backoff=[1, 60], max_attempts=2).submit(1).id).record
+    assert (record.backoff, record.max_attempts) == ((1.0, 60.0), 2)
+    record = queue.get(sample.add.options(backoff="fixed", backoff_s=7, backoff_max_s=9).submit(1).id).record
+    assert (record.backoff, record.backoff_s, record.backoff_max_s) == ("fixed", 7.0, 9.0)
+    with pytest.raises(InvalidOption, match="backoff is 'often'; it is one of"):
+        sample.add.options(backoff="often")  # pyright: ignore[reportArgumentType]
+
+
 def test_a_bulk_of_unique_jobs_is_answered_one_by_one(queue: TaskQueue) -> None:
     jobs = sample.add.options(unique="active").map([1, 2, 1])
     assert [job.was_duplicate for job in jobs] == [False, False, True]
@@ -592,6 +611,12 @@ def test_a_waiting_job_is_changed(queue: TaskQueue) -> None:
     assert (job.record.priority, job.record.tags, job.record.payload) == ("high", ("x",), {"a": 2})
     with pytest.raises(InvalidPayload, match=r"\$\.a"):
         job.update(payload={"a": "two"})
+    job.update({"priority": "low", "payload": {"a": 3}})
+    assert (job.record.priority, job.record.payload) == ("low", {"a": 3})
+    with pytest.raises(InvalidOption, match="timeout_s cannot be changed; what can: priority, delay_s, tags, payload"):
+        job.update({"timeout_s": 3})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidOption, match="the changes are 'low'; they are a dict"):
+        queue.update_many("low", task="add")  # pyright: ignore[reportArgumentType]
     job.cancel()
     with pytest.raises(JobConflict, match="is cancelled: a job that is over cannot be changed"):
         job.update(delay_s=5)
@@ -601,6 +626,12 @@ def test_jobs_are_changed_by_a_filter(queue: TaskQueue) -> None:
     jobs = sample.add.map(range(5))
     assert queue.cancel_many(task="add", dry_run=True).matched == 5
     assert queue.update_many({"priority": "low"}, task="add").changed == 5
+    assert queue.update_many({"tags": ["x"]}, where={"a": 3}) == Bulk(matched=1, changed=1)
+    assert queue.cancel_many(where={"b": 1}, dry_run=True).matched == 5, "its default"
+    with pytest.raises(InvalidQuery, match=r"where has .3. for 'a'.*write 3"):
+        queue.cancel_many(task="add", where={"a": "3"})
+    with pytest.raises(InvalidQuery, match="where is 'a=3'; it is a dict"):
+        queue.cancel_many(where="a=3")  # pyright: ignore[reportArgumentType]
     seen: list[Bulk] = []
     assert queue.cancel_many(priority="low", progress=seen.append) == Bulk(matched=5, changed=5)
     assert seen == [Bulk(matched=5, changed=5)]

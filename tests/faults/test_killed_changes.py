@@ -16,7 +16,6 @@ from dtqkit import Settings, TaskQueue
 from dtqkit.local import LocalStores
 from dtqkit.model.failpoints import VARIABLE
 from dtqkit.run.supervisor import environment_of
-from dtqkit.worker import pausing
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -28,12 +27,6 @@ def killed(settings: Settings, point: str, call: str, turn: int = 1) -> None:
     environ = {**os.environ, **environment_of(settings), VARIABLE: f"{point}=kill@{turn}"}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-
-
-@pytest.fixture(autouse=True)
-def read_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers read the pauses every 15 heartbeats, and not every 150: a heartbeat of these tests is short."""
-    monkeypatch.setattr(pausing, "READ_BEATS", 15)
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def test_who_pauses_is_killed_and_the_pause_is_in_force(
 ) -> None:
     killed(settings, "pause.after", "pause(task='noop', allow_unknown=True)")
     assert [str(pause) for pause in queue.pauses()] == ["task 'noop'"]
-    # The version was not announced: workers read the record every so many heartbeats.
+    # The version was not announced: the leader does once a round.
     while not parked():
         job = sample.noop.submit()
         wait_until(lambda job=job: parked() or job.refresh().record.is_over)

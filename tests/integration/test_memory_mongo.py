@@ -18,11 +18,13 @@ from dtqkit.direct.listing import filter_of
 from dtqkit.model.followups import FollowUp
 from dtqkit.model.jobs import JobError
 from dtqkit.model.outcomes import Change
+from dtqkit.model.where import PayloadMatch
 from dtqkit.store import documents, requeues
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import JOBS, UNIQUE
 from dtqkit.store.minutes import counting
 from dtqkit.store.unique import Put, putting
+from dtqkit.store.where import PACKED, may_match
 from dtqkit.testing.mongo.client import Client
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
@@ -53,7 +55,7 @@ def docs() -> list[Document]:
         doc: Document = {
             "_id": documents.new_id(created),
             "task": f"t{i % 3}",
-            "payload": {"n": i},
+            "payload": {"n": i % 7} if i % 5 else {"": '{"a.b":1}'},
             "created_at": created,
         }
         doc |= {"priority": ["high", "medium", "low"][i % 4 % 3], "status": status, "token": i % 5, "losses": i % 3}
@@ -194,6 +196,8 @@ def queries() -> list[Document]:
         {"status": "failed", "priority": {"$in": ["high", "low", None]}},
         {"payload.n": {"$in": [3, 4.0, True]}, "tags": {"$type": "string"}},
         {"$and": [{"tags": {"$all": ["red"]}}, {"run_ms": {"$type": "number"}}]},
+        {"$expr": PACKED},
+        {"$expr": may_match(PayloadMatch({"n": 3, "of": None}, {"t1": {"of": None}, "t2": {"n": 3, "of": None}}))},
     ]
 
 

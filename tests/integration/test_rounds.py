@@ -19,6 +19,7 @@ from dtqkit.broker import Broker
 from dtqkit.recovery import Leader, deadletters
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store, upkeep
+from dtqkit.store.recovery_scan import Noticed
 from dtqkit.store.upkeep import Upkeep
 from dtqkit.support.cancel import end
 from dtqkit.transitions import requeue
@@ -246,6 +247,26 @@ def test_expired_leases_are_found_although_counting_takes_too_long(settings: Set
         scan = await scans.look(10)
         assert scan.counts is None
         assert len(scan.overdue) == 1
+
+    run(settings, story)
+
+
+def test_a_scan_notices_what_other_rounds_have_to_do(settings: Settings, database: Any) -> None:
+    async def story(_: Broker, store: Store) -> None:
+        async def noticed() -> Noticed | None:
+            return (await store.scans.look(10)).noticed
+
+        assert await noticed() == Noticed(followups=False, schedules=False, pauses=0)
+        database.schedules.insert_one({"_id": "paused"})
+        database.configuration.insert_one({"_id": "pauses"})
+        assert await noticed() == Noticed(followups=False, schedules=False, pauses=0)
+        database.jobs.insert_one(document("completed", followups=[{"token": 1}]))
+        database.schedules.insert_one({"_id": "nightly", "due_at": LONG_AGO})
+        database.configuration.update_one({"_id": "pauses"}, {"$set": {"version": 7}})
+        assert await noticed() == Noticed(followups=True, schedules=True, pauses=7)
+        database.jobs.drop_index("followups")
+        await store.indexes.ensure("key")
+        assert await noticed() == Noticed(followups=False, schedules=True, pauses=7)
 
     run(settings, story)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dtqkit import Settings, TaskQueue
+from tests import sample
 from tests.command import ROOT, answer, dtqkit
 from tests.serving import publish
 
@@ -71,3 +73,29 @@ def test_what_an_app_declares_is_applied_and_pruned(settings: Settings, tmp_path
     assert kept.stdout == "declaring:queue declares no schedules\n"
     pruned = dtqkit("schedules", "apply", "declaring:queue", "--prune", settings=settings, PYTHONPATH=path)
     assert pruned.stdout == "removed: nightly\n"
+
+
+def test_next_is_true_while_a_schedule_is_paused_and_when_it_is_resumed(queue: TaskQueue, settings: Settings) -> None:
+    publish(settings, [task.info for task in queue.registry])
+    queue.schedule("often", sample.add.bind(1), every_s=1)
+    queue.schedule("often", sample.add.bind(1), every_s=1).pause()
+    assert dtqkit("schedules", "list", settings=settings).stdout == dtqkit("schedules", settings=settings).stdout
+    assert answer("schedules", "list", settings=settings)[0]["name"] == "often"
+    row = dtqkit("schedules", "list", settings=settings).stdout.splitlines()[1].split()
+    assert row[:5] == ["often", "every", "1", "s", "paused"]
+    assert "next: none while it is paused" in dtqkit("schedules", "show", "often", settings=settings).stdout
+    resumed = dtqkit("schedules", "resume", "often", settings=settings).stdout
+    assert resumed.startswith("often is not paused any more: next at ")
+    at = datetime.strptime(resumed.split("next at ")[1].strip(), "%Y-%m-%d %H:%M:%S %z")
+    assert at > datetime.now(UTC) - timedelta(seconds=15), "and not a time that fell into the pause"
+
+
+def test_what_people_ask_for_is_counted_by_itself(queue: TaskQueue, settings: Settings) -> None:
+    schedule = queue.schedule("nightly", sample.add.bind(1), cron="0 3 * * *")
+    schedule.run_now()
+    assert schedule.backfill(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)).enqueued == 3
+    assert schedule.backfill(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)).enqueued == 0
+    record = schedule.refresh().record
+    assert (record.by_hand, record.enqueued, record.missed, record.skipped) == (4, 0, 0, 0)
+    assert "by hand:     4 jobs" in dtqkit("schedules", "show", "nightly", settings=settings).stdout
+    queue.cancel_many(all=True)

@@ -27,11 +27,14 @@ from tests.model.scenarios import (
     pause_and_resume,
     paused_schedule,
     rebuild,
+    schedule_that_queues_one,
     several,
     two_records,
     unique_active,
+    unique_active_expiring,
     unique_replaced,
     unique_waiting,
+    unique_waiting_expiring,
     unique_window,
 )
 
@@ -198,6 +201,9 @@ TABLE: Final = (
     Row(("tick: a time follows from the one before",), paused_schedule, "caught", "a late leader leaves times out"),
     Row(("change: what is due goes first",), changed_schedule, "caught", "enqueued for both tasks"),
     Row(("pause: changes rev",), paused_schedule, "caught", "the leader's write takes the pause away"),
+    Row(("queue_one: a run waits for the one before",), schedule_that_queues_one, "caught", "two runs at a time"),
+    Row(("queue_one: what waits is looked at again",), schedule_that_queues_one, "caught", "it waits forever"),
+    Row(("queue_one: what waits stays in the schedule",), schedule_that_queues_one, "caught", "it is lost"),
     # -- 18 unique jobs
     Row(("unique: the index decides",), unique_active, "caught", "two submits look at once, and both insert"),
     Row(("unique: a job's id is its own",), unique_waiting, "caught",
@@ -218,6 +224,14 @@ TABLE: Final = (
     Row(("unique: a requeue takes the slot again",), unique_active, "caught", "it runs beside the next job of its key"),
     Row(("unique: the end of a window inside the write",), unique_window, "caught",
         "two submits see that it is over; the second one frees what the first one has made"),
+    Row(("unique: an expired job holds no slot",), unique_active_expiring, "caught",
+        "until the audit drops it, submits are answered with a job that never runs"),
+    Row(("unique: a retry keeps its slot however late it is",), unique_active_expiring, "caught",
+        "it runs again beside the next job of its key"),
+    Row(("unique: an expired job that is claimed is dropped",), unique_active_expiring, "caught",
+        "its slot is free and taken by the next job: two of them run"),
+    Row(("unique: a replacement expires by its own submit",), unique_waiting_expiring, "caught",
+        "it is as late as the submit that it replaces, and never runs"),
     # -- 20 pauses
     Row(("claim: not what is paused",), pause_and_resume, "caught", "a worker starts what it knows to be paused"),
     Row(("park: only under the known version",), pause_and_resume, "heals",
@@ -245,6 +259,7 @@ _CONTAINED: Final = (
     *(rebuild, leader_lock, two_records, dead_letters, lanes, parents, parents_on_two_workers, old_code),
     *(expiring, expiring_unserved, following, pause_and_resume, paused_schedule, changed_schedule),
     *(unique_waiting, unique_replaced, unique_active, unique_window),
+    *(unique_waiting_expiring, unique_active_expiring, schedule_that_queues_one),
 )
 #: The other scenarios of rows that are caught: they must hold while the guards are there.
 CONTROLS: Final = tuple(

@@ -17,6 +17,7 @@ from tests.model import (
     record,
     schedules,
     unique,
+    unique_expiry,
     waits,
 )
 from tests.model.explore import Model
@@ -121,6 +122,11 @@ def paused_schedule(removed: frozenset[str]) -> Model[schedules.World]:
     return schedules.model(schedules.Rules(removed), pauses=1)
 
 
+def schedule_that_queues_one(removed: frozenset[str]) -> Model[schedules.World]:
+    """A run that is due while one is active waits until that is over."""
+    return schedules.model(schedules.Rules(removed, queue_one=True), faults=1)
+
+
 def changed_schedule(removed: frozenset[str]) -> Model[schedules.World]:
     return schedules.model(schedules.Rules(removed), changes=1)
 
@@ -154,6 +160,14 @@ def unique_window(removed: frozenset[str]) -> Model[unique.World]:
     return unique.model(unique.Rules("window", removed))
 
 
+def unique_waiting_expiring(removed: frozenset[str]) -> Model[unique_expiry.World]:
+    return unique_expiry.model(unique_expiry.Rules("waiting", removed, replace=True))
+
+
+def unique_active_expiring(removed: frozenset[str]) -> Model[unique_expiry.World]:
+    return unique_expiry.model(unique_expiry.Rules("active", removed))
+
+
 #: Few attempts here, so that a job is failed, requeued and claimed again within two faults.
 REQUEUED: Final = one_job("pause", "requeue", workers=2, at_most=2, max_losses=1)
 
@@ -184,10 +198,13 @@ EVERY_RUN: Final = (
     Scenario("lanes: one id too many and one too few", lanes),
     Scenario("a schedule that is paused, two leaders, the clock is set", paused_schedule),
     Scenario("a schedule whose task is changed, two leaders, the clock is set", changed_schedule),
+    Scenario("a schedule that keeps one run waiting, two leaders, the clock is set", schedule_that_queues_one),
     Scenario("unique while it waits", unique_waiting),
     Scenario("unique while it waits, replaced", unique_replaced),
     Scenario("unique until it is over", unique_active),
     Scenario("unique in a window", unique_window),
+    Scenario("unique while it waits, replaced, and too late", unique_waiting_expiring),
+    Scenario("unique until it is over, and too late", unique_active_expiring),
     Scenario("a pause, its end, and a change of a waiting job", pause_and_resume),
 )  # fmt: skip
 

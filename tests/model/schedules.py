@@ -1,8 +1,8 @@
 """A schedule and two leaders (docs/internals/protocol.md, step 15; `dtqkit/transitions/tick.py`).
 
 Nominal times are 1 and 2. Runs that are late are made up for by the last one; a run that is due while one is active is
-skipped. Each nominal time must be enqueued once, or counted once: as missed or as skipped. Instead of `rev`, a leader
-has a flag: whether the schedule is still as it knows it.
+skipped, or waits until that is over (`queue_one`). Each nominal time must be enqueued once, or counted once: as missed
+or as skipped. Instead of `rev`, a leader has a flag: whether the schedule is still as it knows it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Doc(NamedTuple):
 
     next: int = 1
     pending: tuple[int, ...] = ()
+    #: The nominal time whose run waits until the one before is over (`queue_one`); 0: none.
+    held: int = 0
     paused: bool = False
     #: The definition: a person may change the task from 0 to 1.
     task: int = 0
@@ -59,13 +61,18 @@ class World(NamedTuple):
 
 class Rules(NamedTuple):
     removed: frozenset[str] = frozenset()
+    queue_one: bool = False
 
     def without(self, guard: str) -> bool:
         return guard in self.removed
 
 
-def is_due(doc: Doc, clock: int) -> bool:
-    return bool(doc.pending) or (not doc.paused and doc.next <= min(clock, LAST))
+RULES: Final = Rules()
+
+
+def is_due(doc: Doc, clock: int, rules: Rules = RULES) -> bool:
+    looks = bool(doc.held) and not rules.without("queue_one: what waits is looked at again")
+    return bool(doc.pending) or (not doc.paused and (looks or doc.next <= min(clock, LAST)))
 
 
 def changed(world: World, doc: Doc, but: int | None = None) -> World:
@@ -76,7 +83,7 @@ def changed(world: World, doc: Doc, but: int | None = None) -> World:
     return world._replace(doc=doc, leaders=leaders)
 
 
-def model(rules: Rules, pauses: int = 0, changes: int = 0) -> Model[World]:
+def model(rules: Rules, pauses: int = 0, changes: int = 0, faults: int = 2) -> Model[World]:
     steps = [step for i in LEADERS for step in leader_steps(i, rules)]
     steps += [
         Step("time passes", passes),
@@ -86,7 +93,8 @@ def model(rules: Rules, pauses: int = 0, changes: int = 0) -> Model[World]:
         Step("a person changes its task", changer(rules)),
         Step("MONGODB'S CLOCK IS SET", clock_is_set, fault=True),
     ]
-    return Model(World(pauses=pauses, changes=changes), steps, broken, good)
+    start = World(pauses=pauses, changes=changes, faults=faults)
+    return Model(start, steps, broken_one_by_one if rules.queue_one else broken, good)
 
 
 def leader_steps(i: int, rules: Rules) -> list[Step[World]]:
@@ -94,7 +102,7 @@ def leader_steps(i: int, rules: Rules) -> list[Step[World]]:
         return world._replace(leaders=(*world.leaders[:i], leader, *world.leaders[i + 1 :]))
 
     def read(world: World) -> Iterable[World]:
-        if world.leaders[i].doing != "idle" or not is_due(world.doc, world.clock):
+        if world.leaders[i].doing != "idle" or not is_due(world.doc, world.clock, rules):
             return ()
         return (now(world, Leader("has read", world.doc, world.clock, bool(world.active))),)
 
@@ -156,13 +164,17 @@ def decision(me: Leader, rules: Rules) -> Doc:
     if rules.without("tick: a time follows from the one before"):
         due = due[:1]
     wanted, missed, skipped = due[-1:], set(due[:-1]), set[int]()
-    if me.active:
+    held = doc.held
+    if rules.queue_one:
+        wanted, skipped, held = one_by_one(me, wanted, rules)
+    elif me.active:
         wanted, skipped = [], set(wanted)
     following = due[-1] + 1 if due else doc.next
     if rules.without("tick: a time follows from the one before") and due:
         following = me.now + 1
     decided = doc._replace(
         next=following,
+        held=held,
         pending=tuple(wanted),
         missed=doc.missed | missed,
         skipped=doc.skipped | skipped,
@@ -170,6 +182,24 @@ def decision(me: Leader, rules: Rules) -> Doc:
     if rules.without("tick: pending until it is enqueued"):
         return decided._replace(pending=(), enqueued=doc.enqueued | set(wanted))
     return decided
+
+
+def one_by_one(me: Leader, due: list[int], rules: Rules) -> tuple[list[int], set[int], int]:
+    """What is enqueued, what is skipped, and what waits: `queue_one`."""
+    held, enqueue, skipped = me.doc.held, list[int](), set[int]()
+    active = me.active and not rules.without("queue_one: a run waits for the one before")
+    if held and not active:
+        enqueue, held = [held], 0
+    for nominal in due:
+        if not active and not enqueue:
+            enqueue.append(nominal)
+        elif not held:
+            held = nominal
+        else:
+            skipped.add(nominal)
+    if rules.without("queue_one: what waits stays in the schedule"):
+        held = 0
+    return enqueue, skipped, held
 
 
 # -- the world
@@ -233,7 +263,7 @@ def broken(before: World, step: Step[World], after: World) -> str | None:
     if before.doc.paused and not doc.paused and "resumes" not in step.label:
         return "a pause is lost"
     for nominal in range(1, min(doc.next, LAST + 1)):
-        accounts = (doc.enqueued, doc.missed, doc.skipped, frozenset(doc.pending))
+        accounts = (doc.enqueued, doc.missed, doc.skipped, frozenset((*doc.pending, doc.held)))
         if sum(nominal in account for account in accounts) != 1:
             return f"time {nominal} is not accounted for exactly once"
         if nominal in doc.enqueued and nominal not in jobs:
@@ -243,5 +273,10 @@ def broken(before: World, step: Step[World], after: World) -> str | None:
     return None
 
 
+def broken_one_by_one(before: World, step: Step[World], after: World) -> str | None:
+    """Of a schedule that keeps one run waiting."""
+    return "two runs at a time" if len(after.active) > 1 else broken(before, step, after)
+
+
 def good(world: World) -> bool:
-    return world.doc.next > LAST and not world.doc.pending
+    return world.doc.next > LAST and not world.doc.pending and not world.doc.held

@@ -22,6 +22,7 @@ from dtqkit.control import JobRequest, JobsRequest, JobStatus
 from dtqkit.model.events import Batch, JobEvent, Line, ProgressEvent, event_of
 from dtqkit.model.jobs import Status
 from dtqkit.model.lifecycle import TRANSITIONS
+from dtqkit.testing import TestQueue
 from tests.stub import StubControl
 from tests.virtual import VirtualLoop
 
@@ -331,3 +332,21 @@ def test_progress_stays_while_the_same_attempt_runs_and_goes_with_it(world: Worl
     world.store.change("pending")
     world.run(handle.refresh())
     assert handle.known.progress is None
+
+
+def test_what_changes_a_job_returns_its_handle() -> None:
+    with TestQueue() as queue:
+
+        @queue.task(max_attempts=1)
+        def divide(a: int) -> float:
+            return 1 / a
+
+        job, other = divide.submit(0), divide.submit(1)
+        handle = other.asynchronous
+        assert queue.run(handle.update({"tags": ["x"]}, priority="low")) is handle
+        assert (handle.known.tags, handle.known.priority) == (("x",), "low")
+        assert queue.run(handle.cancel()) is handle
+        queue.run_until_idle()
+        assert queue.run(job.asynchronous.refresh()) is job.asynchronous
+        assert queue.run(job.asynchronous.requeue()) is job.asynchronous
+        assert job.update(priority="high") is job

@@ -42,7 +42,7 @@ def test_a_histogram_counts_each_value_in_the_first_bucket_that_holds_it() -> No
 
 
 def test_each_process_counts_a_share_and_any_of_them_gives_the_sum(tmp_path: Path) -> None:
-    ours = [Received(Share(tmp_path, number, 3)) for number in range(3)]
+    ours = [Received(Share(tmp_path, number, 3, bytearray(4))) for number in range(3)]
     for n in range(100):
         for received in ours:  # every process receives every event
             received.note(event(n))
@@ -54,13 +54,13 @@ def test_each_process_counts_a_share_and_any_of_them_gives_the_sum(tmp_path: Pat
 
 
 def test_a_process_that_is_started_again_goes_on_with_its_share(tmp_path: Path) -> None:
-    ours = [Received(Share(tmp_path, number, 2)) for number in range(2)]
+    ours = [Received(Share(tmp_path, number, 2, bytearray(3))) for number in range(2)]
     for n in range(10):
         for received in ours:
             received.note(event(n))
     assert ours[0].clients(3) == 3
     assert ours[1].clients(2) == 5
-    again = Received(Share(tmp_path, 0, 2))
+    again = Received(Share(tmp_path, 0, 2, bytearray(3)))
     assert samples(again)["wait_seconds_count"] == 10
     again.note(event(10))
     assert samples(ours[1])["wait_seconds_count"] == 10
@@ -70,7 +70,7 @@ def test_a_process_that_is_started_again_goes_on_with_its_share(tmp_path: Path) 
 
 def test_a_file_that_cannot_be_read_counts_nothing(tmp_path: Path) -> None:
     (tmp_path / "1.msgpack").write_bytes(b"\xc1")
-    received = Received(Share(tmp_path, 0, 2))
+    received = Received(Share(tmp_path, 0, 2, bytearray(3)))
     received.note(event(0))
     assert samples(received)["wait_seconds_count"] == 1
 

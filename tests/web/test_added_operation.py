@@ -22,8 +22,9 @@ from dtqkit.notebook.board_rpc import answer
 from dtqkit.remote import RemoteControl
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web.drain import Drain
+from dtqkit.web.listening import Address
 from dtqkit.web.openapi import document
-from dtqkit.web.server import Address, serve
+from dtqkit.web.server import serve
 from tests import sample
 from tests.routes import of_table, scopes
 from tests.serving import READ_TOKEN, TOKEN

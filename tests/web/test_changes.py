@@ -41,9 +41,26 @@ def test_jobs_are_counted_and_changed_by_a_filter(server: Server) -> None:
     assert server.post("/jobs/requeue", wanted).json["matched"] == 0
 
 
+def test_jobs_are_cancelled_by_the_values_of_their_payloads(server: Server) -> None:
+    jobs = [server.post("/jobs", {"task": "add", "payload": {"a": n, "b": 77}}).json for n in (1, 1, 2)]
+    wanted = {"filter": {"task": "add", "where": {"a": 1, "b": 77}}}
+    assert server.post("/jobs/cancel", {**wanted, "dry_run": True}).json["matched"] == 2
+    assert server.post("/jobs/cancel", wanted).json["changed"] == 2
+    assert server.get(f"/jobs/{jobs[2]['id']}").json["status"] == "pending"
+    assert server.post("/jobs/cancel", {"filter": {"where": {"b": 77}}}).json["changed"] == 1
+    refused = server.post("/jobs/cancel", {"filter": {"task": "add", "where": {"a": "1"}}})
+    assert "where has \"1\" for 'a'" in problem(refused, 400, "invalid_query")["detail"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
+        ("/jobs/cancel", {"filter": {"where": {}}}, 400, "matches_everything"),
+        ("/jobs/cancel", {"filter": {"where": {"a": [1]}}}, 400, "invalid_request"),
+        ("/jobs/cancel", {"filter": {"where": {"a": {"$gt": 0}}}}, 400, "invalid_request"),
+        ("/jobs/cancel", {"filter": {"where": {"$where": 1}}}, 400, "invalid_query"),
+        ("/jobs/cancel", {"filter": {"where": {"nobody": 1}}}, 400, "invalid_query"),
+        ("/pauses", {"task": "add", "where": {"a": "1"}}, 422, "invalid_pause"),
         ("/jobs/cancel", {}, 400, "matches_everything"),
         ("/jobs/delete", {"filter": {}}, 400, "matches_everything"),
         ("/jobs/cancel", {"filter": {"status": "completed"}}, 400, "invalid_query"),

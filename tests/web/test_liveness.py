@@ -20,7 +20,8 @@ from dtqkit.remote import events as remote
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain
-from dtqkit.web.server import Address, serve
+from dtqkit.web.listening import Address
+from dtqkit.web.server import serve
 from tests.serving import TOKEN, settings_for
 from tests.wait import wait_until_async
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import shutil
 import socket
 import subprocess
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.serving import TOKEN, Server
+from tests.serving import Server
 from tests.wait import wait_until
+from tests.web.load import Load
 
 Start = Callable[..., Server]
 
@@ -77,41 +74,7 @@ def balanced(nginx: str, folder: Path, first: int, second: int) -> Iterator[int]
             process.terminate()
 
 
-class Load:
-    """Clients that keep their connections and submit as fast as they are answered."""
-
-    def __init__(self, port: int, clients: int) -> None:
-        self._port = port
-        self._stop = threading.Event()
-        self.answers: Counter[object] = Counter()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def _run(self) -> None:
-        body = json.dumps({"task": "add", "payload": {"a": 1}})
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-        while not self._stop.wait(0.01):
-            try:
-                connection.request("POST", "/jobs", body, headers)
-                answer = connection.getresponse()
-                answer.read()
-                self.answers[answer.status] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.answers[type(error).__name__] += 1
-                connection.close()
-        connection.close()
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
+@pytest.mark.timeout(300)
 def test_a_rolling_restart_behind_nginx_fails_no_request(nginx: str, start_server: Start, tmp_path: Path) -> None:
     servers = [
         start_server("--processes", processes, port=free_port(), drain_s=1.0, behind_proxy=1)
@@ -123,7 +86,8 @@ def test_a_rolling_restart_behind_nginx_fails_no_request(nginx: str, start_serve
             before = load.answers.total()
             wait_until(lambda before=before: load.answers.total() > before + 50, timeout_s=30)
             assert server.stop() == 0
-            server.start()
+            server.start(wait=False)
+            server.wait_ready(timeout_s=90)  # beside six clients that never pause
         before = load.answers.total()
         wait_until(lambda: load.answers.total() > before + 50, timeout_s=30)
     assert set(load.answers) == {201}, (load.answers, (tmp_path / "error.log").read_text()[-2000:])

@@ -45,6 +45,8 @@ class Steering:
             case.body = {**SCHEDULE, "name": f"s{self._rng.randrange(9)}"}
         if self._operation == "backfill_schedule" and isinstance(case.body, dict):
             case.body = {"start": "2026-01-05T00:00:00Z", "end": "2026-01-06T00:00:00Z"}
+        if isinstance(case.body, dict) and isinstance(case.body.get("filter"), dict) and "where" in case.body["filter"]:
+            case.body["filter"]["where"] = {"a": self._rng.randrange(9)}  # a parameter of a task that the server knows
         submissions = case.body if isinstance(case.body, list) else [case.body]
         if self._operation in ("submit", "submit_many"):
             for submission in submissions:

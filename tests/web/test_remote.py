@@ -15,10 +15,16 @@ import pytest
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
 from dtqkit import TaskQueue
+from dtqkit.client.late import counted
 from dtqkit.control import HistoryQuery, JobQuery, Submission
-from dtqkit.control.operations import HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY
+from dtqkit.control.operations import HEALTH, HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY, WORKERS
+from dtqkit.control.pauses import PAUSES, PausesRequest
+from dtqkit.control.schedule_operations import SCHEDULES
 from dtqkit.model.errors import AccessDenied, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
+from dtqkit.model.events import Batch, Line
+from dtqkit.model.jobs import Job
 from dtqkit.remote import MAX_CONNECTIONS, RemoteControl, http
+from dtqkit.remote.events import Events
 from dtqkit.remote.http import Http
 from dtqkit.remote.trouble import why_unreached
 from tests.command import dtqkit
@@ -293,3 +299,76 @@ def test_a_worker_of_a_queue_behind_a_server_is_refused_at_once(tmp_path: Path) 
         done = dtqkit(*command, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert "they need a TaskQueue(), with REDIS_URL and ATLAS_URI" in done.stderr
+
+
+# -- a newer server
+
+
+def test_kinds_that_a_newer_server_has_are_kept_as_text() -> None:
+    attempt = (
+        b'{"number":1,"worker":"w","queued_at":"2026-01-01T00:00:00Z","claimed_at":"2026-01-01T00:00:00Z",'
+        b'"ending":"evicted","error":{"kind":"quota","type":"QuotaExceeded","message":"no"}}'
+    )
+    job = (
+        JOB[:-1] + b',"status":"blocked","priority":"urgent","unique":"forever","backoff":"fibonacci","unique_key":"k"'
+    )
+    job += b',"hue":"red","earlier":[' + attempt + b"]}"
+    page = b'{"items":[' + job + b'],"cursor":null}'
+
+    async def story(control: RemoteControl) -> Job:
+        return (await control.ask(LIST_JOBS, JobQuery())).items[0]
+
+    found = told([answer("200 OK", page)], story)
+    assert (found.status, found.priority, found.unique, found.backoff) == ("blocked", "urgent", "forever", "fibonacci")
+    (attempted,) = found.earlier
+    assert attempted.ending == "evicted"
+    assert attempted.error is not None
+    assert attempted.error.kind == "quota"
+    assert (found.is_over, found.is_final) == (False, False)
+    assert found.uniqueness == "forever, key k, 0 duplicates"
+    assert counted([found.status, "running"]) == "2 jobs: 1 running, 1 blocked"
+
+
+def test_kinds_of_everything_else_that_a_newer_server_answers_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    row = ROW.replace(b'"status":"completed"', b'"status":"blocked"').replace(b'"ending":null', b'"ending":"evicted"')
+    health = b'{"status":"resting","redis":"slow","mongodb":"up","unserved":["urgent"]}'
+    beat = (
+        b'[{"id":"w","name":"w","host":"h","pid":1,"lanes":["urgent"],"concurrency":1,"load":0,"version":"9",'
+        b'"started_at":"2026-01-01T00:00:00Z","status":"sleeping"}]'
+    )
+    schedule = (
+        b'[{"name":"s","task":"t","cron":"* * * * *","overlap":"merge","catch_up_runs":"first",'
+        b'"created_at":"2026-01-01T00:00:00Z","anchor_at":"2026-01-01T00:00:00Z"}]'
+    )
+    pause = b'[{"id":"lane:urgent","lane":"urgent","paused_at":"2026-01-01T00:00:00Z"}]'
+
+    async def story(control: RemoteControl) -> list[Any]:
+        rows = [one.ending async for one in await control.ask(HISTORY, HistoryQuery())]
+        return [
+            *rows,
+            (await control.ask(HEALTH)).status,
+            (await control.ask(WORKERS))[0].status,
+            (await control.ask(SCHEDULES))[0].overlap,
+            (await control.ask(PAUSES, PausesRequest()))[0].lane,
+        ]
+
+    replies = [answer("200 OK", body) for body in (row, health, beat, schedule, pause)]
+    assert told(replies, story) == ["evicted", "resting", "sleeping", "merge", "urgent"]
+
+
+def test_an_event_of_a_kind_that_a_newer_server_has_is_passed_on_or_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Batch | Line] = []
+
+    async def main() -> None:
+        events = Events("http://127.0.0.1:1", "", None)
+        events._callbacks.append(seen.append)
+        job = '{"id":"0123456789abcdef01234567","rev":2,"status":"blocked","task":"t","priority":"urgent"}'
+        assert events._receive(f'{{"type":"events","jobs":[{job}],"progress":[]}}')
+        for _ in range(3):
+            assert not events._receive('{"type":"flow","nodes":[]}')
+
+    asyncio.run(main())
+    (batch,) = seen
+    assert isinstance(batch, Batch)
+    assert [(event.status, event.priority) for event in batch.jobs] == [("blocked", "urgent")]
+    assert sum("unreadable message" in record.getMessage() for record in caplog.records if record.levelno >= 30) == 1

@@ -35,7 +35,7 @@ export class Board {
   constructor(root, source, views) {
     this.root = root;
     this.source = source;
-    this.overview = new Overview(this.known);
+    this.overview = new Overview(this.known, () => this.open("Pauses"));
     this.status = new LinkStatus(() => source.retry());
     this.signIn = new SignIn((token) => source.signIn?.(token));
     this.side = new Side(() => this.closePanel());
@@ -178,7 +178,9 @@ export class Board {
     if (this.live || !this.#seconds) {
       for (const part of [this.overview, this.#current, this.side.panel]) part?.tick?.();
     }
-    if (this.live && this.#seconds % STATS_S === 0) this.#ask();
+    // A server whose stores are away sends no snapshot, but answers what is wrong.
+    const asks = this.live || (this.link.state === "connecting" && this.#seconds > 0);
+    if (asks && this.#seconds % STATS_S === 0) this.#ask();
     this.#seconds += 1;
     this.#showStatus();
   }

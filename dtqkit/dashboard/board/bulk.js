@@ -5,11 +5,25 @@ import { button, h, set, setText } from "./dom.js";
 import { count, plural } from "./format.js";
 import { LANES } from "./records.js";
 
-/** @typedef {{ operation: string, label: string, done: string, of: string[], set?: Record<string, unknown> }} Deed */
+/**
+ * @typedef {object} Deed
+ * @property {string} operation
+ * @property {string} label
+ * @property {string} done
+ * @property {string[]} of
+ * @property {string} [loses] what is lost by it: then it looks dangerous
+ * @property {Record<string, unknown>} [set]
+ */
 
 /** @type {Deed[]} */
 const DEEDS = [
-  { operation: "cancel_many", label: "Cancel", done: "cancelled", of: ["pending", "scheduled", "running"] },
+  {
+    operation: "cancel_many",
+    label: "Cancel",
+    done: "cancelled",
+    of: ["pending", "scheduled", "running"],
+    loses: "Those that run are asked to stop.",
+  },
   { operation: "requeue_many", label: "Requeue", done: "requeued", of: ["failed"] },
   ...LANES.map((priority) => ({
     operation: "update_many",
@@ -18,7 +32,13 @@ const DEEDS = [
     of: ["pending", "scheduled"],
     set: { priority },
   })),
-  { operation: "delete_many", label: "Delete", done: "deleted", of: ["completed", "failed", "cancelled"] },
+  {
+    operation: "delete_many",
+    label: "Delete",
+    done: "deleted",
+    of: ["completed", "failed", "cancelled"],
+    loses: "Their records and results are lost for good.",
+  },
 ];
 
 export class Bulk {
@@ -59,11 +79,13 @@ export class Bulk {
     }
     const { matched } = counted;
     const [verb, ...where] = deed.label.split(" ");
-    const label = [verb, count(matched), ...where].join(" ");
-    const go = button("primary", label, () => this.#run(deed, asked, matched), { disabled: !matched });
+    const label = [verb, plural(matched, "job"), ...where].join(" ");
+    const kind = deed.loses ? "danger" : "primary";
+    const go = button(kind, label, () => this.#run(deed, asked, matched), { disabled: !matched });
     const not = button("plain", "Not now", () => this.#leave());
-    setText(this.#told, `${plural(matched, "job")} ${named(asked.filter, deed.of)} will be ${deed.done}.`);
-    this.element.replaceChildren(this.#told, go, not);
+    const told = `${plural(matched, "job")} ${named(asked.filter, deed.of)} will be ${deed.done}.`;
+    setText(this.#told, matched && deed.loses ? `${told} ${deed.loses}` : told);
+    this.element.replaceChildren(this.#told, h(".answers", go, not));
     (go.disabled ? not : go).focus();
   }
 

@@ -132,6 +132,7 @@ export class WaitsChart {
       const [name, range, figures] = row.children;
       const [line, middle, high] = range.children;
       setText(name, task);
+      set(name, "title", task);
       set(line, "x1", x(p50));
       set(line, "x2", x(p95));
       set(middle, "cx", x(p50));

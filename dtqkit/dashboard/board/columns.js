@@ -35,10 +35,21 @@ export function outcome(job) {
   return job.result == null ? "" : exact.stringify(job.result).slice(0, RESULT_SHOWN);
 }
 
+/** What may be cut is whole while it is pointed at. @param {HTMLElement} cell @param {string} words */
+function paintLong(cell, words) {
+  setText(cell, words);
+  set(cell, "title", words || null);
+}
+
 /** @param {HTMLElement} cell @param {Job} job */
 function paintOutcome(cell, job) {
-  setText(cell, outcome(job));
+  paintLong(cell, outcome(job));
   set(cell, "data-bad", job.error && job.status !== "completed");
+}
+
+/** @param {HTMLElement} cell @param {Job} job */
+function paintWorker(cell, job) {
+  paintLong(cell, job.worker ?? "–");
 }
 
 /** A job's priority never changes. @param {HTMLElement} cell @param {Job} job */
@@ -65,5 +76,5 @@ export const COLUMNS = {
   wait: { head: "Wait", paint: text((job) => duration(waited(job))) },
   run: { head: "Run", paint: text((job) => duration(ran(job))) },
   attempts: { head: "Attempt", paint: paintAttempts },
-  worker: { head: "Worker", paint: text((job) => job.worker ?? "–") },
+  worker: { head: "Worker", paint: paintWorker },
 };

@@ -70,11 +70,12 @@ class DeadLetters extends Listing {
     const counted = await this.board.act("requeue_dead", { ...query, dry_run: true });
     if (!counted) return;
     const { matched } = counted;
-    const go = button("primary", `Requeue ${count(matched)}`, () => this.#requeue(query), { disabled: !matched });
+    const label = `Requeue ${plural(matched, "job")}`;
+    const go = button("primary", label, () => this.#requeue(query), { disabled: !matched });
     const not = button("plain", "Not now", () => this.#offerRequeue());
     this.#offered = "";
     const question = `${plural(matched, "dead letter")} will run again.`;
-    this.#bulk.replaceChildren(h("span", { role: "status" }, question), go, not);
+    this.#bulk.replaceChildren(h("span", { role: "status" }, question), h(".answers", go, not));
     (go.disabled ? not : go).focus();
   }
 

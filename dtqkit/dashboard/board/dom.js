@@ -69,6 +69,22 @@ export function setText(node, text) {
 }
 
 /**
+ * Why a panel shows no rows.
+ *
+ * @param {HTMLElement} note
+ * @param {string} title
+ * @param {string} [detail]
+ * @param {boolean} [failed]
+ */
+export function say(note, title, detail = "", failed = false) {
+  note.hidden = false;
+  note.classList.toggle("failed", failed);
+  if (texts.get(note) === title + detail) return;
+  texts.set(note, title + detail);
+  note.replaceChildren(h("strong", title), detail);
+}
+
+/**
  * One child for each item: existing children are painted again, not replaced.
  *
  * @template T

@@ -5,6 +5,7 @@
 import { button, h, setText } from "./dom.js";
 import { exact } from "./exact.js";
 import { Field, FieldError } from "./fields.js";
+import { listOf } from "./job_options.js";
 import { LANES, whole } from "./records.js";
 
 export class EditJob {
@@ -64,10 +65,4 @@ export class EditJob {
     const changed = await this.board.act("update", asked, (message) => setText(this.problem, message));
     if (changed) this.leave(whole(changed));
   }
-}
-
-/** @param {string} text */
-function listOf(text) {
-  const parts = text.split(",").map((part) => part.trim());
-  return parts.filter(Boolean);
 }

@@ -149,10 +149,10 @@ export class Field {
     this.required = required;
     this.control = control(schema);
     const { node } = this.control;
-    const id = `field-${label}`;
+    const id = `${label === name ? "field" : "option"}-${name}`;
     setAll(node, {
       id,
-      "aria-describedby": `${id}-help ${id}-problem`,
+      "aria-describedby": `${id}-hint ${id}-help ${id}-problem`,
       "aria-required": required && "true",
       oninput: () => this.complain(""),
     });
@@ -160,9 +160,9 @@ export class Field {
     this.element = h(
       `.field.${schema.type === "boolean" ? "check" : "plainly"}`,
       h("label", { for: id }, label),
-      h("small", { id: `${id}-help` }, hint(schema, required)),
+      h("small", { id: `${id}-hint` }, hint(schema, required)),
       node,
-      schema.description && h("small.help", schema.description),
+      schema.description && h("small.help", { id: `${id}-help` }, schema.description),
       this.problem,
     );
     if (schema.default != null) this.control.put(schema.default);

@@ -14,6 +14,11 @@ const grouped = new Intl.NumberFormat("en");
 /** @param {number} n */
 export const count = (n) => grouped.format(n);
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** A number that fits a tile: 1.23M from a million on. @param {number} n */
+export const figure = (n) => (n < 1_000_000 ? count(n) : compact.format(n));
+
 /** @param {number} n @param {string} one */
 export const plural = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
 

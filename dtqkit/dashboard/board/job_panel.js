@@ -50,7 +50,7 @@ export class JobPanel {
     this.status = h("span.status");
     const cancel = () => this.#change("cancel", "The job is cancelled.");
     const requeue = () => this.#change("requeue", "The job is requeued.");
-    this.cancel = button("plain", "Cancel job", cancel, { hidden: true });
+    this.cancel = button("plain.danger", "Cancel job", cancel, { hidden: true });
     this.edit = button("plain", "Change…", () => this.#edit(), { hidden: true });
     this.editing = h("div");
     this.requeue = button("primary", "Requeue", requeue, { hidden: true });

@@ -47,6 +47,11 @@ export class Known {
     return this.workersAt > 0 && this.workers.every(({ tasks }) => tasks && !tasks.includes(task));
   }
 
+  /** @param {Lane} lane */
+  pauseOfLane(lane) {
+    return this.pauses.find((pause) => pause.lane === lane);
+  }
+
   /** What holds a waiting job back. @param {Job} job */
   pauseOf(job) {
     const payload = /** @type {Record<string, unknown>} */ (job.payload ?? {});

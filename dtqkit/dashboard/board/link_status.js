@@ -32,10 +32,11 @@ export function bannerOf({ link, health, unserved, lostAt }) {
   if (link.state === "saved") {
     return [`As it was${link.at ? ` on ${date(link.at)}` : ""}.`, "Run the cell to go live."];
   }
-  if (link.state !== "live") return [];
+  if (link.state === "unauthorised") return [];
   if (health?.mongodb === "down") return ["MongoDB is away.", "Jobs are refused until it is back."];
   if (health?.redis === "down") return ["Redis is away.", "Jobs are accepted, and run when it is back."];
-  return unserved ? [`No live worker serves the task ${unserved}.`, "Its jobs wait until one starts."] : [];
+  if (!unserved || link.state !== "live") return [];
+  return [`No live worker serves the task ${unserved}.`, "Its jobs wait until one starts."];
 }
 
 export class LinkStatus {

@@ -4,7 +4,7 @@
 /** @import { FilterName } from "./listing_tools.js" */
 /** @import { JobTable } from "./table.js" */
 // A listing: a table of jobs with its filters and its pages, which follows the events.
-import { h } from "./dom.js";
+import { h, say } from "./dom.js";
 import { ListingTools } from "./listing_tools.js";
 import { after, createdAt, progressed, whole } from "./records.js";
 
@@ -35,7 +35,6 @@ export class Listing {
   #next = null;
   /** Jobs of events that have no row yet, by id. @type {Map<string, Job>} */
   #fresh = new Map();
-  #noted = "";
 
   /**
    * @param {BoardApi} board
@@ -110,7 +109,7 @@ export class Listing {
     const cursor = this.#cursors.at(-1);
     this.stale = false;
     this.#loadedAt = Date.now();
-    if (!this.table.rows.size) this.#showNote("Loading…");
+    if (!this.table.rows.size) say(this.note, "Loading…");
     try {
       const query = { ...this.filters, limit: this.tools.limit, ...(cursor && { cursor }) };
       const page = await this.board.request(this.operation, query);
@@ -122,7 +121,7 @@ export class Listing {
       this.stale = true;
       if (load === this.#loads && !this.table.rows.size) {
         const { message } = /** @type {Error} */ (error);
-        this.#showNote("The jobs cannot be listed.", message, "failed");
+        say(this.note, "The jobs cannot be listed.", message, true);
       }
     }
     this.tools.showPage(this.#cursors.length + 1, Boolean(this.#next));
@@ -212,7 +211,7 @@ export class Listing {
     this.tools.showFresh(this.#fresh.size);
     this.table.flush();
     if (this.table.rows.size) this.note.hidden = true;
-    else if (!this.#loading) this.#showEmpty();
+    else if (this.#loadedAt && !this.#loading) this.#showEmpty();
   }
 
   /** Shows new jobs, and takes away what does not belong here any more. */
@@ -228,16 +227,7 @@ export class Listing {
 
   #showEmpty() {
     const [title, hint] = Object.keys(this.filters).length ? ["No job matches these filters."] : this.kind.empty;
-    this.#showNote(title, hint);
-  }
-
-  /** @param {string} title @param {string} [detail] @param {string} [kind] */
-  #showNote(title, detail = "", kind = "") {
-    this.note.hidden = false;
-    if (this.#noted === title) return;
-    this.#noted = title;
-    this.note.className = `note ${kind}`;
-    this.note.replaceChildren(h("strong", title), detail);
+    say(this.note, title, hint);
   }
 
   tick() {

@@ -4,13 +4,13 @@
 /** @import { Known } from "./known.js" */
 // The first row: figures of the queue now, and charts of its last quarter of an hour.
 import { Chart, WaitsChart, means, sparkline } from "./charts.js";
-import { fill, h, icon, set, setText } from "./dom.js";
-import { capital, count, duration, rate } from "./format.js";
+import { h, icon, set, setText } from "./dom.js";
+import { capital, count, duration, figure, moment, rate } from "./format.js";
+import { PausedMark } from "./paused_mark.js";
 import { LANES } from "./records.js";
 
 /** A heartbeat that is older is late. */
 export const LATE_S = 9;
-const BEATS_SHOWN = 3;
 const SPARK_S = 360;
 
 /** @param {Worker[]} workers @param {"load" | "concurrency"} name */
@@ -20,14 +20,17 @@ export class Overview {
   /** @type {Record<string, { value: HTMLElement, foot: HTMLElement }>} */
   #figures = {};
   #sparks = LANES.map(sparkline);
-  #beats = h("ul.beats");
+  #beats = h("span");
+  /** @type {Record<string, PausedMark>} */
+  #marks = {};
   #waits = new WaitsChart();
   #lanesChart;
   #endsChart;
 
-  /** @param {Known} known */
-  constructor(known) {
+  /** @param {Known} known @param {() => void} openPauses */
+  constructor(known, openPauses) {
     this.known = known;
+    this.openPauses = openPauses;
     this.#lanesChart = new Chart(
       "Waiting by lane",
       LANES,
@@ -68,18 +71,22 @@ export class Overview {
     const value = h("dd.value");
     const foot = h("dd.foot");
     this.#figures[name] = { value, foot };
-    return h(`.cell.${name}`, h("dt", label), value, extra && h("dd.extra", extra), foot);
+    this.#marks[name] = new PausedMark(name, this.openPauses);
+    const head = h("dt", h("span", label), this.#marks[name].element);
+    return h(`.cell.${name}`, head, value, extra && h("dd.extra", extra), foot);
   }
 
   /**
    * @param {string} name
-   * @param {string} text
+   * @param {string | number} shown
    * @param {string} below
    * @param {{ bad?: boolean, title?: string }} [more]
    */
-  #show(name, text, below, { bad, title } = {}) {
+  #show(name, shown, below, { bad, title } = {}) {
     const { value, foot } = this.#figures[name];
+    const [text, exact] = typeof shown === "string" ? [shown] : [figure(shown), count(shown)];
     setText(value, text);
+    set(value, "title", exact !== text && exact);
     set(value, "data-bad", bad);
     setText(foot, below);
     set(foot, "title", title);
@@ -96,9 +103,19 @@ export class Overview {
     const oldest = depths.oldest_wait_s === null ? "none" : duration(depths.oldest_wait_s);
     this.#show("oldest", oldest, `${count(depths.running)} running, ${count(depths.scheduled)} scheduled`);
     const { workers } = this.known;
-    const busy = `${sum(workers, "load")} of ${sum(workers, "concurrency")} busy`;
-    this.#show("workers", count(workers.length), workers.length ? busy : "nothing will run", { bad: !workers.length });
+    const busy = `${count(sum(workers, "load"))} of ${count(sum(workers, "concurrency"))} busy`;
+    this.#show("workers", workers.length, workers.length ? busy : "nothing will run", { bad: !workers.length });
     this.#showBeats();
+    this.#showPauses();
+  }
+
+  /** At the lanes; those of tasks at the oldest wait, which they prolong; where no lane is left, at the throughput. */
+  #showPauses() {
+    const { pauses } = this.known;
+    const lanes = LANES.flatMap((lane) => this.known.pauseOfLane(lane) ?? []);
+    for (const lane of LANES) this.#marks[lane].show(`Lane ${lane}`, lanes.filter((pause) => pause.lane === lane));
+    this.#marks.oldest.show("Tasks", pauses.filter(({ task }) => task));
+    this.#marks.throughput.show("Everything", lanes.length === LANES.length ? lanes : []);
   }
 
   /** @param {Lane} lane @param {number} depth */
@@ -106,11 +123,13 @@ export class Overview {
     const forecast = this.known.stats?.forecast.find((one) => one.lane === lane);
     const range = forecast?.low_s != null ? `${duration(forecast.low_s)} to ${duration(forecast.high_s)}` : "";
     const drain = forecast?.drain_s;
+    const pause = this.known.pauseOfLane(lane);
     let foot = `est. clear in ${duration(drain)} (${range})`;
     if (!depth) foot = "empty";
+    else if (pause) foot = pause.until ? `until ${moment(pause.until)}` : "until resumed";
     else if (drain === undefined) foot = "waiting";
     else if (drain === null) foot = "not draining";
-    this.#show(lane, count(depth), foot, range ? { title: `90 % in ${range}` } : {});
+    this.#show(lane, depth, foot, range && !pause ? { title: `90 % in ${range}` } : {});
   }
 
   #showEnds() {
@@ -124,23 +143,18 @@ export class Overview {
     const ended = completed + failed;
     const share = ended ? `${((100 * failed) / ended).toFixed(1)} % of ${count(ended)} ended` : "none have ended";
     this.#show("throughput", `${rate(stats.throughput_per_s)}/s`, `${count(completed)} in ${duration(stats.window_s)}`);
-    this.#show("failures", count(failed), share, { bad: failed > 0 });
+    this.#show("failures", failed, share, { bad: failed > 0 });
   }
 
+  /** The oldest beat; of workers that are late, which, or how many. */
   #showBeats() {
-    const shown = this.known.workers.slice(0, BEATS_SHOWN);
-    fill(
-      this.#beats,
-      shown,
-      () => h("li", h("span"), h("b")),
-      (row, worker) => {
-        const age = this.known.beatAge(worker);
-        setText(row.firstChild, worker.name);
-        setText(row.lastChild, duration(age));
-        set(row, "data-late", age > LATE_S);
-        set(row, "title", `${worker.name}: last beat ${duration(age)} ago`);
-      },
-    );
+    const ages = this.known.workers.map((worker) => ({ name: worker.name, age: this.known.beatAge(worker) }));
+    ages.sort((a, b) => b.age - a.age);
+    const late = ages.filter(({ age }) => age > LATE_S);
+    const who = late.length > 1 ? `${count(late.length)} late` : `${ages[0]?.name} late`;
+    const ago = `beat ${duration(ages[0]?.age)} ago`;
+    setText(this.#beats, ages.length ? `${late.length ? `${who}, last` : "oldest"} ${ago}` : "");
+    set(this.#beats, "data-bad", late.length > 0);
   }
 
   tick() {

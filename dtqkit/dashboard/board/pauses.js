@@ -2,9 +2,9 @@
 /** @import { BoardApi, Panel, View } from "./parts.ts" */
 /** @import { Pause } from "./types.ts" */
 // The panel of pauses: what is held back, until when and why; to begin and to end one.
-import { button, fill, h, setText } from "./dom.js";
+import { button, fill, h, say, setText } from "./dom.js";
 import { exact } from "./exact.js";
-import { count, moment } from "./format.js";
+import { capital, count, moment } from "./format.js";
 import { LANES } from "./records.js";
 
 const HEADS = ["Paused", "Jobs waiting", "Since", "Until", "Reason", ""];
@@ -12,49 +12,70 @@ const REFRESH_MS = 2_000;
 
 /** @implements {Panel} */
 class Pauses {
-  /** @type {Pause[]} */
-  #pauses = [];
+  /** @type {Pause[] | null} */
+  #pauses = null;
   #loadedAt = 0;
   #body = h("tbody");
-  #note = h(".note", h("strong", "Nothing is paused."), "Jobs of a paused lane or task wait; those that run go on.");
+  #note = h(".note", { hidden: true });
   #problem = h("p.problem", { role: "alert" });
 
   /** @param {BoardApi} board */
   constructor(board) {
     this.board = board;
-    /** @param {string} label @param {string} type @param {string} hint */
-    const field = (label, type, hint) => {
-      return h("input", { type, "aria-label": label, placeholder: hint, title: hint, autocomplete: "off" });
-    };
-    this.what = h("select", { "aria-label": "What to pause" });
-    this.where = field("Where", "text", 'Only jobs with: {"customer": 7}');
-    this.until = field("Until", "datetime-local", "Until: without it, until somebody resumes");
-    this.reason = field("Reason", "text", "Reason");
+    /** @param {string} type @param {string} [placeholder] */
+    const field = (type, placeholder) => h("input", { type, placeholder, autocomplete: "off" });
+    this.what = h("select", { required: true, onchange: () => this.#allowWhere() });
+    this.where = field("text", '{"customer": 7}');
+    this.until = field("datetime-local");
+    this.reason = field("text");
     const send = (/** @type {SubmitEvent} */ event) => this.#begin(event);
-    const go = h("button.plain", { type: "submit" }, "Pause");
-    const form = h("form.tools.pausing", { onsubmit: send }, this.what, this.where, this.until, this.reason, go);
-    const heads = HEADS.map((label) => h("th", { scope: "col" }, label));
-    const table = h("table.pauses", { "aria-label": "Pauses" }, h("thead", h("tr", heads)), this.#body);
+    const fields = {
+      "What to pause": this.what,
+      "Only where (optional)": this.where,
+      "Until (optional)": this.until,
+      "Reason (optional)": this.reason,
+    };
+    const labelled = Object.entries(fields).map(([label, one], i) => {
+      one.id = `pause-${i}`;
+      return h("div", h("label", { for: one.id }, label), one);
+    });
+    const go = h("button.plain.strong", { type: "submit" }, "Pause");
+    const form = h("form.tools.pausing", { onsubmit: send, "aria-label": "Pause" }, labelled, go);
+    const heads = HEADS.map((label) => (label ? h("th", { scope: "col" }, label) : h("td")));
+    const table = h("table.stack.pauses", { "aria-label": "Pauses" }, h("thead", h("tr", heads)), this.#body);
     this.element = h(".listing", form, this.#problem, table, this.#note);
-    this.what.onchange = () => (this.where.disabled = this.what.value.startsWith("lane "));
     this.offer([]);
   }
 
   /** @param {{ name: string }[]} tasks */
   offer(tasks) {
     const { value } = this.what;
-    const lanes = LANES.map((lane) => `lane ${lane}`);
-    const names = tasks.map(({ name }) => `task ${name}`);
-    this.what.replaceChildren(...[...names, ...lanes].map((one) => h("option", { value: one }, one)));
-    if (value) this.what.value = value;
-    this.where.disabled = this.what.value.startsWith("lane ");
+    /** @param {"lane" | "task"} kind @param {string[]} names */
+    const group = (kind, names) => {
+      const options = names.map((name) => h("option", { value: `${kind} ${name}` }, `${kind} ${name}`));
+      return options.length ? [h("optgroup", { label: `${capital(kind)}s` }, options)] : [];
+    };
+    const named = tasks.map(({ name }) => name);
+    const first = h("option", { value: "" }, "Choose a lane or a task…");
+    this.what.replaceChildren(first, ...group("lane", LANES), ...group("task", named));
+    this.what.value = value;
+    this.#allowWhere();
+  }
+
+  #allowWhere() {
+    this.where.disabled = !this.what.value.startsWith("task ");
   }
 
   async load() {
     this.#loadedAt = Date.now();
-    this.#pauses = await this.board.request("pauses").catch(() => this.#pauses);
-    this.board.known.pauses = this.#pauses;
-    this.update();
+    try {
+      this.#pauses = await this.board.request("pauses");
+      this.board.known.pauses = this.#pauses ?? [];
+      this.update();
+    } catch (error) {
+      const { message } = /** @type {Error} */ (error);
+      if (!this.#pauses) say(this.#note, "The pauses cannot be listed.", message, true);
+    }
   }
 
   tick() {
@@ -62,16 +83,18 @@ class Pauses {
   }
 
   update() {
+    if (!this.#pauses) return;
     fill(this.#body, this.#pauses, () => this.#row(), ({ cells }, pause) => {
       textsOf(pause).forEach((text, i) => setText(cells[i], text));
     });
-    this.#note.hidden = this.#pauses.length > 0;
+    if (this.#pauses.length) this.#note.hidden = true;
+    else say(this.#note, "Nothing is paused.", "Jobs of a paused lane or task wait; those that run go on.");
   }
 
   #row() {
     const row = h("tr");
-    const resume = button("plain", "Resume", () => this.#end(this.#pauses[row.sectionRowIndex]));
-    row.append(...HEADS.slice(1).map(() => h("td")), h("td", resume));
+    const resume = button("plain", "Resume", () => this.#pauses && this.#end(this.#pauses[row.sectionRowIndex]));
+    row.append(...HEADS.slice(0, -1).map((label) => h("td", { "data-label": label })), h("td.deeds", resume));
     return row;
   }
 
@@ -83,7 +106,8 @@ class Pauses {
     const made = await this.#act("pause", asked);
     if (!made) return;
     this.board.announce(`${targetOf(made)} is paused.`);
-    this.reason.value = this.where.value = this.until.value = "";
+    this.what.value = this.reason.value = this.where.value = this.until.value = "";
+    this.#allowWhere();
     await this.load();
   }
 

@@ -2,7 +2,7 @@
 /** @import { BoardApi, Panel, View } from "./parts.ts" */
 /** @import { Schedule } from "./types.ts" */
 // The panel of schedules: when each runs next and ran last, what was missed, and why one is paused.
-import { button, h, set, setText } from "./dom.js";
+import { button, h, say, set, setText } from "./dom.js";
 import { count, duration, moment } from "./format.js";
 
 const HEADS = ["Schedule", "When", "Next", "Last run", "Missed", "Skipped", "State", ""];
@@ -11,7 +11,7 @@ const EVERY_S = 3;
 
 /** One row. What was typed into it stays while it is painted. */
 class Row {
-  #cells = HEADS.slice(0, -1).map(() => h("td"));
+  #cells = HEADS.slice(0, -1).map((label) => h("td", { "data-label": label }));
   #last = button("link", "", () => this.record.last_job && this.board.openJob(this.record.last_job));
   #actions = h("td.deeds");
   #shown = "";
@@ -38,6 +38,7 @@ class Row {
     set(this.#cells[2], "title", record.next_at ? new Date(record.next_at).toLocaleString() : null);
     set(this.#cells[4], "data-bad", (record.missed ?? 0) > 0);
     set(this.#cells[6], "data-bad", Boolean(this.#problem || (!record.paused && record.trouble)));
+    set(this.#cells[6], "data-paused", !this.#problem && Boolean(record.paused));
     if (this.#shown !== "asks" && this.#shown !== String(Boolean(record.paused))) this.#offer();
   }
 
@@ -130,30 +131,27 @@ class Schedules {
   #rows = new Map();
   #age = 0;
   #body = h("tbody");
-  #note = h(
-    ".note",
-    h("strong", "No schedules."),
-    'Make one: queue.schedule("nightly", report.bind(), cron="0 3 * * *")',
-  );
+  #note = h(".note", { hidden: true });
   #heads = h(
     "tr",
     HEADS.map((label) => (label ? h("th", { scope: "col" }, label) : h("td"))),
   );
-  #table = h("table.schedules", { "aria-label": "Schedules" }, h("thead", this.#heads), this.#body);
+  #table = h("table.stack.schedules", { "aria-label": "Schedules" }, h("thead", this.#heads), this.#body);
   element = h(".listing", this.#table, this.#note);
 
   /** @param {BoardApi} board */
   constructor(board) {
     this.board = board;
-    this.#note.hidden = true;
   }
 
   async load() {
     this.#age = 0;
     try {
       this.#show(await this.board.request("schedules"));
-    } catch {
+    } catch (error) {
       // The board says that the queue is away, and loads again.
+      const { message } = /** @type {Error} */ (error);
+      if (!this.#rows.size) say(this.#note, "The schedules cannot be listed.", message, true);
     }
   }
 
@@ -176,7 +174,8 @@ class Schedules {
     if ([...this.#rows.keys()].join() !== known) {
       this.#body.replaceChildren(...records.map(({ name }) => this.#rows.get(name)?.element ?? ""));
     }
-    this.#note.hidden = records.length > 0;
+    if (records.length) this.#note.hidden = true;
+    else say(this.#note, "No schedules.", 'Make one: queue.schedule("pulse", report.bind(), every_s=60)');
   }
 }
 

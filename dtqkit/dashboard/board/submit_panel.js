@@ -1,29 +1,19 @@
 // @ts-check
 /** @import { BoardApi, SidePanel } from "./parts.ts" */
-/** @import { Problem, Schema, TaskInfo } from "./types.ts" */
+/** @import { Problem, TaskInfo } from "./types.ts" */
 // The panel on the right: a form that submits a job.
-import { button, focusedIn, h, setText } from "./dom.js";
+import { button, focusedIn, h, set, setText } from "./dom.js";
 import { Field, FieldError, resolve } from "./fields.js";
 import { short } from "./format.js";
-import { LANES, whole } from "./records.js";
+import { OPTIONS, sentOf } from "./job_options.js";
+import { memory } from "./memory.js";
+import { whole } from "./records.js";
 import { refusal } from "./source.js";
 
-/** What every task takes beside its arguments, by name: label and schema. @type {Record<string, [string, Schema]>} */
-const OPTIONS = {
-  priority: ["Priority", { enum: LANES }],
-  delay_s: ["Delay", { type: "number", minimum: 0, description: "Seconds before it may start." }],
-  starts_at: ["Start at", { type: "string", format: "date-time", description: "Not before; instead of a delay." }],
-  max_attempts: ["Attempts", { type: "integer", minimum: 1 }],
-  timeout_s: ["Time limit", { type: "number", description: "Seconds that one attempt may run." }],
-  expires_s: ["Expires after", { type: "number", description: "Seconds: cancelled if it has not started by then." }],
-  idempotency_key: [
-    "Idempotency key",
-    { type: "string", description: "The same key with the same payload gives the first job again." },
-  ],
-  on_failure: ["On failure", { type: "string", description: "A task to submit once it has failed." }],
-  on_success: ["On success", { type: "string", description: "A task to submit once it has completed." }],
-  tags: ["Tags", { type: "string", description: "Separated by commas." }],
-};
+/** @type {TaskInfo} */
+const NO_TASK = { name: "", description: "", schema: {}, defaults: {} };
+/** The task that was submitted last in this browser. */
+const last = memory(() => localStorage, "dtqkit.task");
 
 /** @implements {SidePanel} */
 export class SubmitPanel {
@@ -36,10 +26,12 @@ export class SubmitPanel {
   constructor(board) {
     this.board = board;
     this.title = h("h2", { id: "panel-title", tabindex: "-1" }, "Submit a job");
-    this.task = h("select", { id: "submit-task", onchange: () => this.#choose() });
+    const described = { "aria-required": "true", "aria-describedby": "submit-task-problem" };
+    this.task = h("select", { id: "submit-task", ...described, onchange: () => this.#choose() });
+    this.missing = h("p.problem", { id: "submit-task-problem" });
     this.about = h("p.about");
     this.fields = h(".fields");
-    this.more = h(".fields");
+    this.more = h("details.options", { hidden: true });
     this.problem = h("p.problem", { role: "alert" });
     this.done = h("p", { role: "status" });
     this.submit = h("button.primary", { type: "submit" }, "Submit");
@@ -53,10 +45,10 @@ export class SubmitPanel {
         },
       },
       h("header", this.title),
-      h(".field", h("label", { for: "submit-task" }, "Task"), this.task),
+      h(".field", h("label", { for: "submit-task" }, "Task"), this.task, this.missing),
       this.about,
       this.fields,
-      h("details", h("summary", "Options"), this.more),
+      this.more,
       this.problem,
       h(".actions", this.submit, this.done),
     );
@@ -65,7 +57,10 @@ export class SubmitPanel {
 
   /** @param {TaskInfo[]} tasks */
   #offer(tasks) {
-    this.task.replaceChildren(...tasks.map((task) => h("option", { value: task.name }, task.name)));
+    const names = tasks.map(({ name }) => name);
+    const options = names.map((name) => h("option", { value: name }, name));
+    this.task.replaceChildren(h("option", { value: "" }, "Choose a task…"), ...options);
+    this.task.value = names.find((name) => names.length === 1 || name === last.recall()) ?? "";
     this.submit.disabled = !tasks.length;
     if (tasks.length) this.#choose();
     else setText(this.about, "No task is known yet: workers publish theirs when they start.");
@@ -75,17 +70,31 @@ export class SubmitPanel {
   /** The fields of the task that is chosen. */
   #choose() {
     const task = this.board.known.tasks.find((one) => one.name === this.task.value);
-    if (!task) return;
-    const { schema, defaults, description } = task;
+    this.more.hidden = !task;
+    const { schema, defaults, description } = task ?? NO_TASK;
     setText(this.about, description);
+    if (task) this.#askTask("");
     this.#arguments = Object.entries(schema.properties ?? {}).map(([name, one]) => {
       return new Field(name, resolve(one, schema), { required: schema.required?.includes(name) });
     });
-    this.#options = Object.entries(OPTIONS).map(([name, [label, one]]) => {
-      return new Field(name, { ...one, default: defaults[name] }, { label });
+    const groups = Object.entries(OPTIONS).map(([heading, options]) => {
+      const fields = Object.entries(options).map(([name, [label, one]]) => {
+        return new Field(name, { ...one, default: defaults[name] }, { label });
+      });
+      return { heading, fields };
     });
+    this.#options = groups.flatMap(({ fields }) => fields);
     this.fields.replaceChildren(...this.#arguments.map((field) => field.element));
-    this.more.replaceChildren(...this.#options.map((field) => field.element));
+    const sets = groups.map(({ heading, fields }) => {
+      return h("fieldset.fields", h("legend", heading), fields.map((field) => field.element));
+    });
+    this.more.replaceChildren(h("summary", "Options"), ...sets);
+  }
+
+  /** @param {string} text */
+  #askTask(text) {
+    setText(this.missing, text);
+    set(this.task, "aria-invalid", text ? "true" : null);
   }
 
   /** Throws the first FieldError, once all are shown. @param {Field[]} fields */
@@ -108,10 +117,14 @@ export class SubmitPanel {
   }
 
   #submission() {
+    const task = this.task.value;
+    if (!task) {
+      this.#askTask("Choose one first.");
+      throw new FieldError();
+    }
     const payload = this.#values(this.#arguments);
-    const { tags, ...options } = this.#values(this.#options);
-    if (tags) options.tags = listOf(tags);
-    return { task: this.task.value, payload, ...options };
+    const shown = (/** @type {string} */ name) => this.#options.find((one) => one.name === name)?.control.read();
+    return { task, payload, ...sentOf(this.#values(this.#options), shown) };
   }
 
   /** @param {SubmitEvent} event */
@@ -121,7 +134,9 @@ export class SubmitPanel {
     this.done.replaceChildren();
     this.submit.disabled = true;
     try {
-      const job = whole(await this.board.request("submit", this.#submission()));
+      const submission = this.#submission();
+      const job = whole(await this.board.request("submit", submission));
+      last.remember(submission.task);
       this.done.replaceChildren(
         job.was_duplicate ? "No new job: the unique key belongs to " : "Submitted ",
         button("link", short(job.id), () => this.board.openJob(job.id)),
@@ -132,6 +147,7 @@ export class SubmitPanel {
     }
     this.submit.disabled = false;
     const invalid = /** @type {HTMLElement | null} */ (this.element.querySelector("[aria-invalid]"));
+    if (invalid && this.more.contains(invalid)) this.more.open = true;
     (invalid ?? this.submit).focus();
   }
 
@@ -140,16 +156,12 @@ export class SubmitPanel {
     const rest = [];
     for (const { path = "$", detail = error.message } of error.errors?.length ? error.errors : [{}]) {
       const [, name, deeper] = /^\$\.([^.[]+)(.*)$/.exec(path) ?? [];
-      const field = this.#arguments.find((one) => one.name === name);
+      // An error of an option begins with its name.
+      const option = this.#options.find((one) => one.name === /^\w+/.exec(detail)?.[0]);
+      const field = this.#arguments.find((one) => one.name === name) ?? option;
       if (field) field.complain(deeper ? `${detail} (at ${path})` : detail);
       else rest.push(refusal(error, detail));
     }
     setText(this.problem, rest.join(" "));
   }
-}
-
-/** @param {string} text */
-function listOf(text) {
-  const parts = text.split(",").map((part) => part.trim());
-  return parts.filter(Boolean);
 }

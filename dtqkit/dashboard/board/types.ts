@@ -110,7 +110,7 @@ export interface Worker {
   age_s: number;
   load: number;
   concurrency: number;
-  lanes: string[];
+  lanes: Lane[];
   completed: number;
   failed: number;
   started_at: string;

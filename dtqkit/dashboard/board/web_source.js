@@ -3,6 +3,7 @@
 /** @import { LinkName, LinkState, Message } from "./types.ts" */
 // The source of a page's board: a queue behind HTTP and a WebSocket. A notebook does not carry this module.
 import { exact } from "./exact.js";
+import { memory } from "./memory.js";
 import { locate } from "./routes.js";
 import { refused } from "./source.js";
 
@@ -27,10 +28,10 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
   const base = new URL(apiBase ? apiBase.replace(/\/*$/, "/") : "./", document.baseURI);
   const socketUrl = new URL(wsUrl || "ws", base);
   socketUrl.protocol = socketUrl.protocol.replace("http", "ws");
-  const memory = `dtqkit.token ${base.href}`;
+  const kept = memory(() => sessionStorage, `dtqkit.token ${base.href}`);
   /** @type {Set<(message: Message) => void>} */
   const listeners = new Set();
-  let secret = token ?? recall(memory) ?? "";
+  let secret = token ?? kept.recall();
   /** @type {LinkState} */
   let link = { type: "state", state: "connecting" };
   /** @type {WebSocket | null} */
@@ -80,7 +81,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
     if (message.type === "beat") return;
     if (message.type === "snapshot" && !liveAt) {
       liveAt = Date.now();
-      remember(memory, secret);
+      kept.remember(secret);
       become("live");
     }
     emit(message);
@@ -154,7 +155,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
     const given = secret !== "";
     disconnect();
     secret = "";
-    remember(memory, secret);
+    kept.remember(secret);
     become("unauthorised", { refused: given });
   }
 
@@ -209,25 +210,5 @@ async function ask(url, init) {
   } catch (error) {
     const late = /** @type {Error} */ (error).name === "TimeoutError";
     throw refused({ detail: `The server ${late ? "does not answer" : "cannot be reached"}.` });
-  }
-}
-
-// A tab may be forbidden to remember anything; then the token is asked for again.
-
-/** @param {string} key */
-function recall(key) {
-  try {
-    return sessionStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-/** @param {string} key @param {string} value */
-function remember(key, value) {
-  try {
-    sessionStorage.setItem(key, value);
-  } catch {
-    // as above
   }
 }

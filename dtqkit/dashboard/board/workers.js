@@ -18,7 +18,7 @@ class Workers {
     "tr",
     HEADS.map((label) => h("th", { scope: "col" }, label)),
   );
-  #table = h("table.workers", { "aria-label": "Workers" }, h("thead", this.#heads), this.#body);
+  #table = h("table.stack.workers", { "aria-label": "Workers" }, h("thead", this.#heads), this.#body);
   element = h(".listing", this.#table, this.#note);
 
   /** @param {Known} known */
@@ -34,11 +34,11 @@ class Workers {
       () =>
         h(
           "tr",
-          HEADS.map(() => h("td")),
+          HEADS.map((label) => h("td", { "data-label": label })),
         ),
       ({ cells }, worker) => {
         const age = this.known.beatAge(worker);
-        textsOf(worker, age).forEach((text, i) => setText(cells[i], text));
+        textsOf(worker, age, this.known).forEach((text, i) => setText(cells[i], text));
         set(cells[BEAT], "data-bad", age > LATE_S);
       },
     );
@@ -50,14 +50,15 @@ class Workers {
   }
 }
 
-/** In the order of HEADS. @param {Worker} worker @param {number} age */
-function textsOf(worker, age) {
+/** In the order of HEADS. @param {Worker} worker @param {number} age @param {Known} known */
+function textsOf(worker, age, known) {
   const upS = (Date.now() - Date.parse(worker.started_at)) / 1000;
+  const lanes = worker.lanes.map((lane) => (known.pauseOfLane(lane) ? `${lane} (paused)` : lane));
   return [
     worker.name,
     `${duration(age)} ago${age > LATE_S ? ", late" : ""}`,
     `${worker.load} of ${worker.concurrency}${worker.status === "stopping" ? ", stopping" : ""}`,
-    worker.lanes.join(", "),
+    lanes.join(", "),
     count(worker.completed),
     count(worker.failed),
     duration(Math.max(0, upS)),

@@ -91,6 +91,11 @@ def _set_field(argument: Any, doc: Any, variables: Variables) -> Any:
     return changed if value is MISSING else {**found, argument["field"]: value}
 
 
+def _get_field(argument: Any, doc: Any, variables: Variables) -> Any:
+    found = evaluate(argument["input"], doc, variables)
+    return cast(Document, found).get(argument["field"], MISSING) if isinstance(found, dict) else MISSING
+
+
 def _unset_field(argument: Any, doc: Any, variables: Variables) -> Any:
     return _set_field({**argument, "value": "$$REMOVE"}, doc, variables)
 
@@ -134,6 +139,7 @@ _SPECIAL: Final[Mapping[str, Callable[[Any, Any, Variables], Any]]] = {
     "$let": _let,
     "$ifNull": _if_null,
     "$switch": _switch,
+    "$getField": _get_field,
     "$setField": _set_field,
     "$unsetField": _unset_field,
     "$filter": _filter,

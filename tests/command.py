@@ -44,7 +44,7 @@ def dtqkit(*arguments: str, settings: Settings | None = None, cwd: Path = ROOT, 
         return CompletedProcess(["dtqkit", *arguments], status, output.read(), errors.read())
 
 
-def dtqkit_anew(*arguments: str, settings: Settings | None = None, cwd: Path = ROOT, **env: str) -> CompletedProcess:
+def dtqkit_alone(*arguments: str, settings: Settings | None = None, cwd: Path = ROOT, **env: str) -> CompletedProcess:
     """The same in an interpreter of its own, which finds the package by itself."""
     return subprocess.run(
         [sys.executable, "-m", "dtqkit", *arguments],
@@ -135,7 +135,7 @@ def _state(pid: int) -> str:
 def start_up_s() -> float:
     """Seconds that a process of the command line needs to start, on this machine, now."""
     started = time.monotonic()
-    dtqkit_anew("worker", "--help")
+    dtqkit_alone("worker", "--help")
     return time.monotonic() - started
 
 

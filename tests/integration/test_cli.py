@@ -21,7 +21,7 @@ from dtqkit.__main__ import main
 from dtqkit.cli import worker as worker_command
 from dtqkit.run.supervisor import environment_of
 from dtqkit.support.formatting import duration
-from tests.command import answer, dtqkit, dtqkit_anew, environment, running, seconds_of, start_up_s
+from tests.command import answer, dtqkit, dtqkit_alone, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -258,7 +258,7 @@ def test_loading_the_command_line_loads_neither_rich_nor_numpy_nor_pandas() -> N
 )
 def test_a_command_imports_what_it_needs(arguments: list[str], status: int, settings: Settings) -> None:
     """Where others have not done it, as in the processes of most tests here."""
-    done = dtqkit_anew(*arguments, settings=settings)
+    done = dtqkit_alone(*arguments, settings=settings)
 
     assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
 
@@ -268,7 +268,7 @@ def test_a_command_imports_what_it_needs(arguments: list[str], status: int, sett
 
 def test_a_job_goes_from_submit_through_listing_to_cancel(settings: Settings, queue: TaskQueue) -> None:
     options = ("--priority", "low", "--tag", "t1", "--key", "k")
-    submitted = dtqkit_anew("submit", APP, "add", "a=2", *options, settings=settings)
+    submitted = dtqkit_alone("submit", APP, "add", "a=2", *options, settings=settings)
     job_id = submitted.stdout.strip()
 
     listed = answer("jobs", "--task", "add", "--status", "pending", "--q", "t1", settings=settings)

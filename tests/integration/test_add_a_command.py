@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from dtqkit import Settings
-from tests.command import ROOT, CompletedProcess, dtqkit
+from tests.command import ROOT, CompletedProcess, dtqkit_alone
 
 PAGE: Final = (ROOT / "docs" / "internals" / "add-a-command.md").read_text(encoding="utf-8")
 
@@ -35,7 +35,7 @@ def with_lanes(tmp_path: Path) -> Path:
 
 def test_the_command_of_the_page_prints_what_the_page_shows(with_lanes: Path, settings: Settings) -> None:
     def run(*arguments: str) -> CompletedProcess:
-        done = dtqkit("lanes", *arguments, settings=settings, cwd=with_lanes)
+        done = dtqkit_alone("lanes", *arguments, settings=settings, cwd=with_lanes)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -46,4 +46,4 @@ def test_the_command_of_the_page_prints_what_the_page_shows(with_lanes: Path, se
 
 
 def test_the_command_of_the_page_is_in_the_help(with_lanes: Path) -> None:
-    assert "Show how many jobs wait in each lane." in dtqkit("--help", cwd=with_lanes).stdout
+    assert "Show how many jobs wait in each lane." in dtqkit_alone("--help", cwd=with_lanes).stdout

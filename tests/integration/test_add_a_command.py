@@ -20,16 +20,14 @@ PAGE: Final = (ROOT / "docs" / "internals" / "add-a-command.md").read_text(encod
 def with_lanes(tmp_path: Path) -> Path:
     """A directory in which `python -m dtqkit` has the command of the page."""
     shutil.copytree(ROOT / "dtqkit", tmp_path / "dtqkit", ignore=shutil.ignore_patterns("__pycache__"))
-    module, imports, listed = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    module, listed = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "dtqkit" / "cli" / "lanes.py").write_text(module, encoding="utf-8")
     roof = tmp_path / "dtqkit" / "cli" / "__init__.py"
     text = roof.read_text(encoding="utf-8")
-    for line in imports, listed:
-        before = line.replace("lanes, ", "").replace("    lanes.lanes,\n", "")
-        assert before != line
-        assert text.count(before) == 1, f"the page and cli/__init__.py differ: {before}"
-        text = text.replace(before, line)
-    roof.write_text(text, encoding="utf-8")
+    before = listed.replace('    "lanes": "lanes",\n', "")
+    assert before != listed
+    assert text.count(before) == 1, f"the page and cli/__init__.py differ: {before}"
+    roof.write_text(text.replace(before, listed), encoding="utf-8")
     return tmp_path
 
 

@@ -485,7 +485,7 @@ def test_an_unreachable_store_at_its_default_address_is_reported_with_the_variab
     def away(**_: object) -> None:
         raise StoreUnavailable("MongoDB", Settings().atlas_uri, "no server that takes writes answers")
 
-    monkeypatch.setattr("dtqkit.cli.app", away)
+    monkeypatch.setattr("dtqkit.cli.command_line", away)
 
     unset = here("jobs").err.splitlines()
     named = here("jobs", ATLAS_URI=Settings().atlas_uri).err.splitlines()

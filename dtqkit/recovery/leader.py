@@ -243,13 +243,14 @@ class Leader:
             if recount or counts.failed != counts.dead_letters:
                 self._audit_dead_letters = True
 
-    async def _heed(self, noticed: Noticed | None, tick: Tick) -> None:
-        """What the scan has seen besides; None: it could not look, so that each round must."""
-        if noticed is None or noticed.followups:
+    async def _heed(self, noticed: Noticed, tick: Tick) -> None:
+        """What the scan has seen besides."""
+        if noticed.followups:
             self._followups.begin()
-        if noticed is None or noticed.schedules:
+        if noticed.schedules:
             self._schedules.seen()
-        if noticed is not None and noticed.pauses > _version(tick.pauses):
+        # The record decides: after MongoDB was restored from a backup, its version is lower than that in Redis.
+        if noticed.pauses != _version(tick.pauses):
             await self._broker.parking.announce(noticed.pauses)
 
     def _mongodb_was_away(self) -> None:

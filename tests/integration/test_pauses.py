@@ -324,3 +324,17 @@ def test_the_pauses_known_so_far_stay_in_force_while_they_cannot_be_read() -> No
     assert asyncio.run(known.read("4")) is False
     assert known.version == 3
     assert not known._reading
+
+
+def test_after_mongodb_was_restored_from_a_backup_workers_read_its_older_pauses(
+    queue: TaskQueue, worker: Workers, mongo: Any, settings: Settings, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="noop")
+    backup = mongo[settings.database_name]["configuration"].find_one({"_id": "pauses"})
+    queue.pause(task="add_async")
+    in_force(2)
+    job = sample.add_async.submit(1)
+    # Nothing announces what the record has now
+    mongo[settings.database_name]["configuration"].replace_one({"_id": "pauses"}, backup)
+    assert job.result(timeout=30) == 2
+    queue.resume(task="noop")

@@ -8,7 +8,7 @@ from typing import Any
 
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.leader import Leader
-from dtqkit.store.recovery_scan import Counts, RecoveryScan
+from dtqkit.store.recovery_scan import Counts, Noticed, RecoveryScan
 
 
 class Scans:
@@ -18,7 +18,7 @@ class Scans:
         self._counts = list(counts)
 
     async def look(self, _: int) -> RecoveryScan:
-        return RecoveryScan(counts=self._counts.pop(0), noticed=None, overdue=[], to_stop=[])
+        return RecoveryScan(counts=self._counts.pop(0), noticed=Noticed(False, False, 0), overdue=[], to_stop=[])
 
 
 def due_after(*counts: Counts | None) -> tuple[bool, bool]:
@@ -36,9 +36,9 @@ def due_after(*counts: Counts | None) -> tuple[bool, bool]:
 
         leader._auditor.listed = listed
         leader._broker = type("Broker", (), {"ask_to_stop": staticmethod(ask_to_stop)})()
+        tick = type("Tick", (), {"epoch": "1", "run_id": "1", "pauses": ""})()
         for _ in counts:
-            await leader._scan_at(0.0, recount=False)
-        tick = type("Tick", (), {"epoch": "1", "run_id": "1"})()
+            await leader._scan_at(0.0, recount=False, tick=tick)
         return leader._lanes_due(tick), leader._dead_letters_due(tick)
 
     return asyncio.run(scenario())

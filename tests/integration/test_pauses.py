@@ -338,3 +338,25 @@ def test_after_mongodb_was_restored_from_a_backup_workers_read_its_older_pauses(
     mongo[settings.database_name]["configuration"].replace_one({"_id": "pauses"}, backup)
     assert job.result(timeout=30) == 2
     queue.resume(task="noop")
+
+
+def test_a_job_whose_payload_is_changed_out_of_a_pause_is_listed_again_at_once(
+    queue: TaskQueue, redis: Any, settings: Settings
+) -> None:
+    """By who changes it: there is no leader here."""
+    lane, parked = (f"{settings.namespace}:queue:{name}" for name in ("medium", "parked"))
+    queue.include(sample)
+    queue.pause(task="add_async", where={"a": 7}, allow_unknown=True)
+    jobs = [sample.add_async.submit(7) for _ in range(3)]
+    listed = sample.add_async.submit(7)
+    for job in jobs:
+        redis.lrem(lane, 0, job.id)
+        redis.zadd(parked, {f"medium:{job.id}": "+inf"})
+    jobs[0].update(payload={"a": 8})
+    assert redis.zcard(parked) == 2
+    assert redis.lrange(lane, 0, -1) == [listed.id, jobs[0].id]
+    # Another change, and one of a job that is not parked, list nothing
+    jobs[1].update(tags=["b"])
+    listed.update(payload={"a": 8})
+    assert redis.zcard(parked) == 2
+    assert redis.llen(lane) == 2

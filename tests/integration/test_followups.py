@@ -122,6 +122,38 @@ def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(
     assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
 
 
+def test_what_cannot_be_read_holds_up_nothing_else_that_a_crash_left(
+    queue: TaskQueue, mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Workers(queue):
+        for _ in range(2):
+            tick.submit().result(timeout=20)
+    jobs = mongo[queue.settings.database_name]["jobs"]
+    good, hollow = list(jobs.find({}))
+    del hollow["ended_at"]
+    entry = {"on": "success", "task": "tick", "attempt": 1, "token": 1}
+    wrong: list[Any] = [
+        *({name: value for name, value in entry.items() if name != left} for left in entry if left != "token"),
+        *({**entry, "token": odd} for odd in ("1", None, 1.5, {"a": 1}, [1])),
+        *({**entry, "task": odd} for odd in (5, None, {"a": 1})),
+        {**entry, "at": "today"},
+        {**entry, "error": "no"},
+    ]
+    docs = [{**good, "followups": [one]} for one in wrong]
+    docs += [{**good, "followups": {"token": token}} for token in (1, None)]
+    docs += [{**hollow, "followups": [entry]}, {**good, "followups": [7, {"token": 9}, {"on": "success"}, entry]}]
+    for doc in docs:
+        doc.pop("_id", None)
+    jobs.insert_many(docs)
+    last = docs[-1]["_id"]
+    with Workers(queue):
+        assert [one.task for one in followers(queue, str(last))] == ["tick"]
+        wait_until(lambda: jobs.count_documents({"followups.token": {"$exists": True}}) == 0)
+    assert jobs.count_documents({"follows": {"$exists": True}}) == 1
+    assert jobs.count_documents({"not_followed": {"$regex": "cannot be read"}}) == len(docs)
+    assert str(docs[0]["_id"]) in caplog.text
+
+
 def test_what_follows_on_a_job_that_was_requeued_meanwhile_is_submitted_all_the_same(
     queue: TaskQueue, mongo: Mongo
 ) -> None:

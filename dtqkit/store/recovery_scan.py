@@ -34,8 +34,8 @@ class Counts(NamedTuple):
 class Noticed(NamedTuple):
     """What other rounds may have to do: whoever made it announced it, unless it died before it could."""
 
-    #: Whether something is still to follow on an ended job, whether there is a schedule that will be due, and the
-    #: version of the pauses; 0: nothing was ever paused.
+    #: Whether something is still to follow on a job that ended longer than a round ago, whether there is a schedule
+    #: that will be due, and the version of the pauses; 0: nothing was ever paused.
     followups: bool
     schedules: bool
     pauses: int
@@ -56,7 +56,10 @@ class RecoveryScan(msgspec.Struct, frozen=True):
 class RecoveryScans:
     """Methods raise StoreUnavailable when MongoDB is away."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
+    def __init__(
+        self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper, round_s: float
+    ) -> None:
+        self._round_ms = round(round_s * 1000)
         self._jobs = collection
         self._where = where
         self._indexes = indexes
@@ -90,7 +93,9 @@ class RecoveryScans:
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
         if self._indexes.has(FOLLOW_UPS):  # without it, this would read all jobs
-            left = _one({"followups.token": {"$exists": True}}, "followups", one)
+            # Who has ended a job may be about to submit what follows. One that was requeued since has no `ended_at`.
+            old = {"$lt": ["$ended_at", {"$subtract": ["$$NOW", self._round_ms]}]}
+            left = _one({"followups.token": {"$exists": True}, "$expr": old}, "followups", one)
             pipeline.append({"$unionWith": {"coll": self._jobs.name, "pipeline": left}})
         counted = True
         with store_errors(self._where):

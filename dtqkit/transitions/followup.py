@@ -63,7 +63,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) -> int:
-    """Submit what is to follow on these jobs; returns how many jobs that makes. Raises StoreUnavailable."""
+    """Submit what is to follow on these jobs; returns how many jobs that has made now. Raises StoreUnavailable."""
     if not ended:
         return 0
     refused: list[Followed] = []
@@ -82,7 +82,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
             of.append((doc, entry))
         except Exception as error:
             refused.append(_refused(doc, msgspec.to_builtins(entry), error))
-    found = await _stored(store, new)
+    found, there = await _stored(store, new)
     stored: list[Job] = []
     followed: list[Followed] = []
     for (doc, entry), one, answer in zip(of, new, found, strict=True):
@@ -94,7 +94,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
             stored.append(to_job(answer))
     await announce(broker, stored)
     await store.followups.submitted([*followed, *refused])
-    return len(stored)
+    return len(stored) - len(there)
 
 
 def _recorded(ended: Sequence[Document]) -> Iterator[tuple[Document, Any]]:
@@ -112,14 +112,19 @@ def _refused(doc: Document, raw: Any, error: Exception) -> Followed:
     return Followed(doc["_id"], entry.get("token"), None, why)
 
 
-async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]:
-    """The documents afterwards: of a unique task, that may be a job that is there already."""
+async def _stored(store: Store, new: Sequence[New]) -> tuple[list[Document | DtqError], set[ObjectId]]:
+    """The documents afterwards: of a unique task, that may be a job that is there already.
+
+    And the ids of those that somebody else has stored, who submits the same.
+    """
     plain = [i for i, one in enumerate(new) if one.unique is None]
     found: list[Document | DtqError] = [one.doc for one in new]
+    there: set[ObjectId] = set()
     if plain:
         answer = await store.inserts.insert([new[i].doc for i in plain], sum(new[i].size for i in plain))
         for n, error in answer.refused.items():
             found[plain[n]] = error
+        there |= {new[plain[n]].doc["_id"] for n in answer.there}
     for i, one in enumerate(new):
         if one.unique is not None:
             try:
@@ -130,7 +135,9 @@ async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]
             if doc is None:
                 raise StoreUnavailable("MongoDB", "", f"the jobs with key {one.doc['unique_key']!r} change too often")
             found[i] = doc
-    return found
+            if doc["_id"] == one.doc["_id"] and doc["created_at"] != one.doc["created_at"]:
+                there.add(doc["_id"])
+    return found, there
 
 
 def _follower(doc: Document, entry: _Entry, info: TaskInfo | None, store: Store) -> New:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from bson import ObjectId
 
 from dtqkit import InvalidOption, Job, JobCancelled, JobEnd, JobFailed, Settings, TaskDefinitionError, TaskQueue, task
+from dtqkit.broker import Broker
+from dtqkit.store import Store
 from dtqkit.transitions import followup
 from tests import follow_tasks
 from tests.command import answer
@@ -152,6 +156,27 @@ def test_what_cannot_be_read_holds_up_nothing_else_that_a_crash_left(
     assert jobs.count_documents({"follows": {"$exists": True}}) == 1
     assert jobs.count_documents({"not_followed": {"$regex": "cannot be read"}}) == len(docs)
     assert str(docs[0]["_id"]) in caplog.text
+
+
+@pytest.mark.parametrize(("follower", "counts"), [("alert", [1, 0, 1, 0]), ("single", [1, 0, 0, 0])])
+def test_what_two_submit_at_once_counts_once(
+    queue: TaskQueue, settings: Settings, follower: str, counts: list[int]
+) -> None:
+    jobs = [{"_id": ObjectId(), "task": "work", "payload": {"n": n}, "ended_at": datetime.now(UTC)} for n in (1, 2)]
+    entry = {"on": "success", "task": follower, "attempt": 1, "token": 1}
+    ended = [{**job, "followups": [entry]} for job in jobs]
+
+    async def story() -> list[int]:
+        broker, store = Broker(settings), Store(settings)
+        try:
+            await store.open()
+            await store.catalogue.publish([one.info for one in queue.registry])
+            return [await followup.submit_all(broker, store, some) for some in (ended[:1], ended[:1], ended, ended)]
+        finally:
+            await broker.close()
+            await store.close()
+
+    assert asyncio.run(story()) == counts
 
 
 def test_what_follows_on_a_job_that_was_requeued_meanwhile_is_submitted_all_the_same(

@@ -263,8 +263,14 @@ def test_a_scan_notices_what_other_rounds_have_to_do(settings: Settings, databas
         database.schedules.insert_one({"_id": "paused"})
         database.configuration.insert_one({"_id": "pauses"})
         assert await noticed() == Noticed(followups=False, schedules=False, pauses=0)
-        database.jobs.insert_one(document("completed", followups=[{"token": 1}]))
+        # Given one that has just ended: what follows is being submitted
+        database.jobs.insert_one(document("completed", ended_at=datetime.now(UTC), followups=[{"token": 1}]))
         database.schedules.insert_one({"_id": "nightly", "due_at": LONG_AGO})
+        assert await noticed() == Noticed(followups=False, schedules=True, pauses=0)
+        database.jobs.insert_one(document("pending", followups=[{"token": 1}]))  # requeued since
+        assert (await noticed()).followups
+        database.jobs.delete_one({"status": "pending"})
+        database.jobs.update_one({}, {"$set": {"ended_at": LONG_AGO}})
         database.configuration.update_one({"_id": "pauses"}, {"$set": {"version": 7}})
         assert await noticed() == Noticed(followups=True, schedules=True, pauses=7)
         database.jobs.drop_index("followups")

@@ -28,7 +28,7 @@ from dtqkit.store.clock import Step
 from dtqkit.store.recovery_scan import Noticed
 from dtqkit.transitions.cancel import ask_to_stop_again
 from dtqkit.transitions.lose import LIMIT, LostJobs
-from dtqkit.transitions.pause import list_released
+from dtqkit.transitions.pause import announce_version, list_released
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -251,7 +251,7 @@ class Leader:
             self._schedules.seen()
         # The record decides: after MongoDB was restored from a backup, its version is lower than that in Redis.
         if noticed.pauses != _version(tick.pauses):
-            await self._broker.parking.announce(noticed.pauses)
+            await announce_version(self._broker, noticed.pauses)
 
     def _mongodb_was_away(self) -> None:
         # Workers could not renew either: once MongoDB is back, give them time to renew first.

@@ -28,7 +28,7 @@ from dtqkit.store.clock import Step
 from dtqkit.store.recovery_scan import Noticed
 from dtqkit.transitions.cancel import ask_to_stop_again
 from dtqkit.transitions.lose import LIMIT, LostJobs
-from dtqkit.transitions.pause import announce_again, list_released
+from dtqkit.transitions.pause import announce_version, list_released
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -243,14 +243,15 @@ class Leader:
             if recount or counts.failed != counts.dead_letters:
                 self._audit_dead_letters = True
 
-    async def _heed(self, noticed: Noticed | None, tick: Tick) -> None:
-        """What the scan has seen besides; None: it could not look, so that each round must."""
-        if noticed is None or noticed.followups:
+    async def _heed(self, noticed: Noticed, tick: Tick) -> None:
+        """What the scan has seen besides."""
+        if noticed.followups:
             self._followups.begin()
-        if noticed is None or noticed.schedules:
+        if noticed.schedules:
             self._schedules.seen()
-        if noticed is not None and noticed.pauses > _version(tick.pauses):
-            await announce_again(self._broker, noticed.pauses)
+        # The record decides: after MongoDB was restored from a backup, its version is lower than that in Redis.
+        if noticed.pauses != _version(tick.pauses):
+            await announce_version(self._broker, noticed.pauses)
 
     def _mongodb_was_away(self) -> None:
         # Workers could not renew either: once MongoDB is back, give them time to renew first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -28,7 +28,8 @@ class Followed(NamedTuple):
     """One end of a job: its id, the number of the claim, and the id of the job that follows on it; None: none can."""
 
     job: ObjectId
-    token: int
+    #: Of what another program has written, this may be anything.
+    token: Any
     follower: ObjectId | None
     #: Why none can.
     why: str = ""
@@ -64,12 +65,17 @@ class FollowUps:
         """These ends are followed now: there is nothing left to do about them."""
         updates: list[UpdateOne] = []
         for job, token, follower, why in followed:
-            done: Document = {"$pull": {"followups": {"token": token}}}
+            done: Document = {"$pull": {"followups": {"token": {"$eq": token}}}}
             if follower is None:
                 done["$set"] = {"not_followed": why[:MAX_WHY]}
             else:
                 done["$push"] = {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}}
                 done["$unset"] = {"not_followed": ""}
-            updates.append(UpdateOne({"_id": job, "followups.token": token}, done))
+            query: Document = {"_id": job, "followups.token": {"$eq": token}}
+            if follower is None:  # what is no list can be cleared as a whole only
+                odd: Document = {"_id": job, "followups": {"$exists": True, "$not": {"$type": "array"}}}
+                updates.append(UpdateOne(odd, {"$unset": {"followups": ""}, "$set": done["$set"]}))
+                query["followups"] = {"$type": "array"}
+            updates.append(UpdateOne(query, done))
         with store_errors(self._where, writes=True, point="follow"):
             await self._jobs.bulk_write(updates, ordered=False)

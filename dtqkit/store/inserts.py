@@ -37,11 +37,13 @@ def submit_s(jobs: int, size: int) -> float:
 
 
 class Inserted(NamedTuple):
-    """The outcome of one insert, by position in it. Documents in neither field are stored."""
+    """The outcome of one insert, by position in it. Documents that are neither taken nor refused are stored."""
 
     #: Those whose idempotency key another job has.
     taken: set[int]
     refused: Mapping[int, DocumentRefused | StoreUnavailable]
+    #: Those that an earlier try has stored. Not known of jobs with idempotency keys.
+    there: frozenset[int] = frozenset()
 
 
 _Found = Inserted | StoreUnavailable
@@ -69,7 +71,7 @@ class Inserts:
                     return await self._insert_many(docs)
                 await self._jobs.insert_one(docs[0])
         except DuplicateKeyError:  # its own id: an earlier try stored it
-            pass
+            return Inserted(set(), {}, frozenset({0}))
         except DocumentRefused as error:
             return await self._halves(self.insert, docs, size, error)
         return Inserted(set(), {})
@@ -121,6 +123,7 @@ class Inserts:
         return Inserted(
             first.taken | {half + i for i in second.taken},
             {**first.refused, **{half + i: refused for i, refused in second.refused.items()}},
+            first.there | {half + i for i in second.there},
         )
 
     async def _insert_many(self, docs: Sequence[Document]) -> Inserted:
@@ -135,7 +138,7 @@ class Inserts:
             refused = {
                 one["index"]: refusals.of_document(str(one.get("errmsg", ""))) for one in errors if one not in taken
             }
-            return Inserted(_taken(taken), refused)
+            return Inserted(_taken(taken), refused, frozenset(one["index"] for one in taken) - _taken(taken))
         return Inserted(set(), {})
 
     async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:

@@ -215,7 +215,8 @@ class Jobs:
 
         Raises SlotTaken when it is unique, and another job holds its slot.
         """
-        query = {"_id": job, "status": "failed", "death_seq": death_seq}
+        # 0: the record has none, as of a job that another program has written.
+        query: Document = {"_id": job, "status": "failed", "death_seq": death_seq or {"$in": [0, None]}}
         try:
             with store_errors(self._where, writes=True, point="requeue"):
                 return await self._jobs.find_one_and_update(query, requeueing(), return_document=ReturnDocument.AFTER)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
 
 import msgspec
-from bson import ObjectId
+from bson import ObjectId, encode
 from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout
@@ -17,7 +18,11 @@ from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.where import has_values
 
+log = logging.getLogger("dtqkit.queue")
+
 _ID: Final = "pauses"
+#: The version as MongoDB computes it: somebody may have written one that is no integer.
+VERSION: Final[Document] = {"$cond": [{"$in": [{"$type": "$version"}, ["int", "long"]]}, "$version", 0]}
 #: How long the jobs of one pause may be counted, in ms.
 _COUNT_MS: Final = 1_000
 _NONE: Final[Document] = {}
@@ -48,9 +53,10 @@ class PauseBook:
     async def _change(self, pause_id: str, more: list[Document]) -> Pauses:
         lasts = {"$or": [{"$eq": [{"$type": "$$p.until"}, "missing"]}, {"$gt": ["$$p.until", "$$NOW"]}]}
         others = {"$and": [{"$ne": ["$$p.id", {"$literal": pause_id}]}, lasts]}
-        kept: Document = {"$filter": {"input": {"$ifNull": ["$pauses", []]}, "as": "p", "cond": others}}
+        there: Document = {"$cond": [{"$eq": [{"$type": "$pauses"}, "array"]}, "$pauses", []]}
+        kept: Document = {"$filter": {"input": there, "as": "p", "cond": others}}
         changed: Document = {
-            "version": {"$add": [{"$ifNull": ["$version", 0]}, 1]},
+            "version": {"$add": [VERSION, 1]},
             "pauses": {"$concatArrays": [kept, more]},
         }
         with store_errors(self._where, writes=True, point="pause"):
@@ -110,11 +116,39 @@ def _entry(pause: Pause) -> Document:
 
 
 def _pauses(doc: Document | None) -> Pauses:
+    """What cannot be read, such as an entry of another version of dtqkit, holds nothing and stops nobody."""
     if doc is None:
         return Pauses()
-    return Pauses(doc.get("version", 0), tuple(_pause(entry) for entry in doc.get("pauses", ())))
+    version: Any = doc.get("version")
+    entries: Any = doc.get("pauses", ())
+    if not isinstance(entries, list | tuple):
+        log.warning("the pauses in MongoDB's collection `configuration` are no list, so that nothing is paused")
+        entries = ()
+    read = [_pause(entry) for entry in cast("Sequence[Any]", entries)]
+    known = version if isinstance(version, int) and not isinstance(version, bool) else 0
+    return Pauses(known, tuple(pause for pause in read if pause is not None))
 
 
-def _pause(entry: Document) -> Pause:
+def _pause(entry: Any) -> Pause | None:
+    try:
+        return _built(entry)
+    except Exception as error:
+        name = cast("Document", entry).get("id") if isinstance(entry, dict) else entry
+        log.warning(
+            "the pause %.100r in MongoDB's collection `configuration` is not in force here (%s): pause its target "
+            "again, or take this entry out",
+            name,
+            error,
+        )
+        return None
+
+
+def _built(entry: Document) -> Pause:
     texts = {name: msgspec.json.decode(entry[name]) for name in ("where", "defaults") if name in entry}
-    return Pause(**{name: value for name, value in entry.items() if name in Pause.__struct_fields__} | texts)
+    pause = msgspec.convert({**entry, **texts}, Pause)
+    if (pause.lane is None) == (pause.task is None):
+        raise ValueError("it names a lane or a task, and not both")
+    if any(at is not None and at.tzinfo is None for at in (pause.paused_at, pause.until)):
+        raise ValueError("its times have a zone")
+    encode(_held(pause))  # or every claim would fail
+    return pause

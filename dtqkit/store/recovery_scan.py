@@ -14,6 +14,7 @@ from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, TO_DROP, Document
 from dtqkit.store.indexes import FOLLOW_UPS
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.pauses import VERSION
 
 #: How long counting may take, in ms.
 _COUNT_MS: Final = 3_000
@@ -33,8 +34,8 @@ class Counts(NamedTuple):
 class Noticed(NamedTuple):
     """What other rounds may have to do: whoever made it announced it, unless it died before it could."""
 
-    #: Whether something is still to follow on an ended job, whether there is a schedule that will be due, and the
-    #: version of the pauses; 0: nothing was ever paused.
+    #: Whether something is still to follow on a job that ended longer than a round ago, whether there is a schedule
+    #: that will be due, and the version of the pauses; 0: nothing was ever paused.
     followups: bool
     schedules: bool
     pauses: int
@@ -45,7 +46,7 @@ class RecoveryScan(msgspec.Struct, frozen=True):
 
     #: None: MongoDB could not count in time.
     counts: Counts | None
-    noticed: Noticed | None
+    noticed: Noticed
     #: Running jobs whose lease has expired, by MongoDB's clock.
     overdue: list[Document]
     #: Ids of running jobs whose cancellation was asked for.
@@ -55,7 +56,10 @@ class RecoveryScan(msgspec.Struct, frozen=True):
 class RecoveryScans:
     """Methods raise StoreUnavailable when MongoDB is away."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
+    def __init__(
+        self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper, round_s: float
+    ) -> None:
+        self._round_ms = round(round_s * 1000)
         self._jobs = collection
         self._where = where
         self._indexes = indexes
@@ -63,7 +67,7 @@ class RecoveryScans:
     async def look(self, limit: int) -> RecoveryScan:
         """In one operation: the counts, what was noticed, and running jobs with an expired lease or a cancel request.
 
-        If counting takes too long, only the running jobs are read: it must not delay their recovery.
+        If counting takes too long, only the running jobs and the pauses are read: it must not delay their recovery.
         """
         failed = [{"$match": {"status": "failed"}}, {"$group": {"_id": "failed", "n": {"$sum": 1}}}]
         dead_letters = [{"$group": {"_id": "dead_letters", "n": {"$sum": 1}}}]
@@ -74,7 +78,10 @@ class RecoveryScans:
             {"$project": _NO_HEAVY},
             {"$addFields": {"overdue": {"$lt": ["$lease_until", "$$NOW"]}}},
         ]
-        one, version = {"$literal": 1}, {"$ifNull": ["$version", 0]}
+        one: Document = {"$literal": 1}
+        pauses: Document = {
+            "$unionWith": {"coll": "configuration", "pipeline": _one({"_id": "pauses"}, "pauses", VERSION)}
+        }
         # Counted from the index alone.
         pipeline = [
             {"$match": {"status": {"$in": list(WAITING)}}},
@@ -82,11 +89,13 @@ class RecoveryScans:
             {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
             {"$unionWith": {"coll": "deadletter", "pipeline": dead_letters}},
             {"$unionWith": {"coll": "schedules", "pipeline": _one({"due_at": {"$exists": True}}, "schedules", one)}},
-            {"$unionWith": {"coll": "configuration", "pipeline": _one({"_id": "pauses"}, "pauses", version)}},
+            pauses,
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]
         if self._indexes.has(FOLLOW_UPS):  # without it, this would read all jobs
-            left = _one({"followups.token": {"$exists": True}}, "followups", one)
+            # Who has ended a job may be about to submit what follows. One that was requeued since has no `ended_at`.
+            old = {"$lt": ["$ended_at", {"$subtract": ["$$NOW", self._round_ms]}]}
+            left = _one({"followups.token": {"$exists": True}, "$expr": old}, "followups", one)
             pipeline.append({"$unionWith": {"coll": self._jobs.name, "pipeline": left}})
         counted = True
         with store_errors(self._where):
@@ -94,12 +103,13 @@ class RecoveryScans:
                 found = await (await self._jobs.aggregate(pipeline, maxTimeMS=_COUNT_MS)).to_list()
             except ExecutionTimeout:
                 counted = False
-                found = await (await self._jobs.aggregate(running)).to_list()
+                found = await (await self._jobs.aggregate([*running, pauses])).to_list()
         n = {doc["_id"]: doc["n"] for doc in found if "n" in doc}
         attention_docs = [doc for doc in found if "n" not in doc]
         return RecoveryScan(
             counts=Counts(*(n.get(name, 0) for name in Counts._fields)) if counted else None,
-            noticed=Noticed("followups" in n, "schedules" in n, n.get("pauses", 0)) if counted else None,
+            # Where it could not look, each round must.
+            noticed=Noticed(not counted or "followups" in n, not counted or "schedules" in n, n.get("pauses", 0)),
             overdue=[doc for doc in attention_docs if doc["overdue"]],
             to_stop=[str(doc["_id"]) for doc in attention_docs if doc.get("cancel_requested")],
         )

@@ -93,7 +93,7 @@ class Store:
         self.unique: Final = UniqueJobs(self._database, self._where, self.indexes)
         self.jobs: Final = Jobs(self._database["jobs"], self._where, self.indexes)
         self.followups: Final = FollowUps(self._database["jobs"], self._where, self.indexes)
-        self.scans: Final = RecoveryScans(self._database["jobs"], self._where, self.indexes)
+        self.scans: Final = RecoveryScans(self._database["jobs"], self._where, self.indexes, settings.round_s)
         self.dead: Final = DeadLetters(self._database["deadletter"], self._where)
         self.steps: Final = ClockSteps(self._database, self._where)
         self.upkeep: Final = Upkeep(self._database, self._where)

@@ -29,16 +29,11 @@ PIECE: Final = 1000
 AGAIN_MS: Final = 500.0
 
 
-async def announce_again(broker: Broker, version: int) -> None:
-    """After somebody who changed the pauses has died before it could announce them. Raises StoreUnavailable."""
-    await broker.parking.announce(version)
-
-
 async def pause(broker: Broker, store: Store, wanted: Pause) -> Pauses:
     """Begin a pause. If Redis is unreachable, workers learn of it when they next read the record."""
     pauses = await store.pauses.put(wanted)
     with suppress(StoreUnavailable):
-        await broker.parking.announce(pauses.version)
+        await announce_version(broker, pauses.version)
         await list_released(broker, store, pauses)  # its end may be another than before
     return pauses
 
@@ -48,9 +43,14 @@ async def resume(broker: Broker, store: Store, pause_id: str) -> Pauses:
     pauses = await store.pauses.remove(pause_id)
     with suppress(StoreUnavailable):
         # First the version: nobody parks any more by the pauses before it, so nothing is parked behind this.
-        await broker.parking.announce(pauses.version)
+        await announce_version(broker, pauses.version)
         await list_released(broker, store, pauses)
     return pauses
+
+
+async def announce_version(broker: Broker, version: int) -> None:
+    """Of the record, which Redis does not have. Raises StoreUnavailable."""
+    await broker.parking.announce(version)
 
 
 async def list_released(broker: Broker, store: Store, pauses: Pauses) -> int:

@@ -52,7 +52,7 @@ async def requeue_many(broker: Broker, store: Store, failed: Sequence[Document])
     again = [doc for doc in found if doc["status"] in WAITING and doc["rev"] > before[doc["_id"]]["rev"]]
     if again:
         with suppress(StoreUnavailable):  # recovery deletes them
-            await store.dead.delete_many({doc["_id"]: before[doc["_id"]]["death_seq"] for doc in again})
+            await store.dead.delete_many({doc["_id"]: before[doc["_id"]].get("death_seq", 0) for doc in again})
         await announce(broker, [to_job(doc) for doc in again])
     return len(again)
 

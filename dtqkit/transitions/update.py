@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dtqkit.broker import Broker
+from dtqkit.broker.keys import member
+from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import WAITING, Job
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, object_id, to_job
@@ -21,7 +24,7 @@ async def update(
     if doc is None:
         return None
     changed = to_job(doc)
-    await _move(broker, [job], [changed])
+    await _move(broker, [job], [changed], fields)
     return changed
 
 
@@ -32,11 +35,11 @@ async def update_many(
     found = await store.many.update([doc["_id"] for doc in docs], _stored(fields), delay_s)
     before = {doc["_id"]: doc for doc in docs}
     changed = [doc for doc in found if doc["status"] in WAITING and doc["rev"] > before[doc["_id"]]["rev"]]
-    await _move(broker, [to_job(before[doc["_id"]]) for doc in changed], [to_job(doc) for doc in changed])
+    await _move(broker, [to_job(before[doc["_id"]]) for doc in changed], [to_job(doc) for doc in changed], fields)
     return len(changed)
 
 
-async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job]) -> None:
+async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job], fields: Mapping[str, Any]) -> None:
     """Take those whose place has changed out of the old one, then list them in the new one.
 
     In this order each of two changes that cross ends with its own push: what one lists, the other cannot take out as
@@ -47,7 +50,11 @@ async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job]) -> 
     # A new due time only gives the same entry another score.
     await unlist(broker, [old for old, new in moved if _place(old)[:2] != _place(new)[:2]])
     await announce(broker, [new for _, new in moved])
-    await publish_changes(broker, [new for new in after if new.id not in there])
+    stayed = [new for new in after if new.id not in there]
+    if "payload" in fields:  # a pause that held one may not any more: if it does, a worker parks it again
+        with suppress(StoreUnavailable):
+            await broker.parking.unpark([member(new.priority, new.id) for new in stayed])
+    await publish_changes(broker, stayed)
 
 
 def _place(job: Job) -> tuple[str, str, object]:

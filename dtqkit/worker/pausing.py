@@ -80,6 +80,9 @@ class KnownPauses:
         except StoreUnavailable as error:
             log.info("the pauses cannot be read now: %s", error)
             return False
+        except Exception:  # no error here may end a worker: those known so far stay in force
+            log.exception("the pauses cannot be read now")
+            return False
         finally:
             self._reading = False
 
@@ -88,7 +91,7 @@ class KnownPauses:
         self._beats = 0
         # Whoever changes the pauses writes the record first: a version that is not there now is wrong.
         self._wrong = hint if hint != str(found.version or "") else ""
-        if found.version == self._read.version:
+        if found == self._read:
             return False
         self._read = found
         return self._use(found.at(self._store.now()))

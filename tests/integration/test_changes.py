@@ -309,3 +309,15 @@ def test_cancelled_ids_in_a_lane_do_not_hold_up_what_is_behind_them(
     with Workers(queue):
         behind.result(timeout=10)
         wait_until(lambda: redis.llen(f"{settings.namespace}:queue:medium") == 0)
+
+
+def test_a_failed_job_without_a_number_of_its_failure_can_be_requeued(
+    queue: TaskQueue, mongo: Mongo, settings: Settings
+) -> None:
+    jobs = [sample.add.submit(1, n) for n in range(3)]
+    mongo[settings.database_name]["jobs"].update_many(
+        {}, {"$set": {"status": "failed", "ended_at": datetime.now(UTC)}, "$unset": {"death_seq": ""}}
+    )
+    jobs[0].refresh().requeue()
+    assert queue.requeue_many(task="add") == Bulk(matched=2, changed=2)
+    assert {job.refresh().status for job in jobs} == {"pending"}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from bson import ObjectId
 
 from dtqkit import InvalidOption, Job, JobCancelled, JobEnd, JobFailed, Settings, TaskDefinitionError, TaskQueue, task
+from dtqkit.broker import Broker
+from dtqkit.store import Store
 from dtqkit.transitions import followup
 from tests import follow_tasks
 from tests.command import answer
@@ -120,6 +124,59 @@ def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(
     assert (again.id, again.status) == (before.id, "completed")
     assert jobs.count_documents({"task": follower}) == 1
     assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
+
+
+def test_what_cannot_be_read_holds_up_nothing_else_that_a_crash_left(
+    queue: TaskQueue, mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Workers(queue):
+        for _ in range(2):
+            tick.submit().result(timeout=20)
+    jobs = mongo[queue.settings.database_name]["jobs"]
+    good, hollow = list(jobs.find({}))
+    del hollow["ended_at"]
+    entry = {"on": "success", "task": "tick", "attempt": 1, "token": 1}
+    wrong: list[Any] = [
+        *({name: value for name, value in entry.items() if name != left} for left in entry if left != "token"),
+        *({**entry, "token": odd} for odd in ("1", None, 1.5, {"a": 1}, [1])),
+        *({**entry, "task": odd} for odd in (5, None, {"a": 1})),
+        {**entry, "at": "today"},
+        {**entry, "error": "no"},
+    ]
+    docs = [{**good, "followups": [one]} for one in wrong]
+    docs += [{**good, "followups": {"token": token}} for token in (1, None)]
+    docs += [{**hollow, "followups": [entry]}, {**good, "followups": [7, {"token": 9}, {"on": "success"}, entry]}]
+    for doc in docs:
+        doc.pop("_id", None)
+    jobs.insert_many(docs)
+    last = docs[-1]["_id"]
+    with Workers(queue):
+        assert [one.task for one in followers(queue, str(last))] == ["tick"]
+        wait_until(lambda: jobs.count_documents({"followups.token": {"$exists": True}}) == 0)
+    assert jobs.count_documents({"follows": {"$exists": True}}) == 1
+    assert jobs.count_documents({"not_followed": {"$regex": "cannot be read"}}) == len(docs)
+    assert str(docs[0]["_id"]) in caplog.text
+
+
+@pytest.mark.parametrize(("follower", "counts"), [("alert", [1, 0, 1, 0]), ("single", [1, 0, 0, 0])])
+def test_what_two_submit_at_once_counts_once(
+    queue: TaskQueue, settings: Settings, follower: str, counts: list[int]
+) -> None:
+    jobs = [{"_id": ObjectId(), "task": "work", "payload": {"n": n}, "ended_at": datetime.now(UTC)} for n in (1, 2)]
+    entry = {"on": "success", "task": follower, "attempt": 1, "token": 1}
+    ended = [{**job, "followups": [entry]} for job in jobs]
+
+    async def story() -> list[int]:
+        broker, store = Broker(settings), Store(settings)
+        try:
+            await store.open()
+            await store.catalogue.publish([one.info for one in queue.registry])
+            return [await followup.submit_all(broker, store, some) for some in (ended[:1], ended[:1], ended, ended)]
+        finally:
+            await broker.close()
+            await store.close()
+
+    assert asyncio.run(story()) == counts
 
 
 def test_what_follows_on_a_job_that_was_requeued_meanwhile_is_submitted_all_the_same(

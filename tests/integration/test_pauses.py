@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from redis import Redis
 
 from dtqkit import InvalidPause, JobHandle, NotPaused, Settings, TaskQueue
 from dtqkit.local import LocalStores
+from dtqkit.model.pauses import Pauses
+from dtqkit.worker.pausing import KnownPauses
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -270,3 +274,89 @@ def test_a_wrong_version_in_redis_is_replaced(
     redis.rpush(f"{settings.namespace}:queue:pauses", "a list")
     wait_until(lambda: redis.type(f"{settings.namespace}:queue:pauses") == "string")
     queue.resume(task="add_async")
+
+
+def test_an_entry_that_cannot_be_read_holds_nothing_and_stops_no_worker(
+    queue: TaskQueue, settings: Settings, mongo: Any, redis: Any, in_force: Callable[..., None], caplog: Any
+) -> None:
+    now = datetime.now(UTC)
+    good = {"id": "task:noop", "task": "noop", "reason": "", "paused_at": now}
+    wrong: list[Any] = [
+        {"id": "task:a", "task": "a", "reason": ""},
+        {"id": 7, "task": "a", "paused_at": now},
+        {"id": "b", "task": "add_async", "paused_at": "today"},
+        {"id": "c", "task": "add_async", "paused_at": now, "until": "tomorrow"},
+        {"id": "d", "task": "add_async", "paused_at": now, "where": "{"},
+        {"id": "e", "task": "add_async", "paused_at": now, "where": f'{{"a": {2**70}}}'},
+        {"id": "f", "task": "add_async", "paused_at": "2026-01-31T08:00:00", "until": "2096-01-31T08:00:00"},
+        {"id": "g", "paused_at": now},
+        "add_async",
+        None,
+    ]
+    configuration = mongo[settings.database_name]["configuration"]
+    record: dict[str, Any] = {"version": 9, "pauses": [*wrong, good], "more": 1}
+    # A worker that starts with them, and one that runs when they come
+    with Workers(queue):
+        assert done(sample.add_async.submit(1)) == 2
+        configuration.insert_one({"_id": "pauses", **record})
+        redis.set(f"{settings.namespace}:queue:pauses", "9", ex=60)
+        in_force()
+        assert done(sample.add_async.submit(2)) == 3
+    with Workers(queue):
+        assert done(sample.add_async.submit(3)) == 4
+    assert [pause.id for pause in queue.pauses()] == ["task:noop"]
+    assert "'task:a'" in caplog.text
+    for version in ("7", 7.5, None, True):
+        configuration.replace_one({"_id": "pauses"}, {"version": version, "pauses": "none"})
+        assert queue.pauses() == ()
+        queue.pause(task="noop")
+        found = configuration.find_one({"_id": "pauses"})
+        assert (found["version"], len(found["pauses"])) == (1, 1), version
+
+
+def test_the_pauses_known_so_far_stay_in_force_while_they_cannot_be_read() -> None:
+    class Book:
+        async def read(self) -> Pauses:
+            raise TypeError("odd")
+
+    known: Any = KnownPauses(SimpleNamespace(pauses=Book()), ("low",))  # pyright: ignore[reportArgumentType]
+    known._read = Pauses(3)
+    assert asyncio.run(known.read("4")) is False
+    assert known.version == 3
+    assert not known._reading
+
+
+def test_after_mongodb_was_restored_from_a_backup_workers_read_its_older_pauses(
+    queue: TaskQueue, worker: Workers, mongo: Any, settings: Settings, in_force: Callable[..., None]
+) -> None:
+    queue.pause(task="noop")
+    backup = mongo[settings.database_name]["configuration"].find_one({"_id": "pauses"})
+    queue.pause(task="add_async")
+    in_force(2)
+    job = sample.add_async.submit(1)
+    # Nothing announces what the record has now
+    mongo[settings.database_name]["configuration"].replace_one({"_id": "pauses"}, backup)
+    assert job.result(timeout=30) == 2
+    queue.resume(task="noop")
+
+
+def test_a_job_whose_payload_is_changed_out_of_a_pause_is_listed_again_at_once(
+    queue: TaskQueue, redis: Any, settings: Settings
+) -> None:
+    """By who changes it: there is no leader here."""
+    lane, parked = (f"{settings.namespace}:queue:{name}" for name in ("medium", "parked"))
+    queue.include(sample)
+    queue.pause(task="add_async", where={"a": 7}, allow_unknown=True)
+    jobs = [sample.add_async.submit(7) for _ in range(3)]
+    listed = sample.add_async.submit(7)
+    for job in jobs:
+        redis.lrem(lane, 0, job.id)
+        redis.zadd(parked, {f"medium:{job.id}": "+inf"})
+    jobs[0].update(payload={"a": 8})
+    assert redis.zcard(parked) == 2
+    assert redis.lrange(lane, 0, -1) == [listed.id, jobs[0].id]
+    # Another change, and one of a job that is not parked, list nothing
+    jobs[1].update(tags=["b"])
+    listed.update(payload={"a": 8})
+    assert redis.zcard(parked) == 2
+    assert redis.llen(lane) == 2

@@ -233,6 +233,7 @@ def test_a_round_that_makes_progress_has_not_hung_however_long_it_takes(
 
 def test_expired_leases_are_found_although_counting_takes_too_long(settings: Settings, database: Any) -> None:
     database.jobs.insert_one(document("running", claim=ObjectId(), worker="gone", lease_until=LONG_AGO))
+    database.configuration.insert_one({"_id": "pauses", "version": 7})
 
     async def story(_: Broker, store: Store) -> None:
         scans: Any = store.scans
@@ -247,26 +248,37 @@ def test_expired_leases_are_found_although_counting_takes_too_long(settings: Set
         scan = await scans.look(10)
         assert scan.counts is None
         assert len(scan.overdue) == 1
+        # And a pause that nobody could announce
+        assert scan.noticed == Noticed(followups=True, schedules=True, pauses=7)
 
     run(settings, story)
 
 
 def test_a_scan_notices_what_other_rounds_have_to_do(settings: Settings, database: Any) -> None:
     async def story(_: Broker, store: Store) -> None:
-        async def noticed() -> Noticed | None:
+        async def noticed() -> Noticed:
             return (await store.scans.look(10)).noticed
 
         assert await noticed() == Noticed(followups=False, schedules=False, pauses=0)
         database.schedules.insert_one({"_id": "paused"})
         database.configuration.insert_one({"_id": "pauses"})
         assert await noticed() == Noticed(followups=False, schedules=False, pauses=0)
-        database.jobs.insert_one(document("completed", followups=[{"token": 1}]))
+        # Given one that has just ended: what follows is being submitted
+        database.jobs.insert_one(document("completed", ended_at=datetime.now(UTC), followups=[{"token": 1}]))
         database.schedules.insert_one({"_id": "nightly", "due_at": LONG_AGO})
+        assert await noticed() == Noticed(followups=False, schedules=True, pauses=0)
+        database.jobs.insert_one(document("pending", followups=[{"token": 1}]))  # requeued since
+        assert (await noticed()).followups
+        database.jobs.delete_one({"status": "pending"})
+        database.jobs.update_one({}, {"$set": {"ended_at": LONG_AGO}})
         database.configuration.update_one({"_id": "pauses"}, {"$set": {"version": 7}})
         assert await noticed() == Noticed(followups=True, schedules=True, pauses=7)
         database.jobs.drop_index("followups")
         await store.indexes.ensure("key")
         assert await noticed() == Noticed(followups=False, schedules=True, pauses=7)
+        for odd in ("8", 8.5, [8], None):
+            database.configuration.update_one({"_id": "pauses"}, {"$set": {"version": odd}})
+            assert (await noticed()).pauses == 0
 
     run(settings, story)
 

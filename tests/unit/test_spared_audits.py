@@ -8,7 +8,7 @@ from typing import Any
 
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.leader import Leader
-from dtqkit.store.recovery_scan import Counts, RecoveryScan
+from dtqkit.store.recovery_scan import Counts, Noticed, RecoveryScan
 
 
 class Scans:
@@ -18,7 +18,7 @@ class Scans:
         self._counts = list(counts)
 
     async def look(self, _: int) -> RecoveryScan:
-        return RecoveryScan(counts=self._counts.pop(0), noticed=None, overdue=[], to_stop=[])
+        return RecoveryScan(counts=self._counts.pop(0), noticed=Noticed(False, False, 0), overdue=[], to_stop=[])
 
 
 def due_after(*counts: Counts | None) -> tuple[bool, bool]:

@@ -270,7 +270,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "$toDate": _to_date,
     "$mergeObjects": _merge,
     "$concat": _concat,
-    "$type": lambda values: TYPES[rank(values[0])],
+    "$type": lambda values: "int" if type(values[0]) is int else TYPES[rank(values[0])],
     "$isArray": lambda values: isinstance(values[0], list),
     "$size": _size,
     "$in": _contains,

@@ -12,8 +12,9 @@ import typer
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, clock, job_record, say, table
 from dtqkit.client.queue import TaskQueue
-from dtqkit.client.schedule_handles import ScheduleHandle
-from dtqkit.control.schedule_operations import SCHEDULE
+from dtqkit.client.schedules import check_named
+from dtqkit.control.schedule_operations import REMOVE_SCHEDULE, SCHEDULE
+from dtqkit.control.schedules import ScheduleRequest
 from dtqkit.model.schedule_changes import check, span_s
 from dtqkit.model.schedules import CatchUpRuns, Definition, Overlap, Schedule, next_run
 
@@ -223,9 +224,9 @@ def _time(option: str, text: str) -> datetime:
 def remove(name: Name, json: Json = False) -> None:
     """Remove one; its jobs stay."""
     with TaskQueue() as queue:
-        handle: ScheduleHandle = queue.schedule_of(name)
-        handle.remove()
-    _done(handle.record, f"{name} is removed", json=json)
+        # Without a look at it: one that cannot be read can be removed too.
+        record = queue.run(queue.core.control.ask(REMOVE_SCHEDULE, ScheduleRequest(name=check_named(name))))
+    _done(record, f"{name} is removed", json=json)
 
 
 @app.command()

@@ -41,6 +41,8 @@ ALIVE_S: Final = 300.0
 VISIT_S: Final = 120.0
 #: Hashes of replaced definitions that are remembered.
 MAX_BEFORE: Final = 20
+#: Characters of the reason of a pause.
+MAX_REASON: Final = 500
 
 #: What is to be done about a declared schedule: `older`: nothing, a newer definition is in force.
 Verdict: TypeAlias = Literal["made", "changed", "unchanged", "older"]
@@ -156,6 +158,26 @@ def check(given: Definition) -> Definition:
     _one_of("overlap", given.overlap, get_args(Overlap))
     _one_of("catch_up_runs", given.catch_up_runs, get_args(CatchUpRuns))
     return given
+
+
+def check_reason(given: object) -> str:
+    """`given`, if it can be the reason of a pause. Raises InvalidSchedule."""
+    if not isinstance(given, str):
+        raise InvalidSchedule("reason", f"reason is {shown(given)}; it is a text, such as 'disk full'")
+    if len(given) > MAX_REASON:
+        raise InvalidSchedule("reason", f"reason has {len(given):,} characters; it has at most {MAX_REASON}")
+    if not is_utf8(given):
+        raise InvalidSchedule("reason", f"reason is {shown(given)}, which has a character that UTF-8 cannot encode")
+    return given
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a store can hold it: half of a surrogate pair has no encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def span_s(field: str, given: object) -> float:

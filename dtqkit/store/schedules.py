@@ -14,7 +14,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from dtqkit.model.jobs import TERMINAL, is_job_id
-from dtqkit.model.schedules import HELD_S, MAX_LIVE, CatchUpRuns, Overlap, Schedule, prefix_of
+from dtqkit.model.schedule_errors import ScheduleUnreadable
+from dtqkit.model.schedules import HELD_S, MAX_LIVE, MAX_NAME, CatchUpRuns, Overlap, Schedule, prefix_of
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
@@ -164,12 +165,20 @@ def _readable(docs: Sequence[Document]) -> list[Schedule]:
     for doc in docs:
         try:
             found.append(_schedule(doc))
-        except msgspec.ValidationError as error:
-            log.warning("schedule %r cannot be read by this version: %s", doc["_id"], error)
+        except ScheduleUnreadable as error:
+            log.warning("%s", error)
     return found
 
 
 def _schedule(doc: Document) -> Schedule:
+    """Raises ScheduleUnreadable."""
+    try:
+        return _read(doc)
+    except (msgspec.MsgspecError, TypeError) as error:  # TypeError: what is packed is no text
+        raise ScheduleUnreadable(str(doc["_id"])[:MAX_NAME], str(error)) from None
+
+
+def _read(doc: Document) -> Schedule:
     """Unknown fields, of a newer version, are left out."""
     fields = {name: value for name, value in doc.items() if name in _FIELDS}
     fields |= {name: unpack(doc[name]) for name in _PACKED if name in doc}

@@ -27,7 +27,7 @@ from dtqkit.model.schedule_changes import (
     resuming,
     verdict,
 )
-from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
+from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken, ScheduleUnreadable
 from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
@@ -137,8 +137,12 @@ class Scheduling:
         return await self._change(name, resuming)
 
     async def remove(self, name: str) -> Schedule:
-        """Its jobs stay. Raises ScheduleNotFound."""
-        known = await self.get(name)
+        """Its jobs stay. Raises ScheduleNotFound. Of one that cannot be read, the answer has the name alone."""
+        try:
+            known = await self.get(name)
+        except ScheduleUnreadable:
+            now = await self.now()
+            known = Schedule(name=name, task="", created_at=now, anchor_at=now)
         if not await self._store.schedules.remove(name):
             raise ScheduleNotFound(name)
         await self._changed()

@@ -18,11 +18,14 @@ from dtqkit import (
     JobConflict,
     ScheduleNotFound,
     ScheduleTaken,
+    ScheduleUnreadable,
     Settings,
     TaskQueue,
     UnknownTask,
     UnknownZone,
 )
+from dtqkit.control.schedule_operations import PAUSE_SCHEDULE
+from dtqkit.control.schedules import SchedulePause
 from dtqkit.model.schedules import Definition
 from tests import sample
 from tests.wait import wait_until
@@ -139,6 +142,61 @@ def test_a_paused_schedule_enqueues_nothing_and_counts_what_it_skips(
     assert schedule.record.missed == 0
     enqueued = [job.scheduled_for for job in schedule.runs()]
     assert next_at.replace(tzinfo=UTC) not in enqueued
+
+
+@pytest.mark.parametrize("reason", [None, 5, ["x"], "\ud800", "x" * 501])
+def test_a_pause_with_a_reason_that_cannot_be_kept_changes_nothing(queue: TaskQueue, reason: Any) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)
+    asked = SchedulePause(name="s", reason=reason)
+    for pause in (
+        lambda: schedule.pause(reason),
+        lambda: queue.run(schedule.asynchronous.pause(reason)),
+        lambda: queue.run(queue.core.control.ask(PAUSE_SCHEDULE, asked)),
+    ):
+        with pytest.raises(InvalidSchedule, match="reason ") as raised:
+            pause()
+        assert raised.value.field == "reason"
+    assert schedule.refresh().record.paused is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"paused": {"at": datetime(2026, 1, 1, tzinfo=UTC), "reason": None}},
+        {"overlap": "newer"},
+        {"created_at": "soon"},
+        {"payload": {"": 5}},
+        {"payload": {"": "{"}},
+    ],
+)
+def test_a_schedule_that_cannot_be_read_says_so_and_can_be_removed(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, fields: dict[str, Any]
+) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)
+    set_back(mongo, settings, "s", **fields)
+    for ask in (
+        schedule.refresh,
+        schedule.resume,
+        schedule.run_now,
+        lambda: queue.schedule_of("s"),
+        lambda: queue.schedule("s", sample.add.bind(2), every_s=60),
+    ):
+        with pytest.raises(ScheduleUnreadable, match=r"schedule 's' cannot be read .*dtqkit schedules remove s"):
+            ask()
+    assert queue.schedules() == []
+    schedule.remove()
+    assert "<Schedule s: " in repr(schedule)
+    assert queue.schedule("s", sample.add.bind(2), every_s=60).record.payload == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("\ud800", ScheduleNotFound), (5, InvalidSchedule), (None, InvalidSchedule)]
+)
+def test_what_cannot_be_a_name_is_answered_with_an_error_of_its_own(
+    queue: TaskQueue, name: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=ascii(name).replace("\\", "\\\\")):
+        queue.schedule_of(name)
 
 
 def test_a_run_now_counts_as_running_and_works_while_paused(queue: TaskQueue, worker: Workers) -> None:

@@ -27,7 +27,7 @@ from dtqkit.model.schedule_changes import (
     resuming,
     verdict,
 )
-from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken, ScheduleUnreadable
+from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleUnreadable
 from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
@@ -116,7 +116,9 @@ class Scheduling:
         for one in wanted:
             try:
                 found[await self.declare(one, app, force=force)].append(one.name)
-            except ScheduleTaken as error:
+            except StoreUnavailable:
+                raise
+            except DtqError as error:  # one that cannot be put does not keep the others out
                 refused[one.name] = str(error)
         removed: list[str] = []
         if prune:

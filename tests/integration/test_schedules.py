@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pymongo import MongoClient
@@ -27,6 +27,8 @@ from dtqkit import (
 from dtqkit.control.schedule_operations import PAUSE_SCHEDULE
 from dtqkit.control.schedules import SchedulePause
 from dtqkit.model.schedules import Definition
+from dtqkit.run import declared as run_declared
+from dtqkit.tasks.registry import TaskRegistry
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -423,6 +425,56 @@ def test_declared_schedules_are_put_into_the_record_by_workers_and_pruned_when_a
         applied = later.apply_schedules(prune=True)
         assert (applied.unchanged, applied.removed) == (("declared.kept",), ("gone",))
         assert [one.name for one in later.schedules()] == ["declared.kept"]
+
+
+def test_a_declared_schedule_that_cannot_be_read_does_not_keep_the_others_out(
+    settings: Settings, mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TaskQueue(settings) as queue:
+
+        @queue.task(name="declared.one")
+        def one(a: int) -> int:
+            return a
+
+        for name in ("first", "second"):
+            queue.scheduled(every_s=3600, name=name, payload={"a": 1})(one)
+        queue.apply_schedules()
+        set_back(mongo, settings, "first", overlap="newer")
+        queue.scheduled(every_s=3600, name="third", payload={"a": 1})(one)
+        with Workers(queue):
+            wait_until(lambda: len(queue.schedules()) == 2)
+        applied = queue.apply_schedules()
+        assert (applied.unchanged, applied.made) == (("second", "third"), ())
+        assert "dtqkit schedules remove first" in applied.refused["first"]
+    assert "schedule 'first' cannot be read" in caplog.text
+
+
+def test_a_fault_that_nobody_foresaw_is_logged_and_declarations_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    again = asyncio.Event()
+
+    class Faulty:
+        visits = 0
+
+        async def apply(self, *_: object) -> None:
+            self.visits += 1
+            if self.visits == 3:
+                again.set()
+            raise KeyError("foreseen by no one")
+
+    async def visit() -> None:
+        faulty = Faulty()
+        monkeypatch.setattr(run_declared, "Scheduling", lambda *_: faulty)
+        async with run_declared.declared(settings, registry, cast("Any", None), cast("Any", None)):
+            await asyncio.wait_for(again.wait(), 20)
+
+    registry = TaskRegistry()
+    registry.scheduled.add(_definition(), sample.add)
+    monkeypatch.setattr(run_declared, "VISIT_S", 0.01)
+    monkeypatch.setattr(run_declared, "Ticker", lambda *_: None)
+    asyncio.run(visit())
+    assert "foreseen by no one" in caplog.text
 
 
 def test_a_schedule_that_is_declared_where_workers_live_runs_at_once() -> None:

@@ -14,6 +14,7 @@ from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, TO_DROP, Document
 from dtqkit.store.indexes import FOLLOW_UPS
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.schedules import DUE
 
 #: How long counting may take, in ms.
 _COUNT_MS: Final = 3_000
@@ -81,7 +82,7 @@ class RecoveryScans:
             {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
             {"$unionWith": {"coll": "deadletter", "pipeline": dead_letters}},
-            {"$unionWith": {"coll": "schedules", "pipeline": _one({"due_at": {"$exists": True}}, "schedules", one)}},
+            {"$unionWith": {"coll": "schedules", "pipeline": _one(DUE, "schedules", one)}},
             {"$unionWith": {"coll": "configuration", "pipeline": _one({"_id": "pauses"}, "pauses", version)}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]

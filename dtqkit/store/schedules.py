@@ -25,6 +25,9 @@ log = logging.getLogger("dtqkit.store")
 
 #: Schedules that one look reads at most.
 LOOK: Final = 100
+#: Those that will be due. A `due_at` that is no date was written by hand: it must not stop the others. The index `due`
+#: has all of them.
+DUE: Final = {"due_at": {"$type": "date"}}
 #: Packed as payloads are.
 _PACKED: Final = ("payload", "options")
 _FIELDS: Final = frozenset(Schedule.__struct_fields__)
@@ -63,7 +66,7 @@ class Schedules:
         needed = {"$or": [{"$lte": ["$due_at", "$$NOW"]}, {"$gt": ["$held_at", None]}]}
         payload = {"$cond": [needed, "$payload", {}]}
         pipeline: list[Document] = [
-            {"$match": {"due_at": {"$exists": True}}},
+            {"$match": DUE},
             {"$sort": {"due_at": ASCENDING}},
             {"$limit": LOOK},
             {"$set": {"payload": payload, "now": "$$NOW"}},
@@ -73,6 +76,7 @@ class Schedules:
         if not docs:
             return Look(None, [], None)
         now = docs[0]["now"]
+        docs = [doc for doc in docs if isinstance(doc["due_at"], datetime)]  # $type is true of a list of dates too
         # One that waits for the run before is due within a second, unless the clock was set back since.
         soon = now + timedelta(seconds=2 * HELD_S)
         due = [doc for doc in docs if doc["due_at"] <= now or ("held_at" in doc and doc["due_at"] > soon)]

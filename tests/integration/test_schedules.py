@@ -28,6 +28,8 @@ from dtqkit.control.schedule_operations import PAUSE_SCHEDULE
 from dtqkit.control.schedules import SchedulePause
 from dtqkit.model.schedules import Definition
 from dtqkit.run import declared as run_declared
+from dtqkit.store import Store
+from dtqkit.store.schedules import DUE, Look
 from dtqkit.tasks.registry import TaskRegistry
 from tests import sample
 from tests.wait import wait_until
@@ -425,6 +427,35 @@ def test_declared_schedules_are_put_into_the_record_by_workers_and_pruned_when_a
         applied = later.apply_schedules(prune=True)
         assert (applied.unchanged, applied.removed) == (("declared.kept",), ("gone",))
         assert [one.name for one in later.schedules()] == ["declared.kept"]
+
+
+@pytest.mark.parametrize("due_at", [None, "soon", 5, {}, [], [datetime(2026, 1, 1, tzinfo=UTC)]])
+def test_a_schedule_that_is_due_at_no_date_does_not_stop_the_others(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, due_at: Any
+) -> None:
+    for name in ("bad", "good"):
+        queue.schedule(name, sample.add.bind(1), every_s=60)
+    set_back(mongo, settings, "bad", due_at=due_at)
+    set_back(mongo, settings, "good", due_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    async def look() -> Look:
+        store = Store(settings)
+        try:
+            await store.open()
+            return await store.schedules.look()
+        finally:
+            await store.close()
+
+    found = asyncio.run(look())
+    assert ([one.name for one in found.due], found.next_due) == (["good"], None)
+
+
+def test_the_look_for_what_is_due_uses_its_index(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    queue.schedule("s", sample.add.bind(1), every_s=60)
+    plan = mongo[settings.database_name]["schedules"].find(DUE).sort("due_at").explain()
+    stages = str(plan["queryPlanner"]["winningPlan"])
+    assert "'indexName': 'due'" in stages
+    assert "'SORT'" not in stages
 
 
 def test_a_declared_schedule_that_cannot_be_read_does_not_keep_the_others_out(

@@ -28,7 +28,7 @@ from dtqkit.model.schedule_changes import (
     verdict,
 )
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleUnreadable
-from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between
+from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between, timing_of
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.transitions.tick import Ticker, is_duplicate
@@ -204,7 +204,7 @@ class Scheduling:
 
     async def _is_due(self, known: Schedule, now: datetime) -> bool:
         """What is due is dealt with by the present definition; then the record is read again."""
-        if not is_due(known, now):
+        if not is_due(known, now) or not (known.pending or _tells_times(known)):
             return False
         await self._ticker.fire(known, now)
         return True
@@ -212,3 +212,12 @@ class Scheduling:
     async def _changed(self) -> None:
         with suppress(StoreUnavailable):  # the leader looks once a round
             await self._broker.note_schedules()
+
+
+def _tells_times(known: Schedule) -> bool:
+    """Whether what is due of it can be dealt with: one whose zone is not known here waits for another definition."""
+    try:
+        timing_of(known, known.anchor_at)
+    except InvalidSchedule:
+        return False
+    return True

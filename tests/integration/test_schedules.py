@@ -320,6 +320,34 @@ def test_a_run_that_cannot_be_enqueued_says_why_and_the_next_one_is_tried(queue:
     assert schedule.record.trouble == ""
 
 
+@pytest.mark.parametrize("pending", [[], [datetime(2026, 1, 1, tzinfo=UTC)]])
+def test_a_schedule_whose_zone_is_not_known_here_says_so_and_can_be_mended(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, pending: list[datetime]
+) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), cron="* * * * *", tz="Europe/Berlin")
+    queue.registry.scheduled.add(_definition(name="declared", cron="* * * * *", every_s=None), sample.add)
+    queue.apply_schedules()
+    late = datetime.now(UTC) - timedelta(minutes=2)
+    for name in ("s", "declared"):
+        set_back(mongo, settings, name, tz="Mars/Base", next_at=late, due_at=late, pending=pending)
+    set_back(mongo, settings, "declared", **{"declared.hash": "another"})
+    with Workers(queue):
+        wait_until(lambda: schedule.refresh().record.trouble)
+        assert "tz is 'Mars/Base', which is no time zone" in schedule.record.trouble
+        due_at = schedule.record.due_at
+        assert due_at is not None
+        assert timedelta(seconds=30) < due_at - datetime.now(UTC) < timedelta(seconds=90)
+        wait_until(lambda: queue.schedule_of("declared").record.tz == "UTC")  # as the worker's code has it
+    assert len(jobs_of(mongo, settings, "s")) == len(pending)
+    set_back(mongo, settings, "s", due_at=late, pending=pending)
+    assert "Mars/Base" in repr(schedule.refresh())
+    mended = queue.schedule("s", sample.add.bind(1), cron="* * * * *", tz="Europe/Berlin")
+    assert mended.record.tz == "Europe/Berlin"
+    with Workers(queue):
+        wait_until(lambda: schedule.refresh().record.enqueued > 2 * len(pending))
+    assert schedule.record.trouble == ""
+
+
 def test_two_leaders_at_once_enqueue_each_time_once(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
     """Both look at the same moments, and both act on what they see."""
     from dtqkit.broker import Broker

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -185,7 +185,8 @@ def span_s(field: str, given: object) -> float:
     if isinstance(given, str) and (match := _SPAN.fullmatch(given.strip())):
         return float(match[1]) * _UNITS[match[2]]
     if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
+        with suppress(OverflowError):
+            return float(given)
     raise InvalidSchedule(
         field, f"{field} is {shown(given)}; it is a time such as '90s', '15m', '1h' or '2d', or a number of seconds"
     )
@@ -215,8 +216,8 @@ def _text(field: str, given: object) -> str:
 
 
 def _seconds(field: str, given: object, least: float, most: float) -> None:
-    fits = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
-    if not fits or not least <= given <= most:  # pyright: ignore[reportOperatorIssue]
+    # No float(…) of it: an integer may be too large for one.
+    if not isinstance(given, int | float) or isinstance(given, bool) or not least <= given <= most:
         raise InvalidSchedule(
             field, f"{field} is {shown(given)}; it is a number of seconds, from {least:g} to {most:,.0f}"
         )

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -37,6 +37,8 @@ log = logging.getLogger("dtqkit.worker")
 
 #: Nominal times that one backfill enqueues at most.
 MAX_BACKFILL: Final = 1_000
+#: The first time that one begins with: near year 1, a time has no form in each zone.
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Scheduling:
@@ -168,12 +170,14 @@ class Scheduling:
         """A job for each nominal time from `start` to before `end` that has none; overlap does not matter."""
         schedule = await self.get(name)
         now = await self.now()
+        if start < EARLIEST:
+            raise InvalidSchedule("start", f"start is {start.isoformat()}; it is a time from 1970 on")
         if start >= end:
             raise InvalidSchedule("end", f"end is {end.isoformat()}, which is not after start, {start.isoformat()}")
         # What comes later, the leader runs by itself.
         end = min(end, now if schedule.next_at is None else schedule.next_at)
         times: list[datetime] = []
-        for at in times_between(schedule, start, end):
+        for at in times_between(schedule, min(start, end), end):
             if len(times) == MAX_BACKFILL:
                 raise InvalidSchedule(
                     "start",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
@@ -289,6 +289,25 @@ def test_past_times_are_made_up_for_once(queue: TaskQueue, settings: Settings, m
     assert schedule.next_runs(3) == tuple(
         schedule.record.next_at + timedelta(hours=n) for n in range(3) if schedule.record.next_at
     )
+
+
+def test_a_backfill_between_extreme_times_is_answered_with_its_own_error(queue: TaskQueue) -> None:
+    now = datetime.now(UTC)
+    east, west = timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))
+    first = [datetime(1, 1, 1, tzinfo=zone) for zone in (east, UTC)]
+    schedules = [
+        queue.schedule("cron", sample.add.bind(1), cron="0 3 1 1 *", tz="America/New_York"),
+        queue.schedule("every", sample.add.bind(1), every_s=86_400 * 366),
+    ]
+    for schedule, start in itertools.product(schedules, first):
+        with pytest.raises(InvalidSchedule, match=r"start is 0001-01-01T00:00:00.*from 1970 on") as raised:
+            schedule.backfill(start, now)
+        assert raised.value.field == "start"
+    for schedule, zone in itertools.product(schedules, (east, west)):
+        end = datetime(9999, 12, 31, 23, 59, 59, tzinfo=zone)
+        assert schedule.backfill(now - timedelta(minutes=1), end).times <= 1
+        assert schedule.backfill(end - timedelta(minutes=1), end).times == 0
+        assert schedule.backfill(datetime(1970, 1, 1, tzinfo=UTC), end).times > 50
 
 
 def test_what_was_missed_while_no_leader_lived_is_counted_or_made_up_for(

@@ -135,6 +135,9 @@ class Scheduling:
         )
 
     async def pause(self, name: str, reason: str) -> Schedule:
+        """What is due runs before, as its pause begins now."""
+        while await self._is_due(await self.get(name), await self.now()):
+            pass
         return await self._change(name, lambda known, now: pausing(known, reason, now))
 
     async def resume(self, name: str) -> Schedule:

@@ -148,6 +148,16 @@ def test_a_paused_schedule_enqueues_nothing_and_counts_what_it_skips(
     assert next_at.replace(tzinfo=UTC) not in enqueued
 
 
+def test_what_is_due_before_a_pause_runs(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)
+    late = datetime.now(UTC) - timedelta(seconds=5)
+    set_back(mongo, settings, "s", anchor_at=late, next_at=late, due_at=late)
+    record = schedule.pause().record
+    assert (record.enqueued, record.missed, record.skipped) == (1, 0, 0)
+    assert len(jobs_of(mongo, settings, "s")) == 1
+    assert schedule.pause("again").record.enqueued == 1
+
+
 @pytest.mark.parametrize("reason", [None, 5, ["x"], "\ud800", "x" * 501])
 def test_a_pause_with_a_reason_that_cannot_be_kept_changes_nothing(queue: TaskQueue, reason: Any) -> None:
     schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)

@@ -63,7 +63,14 @@ from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
 from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.model.pauses import Pause
-from dtqkit.model.schedule_errors import InvalidCron, InvalidSchedule, ScheduleNotFound, ScheduleTaken, UnknownZone
+from dtqkit.model.schedule_errors import (
+    InvalidCron,
+    InvalidSchedule,
+    ScheduleNotFound,
+    ScheduleTaken,
+    ScheduleUnreadable,
+    UnknownZone,
+)
 from dtqkit.model.schedules import Schedule
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
@@ -140,6 +147,7 @@ __all__ = [
     "ScheduleHandle",
     "ScheduleNotFound",
     "ScheduleTaken",
+    "ScheduleUnreadable",
     "ServerError",
     "Settings",
     "SettingsError",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
@@ -12,10 +11,13 @@ import typer
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, clock, job_record, say, table
 from dtqkit.client.queue import TaskQueue
-from dtqkit.client.schedule_handles import ScheduleHandle
-from dtqkit.control.schedule_operations import SCHEDULE
+from dtqkit.client.schedules import check_named
+from dtqkit.control.schedule_operations import REMOVE_SCHEDULE, SCHEDULE
+from dtqkit.control.schedules import ScheduleRequest
 from dtqkit.model.schedule_changes import check, span_s
+from dtqkit.model.schedule_errors import UnknownZone
 from dtqkit.model.schedules import CatchUpRuns, Definition, Overlap, Schedule, next_run
+from dtqkit.model.timing import zone
 
 app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -65,7 +67,15 @@ def _row(record: Schedule) -> tuple[str, ...]:
 
 def _at(when: datetime | None, record: Schedule) -> str:
     """In the zone of the schedule, with its offset from UTC."""
-    return "" if when is None else when.astimezone(ZoneInfo(record.tz)).strftime("%Y-%m-%d %H:%M:%S %z")
+    return "" if when is None else when.astimezone(_zone(record)).strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _zone(record: Schedule) -> tzinfo:
+    """UTC for a zone that is not known here."""
+    try:
+        return zone(record.tz)
+    except UnknownZone:
+        return UTC
 
 
 def _next(record: Schedule) -> str:
@@ -223,9 +233,9 @@ def _time(option: str, text: str) -> datetime:
 def remove(name: Name, json: Json = False) -> None:
     """Remove one; its jobs stay."""
     with TaskQueue() as queue:
-        handle: ScheduleHandle = queue.schedule_of(name)
-        handle.remove()
-    _done(handle.record, f"{name} is removed", json=json)
+        # Without a look at it: one that cannot be read can be removed too.
+        record = queue.run(queue.core.control.ask(REMOVE_SCHEDULE, ScheduleRequest(name=check_named(name))))
+    _done(record, f"{name} is removed", json=json)
 
 
 @app.command()

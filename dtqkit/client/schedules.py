@@ -36,7 +36,7 @@ from dtqkit.control.schedules import (
 )
 from dtqkit.model.jobs import Job
 from dtqkit.model.plain import shown
-from dtqkit.model.schedule_changes import check, span_s
+from dtqkit.model.schedule_changes import check, check_reason, is_utf8, span_s
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound
 from dtqkit.model.schedules import MAX_NAME, CatchUpRuns, Definition, Overlap, Schedule, next_run
 from dtqkit.tasks.misuse import check_call
@@ -86,6 +86,15 @@ def definition(
     return msgspec.structs.replace(wanted, every_s=every, jitter_s=float(jitter_s))
 
 
+def check_named(name: str) -> str:
+    """`name`, if a schedule can have it. Raises ScheduleNotFound, and InvalidSchedule for what is no text."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidSchedule("name", f"name is {shown(name)}; it is a text, such as 'nightly'")
+    if not 1 <= len(name) <= MAX_NAME or "/" in name or not is_utf8(name):
+        raise ScheduleNotFound(name[:MAX_NAME])
+    return name
+
+
 class SchedulingAsyncQueue:
     """What an AsyncTaskQueue does with schedules."""
 
@@ -116,9 +125,7 @@ class SchedulingAsyncQueue:
 
     async def schedule_of(self: _Queue, name: str) -> AsyncScheduleHandle:
         """The schedule of this name. Raises ScheduleNotFound."""
-        if not 1 <= len(name) <= MAX_NAME or "/" in name:
-            raise ScheduleNotFound(name[:MAX_NAME])
-        return AsyncScheduleHandle(self, await self.control.ask(GET_SCHEDULE, ScheduleRequest(name=name)))
+        return AsyncScheduleHandle(self, await self.control.ask(GET_SCHEDULE, ScheduleRequest(name=check_named(name))))
 
     async def apply_schedules(self: _Queue, *, prune: bool = False, force: bool = False) -> Applied:
         """Put the schedules that `scheduled` has declared into the record, as workers do when they start.
@@ -155,7 +162,8 @@ class AsyncScheduleHandle:
 
     async def pause(self, reason: str = "") -> AsyncScheduleHandle:
         """Enqueue nothing until `resume`. Times in between are skipped, and counted."""
-        self.record = await self._control.ask(PAUSE_SCHEDULE, SchedulePause(name=self.name, reason=reason))
+        asked = SchedulePause(name=self.name, reason=check_reason(reason))
+        self.record = await self._control.ask(PAUSE_SCHEDULE, asked)
         return self
 
     async def resume(self) -> AsyncScheduleHandle:
@@ -194,7 +202,7 @@ class AsyncScheduleHandle:
 
 def shown_as(record: Schedule) -> str:
     """`<Schedule nightly: 0 3 * * * Europe/Berlin, next 2026-11-30 02:00 UTC>`"""
-    times = f"every {record.every_s:g} s" if record.cron is None else f"{record.cron} {record.tz}"
+    times = f"every {record.every_s or 0:g} s" if record.cron is None else f"{record.cron} {record.tz}"
     at = next_run(record)
     state = "no next time" if at is None else f"next {at:%Y-%m-%d %H:%M:%S} UTC"
     if record.paused is not None:

@@ -30,7 +30,7 @@ from dtqkit.control.schedules import (
 )
 from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.jobs import Job
-from dtqkit.model.schedule_changes import check
+from dtqkit.model.schedule_changes import check, check_reason
 from dtqkit.model.schedule_errors import InvalidSchedule
 from dtqkit.model.schedules import Definition, Schedule, next_times
 from dtqkit.store.documents import to_job
@@ -91,8 +91,9 @@ async def schedule_runs(parts: Parts, asked: ScheduleRuns) -> tuple[Job, ...]:
 
 @answers.to(PAUSE_SCHEDULE)
 async def pause_schedule(parts: Parts, asked: SchedulePause) -> Schedule:
+    reason = check_reason(asked.reason)
     await parts.open()
-    return await parts.scheduling.pause(asked.name, asked.reason)
+    return await parts.scheduling.pause(asked.name, reason)
 
 
 @answers.to(RESUME_SCHEDULE)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -41,6 +41,8 @@ ALIVE_S: Final = 300.0
 VISIT_S: Final = 120.0
 #: Hashes of replaced definitions that are remembered.
 MAX_BEFORE: Final = 20
+#: Characters of the reason of a pause.
+MAX_REASON: Final = 500
 
 #: What is to be done about a declared schedule: `older`: nothing, a newer definition is in force.
 Verdict: TypeAlias = Literal["made", "changed", "unchanged", "older"]
@@ -158,12 +160,33 @@ def check(given: Definition) -> Definition:
     return given
 
 
+def check_reason(given: object) -> str:
+    """`given`, if it can be the reason of a pause. Raises InvalidSchedule."""
+    if not isinstance(given, str):
+        raise InvalidSchedule("reason", f"reason is {shown(given)}; it is a text, such as 'disk full'")
+    if len(given) > MAX_REASON:
+        raise InvalidSchedule("reason", f"reason has {len(given):,} characters; it has at most {MAX_REASON}")
+    if not is_utf8(given):
+        raise InvalidSchedule("reason", f"reason is {shown(given)}, which has a character that UTF-8 cannot encode")
+    return given
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a store can hold it: half of a surrogate pair has no encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def span_s(field: str, given: object) -> float:
     """Seconds of a text such as `90s`, `15m`, `1h` or `2d`, or of a number of seconds. Raises InvalidSchedule."""
     if isinstance(given, str) and (match := _SPAN.fullmatch(given.strip())):
         return float(match[1]) * _UNITS[match[2]]
     if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
+        with suppress(OverflowError):
+            return float(given)
     raise InvalidSchedule(
         field, f"{field} is {shown(given)}; it is a time such as '90s', '15m', '1h' or '2d', or a number of seconds"
     )
@@ -193,8 +216,8 @@ def _text(field: str, given: object) -> str:
 
 
 def _seconds(field: str, given: object, least: float, most: float) -> None:
-    fits = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
-    if not fits or not least <= given <= most:  # pyright: ignore[reportOperatorIssue]
+    # No float(…) of it: an integer may be too large for one.
+    if not isinstance(given, int | float) or isinstance(given, bool) or not least <= given <= most:
         raise InvalidSchedule(
             field, f"{field} is {shown(given)}; it is a number of seconds, from {least:g} to {most:,.0f}"
         )

@@ -37,6 +37,20 @@ class ScheduleNotFound(DtqError, LookupError):
         super().__init__(f"there is no schedule {name!r}; `dtqkit schedules` lists those that there are")
 
 
+class ScheduleUnreadable(DtqError, ValueError):
+    """The record of a schedule cannot be read: a newer version wrote it, or somebody changed it by hand."""
+
+    code = "schedule_unreadable"
+    name: str = ""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(
+            f"schedule {name!r} cannot be read by this version of dtqkit: {detail}. Use the version that made it, or "
+            f"remove it with `dtqkit schedules remove {name}` and make it again"
+        )
+        self.name = name
+
+
 class ScheduleTaken(DtqError, ValueError):
     """Another app, or another task, has a schedule of this name."""
 

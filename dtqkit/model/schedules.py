@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Ty
 
 import msgspec
 
+from dtqkit.model.schedule_errors import InvalidSchedule
 from dtqkit.model.timing import Every, Timing, cron
 
 Overlap: TypeAlias = Literal["allow", "skip", "queue_one", "cancel_running"]
@@ -28,6 +29,8 @@ PIECE: Final = 200
 LOOKED: Final = 1_000
 #: How often a schedule is looked at whose next run waits for the one before.
 HELD_S: Final = 1.0
+#: The same of one whose times this process cannot tell.
+TROUBLED_S: Final = 60.0
 #: Characters of a reason that a schedule keeps.
 MAX_TROUBLE: Final = 500
 #: Of what is decided and not done yet: due whatever the clock says.
@@ -188,13 +191,19 @@ def is_due(schedule: Schedule, now: datetime) -> bool:
 
 
 def next_run(schedule: Schedule) -> datetime | None:
-    """The next nominal time that runs; None while it is paused. What fell into a pause is skipped by the next plan."""
+    """The next nominal time that runs; None while it is paused, and when this process cannot tell it.
+
+    What fell into a pause is skipped by the next plan.
+    """
     if schedule.paused is not None:
         return None
     at, until = schedule.next_at, schedule.off_until
     if at is None or until is None or not _in_pause(schedule, at):
         return at
-    return timing_of(schedule, schedule.anchor_at).after(until - timedelta(milliseconds=1))
+    try:
+        return timing_of(schedule, schedule.anchor_at).after(until - timedelta(milliseconds=1))
+    except InvalidSchedule:  # a zone that is not known here
+        return None
 
 
 def next_times(schedule: Schedule, now: datetime, count: int) -> Iterator[datetime]:
@@ -376,6 +385,11 @@ def completed(
         trouble=refused[-1][:MAX_TROUBLE] if refused else "",
     )
     return msgspec.structs.replace(new, due_at=due_at(new, now))
+
+
+def troubled(known: Schedule, why: str, now: datetime) -> Schedule:
+    """`known` when its times cannot be told, as without its time zone: it is tried again, here or by another leader."""
+    return msgspec.structs.replace(known, trouble=why[:MAX_TROUBLE], due_at=now + timedelta(seconds=TROUBLED_S))
 
 
 def before(at: datetime | None, limit: datetime) -> bool:

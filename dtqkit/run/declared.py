@@ -10,7 +10,7 @@ from typing import Final
 
 from dtqkit.broker import Broker
 from dtqkit.control.schedules import Applied
-from dtqkit.model.errors import DtqError, StoreUnavailable
+from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.schedule_changes import VISIT_S
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
@@ -52,7 +52,7 @@ async def _keep(settings: Settings, registry: TaskRegistry, broker: Broker, stor
                 known = found
             except StoreUnavailable:
                 pause_s = AGAIN_S
-            except DtqError:
+            except Exception:  # whatever it is: this is the one place that can tell of it
                 log.exception("declared schedules could not be put into the record")
             await asyncio.sleep(pause_s)
     finally:

@@ -15,6 +15,7 @@ from dtqkit.store.documents import HEAVY, TO_DROP, Document
 from dtqkit.store.indexes import FOLLOW_UPS
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.pauses import VERSION
+from dtqkit.store.schedules import DUE
 
 #: How long counting may take, in ms.
 _COUNT_MS: Final = 3_000
@@ -88,7 +89,7 @@ class RecoveryScans:
             {"$group": {"_id": "waiting", "n": {"$sum": 1}}},
             {"$unionWith": {"coll": self._jobs.name, "pipeline": failed}},
             {"$unionWith": {"coll": "deadletter", "pipeline": dead_letters}},
-            {"$unionWith": {"coll": "schedules", "pipeline": _one({"due_at": {"$exists": True}}, "schedules", one)}},
+            {"$unionWith": {"coll": "schedules", "pipeline": _one(DUE, "schedules", one)}},
             pauses,
             {"$unionWith": {"coll": self._jobs.name, "pipeline": running}},
         ]

@@ -14,7 +14,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from dtqkit.model.jobs import TERMINAL, is_job_id
-from dtqkit.model.schedules import HELD_S, MAX_LIVE, CatchUpRuns, Overlap, Schedule, prefix_of
+from dtqkit.model.schedule_errors import ScheduleUnreadable
+from dtqkit.model.schedules import HELD_S, MAX_LIVE, MAX_NAME, CatchUpRuns, Overlap, Schedule, prefix_of
 from dtqkit.store.client import Link, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
@@ -24,6 +25,9 @@ log = logging.getLogger("dtqkit.store")
 
 #: Schedules that one look reads at most.
 LOOK: Final = 100
+#: Those that will be due. A `due_at` that is no date was written by hand: it must not stop the others. The index `due`
+#: has all of them.
+DUE: Final = {"due_at": {"$type": "date"}}
 #: Packed as payloads are.
 _PACKED: Final = ("payload", "options")
 _FIELDS: Final = frozenset(Schedule.__struct_fields__)
@@ -62,7 +66,7 @@ class Schedules:
         needed = {"$or": [{"$lte": ["$due_at", "$$NOW"]}, {"$gt": ["$held_at", None]}]}
         payload = {"$cond": [needed, "$payload", {}]}
         pipeline: list[Document] = [
-            {"$match": {"due_at": {"$exists": True}}},
+            {"$match": DUE},
             {"$sort": {"due_at": ASCENDING}},
             {"$limit": LOOK},
             {"$set": {"payload": payload, "now": "$$NOW"}},
@@ -72,6 +76,7 @@ class Schedules:
         if not docs:
             return Look(None, [], None)
         now = docs[0]["now"]
+        docs = [doc for doc in docs if isinstance(doc["due_at"], datetime)]  # $type is true of a list of dates too
         # One that waits for the run before is due within a second, unless the clock was set back since.
         soon = now + timedelta(seconds=2 * HELD_S)
         due = [doc for doc in docs if doc["due_at"] <= now or ("held_at" in doc and doc["due_at"] > soon)]
@@ -164,12 +169,20 @@ def _readable(docs: Sequence[Document]) -> list[Schedule]:
     for doc in docs:
         try:
             found.append(_schedule(doc))
-        except msgspec.ValidationError as error:
-            log.warning("schedule %r cannot be read by this version: %s", doc["_id"], error)
+        except ScheduleUnreadable as error:
+            log.warning("%s", error)
     return found
 
 
 def _schedule(doc: Document) -> Schedule:
+    """Raises ScheduleUnreadable."""
+    try:
+        return _read(doc)
+    except (msgspec.MsgspecError, TypeError) as error:  # TypeError: what is packed is no text
+        raise ScheduleUnreadable(str(doc["_id"])[:MAX_NAME], str(error)) from None
+
+
+def _read(doc: Document) -> Schedule:
     """Unknown fields, of a newer version, are left out."""
     fields = {name: value for name, value in doc.items() if name in _FIELDS}
     fields |= {name: unpack(doc[name]) for name in _PACKED if name in doc}

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -27,8 +27,8 @@ from dtqkit.model.schedule_changes import (
     resuming,
     verdict,
 )
-from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
-from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between
+from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleUnreadable
+from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between, timing_of
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.transitions.tick import Ticker, is_duplicate
@@ -37,6 +37,8 @@ log = logging.getLogger("dtqkit.worker")
 
 #: Nominal times that one backfill enqueues at most.
 MAX_BACKFILL: Final = 1_000
+#: The first time that one begins with: near year 1, a time has no form in each zone.
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Scheduling:
@@ -116,7 +118,9 @@ class Scheduling:
         for one in wanted:
             try:
                 found[await self.declare(one, app, force=force)].append(one.name)
-            except ScheduleTaken as error:
+            except StoreUnavailable:
+                raise
+            except DtqError as error:  # one that cannot be put does not keep the others out
                 refused[one.name] = str(error)
         removed: list[str] = []
         if prune:
@@ -131,14 +135,21 @@ class Scheduling:
         )
 
     async def pause(self, name: str, reason: str) -> Schedule:
+        """What is due runs before, as its pause begins now."""
+        while await self._is_due(await self.get(name), await self.now()):
+            pass
         return await self._change(name, lambda known, now: pausing(known, reason, now))
 
     async def resume(self, name: str) -> Schedule:
         return await self._change(name, resuming)
 
     async def remove(self, name: str) -> Schedule:
-        """Its jobs stay. Raises ScheduleNotFound."""
-        known = await self.get(name)
+        """Its jobs stay. Raises ScheduleNotFound. Of one that cannot be read, the answer has the name alone."""
+        try:
+            known = await self.get(name)
+        except ScheduleUnreadable:
+            now = await self.now()
+            known = Schedule(name=name, task="", created_at=now, anchor_at=now)
         if not await self._store.schedules.remove(name):
             raise ScheduleNotFound(name)
         await self._changed()
@@ -162,12 +173,14 @@ class Scheduling:
         """A job for each nominal time from `start` to before `end` that has none; overlap does not matter."""
         schedule = await self.get(name)
         now = await self.now()
+        if start < EARLIEST:
+            raise InvalidSchedule("start", f"start is {start.isoformat()}; it is a time from 1970 on")
         if start >= end:
             raise InvalidSchedule("end", f"end is {end.isoformat()}, which is not after start, {start.isoformat()}")
         # What comes later, the leader runs by itself.
         end = min(end, now if schedule.next_at is None else schedule.next_at)
         times: list[datetime] = []
-        for at in times_between(schedule, start, end):
+        for at in times_between(schedule, min(start, end), end):
             if len(times) == MAX_BACKFILL:
                 raise InvalidSchedule(
                     "start",
@@ -198,7 +211,7 @@ class Scheduling:
 
     async def _is_due(self, known: Schedule, now: datetime) -> bool:
         """What is due is dealt with by the present definition; then the record is read again."""
-        if not is_due(known, now):
+        if not is_due(known, now) or not (known.pending or _tells_times(known)):
             return False
         await self._ticker.fire(known, now)
         return True
@@ -206,3 +219,12 @@ class Scheduling:
     async def _changed(self) -> None:
         with suppress(StoreUnavailable):  # the leader looks once a round
             await self._broker.note_schedules()
+
+
+def _tells_times(known: Schedule) -> bool:
+    """Whether what is due of it can be dealt with: one whose zone is not known here waits for another definition."""
+    try:
+        timing_of(known, known.anchor_at)
+    except InvalidSchedule:
+        return False
+    return True

@@ -21,7 +21,7 @@ from dtqkit.control import Submission
 from dtqkit.model.errors import DtqError, StoreUnavailable
 from dtqkit.model.jobs import Job
 from dtqkit.model.schedule_errors import InvalidSchedule
-from dtqkit.model.schedules import Schedule, advanced, completed, key_of, plan
+from dtqkit.model.schedules import Schedule, advanced, completed, key_of, plan, troubled
 from dtqkit.model.settings import Settings
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
@@ -51,7 +51,11 @@ class Ticker:
         running: set[str] = set()
         if schedule.live and schedule.overlap != "allow":
             running = await self._store.schedules.running(schedule)
-        todo = plan(schedule, now, running)
+        try:
+            todo = plan(schedule, now, running)
+        except InvalidSchedule as error:  # a zone that the zone data of this process does not have
+            await self._trouble(schedule, str(error), now)
+            return
         decided = await self._change(schedule, advanced(schedule, todo, now))
         if decided is None:
             return
@@ -59,6 +63,10 @@ class Ticker:
             log.warning("schedule %s: %d runs were missed and are not made up for", schedule.name, todo.missed)
         if decided.pending:
             await self._complete(decided, now)
+
+    async def _trouble(self, schedule: Schedule, why: str, now: datetime) -> None:
+        if await self._change(schedule, troubled(schedule, why, now)) is not None and schedule.trouble != why:
+            log.error("schedule %s cannot run: this process cannot tell its times: %s", schedule.name, why)
 
     async def _complete(self, schedule: Schedule, now: datetime) -> Schedule | None:
         """Enqueue what is pending; the schedule afterwards, None when somebody else has changed it."""

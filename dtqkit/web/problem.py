@@ -27,7 +27,7 @@ from dtqkit.model.errors import (
     facts_of,
 )
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
-from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken
+from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleTaken, ScheduleUnreadable
 from dtqkit.support.sanitize import bounded
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -56,6 +56,7 @@ STATUS: Final[dict[type[DtqError], int]] = {
     InvalidSchedule: 422,
     ScheduleNotFound: 404,
     ScheduleTaken: 409,
+    ScheduleUnreadable: 409,
 }
 #: The same of Refused, whose codes only HTTP knows.
 REFUSED: Final = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, cast
 
 import pytest
 from pymongo import MongoClient
@@ -18,12 +18,19 @@ from dtqkit import (
     JobConflict,
     ScheduleNotFound,
     ScheduleTaken,
+    ScheduleUnreadable,
     Settings,
     TaskQueue,
     UnknownTask,
     UnknownZone,
 )
+from dtqkit.control.schedule_operations import PAUSE_SCHEDULE
+from dtqkit.control.schedules import SchedulePause
 from dtqkit.model.schedules import Definition
+from dtqkit.run import declared as run_declared
+from dtqkit.store import Store
+from dtqkit.store.schedules import DUE, Look
+from dtqkit.tasks.registry import TaskRegistry
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -141,6 +148,71 @@ def test_a_paused_schedule_enqueues_nothing_and_counts_what_it_skips(
     assert next_at.replace(tzinfo=UTC) not in enqueued
 
 
+def test_what_is_due_before_a_pause_runs(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)
+    late = datetime.now(UTC) - timedelta(seconds=5)
+    set_back(mongo, settings, "s", anchor_at=late, next_at=late, due_at=late)
+    record = schedule.pause().record
+    assert (record.enqueued, record.missed, record.skipped) == (1, 0, 0)
+    assert len(jobs_of(mongo, settings, "s")) == 1
+    assert schedule.pause("again").record.enqueued == 1
+
+
+@pytest.mark.parametrize("reason", [None, 5, ["x"], "\ud800", "x" * 501])
+def test_a_pause_with_a_reason_that_cannot_be_kept_changes_nothing(queue: TaskQueue, reason: Any) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)
+    asked = SchedulePause(name="s", reason=reason)
+    for pause in (
+        lambda: schedule.pause(reason),
+        lambda: queue.run(schedule.asynchronous.pause(reason)),
+        lambda: queue.run(queue.core.control.ask(PAUSE_SCHEDULE, asked)),
+    ):
+        with pytest.raises(InvalidSchedule, match="reason ") as raised:
+            pause()
+        assert raised.value.field == "reason"
+    assert schedule.refresh().record.paused is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"paused": {"at": datetime(2026, 1, 1, tzinfo=UTC), "reason": None}},
+        {"overlap": "newer"},
+        {"created_at": "soon"},
+        {"payload": {"": 5}},
+        {"payload": {"": "{"}},
+    ],
+)
+def test_a_schedule_that_cannot_be_read_says_so_and_can_be_removed(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, fields: dict[str, Any]
+) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), every_s=3600)
+    set_back(mongo, settings, "s", **fields)
+    for ask in (
+        schedule.refresh,
+        schedule.resume,
+        schedule.run_now,
+        lambda: queue.schedule_of("s"),
+        lambda: queue.schedule("s", sample.add.bind(2), every_s=60),
+    ):
+        with pytest.raises(ScheduleUnreadable, match=r"schedule 's' cannot be read .*dtqkit schedules remove s"):
+            ask()
+    assert queue.schedules() == []
+    schedule.remove()
+    assert "<Schedule s: " in repr(schedule)
+    assert queue.schedule("s", sample.add.bind(2), every_s=60).record.payload == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("\ud800", ScheduleNotFound), (5, InvalidSchedule), (None, InvalidSchedule)]
+)
+def test_what_cannot_be_a_name_is_answered_with_an_error_of_its_own(
+    queue: TaskQueue, name: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=ascii(name).replace("\\", "\\\\")):
+        queue.schedule_of(name)
+
+
 def test_a_run_now_counts_as_running_and_works_while_paused(queue: TaskQueue, worker: Workers) -> None:
     schedule = queue.schedule("slow", sample.sleep_async.bind(30.0), every_s=1, overlap="skip").pause()
     job = schedule.run_now()
@@ -229,6 +301,25 @@ def test_past_times_are_made_up_for_once(queue: TaskQueue, settings: Settings, m
     )
 
 
+def test_a_backfill_between_extreme_times_is_answered_with_its_own_error(queue: TaskQueue) -> None:
+    now = datetime.now(UTC)
+    east, west = timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))
+    first = [datetime(1, 1, 1, tzinfo=zone) for zone in (east, UTC)]
+    schedules = [
+        queue.schedule("cron", sample.add.bind(1), cron="0 3 1 1 *", tz="America/New_York"),
+        queue.schedule("every", sample.add.bind(1), every_s=86_400 * 366),
+    ]
+    for schedule, start in itertools.product(schedules, first):
+        with pytest.raises(InvalidSchedule, match=r"start is 0001-01-01T00:00:00.*from 1970 on") as raised:
+            schedule.backfill(start, now)
+        assert raised.value.field == "start"
+    for schedule, zone in itertools.product(schedules, (east, west)):
+        end = datetime(9999, 12, 31, 23, 59, 59, tzinfo=zone)
+        assert schedule.backfill(now - timedelta(minutes=1), end).times <= 1
+        assert schedule.backfill(end - timedelta(minutes=1), end).times == 0
+        assert schedule.backfill(datetime(1970, 1, 1, tzinfo=UTC), end).times > 50
+
+
 def test_what_was_missed_while_no_leader_lived_is_counted_or_made_up_for(
     queue: TaskQueue, settings: Settings, mongo: Mongo
 ) -> None:
@@ -255,6 +346,34 @@ def test_a_run_that_cannot_be_enqueued_says_why_and_the_next_one_is_tried(queue:
         assert schedule.runs() == ()
     with Workers(queue):
         wait_until(lambda: schedule.refresh().record.enqueued >= 1)
+    assert schedule.record.trouble == ""
+
+
+@pytest.mark.parametrize("pending", [[], [datetime(2026, 1, 1, tzinfo=UTC)]])
+def test_a_schedule_whose_zone_is_not_known_here_says_so_and_can_be_mended(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, pending: list[datetime]
+) -> None:
+    schedule = queue.schedule("s", sample.add.bind(1), cron="* * * * *", tz="Europe/Berlin")
+    queue.registry.scheduled.add(_definition(name="declared", cron="* * * * *", every_s=None), sample.add)
+    queue.apply_schedules()
+    late = datetime.now(UTC) - timedelta(minutes=2)
+    for name in ("s", "declared"):
+        set_back(mongo, settings, name, tz="Mars/Base", next_at=late, due_at=late, pending=pending)
+    set_back(mongo, settings, "declared", **{"declared.hash": "another"})
+    with Workers(queue):
+        wait_until(lambda: schedule.refresh().record.trouble)
+        assert "tz is 'Mars/Base', which is no time zone" in schedule.record.trouble
+        due_at = schedule.record.due_at
+        assert due_at is not None
+        assert timedelta(seconds=30) < due_at - datetime.now(UTC) < timedelta(seconds=90)
+        wait_until(lambda: queue.schedule_of("declared").record.tz == "UTC")  # as the worker's code has it
+    assert len(jobs_of(mongo, settings, "s")) == len(pending)
+    set_back(mongo, settings, "s", due_at=late, pending=pending)
+    assert "Mars/Base" in repr(schedule.refresh())
+    mended = queue.schedule("s", sample.add.bind(1), cron="* * * * *", tz="Europe/Berlin")
+    assert mended.record.tz == "Europe/Berlin"
+    with Workers(queue):
+        wait_until(lambda: schedule.refresh().record.enqueued > 2 * len(pending))
     assert schedule.record.trouble == ""
 
 
@@ -365,6 +484,85 @@ def test_declared_schedules_are_put_into_the_record_by_workers_and_pruned_when_a
         applied = later.apply_schedules(prune=True)
         assert (applied.unchanged, applied.removed) == (("declared.kept",), ("gone",))
         assert [one.name for one in later.schedules()] == ["declared.kept"]
+
+
+@pytest.mark.parametrize("due_at", [None, "soon", 5, {}, [], [datetime(2026, 1, 1, tzinfo=UTC)]])
+def test_a_schedule_that_is_due_at_no_date_does_not_stop_the_others(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, due_at: Any
+) -> None:
+    for name in ("bad", "good"):
+        queue.schedule(name, sample.add.bind(1), every_s=60)
+    set_back(mongo, settings, "bad", due_at=due_at)
+    set_back(mongo, settings, "good", due_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    async def look() -> Look:
+        store = Store(settings)
+        try:
+            await store.open()
+            return await store.schedules.look()
+        finally:
+            await store.close()
+
+    found = asyncio.run(look())
+    assert ([one.name for one in found.due], found.next_due) == (["good"], None)
+
+
+def test_the_look_for_what_is_due_uses_its_index(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    queue.schedule("s", sample.add.bind(1), every_s=60)
+    plan = mongo[settings.database_name]["schedules"].find(DUE).sort("due_at").explain()
+    stages = str(plan["queryPlanner"]["winningPlan"])
+    assert "'indexName': 'due'" in stages
+    assert "'SORT'" not in stages
+
+
+def test_a_declared_schedule_that_cannot_be_read_does_not_keep_the_others_out(
+    settings: Settings, mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TaskQueue(settings) as queue:
+
+        @queue.task(name="declared.one")
+        def one(a: int) -> int:
+            return a
+
+        for name in ("first", "second"):
+            queue.scheduled(every_s=3600, name=name, payload={"a": 1})(one)
+        queue.apply_schedules()
+        set_back(mongo, settings, "first", overlap="newer")
+        queue.scheduled(every_s=3600, name="third", payload={"a": 1})(one)
+        with Workers(queue):
+            wait_until(lambda: len(queue.schedules()) == 2)
+        applied = queue.apply_schedules()
+        assert (applied.unchanged, applied.made) == (("second", "third"), ())
+        assert "dtqkit schedules remove first" in applied.refused["first"]
+    assert "schedule 'first' cannot be read" in caplog.text
+
+
+def test_a_fault_that_nobody_foresaw_is_logged_and_declarations_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    again = asyncio.Event()
+
+    class Faulty:
+        visits = 0
+
+        async def apply(self, *_: object) -> None:
+            self.visits += 1
+            if self.visits == 3:
+                again.set()
+            raise KeyError("foreseen by no one")
+
+    async def visit() -> None:
+        faulty = Faulty()
+        monkeypatch.setattr(run_declared, "Scheduling", lambda *_: faulty)
+        async with run_declared.declared(settings, registry, cast("Any", None), cast("Any", None)):
+            await asyncio.wait_for(again.wait(), 20)
+
+    registry = TaskRegistry()
+    registry.scheduled.add(_definition(), sample.add)
+    monkeypatch.setattr(run_declared, "VISIT_S", 0.01)
+    monkeypatch.setattr(run_declared, "Ticker", lambda *_: None)
+    asyncio.run(visit())
+    assert "foreseen by no one" in caplog.text
 
 
 def test_a_schedule_that_is_declared_where_workers_live_runs_at_once() -> None:

@@ -317,6 +317,11 @@ def test_the_next_times_and_those_of_a_span() -> None:
         ({"catch_up_s": -1}, "catch_up", "from 0"),
         ({"catch_up_runs": "both"}, "catch_up_runs", "last, all"),
         ({"jitter_s": 100_000}, "jitter_s", "86,400"),
+        ({"every_s": 10**400}, "every_s", "from 1"),
+        ({"every_s": -(10**400)}, "every_s", "from 1"),
+        ({"every_s": float("inf")}, "every_s", "from 1"),
+        ({"catch_up_s": 10**400}, "catch_up", "from 0"),
+        ({"jitter_s": 10**400}, "jitter_s", "86,400"),
         ({"tz": "Mars"}, "tz", "Europe/Berlin"),
         ({"tz": None}, "tz", "Europe/Berlin"),
         ({"every_s": None, "cron": ["* * * * *"]}, "cron", "0 3 * * 1-5"),
@@ -334,7 +339,7 @@ def test_a_span_is_read(text: str | float, seconds: float) -> None:
     assert span_s("catch_up", text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "1", "1w", "-1h", "h", None, True, "1 h"])
+@pytest.mark.parametrize("text", ["", "1", "1w", "-1h", "h", None, True, "1 h", pytest.param(10**400, id="huge")])
 def test_what_is_no_span_is_refused(text: Any) -> None:
     with pytest.raises(InvalidSchedule, match=r"catch_up is .*'15m'"):
         span_s("catch_up", text)

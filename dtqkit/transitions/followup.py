@@ -50,8 +50,11 @@ async def follow_up(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> N
         log.exception("recovery will try again to submit what follows on %d jobs", len(jobs))
 
 
-async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) -> int:
-    """Submit what is to follow on these jobs; returns how many jobs that makes. Raises StoreUnavailable."""
+async def submit_all(broker: Broker, store: Store, ended: Sequence[Document], *, again: bool = False) -> int:
+    """Submit what is to follow on these jobs; returns how many jobs that makes. Raises StoreUnavailable.
+
+    `again`: another process may have submitted some of it.
+    """
     if not ended:
         return 0
     infos = await store.catalogue.named({entry["task"] for doc in ended for entry in doc["followups"]})
@@ -65,7 +68,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
             of.append((doc, entry))
         except DtqError as error:  # its options do not go together: that will not change by itself
             refused.append(_refused(doc, entry, error))
-    found = await _stored(store, new)
+    found = await _stored(store, new, again=again)
     stored: list[Job] = []
     followed: list[Followed] = []
     for (doc, entry), one, answer in zip(of, new, found, strict=True):
@@ -85,7 +88,7 @@ def _refused(doc: Document, entry: Mapping[str, Any], error: DtqError) -> Follow
     return Followed(doc["_id"], entry["token"], None, str(error))
 
 
-async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]:
+async def _stored(store: Store, new: Sequence[New], *, again: bool) -> list[Document | DtqError]:
     """The documents afterwards: of a unique task, that may be a job that is there already."""
     plain = [i for i, one in enumerate(new) if one.unique is None]
     found: list[Document | DtqError] = [one.doc for one in new]
@@ -96,7 +99,7 @@ async def _stored(store: Store, new: Sequence[New]) -> list[Document | DtqError]
     for i, one in enumerate(new):
         if one.unique is not None:
             try:
-                doc = await store.unique.put(put_of(one))
+                doc = (await store.unique.earlier(put_of(one)) if again else None) or await store.unique.put(put_of(one))
             except DocumentRefused as error:
                 found[i] = error
                 continue

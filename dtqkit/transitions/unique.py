@@ -118,6 +118,8 @@ class UniqueSubmits:
         doubt: OutcomeUnknown | None = None
         while True:
             try:
+                if doubt is not None and (answers := await self._earlier(jobs)) is not None:
+                    return answers
                 return await self._write(jobs)
             except StoreUnavailable as error:
                 if isinstance(error, OutcomeUnknown):
@@ -127,6 +129,12 @@ class UniqueSubmits:
                     return [doubt or error] * len(jobs)
             except DtqError as error:
                 return [error] * len(jobs)
+
+    async def _earlier(self, jobs: Sequence[New]) -> list[Accepted] | None:
+        """The answers of a write whose reply was lost, if it was done."""
+        new = _written(jobs)
+        doc = await self._store.unique.earlier(put_of(new, len(jobs)))
+        return None if doc is None else await self._answers(jobs, new, doc)
 
     async def _write(self, jobs: Sequence[New]) -> list[Accepted]:
         """The first one makes the job, if there is none; the others are duplicates of it."""

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
+from typing_extensions import override
 
 from dtqkit import Settings, TaskQueue
 from dtqkit.model import failpoints
+from dtqkit.model.errors import OutcomeUnknown
 from dtqkit.model.failpoints import FailpointPlan
 from tests import sample
 from tests.command import environment
@@ -77,3 +80,32 @@ def test_a_submit_whose_reply_is_lost_makes_one_job_when_it_is_sent_again(
             assert job.result(timeout=20) == 2
             assert not job.was_duplicate
     assert mongo[settings.database_name]["jobs"].count_documents({}) == 1
+
+
+def test_a_replacement_whose_reply_is_lost_is_made_once_though_its_job_starts_before_the_next_try(
+    queue: TaskQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch, mongo: Mongo
+) -> None:
+    jobs = mongo[settings.database_name]["jobs"]
+    once = sample.add.options(unique="waiting", unique_key="k", on_duplicate="replace", wait_s=20)
+    queue.include("tests.sample")
+    first = once.submit(1)
+
+    def start() -> None:
+        # As a claim does: the slot is free at once.
+        jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"status": "running"}, "$unset": {"unique_slot": ""}})
+
+    class Lost(FailpointPlan):
+        @override
+        def hit(self, place: str) -> None:
+            try:
+                super().hit(place)
+            except OutcomeUnknown:
+                start()
+                raise
+
+    plan = Lost("unique.after=raise@1", None)
+    monkeypatch.setattr(failpoints, "_plan", lambda: plan)
+    again = once.submit(2)
+    assert again.id == first.id
+    assert again.was_duplicate
+    assert [doc["payload"]["a"] for doc in jobs.find()] == [2]

@@ -99,7 +99,8 @@ async def _stored(store: Store, new: Sequence[New], *, again: bool) -> list[Docu
     for i, one in enumerate(new):
         if one.unique is not None:
             try:
-                doc = (await store.unique.earlier(put_of(one)) if again else None) or await store.unique.put(put_of(one))
+                doc = await store.unique.earlier(put_of(one)) if again else None
+                doc = doc or await store.unique.put(put_of(one))
             except DocumentRefused as error:
                 found[i] = error
                 continue

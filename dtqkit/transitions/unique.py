@@ -26,7 +26,7 @@ from dtqkit.support.cancel import end
 from dtqkit.tasks.unique import Unique
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.new import New, put_of
-from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.patience import Patience, not_sent
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -98,7 +98,8 @@ class UniqueSubmits:
                     await self._new.list_doubtful(docs)
                 if await patience.again(error):
                     return left + many[start:]  # one by one, under the same ids
-                answers.update({i: error for places in many[start:] for i in places})
+                answers.update({i: error for places in piece for i in places})
+                answers.update({i: not_sent(error) for places in many[start + PIECE :] for i in places})
                 return left
             made = [to_job(doc) for n, doc in enumerate(docs) if n not in taken]
             await self._new.announce(made)

@@ -246,6 +246,22 @@ def check(options: msgspec.Struct) -> None:
             continue
         if not _fits(value, kind, info):
             raise InvalidOption(_misfit(field, value, info))
+        if isinstance(value, str):
+            _check_text(field, value)
+        elif isinstance(value, tuple):
+            for at, item in enumerate(cast("tuple[object, ...]", value)):
+                _check_text(f"{field}[{at}]", item)
+
+
+def _check_text(field: str, text: object) -> None:
+    """Raises InvalidOption for a text that MongoDB cannot hold."""
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidOption(
+                f"{field} is {shown(text)}: it has a lone surrogate; use text that UTF-8 can encode"
+            ) from None
 
 
 def name_followers(options: TaskOptions | JobOptions) -> None:

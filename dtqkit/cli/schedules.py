@@ -11,6 +11,7 @@ import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, clock, job_record, say, table
+from dtqkit.cli.submit_options import seconds
 from dtqkit.client.queue import TaskQueue
 from dtqkit.client.schedule_handles import ScheduleHandle
 from dtqkit.control.schedule_operations import SCHEDULE
@@ -129,13 +130,15 @@ def add(
     name: Name,
     task: Annotated[str, typer.Argument(metavar="TASK", help="The name of a task that workers have published.")],
     cron: Annotated[str | None, typer.Option(metavar="CRON", help="Five fields, as in '0 3 * * 1-5'.")] = None,
-    every: Annotated[float | None, typer.Option(metavar="SECONDS", help="The time between two runs.")] = None,
+    every: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="SECONDS", help="The time between two runs.")
+    ] = None,
     tz: Annotated[str, typer.Option(metavar="ZONE", help="The time zone of --cron.")] = "UTC",
     payload: Annotated[str, typer.Option(metavar="JSON", help="The task's arguments, as a JSON object.")] = "{}",
     overlap: Annotated[Overlap, typer.Option(help="When a run is due and the one before is not over.")] = "allow",
     catch_up: Annotated[str, typer.Option(metavar="AGE", help="Late runs that are made up for: 90s, 1h, 2d.")] = "1h",
     catch_up_runs: Annotated[CatchUpRuns, typer.Option(help="Which of the late runs.")] = "last",
-    jitter: Annotated[float, typer.Option(metavar="SECONDS", help="Start up to so much later.")] = 0.0,
+    jitter: Annotated[float, typer.Option(parser=seconds, metavar="SECONDS", help="Start up to so much later.")] = 0.0,
     json: Json = False,
 ) -> None:
     """Make a schedule, or change the one of this name."""

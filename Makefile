@@ -42,15 +42,16 @@ demo: install-demo ## thousands of real jobs through the real stack, in about a 
 up: install-demo ## local stores, workers and dashboard, until Ctrl-C
 	$(BIN)/dtqkit up
 
-test: install lint types ## everything that CI runs
+test: install ## everything that CI runs
+	@# What needs one core each, at once. Each prints what it has to say when it ends.
+	$(MAKE) --no-print-directory -j 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types notebooks
 	@# Most tests wait for something: more at once than there are cores. One that fails among others is asked once more,
 	@# alone, and must pass then.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests || \
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests
-	$(MAKE) notebooks
 
 notebooks: install ## run every notebook and compare its outputs
-	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 300 \
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -p nbval.plugin -n 2 --dist loadfile --timeout 300 \
 		--nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/notebooks/sanitize.cfg notebooks/
 
 saved-board: install ## put the present board into the saved notebooks
@@ -73,6 +74,7 @@ soak: install ## random runs of jobs and faults, for MINUTES=10 (or SOAK="--seed
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK)
 	$(BIN)/python -m tests.model --deep --no-traces
 	$(BIN)/python -m tests.capacity.coverage
+	DTQ_THEORY_SEEDS=10 $(BIN)/python -m pytest tests/capacity/test_against_theory.py
 
 docs-check: install ## links and words of the documentation, the examples of the README, the rules of the notebooks
 	$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_internals.py tests/unit/test_plain_words.py \

@@ -33,7 +33,7 @@ def main() -> None:
     try:
         from typer import Abort, TyperException
 
-        from dtqkit.cli import app, usage_error
+        from dtqkit.cli import command_line, usage_error
         from dtqkit.cli.completion import find_shell
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         # Not standalone, so that wrong use raises and is printed like every other error.
         find_shell(sys.argv[1:])
-        sys.exit(app(prog_name="dtqkit", standalone_mode=False))
+        sys.exit(command_line(prog_name="dtqkit", standalone_mode=False))
     except (Abort, KeyboardInterrupt):
         sys.exit(130)  # as of a program that SIGINT has ended
     except TyperException as error:

@@ -10,6 +10,7 @@ from pymongo import MongoClient
 
 from dtqkit import Settings, TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
+from tests import in_memory
 from tests.leaks import leaked_keys
 from tests.workers import Workers
 
@@ -22,9 +23,30 @@ Mongo = MongoClient[dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def stores() -> Iterator[LocalStores]:
-    """Servers that the tests of this process share and never flush; who kills one starts its own."""
-    with start_local_stores() as stores:
+    """Servers that the tests of this process share and never flush; who kills one uses `own_stores`."""
+    with in_memory.temporary_directories():
+        stores = start_local_stores()
+    with stores:
         yield stores
+
+
+@pytest.fixture(scope="session")
+def breakable() -> Iterator[LocalStores]:
+    with in_memory.temporary_directories():
+        stores = start_local_stores()
+    with stores:
+        yield stores
+
+
+@pytest.fixture
+def own_stores(breakable: LocalStores) -> LocalStores:
+    """Servers that a test may kill: of this process, and repaired before each test. What they hold is not cleared."""
+    running = breakable.pids
+    if "redis" not in running:
+        breakable.restart_redis(empty=True)
+    if "mongod" not in running:
+        breakable.restart_mongo()
+    return breakable
 
 
 @pytest.fixture(scope="session")

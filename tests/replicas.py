@@ -16,6 +16,7 @@ from dtqkit.local.programs import MONGOD, find_server
 from dtqkit.local.servers import HOST
 from dtqkit.local.stores import _free_port as free_port  # pyright: ignore[reportPrivateUsage]
 from dtqkit.local.watcher import Watcher
+from tests import in_memory
 from tests.wait import wait_until
 
 Mongo = MongoClient[dict[str, Any]]
@@ -59,7 +60,7 @@ class ReplicaSet:
         self.members: list[Member] = []
 
     def __enter__(self) -> Self:
-        self._directory = Path(tempfile.mkdtemp(prefix="dtqkit-replicas-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="dtqkit-replicas-", dir=in_memory.directory()))
         lock_fd = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._watcher = Watcher(self._directory, lock_fd, temporary=True)
         os.close(lock_fd)

@@ -80,7 +80,8 @@ class Commands(typer.core.TyperGroup):
         return list(self.commands)
 
 
-app = typer.Typer(
+#: Not `app`: that is a module of this package.
+command_line = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,  # its help shows a flag as an option that takes a bool, and drops "[default: …]"
@@ -111,7 +112,7 @@ def usage_error(error: typer.TyperException) -> str:
     return f"{text}; see {context.command_path} --help" if text and context is not None else text
 
 
-@app.callback()
+@command_line.callback()
 def options(
     _version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")

@@ -28,7 +28,7 @@ from dtqkit.store.clock import Step
 from dtqkit.store.recovery_scan import Noticed
 from dtqkit.transitions.cancel import ask_to_stop_again
 from dtqkit.transitions.lose import LIMIT, LostJobs
-from dtqkit.transitions.pause import list_released
+from dtqkit.transitions.pause import announce_again, list_released
 
 log = logging.getLogger("dtqkit.recovery")
 
@@ -250,7 +250,7 @@ class Leader:
         if noticed is None or noticed.schedules:
             self._schedules.seen()
         if noticed is not None and noticed.pauses > _version(tick.pauses):
-            await self._broker.parking.announce(noticed.pauses)
+            await announce_again(self._broker, noticed.pauses)
 
     def _mongodb_was_away(self) -> None:
         # Workers could not renew either: once MongoDB is back, give them time to renew first.

@@ -165,7 +165,7 @@ class Enqueuer:
 
     async def _insert(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
         """The answers of jobs that are not unique. `alone`: raises StoreUnavailable when MongoDB takes none."""
-        answers = await self._write(jobs)
+        answers, none = await self._write(jobs)
         if not (refused := _unavailable(answers)):
             return answers
         #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
@@ -174,25 +174,26 @@ class Enqueuer:
             doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if patience is None or not await patience.again(why):
-                if alone and len(refused) == len(jobs) and all(one is why for one in refused.values()):
+                if alone and none and len(refused) == len(jobs):
                     raise next(iter(doubts.values()), why)
                 return [doubts.get(i, answer) if i in refused else answer for i, answer in enumerate(answers)]
-            for i, answer in zip(refused, await self._write([jobs[i] for i in refused]), strict=True):
+            found, none = await self._write([jobs[i] for i in refused])
+            for i, answer in zip(refused, found, strict=True):
                 answers[i] = answer
             refused = _unavailable(answers)
         return answers
 
-    async def _write(self, jobs: Sequence[New]) -> list[Accepted]:
-        """One try. When MongoDB takes none, each has the same error."""
+    async def _write(self, jobs: Sequence[New]) -> tuple[list[Accepted], bool]:
+        """One try: the answers, and whether MongoDB has taken none: each then has the same error."""
         entry = _Entry(jobs)
         line = self._large if entry.size > LARGE_BYTES else self._small
         line.waiting.append(entry)
         if line.writing is None:
             line.writing = asyncio.create_task(self._flush(line), name="submit")
         try:
-            return await entry.done
+            return await entry.done, False
         except StoreUnavailable as error:
-            return [error] * len(jobs)
+            return [error] * len(jobs), True
 
     async def check(self, submission: Submission) -> None:
         """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""

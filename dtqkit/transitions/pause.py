@@ -29,6 +29,11 @@ PIECE: Final = 1000
 AGAIN_MS: Final = 500.0
 
 
+async def announce_again(broker: Broker, version: int) -> None:
+    """After somebody who changed the pauses has died before it could announce them. Raises StoreUnavailable."""
+    await broker.parking.announce(version)
+
+
 async def pause(broker: Broker, store: Store, wanted: Pause) -> Pauses:
     """Begin a pause. If Redis is unreachable, workers learn of it when they next read the record."""
     pauses = await store.pauses.put(wanted)

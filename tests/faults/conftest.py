@@ -1,29 +1,13 @@
-"""Stores that may be killed: their own for each test process, repaired before each test."""
+"""A world on the stores that may be killed, and the process from which its workers are forked."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.local import LocalStores
 from tests.faults.work import Nursery
 from tests.faults.world import World
-
-
-@pytest.fixture(scope="session")
-def breakable() -> Iterator[LocalStores]:
-    with start_local_stores() as stores:
-        yield stores
-
-
-@pytest.fixture
-def own_stores(breakable: LocalStores) -> LocalStores:
-    running = breakable.pids
-    if "redis" not in running:
-        breakable.restart_redis(empty=True)
-    if "mongod" not in running:
-        breakable.restart_mongo()
-    return breakable
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from dtqkit.__main__ import main
 from dtqkit.cli import worker as worker_command
 from dtqkit.run.supervisor import environment_of
 from dtqkit.support.formatting import duration
-from tests.command import answer, dtqkit, environment, running, seconds_of, start_up_s
+from tests.command import answer, dtqkit, dtqkit_alone, environment, running, seconds_of, start_up_s
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -247,11 +247,28 @@ def test_loading_the_command_line_loads_neither_rich_nor_numpy_nor_pandas() -> N
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["pause", "--lane", "low"], 0),
+        (["pauses"], 0),
+        (["schedules"], 0),
+        (["update", NO_ID, "--to-tag", "x"], 1),
+    ],
+)
+def test_a_command_imports_what_it_needs(arguments: list[str], status: int, settings: Settings) -> None:
+    """Where others have not done it, as in the processes of most tests here."""
+    done = dtqkit_alone(*arguments, settings=settings)
+
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+
+
 # -- jobs
 
 
 def test_a_job_goes_from_submit_through_listing_to_cancel(settings: Settings, queue: TaskQueue) -> None:
-    submitted = dtqkit("submit", APP, "add", "a=2", "--priority", "low", "--tag", "t1", "--key", "k", settings=settings)
+    options = ("--priority", "low", "--tag", "t1", "--key", "k")
+    submitted = dtqkit_alone("submit", APP, "add", "a=2", *options, settings=settings)
     job_id = submitted.stdout.strip()
 
     listed = answer("jobs", "--task", "add", "--status", "pending", "--q", "t1", settings=settings)
@@ -469,7 +486,7 @@ def test_an_unreachable_store_at_its_default_address_is_reported_with_the_variab
     def away(**_: object) -> None:
         raise StoreUnavailable("MongoDB", Settings().atlas_uri, "no server that takes writes answers")
 
-    monkeypatch.setattr("dtqkit.cli.app", away)
+    monkeypatch.setattr("dtqkit.cli.command_line", away)
 
     unset = here("jobs").err.splitlines()
     named = here("jobs", ATLAS_URI=Settings().atlas_uri).err.splitlines()

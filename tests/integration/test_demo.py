@@ -19,7 +19,7 @@ from dtqkit.cli.report import BatchReport, print_report
 from dtqkit.control import AttemptRow
 from dtqkit.model.jobs import Ending
 from dtqkit.run.supervisor import Supervisor
-from tests.command import dtqkit
+from tests.command import dtqkit_alone
 from tests.wait import wait_until
 
 SOURCE = """\
@@ -73,7 +73,7 @@ def test_the_standard_library_has_hundreds_of_files_and_nothing_that_was_install
 
 
 def test_the_demo_finds_its_planted_bad_file_and_survives_its_planted_crash() -> None:
-    done = dtqkit("demo", "--files", "40")
+    done = dtqkit_alone("demo", "--files", "40")
 
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stdout + done.stderr
     out = done.stdout

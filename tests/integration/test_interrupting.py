@@ -76,10 +76,17 @@ def test_each_attempt_of_a_job_is_interrupted_also_in_the_same_child(queue: Task
     assert time.monotonic() - started < 15
 
 
+@pytest.fixture
+def swallowing(worker: Workers) -> Iterator[None]:
+    """A worker, whose loop can end although tasks are left in it that swallow what should end them."""
+    tasks.let_go.clear()
+    yield
+    tasks.let_go.set()
+
+
+@pytest.mark.usefixtures("swallowing")
 @pytest.mark.parametrize("how", ["itself", "a task", "gather", "wait_for", "twice"])
-def test_a_coroutine_that_swallows_its_cancellation_is_stopped_all_the_same(
-    queue: TaskQueue, worker: Workers, how: str
-) -> None:
+def test_a_coroutine_that_swallows_its_cancellation_is_stopped_all_the_same(queue: TaskQueue, how: str) -> None:
     job = tasks.swallow.options(timeout_s=0.3).submit(how)
     with pytest.raises(JobFailed, match="TaskTimeout: ran longer than"):
         job.result(timeout=10)
@@ -87,7 +94,8 @@ def test_a_coroutine_that_swallows_its_cancellation_is_stopped_all_the_same(
     assert "over" in job.log()
 
 
-def test_a_coroutine_that_swallows_its_cancel_request_is_cancelled(queue: TaskQueue, worker: Workers) -> None:
+@pytest.mark.usefixtures("swallowing")
+def test_a_coroutine_that_swallows_its_cancel_request_is_cancelled(queue: TaskQueue) -> None:
     job = tasks.swallow.options(timeout_s=5).submit("itself")
     wait_until(lambda: job.refresh().status == "running")
     job.cancel()

@@ -80,7 +80,7 @@ def test_what_stands_far_behind_runs_too_and_what_comes_at_the_front_first(
     monkeypatch.setattr(lookahead, "WINDOW", 8)
     blocker = sample.sleep.submit(60.0)
     wait_until(lambda: blocker.refresh().status == "running")
-    waiting = sample.add.map(range(150))
+    waiting = sample.add.map(range(50))
     # Then what comes behind them runs meanwhile, one after the other
     for n in range(3):
         assert sample.add_async.submit(n).result(timeout=15) == n + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 from redis import Redis
 
 from dtqkit import DtqError, Settings, StoreUnavailable, TaskQueue
-from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.local import LocalStores
 from tests import sample
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -22,16 +23,14 @@ NOBODY = "127.0.0.1:9"
 
 
 @pytest.fixture
-def own_stores() -> Iterator[LocalStores]:
-    """Servers that the test may kill."""
-    with start_local_stores() as stores:
-        yield stores
-
-
-@pytest.fixture
 def own_queue(own_stores: LocalStores) -> Iterator[TaskQueue]:
     settings = Settings(
-        redis_url=own_stores.redis_url, atlas_uri=own_stores.atlas_uri, heartbeat_s=0.2, lease_s=6.0, children=1
+        redis_url=own_stores.redis_url,
+        atlas_uri=own_stores.atlas_uri,
+        namespace=f"a{secrets.token_hex(5)}",
+        heartbeat_s=0.2,
+        lease_s=6.0,
+        children=1,
     )
     with TaskQueue(settings) as queue:
         queue.include("tests.sample")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
-import select
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dtqkit import Settings, TaskQueue
-from tests import sample
+from tests import forked, sample
 from tests.command import ROOT, dtqkit, environment, running
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -25,30 +23,18 @@ FORBIDDEN = ("\x1b]0;", "\x1b[2J", "\x1b]52;", "\x9b", "\x08", "\u202e")
 def on_terminal(*arguments: str, settings: Settings, columns: int = 300) -> str:
     """`dtqkit …` on a terminal of its own, to its end: all that it wrote there."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dtqkit", *arguments],
-        env=environment(settings, TERM="xterm-256color", COLUMNS=str(columns)),
-        cwd=ROOT,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
+    environ = environment(settings, TERM="xterm-256color", COLUMNS=str(columns))
     written = b""
-    try:
-        while select.select([ours], [], [], 60)[0]:
-            try:
-                data = os.read(ours, 65536)
-            except OSError:  # no process has it open any more
-                break
-            if not data:
-                break
-            written += data
-    finally:
-        os.close(ours)
-        process.kill()
-        process.wait()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(forked.run, arguments, environ, ROOT, (theirs, theirs, theirs), timeout=60)
+        ended.add_done_callback(lambda _: os.close(theirs))
+        try:
+            while data := os.read(ours, 65536):
+                written += data
+        except OSError:  # no process has it open any more
+            ended.result()
+        finally:
+            os.close(ours)
     return written.decode()
 
 

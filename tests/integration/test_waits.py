@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dtqkit import JobFailed, TaskQueue
-from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.local import LocalStores
 from dtqkit.worker.context import JobContext, enter
 from tests import sample
 from tests.faults.proxy import Proxy
@@ -58,42 +58,37 @@ def test_so_have_those_whose_record_is_far_from_the_events(far: TaskQueue, worke
         job.result(timeout=10)
 
 
-def test_a_record_is_polled_while_redis_is_away(queue: TaskQueue) -> None:
-    with start_local_stores() as stores:
-        polled_while_redis_is_away(queue, stores)
-
-
-def polled_while_redis_is_away(queue: TaskQueue, stores: LocalStores) -> None:
-    settings = queue.settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
+def test_a_record_is_polled_while_redis_is_away(queue: TaskQueue, own_stores: LocalStores) -> None:
+    settings = queue.settings.replace(redis_url=own_stores.redis_url, atlas_uri=own_stores.atlas_uri)
     with TaskQueue(settings) as other:
         other.include("tests.sample")
         with Workers(other):
             jobs = [sample.sleep_async.submit(1.0) for _ in range(3)]
             waited = sample.sleep_async.submit(1.0)
             wait_until(lambda: all(job.refresh().status == "running" for job in [*jobs, waited]))
-            stores.kill_redis()
+            own_stores.kill_redis()
             wait_until(lambda: all(job.status == "completed" for job in jobs), timeout_s=20)
             assert [job.record.result for job in jobs] == ["slept"] * 3
             assert waited.result(timeout=20) == "slept"
-            stores.restart_redis(empty=True)
+            own_stores.restart_redis(empty=True)
     queue.include("tests.sample")
 
 
-def test_a_repr_of_many_jobs_is_bounded_and_says_of_when_it_is(queue: TaskQueue, worker: Workers) -> None:
-    with start_local_stores() as stores:
-        with TaskQueue(queue.settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)) as other:
-            other.include("tests.sample")
-            jobs = sample.add_async.map(range(3))
-            assert repr(jobs) == "<3 jobs: 3 pending>"
-            stores.kill_mongo()
-            began = time.monotonic()
-            shown, html = repr(jobs), jobs._repr_html_()  # pyright: ignore[reportPrivateUsage]
-            assert time.monotonic() - began < 2
-            assert shown.startswith("<3 jobs: 3 pending, as of ")
-            assert html is not None
-            assert "as of " in html
-            stores.restart_mongo()
-        assert repr(jobs).startswith("<3 jobs: 3 pending, as of ")  # of a closed queue
+def test_a_repr_of_many_jobs_is_bounded_and_says_of_when_it_is(queue: TaskQueue, own_stores: LocalStores) -> None:
+    settings = queue.settings.replace(redis_url=own_stores.redis_url, atlas_uri=own_stores.atlas_uri)
+    with TaskQueue(settings) as other:
+        other.include("tests.sample")
+        jobs = sample.add_async.map(range(3))
+        assert repr(jobs) == "<3 jobs: 3 pending>"
+        own_stores.kill_mongo()
+        began = time.monotonic()
+        shown, html = repr(jobs), jobs._repr_html_()  # pyright: ignore[reportPrivateUsage]
+        assert time.monotonic() - began < 2
+        assert shown.startswith("<3 jobs: 3 pending, as of ")
+        assert html is not None
+        assert "as of " in html
+        own_stores.restart_mongo()
+    assert repr(jobs).startswith("<3 jobs: 3 pending, as of ")  # of a closed queue
     queue.include("tests.sample")
 
 

@@ -299,7 +299,7 @@ def test_a_batch_that_was_taken_is_a_write_to_mongodb(monkeypatch: pytest.Monkey
         async def enqueue(*_: Any) -> list[Any]:
             return taken
 
-        monkeypatch.setattr(accept, "_ready_for", nothing)
+        monkeypatch.setattr(accept, "_ready", nothing)
         monkeypatch.setattr(control._parts.enqueuer, "enqueue", enqueue)
         monkeypatch.setattr(control._parts.health, "wrote", lambda: wrote.append(1))
         submission = PreValidated(task="t", payload={})

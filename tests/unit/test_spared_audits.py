@@ -36,9 +36,9 @@ def due_after(*counts: Counts | None) -> tuple[bool, bool]:
 
         leader._auditor.listed = listed
         leader._broker = type("Broker", (), {"ask_to_stop": staticmethod(ask_to_stop)})()
+        tick = type("Tick", (), {"epoch": "1", "run_id": "1", "pauses": ""})()
         for _ in counts:
-            await leader._scan_at(0.0, recount=False)
-        tick = type("Tick", (), {"epoch": "1", "run_id": "1"})()
+            await leader._scan_at(0.0, recount=False, tick=tick)
         return leader._lanes_due(tick), leader._dead_letters_due(tick)
 
     return asyncio.run(scenario())

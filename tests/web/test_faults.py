@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from dtqkit import TaskQueue
 from dtqkit.control import JobsRequest
 from dtqkit.control.operations import RECORDS
-from dtqkit.local import LocalStores, start_local_stores
+from dtqkit.local import LocalStores
 from dtqkit.model.events import Batch, Line
 from dtqkit.model.settings import Settings
 from dtqkit.remote import RemoteControl
@@ -30,15 +31,8 @@ Start = Callable[..., Server]
 
 
 @pytest.fixture
-def own_stores() -> Iterator[LocalStores]:
-    """Stores that the test may kill."""
-    with start_local_stores() as stores:
-        yield stores
-
-
-@pytest.fixture
 def own(own_stores: LocalStores) -> Settings:
-    settings = settings_for(own_stores, "faults")
+    settings = settings_for(own_stores, f"f{secrets.token_hex(5)}")
     publish(settings, [task.info for task in ALL])
     return settings
 

@@ -8,17 +8,8 @@ from typing import Any
 
 import pytest
 import requests
-import schemathesis
 from bson import ObjectId
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from dtqkit.control import OPERATIONS
 from dtqkit.web.openapi import document
@@ -29,13 +20,6 @@ EXAMPLES = int(os.environ.get("DTQ_EXAMPLES", "100"))
 #: What is no HTTP at all is refused with a bare 400 before any route is known; tests/web/test_input.py has those.
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 FRAMING = ("content-length", "transfer-encoding")
-CHECKS: list[Any] = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-]
 
 
 #: Of a task that the server knows.
@@ -120,6 +104,19 @@ def test_the_document_is_served_and_has_every_operation(server: Server) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", [operation.name for operation in OPERATIONS])
 def test_every_answer_is_documented(server: Server, name: str) -> None:
+    # Here, and not in each process that collects tests: it takes seconds.
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.generation import GenerationMode
+    from schemathesis.specs.openapi import checks as openapi
+
+    checks: list[Any] = [
+        not_a_server_error,
+        openapi.status_code_conformance,
+        openapi.content_type_conformance,
+        openapi.response_headers_conformance,
+        openapi.response_schema_conformance,
+    ]
     described = json.loads(document())
     batch = described["paths"]["/jobs/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     batch["maxItems"] = 4  # as telling as a thousand, and generated in time
@@ -140,7 +137,7 @@ def test_every_answer_is_documented(server: Server, name: str) -> None:
         steering.steer(case)
         response = case.call(base_url=server.http, session=session, timeout=20)
         answers[response.status_code] = answers.get(response.status_code, 0) + 1
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=checks)
 
     for mode, examples in ((GenerationMode.POSITIVE, EXAMPLES), (GenerationMode.NEGATIVE, EXAMPLES // 3)):
         if mode is GenerationMode.NEGATIVE and name == "health":

@@ -188,7 +188,11 @@ def resume(name: Name, json: Json = False) -> None:
 def run(name: Name, json: Json = False) -> None:
     """Enqueue a job of one now, and print its id."""
     with TaskQueue() as queue:
-        job = queue.schedule_of(name).run_now().record
+        handle = queue.schedule_of(name).run_now()
+    job = handle.asynchronous.known
+    if handle.was_duplicate:
+        until = job.uniqueness.partition(", key ")[0]
+        say(f"dtqkit: there already, no new job: {job.id} has the unique key {job.unique_key!r} {until}", error=True)
     if json:
         as_json(job_record(job))
     else:
@@ -202,10 +206,13 @@ def backfill(
     end: Annotated[str, typer.Option(metavar="TIME", help="The end; it is not included.")],
     json: Json = False,
 ) -> None:
-    """Enqueue a job for each past time that has none. Times without an offset are local."""
+    """Enqueue a job for each past time that has none. Times without an offset are those of the schedule's zone."""
     begin, until = _time("--start", start), _time("--end", end)
     with TaskQueue() as queue:
-        found = queue.schedule_of(name).backfill(begin, until)
+        handle = queue.schedule_of(name)
+        zone = ZoneInfo(handle.record.tz)
+        begin, until = (when if when.tzinfo else when.replace(tzinfo=zone) for when in (begin, until))
+        found = handle.backfill(begin, until)
     if json:
         as_json(found)
     else:
@@ -215,7 +222,7 @@ def backfill(
 
 def _time(option: str, text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).astimezone()
+        return datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
             f"{text[:80]!r} is no time; it is written as 2026-01-31T08:00", param_hint=f"'{option}'"

@@ -114,8 +114,7 @@ class QueuedTask(Task[P, R, F_co]):
         id, so that it makes one job. See `dtqkit.tasks.options.JobOptions` for the others. Raises InvalidOption.
         """
         if unknown := options.keys() - set(CallOptions.__struct_fields__):
-            known = ", ".join(CallOptions.__struct_fields__)
-            raise TypeError(f"options() has no option {min(unknown)!r}; there are {known}")
+            raise TypeError(f"options() has no option {unknown_option(unknown, CallOptions)}")
         tags = options.pop("tags", ())
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
         made = CallOptions(**given)

@@ -14,7 +14,7 @@ from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
-from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of
+from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of, unknown_option
 from dtqkit.tasks.task import Call, Task, check_name
 from dtqkit.tasks.unique import check_by, unique_of
 

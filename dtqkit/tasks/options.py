@@ -234,10 +234,10 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
 
 #: Options of Celery, and what to write here.
 _ELSEWHERE: Final = {
-    "autoretry_for": "retry_on=(E,)",
+    "autoretry_for": "retry_on=(E,) of the task",
     "bind": "a first parameter `ctx: Context`",
     "countdown": "delay_s=",
-    "dont_autoretry_for": "give_up_on=(E,)",
+    "dont_autoretry_for": "give_up_on=(E,) of the task",
     "eta": "starts_at=, a datetime with a time zone",
     "expires": "expires_s=, in seconds",
     "link": "on_success=",
@@ -251,7 +251,7 @@ _ELSEWHERE: Final = {
     "retry_jitter": "backoff='exponential', which is drawn at random",
     "soft_time_limit": "timeout_s=",
     "task_id": "idempotency_key=",
-    "throws": "give_up_on=(E,)",
+    "throws": "give_up_on=(E,) of the task",
     "time_limit": "timeout_s=",
 }
 

@@ -170,7 +170,10 @@ def test_plain_jobs_have_no_field_of_it(queue: TaskQueue, worker: Workers, mongo
         (5, "is 5; it is a task or the name of one"),
         ("no name!", "is 'no name!'; it is a task or the name of one"),
         (len, "it is a task or the name of one"),
-        (work, r"work cannot follow on a job: .*takes one argument, `end: dtqkit.JobEnd`, or none"),
+        (
+            work,
+            r": write a task that takes one argument, `end: dtqkit.JobEnd`, and submits work with .*work cannot follow",
+        ),
     ],
 )
 def test_what_cannot_follow_is_refused_where_it_is_named(hook: str, wrong: Any, says: str) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from bson import ObjectId
 
 from dtqkit import InvalidOption, Job, JobCancelled, JobEnd, JobFailed, Settings, TaskDefinitionError, TaskQueue, task
 from dtqkit.transitions import followup
 from tests import follow_tasks
 from tests.command import answer
 from tests.conftest import Mongo
-from tests.follow_tasks import alert, archive, slow, tick, work
+from tests.follow_tasks import alert, archive, latest, slow, tick, work
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -119,6 +120,30 @@ def test_what_a_crash_left_is_submitted_by_the_leader_under_the_same_id(
         [again] = followers(queue, job.id)
     assert (again.id, again.status) == (before.id, "completed")
     assert jobs.count_documents({"task": follower}) == 1
+    assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
+
+
+def test_a_follower_that_has_replaced_a_job_which_started_since_is_not_submitted_again(
+    queue: TaskQueue, mongo: Mongo
+) -> None:
+    """A crash left it in the record."""
+    with Workers(queue):
+        job = work.options(on_failure=latest).submit(1, fail=True)
+        [before] = followers(queue, job.id)
+        queue.get(before.id).result(timeout=20)
+    jobs = mongo[queue.settings.database_name]["jobs"]
+    doc = jobs.find_one({"task": "work"})
+    assert doc is not None
+    # As if that job had been there, and the follower had replaced it.
+    made = jobs.find_one_and_delete({"task": "latest"})
+    assert made is not None
+    jobs.insert_one({**made, "_id": ObjectId(), "replaced_by": made["_id"]})
+    left = {"on": "failure", "task": "latest", "attempt": 2, "error": {"type": "ValueError", "message": "no 1"}}
+    left |= {"token": doc["token"], "at": doc["ended_at"]}
+    jobs.update_one({"_id": doc["_id"]}, {"$set": {"followups": [left], "followed_by": []}})
+    with Workers(queue):
+        followers(queue, job.id)
+    assert jobs.count_documents({"task": "latest"}) == 1
     assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
 
 

@@ -45,6 +45,11 @@ async def single(end: JobEnd) -> str:
     return end.job
 
 
+@queue.task(unique="waiting", unique_key="latest", on_duplicate="replace")
+async def latest(end: JobEnd) -> str:
+    return end.job
+
+
 @queue.task(debounce_s=60)
 async def calmed(n: int) -> int:
     return n

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
@@ -35,6 +36,10 @@ MODULES: Final = {
 }
 #: Those that need the extra `capacity`.
 _CAPACITY: Final = ("plan", "simulate")
+
+
+#: What click says of an APP where none is expected.
+_EXTRA: Final = re.compile(r"unexpected extra argument\S* \(([\w.]+:[\w.]+)")
 
 
 class _OnUse(Mapping[str, Any]):
@@ -98,6 +103,12 @@ def usage_error(error: typer.TyperException) -> str:
         return ""
     text = " ".join(error.format_message().split("\n")).rstrip(" .")
     context = getattr(error, "ctx", None)
+    if (
+        context is not None
+        and (extra := _EXTRA.search(text))
+        and any(p.opts == ["--app"] for p in context.command.params)
+    ):
+        text += f"; did you mean --app {extra[1]}?"
     return f"{text}; see {context.command_path} --help" if text and context is not None else text
 
 

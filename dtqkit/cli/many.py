@@ -9,6 +9,7 @@ import typer
 
 from dtqkit.cli.jobs import Json, PriorityFilter, Since, TaskFilter, Text, WorkerFilter
 from dtqkit.cli.show import as_json, job_record, on_terminal
+from dtqkit.cli.submit_options import seconds
 from dtqkit.cli.where import Where, where_of
 from dtqkit.client.queue import TaskQueue
 from dtqkit.control.bulk import Bulk
@@ -55,7 +56,10 @@ def update(
     id: OneId = None,
     to_priority: Annotated[Priority | None, typer.Option(help="Move to this lane.")] = None,
     to_delay: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Start not before so many seconds from now; 0: at once.")
+        float | None,
+        typer.Option(
+            parser=seconds, metavar="SECONDS", help="Start not before then: 600 from now, or 10m; 0: at once."
+        ),
     ] = None,
     to_tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="Have this tag, instead of those before; several times.")

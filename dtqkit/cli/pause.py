@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import msgspec
 import typer
 
 from dtqkit.cli.show import as_json, clock, say, table
@@ -13,6 +15,7 @@ from dtqkit.client.queue import TaskQueue
 from dtqkit.control.queries import parse_since
 from dtqkit.model.errors import InvalidQuery
 from dtqkit.model.jobs import Priority
+from dtqkit.model.pauses import Pause
 
 Lane = Annotated[Priority | None, typer.Option(help="This lane.")]
 TaskName = Annotated[str | None, typer.Option(metavar="TASK", help="This task.")]
@@ -49,6 +52,17 @@ def resume(lane: Lane = None, task: TaskName = None, where: Where = None, json: 
     with TaskQueue() as queue:
         ended = queue.resume(lane=lane, task=task, where=where_of(where))
     as_json(ended) if json else say(f"{ended} is not paused any more")
+
+
+def resume_command(pause: Pause) -> str:
+    """The command that ends it."""
+    parts = ["dtqkit", "resume"]
+    for option in ("lane", "task"):
+        if (name := getattr(pause, option)) is not None:
+            parts += [f"--{option}", name]
+    for name, value in pause.where.items():
+        parts += ["--where", f"{name}={msgspec.json.encode(value).decode()}"]
+    return shlex.join(parts)
 
 
 def pauses(json: Json = False) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from dtqkit.cli.app import App, load_app
 from dtqkit.cli.show import as_json, clock, job_record, say, table
+from dtqkit.cli.submit_options import seconds
 from dtqkit.client.queue import TaskQueue
 from dtqkit.client.schedules import check_named
 from dtqkit.control.schedule_operations import REMOVE_SCHEDULE, SCHEDULE
@@ -139,13 +140,15 @@ def add(
     name: Name,
     task: Annotated[str, typer.Argument(metavar="TASK", help="The name of a task that workers have published.")],
     cron: Annotated[str | None, typer.Option(metavar="CRON", help="Five fields, as in '0 3 * * 1-5'.")] = None,
-    every: Annotated[float | None, typer.Option(metavar="SECONDS", help="The time between two runs.")] = None,
+    every: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="SECONDS", help="The time between two runs.")
+    ] = None,
     tz: Annotated[str, typer.Option(metavar="ZONE", help="The time zone of --cron.")] = "UTC",
     payload: Annotated[str, typer.Option(metavar="JSON", help="The task's arguments, as a JSON object.")] = "{}",
     overlap: Annotated[Overlap, typer.Option(help="When a run is due and the one before is not over.")] = "allow",
     catch_up: Annotated[str, typer.Option(metavar="AGE", help="Late runs that are made up for: 90s, 1h, 2d.")] = "1h",
     catch_up_runs: Annotated[CatchUpRuns, typer.Option(help="Which of the late runs.")] = "last",
-    jitter: Annotated[float, typer.Option(metavar="SECONDS", help="Start up to so much later.")] = 0.0,
+    jitter: Annotated[float, typer.Option(parser=seconds, metavar="SECONDS", help="Start up to so much later.")] = 0.0,
     json: Json = False,
 ) -> None:
     """Make a schedule, or change the one of this name."""
@@ -195,7 +198,11 @@ def resume(name: Name, json: Json = False) -> None:
 def run(name: Name, json: Json = False) -> None:
     """Enqueue a job of one now, and print its id."""
     with TaskQueue() as queue:
-        job = queue.schedule_of(name).run_now().record
+        handle = queue.schedule_of(name).run_now()
+    job = handle.asynchronous.known
+    if handle.was_duplicate:
+        until = job.uniqueness.partition(", key ")[0]
+        say(f"dtqkit: there already, no new job: {job.id} has the unique key {job.unique_key!r} {until}", error=True)
     if json:
         as_json(job_record(job))
     else:
@@ -209,10 +216,13 @@ def backfill(
     end: Annotated[str, typer.Option(metavar="TIME", help="The end; it is not included.")],
     json: Json = False,
 ) -> None:
-    """Enqueue a job for each past time that has none. Times without an offset are local."""
+    """Enqueue a job for each past time that has none. Times without an offset are those of the schedule's zone."""
     begin, until = _time("--start", start), _time("--end", end)
     with TaskQueue() as queue:
-        found = queue.schedule_of(name).backfill(begin, until)
+        handle = queue.schedule_of(name)
+        there = zone(handle.record.tz)
+        begin, until = (when if when.tzinfo else when.replace(tzinfo=there) for when in (begin, until))
+        found = handle.backfill(begin, until)
     if json:
         as_json(found)
     else:
@@ -222,7 +232,7 @@ def backfill(
 
 def _time(option: str, text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).astimezone()
+        return datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
             f"{text[:80]!r} is no time; it is written as 2026-01-31T08:00", param_hint=f"'{option}'"

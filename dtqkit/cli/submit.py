@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from dtqkit.cli.app import App, load_app
+from dtqkit.cli.pause import resume_command
 from dtqkit.cli.show import as_json, clock, first_line, job_record, say
 from dtqkit.cli.submit_options import (
     Arguments,
@@ -37,14 +38,17 @@ from dtqkit.cli.submit_options import (
     UniqueFor,
     UniqueKey,
     Wait,
+    WaitTimeout,
 )
 from dtqkit.client.aio import AsyncTaskQueue
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.ended import failure_of
 from dtqkit.client.late import NO_WORKERS
 from dtqkit.client.queue import TaskQueue
+from dtqkit.control.pauses import PAUSES, PausesRequest
 from dtqkit.model.errors import DtqError, InvalidOption, JobFailed
 from dtqkit.model.jobs import Job, JobError
+from dtqkit.model.pauses import Pauses
 from dtqkit.model.values import FLOAT
 from dtqkit.support.cancel import end
 from dtqkit.support.sanitize import log_safely
@@ -106,12 +110,15 @@ def submit(
     debounce: Debounce = None,
     debounce_max: DebounceMax = None,
     wait: Wait = False,
+    wait_timeout: WaitTimeout = None,
     json: AsJson = False,
 ) -> None:
     """Submit a job and print its id; with --wait, its result.
 
-    With --wait, the exit status is 1 when the job fails.
+    With --wait, the exit status is 1 when the job fails, and when it is not over after --wait-timeout: it goes on then.
     """
+    if wait_timeout is not None:
+        _check_bound(wait_timeout, wait=wait)
     queue = load_app(app)
     known = queue.registry.get(task)
     options = _options(
@@ -138,10 +145,10 @@ def submit(
         debounce_max_s=debounce_max,
     )
     call: Call[Any] = Call(known, known.check_payload(_payload(known, payload, arguments or [])), options)
-    _print(_submitted(queue, call, wait=wait), json=json, waited=wait)
+    _print(_submitted(queue, call, wait=wait, timeout=wait_timeout), json=json, waited=wait)
 
 
-def _submitted(queue: TaskQueue, call: Call[Any], *, wait: bool) -> Job:
+def _submitted(queue: TaskQueue, call: Call[Any], *, wait: bool, timeout: float | None) -> Job:
     # For the warning on stderr that Redis is unreachable, so that the job is safe but does not run yet.
     log_safely("%(name)s: %(message)s")
     with queue:
@@ -149,7 +156,7 @@ def _submitted(queue: TaskQueue, call: Call[Any], *, wait: bool) -> Job:
         if handle.was_duplicate and (how := unique_of(call.options, call.task.defaults)) is not None:
             say(f"dtqkit: {_what_happened(handle.known, how)}", error=True)
         if wait:
-            queue.run(_over(handle, queue.core))
+            queue.run(_over(handle, queue.core, timeout))
     return handle.known
 
 
@@ -181,11 +188,21 @@ def _print(job: Job, *, json: bool, waited: bool) -> None:
         raise _why(job)
 
 
-async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
-    """Wait until the job is over. While no worker takes it, print the reason on standard error."""
+def _check_bound(seconds: float, *, wait: bool) -> None:
+    """Raises BadParameter."""
+    if not wait:
+        raise typer.BadParameter("it bounds the wait of --wait: give both", param_hint="'--wait-timeout'")
+    if not 0 <= seconds < float("inf"):
+        raise typer.BadParameter(
+            f"{seconds:g} is no time to wait; it is 0 or more seconds", param_hint="'--wait-timeout'"
+        )
+
+
+async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue, timeout: float | None) -> None:
+    """Wait until the job is over; raises WaitTimeout. While no worker takes it, print the reason on standard error."""
     explaining = asyncio.create_task(_explain(handle, queue), name="explain the wait")
     try:
-        await handle.over()
+        await handle.over(timeout)
     finally:
         await end(explaining)
 
@@ -195,11 +212,15 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
     while True:
         await asyncio.sleep(EXPLAIN_S)
         try:
-            why = await queue.why_waiting([(await handle.refresh()).known])
+            job = (await handle.refresh()).known
+            why = await queue.why_waiting([job])
+            pauses = await queue.control.ask(PAUSES, PausesRequest(counted=False)) if why and why != printed else ()
         except DtqError:
             continue  # the wait itself continues, and logs which store is unreachable
         if why and why != printed:
             until = "one starts" if why == NO_WORKERS else "one does"
+            if (pause := Pauses(pauses=pauses).of(job)) is not None:
+                until = f"it is resumed: `{resume_command(pause)}`"
             say(f"dtqkit: {why}; the job waits until {until}", error=True)
         printed = why
 

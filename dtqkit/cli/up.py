@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -93,7 +93,9 @@ def up(
         stores = owned.enter_context(start_local_stores(data))
         settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
         supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers, reload=reload))
-        stop.at_once = partial(stop_at_once, supervisor, settings, _kept(data))
+        again = {"--app": app if app != DEMO_APP else None, "--workers": workers, "--port": port, "--ws-port": ws_port}
+        kept = _kept(data, again, reload=reload)
+        stop.at_once = partial(stop_at_once, supervisor, settings, kept)
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:
@@ -113,7 +115,7 @@ def up(
         busy = stop_workers(supervisor, settings)
         log.info("%s", stopping(busy, settings.grace_s, by_keyboard=stop.by_keyboard))
     stop.over()
-    log.info("stopped; %s", _kept(data))
+    log.info("stopped; %s", kept)
 
 
 def _settings(port: int | None, ws_port: int | None) -> Settings:
@@ -147,11 +149,16 @@ def _wait_for_beats(
     return True
 
 
-def _kept(data: Path | None) -> str:
-    """What happens to the stores' data at the end."""
+def _kept(data: Path | None, options: Mapping[str, object], *, reload: bool) -> str:
+    """What happens to the stores' data at the end, and the command that continues, with the options of this one."""
     if data is None:
         return "the private stores and their jobs are deleted (use --data DIR to keep them)"
-    return f"the jobs are kept in {data}: `dtqkit up --data {shlex.quote(str(data))}` continues with them"
+    parts = ["dtqkit", "up"]
+    for option, value in options.items():
+        if value is not None:
+            parts += [option, str(value)]
+    parts += ["--reload"] * reload + ["--data", str(data)]
+    return f"the jobs are kept in {data}: `{shlex.join(parts)}` continues with them"
 
 
 def _print_summary(stores: LocalStores, supervisor: Supervisor, server: ServerProcess, app: str) -> None:

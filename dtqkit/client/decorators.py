@@ -14,7 +14,7 @@ from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
 from dtqkit.tasks.misuse import named
-from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of
+from dtqkit.tasks.options import CallOptions, OptionNames, TaskOptionNames, options_of, unknown_option
 from dtqkit.tasks.task import Call, Task, check_name
 from dtqkit.tasks.unique import check_by, unique_of
 
@@ -114,8 +114,7 @@ class QueuedTask(Task[P, R, F_co]):
         id, so that it makes one job. See `dtqkit.tasks.options.JobOptions` for the others. Raises InvalidOption.
         """
         if unknown := options.keys() - set(CallOptions.__struct_fields__):
-            known = ", ".join(CallOptions.__struct_fields__)
-            raise TypeError(f"options() has no option {min(unknown)!r}; there are {known}")
+            raise TypeError(f"options() has no option {unknown_option(unknown, CallOptions)}")
         tags = options.pop("tags", ())
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
         made = CallOptions(**given)

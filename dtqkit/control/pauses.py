@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -161,14 +161,20 @@ def check_target(asked: PauseTarget) -> None:
         check_names(asked.where)
 
 
-def check_until(until: datetime | None, now: datetime) -> None:
-    """Raises InvalidPause for a time without a zone, or one that is over by MongoDB's clock."""
+def check_until(until: datetime | None, now: datetime) -> datetime | None:
+    """The same in UTC. Raises InvalidPause for a time without a zone, or one that is over by MongoDB's clock."""
     if until is None:
-        return
+        return None
     if until.tzinfo is None:
         raise InvalidPause("until", f"is {until.isoformat()}, without a time zone: datetime(…, tzinfo=UTC)")
     if until <= now:
         raise InvalidPause("until", f"is {until.isoformat()}, which is over: it is {now:%Y-%m-%dT%H:%M:%S} UTC")
+    try:
+        return until.astimezone(UTC)
+    except OverflowError:
+        raise InvalidPause(
+            "until", f"is {until.isoformat()}, after the year 9999 in UTC: leave it out for a pause without an end"
+        ) from None
 
 
 def defaults_of(task: str, where: Iterable[str], schema: Mapping[str, Any], *, allow_unknown: bool) -> dict[str, Any]:

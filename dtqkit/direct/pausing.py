@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
 from typing import Any, cast
 
 import msgspec
@@ -52,14 +51,14 @@ async def pause(parts: Parts, asked: PauseRequest) -> Pause:
     await parts.open()
     await parts.store.clock_of_now()
     now = parts.store.now()
-    check_until(asked.until, now)
+    until = check_until(asked.until, now)
     wanted = Pause(
         id=_id(asked),
         lane=cast("Priority | None", asked.lane),
         task=asked.task,
         where=asked.where,
         defaults=await _defaults(parts, asked),
-        until=None if asked.until is None else asked.until.astimezone(UTC),
+        until=until,
         reason=asked.reason,
         paused_at=now,
     )

@@ -61,6 +61,8 @@ def check_payload(task: str, payload: Mapping[str, Any]) -> None:
 
 def as_payload(task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """Python values as a payload of JSON values; InvalidPayload names the part that has none."""
+    if not isinstance(cast("object", payload), Mapping):
+        raise InvalidPayload(task, "$", f"payload is {shown(payload)}; it is a dict of the task's arguments")
     try:
         return cast("dict[str, Any]", wire(dict(payload)))
     except NotSerializable as unfit:

@@ -32,7 +32,7 @@ class FollowUpRounds:
         self._wanted = False
         try:
             while docs := await self._store.followups.left(PIECE):
-                done.add(await submit_all(self._broker, self._store, docs))
+                done.add(await submit_all(self._broker, self._store, docs, again=True))
                 self.progressed()
                 if len(docs) < PIECE:
                     break

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 import pymongo
 from bson import ObjectId
 from bson.errors import BSONError
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import DESCENDING, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure
 
 from dtqkit.model.errors import Reason, StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING, Priority
@@ -30,6 +30,8 @@ from dtqkit.store.requeues import DECLINED_SO_FAR
 
 #: Tries of a submit, each after another process took or freed the slot in between.
 _TRIES: Final = 8
+#: How long to look for the job that an earlier try has replaced, in ms.
+_LOOK_MS: Final = 1_000
 #: Fields of a waiting job that its replacement does not touch.
 _KEPT: Final = ("_id", "token", "losses")
 #: Fields of a waiting job that say where it came from, and what happened to it before, as before a requeue: its
@@ -103,6 +105,27 @@ class UniqueJobs:
                 return found
             # That write has freed the slot: a window was over.
         return None
+
+    async def earlier(self, new: Put) -> Document | None:
+        """The job that an earlier try of the same write has made, or replaced, wherever it is by now.
+
+        Its slot does not say so once it has started. Where the task has too many jobs to look at, None.
+        """
+        mine, task = new.doc["_id"], new.doc["task"]
+        with store_errors(self._where):
+            found = await self._jobs.find_one({"_id": mine}, _USUAL)
+            if found is not None or not new.replace:
+                return found
+            replaced = self._jobs.find({"task": task, "replaced_by": mine}, _USUAL, hint="task")
+            try:
+                docs = await replaced.sort("_id", DESCENDING).limit(1).max_time_ms(_LOOK_MS).to_list()
+            except ExecutionTimeout:
+                return None
+            except OperationFailure as error:
+                if error.code != BAD_HINT:
+                    raise
+                return None
+        return docs[0] if docs else None
 
     async def _put(self, new: Put) -> Document:
         """Raises DuplicateKeyError, and StoreUnavailable while the index is missing."""

@@ -47,7 +47,8 @@ def name_of_follower(option: str, given: Any) -> str:
             given.check_payload({names[0]: end.as_argument()})
         except InvalidPayload as error:
             raise InvalidOption(
-                f"{option}: {name} cannot follow on a job: {error.detail} (at {error.path}); a task that follows takes "
-                "one argument, `end: dtqkit.JobEnd`, or none"
+                f"{option}: write a task that takes one argument, `end: dtqkit.JobEnd`, and submits {name} with the "
+                f"arguments that it needs, and name that task here; {name} cannot follow on a job by itself: "
+                f"{error.detail} (at {error.path})"
             ) from None
     return name

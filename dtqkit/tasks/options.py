@@ -218,8 +218,7 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
     """The options that were given to task `name`, None meaning not given. TaskDefinitionError, naming the option."""
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := given.keys() - set(TaskOptions.__struct_fields__):
-        known = ", ".join(TaskOptions.__struct_fields__)
-        raise TaskDefinitionError(f"{name}: there is no option {min(unknown)!r}; there are {known}")
+        raise TaskDefinitionError(f"{name}: there is no option {unknown_option(unknown, TaskOptions)}")
     try:
         for rule in given.keys() & {"retry_on", "give_up_on"}:
             given[rule] = names_of(rule, given[rule], published=False)
@@ -231,6 +230,41 @@ def options_of(name: str, options: Mapping[str, Any]) -> TaskOptions:
     if isinstance(made.backoff, tuple) and (idle := given.keys() & {"backoff_s", "backoff_max_s"}):
         raise TaskDefinitionError(f"{name}: {min(idle)} has no effect beside a tuple of delays: leave one of them out")
     return made
+
+
+#: Options of Celery, and what to write here.
+_ELSEWHERE: Final = {
+    "autoretry_for": "retry_on=(E,) of the task",
+    "bind": "a first parameter `ctx: Context`",
+    "countdown": "delay_s=",
+    "dont_autoretry_for": "give_up_on=(E,) of the task",
+    "eta": "starts_at=, a datetime with a time zone",
+    "expires": "expires_s=, in seconds",
+    "link": "on_success=",
+    "link_error": "on_failure=",
+    "max_retries": "max_attempts=, which counts the first attempt too",
+    "queue": "priority='high', 'medium' or 'low'",
+    "rate_limit": "unique='window' for one job of a key in a time; a task as a whole has no limit",
+    "retry_backoff": "backoff='exponential' with backoff_s=",
+    "retry_backoff_max": "backoff_max_s=",
+    "default_retry_delay": "backoff='fixed' with backoff_s=",
+    "retry_jitter": "backoff='exponential', which is drawn at random",
+    "soft_time_limit": "timeout_s=",
+    "task_id": "idempotency_key=",
+    "throws": "give_up_on=(E,) of the task",
+    "time_limit": "timeout_s=",
+}
+
+
+def unknown_option(unknown: Iterable[str], kind: type[msgspec.Struct]) -> str:
+    """`'countdown'; here that is delay_s=; there are …`: the end of an error."""
+    name = min(unknown)
+    here = f"; here that is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    if name in TaskOptions.__struct_fields__:
+        here = "; it is an option of the task, as in @queue.task(…)"
+    elif name in CallOptions.__struct_fields__:
+        here = "; it is an option of a call, as in task.options(…)"
+    return f"{name[:60]!r}{here}; there are {', '.join(kind.__struct_fields__)}"
 
 
 def _check_not_itself(name: str, hook: str, follower: str | None) -> None:
@@ -246,6 +280,22 @@ def check(options: msgspec.Struct) -> None:
             continue
         if not _fits(value, kind, info):
             raise InvalidOption(_misfit(field, value, info))
+        if isinstance(value, str):
+            _check_text(field, value)
+        elif isinstance(value, tuple):
+            for at, item in enumerate(cast("tuple[object, ...]", value)):
+                _check_text(f"{field}[{at}]", item)
+
+
+def _check_text(field: str, text: object) -> None:
+    """Raises InvalidOption for a text that MongoDB cannot hold."""
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidOption(
+                f"{field} is {shown(text)}: it has a lone surrogate; use text that UTF-8 can encode"
+            ) from None
 
 
 def name_followers(options: TaskOptions | JobOptions) -> None:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from dtqkit.broker import Broker
 from dtqkit.control import PreValidated, Submission
-from dtqkit.model.errors import MAYBE, DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable, UnknownTask
+from dtqkit.model.errors import DtqError, IdempotencyConflict, OutcomeUnknown, StoreUnavailable, UnknownTask
 from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
@@ -26,7 +26,7 @@ from dtqkit.tasks.unique import check_by
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
 from dtqkit.transitions.new import New, new_job
-from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.patience import Patience, not_sent
 from dtqkit.transitions.unique import UniqueSubmits
 
 #: Maximum jobs and bytes in one insert.
@@ -238,12 +238,11 @@ class Enqueuer:
                     if isinstance(error, OutcomeUnknown):
                         await self._new.list_doubtful(docs)
                     # Fail the submits that wait, too: each would wait as long for the same answer.
-                    why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
-                    not_sent = StoreUnavailable("MongoDB", "", why, reason=error.reason)
+                    later = not_sent(error)
                     for entry, piece in group:
-                        entry.refuse(len(piece), error, not_sent)
+                        entry.refuse(len(piece), error, later)
                     for entry in line.waiting:
-                        entry.refuse(0, error, not_sent)
+                        entry.refuse(0, error, later)
                     line.waiting.clear()
                 except Exception as error:
                     for entry, _ in group:

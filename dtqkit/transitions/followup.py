@@ -62,8 +62,11 @@ class _Entry(msgspec.Struct, frozen=True):
     error: EndError | None = None
 
 
-async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) -> int:
-    """Submit what is to follow on these jobs; returns how many jobs that has made now. Raises StoreUnavailable."""
+async def submit_all(broker: Broker, store: Store, ended: Sequence[Document], *, again: bool = False) -> int:
+    """Submit what is to follow on these jobs; returns how many jobs that has made now. Raises StoreUnavailable.
+
+    `again`: another process may have submitted some of it.
+    """
     if not ended:
         return 0
     refused: list[Followed] = []
@@ -82,7 +85,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document]) ->
             of.append((doc, entry))
         except Exception as error:
             refused.append(_refused(doc, msgspec.to_builtins(entry), error))
-    found, there = await _stored(store, new)
+    found, there = await _stored(store, new, again=again)
     stored: list[Job] = []
     followed: list[Followed] = []
     for (doc, entry), one, answer in zip(of, new, found, strict=True):
@@ -112,7 +115,7 @@ def _refused(doc: Document, raw: Any, error: Exception) -> Followed:
     return Followed(doc["_id"], entry.get("token"), None, why)
 
 
-async def _stored(store: Store, new: Sequence[New]) -> tuple[list[Document | DtqError], set[ObjectId]]:
+async def _stored(store: Store, new: Sequence[New], *, again: bool) -> tuple[list[Document | DtqError], set[ObjectId]]:
     """The documents afterwards: of a unique task, that may be a job that is there already.
 
     And the ids of those that somebody else has stored, who submits the same.
@@ -128,14 +131,15 @@ async def _stored(store: Store, new: Sequence[New]) -> tuple[list[Document | Dtq
     for i, one in enumerate(new):
         if one.unique is not None:
             try:
-                doc = await store.unique.put(put_of(one))
+                earlier = await store.unique.earlier(put_of(one)) if again else None
+                doc = earlier or await store.unique.put(put_of(one))
             except DocumentRefused as error:
                 found[i] = error
                 continue
             if doc is None:
                 raise StoreUnavailable("MongoDB", "", f"the jobs with key {one.doc['unique_key']!r} change too often")
             found[i] = doc
-            if doc["_id"] == one.doc["_id"] and doc["created_at"] != one.doc["created_at"]:
+            if earlier is not None or (doc["_id"] == one.doc["_id"] and doc["created_at"] != one.doc["created_at"]):
                 there.add(doc["_id"])
     return found, there
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from dtqkit.model.errors import StoreUnavailable
+from dtqkit.model.errors import MAYBE, StoreUnavailable
 
 #: Pause between two tries, in seconds: doubled up to the maximum.
 MIN_PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 1.0
+
+
+def not_sent(error: StoreUnavailable) -> StoreUnavailable:
+    """What the jobs get that would have been written after a write that failed."""
+    why = f"not sent, since the write before it failed: {error}".removesuffix(MAYBE)
+    return StoreUnavailable("MongoDB", "", why, reason=error.reason)
 
 
 class Patience:

@@ -26,7 +26,7 @@ from dtqkit.support.cancel import end
 from dtqkit.tasks.unique import Unique
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.new import New, put_of
-from dtqkit.transitions.patience import Patience
+from dtqkit.transitions.patience import Patience, not_sent
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -98,7 +98,8 @@ class UniqueSubmits:
                     await self._new.list_doubtful(docs)
                 if await patience.again(error):
                     return left + many[start:]  # one by one, under the same ids
-                answers.update({i: error for places in many[start:] for i in places})
+                answers.update({i: error for places in piece for i in places})
+                answers.update({i: not_sent(error) for places in many[start + PIECE :] for i in places})
                 return left
             made = [to_job(doc) for n, doc in enumerate(docs) if n not in taken]
             await self._new.announce(made)
@@ -118,6 +119,8 @@ class UniqueSubmits:
         doubt: OutcomeUnknown | None = None
         while True:
             try:
+                if doubt is not None and (answers := await self._earlier(jobs)) is not None:
+                    return answers
                 return await self._write(jobs)
             except StoreUnavailable as error:
                 if isinstance(error, OutcomeUnknown):
@@ -127,6 +130,12 @@ class UniqueSubmits:
                     return [doubt or error] * len(jobs)
             except DtqError as error:
                 return [error] * len(jobs)
+
+    async def _earlier(self, jobs: Sequence[New]) -> list[Accepted] | None:
+        """The answers of a write whose reply was lost, if it was done."""
+        new = _written(jobs)
+        doc = await self._store.unique.earlier(put_of(new, len(jobs)))
+        return None if doc is None else await self._answers(jobs, new, doc)
 
     async def _write(self, jobs: Sequence[New]) -> list[Accepted]:
         """The first one makes the job, if there is none; the others are duplicates of it."""

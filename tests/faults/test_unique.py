@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
+from typing_extensions import override
 
-from dtqkit import Settings, TaskQueue
+from dtqkit import BatchRefused, Settings, TaskQueue
 from dtqkit.model import failpoints
+from dtqkit.model.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.model.failpoints import FailpointPlan
+from dtqkit.transitions import unique
 from tests import sample
 from tests.command import environment
 from tests.conftest import Mongo
@@ -77,3 +81,49 @@ def test_a_submit_whose_reply_is_lost_makes_one_job_when_it_is_sent_again(
             assert job.result(timeout=20) == 2
             assert not job.was_duplicate
     assert mongo[settings.database_name]["jobs"].count_documents({}) == 1
+
+
+def test_a_replacement_whose_reply_is_lost_is_made_once_though_its_job_starts_before_the_next_try(
+    queue: TaskQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch, mongo: Mongo
+) -> None:
+    jobs = mongo[settings.database_name]["jobs"]
+    once = sample.add.options(unique="waiting", unique_key="k", on_duplicate="replace", wait_s=20)
+    queue.include("tests.sample")
+    first = once.submit(1)
+
+    def start() -> None:
+        # As a claim does: the slot is free at once.
+        jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"status": "running"}, "$unset": {"unique_slot": ""}})
+
+    class Lost(FailpointPlan):
+        @override
+        def hit(self, place: str) -> None:
+            try:
+                super().hit(place)
+            except OutcomeUnknown:
+                start()
+                raise
+
+    plan = Lost("unique.after=raise@1", None)
+    monkeypatch.setattr(failpoints, "_plan", lambda: plan)
+    again = once.submit(2)
+    assert again.id == first.id
+    assert again.was_duplicate
+    assert [doc["payload"]["a"] for doc in jobs.find()] == [2]
+
+
+def test_of_a_bulk_whose_insert_is_in_doubt_the_later_jobs_are_reported_as_not_sent(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = FailpointPlan("unique.after=raise@2", None)
+    monkeypatch.setattr(failpoints, "_plan", lambda: plan)
+    monkeypatch.setattr(unique, "PIECE", 2)
+    queue.include("tests.sample")
+    with pytest.raises(BatchRefused) as some:
+        sample.add.options(unique="active", wait_s=0).map([1, 2, 3, 4, 5, 6])
+    assert [handle.record.payload["a"] for handle in some.value.accepted] == [1, 2]
+    errors = dict(some.value.refused)
+    assert [isinstance(errors[i], OutcomeUnknown) for i in (2, 3, 4, 5)] == [True, True, False, False]
+    assert isinstance(errors[5], StoreUnavailable)
+    assert "not sent" in str(errors[5])
+    assert "may be done" not in str(errors[5])

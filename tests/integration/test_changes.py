@@ -47,6 +47,28 @@ def lane(redis: Any, settings: Settings) -> Any:
 # -- one job
 
 
+@pytest.mark.parametrize(
+    ("change", "kind", "named"),
+    [
+        ({"payload": "x"}, InvalidPayload, "payload is 'x'; it is a dict"),
+        ({"payload": ["x"]}, InvalidPayload, "payload is .*; it is a dict"),
+        ({"tags": ["a", "\ud800"]}, InvalidOption, r"tags\[1\] is .*lone surrogate"),
+    ],
+)
+def test_a_change_that_cannot_be_kept_names_its_field(
+    queue: TaskQueue, change: Any, kind: type[Exception], named: str
+) -> None:
+    [job] = queue.submit_many([sample.add.bind(1)])
+    with pytest.raises(kind, match=named):
+        job.update(change)
+
+
+@pytest.mark.parametrize(("option", "value"), [("tags", ("\ud800",)), ("idempotency_key", "\udfff")])
+def test_an_option_that_utf_8_cannot_encode_is_named(option: str, value: object) -> None:
+    with pytest.raises(InvalidOption, match=f"{option}.* is .*lone surrogate"):
+        sample.add.options(**{option: value})  # pyright: ignore[reportArgumentType]
+
+
 def test_a_waiting_job_changes_its_lane(queue: TaskQueue, lane: Any) -> None:
     job = sample.add.submit(1)
     assert lane("medium") == [job.id]

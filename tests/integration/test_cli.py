@@ -419,6 +419,7 @@ def test_follow_prints_each_change_as_a_line_of_json_until_ctrl_c(
         (["submit", APP, "add", "a=1", "--max-attempts", "0"], 2, "'--max-attempts': 0; it is an int from 1 to 100"),
         (["submit", APP, "add", "a=1", "--tag", ""], 2, "'--tag': ''; it is a text"),
         (["submit"], 2, "Missing argument 'APP'; see dtqkit submit --help"),
+        (["up", "shop:queue"], 2, "did you mean --app shop:queue?"),
         (["nonsense"], 2, "No such command"),
         (["job", NO_ID], 1, f"no job has the id '{NO_ID}'"),
         (["job", "nonsense"], 1, "no job has the id 'nonsense'"),

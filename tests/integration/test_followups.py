@@ -17,7 +17,7 @@ from dtqkit.transitions import followup
 from tests import follow_tasks
 from tests.command import answer
 from tests.conftest import Mongo
-from tests.follow_tasks import alert, archive, slow, tick, work
+from tests.follow_tasks import alert, archive, latest, slow, tick, work
 from tests.serving import TOKEN, Server, publish
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -179,6 +179,30 @@ def test_what_two_submit_at_once_counts_once(
     assert asyncio.run(story()) == counts
 
 
+def test_a_follower_that_has_replaced_a_job_which_started_since_is_not_submitted_again(
+    queue: TaskQueue, mongo: Mongo
+) -> None:
+    """A crash left it in the record."""
+    with Workers(queue):
+        job = work.options(on_failure=latest).submit(1, fail=True)
+        [before] = followers(queue, job.id)
+        queue.get(before.id).result(timeout=20)
+    jobs = mongo[queue.settings.database_name]["jobs"]
+    doc = jobs.find_one({"task": "work"})
+    assert doc is not None
+    # As if that job had been there, and the follower had replaced it.
+    made = jobs.find_one_and_delete({"task": "latest"})
+    assert made is not None
+    jobs.insert_one({**made, "_id": ObjectId(), "replaced_by": made["_id"]})
+    left = {"on": "failure", "task": "latest", "attempt": 2, "error": {"type": "ValueError", "message": "no 1"}}
+    left |= {"token": doc["token"], "at": doc["ended_at"]}
+    jobs.update_one({"_id": doc["_id"]}, {"$set": {"followups": [left], "followed_by": []}})
+    with Workers(queue):
+        followers(queue, job.id)
+    assert jobs.count_documents({"task": "latest"}) == 1
+    assert jobs.count_documents({"followups.token": {"$exists": True}}) == 0
+
+
 def test_what_follows_on_a_job_that_was_requeued_meanwhile_is_submitted_all_the_same(
     queue: TaskQueue, mongo: Mongo
 ) -> None:
@@ -227,7 +251,10 @@ def test_plain_jobs_have_no_field_of_it(queue: TaskQueue, worker: Workers, mongo
         (5, "is 5; it is a task or the name of one"),
         ("no name!", "is 'no name!'; it is a task or the name of one"),
         (len, "it is a task or the name of one"),
-        (work, r"work cannot follow on a job: .*takes one argument, `end: dtqkit.JobEnd`, or none"),
+        (
+            work,
+            r": write a task that takes one argument, `end: dtqkit.JobEnd`, and submits work with .*work cannot follow",
+        ),
     ],
 )
 def test_what_cannot_follow_is_refused_where_it_is_named(hook: str, wrong: Any, says: str) -> None:

@@ -87,3 +87,31 @@ def test_what_cannot_be_done_is_said_in_one_line(settings: Settings, given: list
     done: Any = dtqkit(*given, settings=settings)
     assert done.returncode == code, done
     assert said in done.stderr
+
+
+def test_a_bounded_wait_for_a_paused_job_ends_and_names_the_command_that_resumes_it(
+    settings: Settings, queue: TaskQueue
+) -> None:
+    queue.pause(task="add", where={"a": 7})
+    submit = ("submit", "tests.sample:queue", "add", "a=7", "--wait")
+    done = dtqkit(*submit, "--wait-timeout", "4s", settings=settings)
+    assert done.returncode == 1
+    assert "the job waits until it is resumed: `dtqkit resume --task add --where a=7`" in done.stderr
+    assert "is not over after 4 s: it is pending" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert dtqkit("resume", "--task", "add", "--where", "a=7", settings=settings).returncode == 0
+    for more, named in ((submit[:-1], "give both"), (submit, "no time to wait")):
+        refused = dtqkit(*more, "--wait-timeout", "-1", settings=settings)
+        assert (refused.returncode, named in refused.stderr) == (2, True)
+
+
+def test_times_of_options_may_have_a_unit(settings: Settings, queue: TaskQueue) -> None:
+    job = answer("submit", "tests.sample:queue", "add", "a=7", "--delay", "10m", "--expires", "1h", settings=settings)
+    record = queue.get(job["id"]).record
+    assert record.due_at is not None
+    assert timedelta(minutes=9) < record.due_at - datetime.now(UTC) < timedelta(minutes=11)
+    assert record.expires_s == 3600
+    later = answer("update", job["id"], "--to-delay", "30m", settings=settings)
+    assert later["status"] == "scheduled"
+    wrong = dtqkit("submit", "tests.sample:queue", "add", "a=7", "--delay", "10x", settings=settings)
+    assert (wrong.returncode, "'10x' is no time" in wrong.stderr) == (2, True)

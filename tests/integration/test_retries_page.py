@@ -74,3 +74,10 @@ def test_what_follows_on_a_job(page: ModuleType, queue: TaskQueue) -> None:
     wait_until(lambda: all(job.refresh().record.followed_by for job in (paid, unpaid)), timeout_s=20)
     ends = [page.queue.get(job.record.followed_by[0]).result(timeout=20) for job in (paid, unpaid)]
     assert ends == ["pay completed after 1 attempts: 100", "pay failed after 1 attempts: no such customer"]
+
+
+def test_a_task_with_arguments_of_its_own_follows_through_a_small_one(page: ModuleType) -> None:
+    paid = page.paying.submit(3)
+    wait_until(lambda: paid.refresh().record.followed_by, timeout_s=20)
+    receipt = page.queue.get(page.queue.get(paid.record.followed_by[0]).result(timeout=20))
+    assert receipt.result(timeout=20) == "receipt for customer 3: 300"

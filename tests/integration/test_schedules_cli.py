@@ -99,3 +99,27 @@ def test_what_people_ask_for_is_counted_by_itself(queue: TaskQueue, settings: Se
     assert (record.by_hand, record.enqueued, record.missed, record.skipped) == (4, 0, 0, 0)
     assert "by hand:     4 jobs" in dtqkit("schedules", "show", "nightly", settings=settings).stdout
     queue.cancel_many(all=True)
+
+
+def test_a_run_of_a_unique_task_that_is_there_already_is_said(queue: TaskQueue, settings: Settings) -> None:
+    @queue.task(unique="active", unique_key="k")
+    def once() -> None: ...
+
+    publish(settings, [task.info for task in queue.registry])
+    queue.schedule("nightly", once.bind(), every_s=3600)
+    first = dtqkit("schedules", "run", "nightly", settings=settings)
+    again = dtqkit("schedules", "run", "nightly", settings=settings)
+    assert first.stdout == again.stdout
+    assert first.stderr == ""
+    assert f"there already, no new job: {first.stdout.strip()} has the unique key 'k' until it is over" in again.stderr
+
+
+def test_times_of_a_backfill_without_an_offset_are_those_of_the_schedule_s_zone(
+    queue: TaskQueue, settings: Settings
+) -> None:
+    handle = queue.schedule("nightly", sample.add.bind(1), cron="0 3 * * *", tz="Asia/Tokyo")
+    span = ("--start", "2026-01-05T03:00", "--end", "2026-01-06T03:00")
+    done = answer("schedules", "backfill", "nightly", *span, settings=settings, TZ="America/New_York")
+    assert done["times"] == 1
+    (run,) = handle.runs()
+    assert run.scheduled_for == datetime(2026, 1, 4, 18, tzinfo=UTC)

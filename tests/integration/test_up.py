@@ -112,7 +112,8 @@ def test_up_that_is_stopped_at_once_reports_it_and_what_happens_to_its_jobs(tmp_
     assert re.match(
         r"dtqkit: stopped at once: [12] workers? returned running jobs to the queue; the jobs are kept in ", last
     )
-    assert last.endswith(f"`dtqkit up --data {data}` continues with them")
+    options = f"--app {APP} --workers 2 --port 0 --ws-port 0 --data {data}"
+    assert last.endswith(f"`dtqkit up {options}` continues with them")
 
 
 def test_after_kill_9_of_up_no_process_is_left(tmp_path: Path) -> None:

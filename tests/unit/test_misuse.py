@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -62,3 +63,25 @@ def test_any_other_attribute_is_missing_as_ever(queue: TaskQueue) -> None:
     with pytest.raises(AttributeError, match=r"^'TaskQueue' object has no attribute 'depth'$") as caught:
         queue.depth  # type: ignore[attr-defined]  # noqa: B018
     assert (caught.value.name, caught.value.obj) == ("depth", queue)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("countdown", "delay_s="),
+        ("eta", "starts_at="),
+        ("expires", "expires_s="),
+        ("max_retries", "max_attempts="),
+        ("autoretry_for", "retry_on="),
+        ("retry_backoff", "backoff_s="),
+        ("rate_limit", "unique='window'"),
+        ("bind", "ctx: Context"),
+        ("retry_on", "an option of the task"),
+    ],
+)
+def test_an_option_of_another_queue_is_answered_with_the_one_that_is_here(queue: Any, name: str, cure: str) -> None:
+    with pytest.raises(TypeError, match=f"has no option '{name}'; .*{re.escape(cure)}.*; there are priority"):
+        queue.task(name="other")(function).options(**{name: 1})
+    if name != "retry_on":
+        with pytest.raises(TaskDefinitionError, match=f"no option '{name}'; here that is .*{re.escape(cure)}"):
+            queue.task(**{name: 1})(function)

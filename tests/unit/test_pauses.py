@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from dtqkit.control.pauses import PauseRequest, PauseTarget, check_target, defaults_of, pause_request
+from dtqkit.control.pauses import PauseRequest, PauseTarget, check_target, check_until, defaults_of, pause_request
 from dtqkit.model.jobs import Job
 from dtqkit.model.outcomes import Delayed
 from dtqkit.model.pause_errors import InvalidPause
@@ -163,3 +163,10 @@ def test_a_paused_job_waits_in_a_test_queue_until_its_pause_ends() -> None:
         queue.resume(task="render", where={"customer": 7})
         queue.run_until_idle()
         assert held.refresh().status == "completed"
+
+
+def test_an_end_that_is_after_the_year_9999_in_utc_is_refused_by_its_field() -> None:
+    until = datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-5)))
+    with pytest.raises(InvalidPause, match=r"^until is 9999") as refused:
+        check_until(until, NOW)
+    assert refused.value.field == "until"

@@ -117,8 +117,7 @@ def submit(
 
     With --wait, the exit status is 1 when the job fails, and when it is not over after --wait-timeout: it goes on then.
     """
-    if wait_timeout is not None:
-        _check_bound(wait_timeout, wait=wait)
+    _check_bound(wait_timeout, wait=wait)
     queue = load_app(app)
     known = queue.registry.get(task)
     options = _options(
@@ -188,8 +187,10 @@ def _print(job: Job, *, json: bool, waited: bool) -> None:
         raise _why(job)
 
 
-def _check_bound(seconds: float, *, wait: bool) -> None:
+def _check_bound(seconds: float | None, *, wait: bool) -> None:
     """Raises BadParameter."""
+    if seconds is None:
+        return
     if not wait:
         raise typer.BadParameter("it bounds the wait of --wait: give both", param_hint="'--wait-timeout'")
     if not 0 <= seconds < float("inf"):

@@ -9,8 +9,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -93,9 +93,8 @@ def up(
         stores = owned.enter_context(start_local_stores(data))
         settings = settings.replace(redis_url=stores.redis_url, atlas_uri=stores.atlas_uri)
         supervisor = owned.enter_context(Supervisor(settings, app, workers or settings.num_workers, reload=reload))
-        again = {"--app": app if app != DEMO_APP else None, "--workers": workers, "--port": port, "--ws-port": ws_port}
-        kept = _kept(data, again, reload=reload)
-        stop.at_once = partial(stop_at_once, supervisor, settings, kept)
+        again = {"--app": app, "--workers": workers, "--port": port, "--ws-port": ws_port}
+        stop.at_once = partial(stop_at_once, supervisor, settings, kept := _kept(data, again, reload=reload))
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:
@@ -108,8 +107,7 @@ def up(
         if _wait_for_beats(settings, supervisor, server, look):
             _print_summary(stores, supervisor, server, app)
             if ready_file is not None:
-                _write_private(ready_file, _facts(settings, stores, supervisor, server))
-                owned.callback(ready_file.unlink, missing_ok=True)
+                owned.enter_context(_private(ready_file, _facts(settings, stores, supervisor, server)))
             while not look():
                 pass
         busy = stop_workers(supervisor, settings)
@@ -155,7 +153,7 @@ def _kept(data: Path | None, options: Mapping[str, object], *, reload: bool) -> 
         return "the private stores and their jobs are deleted (use --data DIR to keep them)"
     parts = ["dtqkit", "up"]
     for option, value in options.items():
-        if value is not None:
+        if value not in (None, DEMO_APP):
             parts += [option, str(value)]
     parts += ["--reload"] * reload + ["--data", str(data)]
     return f"the jobs are kept in {data}: `{shlex.join(parts)}` continues with them"
@@ -184,8 +182,9 @@ def _facts(settings: Settings, stores: LocalStores, supervisor: Supervisor, serv
     }
 
 
-def _write_private(path: Path, facts: dict[str, Any]) -> None:
-    """Written atomically, and never readable by other users."""
+@contextmanager
+def _private(path: Path, facts: dict[str, Any]) -> Generator[None]:
+    """A file that is written atomically, is never readable by other users, and is removed at the end."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -194,3 +193,7 @@ def _write_private(path: Path, facts: dict[str, Any]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

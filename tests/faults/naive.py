@@ -87,7 +87,11 @@ def find_by_claim_alone() -> None:
     def held(ids: list[Any], claim: Any) -> Document:
         return {"_id": {"$in": ids}, "claim": claim}
 
+    async def renew(_: object, ids: Any, *__: object) -> set[Any]:
+        return set(ids)
+
     documents.held = held
+    cast(Any, jobs.Jobs).renew = renew
 
 
 def completion_without_a_fence() -> None:

@@ -226,7 +226,6 @@ class Leader:
             self._rounds.record("lease_expiry", await self._lost.mark_overdue(scan.overdue))
         await ask_to_stop_again(self._broker, scan.to_stop)
         self._rounds.record("survey", 0)
-        await self._heed(scan.noticed, tick)
         if len(scan.overdue) + len(scan.to_stop) >= LIMIT and now >= self._leases_count_from:
             self._next_scan = 0.0  # there may be more of them
         if (counts := scan.counts) is not None:
@@ -242,6 +241,7 @@ class Leader:
                 self._recount_at = now + self._settings.round_s * _AGAIN
             if recount or counts.failed != counts.dead_letters:
                 self._audit_dead_letters = True
+        await self._heed(scan.noticed, tick)
 
     async def _heed(self, noticed: Noticed, tick: Tick) -> None:
         """What the scan has seen besides."""

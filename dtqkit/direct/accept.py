@@ -14,8 +14,8 @@ from dtqkit.transitions.patience import Patience
 
 @answers.to(SUBMIT)
 async def submit(parts: Parts, submission: Submission) -> Job:
-    wait_s = submission.wait_s
-    patience = Patience(parts.settings.submit_wait_s if wait_s is None else wait_s)
+    wait_s = parts.settings.submit_wait_s if submission.wait_s is None else submission.wait_s
+    patience = Patience(wait_s) if wait_s else None
     if submission.delay_s or not parts.ready:
         await _ready(parts, (submission,), patience)
     (answer,) = await parts.enqueuer.enqueue((submission,), patience)
@@ -40,7 +40,7 @@ def _item(answer: Job | DtqError) -> BatchItem:
     return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
 
 
-async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Patience) -> None:
+async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Patience | None) -> None:
     """Connected; for delayed jobs, with the clock compared just now."""
     delayed = any(submission.delay_s for submission in submissions)
     while not parts.ready or delayed:
@@ -50,7 +50,7 @@ async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Pati
             if delayed:
                 await parts.store.clock_of_now()
         except StoreUnavailable as error:
-            if not await patience.again(error):
+            if patience is None or not await patience.again(error):
                 raise
         else:
             break

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dtqkit.broker import Broker
 from dtqkit.control import PreValidated, Submission
@@ -22,6 +22,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import to_job
 from dtqkit.store.inserts import Inserted
 from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Task
 from dtqkit.tasks.unique import check_by
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
@@ -49,12 +50,12 @@ class _Entry:
 
     __slots__ = ("_answers", "_jobs", "_sent", "done", "size")
 
-    def __init__(self, jobs: Sequence[New]) -> None:
+    def __init__(self, jobs: Sequence[New], loop: asyncio.AbstractEventLoop) -> None:
         self._jobs = jobs
         self._sent = 0
         self._answers: list[Accepted] = []
-        self.size: Final = sum([job.size for job in jobs])
-        self.done: Final[asyncio.Future[list[Accepted]]] = asyncio.get_running_loop().create_future()
+        self.size: Final = jobs[0].size if len(jobs) == 1 else sum([job.size for job in jobs])
+        self.done: Final[asyncio.Future[list[Accepted]]] = loop.create_future()
 
     def __len__(self) -> int:
         """How many jobs are left to send."""
@@ -142,14 +143,18 @@ class Enqueuer:
         MongoDB does not take now are sent again, with the same ids, so that none is stored twice. `make` makes the
         documents, instead of the checks of a submission.
         """
-        make = make or self._document
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
         made: list[New | DtqError] = []
         plain: list[New] = []
         unique: list[New] = []
         for submission in submissions:
             try:
-                job = await make(submission, now, asked_at)
+                if make is not None:
+                    job = await make(submission, now, asked_at)
+                elif (task := self._registry.find(submission.task)) is not None:
+                    job = self._of_task(task, submission, now)
+                else:
+                    job = await self._of_known(submission, now, asked_at)
             except DtqError as error:
                 made.append(error)
             else:
@@ -165,49 +170,64 @@ class Enqueuer:
 
     async def _insert(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
         """The answers of jobs that are not unique. `alone`: raises StoreUnavailable when MongoDB takes none."""
-        answers, none = await self._write(jobs)
-        if not (refused := _unavailable(answers)):
-            return answers
+        try:
+            answers = await self._write(jobs)
+        except StoreUnavailable as error:
+            return await self._again(jobs, [error] * len(jobs), patience, alone=alone, none=True)
+        for answer in answers:
+            if isinstance(answer, StoreUnavailable):
+                return await self._again(jobs, answers, patience, alone=alone, none=False)
+        return answers
+
+    async def _again(
+        self, jobs: Sequence[New], answers: list[Accepted], patience: Patience | None, *, alone: bool, none: bool
+    ) -> list[Accepted]:
+        """The same, after a try with these answers. `none`: each has the same error, since MongoDB took no job."""
         #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
         doubts: dict[int, OutcomeUnknown] = {}
-        while refused:
+        while refused := {i: one for i, one in enumerate(answers) if isinstance(one, StoreUnavailable)}:
             doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if patience is None or not await patience.again(why):
                 if alone and none and len(refused) == len(jobs):
                     raise next(iter(doubts.values()), why)
                 return [doubts.get(i, answer) if i in refused else answer for i, answer in enumerate(answers)]
-            found, none = await self._write([jobs[i] for i in refused])
+            try:
+                found, none = await self._write([jobs[i] for i in refused]), False
+            except StoreUnavailable as error:
+                found, none = [error] * len(refused), True
             for i, answer in zip(refused, found, strict=True):
                 answers[i] = answer
-            refused = _unavailable(answers)
         return answers
 
-    async def _write(self, jobs: Sequence[New]) -> tuple[list[Accepted], bool]:
-        """One try: the answers, and whether MongoDB has taken none: each then has the same error."""
-        entry = _Entry(jobs)
+    def _write(self, jobs: Sequence[New]) -> asyncio.Future[list[Accepted]]:
+        """One try: its answers; StoreUnavailable when MongoDB takes none."""
+        loop = asyncio.get_running_loop()
+        entry = _Entry(jobs, loop)
         line = self._large if entry.size > LARGE_BYTES else self._small
         line.waiting.append(entry)
         if line.writing is None:
-            line.writing = asyncio.create_task(self._flush(line), name="submit")
-        try:
-            return await entry.done, False
-        except StoreUnavailable as error:
-            return [error] * len(jobs), True
+            line.writing = loop.create_task(self._flush(line), name="submit")
+        return entry.done
 
     async def check(self, submission: Submission) -> None:
         """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""
-        await self._document(submission, self._store.now(), asyncio.get_running_loop().time())
+        now = self._store.now()
+        if (task := self._registry.find(submission.task)) is not None:
+            self._of_task(task, submission, now)
+        else:
+            await self._of_known(submission, now, asyncio.get_running_loop().time())
 
-    async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
-        """The document, after all checks of the submission."""
-        task = self._registry.find(submission.task)
-        if task is not None:
-            checked = isinstance(submission, PreValidated)
-            payload = submission.payload if checked else task.check_payload(submission.payload)
-            if submission.unique_by is not None:
-                check_by(task.name, submission.unique_by, task.schema)
-            return new_job(submission, payload, task.defaults, now, self._max_payload)
+    def _of_task(self, task: Task[..., Any], submission: Submission, now: datetime) -> New:
+        """The document of a job of a task of this process, after all checks of the submission."""
+        checked = isinstance(submission, PreValidated)
+        payload = submission.payload if checked else task.check_payload(submission.payload)
+        if submission.unique_by is not None:
+            check_by(task.name, submission.unique_by, task.schema)
+        return new_job(submission, payload, task.defaults, now, self._max_payload)
+
+    async def _of_known(self, submission: Submission, now: datetime, asked_at: float) -> New:
+        """The same for a task of other processes, by the catalogue."""
         try:
             payload, options = await self.known.check(submission.task, submission.payload, asked_at)
         except UnknownTask as error:
@@ -298,10 +318,6 @@ class Enqueuer:
         return IdempotencyConflict(
             f"idempotency key {key!r}: jobs with it were deleted while this one was submitted; submit it again"
         )
-
-
-def _unavailable(answers: Sequence[Accepted]) -> dict[int, StoreUnavailable]:
-    return {i: one for i, one in enumerate(answers) if isinstance(one, StoreUnavailable)}
 
 
 def _end_of_piece(jobs: Sequence[New], start: int) -> int:

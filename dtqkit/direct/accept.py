@@ -21,7 +21,6 @@ async def submit(parts: Parts, submission: Submission) -> Job:
     (answer,) = await parts.enqueuer.enqueue((submission,), patience)
     if isinstance(answer, DtqError):
         raise answer
-    parts.health.wrote()
     return answer
 
 
@@ -30,10 +29,7 @@ async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[
     default_s = parts.settings.submit_wait_s
     patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
     await _ready(parts, submissions, patience)
-    found = await parts.enqueuer.enqueue(submissions, patience)
-    if any(isinstance(answer, Job) for answer in found):
-        parts.health.wrote()
-    return tuple([_item(answer) for answer in found])
+    return tuple([_item(answer) for answer in await parts.enqueuer.enqueue(submissions, patience)])
 
 
 def _item(answer: Job | DtqError) -> BatchItem:

@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from dtqkit.broker import Broker
@@ -48,38 +47,35 @@ Make: TypeAlias = Callable[[Submission, datetime, float], Awaitable[New]]
 class _Entry:
     """The jobs of one submit, written in one insert, or piece by piece if they do not fit into one."""
 
-    __slots__ = ("_answers", "_jobs", "_sent", "done", "size")
+    __slots__ = ("_answers", "_jobs", "done", "left", "size")
 
     def __init__(self, jobs: Sequence[New], loop: asyncio.AbstractEventLoop) -> None:
         self._jobs = jobs
-        self._sent = 0
         self._answers: list[Accepted] = []
-        self.size: Final = jobs[0].size if len(jobs) == 1 else sum([job.size for job in jobs])
+        #: How many jobs are left to send.
+        self.left = len(jobs)
+        self.size: Final = jobs[0].size if self.left == 1 else sum([job.size for job in jobs])
         self.done: Final[asyncio.Future[list[Accepted]]] = loop.create_future()
-
-    def __len__(self) -> int:
-        """How many jobs are left to send."""
-        return len(self._jobs) - self._sent
 
     def next_piece(self) -> Sequence[New]:
         """What is left, as far as it fits into one insert."""
-        if not self._sent and len(self._jobs) <= MAX_GROUP and self.size <= MAX_BYTES:
-            end = len(self._jobs)
-        else:
-            end = _end_of_piece(self._jobs, self._sent)
-        piece = self._jobs[self._sent : end]
-        self._sent = end
-        return piece
+        sent = len(self._jobs) - self.left
+        if not sent and self.left <= MAX_GROUP and self.size <= MAX_BYTES:
+            self.left = 0
+            return self._jobs
+        end = _end_of_piece(self._jobs, sent)
+        self.left = len(self._jobs) - end
+        return self._jobs[sent:end]
 
-    def answer(self, answers: Sequence[Accepted]) -> None:
+    def answer(self, answers: list[Accepted]) -> None:
         """Of the next jobs that have none."""
-        self._answers += answers
-        if len(self._answers) == len(self._jobs) and not self.done.done():  # its submitter may have been cancelled
-            self.done.set_result(self._answers)
+        self._answers = answers = self._answers + answers if self._answers else answers
+        if len(answers) == len(self._jobs) and not self.done.done():  # its submitter may have been cancelled
+            self.done.set_result(answers)
 
     def fail(self, error: Exception) -> None:
         """Raise `error` to the submitter; what is left is not sent."""
-        self._sent = len(self._jobs)
+        self.left = 0
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -89,7 +85,7 @@ class _Entry:
         What was accepted before stays accepted: reported as refused, it would be submitted again.
         """
         if self._answers:
-            left, self._sent = len(self), len(self._jobs)
+            left, self.left = self.left, 0
             self.answer([*[error] * piece, *[not_sent] * left])
         else:
             self.fail(error if piece else not_sent)
@@ -108,13 +104,13 @@ class _Line:
         jobs = size = 0
         while self.waiting:
             entry = self.waiting[0]
-            jobs += len(entry)
+            jobs += entry.left
             size += entry.size
             if group and (jobs > MAX_GROUP or size > MAX_BYTES):
                 break
             if piece := entry.next_piece():
                 group.append((entry, piece))
-            if len(entry):
+            if entry.left:
                 break
             self.waiting.popleft()
         return group
@@ -268,9 +264,11 @@ class Enqueuer:
                     for entry, _ in group:
                         entry.fail(error)
                 else:
-                    rest = iter(answers)
+                    start = 0
                     for entry, piece in group:
-                        entry.answer(list(islice(rest, len(piece))))
+                        end = start + len(piece)
+                        entry.answer(answers[start:end])
+                        start = end
         finally:
             line.writing = None
 

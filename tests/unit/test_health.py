@@ -218,7 +218,7 @@ def monitor_of(look: Any, probe: Any) -> HealthMonitor:
         return [worker()]
 
     broker: Any = SimpleNamespace(look=look, workers=workers)
-    store: Any = SimpleNamespace(probe=probe, ping=probe)
+    store: Any = SimpleNamespace(probe=probe, ping=probe, inserted_at=float("-inf"))
     return HealthMonitor(Settings(heartbeat_s=0.2), broker, store, opened)
 
 

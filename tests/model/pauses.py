@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step, replaced
 
 #: Versions of the record after nothing, after the pause, after the resume.
 _LAST: Final = 2
@@ -43,13 +43,6 @@ class World(NamedTuple):
     read: int | None = None
     changed_late: bool = False
     faults: int = 1
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]
@@ -95,7 +88,7 @@ class WorkerSteps:
         ]
 
     def me(self, world: World, worker: Worker) -> World:
-        return world._replace(workers=(*world.workers[: self.i], worker, *world.workers[self.i + 1 :]))
+        return world._replace(workers=replaced(world.workers, self.i, worker))
 
     def beat(self, world: World) -> Worlds:
         """Another version in Redis, or none: it reads the record, and repairs what Redis has. So every 150 beats."""

@@ -6,9 +6,11 @@ The slot is a field of a job's document with a unique index. Each step is one wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model import explore
+from tests.model.explore import Model, Step, replaced
 
 During = Literal["waiting", "active", "window"]
 
@@ -40,14 +42,11 @@ class World(NamedTuple):
     faults: int = 2
 
 
-class Rules(NamedTuple):
-    during: During
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
+    during: During = "waiting"
     replace: bool = False
     faults: int = 2
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
     def stale(self, job: Job) -> bool:
         """Whether it should not hold a slot any more, so that the next submit frees it."""
@@ -92,11 +91,11 @@ def model(rules: Rules) -> Model[World]:
 
 
 def client_is(world: World, n: int, doing: Client) -> World:
-    return world._replace(clients=(*world.clients[:n], doing, *world.clients[n + 1 :]))
+    return world._replace(clients=replaced(world.clients, n, doing))
 
 
 def job_is(world: World, at: int, job: Job) -> World:
-    return world._replace(jobs=(*world.jobs[:at], job, *world.jobs[at + 1 :]))
+    return world._replace(jobs=replaced(world.jobs, at, job))
 
 
 def submits(rules: Rules, n: int) -> list[Step[World]]:

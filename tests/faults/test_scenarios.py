@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from tests.command import descendants, living
+from tests.command import descendants, living, state_of
 from tests.command import running as command
 from tests.faults import jobs
-from tests.faults.world import World, state_of
+from tests.faults.world import World
 from tests.wait import wait_until
 
 

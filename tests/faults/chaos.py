@@ -1,4 +1,7 @@
-"""A random run: hundreds of jobs while things break by a schedule that a seed decides; then the checker."""
+"""A random run: hundreds of jobs while things break by a schedule that a seed decides; then the checker.
+
+Its sleeps are the schedule: how long until the next fault, and how long one lasts.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from dtqkit.tasks.task import Call
 from tests.faults import jobs
 from tests.faults.check import violations
 from tests.faults.world import World, resident_mb
-from tests.wait import wait_until
+from tests.wait import in_time, wait_until
 
 LANES: Final[tuple[Priority, ...]] = ("high", "medium", "low")
 
@@ -288,14 +291,16 @@ class Chaos:
             key = said["leader"], name
             self._seen_rounds[key] = max(self._seen_rounds.get(key, 0), round_["repaired"])
 
+    def _rests(self) -> bool:
+        self._revive()
+        return self._world.at_rest()
+
     def _come_to_rest(self) -> None:
         world, report = self._world, self.report
         settings = world.settings
         # What was promised: a lease and 75 s, in the scale of these times; and what a busy machine needs besides.
-        deadline = time.monotonic() + settings.lease_s * (1 + 75 / 180) + 30 + 5 * settings.round_s
-        while not world.at_rest() and time.monotonic() < deadline:
-            self._revive()
-            time.sleep(0.2)
+        promised_s = settings.lease_s * (1 + 75 / 180) + 30 + 5 * settings.round_s
+        in_time(self._rests, promised_s, 0.2)
         self._note_rounds()
         try:
             evidence = world.evidence()

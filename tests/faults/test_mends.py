@@ -96,7 +96,7 @@ def test_a_long_audit_does_not_cost_the_leader_its_lock(local: Settings, monkeyp
         await begun.wait()
         until = time.monotonic() + 5 * local.lock_s
         while time.monotonic() < until:
-            await asyncio.sleep(local.heartbeat_s / 4)
+            await asyncio.sleep(local.heartbeat_s / 4)  # what must not happen is looked for until then
             tick = await broker.lead("another", local.lock_s)
             assert not tick.leads
         running.cancel()

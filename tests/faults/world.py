@@ -30,7 +30,7 @@ from tests.faults.check import Evidence, violations
 from tests.faults.ledger import Entry, read
 from tests.faults.proxy import Proxy
 from tests.faults.work import Nursery
-from tests.wait import wait_until
+from tests.wait import in_time, wait_until
 
 Mongo = MongoClient[dict[str, Any]]
 
@@ -293,9 +293,7 @@ class World:
 
     def come_to_rest(self, timeout_s: float = 40) -> None:
         """Wait for it, and hold everything that was promised against what is there."""
-        deadline = time.monotonic() + timeout_s
-        while not self.at_rest() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        in_time(self.at_rest, timeout_s, 0.1)
         assert violations(self.evidence()) == []
 
     def endings(self) -> list[str]:

@@ -125,7 +125,7 @@ class World:
 
         self.run(send())
 
-    def pass_time(self, seconds: float) -> None:
+    def pass_time(self, seconds: float) -> None:  # virtual
         self.run(asyncio.sleep(seconds))
 
     def close(self) -> None:

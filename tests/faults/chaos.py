@@ -1,7 +1,4 @@
-"""A random run: hundreds of jobs while things break by a schedule that a seed decides; then the checker.
-
-Its sleeps are the schedule: how long until the next fault, and how long one lasts.
-"""
+"""A random run: hundreds of jobs while things break by a schedule that a seed decides; then the checker."""
 
 from __future__ import annotations
 
@@ -88,7 +85,7 @@ class Chaos:
             self._meddle()
             if turn < self._faults:
                 name = order[turn % len(order)]
-                time.sleep(rng.uniform(0.1, 3) * self._beat_s)
+                time.sleep(rng.uniform(0.1, 3) * self._beat_s)  # until the next fault
                 hit = menu[name]()
                 report.faults.append(Fault(name, time.monotonic() - self._started, hit))
             self._note_rounds()
@@ -197,7 +194,7 @@ class Chaos:
         if not worker.alive:
             return ""
         worker.pause()
-        time.sleep(silences * self._world.settings.silence_s)
+        time.sleep(silences * self._world.settings.silence_s)  # how long it stands
         worker.resume()
         return f"{name} stood for {silences:.1f} silences"
 
@@ -211,7 +208,7 @@ class Chaos:
         stores = self._world.stores
         before = stores.pids["redis"]
         stores.kill_redis()
-        time.sleep(self._rng.uniform(0, 10) * self._beat_s)
+        time.sleep(self._rng.uniform(0, 10) * self._beat_s)  # how long it is away
         stores.restart_redis(empty=empty)
         return f"redis-server {before} became {stores.pids['redis']}"
 
@@ -220,7 +217,7 @@ class Chaos:
         before = stores.pids["mongod"]
         stores.kill_mongo()
         self._submit(5)
-        time.sleep(self._rng.uniform(0, 5) * self._beat_s)
+        time.sleep(self._rng.uniform(0, 5) * self._beat_s)  # how long it is away
         stores.restart_mongo()
         return f"mongod {before} became {stores.pids['mongod']}"
 
@@ -237,7 +234,7 @@ class Chaos:
         try:
             deadline = time.monotonic() + beats * self._beat_s
             self._submit(2)
-            time.sleep(max(0.0, deadline - time.monotonic()))
+            time.sleep(max(0.0, deadline - time.monotonic()))  # until the fault ends
         finally:
             proxy.set("pass")
         hits = proxy.hits() - before

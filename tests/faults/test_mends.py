@@ -88,7 +88,7 @@ def test_a_long_audit_does_not_cost_the_leader_its_lock(local: Settings, monkeyp
 
         async def long(_: Auditor) -> Any:
             begun.set()
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # an audit that does not end
 
         monkeypatch.setattr(Auditor, "audit", long)
         running = asyncio.create_task(leader.run())

@@ -299,9 +299,9 @@ def test_time_in_a_middleware_counts_for_the_timeout(here: TaskQueue, where: str
         @asynccontextmanager
         async def run(self, context: Context, /) -> AsyncGenerator[None]:
             if where == "enter":
-                await asyncio.sleep(60)
+                await asyncio.sleep(60)  # until the timeout
             yield
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # until the timeout
 
     for one in (sample.add_async, sample.add_in_thread):
         job = one.options(timeout_s=0.3, max_attempts=1).submit(1)
@@ -327,7 +327,7 @@ def test_a_timeout_of_a_middleware_ends_a_task_in_a_thread(here: TaskQueue) -> N
 def test_a_lifespan_that_ends_by_itself_stops_its_worker(queue: TaskQueue) -> None:
     async def watched() -> AsyncGenerator[None]:
         async def broken() -> None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # after the worker has begun
             raise ConnectionError("lost")
 
         async with asyncio.TaskGroup() as group:

@@ -218,7 +218,7 @@ def test_a_round_that_makes_progress_has_not_hung_however_long_it_takes(
     async def slow(*_: Any) -> upkeep.Piece:
         nonlocal pieces
         pieces += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # a piece of a round that takes its time
         return upkeep.Piece(1, ObjectId() if pieces < 12 else None)
 
     monkeypatch.setattr(Upkeep, "expire", slow)

@@ -76,7 +76,7 @@ class Store(StubControl):
         if self.away:
             raise StoreUnavailable("MongoDB", "", "away")
         seen = self.now
-        await asyncio.sleep(self.latency_s)
+        await asyncio.sleep(self.latency_s)  # virtual
         return [seen] if ID in asked.ids else []
 
     async def statuses(self, asked: JobsRequest) -> list[JobStatus]:
@@ -125,8 +125,8 @@ class World:
 
         self.run(send())
 
-    def pass_time(self, seconds: float) -> None:  # virtual
-        self.run(asyncio.sleep(seconds))
+    def pass_time(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))  # virtual
 
     def close(self) -> None:
         self.run(self.queue.close())
@@ -314,7 +314,7 @@ def test_reading_in_a_loop_looks_a_few_times_a_second_at_most(world: World, line
     async def poll() -> None:
         for _ in range(2_000):
             assert {handle.status for handle in handles} == {"pending"}
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # virtual, as all time of this loop
 
     world.run(poll())
     assert 5 <= world.store.looks <= most

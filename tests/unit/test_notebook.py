@@ -242,7 +242,7 @@ def test_changes_of_a_thousand_jobs_are_sent_in_a_few_messages() -> None:
             for n in range(1000):
                 event = JobEvent(id=f"{n:024x}", rev=rev, status="running", task="render", priority="low")
                 stub.send(Batch(jobs=[event]))
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(TICK_S)  # virtual
         await asyncio.sleep(2 * TICK_S)  # at most one more message is due
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -81,7 +81,7 @@ def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(li
         await asyncio.sleep(0)
         control.tell(line)
         # For a minute, nothing ends
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # virtual
         assert not control.read
         assert 10 <= control.statuses_asked <= 70
         # Then one after the other, with and without an event
@@ -90,7 +90,7 @@ def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(li
             if line is Line.UP and i % 2:
                 control.tell(Batch([event_of(job)]))
             if i % 100 == 0:
-                await asyncio.sleep(1)
+                await asyncio.sleep(1)  # virtual
         await waiting
         await waiter.close()
 

@@ -143,7 +143,7 @@ class ChangeFeed:
             self._sink.changed(sorted(jobs.values(), key=lambda event: event.rev), tuple(progress.values()))
 
     async def _send_snapshots(self) -> None:
-        """One look at the queue for all who came before it was begun."""
+        """One look at the queue for all readers that came before it began."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()

@@ -38,8 +38,8 @@ def scalar(name: object, value: object) -> Scalar:
     """As it is in a payload, if it is one that is compared."""
     try:
         found = wire(value)
-    except NotSerializable as unfit:
-        raise WrongWhere(f"has a value for {shown(name)} that no payload has: {unfit.detail}") from None
+    except NotSerializable as error:
+        raise WrongWhere(f"has a value for {shown(name)} that no payload has: {error.detail}") from None
     if not isinstance(found, Scalar):
         what = f"{value}, which is equal to no number" if isinstance(value, float) else shown(value)
         raise WrongWhere(f"has {what}, for {shown(name)}; {_VALUES}")
@@ -67,8 +67,8 @@ def check_text(text: object) -> None:
         raise WrongWhere(f"has a text of {len(text):,} characters; at most {MAX_TEXT} are kept: shorten it")
     try:
         wire(text)
-    except NotSerializable as unfit:
-        raise WrongWhere(f"cannot be kept: {unfit.detail}") from None
+    except NotSerializable as error:
+        raise WrongWhere(f"cannot be kept: {error.detail}") from None
 
 
 def comparable_defaults(where: Iterable[str], schema: Mapping[str, Any]) -> dict[str, Any]:

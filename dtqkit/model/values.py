@@ -47,16 +47,16 @@ def to_wire(value: object) -> Json:
     """A task's return value as a JSON value; InvalidResult names the part that has none, and the cure."""
     try:
         return wire(value)
-    except NotSerializable as unfit:
-        raise InvalidResult(unfit.path, unfit.detail) from None
+    except NotSerializable as error:
+        raise InvalidResult(error.path, error.detail) from None
 
 
 def check_payload(task: str, payload: Mapping[str, Any]) -> None:
     """Raises InvalidPayload for JSON from outside that cannot be stored."""
     try:
         _scan(payload, 1)
-    except NotSerializable as unfit:
-        raise InvalidPayload(task, unfit.path, unfit.detail) from None
+    except NotSerializable as error:
+        raise InvalidPayload(task, error.path, error.detail) from None
 
 
 def as_payload(task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,8 +65,8 @@ def as_payload(task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidPayload(task, "$", f"payload is {shown(payload)}; it is a dict of the task's arguments")
     try:
         return cast("dict[str, Any]", wire(dict(payload)))
-    except NotSerializable as unfit:
-        raise InvalidPayload(task, unfit.path, unfit.detail) from None
+    except NotSerializable as error:
+        raise InvalidPayload(task, error.path, error.detail) from None
 
 
 def wire(value: Any) -> Any:
@@ -143,8 +143,8 @@ def _object(value: dict[Any, Any], depth: int) -> dict[str, Any]:
             if text in made:
                 raise _twice(key, text)
             made[text] = item if type(item) is int and INT_MIN <= item <= INT_MAX else _json(item, depth + 1)
-    except NotSerializable as unfit:
-        unfit.steps.append(key)
+    except NotSerializable as error:
+        error.steps.append(key)
         raise
     return made
 
@@ -157,8 +157,8 @@ def _array(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
     try:
         for item in value:
             add(item if type(item) is int and INT_MIN <= item <= INT_MAX else _json(item, depth + 1))
-    except NotSerializable as unfit:
-        unfit.steps.append(len(made))
+    except NotSerializable as error:
+        error.steps.append(len(made))
         raise
     return made
 
@@ -211,8 +211,8 @@ def _scan_object(value: dict[Any, Any], depth: int) -> None:
                 _check_key(key)
             if type(item) is not int or not INT_MIN <= item <= INT_MAX:  # the commonest value, without a call
                 _scan(item, depth)
-    except NotSerializable as unfit:
-        unfit.steps.append(key)
+    except NotSerializable as error:
+        error.steps.append(key)
         raise
 
 
@@ -221,8 +221,8 @@ def _scan_array(value: list[Any], depth: int) -> None:
     try:
         for index, item in enumerate(value):  # noqa: B007 - for the path
             _scan(item, depth)
-    except NotSerializable as unfit:
-        unfit.steps.append(index)
+    except NotSerializable as error:
+        error.steps.append(index)
         raise
 
 

@@ -71,7 +71,7 @@ class Link:
         self.refused: StoreUnavailable | None = None
         self._inserts_refused = False
         self._trips: deque[float] = deque(maxlen=5)
-        #: What came of the driver's last heartbeat: the answer, or the error; None: there was none yet.
+        #: The outcome of the driver's last heartbeat: the answer, or the error; None: there was none yet.
         self.heartbeat: Mapping[str, object] | str | None = None
 
     def measured(self, trip_s: float) -> None:

@@ -116,7 +116,7 @@ def _entry(pause: Pause) -> Document:
 
 
 def _pauses(doc: Document | None) -> Pauses:
-    """What cannot be read, such as an entry of another version of dtqkit, holds nothing and stops nobody."""
+    """What cannot be read, such as an entry of another version of dtqkit, holds nothing, and is no error."""
     if doc is None:
         return Pauses()
     version: Any = doc.get("version")

@@ -80,8 +80,8 @@ class Signature:
             kwargs = self._named(task, args, kwargs)
         try:
             payload = wire(kwargs)
-        except NotSerializable as unfit:
-            raise InvalidPayload(task, unfit.path, unfit.detail) from None
+        except NotSerializable as error:
+            raise InvalidPayload(task, error.path, error.detail) from None
         try:
             # A payload that was not copied holds scalars only, and no encoded float.
             self._read(payload if payload is kwargs else from_wire(payload), self._struct)
@@ -254,8 +254,8 @@ def _check_default(annotation: Any, default: Any, where: str) -> None:
         return
     try:
         _read(from_wire(wire(default)), annotation)
-    except NotSerializable as unfit:
-        raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {unfit.detail}") from None
+    except NotSerializable as error:
+        raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {error.detail}") from None
     except msgspec.ValidationError as error:
         raise TaskDefinitionError(
             f"{where}: the default {shown(default)} is not of its type {spelled(annotation)}: {error}"

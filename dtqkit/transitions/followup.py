@@ -1,6 +1,6 @@
 """Submit the tasks of `on_failure` and `on_success`: at the end of a job, and by the leader for what a crash left.
 
-The write that ends a job records what is to follow. Whoever submits it makes the same id of that record, so it is
+The write that ends a job records what is to follow. Every process makes the same id of that record, so it is
 stored once however often that is tried; then the job's record is cleared.
 """
 

@@ -211,7 +211,7 @@ class Scheduling:
 
     async def _is_due(self, known: Schedule, now: datetime) -> bool:
         """What is due is dealt with by the present definition; then the record is read again."""
-        if not is_due(known, now) or not (known.pending or _tells_times(known)):
+        if not is_due(known, now) or not (known.pending or _has_times(known)):
             return False
         await self._ticker.fire(known, now)
         return True
@@ -221,7 +221,7 @@ class Scheduling:
             await self._broker.note_schedules()
 
 
-def _tells_times(known: Schedule) -> bool:
+def _has_times(known: Schedule) -> bool:
     """Whether what is due of it can be dealt with: one whose zone is not known here waits for another definition."""
     try:
         timing_of(known, known.anchor_at)

@@ -126,7 +126,7 @@ class Executor:
             job.attempt,
             attempt.context.scheduled_for,
         )
-        return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
+        return self._pool.run(order, job.timeout_s, attempt.attempt_log.report, attempt.begin, attempt.waits_for)
 
     def _within_hooks(
         self, task: Task[..., Any], attempt: RunningAttempt

@@ -275,12 +275,12 @@ class World:
     def evidence(self, *, at_rest: bool = True) -> Evidence:
         # Before the documents: what is seen after them is no past of theirs.
         seen = list(self.observer.seen)
-        letters = self.mongo[self.settings.database_name]["deadletter"].find()
+        dead_letters = self.mongo[self.settings.database_name]["deadletter"].find()
         return Evidence(
             accepted=set(self.accepted),
             unknown=set(self.unknown),
             documents=self.documents(),
-            dead_letters={str(doc["_id"]): doc["death_seq"] for doc in letters},
+            dead_letters={str(doc["_id"]): doc["death_seq"] for doc in dead_letters},
             ledger=self.entries(),
             expected=self.expected,
             beats=self.observer.beats(),

@@ -88,10 +88,10 @@ def test_more_output_than_a_pipe_holds_blocks_nobody_and_is_bounded(queue: TaskQ
 
 
 def test_the_last_output_of_a_child_is_in_the_log(queue: TaskQueue, worker: Workers) -> None:
-    job = tasks.last_words.submit()
+    job = tasks.last_output.submit()
     with pytest.raises(JobFailed, match="SIGKILL"):
         job.result(timeout=20)
-    assert job.log() == ("last words",)
+    assert job.log() == ("last output",)
 
 
 # -- signals

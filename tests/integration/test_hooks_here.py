@@ -243,7 +243,7 @@ def test_a_middleware_that_looks_at_cancelled_makes_no_release_of_a_success(here
     assert looked == [True] * 4
 
 
-def test_a_lifespan_that_raises_where_workers_are_says_so_to_whoever_registers_it(here: TaskQueue) -> None:
+def test_a_lifespan_that_raises_where_workers_are_says_so_where_it_is_registered(here: TaskQueue) -> None:
     def connect() -> Generator[None]:
         raise ConnectionError("no database")
         yield
@@ -337,7 +337,7 @@ def test_a_lifespan_that_ends_by_itself_stops_its_worker(queue: TaskQueue) -> No
     queue.lifespan(watched)
     workers = Workers(queue)
     with pytest.raises(LifespanFailed, match=r"watched raised ExceptionGroup: .* while the worker ran"), workers:
-        wait_until(lambda: not queue.workers())  # it has said goodbye
+        wait_until(lambda: not queue.workers())  # it is off the list
 
 
 def test_a_local_queue_has_hooks_of_functions_that_are_defined_here() -> None:

@@ -1,8 +1,8 @@
 """A pause begins and ends while workers pop, park and claim; and a waiting job is changed (protocol, 20 and 21).
 
-One job, its id in Redis, workers that know the pauses of some version, whoever pauses and resumes, and a leader. What
-is asked: does no worker start a job that it knows to be paused, and does a job whose pause has ended always find its
-way back, whoever dies in between and whatever Redis forgets?
+One job, its id in Redis, workers that know the pauses of some version, a client that pauses and resumes, a leader.
+The questions: does no worker start a job that it knows to be paused, and does a job whose pause has ended always find
+its way back, whichever of them dies in between and whatever Redis forgets?
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class Claiming:
         self.worker: Any = worker
         self.popped = f"high:{ObjectId()}"
         self.unpopped: list[str] = []
-        self.goodbyes: list[bool] = []
+        self.deregistered: list[bool] = []
         self.asked = asyncio.Event()
 
     async def give_back(self) -> None:
@@ -259,8 +259,8 @@ class Claiming:
         async def unpop(members: Sequence[str]) -> None:
             self.unpopped += members
 
-        async def beat(*, goodbye: bool) -> None:
-            self.goodbyes.append(goodbye)
+        async def beat(*, deregister: bool) -> None:
+            self.deregistered.append(deregister)
 
         fetcher = worker._fetcher
         fetcher._round = lambda: fetcher._claim([self.popped], ["t"])
@@ -283,7 +283,7 @@ def test_a_worker_that_stops_at_once_with_a_claim_under_way_stays_listed_and_put
             return claiming
 
     claiming = asyncio.run(scenario())
-    assert claiming.goodbyes == [False]
+    assert claiming.deregistered == [False]
     assert claiming.unpopped == [claiming.popped]
     assert claiming.worker._fetching.done()
     assert claiming.worker._compose().status == "stopping"

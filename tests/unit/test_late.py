@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dtqkit import Job, Priority
-from dtqkit.client.late import said_late
+from dtqkit.client.late import late_message
 from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import Status
 
@@ -37,7 +37,7 @@ def worker(*tasks: str, **changes: Any) -> Heartbeat:
 
 def late(jobs: list[Job], timeout: float, workers: list[Heartbeat] | None) -> str:
     """Six seconds after they were made."""
-    return said_late(jobs, timeout, workers, NOW + timedelta(seconds=6))
+    return late_message(jobs, timeout, workers, NOW + timedelta(seconds=6))
 
 
 def test_without_workers_it_says_how_to_start_one() -> None:

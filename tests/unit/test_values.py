@@ -1,4 +1,4 @@
-"""What may cross the wire."""
+"""What has a JSON form, and how it is read back."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def reaches_redis(world: World, worker: Worker) -> bool:
 def broken(rules: Rules, world: World, step: WorldStep, after: World) -> str | None:
     """The invariant that this transition breaks, in words."""
     job, now = world.job, after.job
-    if problem := _told_wrongly(world, step, after):
+    if problem := _wrongly_reported(world, step, after):
         return problem
     if job == now:
         return None
@@ -268,7 +268,7 @@ def _taken_wrongly(world: World) -> str | None:
     return None
 
 
-def _told_wrongly(world: World, step: WorldStep, after: World) -> str | None:
+def _wrongly_reported(world: World, step: WorldStep, after: World) -> str | None:
     """What a client or a worker concludes from an answer must be so."""
     if step.label.startswith("13 cancel: conflict") and world.job.status not in FINAL:
         return "I3: a cancel was answered 'over' for a job that still waits to run"

@@ -15,7 +15,7 @@ from dtqkit.control.bulk import UPDATE, JobChange, UpdateRequest, changes_of
 from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import Job, Status
-from dtqkit.model.values import as_payload, from_wire
+from dtqkit.model.values import as_payload, from_json
 
 R = TypeVar("R")
 
@@ -94,7 +94,7 @@ class AsyncJobHandle(Generic[R]):
 
     def decoded(self, job: Job) -> R:
         """The result of `job`, which has completed, as the task returned it."""
-        return from_wire(job.result) if self._decode is None else self._decode(job.result)
+        return from_json(job.result) if self._decode is None else self._decode(job.result)
 
     async def refresh(self) -> Self:
         """Ask for the job as it is now."""

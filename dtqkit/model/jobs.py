@@ -275,7 +275,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 _FIELDS: Final = tuple(name for name in Job.__struct_fields__ if name != "earlier")
 
 
-def to_wire(job: Job) -> dict[str, Any]:
+def job_json(job: Job) -> dict[str, Any]:
     """The JSON form of a job: every field that has a value, also its default, and all attempts.
 
     A completed job has its result even if that is null.

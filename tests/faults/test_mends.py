@@ -190,7 +190,7 @@ def test_a_suspect_whose_claim_was_unknown_still_runs_alone(world: World) -> Non
     n = world.submit(lambda n: jobs.note.options(priority="high").bind(n, world.ledger, 2.0))
     database = world.mongo[world.settings.database_name]
     database["jobs"].update_one({"_id": ObjectId(world.accepted[n])}, {"$set": {"losses": 2}})
-    # {losses: {$lte: 2}} as it goes over the wire: the claim of the suspect, and no other.
+    # {losses: {$lte: 2}} as it is sent: the claim of the suspect, and no other.
     world.mongo_proxy.swallow_next(b"$lte\0\2\0\0\0", times=2)
     world.start("w1")
     wait_until(lambda: world.starts() == 1, timeout_s=20)

@@ -147,8 +147,8 @@ def _built(entry: Document) -> Pause:
     texts = {name: msgspec.json.decode(entry[name]) for name in ("where", "defaults") if name in entry}
     pause = msgspec.convert({**entry, **texts}, Pause)
     if (pause.lane is None) == (pause.task is None):
-        raise ValueError("it names a lane or a task, and not both")
+        raise ValueError("it must name either a lane or a task")
     if any(at is not None and at.tzinfo is None for at in (pause.paused_at, pause.until)):
-        raise ValueError("its times have a zone")
+        raise ValueError("its times must have a zone")
     encode(_held(pause))  # or every claim would fail
     return pause

@@ -64,7 +64,8 @@ class Beat:
         self._tasks = tasks
         self._pauses = pauses
         self._broker = broker
-        self._wrong = False
+        #: Whether the last refusal means that another connection may lead to the right server.
+        self._reconnects = False
         self._compose = compose
         self._on_pulse = on_pulse
         self._stop = threading.Event()
@@ -100,9 +101,9 @@ class Beat:
                     with redis_errors(url, "beat", self._refused):
                         pulse = self._once(beat, depths, with_tasks=beats % _TASKS_BEATS == 0)
                 except StoreUnavailable as error:
-                    if self._wrong:  # the next connection may lead to the primary
+                    if self._reconnects:  # the next connection may lead to the primary
                         cast(Any, client.connection_pool).disconnect()
-                        self._wrong = False
+                        self._reconnects = False
                     if not down:
                         log.warning("cannot send a heartbeat: %s", error)
                     down = True
@@ -133,7 +134,7 @@ class Beat:
             pass  # then the leader treats it as dead
 
     def _refused(self, refusal: Refusal) -> None:
-        self._wrong = refusal.drops
+        self._reconnects = refusal.drops
 
     def _once(self, beat: Script, depths: Depths | None, *, with_tasks: bool) -> Pulse:
         mine = msgspec.structs.replace(self._compose(), depths=depths)
@@ -142,6 +143,7 @@ class Beat:
         used = [keys.record, keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, keys.pauses, *keys.lanes()]
         expires_ms = int(_HASH_BEATS * self._settings.heartbeat_s * 1000)
         lock_ms = int(self._settings.lock_s * 1000)
+        # From "beat" on: fields and values of the worker's hash.
         args = [self._broker.record, mine.id, expires_ms, keys.heartbeats, text, lock_ms, *self._pauses(), "beat", text]
         # Before the beat: a slow answer of Redis must not count as a held GIL.
         guardian.has_beaten(mine.id, self._constant, used, args)

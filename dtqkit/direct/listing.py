@@ -25,7 +25,8 @@ from dtqkit.control import (
 from dtqkit.model.errors import InvalidQuery, StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, id_at, to_job
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.ids import id_at
 from dtqkit.store.jobs import Fields
 from dtqkit.store.settlements import BY_ID
 

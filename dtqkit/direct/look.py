@@ -46,7 +46,7 @@ from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import InvalidQuery, JobNotFound, StoreUnavailable
 from dtqkit.model.events import Depths, Heartbeat, ProgressEvent, Snapshot
 from dtqkit.model.jobs import PRIORITIES, Job, is_job_id
-from dtqkit.store.documents import object_id
+from dtqkit.store.ids import object_id
 from dtqkit.tasks.task import TaskInfo
 
 #: Jobs that a snapshot shows.

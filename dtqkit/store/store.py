@@ -187,6 +187,11 @@ class Store:
         ):
             await configuration.insert_one({"_id": "probe"})
 
+    @property
+    def inserted_at(self) -> float:
+        """When MongoDB has last taken an insert of this process, by the monotonic clock; -inf: not yet."""
+        return self._where.inserted_at
+
     def now(self) -> datetime:
         """MongoDB's time, as estimated on this machine."""
         return self._clock.now()

@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, 
 from dtqkit.model.errors import Reason, StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING, Priority
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.commands import insert_many
 from dtqkit.store.documents import HEAVY, WAITS_EXPIRED, Document, Pipeline, slot_of_document
 from dtqkit.store.indexes import KEY, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
@@ -167,7 +168,7 @@ class UniqueJobs:
             pymongo.timeout(self._where.within(submit_s(len(docs), size))),
         ):
             try:
-                await self._jobs.insert_many(docs, ordered=False)
+                await insert_many(self._jobs, docs)
             except BulkWriteError as error:
                 errors = error.details["writeErrors"]
                 if error.details.get("writeConcernErrors") or any(e["code"] not in THIS_DOCUMENT for e in errors):

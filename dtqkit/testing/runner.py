@@ -21,7 +21,8 @@ from dtqkit.model.pauses import Pauses
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.ids import object_id
 from dtqkit.store.settlements import Settlement
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry

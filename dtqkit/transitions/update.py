@@ -11,7 +11,8 @@ from dtqkit.broker.keys import member
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import WAITING, Job
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.ids import object_id
 from dtqkit.store.packing import pack
 from dtqkit.transitions.announce import announce, publish_changes, unlist
 

@@ -275,6 +275,8 @@ class Fetcher:
             self._undecided = without(members, taken)
             put_back = await self._leftovers([job for job in ids if job not in taken])
         self._undecided = []
+        # What ends at once frees its slot before the next look: else each claim of many is followed by one of few.
+        await asyncio.sleep(0)
         return put_back
 
     async def _sift(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -420,3 +421,15 @@ def test_a_bulk_that_is_not_known_to_be_on_a_majority_is_never_taken_as_done() -
     ):
         with pytest.raises(OutcomeUnknown, match="majority"):
             asyncio.run(write)
+
+
+def test_only_an_insert_that_is_taken_shows_that_mongodb_takes_inserts() -> None:
+    link = Link("mongodb://h")
+    with store_errors(link, writes=True):
+        pass
+    with pytest.raises(StoreUnavailable), store_errors(link, writes="insert"):
+        raise AutoReconnect("connection closed")
+    assert link.inserted_at == float("-inf")
+    with store_errors(link, writes="insert"):
+        pass
+    assert 0 <= time.monotonic() - link.inserted_at < 60

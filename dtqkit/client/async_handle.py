@@ -159,9 +159,9 @@ class AsyncJobHandle(Generic[R]):
             self._job = self._with_news(job)
 
     def on_progress(self, news: ProgressEvent) -> None:
-        if news.token < self._job.token:
+        if news.claim_number < self._job.claim_number:
             return
-        if (old := self._news) is not None and old.token == news.token:
+        if (old := self._news) is not None and old.claim_number == news.claim_number:
             news = msgspec.structs.replace(
                 news,
                 started_at=news.started_at or old.started_at,
@@ -173,7 +173,7 @@ class AsyncJobHandle(Generic[R]):
 
     def _with_news(self, job: Job) -> Job:
         news = self._news
-        if news is None or news.token != job.token or job.status != "running":
+        if news is None or news.claim_number != job.claim_number or job.status != "running":
             return job
         job = msgspec.structs.replace(job, started_at=job.started_at or news.started_at)
         if job.progress is not None or news.progress is None:

@@ -102,7 +102,7 @@ class ChangeFeed:
                 self._jobs[event.id] = event
         for report in batch.progress:
             known_report = self._progress.get(report.id)
-            if known_report is None or report.token >= known_report.token:
+            if known_report is None or report.claim_number >= known_report.claim_number:
                 self._progress[report.id] = report
         if self._jobs or self._progress:
             self._changed.set()

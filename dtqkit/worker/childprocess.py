@@ -390,7 +390,7 @@ class ChildProcess(asyncio.Protocol):
 
     def _interrupt(self, job: Conversation, why: child_messages.Why, timers: list[asyncio.TimerHandle]) -> None:
         self.interrupted = True
-        self.send(child_messages.Interrupt(job.order.job_id, job.order.attempt, why))
+        self.send(child_messages.Interrupt(job.order.job_id, job.order.claim_number, why))
         timers.append(self._loop.call_later(grace_s(job.timeout_s), self._kill_late))
 
     def _kill_late(self) -> None:

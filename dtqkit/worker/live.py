@@ -60,7 +60,7 @@ def _event(claimed: Claimed, attempt: RunningAttempt) -> ProgressEvent:
     claimed_at = attempt.job.claimed_at  # naive, as a worker reads its claims
     return ProgressEvent(
         id=attempt.job.id,
-        token=attempt.job.token,
+        claim_number=attempt.job.claim_number,
         started_at=_aware(claimed_at, began_ms),
         progress=attempt_log.fraction,
         message=attempt_log.message,

@@ -51,7 +51,8 @@ class Settler:
         """Record `outcome` of an attempt that began at `began` by the loop's clock; None: it never did."""
         job = claimed.job
         change = decide(job, outcome, self._rng, start_ms(claimed, began))
-        self._ends.append((job, Settlement(claimed.id, claimed.claim, job.token, change, attempt_log.document())))
+        end = Settlement(claimed.id, claimed.claim, job.claim_number, change, attempt_log.document())
+        self._ends.append((job, end))
         self._claims.append(claimed)
         self._arrived.set()
 

@@ -176,7 +176,7 @@ def test_a_majority_that_is_lost_and_comes_back_costs_no_result(
         for member in lost:
             replicas.start(member)
         assert slow.result(timeout=30) == "slept"
-        assert slow.refresh().record.token == 1
+        assert slow.refresh().record.claim_number == 1
         assert sample.add_async.options(wait_s=30.0).submit(4).result(timeout=30) == 5
 
 

@@ -86,7 +86,7 @@ def test_a_job_that_fails_at_first_succeeds_later(queue: TaskQueue, worker: Work
     assert job.result(timeout=20) == 3
     record = job.refresh().record
     assert [a.ending for a in record.attempts] == ["failed", "failed", "completed"]
-    assert record.token == 3
+    assert record.claim_number == 3
 
 
 def test_a_dead_letter_can_be_requeued(queue: TaskQueue, worker: Workers, mongo: object) -> None:

@@ -155,11 +155,11 @@ def test_a_job_of_an_unknown_task_waits_untouched_for_a_worker_that_knows_it(
         with Workers(other, name="new"):
             assert jobs.results(timeout=30) == list(range(20))
         for record in records(jobs):
-            assert (record.failures, record.losses, record.token) == (0, 0, 1)
+            assert (record.failures, record.losses, record.claim_number) == (0, 0, 1)
         # And no worker knows it again: it waits, without a claim
         late = of_another_app.submit(7)
         assert sample.add.submit(2).result(timeout=20) == 3
-        assert (late.refresh().record.status, late.record.token) == ("pending", 0)
+        assert (late.refresh().record.status, late.record.claim_number) == ("pending", 0)
         late.cancel()
 
 
@@ -227,7 +227,7 @@ def test_a_result_that_cannot_be_recorded_fails_once(queue: TaskQueue, worker: W
     with pytest.raises(JobFailed):
         sample.give.options(max_attempts=3).submit("object").result(timeout=20)
     (job,) = queue.jobs(task="give").items
-    assert (job.token, job.failures) == (1, 1)
+    assert (job.claim_number, job.failures) == (1, 1)
 
 
 # -- three times

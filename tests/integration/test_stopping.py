@@ -56,7 +56,7 @@ def test_a_waiting_job_is_cancelled_at_once(queue: TaskQueue) -> None:
         job.result(timeout=5)
     with Workers(queue):
         assert sample.add_async.submit(2).result(timeout=20) == 3
-    assert job.refresh().record.token == 0
+    assert job.refresh().record.claim_number == 0
 
 
 def test_a_scheduled_job_is_cancelled_at_once(queue: TaskQueue) -> None:

@@ -22,7 +22,7 @@ class Job(NamedTuple):
     by: int = 0
     payload: int = 0
     #: Claims so far, and the claim after which its slot is to be given back: it could not begin.
-    token: int = 0
+    claim_number: int = 0
     give_back: int = 0
     #: Whether its window has passed.
     passed: bool = False
@@ -165,7 +165,7 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
 
     def claimed(job: Job) -> Job:
         frees = rules.during == "waiting" and not rules.without("unique: freed by the claim")
-        return job._replace(status="running", slot=job.slot and not frees, token=job.token + 1)
+        return job._replace(status="running", slot=job.slot and not frees, claim_number=job.claim_number + 1)
 
     def ended(job: Job, status: Literal["failed", "over"]) -> Job:
         frees = rules.during == "active" and not rules.without("unique: freed by the end")
@@ -177,16 +177,16 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
 
     def declined(world: World, job: Job) -> Worlds:
         """Claimed, and given back before it began. Giving back the slot is a write of its own."""
-        if job.status == "waiting" and job.token < 2:
+        if job.status == "waiting" and job.claim_number < 2:
             back = claimed(job)._replace(status="waiting")
-            yield job_is(world, at, back._replace(give_back=back.token if rules.during == "waiting" else 0))
+            yield job_is(world, at, back._replace(give_back=back.claim_number if rules.during == "waiting" else 0))
 
     def give_back(world: World, job: Job) -> Worlds:
         if not job.give_back:
             return
         done = job._replace(give_back=0)
         yield job_is(world, at, done)  # its worker has died
-        still = job.status == "waiting" and job.token == job.give_back
+        still = job.status == "waiting" and job.claim_number == job.give_back
         taken = any(other.slot for other in world.jobs)
         if not still and not rules.without("unique: a slot is given back to the same claim only"):
             return
@@ -227,7 +227,7 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
     def older(world: World, job: Job) -> Worlds:
         """A worker of a version without unique jobs frees nothing."""
         if job.status == "waiting":
-            yield job_is(world, at, job._replace(status="running", token=job.token + 1))
+            yield job_is(world, at, job._replace(status="running", claim_number=job.claim_number + 1))
         elif job.status == "running":
             yield job_is(world, at, job._replace(status="over"))
 

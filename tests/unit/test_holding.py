@@ -25,7 +25,8 @@ from dtqkit.worker.worker import Worker
 
 
 def claimed(job: ObjectId) -> Claimed:
-    record = Job(id=str(job), task="unknown", payload={}, status="running", token=1, created_at=job.generation_time)
+    created_at = job.generation_time
+    record = Job(id=str(job), task="unknown", payload={}, status="running", claim_number=1, created_at=created_at)
     now = asyncio.get_running_loop().time()
     return Claimed(job, ObjectId(), record, now, now)
 

@@ -279,7 +279,14 @@ def test_timeouts_of_the_uri_count_and_distance_is_added() -> None:
 
 def claimed(**more: Any) -> Claimed:
     job = Job(
-        id=str(ObjectId()), task="t", payload={}, status="running", created_at=datetime.now(UTC), token=1, rev=2, **more
+        id=str(ObjectId()),
+        task="t",
+        payload={},
+        status="running",
+        created_at=datetime.now(UTC),
+        claim_number=1,
+        rev=2,
+        **more,
     )
     return Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0)
 

@@ -1,4 +1,4 @@
-"""The command line: the only place that wires everything. One module per command or small group of commands."""
+"""The command line. One module per command or small group of commands."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ async def _scan(
             continue
         if docs is None:
             if below == bounds.get("$lt"):  # nothing is known then, and no page would say so
-                late = f"a look at {size:,} jobs took longer than {_PAGE_MS / 1000:g} s"
+                late = f"reading {size:,} jobs took longer than {_PAGE_MS / 1000:g} s"
                 raise StoreUnavailable("MongoDB", "", late)
             break
         found += docs

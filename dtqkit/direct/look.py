@@ -76,7 +76,7 @@ async def _as_they_run(parts: Parts, jobs: Sequence[Job]) -> list[Job]:
 
 def as_it_runs(job: Job, live: ProgressEvent) -> Job:
     """A running job with what its attempt last showed."""
-    if live.token != job.token:
+    if live.claim_number != job.claim_number:
         return job
     return msgspec.structs.replace(
         job,

@@ -48,6 +48,7 @@ def to_job(doc: Document) -> Job:
     """
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
+    fields["claim_number"] = fields.pop("token", 0)
     fields["payload"] = unpack(doc["payload"]) if "payload" in doc else {}
     if not _CONVERTED.isdisjoint(doc):  # not so of a new job
         _convert(doc, fields)
@@ -183,7 +184,7 @@ def plus(field: str, n: int) -> Document:
 
 
 def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
-    """Take the job: a new claim, the next token, a lease by MongoDB's clock."""
+    """Take the job: a new claim with the next number, a lease by MongoDB's clock."""
     return [
         {
             "$set": {
@@ -215,10 +216,10 @@ def renewing(lease_s: float) -> Pipeline:
     return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
 
 
-def completing(change: Change, token: int) -> Document:
+def completing(change: Change, claim_number: int) -> Document:
     """The settle of a success. It reads no field of the document, so equal ones can share a write.
 
-    `token`, the number of the claim, is only needed for one that another job follows.
+    `claim_number` is only needed for one that another job follows.
     """
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
@@ -228,7 +229,7 @@ def completing(change: Change, token: int) -> Document:
         unset["unique_slot"] = ""
     update: Document = {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
     if (followup := change.followup) is not None:
-        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": token}}
+        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": claim_number}}
     return update
 
 

@@ -44,7 +44,7 @@ async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job], fie
     """Take those whose place has changed out of the old one, then list them in the new one.
 
     In this order each of two changes that cross ends with its own push: what one lists, the other cannot take out as
-    its last step. Whoever dies in between leaves it to the audit.
+    its last step. What a crash leaves in between, the audit repairs.
     """
     moved = [(old, new) for old, new in zip(before, after, strict=True) if _place(old) != _place(new)]
     there = {new.id for _, new in moved}

@@ -279,7 +279,14 @@ def test_timeouts_of_the_uri_count_and_distance_is_added() -> None:
 
 def claimed(**more: Any) -> Claimed:
     job = Job(
-        id=str(ObjectId()), task="t", payload={}, status="running", created_at=datetime.now(UTC), token=1, rev=2, **more
+        id=str(ObjectId()),
+        task="t",
+        payload={},
+        status="running",
+        created_at=datetime.now(UTC),
+        claim_number=1,
+        rev=2,
+        **more,
     )
     return Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0)
 
@@ -322,11 +329,11 @@ def test_what_is_published_of_an_end_is_what_was_written() -> None:
 
     settler, written, events = asyncio.run(settled(refuse, bad, good))
     assert {one.id: one.change.status for one in written} == {bad.id: written[0].change.status, good.id: "completed"}
-    told_status = {event.id: event.status for event in events[:-1]}
-    assert told_status == {str(one.id): one.change.status for one in written}
-    assert told_status[bad.job.id] != "completed"
+    published_status = {event.id: event.status for event in events[:-1]}
+    assert published_status == {str(one.id): one.change.status for one in written}
+    assert published_status[bad.job.id] != "completed"
     later = bool(events[-1])
-    assert later is (told_status[bad.job.id] == "scheduled")
+    assert later is (published_status[bad.job.id] == "scheduled")
     assert (settler.completed, settler.failed) == (1, 1)
 
 

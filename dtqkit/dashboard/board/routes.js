@@ -23,6 +23,7 @@ export const ROUTES = {
   stats: ["GET", "/stats"],
   health: ["GET", "/health"],
   schedules: ["GET", "/schedules"],
+  schedule_runs: ["GET", "/schedules/{name}/runs"],
   pause_schedule: ["POST", "/schedules/{name}/pause"],
   resume_schedule: ["POST", "/schedules/{name}/resume"],
   run_schedule: ["POST", "/schedules/{name}/run"],

@@ -14,14 +14,13 @@ from dtqkit.transitions.patience import Patience
 
 @answers.to(SUBMIT)
 async def submit(parts: Parts, submission: Submission) -> Job:
-    wait_s = submission.wait_s
-    patience = Patience(parts.settings.submit_wait_s if wait_s is None else wait_s)
+    wait_s = parts.settings.submit_wait_s if submission.wait_s is None else submission.wait_s
+    patience = Patience(wait_s) if wait_s else None
     if submission.delay_s or not parts.ready:
         await _ready(parts, (submission,), patience)
     (answer,) = await parts.enqueuer.enqueue((submission,), patience)
     if isinstance(answer, DtqError):
         raise answer
-    parts.health.wrote()
     return answer
 
 
@@ -30,17 +29,14 @@ async def submit_many(parts: Parts, submissions: Sequence[Submission]) -> tuple[
     default_s = parts.settings.submit_wait_s
     patience = Patience(max((default_s if s.wait_s is None else s.wait_s for s in submissions), default=0.0))
     await _ready(parts, submissions, patience)
-    found = await parts.enqueuer.enqueue(submissions, patience)
-    if any(isinstance(answer, Job) for answer in found):
-        parts.health.wrote()
-    return tuple([_item(answer) for answer in found])
+    return tuple([_item(answer) for answer in await parts.enqueuer.enqueue(submissions, patience)])
 
 
 def _item(answer: Job | DtqError) -> BatchItem:
     return BatchItem(job=answer) if isinstance(answer, Job) else BatchItem(refused=Refusal.of(answer))
 
 
-async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Patience) -> None:
+async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Patience | None) -> None:
     """Connected; for delayed jobs, with the clock compared just now."""
     delayed = any(submission.delay_s for submission in submissions)
     while not parts.ready or delayed:
@@ -50,7 +46,7 @@ async def _ready(parts: Parts, submissions: Sequence[Submission], patience: Pati
             if delayed:
                 await parts.store.clock_of_now()
         except StoreUnavailable as error:
-            if not await patience.again(error):
+            if patience is None or not await patience.again(error):
                 raise
         else:
             break

@@ -28,11 +28,15 @@ class DirectControl(Control):
     ) -> None:
         """`store` and `broker`: others than those of the settings' addresses, as in a test."""
         self._parts = Parts(settings, registry, store, broker)
+        self._functions: dict[str, Callable[[Any], Coroutine[Any, Any, Any]]] = {}
 
     def function_of(self, operation: Operation[Req, Res]) -> Callable[[Req], Coroutine[Any, Any, Res]]:
+        if (known := self._functions.get(operation.name)) is not None:
+            return known
         if (function := answers.get(operation)) is None:
             raise NotImplementedError(f"{operation!r} has no implementation on the stores: see dtqkit.direct.parts")
-        return partial(function, self._parts)
+        self._functions[operation.name] = known = partial(function, self._parts)
+        return known
 
     async def until_open(self) -> None:
         """Wait for MongoDB. Raises NamespaceTaken: waiting does not change that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Generic, TypeVar
 
@@ -162,7 +163,7 @@ class Asked(Generic[_T]):
             found = trouble_of(error)
         except Exception as error:
             if not self.leaving:
-                log.warning("a look at a store failed: %s", type(error).__name__, exc_info=error)
+                log.warning("a check of a store failed: %s", type(error).__name__, exc_info=error)
             found = trouble_of(error)
         return asyncio.get_running_loop().time(), found
 
@@ -180,16 +181,12 @@ class HealthMonitor:
         self._pauses = Asked(self._count_pauses)
         self._health: tuple[float, Health] | None = None
         self._lock = asyncio.Lock()
-        self._mongodb_wrote = self._redis_wrote = float("-inf")
+        self._redis_wrote = float("-inf")
         #: Whether a leader was seen since Redis answers, and since when it is seen that there is none.
         self._led = False
         self._vacant_at: float | None = None
         #: What workers last said, and when that was read.
         self._beats: tuple[float, tuple[Heartbeat, ...]] = (float("-inf"), ())
-
-    def wrote(self) -> None:
-        """MongoDB has taken a write of this process."""
-        self._mongodb_wrote = asyncio.get_running_loop().time()
 
     async def health(self) -> Health:
         loop = asyncio.get_running_loop()
@@ -215,7 +212,7 @@ class HealthMonitor:
         seen = Seen(
             mongodb=mongodb if isinstance(mongodb, str) else None,
             redis=redis if isinstance(redis, str) else None,
-            mongodb_wrote_s=_age(now, self._mongodb_wrote),
+            mongodb_wrote_s=_age(time.monotonic(), self._store.inserted_at),
             redis_wrote_s=_age(now, self._redis_wrote),
             pauses=None if isinstance(pauses, str) else pauses,
         )
@@ -251,12 +248,10 @@ class HealthMonitor:
 
     async def _try_mongodb(self) -> None:
         await self._opened()
-        clock = asyncio.get_running_loop().time
-        if clock() - self._mongodb_wrote <= WRITE_S:
+        if time.monotonic() - self._store.inserted_at <= WRITE_S:
             await self._store.ping()
-            return
-        await self._store.probe()
-        self._mongodb_wrote = clock()
+        else:
+            await self._store.probe()
 
     async def _count_pauses(self) -> int:
         await self._opened()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,8 +71,10 @@ class Link:
         #: Why the last write was refused; None after a write was done, or for a refused insert: after an insert.
         self.refused: StoreUnavailable | None = None
         self._inserts_refused = False
+        #: When MongoDB has last taken an insert of this process, by the monotonic clock.
+        self.inserted_at = float("-inf")
         self._trips: deque[float] = deque(maxlen=5)
-        #: What came of the driver's last heartbeat: the answer, or the error; None: there was none yet.
+        #: The outcome of the driver's last heartbeat: the answer, or the error; None: there was none yet.
         self.heartbeat: Mapping[str, object] | str | None = None
 
     def measured(self, trip_s: float) -> None:
@@ -82,7 +85,10 @@ class Link:
         """Note that a write was refused, or that it was done (`refused` is None)."""
         if refused is not None:
             self.refused, self._inserts_refused = refused, self._inserts_refused or writes == "insert"
-        elif writes == "insert" or not self._inserts_refused:
+            return
+        if writes == "insert":
+            self.inserted_at = time.monotonic()
+        if writes == "insert" or not self._inserts_refused:
             self.refused, self._inserts_refused = None, False
 
     @property

@@ -13,10 +13,13 @@ STEP_S: Final = 2.0
 _JITTER_S: Final = 0.01
 
 
+#: On systems that have one: a monotonic clock that also counts while the machine sleeps.
+_BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 def steady_s() -> float:
     """Seconds on a monotonic clock; on systems that have one, a clock that also counts while the machine sleeps."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 class Step(NamedTuple):
@@ -33,6 +36,7 @@ class Clock:
         self._steady = steady
         # Until it is set, use this machine's time.
         self._zero = datetime.now(UTC) - timedelta(seconds=steady())
+        self._zero_s = self._zero.timestamp()
         self._is_set = False
         #: The last step of MongoDB's clock that this process noticed.
         self.step: Step | None = None
@@ -51,8 +55,9 @@ class Clock:
         if self._is_set and abs(by_s) > STEP_S + uncertain_s:
             self.step = Step(between[1], by_s)
         self._zero = zero
+        self._zero_s = zero.timestamp()
         self._is_set = True
 
     def now(self) -> datetime:
         """MongoDB's time, as estimated here, in whole milliseconds as BSON stores it."""
-        return datetime.fromtimestamp(int((self._zero.timestamp() + self._steady()) * 1000) / 1000, UTC)
+        return datetime.fromtimestamp(int((self._zero_s + self._steady()) * 1000) / 1000, UTC)

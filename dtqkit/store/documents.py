@@ -10,11 +10,7 @@ write. It is absent while it is not known; in a completed job, absent means 0. D
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
-from datetime import datetime, timedelta
-from functools import lru_cache
+from datetime import timedelta
 from typing import Any, Final, TypeAlias, cast, get_args
 
 import msgspec
@@ -34,6 +30,12 @@ MAX_MESSAGE: Final = 10_000
 #: Fields that listings and claims leave out.
 HEAVY: Final = ("log", "earlier")
 
+#: Fields that only a document has.
+_OF_DOCUMENTS: Final = ("claim", "failed_at", "followups", "start_ms")
+#: Those, and fields that a document has in another form than a job.
+_CONVERTED: Final = frozenset(
+    (*_OF_DOCUMENTS, "result", "followed_by", "tags", "backoff", "log", "error", "earlier", "claimed_at", "started_at")
+)
 _JOB_FIELDS: Final = frozenset(Job.__struct_fields__)
 _KINDS: Final = frozenset(get_args(ErrorKind))
 _ENDINGS: Final = frozenset(get_args(Ending))
@@ -46,12 +48,22 @@ def to_job(doc: Document) -> Job:
     """
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
-    fields.pop("claim", None)
+    fields["claim_number"] = fields.pop("token", 0)
     fields["payload"] = unpack(doc["payload"]) if "payload" in doc else {}
+    if not _CONVERTED.isdisjoint(doc):  # not so of a new job
+        _convert(doc, fields)
+    try:
+        return Job(**fields)
+    except TypeError:
+        return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
+
+
+def _convert(doc: Document, fields: Document) -> None:
+    """Write what a document has in another form than a job into `fields`, and take out what only the document has."""
+    for name in _OF_DOCUMENTS:
+        fields.pop(name, None)
     if doc.get("result") is not None:
         fields["result"] = unpack(doc["result"])
-    fields.pop("failed_at", None)
-    fields.pop("followups", None)
     if followed := doc.get("followed_by"):
         fields["followed_by"] = tuple(followed)
     if tags := doc.get("tags"):
@@ -64,18 +76,13 @@ def to_job(doc: Document) -> Job:
         fields["error"] = msgspec.convert(_known(error), JobError)
     if earlier := doc.get("earlier"):
         fields["earlier"] = tuple(map(_attempt, earlier))
-    start_ms = fields.pop("start_ms", None)
     if (claimed := doc.get("claimed_at")) is not None:
-        if start_ms is not None:
+        if (start_ms := doc.get("start_ms")) is not None:
             fields["started_at"] = claimed + timedelta(milliseconds=start_ms)
         elif doc["status"] == "completed":
             fields["started_at"] = claimed
     elif "started_at" in doc:
         fields["claimed_at"] = doc["started_at"]
-    try:
-        return Job(**fields)
-    except TypeError:
-        return Job(**{name: value for name, value in fields.items() if name in _JOB_FIELDS})
 
 
 def _known(error: Document) -> Document:
@@ -89,38 +96,6 @@ def _attempt(stored: Document) -> Attempt:
     if error := stored.get("error"):
         fields["error"] = _known(error)
     return msgspec.convert(fields, Attempt)
-
-
-def new_id(now: datetime) -> ObjectId:
-    """An id for a job that is created `now`, MongoDB's time: ObjectId() would use this machine's clock."""
-    return ObjectId(_seconds(now) + _process[0] + (next(_counter) & 0xFFFFFF).to_bytes(3, "big"))
-
-
-@lru_cache(maxsize=1)
-def _seconds(now: datetime) -> bytes:
-    """The time bytes of an id. Cached: `now` is the same for all jobs of a bulk."""
-    return int(now.timestamp()).to_bytes(4, "big")
-
-
-#: Counts the ids of this process, which differ from those of others by five random bytes.
-_counter: Final = itertools.count(int.from_bytes(secrets.token_bytes(3), "big"))
-_process: Final = [secrets.token_bytes(5)]
-
-
-def _after_fork() -> None:
-    _process[0] = secrets.token_bytes(5)
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def object_id(job_id: str) -> ObjectId:
-    return ObjectId(job_id)
-
-
-def id_at(when: datetime) -> ObjectId:
-    """The smallest id of a job that was created at `when`."""
-    return ObjectId.from_datetime(when)
 
 
 # -- filters
@@ -209,7 +184,7 @@ def plus(field: str, n: int) -> Document:
 
 
 def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
-    """Take the job: a new claim, the next token, a lease by MongoDB's clock."""
+    """Take the job: a new claim with the next number, a lease by MongoDB's clock."""
     return [
         {
             "$set": {
@@ -241,10 +216,10 @@ def renewing(lease_s: float) -> Pipeline:
     return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
 
 
-def completing(change: Change, token: int) -> Document:
+def completing(change: Change, claim_number: int) -> Document:
     """The settle of a success. It reads no field of the document, so equal ones can share a write.
 
-    `token`, the number of the claim, is only needed for one that another job follows.
+    `claim_number` is only needed for one that another job follows.
     """
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
@@ -254,7 +229,7 @@ def completing(change: Change, token: int) -> Document:
         unset["unique_slot"] = ""
     update: Document = {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
     if (followup := change.followup) is not None:
-        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": token}}
+        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": claim_number}}
     return update
 
 

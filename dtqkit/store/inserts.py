@@ -12,6 +12,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
 from dtqkit.store import refusals
 from dtqkit.store.client import Link, store_errors
+from dtqkit.store.commands import insert_many
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import KEY
 from dtqkit.store.keeper import IndexKeeper
@@ -128,7 +129,7 @@ class Inserts:
 
     async def _insert_many(self, docs: Sequence[Document]) -> Inserted:
         try:
-            await self._jobs.insert_many(docs, ordered=False)
+            await insert_many(self._jobs, docs)
         except BulkWriteError as error:
             errors: Sequence[Mapping[str, Any]] = error.details["writeErrors"]
             about_documents = all(one.get("code") in refusals.THIS_DOCUMENT for one in errors)

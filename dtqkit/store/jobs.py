@@ -12,13 +12,14 @@ from bson import CodecOptions, ObjectId
 from bson.errors import InvalidBSON
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure
+from pymongo.errors import DuplicateKeyError, ExecutionTimeout, OperationFailure
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, Link, store_errors
+from dtqkit.store.commands import update_command, written
 from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
@@ -32,7 +33,6 @@ log = logging.getLogger("dtqkit.worker")
 CLAIM_MAX_S: Final = 5.0
 #: Time limit of the counts for the load, in ms.
 _LOAD_MS: Final = 5_000
-_MAJORITY: Final[Document] = {"w": "majority", "j": True}
 _NO_HEAVY: Final = dict.fromkeys(documents.HEAVY, 0)
 #: The fields of a job in a page; "usual" leaves out logs and earlier attempts.
 Fields: TypeAlias = Literal["brief", "place", "usual", "attempts"]
@@ -104,8 +104,8 @@ class Jobs:
                 "multi": True,
                 "hint": BY_ID,
             }
-            command = _update_command(self._jobs.name, [update]) | {"maxTimeMS": round(claim_max_s(lease_s) * 1000)}
-            count = _matched(await self._jobs.database.command(command))
+            command = update_command(self._jobs.name, [update]) | {"maxTimeMS": round(claim_max_s(lease_s) * 1000)}
+            count = written(await self._jobs.database.command(command), "nMatched")
         return await self._claimed(ids, claim, count)
 
     async def _claimed(self, ids: list[ObjectId], claim: ObjectId, count: int) -> list[Document]:
@@ -175,7 +175,8 @@ class Jobs:
         with store_errors(self._where, writes=True, document=True, point="settle"):
             matched = 0
             for updates in commands(settlements):
-                matched += _matched(await self._jobs.database.command(_update_command(self._jobs.name, updates)))
+                answer = await self._jobs.database.command(update_command(self._jobs.name, updates))
+                matched += written(answer, "nMatched")
         if matched == len(settlements):
             return set()
         return await self._refused(settlements)
@@ -334,17 +335,3 @@ class Jobs:
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
         return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
-
-
-def _update_command(collection: str, updates: list[Document]) -> Document:
-    """A plain command costs a worker half of what the driver's bulk does. The driver sends it once."""
-    return {"update": collection, "updates": updates, "ordered": False, "writeConcern": _MAJORITY}
-
-
-def _matched(answer: Document) -> int:
-    """How many documents a command matched. Raises BulkWriteError as the driver's bulk does."""
-    if "writeErrors" in answer or "writeConcernError" in answer:  # the driver does not look at these
-        unsure = [answer["writeConcernError"]] if "writeConcernError" in answer else []
-        details = {"writeErrors": answer.get("writeErrors", []), "writeConcernErrors": unsure, "nMatched": answer["n"]}
-        raise BulkWriteError(details)
-    return answer["n"]

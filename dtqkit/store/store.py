@@ -54,7 +54,7 @@ RECENT_S: Final = 2.0
 class _Heartbeats(ServerHeartbeatListener):
     """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway.
 
-    Notes on the link what came of the last one.
+    Notes on the link the outcome of the last one.
     """
 
     def __init__(self, clock: Clock, link: Link) -> None:
@@ -186,6 +186,11 @@ class Store:
             contextlib.suppress(DuplicateKeyError),
         ):
             await configuration.insert_one({"_id": "probe"})
+
+    @property
+    def inserted_at(self) -> float:
+        """When MongoDB has last taken an insert of this process, by the monotonic clock; -inf: not yet."""
+        return self._where.inserted_at
 
     def now(self) -> datetime:
         """MongoDB's time, as estimated on this machine."""

@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, 
 from dtqkit.model.errors import Reason, StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING, Priority
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.commands import insert_many
 from dtqkit.store.documents import HEAVY, WAITS_EXPIRED, Document, Pipeline, slot_of_document
 from dtqkit.store.indexes import KEY, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
@@ -167,7 +168,7 @@ class UniqueJobs:
             pymongo.timeout(self._where.within(submit_s(len(docs), size))),
         ):
             try:
-                await self._jobs.insert_many(docs, ordered=False)
+                await insert_many(self._jobs, docs)
             except BulkWriteError as error:
                 errors = error.details["writeErrors"]
                 if error.details.get("writeConcernErrors") or any(e["code"] not in THIS_DOCUMENT for e in errors):
@@ -241,19 +242,19 @@ class UniqueJobs:
         return None if doc is None else doc["_id"]
 
     async def take_back(self, declined: Sequence[tuple[ObjectId, int]]) -> None:
-        """Give these waiting jobs (and their tokens), whose claims could not begin, their slots again, where free."""
+        """Give these waiting jobs, whose last claims (by number) could not begin, their slots again, where free."""
         operations = [
             UpdateOne(
                 {
                     "_id": job,
-                    "token": token,
+                    "token": number,
                     "status": {"$in": list(WAITING)},
                     "unique": "waiting",
                     "unique_slot": None,
                 },
                 [{"$set": {"unique_slot": slot_of_document()}}],
             )
-            for job, token in declined
+            for job, number in declined
         ]
         with store_errors(self._where, writes=True):
             try:
@@ -342,7 +343,7 @@ def putting(new: Put) -> Pipeline:
             times = {"due_at": due, "queued_at": due}
         kept = {name: f"${name}" for name in _KEPT}
         marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"], "replaced_now": True}
-        # The token stays, so the claims that are no attempts do, too.
+        # The number of claims stays, so the claims that are no attempts do, too.
         marks["declined_before"] = DECLINED_SO_FAR
         changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}
         replaced = {"$mergeObjects": ["$$ROOT", "$$new", changed]}

@@ -16,7 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
-from dtqkit.store import documents
+from dtqkit.store import documents, ids
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.requeues import recovering
@@ -51,7 +51,7 @@ class Upkeep:
         A unique job stays until its window is over: a submit in the window would make another one. One whose end
         another job is to follow stays until that is submitted.
         """
-        bounds: Document = {"$lt": documents.id_at(before)}
+        bounds: Document = {"$lt": ids.id_at(before)}
         if after is not None:
             bounds["$gt"] = after
         with store_errors(self._where):

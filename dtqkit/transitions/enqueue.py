@@ -10,8 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from itertools import islice
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dtqkit.broker import Broker
 from dtqkit.control import PreValidated, Submission
@@ -22,6 +21,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import to_job
 from dtqkit.store.inserts import Inserted
 from dtqkit.tasks.registry import TaskRegistry
+from dtqkit.tasks.task import Task
 from dtqkit.tasks.unique import check_by
 from dtqkit.transitions.announce import NewJobs
 from dtqkit.transitions.known import KnownTasks
@@ -47,38 +47,35 @@ Make: TypeAlias = Callable[[Submission, datetime, float], Awaitable[New]]
 class _Entry:
     """The jobs of one submit, written in one insert, or piece by piece if they do not fit into one."""
 
-    __slots__ = ("_answers", "_jobs", "_sent", "done", "size")
+    __slots__ = ("_answers", "_jobs", "done", "left", "size")
 
-    def __init__(self, jobs: Sequence[New]) -> None:
+    def __init__(self, jobs: Sequence[New], loop: asyncio.AbstractEventLoop) -> None:
         self._jobs = jobs
-        self._sent = 0
         self._answers: list[Accepted] = []
-        self.size: Final = sum([job.size for job in jobs])
-        self.done: Final[asyncio.Future[list[Accepted]]] = asyncio.get_running_loop().create_future()
-
-    def __len__(self) -> int:
-        """How many jobs are left to send."""
-        return len(self._jobs) - self._sent
+        #: How many jobs are left to send.
+        self.left = len(jobs)
+        self.size: Final = jobs[0].size if self.left == 1 else sum([job.size for job in jobs])
+        self.done: Final[asyncio.Future[list[Accepted]]] = loop.create_future()
 
     def next_piece(self) -> Sequence[New]:
         """What is left, as far as it fits into one insert."""
-        if not self._sent and len(self._jobs) <= MAX_GROUP and self.size <= MAX_BYTES:
-            end = len(self._jobs)
-        else:
-            end = _end_of_piece(self._jobs, self._sent)
-        piece = self._jobs[self._sent : end]
-        self._sent = end
-        return piece
+        sent = len(self._jobs) - self.left
+        if not sent and self.left <= MAX_GROUP and self.size <= MAX_BYTES:
+            self.left = 0
+            return self._jobs
+        end = _end_of_piece(self._jobs, sent)
+        self.left = len(self._jobs) - end
+        return self._jobs[sent:end]
 
-    def answer(self, answers: Sequence[Accepted]) -> None:
+    def answer(self, answers: list[Accepted]) -> None:
         """Of the next jobs that have none."""
-        self._answers += answers
-        if len(self._answers) == len(self._jobs) and not self.done.done():  # its submitter may have been cancelled
-            self.done.set_result(self._answers)
+        self._answers = answers = self._answers + answers if self._answers else answers
+        if len(answers) == len(self._jobs) and not self.done.done():  # its submitter may have been cancelled
+            self.done.set_result(answers)
 
     def fail(self, error: Exception) -> None:
         """Raise `error` to the submitter; what is left is not sent."""
-        self._sent = len(self._jobs)
+        self.left = 0
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -88,7 +85,7 @@ class _Entry:
         What was accepted before stays accepted: reported as refused, it would be submitted again.
         """
         if self._answers:
-            left, self._sent = len(self), len(self._jobs)
+            left, self.left = self.left, 0
             self.answer([*[error] * piece, *[not_sent] * left])
         else:
             self.fail(error if piece else not_sent)
@@ -107,13 +104,13 @@ class _Line:
         jobs = size = 0
         while self.waiting:
             entry = self.waiting[0]
-            jobs += len(entry)
+            jobs += entry.left
             size += entry.size
             if group and (jobs > MAX_GROUP or size > MAX_BYTES):
                 break
             if piece := entry.next_piece():
                 group.append((entry, piece))
-            if len(entry):
+            if entry.left:
                 break
             self.waiting.popleft()
         return group
@@ -142,14 +139,18 @@ class Enqueuer:
         MongoDB does not take now are sent again, with the same ids, so that none is stored twice. `make` makes the
         documents, instead of the checks of a submission.
         """
-        make = make or self._document
         now, asked_at = self._store.now(), asyncio.get_running_loop().time()
         made: list[New | DtqError] = []
         plain: list[New] = []
         unique: list[New] = []
         for submission in submissions:
             try:
-                job = await make(submission, now, asked_at)
+                if make is not None:
+                    job = await make(submission, now, asked_at)
+                elif (task := self._registry.find(submission.task)) is not None:
+                    job = self._of_task(task, submission, now)
+                else:
+                    job = await self._of_known(submission, now, asked_at)
             except DtqError as error:
                 made.append(error)
             else:
@@ -165,49 +166,64 @@ class Enqueuer:
 
     async def _insert(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
         """The answers of jobs that are not unique. `alone`: raises StoreUnavailable when MongoDB takes none."""
-        answers, none = await self._write(jobs)
-        if not (refused := _unavailable(answers)):
-            return answers
+        try:
+            answers = await self._write(jobs)
+        except StoreUnavailable as error:
+            return await self._again(jobs, [error] * len(jobs), patience, alone=alone, none=True)
+        for answer in answers:
+            if isinstance(answer, StoreUnavailable):
+                return await self._again(jobs, answers, patience, alone=alone, none=False)
+        return answers
+
+    async def _again(
+        self, jobs: Sequence[New], answers: list[Accepted], patience: Patience | None, *, alone: bool, none: bool
+    ) -> list[Accepted]:
+        """The same, after a try with these answers. `none`: each has the same error, since MongoDB took no job."""
         #: Jobs that were sent without an answer: whatever later tries return, they may be stored.
         doubts: dict[int, OutcomeUnknown] = {}
-        while refused:
+        while refused := {i: one for i, one in enumerate(answers) if isinstance(one, StoreUnavailable)}:
             doubts |= {i: one for i, one in refused.items() if isinstance(one, OutcomeUnknown)}
             why = next(iter(refused.values()))
             if patience is None or not await patience.again(why):
                 if alone and none and len(refused) == len(jobs):
                     raise next(iter(doubts.values()), why)
                 return [doubts.get(i, answer) if i in refused else answer for i, answer in enumerate(answers)]
-            found, none = await self._write([jobs[i] for i in refused])
+            try:
+                found, none = await self._write([jobs[i] for i in refused]), False
+            except StoreUnavailable as error:
+                found, none = [error] * len(refused), True
             for i, answer in zip(refused, found, strict=True):
                 answers[i] = answer
-            refused = _unavailable(answers)
         return answers
 
-    async def _write(self, jobs: Sequence[New]) -> tuple[list[Accepted], bool]:
-        """One try: the answers, and whether MongoDB has taken none: each then has the same error."""
-        entry = _Entry(jobs)
+    def _write(self, jobs: Sequence[New]) -> asyncio.Future[list[Accepted]]:
+        """One try: its answers; StoreUnavailable when MongoDB takes none."""
+        loop = asyncio.get_running_loop()
+        entry = _Entry(jobs, loop)
         line = self._large if entry.size > LARGE_BYTES else self._small
         line.waiting.append(entry)
         if line.writing is None:
-            line.writing = asyncio.create_task(self._flush(line), name="submit")
-        try:
-            return await entry.done, False
-        except StoreUnavailable as error:
-            return [error] * len(jobs), True
+            line.writing = loop.create_task(self._flush(line), name="submit")
+        return entry.done
 
     async def check(self, submission: Submission) -> None:
         """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""
-        await self._document(submission, self._store.now(), asyncio.get_running_loop().time())
+        now = self._store.now()
+        if (task := self._registry.find(submission.task)) is not None:
+            self._of_task(task, submission, now)
+        else:
+            await self._of_known(submission, now, asyncio.get_running_loop().time())
 
-    async def _document(self, submission: Submission, now: datetime, asked_at: float) -> New:
-        """The document, after all checks of the submission."""
-        task = self._registry.find(submission.task)
-        if task is not None:
-            checked = isinstance(submission, PreValidated)
-            payload = submission.payload if checked else task.check_payload(submission.payload)
-            if submission.unique_by is not None:
-                check_by(task.name, submission.unique_by, task.schema)
-            return new_job(submission, payload, task.defaults, now, self._max_payload)
+    def _of_task(self, task: Task[..., Any], submission: Submission, now: datetime) -> New:
+        """The document of a job of a task of this process, after all checks of the submission."""
+        checked = isinstance(submission, PreValidated)
+        payload = submission.payload if checked else task.check_payload(submission.payload)
+        if submission.unique_by is not None:
+            check_by(task.name, submission.unique_by, task.schema)
+        return new_job(submission, payload, task.defaults, now, self._max_payload)
+
+    async def _of_known(self, submission: Submission, now: datetime, asked_at: float) -> New:
+        """The same for a task of other processes, by the catalogue."""
         try:
             payload, options = await self.known.check(submission.task, submission.payload, asked_at)
         except UnknownTask as error:
@@ -248,9 +264,11 @@ class Enqueuer:
                     for entry, _ in group:
                         entry.fail(error)
                 else:
-                    rest = iter(answers)
+                    start = 0
                     for entry, piece in group:
-                        entry.answer(list(islice(rest, len(piece))))
+                        end = start + len(piece)
+                        entry.answer(answers[start:end])
+                        start = end
         finally:
             line.writing = None
 
@@ -298,10 +316,6 @@ class Enqueuer:
         return IdempotencyConflict(
             f"idempotency key {key!r}: jobs with it were deleted while this one was submitted; submit it again"
         )
-
-
-def _unavailable(answers: Sequence[Accepted]) -> dict[int, StoreUnavailable]:
-    return {i: one for i, one in enumerate(answers) if isinstance(one, StoreUnavailable)}
 
 
 def _end_of_piece(jobs: Sequence[New], start: int) -> int:

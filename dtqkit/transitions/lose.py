@@ -106,7 +106,7 @@ class LostJobs:
         now = self._store.now()
         for doc in docs:
             live = live_progress.get(str(doc["_id"]))
-            if live is None or live.token != doc["token"] or live.started_at is None or "claimed_at" not in doc:
+            if live is None or live.claim_number != doc["token"] or live.started_at is None or "claimed_at" not in doc:
                 continue
             if live.started_at <= now + timedelta(seconds=_SLACK_S):  # Redis may hold anything
                 since = live.started_at - doc["claimed_at"]

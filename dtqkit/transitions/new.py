@@ -11,7 +11,8 @@ import msgspec
 
 from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidOption, PayloadTooLarge
-from dtqkit.store.documents import Document, new_id, slot_of
+from dtqkit.store.documents import Document, slot_of
+from dtqkit.store.ids import new_id
 from dtqkit.store.packing import pack
 from dtqkit.store.unique import Put
 from dtqkit.tasks.options import TaskOptions, check_expiry, check_start
@@ -25,10 +26,8 @@ _OPTION_DEFAULTS: Final = TaskOptions()
 _BACKOFF: Final = ("backoff", "backoff_s", "backoff_max_s")
 #: Options of a task that a document stores if they differ from the default, and the call sets no other.
 _KEPT_OPTIONS: Final = (*_BACKOFF, "max_losses", "expires_s", "on_failure", "on_success")
-#: Options of a call that a document keeps as they are.
-_KEPT_OF_CALL: Final = ("idempotency_key", "tags", "expires_s", "on_failure", "on_success")
 #: Fields that the document of a new job may have or lack.
-OPTIONAL: Final = (*_KEPT_OPTIONS, *_KEPT_OF_CALL, "due_at", "queued_at")
+OPTIONAL: Final = (*_KEPT_OPTIONS, "idempotency_key", "tags", "due_at", "queued_at")
 
 
 class New(NamedTuple):
@@ -93,9 +92,17 @@ def new_job(
         due = _due(submission, now)
         if due > now:
             doc |= {"status": "scheduled", "due_at": due, "queued_at": due}
-    for name in _KEPT_OF_CALL:
-        if (value := getattr(submission, name)) is not None and value != ():
-            doc[name] = value
+    # Without a loop over names: this runs for each job.
+    if submission.tags:
+        doc["tags"] = submission.tags
+    if submission.idempotency_key is not None:
+        doc["idempotency_key"] = submission.idempotency_key
+    if submission.expires_s is not None:
+        doc["expires_s"] = submission.expires_s
+    if submission.on_failure is not None:
+        doc["on_failure"] = submission.on_failure
+    if submission.on_success is not None:
+        doc["on_success"] = submission.on_success
     if submission.backoff is not None or submission.backoff_s is not None or submission.backoff_max_s is not None:
         doc |= {name: value for name in _BACKOFF if (value := getattr(submission, name)) is not None}
     if kept := _kept(options):

@@ -17,7 +17,7 @@ from dtqkit import BatchRefused, DtqError, Settings, StoreUnavailable, TaskQueue
 from dtqkit.control import JobFilters, StatsQuery
 from dtqkit.control.operations import STATS
 from dtqkit.direct import listing
-from dtqkit.store import Store, indexes, keeper
+from dtqkit.store import Store, indexes, inserts, keeper
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.keeper import IndexKeeper
 from tests import sample
@@ -213,14 +213,14 @@ def test_a_key_has_one_job_although_the_indexes_go_in_the_midst_of_a_submit_of_m
     keyed = [sample.add.options(idempotency_key=f"k{n}").bind(n) for n in range(5)]
     first = queue.submit_many(keyed[:2])
     jobs = mongo[settings.database_name]["jobs"]
-    insert_many = AsyncCollection.insert_many
+    insert_many = inserts.insert_many
 
-    async def after_a_drop(self: Any, docs: Any, **more: Any) -> Any:
+    async def after_a_drop(self: Any, docs: Any) -> None:
         monkeypatch.undo()
         jobs.drop_indexes()
-        return await insert_many(self, docs, **more)
+        await insert_many(self, docs)
 
-    monkeypatch.setattr(AsyncCollection, "insert_many", after_a_drop)
+    monkeypatch.setattr(inserts, "insert_many", after_a_drop)
     again = queue.submit_many(keyed)
     assert [job.id for job in again][:2] == [job.id for job in first]
     assert sorted(doc["idempotency_key"] for doc in jobs.find()) == [f"k{n}" for n in range(5)]

@@ -1,8 +1,8 @@
 """A pause begins and ends while workers pop, park and claim; and a waiting job is changed (protocol, 20 and 21).
 
-One job, its id in Redis, workers that know the pauses of some version, whoever pauses and resumes, and a leader. What
-is asked: does no worker start a job that it knows to be paused, and does a job whose pause has ended always find its
-way back, whoever dies in between and whatever Redis forgets?
+One job, its id in Redis, workers that know the pauses of some version, a client that pauses and resumes, a leader.
+The questions: does no worker start a job that it knows to be paused, and does a job whose pause has ended always find
+its way back, whichever of them dies in between and whatever Redis forgets?
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step, replaced
 
 #: Versions of the record after nothing, after the pause, after the resume.
 _LAST: Final = 2
@@ -43,13 +43,6 @@ class World(NamedTuple):
     read: int | None = None
     changed_late: bool = False
     faults: int = 1
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]
@@ -95,7 +88,7 @@ class WorkerSteps:
         ]
 
     def me(self, world: World, worker: Worker) -> World:
-        return world._replace(workers=(*world.workers[: self.i], worker, *world.workers[self.i + 1 :]))
+        return world._replace(workers=replaced(world.workers, self.i, worker))
 
     def beat(self, world: World) -> Worlds:
         """Another version in Redis, or none: it reads the record, and repairs what Redis has. So every 150 beats."""

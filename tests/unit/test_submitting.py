@@ -10,7 +10,13 @@ from typing import Any, Final, cast
 import pytest
 from bson import ObjectId
 from bson.errors import InvalidDocument
-from pymongo.errors import BulkWriteError, ServerSelectionTimeoutError, WriteConcernError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
 
 from dtqkit import Job, OutcomeUnknown, Settings, StoreUnavailable
 from dtqkit.model.errors import DocumentRefused
@@ -49,8 +55,10 @@ ALL: Final = Inserted(set(), {})
 class OfDocuments(Enqueuer):
     """Its submissions are documents."""
 
-    async def _document(self, submission: Any, now: datetime, asked_at: float) -> New:
-        del now, asked_at
+    async def enqueue(self, submissions: Any, patience: Patience | None = None, make: Any = None) -> Any:
+        return await super().enqueue(submissions, patience, make or self._as_it_is)
+
+    async def _as_it_is(self, submission: Any, *_: object) -> New:
         return submission
 
 
@@ -116,7 +124,7 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
 
     async def insert(docs: list[dict[str, Any]], size: int) -> Inserted:
         written.append(size)
-        await asyncio.sleep(0.02 if size > 1_000 else 0)
+        await asyncio.sleep(0.02 if size > 1_000 else 0)  # a slow link
         return ALL
 
     async def scenario() -> None:
@@ -187,13 +195,27 @@ def test_a_submit_that_waits_is_sent_again_under_the_same_ids_until_it_is_taken_
 
 
 class Record:
-    """A collection that cannot encode, or refuses, a job of a name, and answers `later` from its `n`th write on."""
+    """A collection that cannot encode, or refuses, a job of a name, and answers `later` from its `n`th write on.
+
+    It is its own database.
+    """
+
+    name = "jobs"
 
     def __init__(self, later: Exception | None = None, n: int = 1_000) -> None:
         self.writes = 0
         self.stored: list[ObjectId] = []
         self._later = later
         self._n = n
+        self.database = self
+
+    async def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        docs = command["documents"]
+        try:
+            await self.insert_many(docs)
+        except BulkWriteError as error:
+            return {"n": error.details["nInserted"], "writeErrors": error.details["writeErrors"]}
+        return {"n": len(docs)}
 
     async def insert_one(self, doc: dict[str, Any]) -> None:
         await self.insert_many([doc])
@@ -212,6 +234,30 @@ class Record:
 
     async def find_one(self, *_: object, **__: object) -> None:
         return None
+
+
+class LosesTheConnection(Record):
+    """It does what the first command says, loses the answer, and gives the driver's second try an error or none."""
+
+    def __init__(self, second: Exception | None) -> None:
+        super().__init__()
+        self._second = second
+
+    async def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        await super().command(command)
+        raise AutoReconnect("connection closed")
+
+    async def insert_many(self, docs: list[dict[str, Any]], **more: object) -> None:
+        if not self.stored:
+            return await super().insert_many(docs, **more)
+        if self._second is not None:
+            raise self._second
+        twice = [
+            {"index": i, "code": 11000, "errmsg": "E11000 duplicate key", "keyPattern": {"_id": 1}}
+            for i, doc in enumerate(docs)
+            if doc["_id"] in self.stored
+        ]
+        raise BulkWriteError({"writeErrors": twice, "writeConcernErrors": [], "nInserted": 0})
 
 
 def submit_to(record: Record, jobs: list[New]) -> tuple[list[Any] | StoreUnavailable, list[int], list[int]]:
@@ -266,3 +312,18 @@ def test_when_mongodb_goes_away_after_a_part_is_stored_all_are_in_doubt_and_list
     error, now, later = submit_to(record, [document(task="no BSON" if n == 3 else "t") for n in range(4)])
     assert type(error) is (OutcomeUnknown if nth == 2 else StoreUnavailable)
     assert (len(record.stored), now, later) == ((2, [0], [4]) if nth == 2 else (0, [], []))
+
+
+def test_of_jobs_that_are_stored_before_the_connection_is_lost_the_second_try_finds_each_and_all_are_accepted() -> None:
+    record = LosesTheConnection(None)
+    accepted, now, _ = submit_to(record, [document() for _ in range(3)])
+    assert isinstance(accepted, list)
+    assert [type(one) for one in accepted] == [Job] * 3
+    assert (len(record.stored), now) == (3, [3])
+
+
+@pytest.mark.parametrize("second", [ServerSelectionTimeoutError("No servers"), WaitQueueTimeoutError("no connection")])
+def test_when_the_second_try_is_not_sent_the_first_one_may_have_been_done(second: Exception) -> None:
+    error, _, later = submit_to(LosesTheConnection(second), [document() for _ in range(3)])
+    assert type(error) is OutcomeUnknown
+    assert later == [3]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
+from pymongo.errors import BulkWriteError
+
 from dtqkit.testing.mongo.collection import Collection
 from dtqkit.testing.mongo.expressions import Document
 
@@ -58,6 +60,12 @@ class Database:
                 found = self[asked[name]].find(asked.get("filter"), asked.get("projection")).sort(asked.get("sort", []))
                 docs = await found.limit(asked.get("limit", 0)).to_list()
                 return {"ok": 1, "cursor": {"id": 0, "firstBatch": docs}}
+            case "insert":
+                try:
+                    await self[asked[name]].insert_many(asked["documents"], ordered=asked["ordered"])
+                except BulkWriteError as error:
+                    return {"ok": 1, "n": error.details["nInserted"], "writeErrors": error.details["writeErrors"]}
+                return {"ok": 1, "n": len(asked["documents"])}
             case "update":
                 n = 0
                 for one in asked["updates"]:

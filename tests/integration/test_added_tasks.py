@@ -9,7 +9,7 @@ from tests.workers import Workers
 
 def test_a_task_that_is_added_to_a_running_worker_is_published(queue: TaskQueue) -> None:
     with Workers(queue):
-        wait_until(lambda: queue.workers())
+        wait_until(queue.workers)
         before = {info.name for info in queue.tasks()}
 
         @queue.task

@@ -12,7 +12,7 @@ from typing import Self
 from dtqkit import Priority, Settings, TaskQueue
 from dtqkit.run.process import work
 from dtqkit.support.background import Background
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 
 
 async def _event() -> asyncio.Event:
@@ -43,7 +43,7 @@ class Workers:
         self._stack.callback(background.join)
         self._stack.callback(background.end)
         stop = background.start(_event()).result()
-        life = Life(self._queue.hooks)
+        life = ProcessLifespan(self._queue.hooks)
         ready: list[Future[None]] = []
         running: list[Future[None]] = []
         for number in range(1, self._count + 1):

@@ -23,7 +23,7 @@ _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
 _EXAMPLE: Final = "redis+sentinel://HOST:26379,HOST:26379/NAME/0"
 
 
-class Address(msgspec.Struct, frozen=True):
+class RedisAddress(msgspec.Struct, frozen=True):
     """`options` are those of redis-py's connections, without host and port."""
 
     url: str
@@ -37,7 +37,7 @@ class Address(msgspec.Struct, frozen=True):
     sentinel_options: dict[str, Any] = {}
 
 
-def parse(url: str) -> Address:
+def parse(url: str) -> RedisAddress:
     """Raises SettingsError, which names the fault of the URL without its password."""
     try:
         address = _parse(url)
@@ -49,7 +49,7 @@ def parse(url: str) -> Address:
     return address
 
 
-def _parse(url: str) -> Address:
+def _parse(url: str) -> RedisAddress:
     scheme, _, rest = url.partition("://")
     if scheme.endswith("+sentinel"):
         return _of_sentinels(url, scheme, rest)
@@ -61,7 +61,7 @@ def _parse(url: str) -> Address:
     return _address(url, (host,), options, tls=scheme == "rediss")
 
 
-def _of_sentinels(url: str, scheme: str, rest: str) -> Address:
+def _of_sentinels(url: str, scheme: str, rest: str) -> RedisAddress:
     hosts_text, slash, tail = rest.partition("/")
     user, at, hosts_text = hosts_text.rpartition("@")
     hosts = tuple(_host(text) for text in hosts_text.split(",") if text)
@@ -86,7 +86,7 @@ def _host(text: str) -> tuple[str, int]:
     return parts.hostname, parts.port or SENTINEL_PORT
 
 
-def _address(url: str, hosts: tuple[tuple[str, int], ...], options: dict[str, Any], *, tls: bool) -> Address:
+def _address(url: str, hosts: tuple[tuple[str, int], ...], options: dict[str, Any], *, tls: bool) -> RedisAddress:
     path = options.pop("path", None)
     # These options are set by dtqkit.
     for ours in (
@@ -100,10 +100,10 @@ def _address(url: str, hosts: tuple[tuple[str, int], ...], options: dict[str, An
         "retry",
     ):
         options.pop(ours, None)
-    return Address(url, hosts, options, tls=tls, path=path)
+    return RedisAddress(url, hosts, options, tls=tls, path=path)
 
 
-def _check(address: Address) -> None:
+def _check(address: RedisAddress) -> None:
     for key in _FILES:
         path = address.options.get(key)
         if path is not None:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 LIVE_S: Final = 0.25
 
 
-class Background:
+class BackgroundCalls:
     """The calls of one kind."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class LiveProgress:
 
     def __init__(self, read: Callable[[Sequence[str]], Awaitable[dict[str, ProgressEvent]]]) -> None:
         self._read = read
-        self._calls = Background()
+        self._calls = BackgroundCalls()
         self._wanted: dict[str, None] = {}
         self._next: asyncio.Task[dict[str, ProgressEvent]] | None = None
         self._turn = asyncio.Lock()

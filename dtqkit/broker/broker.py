@@ -12,9 +12,9 @@ from redis.exceptions import ResponseError
 
 from dtqkit.broker.bus import listen
 from dtqkit.broker.client import unavailable
-from dtqkit.broker.found import Listed, Look, Tick, beats_of
+from dtqkit.broker.found import Listed, RedisState, Tick, beats_of
 from dtqkit.broker.keys import Keys, member, split_member
-from dtqkit.broker.link import Condition, Link
+from dtqkit.broker.link import Condition, RedisLink
 from dtqkit.broker.parking import Parking
 from dtqkit.broker.popper import Popper
 from dtqkit.broker.rights import check_rights
@@ -38,7 +38,7 @@ class Broker:
     def __init__(self, settings: Settings) -> None:
         #: How long a popped id may stay unclaimed before the sweeper puts it back, in seconds.
         self.inflight_s: Final = settings.inflight_s
-        self._link = Link(settings.redis_url, settings.namespace)
+        self._link = RedisLink(settings.redis_url, settings.namespace)
         self.parking = Parking(self._link)
         self._unlisted = Unlisted(self._push, self._put_back)
 
@@ -86,7 +86,7 @@ class Broker:
         await self._unlisted.close()
         await self._link.close()
 
-    async def look(self, lock_s: float) -> Look:
+    async def look(self, lock_s: float) -> RedisState:
         """In one command: check that Redis takes writes; depths, leader and workers. Raises StoreUnavailable."""
         async with self._link.asking(writes=True) as keys:
             now, led, depths, scores = cast(
@@ -96,7 +96,7 @@ class Broker:
                 ),
             )
         by_worker = {worker: float(score) for worker, score in zip(scores[::2], scores[1::2], strict=True)}
-        return Look(now, bool(led), dict(zip(PRIORITIES, depths, strict=True)), by_worker)
+        return RedisState(now, bool(led), dict(zip(PRIORITIES, depths, strict=True)), by_worker)
 
     async def eviction(self) -> str | None:
         """The policy by which keys may be evicted; None: no eviction, or Redis does not report it."""

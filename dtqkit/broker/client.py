@@ -17,8 +17,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from dtqkit.broker.address import CONNECT_S, Address, parse
-from dtqkit.broker.refusals import REASONS, Refusal, UnusableServer, refusal_of
+from dtqkit.broker.address import CONNECT_S, RedisAddress, parse
+from dtqkit.broker.refusals import REASONS, RedisRefusal, UnusableServer, refusal_of
 from dtqkit.broker.route import Route
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.model.failpoints import hit
@@ -35,7 +35,7 @@ _CLOSED_TLS: Final = (
 )
 
 
-def _options(address: Address, answer_s: float) -> dict[str, Any]:
+def _options(address: RedisAddress, answer_s: float) -> dict[str, Any]:
     return {
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": answer_s,
@@ -139,7 +139,7 @@ class _BlockingTls(_Blocking, redis.SSLConnection): ...
 class _BlockingUnix(_Blocking, redis.UnixDomainSocketConnection): ...
 
 
-def _connection(address: Address, tcp: Any, tls: Any, unix: Any) -> tuple[Any, dict[str, Any]]:
+def _connection(address: RedisAddress, tcp: Any, tls: Any, unix: Any) -> tuple[Any, dict[str, Any]]:
     if address.path is not None:
         return unix, {"path": address.path}
     host, port = address.hosts[0]
@@ -203,7 +203,7 @@ class Script:
 
 @contextmanager
 def redis_errors(
-    url: str, point: str | None = None, on_refusal: Callable[[Refusal], None] | None = None
+    url: str, point: str | None = None, on_refusal: Callable[[RedisRefusal], None] | None = None
 ) -> Generator[None]:
     """Raise errors of the client as StoreUnavailable, without a password. `point` names the failpoint.
 
@@ -226,7 +226,7 @@ def redis_errors(
         raise StoreUnavailable("Redis", url, "the connection was closed while it was made") from None
 
 
-def unavailable(url: str, refusal: Refusal) -> StoreUnavailable:
+def unavailable(url: str, refusal: RedisRefusal) -> StoreUnavailable:
     """The error to raise for a refusal."""
     kind = NamespaceTaken if refusal.kind == "taken" else StoreUnavailable
     made = kind("Redis", url, refusal.detail, reason=REASONS[refusal.kind])

@@ -31,7 +31,7 @@ class Tick(msgspec.Struct, frozen=True):
     schedules: str = ""
 
 
-class Look(msgspec.Struct, frozen=True):
+class RedisState(msgspec.Struct, frozen=True):
     """State of Redis after a successful write: whether there is a leader, jobs by lane, last heartbeats (ms)."""
 
     now_ms: float

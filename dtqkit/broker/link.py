@@ -17,7 +17,7 @@ import redis.asyncio
 from dtqkit.broker.address import parse
 from dtqkit.broker.client import ANSWER_S, Script, connect, redis_errors, unavailable
 from dtqkit.broker.keys import Keys
-from dtqkit.broker.refusals import Kind, Refusal, UnusableServer
+from dtqkit.broker.refusals import Kind, RedisRefusal, UnusableServer
 from dtqkit.broker.route import Route
 from dtqkit.model.errors import StoreUnavailable
 
@@ -47,7 +47,7 @@ class Condition(msgspec.Struct):
         return self.written_at is not None and self.written_at > self.refused_at
 
 
-class Link:
+class RedisLink:
     """Connects when needed, and reconnects when the server turns out to be the wrong one."""
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -61,7 +61,7 @@ class Link:
         self.record = ""
         #: Whether Redis, by its last answer, lists our record's jobs; and its refusal if they are another record's.
         self.owned = False
-        self.taken: Refusal | None = None
+        self.taken: RedisRefusal | None = None
         self._others: set[redis.asyncio.Redis] = set()
         self._scripts: dict[str, Script] = {}
         self._wrong = False
@@ -137,7 +137,7 @@ class Link:
                 raise
             await self.raw.ping()
 
-    def _note_refusal(self, refusal: Refusal) -> None:
+    def _note_refusal(self, refusal: RedisRefusal) -> None:
         self._wrong = self._wrong or refusal.drops
         self.condition.refused_at = time.monotonic()
         self.condition.refusal = str(unavailable(self.url, refusal))

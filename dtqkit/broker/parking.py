@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, cast
 
 from dtqkit.broker.keys import split_member
-from dtqkit.broker.link import Link
+from dtqkit.broker.link import RedisLink
 from dtqkit.model.jobs import PRIORITIES, Priority
 
 #: How long the version of the pauses is kept after the last heartbeat of a worker that knows it, in seconds.
@@ -18,7 +18,7 @@ _CHUNK: Final = 1000
 class Parking:
     """Methods raise StoreUnavailable when Redis is away."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisLink) -> None:
         self._link = link
 
     async def announce(self, version: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from dtqkit.broker.keys import member
-from dtqkit.broker.link import Link
+from dtqkit.broker.link import RedisLink
 from dtqkit.model.jobs import Priority
 
 #: Maximum time of a blocking pop, in seconds.
@@ -23,7 +23,7 @@ _WAKE_MS: Final = 15_000
 class Popper:
     """Pops on a connection of its own; `interrupt()` ends a pop without losing an id."""
 
-    def __init__(self, link: Link, lanes: Sequence[Priority]) -> None:
+    def __init__(self, link: RedisLink, lanes: Sequence[Priority]) -> None:
         self._link = link
         self._lanes = tuple(lanes)
         self._block_s = MOVING_BLOCK_S if link.moves else BLOCK_S

@@ -51,7 +51,7 @@ REASONS: Final[dict[Kind, Reason]] = {
 }
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class RedisRefusal(msgspec.Struct, frozen=True):
     """Why Redis refused: the kind of reason, and one sentence."""
 
     kind: Kind
@@ -140,23 +140,23 @@ def words_of(error: RedisError) -> str:
     return text[:_LONGEST]
 
 
-def refusal_of(error: BaseException) -> Refusal:
+def refusal_of(error: BaseException) -> RedisRefusal:
     """What an error of the client or of the operating system means."""
     if isinstance(error, UnusableServer):
-        return Refusal(error.kind, str(error), drops=error.kind in _DROPPING)
+        return RedisRefusal(error.kind, str(error), drops=error.kind in _DROPPING)
     if isinstance(error, RedisError) and (said := _by_words(words_of(error))) is not None:
         return said
     if isinstance(error, ResponseError):
-        return Refusal("fault", f"it refuses a command ({words_of(error)})")
+        return RedisRefusal("fault", f"it refuses a command ({words_of(error)})")
     for cause in _chain(error):
         if isinstance(cause, UnusableServer):
             return refusal_of(cause)
         if (detail := _of_connection(cause)) is not None:
-            return Refusal("away", detail)
-    return Refusal("away", _plain(str(error)) or type(error).__name__)
+            return RedisRefusal("away", detail)
+    return RedisRefusal("away", _plain(str(error)) or type(error).__name__)
 
 
-def _by_words(words: str) -> Refusal | None:
+def _by_words(words: str) -> RedisRefusal | None:
     first = words.split(" ", 1)[0].lstrip("-")
     if first in WORDS:
         kind, sentence = WORDS[first]
@@ -164,11 +164,11 @@ def _by_words(words: str) -> Refusal | None:
         if first == "FOREIGN":
             detail = sentence.format(key=_record_key(words))
         drops = not _DROPPING.isdisjoint((kind, first))
-        return Refusal(kind, detail, drops=drops, brief=f"{_brief(sentence)} ({first})")
+        return RedisRefusal(kind, detail, drops=drops, brief=f"{_brief(sentence)} ({first})")
     lower = words.lower()
     for phrase, kind, sentence in _PHRASES:
         if phrase in lower:
-            return Refusal(kind, f"{sentence} ({_aside(words)})", brief=_brief(sentence))
+            return RedisRefusal(kind, f"{sentence} ({_aside(words)})", brief=_brief(sentence))
     return None
 
 

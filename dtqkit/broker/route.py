@@ -11,7 +11,7 @@ from redis.exceptions import MovedError, RedisError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from dtqkit.broker.address import Address
+from dtqkit.broker.address import RedisAddress
 from dtqkit.broker.refusals import UnusableServer, refusal_of
 
 #: Timeout for one Sentinel, or one node of a cluster, in seconds.
@@ -25,7 +25,7 @@ Place = tuple[str, int]
 class Route:
     """The route of one client. Thread-safe."""
 
-    def __init__(self, address: Address, key: str, *, cluster: bool = False) -> None:
+    def __init__(self, address: RedisAddress, key: str, *, cluster: bool = False) -> None:
         """`key`: one of the queue's keys, as named in a cluster, where all of them are on one node."""
         self.address: Final = address
         self._key = key

@@ -36,7 +36,7 @@ from dtqkit.run.process import default_lanes, work
 from dtqkit.run.supervisor import AT_ONCE, AT_ONCE_S, Supervisor
 from dtqkit.support.formatting import counted
 from dtqkit.support.sanitize import log_safely
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.worker.worker import Worker
 
 log = logging.getLogger("dtqkit.process")
@@ -228,7 +228,7 @@ async def _work_when_stores_answer(place: Place, stop: asyncio.Event, restarter:
                 registry,
                 name=place.name,
                 lanes=place.lanes,
-                life=Life(place.queue.hooks),
+                life=ProcessLifespan(place.queue.hooks),
                 app=place.app,
                 outdated=restarter.outdated,
                 stop=stop,

@@ -13,8 +13,8 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.hooking import HookedAsyncQueue
 from dtqkit.client.late import late_message, why_waiting
 from dtqkit.client.lending import lending
-from dtqkit.client.many import AsyncManyJobs
-from dtqkit.client.pauses import AsyncPauses
+from dtqkit.client.many import BulkAsyncQueue
+from dtqkit.client.pauses import PausingAsyncQueue
 from dtqkit.client.schedules import SchedulingAsyncQueue
 from dtqkit.client.wait import AT_A_TIME, CHUNK, FEW, Waiter, chunks
 from dtqkit.control import (
@@ -70,7 +70,7 @@ LOOK_S: Final = 0.5
 MAX_CANCELS: Final = 64
 
 
-class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsyncQueue):
+class AsyncTaskQueue(HookedAsyncQueue, PausingAsyncQueue, BulkAsyncQueue, SchedulingAsyncQueue):
     """A queue on the event loop that uses it first.
 
         async with AsyncTaskQueue() as queue:

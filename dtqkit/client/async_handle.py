@@ -20,7 +20,7 @@ from dtqkit.model.values import as_payload, from_json
 R = TypeVar("R")
 
 
-class Follower(Protocol):
+class HandleQueue(Protocol):
     """The queue of a handle, as far as the handle needs it."""
 
     @property
@@ -44,7 +44,7 @@ class AsyncJobHandle(Generic[R]):
     # A batch makes many.
     __slots__ = ("__weakref__", "_asked_at", "_decode", "_job", "_news", "_queue", "was_duplicate")
 
-    def __init__(self, queue: Follower, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, queue: HandleQueue, job: Job, decode: Callable[[Any], Any] | None = None) -> None:
         self._queue = queue
         self._job = job
         self._decode = decode

@@ -10,13 +10,15 @@ from contextlib import ExitStack
 from dtqkit.model.settings import Settings
 from dtqkit.run.process import default_lanes, work
 from dtqkit.support.background import Background
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.tasks.registry import TaskRegistry
 
 log = logging.getLogger("dtqkit.worker")
 
 
-def work_here(settings: Settings, registry: TaskRegistry, life: Life, workers: int, owned: ExitStack) -> Background:
+def work_here(
+    settings: Settings, registry: TaskRegistry, life: ProcessLifespan, workers: int, owned: ExitStack
+) -> Background:
     """Start them, and wait until they work; `owned` stops them. Their loop."""
     background = Background("dtqkit-workers")
     owned.callback(background.join)

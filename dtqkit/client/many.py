@@ -30,7 +30,7 @@ B = TypeVar("B", bound=BulkRequest)
 Progress: TypeAlias = Callable[[Bulk], object]
 
 
-class AsyncManyJobs:
+class BulkAsyncQueue:
     """For an AsyncTaskQueue. See TaskQueue for what the methods do."""
 
     control: Control
@@ -62,11 +62,11 @@ class AsyncManyJobs:
             request = msgspec.structs.replace(request, cursor=done.cursor)
 
 
-class ManyJobs:
+class BulkQueue:
     """For a TaskQueue."""
 
     @property
-    def core(self) -> AsyncManyJobs:
+    def core(self) -> BulkAsyncQueue:
         raise NotImplementedError
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

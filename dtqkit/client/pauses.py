@@ -15,7 +15,7 @@ from dtqkit.model.where import Scalar
 T = TypeVar("T")
 
 
-class AsyncPauses:
+class PausingAsyncQueue:
     """For an AsyncTaskQueue."""
 
     control: Control
@@ -45,11 +45,11 @@ class AsyncPauses:
         return await self.control.ask(PAUSES, PausesRequest())
 
 
-class Pauses:
+class PausingQueue:
     """For a TaskQueue."""
 
     @property
-    def core(self) -> AsyncPauses:
+    def core(self) -> PausingAsyncQueue:
         raise NotImplementedError
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

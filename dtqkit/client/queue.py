@@ -23,8 +23,8 @@ from dtqkit.client.decorators import (
 )
 from dtqkit.client.frames import frame_of
 from dtqkit.client.handles import JobHandle, JobList, JobPage
-from dtqkit.client.many import ManyJobs
-from dtqkit.client.pauses import Pauses
+from dtqkit.client.many import BulkQueue
+from dtqkit.client.pauses import PausingQueue
 from dtqkit.client.schedule_handles import SchedulingQueue
 from dtqkit.control import AttemptRow, Control, DeadLetterFilters, HistoryFilters, JobFilters, Requeued
 from dtqkit.model.batches import BatchRefused
@@ -32,7 +32,7 @@ from dtqkit.model.errors import TaskDefinitionError, redact
 from dtqkit.model.events import Depths, Heartbeat
 from dtqkit.model.settings import Settings
 from dtqkit.support.background import abandon
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.tasks.misuse import BY_NAME, check_call, how_to_submit
 from dtqkit.tasks.notice import notice
 from dtqkit.tasks.options import TaskOptionNames
@@ -41,7 +41,7 @@ from dtqkit.tasks.task import Call, Task, TaskInfo
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from dtqkit.notebook.bars import Progress
+    from dtqkit.notebook.bars import ProgressBar
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.charts import Plots
     from dtqkit.notebook.forms import Form
@@ -74,7 +74,7 @@ _INTERNAL: Final = frozenset(
 )
 
 
-class TaskQueue(SchedulingQueue, Pauses, ManyJobs):
+class TaskQueue(SchedulingQueue, PausingQueue, BulkQueue):
     """A queue. `TaskQueue()` takes REDIS_URL and ATLAS_URI from the environment and connects at the first use.
 
         queue = TaskQueue.local(workers=3)       # its own redis-server and mongod, workers in this process
@@ -158,7 +158,7 @@ class TaskQueue(SchedulingQueue, Pauses, ManyJobs):
         """Workers on an event loop in a thread of this process."""
         from dtqkit.client.here import work_here
 
-        life = Life(self.hooks)
+        life = ProcessLifespan(self.hooks)
         background = work_here(self.settings, self.registry, life, workers, self._owned)
         self._works_here = True
         self._lifespan_here = lambda: background.start(life.renew()).result()
@@ -311,7 +311,7 @@ class TaskQueue(SchedulingQueue, Pauses, ManyJobs):
 
         return notebook.form(self, task)
 
-    def progress(self, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> Progress:
+    def progress(self, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> ProgressBar:
         """A bar that fills as the jobs end, also while a cell waits for them."""
         from dtqkit import notebook
 

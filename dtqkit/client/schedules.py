@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from dtqkit.client.async_handle import AsyncJobHandle, Follower
+from dtqkit.client.async_handle import AsyncJobHandle, HandleQueue
 from dtqkit.control import Control
 from dtqkit.control.schedule_operations import (
     APPLY_SCHEDULES,
@@ -45,7 +45,7 @@ from dtqkit.tasks.scheduled import check_options
 from dtqkit.tasks.task import DEFAULTS, Call
 
 
-class _Queue(Follower, Protocol):
+class _Queue(HandleQueue, Protocol):
     """An AsyncTaskQueue, as far as its schedules need it."""
 
     registry: TaskRegistry
@@ -143,7 +143,7 @@ class AsyncScheduleHandle:
 
     __slots__ = ("__weakref__", "_queue", "record")
 
-    def __init__(self, queue: Follower, record: Schedule) -> None:
+    def __init__(self, queue: HandleQueue, record: Schedule) -> None:
         self._queue = queue
         self.record: Schedule = record
 

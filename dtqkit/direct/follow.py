@@ -19,7 +19,7 @@ MAX_PAUSE_S: Final = 2.0
 Callback = Callable[[Batch | Line], None]
 
 
-class Follower:
+class EventSubscription:
     """Subscribes to Redis while it has subscribers; reconnects after Redis was away."""
 
     def __init__(self, broker: Broker) -> None:

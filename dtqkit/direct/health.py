@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from dtqkit.broker import Broker
-from dtqkit.broker.found import Look
+from dtqkit.broker.found import RedisState
 from dtqkit.control import Health
 from dtqkit.model.errors import DtqError, NamespaceTaken, Reason, StoreUnavailable
 from dtqkit.model.events import Heartbeat
@@ -168,7 +168,7 @@ class Asked(Generic[_T]):
         return asyncio.get_running_loop().time(), found
 
 
-class HealthMonitor:
+class HealthCheck:
     """Looks at most once each second, however often it is asked: one script in Redis, two operations of MongoDB."""
 
     def __init__(self, settings: Settings, broker: Broker, store: Store, opened: Callable[[], Awaitable[None]]) -> None:
@@ -216,13 +216,13 @@ class HealthMonitor:
             redis_wrote_s=_age(now, self._redis_wrote),
             pauses=None if isinstance(pauses, str) else pauses,
         )
-        if isinstance(redis, Look):
+        if isinstance(redis, RedisState):
             seen = self._with(seen, redis, now)
         else:  # it may be back before another worker has taken over
             self._led, self._vacant_at = False, None
         return judge(seen, self._settings.heartbeat_s)
 
-    def _with(self, seen: Seen, look: Look, now: float) -> Seen:
+    def _with(self, seen: Seen, look: RedisState, now: float) -> Seen:
         if look.led:
             self._led, self._vacant_at = True, None
         elif self._vacant_at is None:
@@ -237,7 +237,7 @@ class HealthMonitor:
             waiting=look.depths,
         )
 
-    async def _look_at_redis(self) -> Look:
+    async def _look_at_redis(self) -> RedisState:
         clock = asyncio.get_running_loop().time
         look = await self._broker.look(self._settings.lock_s)
         self._redis_wrote = clock()

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from dtqkit.broker import Broker
-from dtqkit.broker.background import Background
+from dtqkit.broker.background import BackgroundCalls
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.store import Store
 
@@ -23,7 +23,7 @@ class Opening:
     def __init__(self, store: Store, broker: Broker) -> None:
         self._store = store
         self._broker = broker
-        self._calls = Background()
+        self._calls = BackgroundCalls()
 
     async def open(self) -> None:
         """Raises NamespaceTaken where Redis lists another record's jobs."""

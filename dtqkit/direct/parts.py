@@ -9,8 +9,8 @@ from dtqkit.broker import Broker
 from dtqkit.broker.background import LiveProgress
 from dtqkit.control import Answers, JobsRequest, Stats, Totals
 from dtqkit.control.operations import RECORDS
-from dtqkit.direct.follow import Follower
-from dtqkit.direct.health import HealthMonitor
+from dtqkit.direct.follow import EventSubscription
+from dtqkit.direct.health import HealthCheck
 from dtqkit.direct.lookup import Lookups
 from dtqkit.direct.opening import Opening
 from dtqkit.direct.shared import Shared
@@ -44,11 +44,11 @@ class Parts:
         ticker = Ticker(settings, self.broker, self.store, self.enqueuer)
         self.scheduling = Scheduling(self.broker, self.store, ticker)
         self.lives = LiveProgress(self.broker.live_progress)
-        self.follower = Follower(self.broker)
+        self.follower = EventSubscription(self.broker)
         self.lookups = Lookups(lambda ids: self.records(JobsRequest(ids=ids)))
         self.stats: Shared[Stats] = Shared(good_for=4.0)
         self.totals: Shared[Totals] = Shared()
-        self.health = HealthMonitor(settings, self.broker, self.store, self.open)
+        self.health = HealthCheck(settings, self.broker, self.store, self.open)
         self._opening: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         #: The loop, once the stores are open.

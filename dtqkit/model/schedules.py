@@ -127,7 +127,7 @@ class Schedule(Definition, frozen=True, kw_only=True, omit_defaults=True):
     rev: int = 1
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class SchedulePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done about a schedule now, and what it is afterwards."""
 
     #: Nominal times whose jobs are to be enqueued.
@@ -230,17 +230,17 @@ def times_between(schedule: Schedule, start: datetime, end: datetime) -> Iterato
 # -- the decision
 
 
-def plan(schedule: Schedule, now: datetime, running: Collection[str] = ()) -> Plan:
+def plan(schedule: Schedule, now: datetime, running: Collection[str] = ()) -> SchedulePlan:
     """What is due `now`, by MongoDB's clock, and what to do. `running`: the jobs in `live` that are not over."""
     active = [job for job in schedule.live if job in running]
     if schedule.paused is not None:
-        return Plan(held_at=schedule.held_at, next_at=schedule.next_at, live=tuple(active))
+        return SchedulePlan(held_at=schedule.held_at, next_at=schedule.next_at, live=tuple(active))
     due = _due(schedule, now)
     going = _Overlap(schedule, active)
     going.release()
     for at in due.wanted:
         going.meet(at)
-    return Plan(
+    return SchedulePlan(
         enqueue=tuple(going.enqueue),
         cancel=tuple(going.cancel),
         missed=due.missed,
@@ -349,7 +349,7 @@ class _Overlap:
             self.skipped += 1
 
 
-def advanced(known: Schedule, done: Plan, now: datetime) -> Schedule:
+def advanced(known: Schedule, done: SchedulePlan, now: datetime) -> Schedule:
     """`known` once its plan is decided: its jobs are pending."""
     over = known.off_until is not None and not before(done.next_at, known.off_until)
     new = msgspec.structs.replace(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dtqkit.client.decorators import QueuedTask
     from dtqkit.client.handles import JobHandle
     from dtqkit.client.queue import TaskQueue
-    from dtqkit.notebook.bars import Progress
+    from dtqkit.notebook.bars import ProgressBar
     from dtqkit.notebook.boards import Board
     from dtqkit.notebook.charts import Plots
     from dtqkit.notebook.forms import Form
@@ -49,13 +49,13 @@ def form(queue: TaskQueue, task: QueuedTask[..., Any, Any] | str) -> Form:
     return Form(queue, task)
 
 
-def progress(queue: TaskQueue, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> Progress:
+def progress(queue: TaskQueue, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> ProgressBar:
     """A bar that fills as the jobs end, also while a cell waits for them. Raises MissingExtra."""
     try:
-        from dtqkit.notebook.bars import Progress
+        from dtqkit.notebook.bars import ProgressBar
     except ModuleNotFoundError as error:
         raise MissingExtra("queue.progress()", error.name, "notebook") from None
-    return Progress(queue, jobs)
+    return ProgressBar(queue, jobs)
 
 
 def plots(queue: TaskQueue) -> Plots:

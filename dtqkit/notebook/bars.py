@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 0.2
 
 
-class Progress(HBox):
+class ProgressBar(HBox):
     """A bar and a line of text; a running job counts by as much as it says it has done."""
 
     def __init__(self, queue: Driver, jobs: Iterable[JobHandle[Any]] | JobHandle[Any]) -> None:

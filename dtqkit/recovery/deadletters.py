@@ -21,7 +21,7 @@ NOT_ITS_FAULT: Final = frozenset({"worker_lost", "timeout", "store"})
 PIECE: Final = 500
 
 
-class Piece(NamedTuple):
+class Repaired(NamedTuple):
     """Numbers of one piece of a round: dead letters repaired, jobs requeued."""
 
     repaired: int
@@ -34,7 +34,7 @@ class DeadLetterRounds:
         self._broker = broker
         self._store = store
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncIterator[Repaired]:
         """A round, piece by piece in the order of ids. What this leader leaves undone, the next one does."""
         after: ObjectId | None = None
         while True:
@@ -53,7 +53,7 @@ class DeadLetterRounds:
             if after is None:
                 return
 
-    async def _repair(self, dead_letters: dict[ObjectId, int], failed: list[Document]) -> Piece:
+    async def _repair(self, dead_letters: dict[ObjectId, int], failed: list[Document]) -> Repaired:
         """Compare all dead letters and all failed jobs between two ids, and repair the dead letters."""
         recoverable = [doc for doc in failed if self._recoverable(doc)]
         requeued = set[ObjectId]()
@@ -64,7 +64,7 @@ class DeadLetterRounds:
         await self._store.dead.project(missing)
         stale = dead_letters.keys() - {doc["_id"] for doc in failed}
         await self._store.dead.delete_many({job: dead_letters[job] for job in stale})
-        return Piece(len(missing) + len(stale), len(requeued))
+        return Repaired(len(missing) + len(stale), len(requeued))
 
     def _recoverable(self, doc: Document) -> bool:
         cooled = self._store.now() - timedelta(seconds=self._settings.dead_letter_cooldown_s)

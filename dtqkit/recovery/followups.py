@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dtqkit.broker import Broker
-from dtqkit.recovery.task import Progress
+from dtqkit.recovery.task import ProgressLog
 from dtqkit.store import Store
 from dtqkit.transitions.followup import PIECE, submit_all
 
@@ -28,7 +28,7 @@ class FollowUpRounds:
         return self._wanted
 
     async def run(self) -> None:
-        done = Progress("submitted %d jobs of on_failure and on_success that a crash had left")
+        done = ProgressLog("submitted %d jobs of on_failure and on_success that a crash had left")
         self._wanted = False
         try:
             while docs := await self._store.followups.left(PIECE):

@@ -22,7 +22,7 @@ from dtqkit.recovery.heartbeats import MissedHeartbeats
 from dtqkit.recovery.minutes import MinuteRounds
 from dtqkit.recovery.rounds import Rounds
 from dtqkit.recovery.schedules import ScheduleRounds
-from dtqkit.recovery.task import HUNG_S, Progress, RoundTask
+from dtqkit.recovery.task import HUNG_S, ProgressLog, RoundTask
 from dtqkit.store import Store
 from dtqkit.store.clock import Step
 from dtqkit.store.recovery_scan import Noticed
@@ -322,8 +322,8 @@ class Leader:
         return self._audit_dead_letters or regular
 
     async def _repair_dead_letters(self, _: Tick) -> None:
-        repaired = Progress("repaired %d dead letters")
-        requeued = Progress("re-queued %d dead jobs that failed by a lost worker, a timeout or a store")
+        repaired = ProgressLog("repaired %d dead letters")
+        requeued = ProgressLog("re-queued %d dead jobs that failed by a lost worker, a timeout or a store")
         self._audit_dead_letters = False
         self._next_dead_letters = asyncio.get_running_loop().time() + _AUDIT_ROUNDS * self._settings.round_s
         try:
@@ -349,7 +349,7 @@ class Leader:
         """Deletes take at most half of the time: MongoDB has other work."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        expired = Progress(f"deleted %d jobs that ended more than {self._settings.retention_days:g} days ago")
+        expired = ProgressLog(f"deleted %d jobs that ended more than {self._settings.retention_days:g} days ago")
         before = self._store.now() - timedelta(days=self._settings.retention_days)
         last: ObjectId | None = None
         try:

@@ -83,7 +83,7 @@ class RoundTask:
         self._not_before = asyncio.get_running_loop().time() + self._pause_s
 
 
-class Progress:
+class ProgressLog:
     """Logs a line periodically during long work, and one at its end."""
 
     #: Seconds between two lines.

@@ -14,7 +14,7 @@ from dtqkit.recovery import Leader
 from dtqkit.run.declared import declared
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker.beat import Pulse
 from dtqkit.worker.capture import capture
@@ -35,7 +35,7 @@ async def work(
     *,
     name: str,
     lanes: Sequence[Priority],
-    life: Life | None = None,
+    life: ProcessLifespan | None = None,
     app: str | None = None,
     outdated: Callable[[Sequence[str]], bool] | None = None,
     stop: asyncio.Event,
@@ -52,7 +52,7 @@ async def work(
 
     Raises StoreUnavailable when a store does not answer at the start, LifespanFailed, and what breaks the worker.
     """
-    life = Life() if life is None else life
+    life = ProcessLifespan() if life is None else life
     store = Store(settings)
     broker = Broker(settings)
     try:
@@ -92,7 +92,7 @@ async def work(
         await store.close()
 
 
-async def _begun(life: Life, stop: asyncio.Event) -> bool:
+async def _begun(life: ProcessLifespan, stop: asyncio.Event) -> bool:
     """Enter the lifespan; False when `stop` comes first. Raises LifespanFailed."""
     entering = asyncio.create_task(life.begin(), name="enter the lifespan")
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -111,7 +111,7 @@ async def _begun(life: Life, stop: asyncio.Event) -> bool:
 
 
 async def _run(
-    worker: Worker, leader: Leader, stop: asyncio.Event, life: Life, started: Callable[[], None] | None
+    worker: Worker, leader: Leader, stop: asyncio.Event, life: ProcessLifespan, started: Callable[[], None] | None
 ) -> None:
     """Until `stop` is set, or a part of it breaks, which is raised."""
     await worker.pauses.load()  # before the first job is taken

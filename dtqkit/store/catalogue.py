@@ -9,13 +9,13 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.tasks.task import TaskInfo
 
 
 class Catalogue:
-    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: MongoLink) -> None:
         self._tasks = collection
         self._where = where
 

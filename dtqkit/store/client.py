@@ -34,7 +34,7 @@ from pymongo.read_concern import ReadConcern
 from dtqkit.model.errors import DtqError, OutcomeUnknown, SettingsError, StoreUnavailable, redact
 from dtqkit.model.failpoints import hit
 from dtqkit.store import refusals
-from dtqkit.store.refusals import Verdict, one_line
+from dtqkit.store.refusals import MongoRefusal, one_line
 
 #: Timeouts for finding a primary, for connecting and for an answer, in seconds. The URI can override them.
 SELECT_S: Final = 1.5
@@ -61,7 +61,7 @@ class _PlainInts(TypeDecoder):
 PLAIN_INTS: Final = TypeRegistry([_PlainInts()])
 
 
-class Link:
+class MongoLink:
     """A MongoDB server or set: its address, its round trip time, and whether it refuses writes."""
 
     def __init__(self, uri: str) -> None:
@@ -123,7 +123,7 @@ class Link:
         hidden = self.heartbeat if isinstance(self.heartbeat, str) else None
         return [hidden if hidden and error and refusals.is_of_no_set(error) else error for error in errors]
 
-    def why_not_found(self, error: ServerSelectionTimeoutError) -> Verdict:
+    def why_not_found(self, error: ServerSelectionTimeoutError) -> MongoRefusal:
         """Why no server that takes writes was found."""
         if self.client is None:
             return refusals.of_connecting(str(error))
@@ -135,7 +135,7 @@ class Link:
         return refusals.of_members(types, topology.replica_set_name, first)
 
 
-def connect(link: Link, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
+def connect(link: MongoLink, *listeners: Any) -> AsyncMongoClient[dict[str, Any]]:
     """A client for ATLAS_URI, not connected yet."""
     timeouts = {"serverSelectionTimeoutMS": SELECT_S, "connectTimeoutMS": CONNECT_S, "socketTimeoutMS": ANSWER_S}
     defaults = {name: int(s * 1000) for name, s in timeouts.items() if name.lower() not in link.options}
@@ -175,7 +175,7 @@ def database(client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncDataba
 
 @contextmanager
 def store_errors(
-    link: Link, *, writes: Writes = False, once: bool = False, document: bool = False, point: str | None = None
+    link: MongoLink, *, writes: Writes = False, once: bool = False, document: bool = False, point: str | None = None
 ) -> Generator[None]:
     """Raise an error of MongoDB as StoreUnavailable, or as OutcomeUnknown for a write that may have been done.
 
@@ -197,7 +197,7 @@ def store_errors(
         _raise(error, link, writes=writes, once=once, document=document)
     except InvalidBSON as error:  # from decoding the answer: the operation was done
         words = f"its answer cannot be decoded ({one_line(redact(str(error)))})"
-        raise refused(link, Verdict("refused", words), writes=writes, perhaps=True) from None
+        raise refused(link, MongoRefusal("refused", words), writes=writes, perhaps=True) from None
     except (BSONError, OverflowError, ValueError, RecursionError) as error:  # from encoding the document
         if not document or isinstance(error, DtqError):
             raise
@@ -206,13 +206,13 @@ def store_errors(
         # The driver fails on an error in the answer of a find-and-modify, because it has not decoded the answer.
         if "RawBSONDocument" not in str(error):
             raise
-        raise refused(link, Verdict("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
+        raise refused(link, MongoRefusal("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
     else:
         if writes:
             link.note_write(writes, None)
 
 
-def _raise(error: PyMongoError, link: Link, *, writes: Writes, once: bool, document: bool) -> NoReturn:
+def _raise(error: PyMongoError, link: MongoLink, *, writes: Writes, once: bool, document: bool) -> NoReturn:
     verdict, perhaps = _judge(error, link)
     if verdict is None:
         words = one_line(str(error))
@@ -233,7 +233,7 @@ def is_duplicate_keys(error: BulkWriteError) -> bool:
 _INTERRUPTED: Final = 11_602
 
 
-def refused(link: Link, verdict: Verdict, *, writes: Writes, perhaps: bool = False) -> StoreUnavailable:
+def refused(link: MongoLink, verdict: MongoRefusal, *, writes: Writes, perhaps: bool = False) -> StoreUnavailable:
     kind = OutcomeUnknown if writes and perhaps else StoreUnavailable
     made = kind("MongoDB", link.uri, verdict.words, reason=verdict.reason)
     if writes:
@@ -241,27 +241,27 @@ def refused(link: Link, verdict: Verdict, *, writes: Writes, perhaps: bool = Fal
     return made
 
 
-def _judge(error: PyMongoError, link: Link) -> tuple[Verdict | None, bool]:
+def _judge(error: PyMongoError, link: MongoLink) -> tuple[MongoRefusal | None, bool]:
     """What an error means, and whether the write may have been done nevertheless."""
     words = one_line(str(error)) or type(error).__name__
     match error:
         case ServerSelectionTimeoutError():
             return link.why_not_found(error), False
         case WaitQueueTimeoutError():
-            return Verdict("away", words), False
+            return MongoRefusal("away", words), False
         case WriteConcernError():
-            return Verdict("away", words), True
+            return MongoRefusal("away", words), True
         case NotPrimaryError() | OperationFailure():
             code = _code(error)
             if error.timeout:
-                return Verdict("away", "no answer in time"), True
+                return MongoRefusal("away", "no answer in time"), True
             return refusals.of_code(code, words), code in refusals.PERHAPS_DONE
         case AutoReconnect() | ConnectionFailure():
-            return Verdict("away", "no answer in time" if error.timeout else words), True
+            return MongoRefusal("away", "no answer in time" if error.timeout else words), True
         case ConfigurationError():  # an SRV name that does not resolve, or a server that is too old
             return refusals.of_connecting(words), False
         case _:
-            return Verdict("away", words), True
+            return MongoRefusal("away", words), True
 
 
 def _code(error: PyMongoError) -> int | None:
@@ -271,7 +271,7 @@ def _code(error: PyMongoError) -> int | None:
     return details.get("code") if isinstance(details, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-def _raise_bulk(error: BulkWriteError, link: Link, *, writes: Writes, document: bool) -> NoReturn:
+def _raise_bulk(error: BulkWriteError, link: MongoLink, *, writes: Writes, document: bool) -> NoReturn:
     """Raise for the whole bulk if any part was refused for a temporary reason: its writes can be repeated."""
     errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
     counts = ("nInserted", "nUpserted", "nMatched", "nRemoved")
@@ -284,7 +284,7 @@ def _raise_bulk(error: BulkWriteError, link: Link, *, writes: Writes, document: 
     if unsure := error.details.get("writeConcernErrors"):
         verdict = refusals.of_code(unsure[0].get("code"), str(unsure[0].get("errmsg", "")))
         if verdict is None or verdict.reason != "electing":
-            verdict = Verdict("away", _NOT_ON_A_MAJORITY)
+            verdict = MongoRefusal("away", _NOT_ON_A_MAJORITY)
         raise refused(link, verdict, writes=writes, perhaps=True) from None
     if all(one.get("code") == _DUPLICATE_KEY for one in errors):
         raise error

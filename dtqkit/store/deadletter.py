@@ -9,12 +9,12 @@ from pymongo import ASCENDING, DeleteOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.documents import Document
 
 
 class DeadLetters:
-    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: MongoLink) -> None:
         self._dead = collection
         self._where = where
 

@@ -10,7 +10,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import FOLLOW_UPS
 from dtqkit.store.inserts import BAD_HINT
@@ -38,7 +38,7 @@ class Followed(NamedTuple):
 class FollowUps:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: MongoLink, indexes: IndexKeeper) -> None:
         self._jobs = collection
         self._where = where
         self._indexes = indexes

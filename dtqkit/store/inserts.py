@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from dtqkit.model.errors import DocumentRefused, OutcomeUnknown, Reason, StoreUnavailable
 from dtqkit.store import refusals
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.commands import insert_many
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import KEY
@@ -54,7 +54,7 @@ F = TypeVar("F", bound=_Found)
 class Inserts:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: MongoLink, indexes: IndexKeeper) -> None:
         self._jobs = collection
         self._where = where
         self._indexes = indexes

@@ -18,7 +18,7 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.model.outcomes import Change
 from dtqkit.store import documents
-from dtqkit.store.client import PLAIN_INTS, Link, store_errors
+from dtqkit.store.client import PLAIN_INTS, MongoLink, store_errors
 from dtqkit.store.commands import update_command, written
 from dtqkit.store.documents import Document
 from dtqkit.store.inserts import BAD_HINT
@@ -57,7 +57,7 @@ def claim_max_s(lease_s: float) -> float:
 class Jobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: MongoLink, indexes: IndexKeeper) -> None:
         self._jobs = collection
         self._indexes = indexes
         # Times in a claimed job are naive UTC: decoding aware ones costs more than the rest of the document.

@@ -14,7 +14,7 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING
 from dtqkit.model.where import PayloadMatch
 from dtqkit.store import documents
-from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document, Pipeline
 from dtqkit.store.packing import unpack
 from dtqkit.store.requeues import requeueing
@@ -33,7 +33,7 @@ COUNT_MS: Final = 10_000
 class ManyJobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, collection: AsyncCollection[Document], where: Link) -> None:
+    def __init__(self, collection: AsyncCollection[Document], where: MongoLink) -> None:
         self._jobs = collection
         self._where = where
 

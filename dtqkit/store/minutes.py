@@ -28,7 +28,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, Priority
-from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.ids import id_at
 
@@ -55,7 +55,7 @@ _PIECE: Final = 1_000
 TOTALS: Final = "totals"
 
 
-class Totals(NamedTuple):
+class StoredTotals(NamedTuple):
     """All counts up to `until`."""
 
     until: datetime
@@ -76,14 +76,14 @@ class Sample(NamedTuple):
 class Minutes:
     """Any process may close minutes, also two at once: both count the same."""
 
-    def __init__(self, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link) -> None:
+    def __init__(self, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: MongoLink) -> None:
         self._minutes = minutes
         self._jobs = jobs
         self._where = where
         #: Up to here, nothing happened after the last closed minute.
         self._empty_until = datetime.min.replace(tzinfo=UTC)
         #: The totals as this process last wrote them; the next write notices if another process has changed them.
-        self._held: Totals | None = None
+        self._held: StoredTotals | None = None
         #: Whether little happened in the minutes that were closed last.
         self.quiet = False
         self._span = _SPAN
@@ -108,13 +108,15 @@ class Minutes:
 
     # -- what is closed
 
-    async def totals(self) -> Totals | None:
+    async def totals(self) -> StoredTotals | None:
         """None: no minute was ever closed."""
         with store_errors(self._where):
             doc = await self._minutes.find_one({"_id": TOTALS})
         if doc is None:
             return None
-        return Totals(max(doc["until"], self._empty_until), as_counts(doc["counts"]), doc["until"], doc.get("checked"))
+        return StoredTotals(
+            max(doc["until"], self._empty_until), as_counts(doc["counts"]), doc["until"], doc.get("checked")
+        )
 
     async def between(self, since: datetime, until: datetime) -> Counts:
         """The sum of the closed minutes that begin from `since` to before `until`."""
@@ -212,8 +214,8 @@ class Minutes:
         return counted, Sample({lane: lanes.get(lane, 0) for lane in PRIORITIES}, lanes.get("running", 0))
 
     async def _write(
-        self, docs: list[Document], totals: Totals | None, begin: datetime, end: datetime
-    ) -> Totals | None:
+        self, docs: list[Document], totals: StoredTotals | None, begin: datetime, end: datetime
+    ) -> StoredTotals | None:
         """Write the minutes, then the totals. If the process stops in between, the next one completes both.
 
         None: another process has changed the totals meanwhile.
@@ -234,7 +236,7 @@ class Minutes:
             new: Document = {"until": end, "counts": as_rows(known)}
             if totals is not None:
                 done = (await self._minutes.update_one(as_stored(totals), {"$set": new})).matched_count == 1
-                return Totals(end, known, end, totals.checked) if done else None
+                return StoredTotals(end, known, end, totals.checked) if done else None
             with contextlib.suppress(DuplicateKeyError):
                 await self._minutes.insert_one({"_id": TOTALS, **new})
             return None
@@ -247,7 +249,7 @@ class Minutes:
             return (await self._minutes.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
 
 
-def as_stored(totals: Totals) -> Document:
+def as_stored(totals: StoredTotals) -> Document:
     """A filter: the totals, if no process has changed them."""
     return {"_id": TOTALS, "until": totals.stored, "checked": totals.checked}
 

@@ -14,7 +14,7 @@ from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import PRIORITIES, WAITING
 from dtqkit.model.pauses import Pause, Pauses
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.where import has_values
 
@@ -31,7 +31,7 @@ _NONE: Final[Document] = {}
 class PauseBook:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, database: AsyncDatabase[Document], where: Link) -> None:
+    def __init__(self, database: AsyncDatabase[Document], where: MongoLink) -> None:
         self._configuration = database["configuration"]
         self._jobs = database["jobs"]
         self._where = where

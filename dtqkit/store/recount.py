@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.ids import id_at
 from dtqkit.store.minutes import (
@@ -25,7 +25,7 @@ from dtqkit.store.minutes import (
     OTHER,
     Counts,
     Minutes,
-    Totals,
+    StoredTotals,
     add,
     as_counts,
     as_rows,
@@ -48,7 +48,7 @@ class Recount:
     """Safe when two processes run it at once."""
 
     def __init__(
-        self, closed: Minutes, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: Link
+        self, closed: Minutes, minutes: AsyncCollection[Document], jobs: AsyncCollection[Document], where: MongoLink
     ) -> None:
         self._closed = closed
         self._minutes = minutes
@@ -123,7 +123,7 @@ class Recount:
                 if not is_duplicate_keys(error):
                     raise
 
-    async def _add_to_totals(self, totals: Totals, late: Counts, until: datetime) -> bool:
+    async def _add_to_totals(self, totals: StoredTotals, late: Counts, until: datetime) -> bool:
         new: Document = {"checked": until}
         if late:
             new["counts"] = as_rows(add(totals.counts, late))

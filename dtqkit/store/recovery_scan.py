@@ -10,7 +10,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import WAITING
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.documents import HEAVY, TO_DROP, Document
 from dtqkit.store.indexes import FOLLOW_UPS
 from dtqkit.store.keeper import IndexKeeper
@@ -58,7 +58,7 @@ class RecoveryScans:
     """Methods raise StoreUnavailable when MongoDB is away."""
 
     def __init__(
-        self, collection: AsyncCollection[Document], where: Link, indexes: IndexKeeper, round_s: float
+        self, collection: AsyncCollection[Document], where: MongoLink, indexes: IndexKeeper, round_s: float
     ) -> None:
         self._round_ms = round(round_s * 1000)
         self._jobs = collection

@@ -84,32 +84,34 @@ _CURES: Final[tuple[tuple[str, Reason, str], ...]] = (
 )
 
 
-class Verdict(NamedTuple):
+class MongoRefusal(NamedTuple):
     """Why MongoDB refused: the kind of reason, and the text for the error."""
 
     reason: Reason
     words: str
 
 
-def of_code(code: int | None, words: str) -> Verdict | None:
+def of_code(code: int | None, words: str) -> MongoRefusal | None:
     """What the server's code means; None: it refuses this document."""
     words = one_line(words)
     if code in THIS_DOCUMENT or (code == _BAD_VALUE and _TOO_LARGE in words):
         return None
     if code in _ELECTING:
-        return Verdict("electing", f"{ELECTION} ({words})")
+        return MongoRefusal("electing", f"{ELECTION} ({words})")
     if code in _AWAY:
-        return Verdict("away", words)
+        return MongoRefusal("away", words)
     if code in _NOT_ALLOWED or (code == _ATLAS and re.search(_ATLAS_DENIES, words, re.IGNORECASE)):
         if code == _UNAUTHORIZED or "not allowed" in words or "not authorized" in words:
-            return Verdict("not_allowed", f"does not allow this ({words}): the user needs readWrite on the database")
-        return Verdict("not_allowed", f"refuses the user or password ({words})")
+            return MongoRefusal(
+                "not_allowed", f"does not allow this ({words}): the user needs readWrite on the database"
+            )
+        return MongoRefusal("not_allowed", f"refuses the user or password ({words})")
     if code == _ILLEGAL_OPERATION and "replica set" in words:
-        return Verdict("misconfigured", f"{REPLICA_SET} ({words})")
+        return MongoRefusal("misconfigured", f"{REPLICA_SET} ({words})")
     if code in _MISCONFIGURED:
-        return Verdict("misconfigured", f"{words}: check the replica set's configuration")
+        return MongoRefusal("misconfigured", f"{words}: check the replica set's configuration")
     if code in _UNSUPPORTED:
-        return Verdict("unsupported", f"does not know this command ({words}): dtqkit needs MongoDB 6.0 or later")
+        return MongoRefusal("unsupported", f"does not know this command ({words}): dtqkit needs MongoDB 6.0 or later")
     return of_now(words)
 
 
@@ -118,42 +120,42 @@ def is_of_document(error: Mapping[str, Any]) -> bool:
     return of_code(error.get("code"), str(error.get("errmsg", ""))) is None
 
 
-def of_now(words: str) -> Verdict:
+def of_now(words: str) -> MongoRefusal:
     """A refusal that may be temporary."""
-    return Verdict("refused", f"refuses for now ({one_line(words)})")
+    return MongoRefusal("refused", f"refuses for now ({one_line(words)})")
 
 
 def of_document(words: str) -> DocumentRefused:
     return DocumentRefused(f"MongoDB does not take this document: {one_line(redact(words))}")
 
 
-def of_members(types: Collection[str], replica_set: str | None, first: str) -> Verdict:
+def of_members(types: Collection[str], replica_set: str | None, first: str) -> MongoRefusal:
     """Why no server that takes writes was found: from the member types that the driver knows, and its first error."""
     if not types:
         named = f"the replica set {replica_set!r}" if replica_set else "the replica set"
-        return Verdict(
+        return MongoRefusal(
             "misconfigured",
             f"none of its servers belongs to {named} that the URI names: check replicaSet=NAME in ATLAS_URI, and that "
             "mongod runs with --replSet NAME: a standalone server is no replica set",
         )
     members = [kind for kind in types if kind.startswith("RS") and kind != "RSGhost"]
     if members:
-        return Verdict("electing", f"{ELECTION} ({len(members)} of {len(types)} members answer)")
+        return MongoRefusal("electing", f"{ELECTION} ({len(members)} of {len(types)} members answer)")
     if "RSGhost" in types:
-        return Verdict("refused", NOT_INITIATED)
+        return MongoRefusal("refused", NOT_INITIATED)
     return of_connecting(first)
 
 
-def of_connecting(words: str) -> Verdict:
+def of_connecting(words: str) -> MongoRefusal:
     """Why no connection can be made, from the driver's message."""
     first = one_line(words) or "no answer yet"
     if (other := _OTHER_SET.search(first)) is not None:
         named = other["name"].strip("'\"")
-        return Verdict("misconfigured", _NO_SET if named == "None" else f"{_WRONG_SET} (its set is {named!r})")
+        return MongoRefusal("misconfigured", _NO_SET if named == "None" else f"{_WRONG_SET} (its set is {named!r})")
     for pattern, reason, cure in _CURES:
         if re.search(pattern, first, re.IGNORECASE):
-            return Verdict(reason, f"no server answers ({first}): {cure}")
-    return Verdict("away", f"no server answers ({first})")
+            return MongoRefusal(reason, f"no server answers ({first}): {cure}")
+    return MongoRefusal("away", f"no server answers ({first})")
 
 
 def is_of_no_set(words: str) -> bool:
@@ -162,7 +164,7 @@ def is_of_no_set(words: str) -> bool:
     return found is not None and found["name"].strip("'\"") == "None"
 
 
-def of_no_set(heartbeat: Mapping[str, object] | str | None) -> Verdict:
+def of_no_set(heartbeat: Mapping[str, object] | str | None) -> MongoRefusal:
     """What is wrong with a direct connection when the driver says that the server is a member of no set.
 
     The driver says so also of a server that does not answer, or is just starting: its last heartbeat shows which.
@@ -170,21 +172,21 @@ def of_no_set(heartbeat: Mapping[str, object] | str | None) -> Verdict:
     if heartbeat is None or isinstance(heartbeat, str):
         return of_connecting(heartbeat or "")
     if "setName" in heartbeat:  # it was a member ten seconds ago at most
-        return Verdict("away", "no server answers")
+        return MongoRefusal("away", "no server answers")
     if heartbeat.get("isreplicaset"):
-        return Verdict("refused", NOT_INITIATED)
-    return Verdict("misconfigured", _NO_SET)
+        return MongoRefusal("refused", NOT_INITIATED)
+    return MongoRefusal("misconfigured", _NO_SET)
 
 
-def of_hello(hello: dict[str, object]) -> Verdict | None:
+def of_hello(hello: dict[str, object]) -> MongoRefusal | None:
     """Why a server that answers cannot be used; None: it can."""
     wire = hello.get("maxWireVersion", 0)
     if isinstance(wire, int) and wire < _MIN_WIRE:
-        return Verdict("unsupported", TOO_OLD)
+        return MongoRefusal("unsupported", TOO_OLD)
     if hello.get("isreplicaset"):
-        return Verdict("refused", NOT_INITIATED)
+        return MongoRefusal("refused", NOT_INITIATED)
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        return Verdict("misconfigured", REPLICA_SET)
+        return MongoRefusal("misconfigured", REPLICA_SET)
     return None
 
 

@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError
 from dtqkit.model.jobs import TERMINAL, is_job_id
 from dtqkit.model.schedule_errors import ScheduleUnreadable
 from dtqkit.model.schedules import HELD_S, MAX_LIVE, MAX_NAME, CatchUpRuns, Overlap, Schedule, prefix_of
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
 from dtqkit.store.packing import pack, unpack
@@ -43,7 +43,7 @@ class _Decides(msgspec.Struct):
 _DECIDE: Final = _Decides.__struct_fields__
 
 
-class Look(NamedTuple):
+class DueSchedules(NamedTuple):
     """What a look has found: MongoDB's time, the schedules that are due, and when the next one is due."""
 
     now: datetime | None
@@ -54,13 +54,13 @@ class Look(NamedTuple):
 class Schedules:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, database: AsyncDatabase[Document], where: Link) -> None:
+    def __init__(self, database: AsyncDatabase[Document], where: MongoLink) -> None:
         self._schedules = database["schedules"]
         self._jobs = database["jobs"]
         self._where = where
         self._indexed = False
 
-    async def look(self) -> Look:
+    async def look(self) -> DueSchedules:
         """By one query on the index `due`, also when none is due."""
         # Of those that are not due, only the time is needed.
         needed = {"$or": [{"$lte": ["$due_at", "$$NOW"]}, {"$gt": ["$held_at", None]}]}
@@ -74,14 +74,14 @@ class Schedules:
         with store_errors(self._where):
             docs = await (await self._schedules.aggregate(pipeline)).to_list()
         if not docs:
-            return Look(None, [], None)
+            return DueSchedules(None, [], None)
         now = docs[0]["now"]
         docs = [doc for doc in docs if isinstance(doc["due_at"], datetime)]  # $type is true of a list of dates too
         # One that waits for the run before is due within a second, unless the clock was set back since.
         soon = now + timedelta(seconds=2 * HELD_S)
         due = [doc for doc in docs if doc["due_at"] <= now or ("held_at" in doc and doc["due_at"] > soon)]
         later = min((doc["due_at"] for doc in docs if doc not in due), default=None)
-        return Look(now, _readable(due), later)
+        return DueSchedules(now, _readable(due), later)
 
     async def get(self, name: str) -> Schedule | None:
         with store_errors(self._where):

@@ -6,7 +6,7 @@ from typing import Final
 
 from pymongo.asynchronous.database import AsyncDatabase
 
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.clock import STEP_S, Step
 from dtqkit.store.documents import Document
 
@@ -19,7 +19,7 @@ NOTICED_S: Final = 90.0
 class ClockSteps:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, database: AsyncDatabase[Document], where: Link) -> None:
+    def __init__(self, database: AsyncDatabase[Document], where: MongoLink) -> None:
         self._configuration = database["configuration"]
         self._jobs = database["jobs"]
         self._where = where

@@ -20,7 +20,7 @@ from pymongo.monitoring import (
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.settings import Settings
 from dtqkit.store.catalogue import Catalogue
-from dtqkit.store.client import Link, connect, database, refused, store_errors
+from dtqkit.store.client import MongoLink, connect, database, refused, store_errors
 from dtqkit.store.clock import Clock, Step
 from dtqkit.store.deadletter import DeadLetters
 from dtqkit.store.followups import FollowUps
@@ -57,7 +57,7 @@ class _Heartbeats(ServerHeartbeatListener):
     Notes on the link the outcome of the last one.
     """
 
-    def __init__(self, clock: Clock, link: Link) -> None:
+    def __init__(self, clock: Clock, link: MongoLink) -> None:
         self._clock = clock
         self._link = link
 
@@ -83,7 +83,7 @@ class Store:
         self, settings: Settings, *, client: AsyncMongoClient[dict[str, Any]] | None = None, clock: Clock | None = None
     ) -> None:
         """`client` and `clock` replace the connection to ATLAS_URI and this machine's steady clock, as in a test."""
-        self._where = Link(settings.atlas_uri)
+        self._where = MongoLink(settings.atlas_uri)
         self._clock = Clock() if clock is None else clock
         self._compared = float("-inf")
         self._client = client or connect(self._where, _Heartbeats(self._clock, self._where))

@@ -20,7 +20,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, 
 
 from dtqkit.model.errors import Reason, StoreUnavailable
 from dtqkit.model.jobs import TERMINAL, WAITING, Priority
-from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.commands import insert_many
 from dtqkit.store.documents import HEAVY, WAITS_EXPIRED, Document, Pipeline, slot_of_document
 from dtqkit.store.indexes import KEY, UNIQUE
@@ -75,7 +75,7 @@ class Put(NamedTuple):
 class UniqueJobs:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, database: AsyncDatabase[Document], where: Link, indexes: IndexKeeper) -> None:
+    def __init__(self, database: AsyncDatabase[Document], where: MongoLink, indexes: IndexKeeper) -> None:
         self._jobs: AsyncCollection[Document] = database["jobs"]
         self._configuration = database["configuration"]
         self._where = where

@@ -17,7 +17,7 @@ from pymongo.errors import BulkWriteError
 
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
 from dtqkit.store import documents, ids
-from dtqkit.store.client import Link, is_duplicate_keys, store_errors
+from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.requeues import recovering
 
@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 class Upkeep:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
-    def __init__(self, database: AsyncDatabase[Document], where: Link) -> None:
+    def __init__(self, database: AsyncDatabase[Document], where: MongoLink) -> None:
         self._jobs = database["jobs"]
         self._configuration = database["configuration"]
         self._where = where

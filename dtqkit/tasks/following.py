@@ -16,7 +16,7 @@ TASK_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.-]{0,127}"
 TaskName = Annotated[str, Meta(min_length=1, max_length=128, pattern=f"^{TASK_NAME}$")]
 
 
-class Follower(Protocol):
+class FollowingTask(Protocol):
     """A Task, as far as it is needed here."""
 
     @property
@@ -29,7 +29,7 @@ class Follower(Protocol):
 
 
 #: What `on_failure` and `on_success` take.
-Following: TypeAlias = str | Follower
+Following: TypeAlias = str | FollowingTask
 
 
 def name_of_follower(option: str, given: Any) -> str:

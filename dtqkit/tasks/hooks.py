@@ -64,11 +64,11 @@ def _redefined(old: Middleware, new: Middleware, *, by_class: bool) -> bool:
     return same and (by_class or type(old) is not type(new))
 
 
-#: The state while a newer lifespan is entered: jobs wait for `Life.renewed`.
+#: The state while a newer lifespan is entered: jobs wait for `ProcessLifespan.renewed`.
 RENEWING: Final = object()
 
 
-class Life:
+class ProcessLifespan:
     """The lifespan of a queue in a process that runs jobs, for all workers that live on one loop of it."""
 
     def __init__(self, hooks: Hooks | None = None) -> None:

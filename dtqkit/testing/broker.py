@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
-from dtqkit.broker.found import Look
+from dtqkit.broker.found import RedisState
 from dtqkit.broker.parking import Parking
 from dtqkit.broker.unlisted import Ready, Scheduled
 from dtqkit.model.events import Batch, Depths, Heartbeat, ProgressEvent, decode_batch
@@ -150,10 +150,10 @@ class MemoryBroker(Broker):
         return (beat,)
 
     @override
-    async def look(self, lock_s: float) -> Look:
+    async def look(self, lock_s: float) -> RedisState:
         depths = await self.depths()
         now_ms = self._now().timestamp() * 1000
-        return Look(now_ms, True, {lane: getattr(depths, lane) for lane in PRIORITIES}, {WORKER: now_ms})
+        return RedisState(now_ms, True, {lane: getattr(depths, lane) for lane in PRIORITIES}, {WORKER: now_ms})
 
     @override
     async def ask_to_stop(self, job_ids: Iterable[str]) -> None:

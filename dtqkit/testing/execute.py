@@ -13,7 +13,7 @@ from typing_extensions import override
 from dtqkit.model.jobs import Job
 from dtqkit.model.outcomes import Outcome
 from dtqkit.model.settings import Settings
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
 from dtqkit.testing.loop import VirtualClock, VirtualLoop
@@ -86,7 +86,9 @@ def _is_for_the_test(error: BaseException) -> bool:
 class VirtualExecutor(Executor):
     """An Executor without child processes."""
 
-    def __init__(self, settings: Settings, registry: TaskRegistry, now: Callable[[], datetime], life: Life) -> None:
+    def __init__(
+        self, settings: Settings, registry: TaskRegistry, now: Callable[[], datetime], life: ProcessLifespan
+    ) -> None:
         no_pool = cast(Pool, None)  # nothing here runs in a child
         super().__init__(registry, no_pool, settings.max_result, now, life=life, in_thread=CallRun)
 

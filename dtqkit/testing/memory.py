@@ -17,7 +17,7 @@ from dtqkit.store import Store
 from dtqkit.store.catalogue import Catalogue
 from dtqkit.store.clock import Clock
 from dtqkit.store.documents import Document, to_job
-from dtqkit.tasks.hooks import Hooks, Life
+from dtqkit.tasks.hooks import Hooks, ProcessLifespan
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import TaskInfo
 from dtqkit.testing.broker import MemoryBroker
@@ -41,7 +41,7 @@ class Memory:
         self.broker: Final = MemoryBroker(self.jobs, clock.now)
         self.control: Final = DirectControl(settings, registry, self.store, self.broker)
         self.runner: Final = Runner(
-            settings, self.store, self.broker, database, registry, Life(hooks), clock, self.turns
+            settings, self.store, self.broker, database, registry, ProcessLifespan(hooks), clock, self.turns
         )
 
     def job(self, job_id: str) -> Job | None:

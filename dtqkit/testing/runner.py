@@ -24,7 +24,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.ids import object_id
 from dtqkit.store.settlements import Settlement
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.testing.broker import WORKER, MemoryBroker
 from dtqkit.testing.execute import VirtualAttempt, VirtualExecutor
@@ -42,7 +42,7 @@ log: logging.Logger = logging.getLogger("dtqkit.jobs")
 _ANY_LOSSES: Final = 1_000_000
 
 
-class Round(NamedTuple):
+class LeaderRound(NamedTuple):
     """What a leader does now and then: when it is due next (None: never), and the round."""
 
     due_at: Callable[[], datetime | None]
@@ -63,7 +63,7 @@ class Runner:
         broker: MemoryBroker,
         database: Database,
         registry: TaskRegistry,
-        life: Life,
+        life: ProcessLifespan,
         clock: VirtualClock,
         turns: Turns,
     ) -> None:
@@ -84,7 +84,10 @@ class Runner:
         self._recovered_at = datetime.min.replace(tzinfo=UTC)
         self._schedules = database["schedules"]
         self._ticker = Ticker(settings, broker, store, Enqueuer(settings, broker, store, registry))
-        self._rounds = (Round(self._recovery_at, self._recover), Round(self._schedules_at, self._run_schedules))
+        self._rounds = (
+            LeaderRound(self._recovery_at, self._recover),
+            LeaderRound(self._schedules_at, self._run_schedules),
+        )
         self._attempts: dict[str, RunningAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         #: Ids of due jobs, in the order in which they start; and whether the record has changed since.
@@ -297,7 +300,7 @@ class Runner:
             self._due.popleft()
         return None
 
-    def _due_round(self) -> Round | None:
+    def _due_round(self) -> LeaderRound | None:
         now = self._clock.now()
         return next((one for one in self._rounds if (at := one.due_at()) is not None and at <= now), None)
 

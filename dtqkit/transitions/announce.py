@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final, TypeAlias
 
 from dtqkit.broker import Broker
-from dtqkit.broker.background import Background
+from dtqkit.broker.background import BackgroundCalls
 from dtqkit.broker.keys import member
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.model.events import JobEvent, encode_batch, event_of, job_event
@@ -136,7 +136,7 @@ class NewJobs:
         self._broker = broker
         self._store = store
         self._back_at = float("-inf")
-        self._pushes = Background()
+        self._pushes = BackgroundCalls()
 
     async def announce(self, jobs: Sequence[Job]) -> None:
         if not jobs:

@@ -139,7 +139,8 @@ class Enqueuer:
         MongoDB does not take now are sent again, with the same ids, so that none is stored twice. `make` makes the
         documents, instead of the checks of a submission.
         """
-        now, asked_at = self._store.now(), asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now, asked_at = self._store.now(), loop.time()
         made: list[New | DtqError] = []
         plain: list[New] = []
         unique: list[New] = []
@@ -156,18 +157,32 @@ class Enqueuer:
             else:
                 made.append(job)
                 (plain if job.unique is None else unique).append(job)
-        if len(plain) == len(made):
-            return await self._insert(plain, patience, alone=True) if plain else []
         of_unique = iter(await self._unique.submit(unique, patience, alone=not plain) if unique else ())
-        of_plain = iter(await self._insert(plain, patience, alone=not unique) if plain else ())
+        answers: list[Accepted] = []
+        if plain:
+            entry = _Entry(plain, loop)
+            self._line(entry.size).waiting.append(entry)
+            answers = await self._answers(entry.done, plain, patience, alone=not unique)
+            if len(plain) == len(made):
+                return answers
+        of_plain = iter(answers)
         return [
             one if isinstance(one, DtqError) else next(of_plain if one.unique is None else of_unique) for one in made
         ]
 
-    async def _insert(self, jobs: Sequence[New], patience: Patience | None, *, alone: bool) -> list[Accepted]:
-        """The answers of jobs that are not unique. `alone`: raises StoreUnavailable when MongoDB takes none."""
+    def _line(self, size: int) -> _Line:
+        """Where a submit of so many bytes waits. What writes it runs already, or from the loop's next turn on."""
+        line = self._large if size > LARGE_BYTES else self._small
+        if line.writing is None:
+            line.writing = asyncio.get_running_loop().create_task(self._flush(line), name="submit")
+        return line
+
+    async def _answers(
+        self, tried: asyncio.Future[list[Accepted]], jobs: Sequence[New], patience: Patience | None, *, alone: bool
+    ) -> list[Accepted]:
+        """Of jobs that are not unique and wait in a line. `alone`: raises StoreUnavailable when MongoDB takes none."""
         try:
-            answers = await self._write(jobs)
+            answers = await tried
         except StoreUnavailable as error:
             return await self._again(jobs, [error] * len(jobs), patience, alone=alone, none=True)
         for answer in answers:
@@ -188,23 +203,15 @@ class Enqueuer:
                 if alone and none and len(refused) == len(jobs):
                     raise next(iter(doubts.values()), why)
                 return [doubts.get(i, answer) if i in refused else answer for i, answer in enumerate(answers)]
+            entry = _Entry([jobs[i] for i in refused], asyncio.get_running_loop())
+            self._line(entry.size).waiting.append(entry)
             try:
-                found, none = await self._write([jobs[i] for i in refused]), False
+                found, none = await entry.done, False
             except StoreUnavailable as error:
                 found, none = [error] * len(refused), True
             for i, answer in zip(refused, found, strict=True):
                 answers[i] = answer
         return answers
-
-    def _write(self, jobs: Sequence[New]) -> asyncio.Future[list[Accepted]]:
-        """One try: its answers; StoreUnavailable when MongoDB takes none."""
-        loop = asyncio.get_running_loop()
-        entry = _Entry(jobs, loop)
-        line = self._large if entry.size > LARGE_BYTES else self._small
-        line.waiting.append(entry)
-        if line.writing is None:
-            line.writing = loop.create_task(self._flush(line), name="submit")
-        return entry.done
 
     async def check(self, submission: Submission) -> None:
         """Raises UnknownTask or InvalidPayload, as a submit of it would; StoreUnavailable when that is not known."""

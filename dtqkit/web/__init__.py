@@ -5,7 +5,7 @@ The way of a request: `app` routes it; `base` checks where it comes from (`acces
 through `hub` to the clients of `stream`.
 """
 
-from dtqkit.web.listening import Address
+from dtqkit.web.listening import ServerAddress
 from dtqkit.web.server import serve
 
-__all__ = ["Address", "serve"]
+__all__ = ["ServerAddress", "serve"]

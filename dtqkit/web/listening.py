@@ -35,7 +35,7 @@ _NO_SYN: Final = (
 )
 
 
-class Address(msgspec.Struct, frozen=True):
+class ServerAddress(msgspec.Struct, frozen=True):
     """Where a server listens: `http://…` and `ws://…/ws`."""
 
     http: str
@@ -49,11 +49,11 @@ class Sockets(msgspec.Struct, frozen=True):
     #: Empty where PORT, which has the stream too, is also WS_PORT: some hosts set it to what the other is by default.
     ws: list[socket.socket]
 
-    def address(self, host: str) -> Address:
+    def address(self, host: str) -> ServerAddress:
         """As a client on this machine, or one that knows it by `host`, reaches them."""
         name = "127.0.0.1" if host in ("", "0.0.0.0", "::", "localhost") else host  # noqa: S104 - compared, not bound
         name = f"[{name}]" if ":" in name else name
-        return Address(f"http://{name}:{_port(self.http)}", f"ws://{name}:{_port(self.ws or self.http)}/ws")
+        return ServerAddress(f"http://{name}:{_port(self.http)}", f"ws://{name}:{_port(self.ws or self.http)}/ws")
 
     def ports(self) -> set[int]:
         return {_port(self.http), _port(self.ws or self.http)}

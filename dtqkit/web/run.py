@@ -25,7 +25,7 @@ from dtqkit.web import logs, sentry
 from dtqkit.web.access import Origins
 from dtqkit.web.connections import raise_descriptor_limit
 from dtqkit.web.drain import Drain
-from dtqkit.web.listening import Address, Sockets, bind
+from dtqkit.web.listening import ServerAddress, Sockets, bind
 from dtqkit.web.received import Share
 from dtqkit.web.server import serve, with_token
 
@@ -69,13 +69,13 @@ def run(
     sockets = bind(settings, host)
     pid = os.getpid()  # of the supervisor, where there is one
 
-    def ready(address: Address) -> None:
+    def ready(address: ServerAddress) -> None:
         if ready_file is not None:
             write_ready(ready_file, address, settings.token, pid)
         if sys.stdout.isatty():
             print(f"{address.http}/{f'#token={settings.token}' if made else ''}", flush=True)  # noqa: T201
 
-    def one(ready: Callable[[Address], None] | None, share: Share | None = None) -> None:
+    def one(ready: Callable[[ServerAddress], None] | None, share: Share | None = None) -> None:
         sentry.start(settings)
         run_process(_serve(settings, host, sockets, ready, dev=dev, share=share))
 
@@ -95,7 +95,7 @@ def run(
             ready_file.unlink(missing_ok=True)
 
 
-def write_ready(path: Path, address: Address, token: str, pid: int) -> None:
+def write_ready(path: Path, address: ServerAddress, token: str, pid: int) -> None:
     """For scripts: appears whole, and only its owner can read it."""
     facts = {"http": address.http, "ws": address.ws, "token": token, "pids": {"server": pid}}
     new = path.with_name(f".{path.name}.{os.getpid()}")
@@ -109,7 +109,7 @@ async def _serve(
     settings: Settings,
     host: str,
     sockets: Sockets,
-    ready: Callable[[Address], None] | None,
+    ready: Callable[[ServerAddress], None] | None,
     *,
     dev: bool,
     share: Share | None,

@@ -22,7 +22,7 @@ from dtqkit.web.connections import Connections, connection_limit
 from dtqkit.web.drain import Drain
 from dtqkit.web.health_monitor import HealthMonitor
 from dtqkit.web.hub import Hub
-from dtqkit.web.listening import Address, Sockets, bind, stop_listening
+from dtqkit.web.listening import ServerAddress, Sockets, bind, stop_listening
 from dtqkit.web.metrics import Metrics
 from dtqkit.web.received import Share
 
@@ -45,7 +45,7 @@ async def serve(
     host: str = "127.0.0.1",
     sockets: Sockets | None = None,
     drain: Drain,
-    ready: Callable[[Address], None] | None = None,
+    ready: Callable[[ServerAddress], None] | None = None,
     dev: bool = False,
     control: Control | None = None,
     share: Share | None = None,

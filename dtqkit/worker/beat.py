@@ -17,7 +17,7 @@ import msgspec
 from dtqkit.broker import Broker
 from dtqkit.broker.client import Script, connect_blocking, redis_errors
 from dtqkit.broker.link import script
-from dtqkit.broker.refusals import Refusal
+from dtqkit.broker.refusals import RedisRefusal
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.events import Depths, Heartbeat, encode_heartbeat
 from dtqkit.model.settings import Settings
@@ -133,7 +133,7 @@ class Beat:
         except StoreUnavailable:
             pass  # then the leader treats it as dead
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: RedisRefusal) -> None:
         self._reconnects = refusal.drops
 
     def _once(self, beat: Script, depths: Depths | None, *, with_tasks: bool) -> Pulse:

@@ -15,7 +15,7 @@ from dtqkit.model.errors import DtqError, TaskDefinitionError
 from dtqkit.model.hook_errors import MiddlewareFailed
 from dtqkit.model.outcomes import Declined, Failure, Outcome, Released, Stopped, Success
 from dtqkit.model.policy import POLICIES, Policies
-from dtqkit.tasks.hooks import RENEWING, Life
+from dtqkit.tasks.hooks import RENEWING, ProcessLifespan
 from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.tasks.task import Task
@@ -59,12 +59,12 @@ class Executor:
         max_result: int,
         now: Callable[[], datetime],
         policies: Policies = POLICIES,
-        life: Life | None = None,
+        life: ProcessLifespan | None = None,
         in_thread: type[ThreadRun] = ThreadRun,
     ) -> None:
         """`now` gives the time by MongoDB's clock."""
         self._registry = registry
-        self._life = Life() if life is None else life
+        self._life = ProcessLifespan() if life is None else life
         self._hooks = self._life.hooks
         self._pool = pool
         self._max_result = max_result

@@ -68,7 +68,7 @@ def connect(url: str, key: str, answer_s: float) -> Any:
     return connect_blocking(url, key, answer_s=answer_s)
 
 
-class Guardian:
+class GuardianProcess:
     def __init__(self, owner: int) -> None:
         self.owner = owner
         self.workers: dict[str, WatchedWorker] = {}
@@ -121,4 +121,4 @@ def state_of(pid: int) -> str:
 
 
 if __name__ == "__main__":
-    Guardian(int(sys.argv[1])).run()
+    GuardianProcess(int(sys.argv[1])).run()

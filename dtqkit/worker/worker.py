@@ -27,7 +27,7 @@ from dtqkit.model.outcomes import Declined, Released
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.support.cancel import end
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.worker import child_messages
 from dtqkit.worker.attempt import RunningAttempt
@@ -71,7 +71,7 @@ class Worker:
         outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
         on_pulse: Callable[[Pulse], None] | None = None,
-        life: Life | None = None,
+        life: ProcessLifespan | None = None,
     ) -> None:
         self._settings = settings
         self._store = store

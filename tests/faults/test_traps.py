@@ -16,7 +16,7 @@ from dtqkit import JobConflict, TaskQueue
 from dtqkit.broker import link
 from dtqkit.broker.route import Route
 from dtqkit.store import store
-from dtqkit.store.client import Link
+from dtqkit.store.client import MongoLink
 from dtqkit.store.jobs import Jobs
 from tests.faults import child_jobs, jobs
 from tests.faults.world import World
@@ -224,7 +224,7 @@ def storm(world: World, client: TaskQueue) -> int:
     return len(set(accepted) - stored)
 
 
-def unjournaled(where: Link, *_: Any) -> AsyncMongoClient[dict[str, Any]]:
+def unjournaled(where: MongoLink, *_: Any) -> AsyncMongoClient[dict[str, Any]]:
     where.client = AsyncMongoClient(where.uri, tz_aware=True, w=1, journal=False, serverSelectionTimeoutMS=1500)
     return where.client
 

@@ -12,7 +12,7 @@ import pytest
 
 from dtqkit import JobFailed, LifespanFailed, Settings, TaskQueue
 from dtqkit.tasks import lifespan
-from dtqkit.tasks.hooks import Life
+from dtqkit.tasks.hooks import ProcessLifespan
 from tests import hooks_trouble as tasks
 from tests.command import dtqkit, running
 from tests.wait import wait_until
@@ -119,7 +119,7 @@ def test_a_lifespan_that_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPat
         await asyncio.sleep(600)  # longer than the test
 
     async def story() -> None:
-        life = Life()
+        life = ProcessLifespan()
         life.hooks.set_lifespan(hangs)
         await life.begin()
         await life.end()

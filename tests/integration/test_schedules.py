@@ -29,7 +29,7 @@ from dtqkit.control.schedules import SchedulePause
 from dtqkit.model.schedules import Definition
 from dtqkit.run import declared as run_declared
 from dtqkit.store import Store
-from dtqkit.store.schedules import DUE, Look
+from dtqkit.store.schedules import DUE, DueSchedules
 from dtqkit.tasks.registry import TaskRegistry
 from tests import sample
 from tests.wait import wait_until
@@ -495,7 +495,7 @@ def test_a_schedule_that_is_due_at_no_date_does_not_stop_the_others(
     set_back(mongo, settings, "bad", due_at=due_at)
     set_back(mongo, settings, "good", due_at=datetime(2026, 1, 1, tzinfo=UTC))
 
-    async def look() -> Look:
+    async def look() -> DueSchedules:
         store = Store(settings)
         try:
             await store.open()

@@ -37,9 +37,12 @@ def test_a_bug_of_ours_is_not_reported_as_an_unreachable_redis() -> None:
 def test_a_write_without_an_answer_is_reported_as_possibly_done() -> None:
     late = NetworkTimeout("h:27017: timed out (configured timeouts: timeoutMS: 1451.0ms)")
     message = r"^MongoDB at mongodb://\*\*\*@h: no answer in time \(the write may be done or not\)$"
-    with pytest.raises(OutcomeUnknown, match=message), store.store_errors(store.Link("mongodb://u:p@h"), writes=True):
+    with (
+        pytest.raises(OutcomeUnknown, match=message),
+        store.store_errors(store.MongoLink("mongodb://u:p@h"), writes=True),
+    ):
         raise late
     message = r"^MongoDB at mongodb://h: no answer in time$"
-    with pytest.raises(StoreUnavailable, match=message) as read, store.store_errors(store.Link("mongodb://h")):
+    with pytest.raises(StoreUnavailable, match=message) as read, store.store_errors(store.MongoLink("mongodb://h")):
         raise late
     assert not isinstance(read.value, OutcomeUnknown)

@@ -12,10 +12,10 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from redis._parsers.base import BaseParser
 
 from dtqkit.broker.client import unavailable
-from dtqkit.broker.found import Look
+from dtqkit.broker.found import RedisState
 from dtqkit.broker.refusals import WORDS, refusal_of
 from dtqkit.direct import health
-from dtqkit.direct.health import Asked, HealthMonitor, Seen, judge, trouble_of
+from dtqkit.direct.health import Asked, HealthCheck, Seen, judge, trouble_of
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import PRIORITIES
@@ -191,9 +191,9 @@ def test_health_gives_up_no_look_at_a_store(monkeypatch: pytest.MonkeyPatch, hun
                 ends.append(error)
                 raise
 
-        async def look(_: float) -> Look:
+        async def look(_: float) -> RedisState:
             await answer("redis")
-            return Look(0, True, {}, {})
+            return RedisState(0, True, {}, {})
 
         async def probe() -> None:
             await answer("mongodb")
@@ -207,7 +207,7 @@ def test_health_gives_up_no_look_at_a_store(monkeypatch: pytest.MonkeyPatch, hun
     asyncio.run(scenario())
 
 
-def monitor_of(look: Any, probe: Any) -> HealthMonitor:
+def monitor_of(look: Any, probe: Any) -> HealthCheck:
     async def opened() -> None: ...
 
     async def workers() -> list[Heartbeat]:
@@ -215,7 +215,7 @@ def monitor_of(look: Any, probe: Any) -> HealthMonitor:
 
     broker: Any = SimpleNamespace(look=look, workers=workers)
     store: Any = SimpleNamespace(probe=probe, ping=probe, inserted_at=float("-inf"))
-    return HealthMonitor(Settings(heartbeat_s=0.2), broker, store, opened)
+    return HealthCheck(Settings(heartbeat_s=0.2), broker, store, opened)
 
 
 # -- who leads
@@ -226,10 +226,10 @@ def test_the_leader_is_unknown_until_one_was_seen_or_could_have_been(monkeypatch
     now = [1000.0]
     led: list[bool | None] = [False]
 
-    async def look(_: float) -> Look:
+    async def look(_: float) -> RedisState:
         if led[0] is None:
             raise StoreUnavailable("Redis", "", "away")
-        return Look(0, led[0], {}, {"w": 0})
+        return RedisState(0, led[0], {}, {"w": 0})
 
     async def probe() -> None: ...
 

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from dtqkit import AsyncTaskQueue, Call, Context, HookError, LifespanFailed, Middleware, MiddlewareFailed, TaskQueue
 from dtqkit.run.process import _begun  # pyright: ignore[reportPrivateUsage]
-from dtqkit.tasks.hooks import Hooks, Life
+from dtqkit.tasks.hooks import Hooks, ProcessLifespan
 from dtqkit.tasks.lifespan import Lifespan
 from dtqkit.tasks.middleware import around_run
 from dtqkit.worker.context import JobContext
@@ -303,7 +303,7 @@ def five(value: int) -> Generator[int]:
 )
 def test_generators_and_functions_that_return_context_managers_are_lifespans(function: Any, value: int) -> None:
     async def story() -> Any:
-        life = Life()
+        life = ProcessLifespan()
         life.hooks.set_lifespan(function)
         await life.begin()
         await life.begin()  # of another worker
@@ -360,7 +360,7 @@ def returns_nothing() -> None:
 )
 def test_a_lifespan_that_fails_is_one_line_with_its_name(function: Any, said: str) -> None:
     async def story() -> None:
-        life = Life()
+        life = ProcessLifespan()
         life.hooks.lifespan = Lifespan(function)
         await life.begin()
         await life.end()
@@ -392,10 +392,10 @@ def test_a_lifespan_that_is_cancelled_from_within_has_failed_and_hangs_nobody(qu
         raise asyncio.CancelledError
         yield 1
 
-    async def begun(function: Any) -> Life:
+    async def begun(function: Any) -> ProcessLifespan:
         queue.hooks.lifespan = None
         queue.lifespan(function)
-        life = Life(queue.hooks)
+        life = ProcessLifespan(queue.hooks)
         await asyncio.wait_for(life.begin(), 5)
         return life
 
@@ -413,7 +413,7 @@ def test_the_newer_of_two_lifespans_is_entered_although_the_older_one_cannot_be_
 
     async def scenario() -> int:
         queue.lifespan(older)
-        life = Life(queue.hooks)
+        life = ProcessLifespan(queue.hooks)
         await life.begin()
         queue.hooks.lifespan = None
         queue.lifespan(newer)
@@ -435,7 +435,7 @@ def test_a_start_that_is_cancelled_leaves_the_lifespan_that_it_has_entered(queue
 
     async def story() -> None:
         queue.lifespan(connect)
-        life = Life(queue.hooks)
+        life = ProcessLifespan(queue.hooks)
         starting = asyncio.create_task(_begun(life, asyncio.Event()))
         while not life._users:  # noqa: ASYNC110  # pyright: ignore[reportPrivateUsage]
             await asyncio.sleep(0)

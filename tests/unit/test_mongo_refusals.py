@@ -33,7 +33,7 @@ from dtqkit.model.errors import DocumentRefused, Reason, redact
 from dtqkit.model.events import decode_batch
 from dtqkit.model.outcomes import Change, Success
 from dtqkit.store import refusals
-from dtqkit.store.client import Link, connect, store_errors
+from dtqkit.store.client import MongoLink, connect, store_errors
 from dtqkit.store.jobs import Jobs
 from dtqkit.store.many import ManyJobs
 from dtqkit.store.minutes import Minutes
@@ -59,7 +59,7 @@ ROWS = [(code, reason) for reason, codes in CODES.items() for code in sorted(cod
 
 
 def raised(error: BaseException, **how: Any) -> Exception:
-    with pytest.raises(Exception) as caught, store_errors(Link("mongodb://u:secret@h/"), **how):  # noqa: PT011 - whatever it is
+    with pytest.raises(Exception) as caught, store_errors(MongoLink("mongodb://u:secret@h/"), **how):  # noqa: PT011 - whatever it is
         raise error
     assert "secret" not in f"{caught.value} {caught.value!r}"
     return caught.value
@@ -151,7 +151,7 @@ def test_a_bulk_that_is_refused_in_part_is_kept_as_a_whole() -> None:
 
 
 def test_a_successful_write_clears_the_recorded_refusal() -> None:
-    link = Link("mongodb://h")
+    link = MongoLink("mongodb://h")
     with pytest.raises(StoreUnavailable), store_errors(link, writes=True):
         raise OperationFailure("blocked", 371)
     with store_errors(link):
@@ -261,13 +261,13 @@ def test_over_http_a_refusal_says_why_and_not_where() -> None:
 @pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
 def test_a_missing_file_is_reported_in_one_line(option: str) -> None:
     with pytest.raises(SettingsError, match=r"^ATLAS_URI names a file that cannot be used: /no/file.pem: No such"):
-        connect(Link(f"mongodb://u:secret@h/?tls=true&{option}=/no/file.pem"))
+        connect(MongoLink(f"mongodb://u:secret@h/?tls=true&{option}=/no/file.pem"))
 
 
 def test_timeouts_of_the_uri_count_and_distance_is_added() -> None:
-    near = Link("mongodb://h")
+    near = MongoLink("mongodb://h")
     assert near.within(1.5) == 1.5
-    patient = Link("mongodb://h/?serverSelectionTimeoutMS=5000&replicaSet=rs")
+    patient = MongoLink("mongodb://h/?serverSelectionTimeoutMS=5000&replicaSet=rs")
     assert patient.within(1.5) == 5.0
     for trip_s in (4.0, 0.6, 0.7):  # what took long once is no distance
         near.measured(trip_s)
@@ -365,7 +365,7 @@ def test_a_result_that_cannot_be_encoded_is_a_refused_document(result: Any) -> N
     one = claimed()
     change = Change(status="completed", ending="completed", result=result)
     never: Any = None
-    jobs = Jobs(SimpleNamespace(with_options=lambda _: never), Link("mongodb://h"), never)  # type: ignore[arg-type]
+    jobs = Jobs(SimpleNamespace(with_options=lambda _: never), MongoLink("mongodb://h"), never)  # type: ignore[arg-type]
     ends = [Settlement(one.id, one.claim, 1, change, None)] * 2
     with pytest.raises(DocumentRefused):
         asyncio.run(jobs.settle(ends))
@@ -419,7 +419,7 @@ class Unsure:
 
 
 def test_a_bulk_that_is_not_known_to_be_on_a_majority_is_never_taken_as_done() -> None:
-    link, collection = Link("mongodb://h/"), cast(Any, Unsure())
+    link, collection = MongoLink("mongodb://h/"), cast(Any, Unsure())
     now = datetime.now(UTC)
     doc = {"_id": now, "counts": []}
     for write in (
@@ -431,7 +431,7 @@ def test_a_bulk_that_is_not_known_to_be_on_a_majority_is_never_taken_as_done() -
 
 
 def test_only_a_document_that_is_stored_shows_that_mongodb_takes_inserts() -> None:
-    link = Link("mongodb://h")
+    link = MongoLink("mongodb://h")
     with store_errors(link, writes="insert"):
         pass  # as of an upsert that has found its document
     assert link.inserted_at == float("-inf")

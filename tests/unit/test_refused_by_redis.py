@@ -15,9 +15,9 @@ from bson import ObjectId
 
 from dtqkit import Job, NamespaceTaken, Settings, StoreUnavailable
 from dtqkit.broker import Broker, background
-from dtqkit.broker.background import Background, LiveProgress
+from dtqkit.broker.background import BackgroundCalls, LiveProgress
 from dtqkit.broker.keys import member
-from dtqkit.broker.link import Link
+from dtqkit.broker.link import RedisLink
 from dtqkit.broker.popper import BLOCK_S, Popper
 from dtqkit.broker.refusals import UnusableServer
 from dtqkit.control import Submission
@@ -213,7 +213,7 @@ def test_a_late_call_continues_and_its_error_is_dropped() -> None:
         async def ask() -> int:
             return await answer
 
-        calls = Background()
+        calls = BackgroundCalls()
         with pytest.raises(TimeoutError):
             await calls.within(0.01, ask())
         assert calls.late
@@ -415,7 +415,7 @@ def test_behind_sentinels_a_pop_leaves_a_primary_that_is_cut_off_within_ten_seco
         async def aclose(self) -> None: ...
 
     async def scenario() -> None:
-        link: Any = Link(url, "n")
+        link: Any = RedisLink(url, "n")
         link._route.made = 1
         popper: Any = Popper(link, ["high"])
         answer_s = popper._redis.connection_pool.connection_kwargs["socket_timeout"]

@@ -29,7 +29,7 @@ from dtqkit.model.schedules import (
     LOOKED,
     PIECE,
     Definition,
-    Plan,
+    SchedulePlan,
     advanced,
     completed,
     is_due,
@@ -53,7 +53,7 @@ def minutely(**fields: Any) -> Schedule:
     return made(Definition(name="s", task="t", every_s=60, **fields), BEGIN)
 
 
-def outcome(done: Plan) -> tuple[list[float], int, int]:
+def outcome(done: SchedulePlan) -> tuple[list[float], int, int]:
     """Seconds of the times that are enqueued; missed; skipped."""
     return [(one - BEGIN).total_seconds() for one in done.enqueue], done.missed, done.skipped
 

@@ -23,7 +23,7 @@ from pymongo.errors import (
 
 from dtqkit import Job, OutcomeUnknown, Settings, StoreUnavailable
 from dtqkit.model.errors import DocumentRefused
-from dtqkit.store.client import Link, store_errors
+from dtqkit.store.client import MongoLink, store_errors
 from dtqkit.store.inserts import Inserted, Inserts, submit_s
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions import enqueue as submitting
@@ -116,7 +116,7 @@ def test_what_is_stored_stays_accepted_when_the_next_write_fails(monkeypatch: py
     ids=["one", "bulk"],
 )
 def test_a_write_that_is_not_known_to_be_on_a_majority_has_an_unknown_outcome(error: Exception) -> None:
-    with pytest.raises(OutcomeUnknown), store_errors(Link("mongodb://127.0.0.1"), writes=True):
+    with pytest.raises(OutcomeUnknown), store_errors(MongoLink("mongodb://127.0.0.1"), writes=True):
         raise error
 
 
@@ -278,7 +278,7 @@ def submit_to(record: Record, jobs: list[New]) -> tuple[list[Any] | StoreUnavail
         later.append(len(doubts))
 
     async def scenario() -> list[Any] | StoreUnavailable:
-        inserts = Inserts(cast(Any, record), Link("mongodb://h"), cast(Any, None))
+        inserts = Inserts(cast(Any, record), MongoLink("mongodb://h"), cast(Any, None))
         try:
             return await submitter(inserts.insert, push, by_key=inserts.by_key).enqueue(jobs)
         except StoreUnavailable as error:

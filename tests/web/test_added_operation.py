@@ -22,7 +22,7 @@ from dtqkit.notebook.board_rpc import answer
 from dtqkit.remote import RemoteControl
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web.drain import Drain
-from dtqkit.web.listening import Address
+from dtqkit.web.listening import ServerAddress
 from dtqkit.web.openapi import document
 from dtqkit.web.server import serve
 from tests import sample
@@ -82,7 +82,7 @@ def served(settings: Settings, story: Callable[[str], Awaitable[None]]) -> None:
     """Run `story` with the address of a server in this process."""
 
     async def run() -> None:
-        drain, ready = Drain(0.0), asyncio.Queue[Address]()
+        drain, ready = Drain(0.0), asyncio.Queue[ServerAddress]()
         serving = asyncio.create_task(serve(settings, drain=drain, ready=ready.put_nowait))
         try:
             await story((await asyncio.wait_for(ready.get(), 30)).http)

@@ -20,14 +20,14 @@ from dtqkit.remote import events as remote
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.web import app, hub
 from dtqkit.web.drain import Drain
-from dtqkit.web.listening import Address
+from dtqkit.web.listening import ServerAddress
 from dtqkit.web.server import serve
 from tests.serving import TOKEN, settings_for
 from tests.wait import wait_until_async
 
 
 @asynccontextmanager
-async def serving(stores: LocalStores, namespace: str) -> AsyncIterator[Address]:
+async def serving(stores: LocalStores, namespace: str) -> AsyncIterator[ServerAddress]:
     """A server on this loop, whose times the test may set."""
     settings = settings_for(stores, namespace)
     drain, ready = Drain(0.0), asyncio.get_running_loop().create_future()

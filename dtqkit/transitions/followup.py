@@ -92,7 +92,8 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document], *,
         if isinstance(answer, DtqError):
             refused.append(_refused(doc, msgspec.to_builtins(entry), answer))
             continue
-        followed.append(Followed(doc["_id"], entry.token, answer["_id"]))
+        alone = not isinstance(doc.get("followed_by", []), list)
+        followed.append(Followed(doc["_id"], entry.token, answer["_id"], alone=alone))
         if one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
             stored.append(to_job(answer))
     await announce(broker, stored)

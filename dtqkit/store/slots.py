@@ -10,6 +10,8 @@ from dtqkit.store.documents import Document, Pipeline
 from dtqkit.store.expiring import WAITS_EXPIRED
 from dtqkit.store.requeues import DECLINED_SO_FAR
 
+#: Ids and idempotency keys of submits that a job remembers besides the last one, which has replaced them.
+MAX_REPLACED: Final = 200
 #: Fields of a waiting job that its replacement does not touch.
 _KEPT: Final = ("_id", "token", "losses")
 #: Fields of a waiting job that say where it came from, and what happened to it before, as before a requeue: its
@@ -27,6 +29,21 @@ _OF_BEFORE: Final = (
     "snoozes",
     "recoveries",
 )
+_BEFORE: Final[Document] = {"$ifNull": ["$replaced_before", []]}
+#: What a job remembers of the submits before the one that replaces it now.
+_REPLACED_SO_FAR: Final[Document] = {
+    "$let": {
+        "vars": {
+            "all": {
+                "$concatArrays": [
+                    _BEFORE,
+                    *({"$cond": [{"$gt": [f, None]}, [f], []]} for f in ("$replaced_by", "$idempotency_key")),
+                ]
+            }
+        },
+        "in": {"$cond": [{"$gt": [{"$size": "$$all"}, 0]}, {"$slice": ["$$all", -MAX_REPLACED]}, "$$REMOVE"]},
+    }
+}
 
 
 class Put(NamedTuple):
@@ -44,6 +61,12 @@ class Put(NamedTuple):
     optional: Sequence[str]
     #: How many submits this write is for: one job, and duplicates of it.
     submits: int = 1
+
+
+def is_of(doc: Document, new: Document) -> bool:
+    """Whether the submit of `new` has made this job, or replaced it, even if others have replaced that since."""
+    before = doc.get("replaced_before", ())
+    return new["_id"] in (doc["_id"], doc.get("replaced_by"), *before) or new.get("idempotency_key") in before
 
 
 def stale() -> Document:
@@ -72,7 +95,9 @@ def _ms(seconds: float) -> int:
 def putting(new: Put) -> Pipeline:
     """The upsert; `$$new` is the new document."""
     #: An earlier try has inserted it, or replaced the job with it.
-    mine: Document = {"$in": [new.doc["_id"], ["$_id", "$replaced_by"]]}
+    mine: Document = {"$in": [new.doc["_id"], {"$concatArrays": [["$_id", "$replaced_by"], _BEFORE]}]}
+    if (key := new.doc.get("idempotency_key")) is not None:
+        mine = {"$or": [mine, {"$in": [{"$literal": key}, _BEFORE]}]}
     times: Document = {}
     if new.debounce_s is not None:
         due: Document = {"$add": ["$$NOW", _ms(new.debounce_s)]}
@@ -96,6 +121,7 @@ def putting(new: Put) -> Pipeline:
             times = {"due_at": due, "queued_at": due}
         kept = {name: f"${name}" for name in _KEPT}
         marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"], "replaced_now": True}
+        marks["replaced_before"] = _REPLACED_SO_FAR
         # The token stays, so the claims that are no attempts do, too.
         marks["declined_before"] = DECLINED_SO_FAR
         changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}

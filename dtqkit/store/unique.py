@@ -24,7 +24,7 @@ from dtqkit.store.client import Link, is_duplicate_keys, store_errors
 from dtqkit.store.commands import insert_many
 from dtqkit.store.documents import HEAVY, Document, slot_of_document
 from dtqkit.store.fields import whole
-from dtqkit.store.indexes import KEY, UNIQUE
+from dtqkit.store.indexes import KEY, REPLACED, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.refusals import THIS_DOCUMENT
@@ -84,7 +84,8 @@ class UniqueJobs:
             found = await self._jobs.find_one({"_id": mine}, _USUAL)
             if found is not None or not new.replace:
                 return found
-            replaced = self._jobs.find({"task": task, "replaced_by": mine}, _USUAL, hint="task")
+            known: Document = {"$or": [{"replaced_by": mine}, {"replaced_before": mine}]}
+            replaced = self._jobs.find({"task": task, **known}, _USUAL, hint="task")
             try:
                 docs = await replaced.sort("_id", DESCENDING).limit(1).max_time_ms(_LOOK_MS).to_list()
             except ExecutionTimeout:
@@ -94,6 +95,20 @@ class UniqueJobs:
                     raise
                 return None
         return docs[0] if docs else None
+
+    async def replaced(self, task: str, key: str) -> Document | None:
+        """The job that a submit with this idempotency key has made or replaced, and another one has replaced since.
+
+        None also while the index is being built.
+        """
+        with store_errors(self._where):
+            try:
+                return await self._jobs.find_one({"replaced_before": key, "task": task}, _USUAL, hint=REPLACED)
+            except OperationFailure as error:
+                if error.code != BAD_HINT:
+                    raise
+        self._indexes.keep()
+        return None
 
     async def _put(self, new: Put) -> Document:
         """Raises DuplicateKeyError, and StoreUnavailable while the index is missing."""

@@ -23,6 +23,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.followups import Followed
 from dtqkit.store.packing import unpack
+from dtqkit.store.slots import is_of
 from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.task import TaskInfo
 from dtqkit.transitions.announce import announce
@@ -94,7 +95,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document], *,
             continue
         alone = not isinstance(doc.get("followed_by", []), list)
         followed.append(Followed(doc["_id"], entry.token, answer["_id"], alone=alone))
-        if one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
+        if is_of(answer, one.doc):
             stored.append(to_job(answer))
     await announce(broker, stored)
     await store.followups.submitted([*followed, *refused])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from dtqkit import InvalidPause, JobHandle, NotPaused, Settings, TaskQueue
+from dtqkit.broker.parking import Parking
 from dtqkit.local import LocalStores
 from dtqkit.model.pauses import Pauses
 from dtqkit.worker.pausing import KnownPauses
@@ -360,3 +361,32 @@ def test_a_job_whose_payload_is_changed_out_of_a_pause_is_listed_again_at_once(
     listed.update(payload={"a": 8})
     assert redis.zcard(parked) == 2
     assert redis.llen(lane) == 2
+
+
+def test_a_job_whose_payload_is_changed_out_of_a_pause_while_a_worker_parks_it_runs(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, parked: Any, in_force: Callable[..., None]
+) -> None:
+    """The change comes between the worker's look at the job and its parking: nothing is parked yet."""
+    park = Parking.park
+    changed: list[str] = []
+
+    async def parks(self: Parking, version: int, members: Mapping[str, float]) -> bool:
+        if not changed:
+            changed.extend(members)
+            await asyncio.to_thread(change)
+        return await park(self, version, members)
+
+    def change() -> None:
+        with TaskQueue(queue.settings) as other:
+            other.include(sample)
+            other.get(job.id).update(payload={"a": 8})
+
+    monkeypatch.setattr(Parking, "park", parks)
+    queue.include(sample)
+    queue.pause(task="add_async", where={"a": 7}, allow_unknown=True)
+    job = sample.add_async.submit(7)
+    with Workers(queue):
+        in_force()
+        assert done(job) == 9
+    assert changed == [f"medium:{job.id}"]
+    assert parked() == 0

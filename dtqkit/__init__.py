@@ -12,162 +12,33 @@ add.submit(2, 3).result(timeout=30)     # 5
 """
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 from dtqkit._version import VERSION
-from dtqkit.client.aio import AsyncTaskQueue
-from dtqkit.client.async_handle import AsyncJobHandle
-from dtqkit.client.decorators import task
-from dtqkit.client.handles import JobHandle, JobList
-from dtqkit.client.queue import TaskQueue
-from dtqkit.client.schedule_handles import ScheduleHandle
-from dtqkit.client.schedules import AsyncScheduleHandle
-from dtqkit.control.bulk import Bulk, MatchesEverything
-from dtqkit.model.batches import BatchOutcomeUnknown, BatchRefused, BatchUnavailable
-from dtqkit.model.errors import (
-    AccessDenied,
-    AppError,
-    DocumentRefused,
-    DtqError,
-    Forbidden,
-    IdempotencyConflict,
-    InvalidOption,
-    InvalidPayload,
-    InvalidQuery,
-    InvalidRequest,
-    InvalidResult,
-    JobCancelled,
-    JobConflict,
-    JobFailed,
-    JobNotFound,
-    MissingExtra,
-    NamespaceTaken,
-    NotAServer,
-    OutcomeUnknown,
-    PayloadTooLarge,
-    QueueClosed,
-    Refused,
-    ServerError,
-    SettingsError,
-    StoreUnavailable,
-    TaskAlreadyRegistered,
-    TaskDefinitionError,
-    TaskTimeout,
-    TooManyAttempts,
-    UnknownTask,
-    WaitTimeout,
-    WrongLoop,
-)
-from dtqkit.model.expired import JobExpired
-from dtqkit.model.followups import JobEnd
-from dtqkit.model.hook_errors import HookError, LifespanFailed, MiddlewareFailed
-from dtqkit.model.jobs import Attempt, Job, JobError, Priority, Status
-from dtqkit.model.pause_errors import InvalidPause, NotPaused
-from dtqkit.model.pauses import Pause
-from dtqkit.model.schedule_errors import (
-    InvalidCron,
-    InvalidSchedule,
-    ScheduleNotFound,
-    ScheduleTaken,
-    ScheduleUnreadable,
-    UnknownZone,
-)
-from dtqkit.model.schedules import Schedule
-from dtqkit.model.settings import Settings
-from dtqkit.model.starting import CannotListen, LocalStoreError, NoWorkerCanStart, SimulationFailed, StartFailed
-from dtqkit.model.unique_errors import DuplicateJob
-from dtqkit.model.verdicts import GiveUp, RetryAfter, Snooze
-from dtqkit.tasks.context import Context
-from dtqkit.tasks.middleware import Middleware
-from dtqkit.tasks.options import TaskOptions
-from dtqkit.tasks.task import Call, Task
-from dtqkit.worker.context import current_context
 
-__version__ = VERSION
+if TYPE_CHECKING:
+    from dtqkit import _public
+    from dtqkit._public import *  # noqa: F403 - each of its names, for type checkers and editors
+
+    __all__: list[str] = []
+    __all__ += _public.__all__
 
 # A library logs nothing until its user configures logging: log lines of a kernel's workers stay out of notebook cells.
 logging.getLogger("dtqkit").addHandler(logging.NullHandler())
 
-__all__ = [
-    "AccessDenied",
-    "AppError",
-    "AsyncJobHandle",
-    "AsyncScheduleHandle",
-    "AsyncTaskQueue",
-    "Attempt",
-    "BatchOutcomeUnknown",
-    "BatchRefused",
-    "BatchUnavailable",
-    "Bulk",
-    "Call",
-    "CannotListen",
-    "Context",
-    "DocumentRefused",
-    "DtqError",
-    "DuplicateJob",
-    "Forbidden",
-    "GiveUp",
-    "HookError",
-    "IdempotencyConflict",
-    "InvalidCron",
-    "InvalidOption",
-    "InvalidPause",
-    "InvalidPayload",
-    "InvalidQuery",
-    "InvalidRequest",
-    "InvalidResult",
-    "InvalidSchedule",
-    "Job",
-    "JobCancelled",
-    "JobConflict",
-    "JobEnd",
-    "JobError",
-    "JobExpired",
-    "JobFailed",
-    "JobHandle",
-    "JobList",
-    "JobNotFound",
-    "LifespanFailed",
-    "LocalStoreError",
-    "MatchesEverything",
-    "Middleware",
-    "MiddlewareFailed",
-    "MissingExtra",
-    "NamespaceTaken",
-    "NoWorkerCanStart",
-    "NotAServer",
-    "NotPaused",
-    "OutcomeUnknown",
-    "Pause",
-    "PayloadTooLarge",
-    "Priority",
-    "QueueClosed",
-    "Refused",
-    "RetryAfter",
-    "Schedule",
-    "ScheduleHandle",
-    "ScheduleNotFound",
-    "ScheduleTaken",
-    "ScheduleUnreadable",
-    "ServerError",
-    "Settings",
-    "SettingsError",
-    "SimulationFailed",
-    "Snooze",
-    "StartFailed",
-    "Status",
-    "StoreUnavailable",
-    "Task",
-    "TaskAlreadyRegistered",
-    "TaskDefinitionError",
-    "TaskOptions",
-    "TaskQueue",
-    "TaskTimeout",
-    "TooManyAttempts",
-    "UnknownTask",
-    "UnknownZone",
-    "WaitTimeout",
-    "WrongLoop",
-    "__version__",
-    "current_context",
-    "task",
-]
+
+def __getattr__(name: str) -> Any:
+    """A public name at its first use: a server and most commands need none, and start sooner without."""
+    if name == "__version__":
+        return VERSION
+    if not name.startswith("_") or name == "__all__":
+        from dtqkit import _public
+
+        if name == "__all__" or name in _public.__all__:
+            value = globals()[name] = getattr(_public, name)
+            return value
+    raise AttributeError(f"module 'dtqkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __getattr__("__all__")

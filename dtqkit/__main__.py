@@ -19,6 +19,7 @@ from dtqkit.model.errors import (
 from dtqkit.model.pause_errors import InvalidPause, NotPaused
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound
 from dtqkit.model.settings import Settings, variables
+from dtqkit.support.importing import importing
 from dtqkit.support.sanitize import escaped
 
 #: Errors in how the command was called: exit status 2. All others are failures: 1.
@@ -31,10 +32,11 @@ WRONG_USE = (
 def main() -> None:
     """Run the command line; exit status 0 done, 1 failed, 2 wrong use. An error is one message, never a traceback."""
     try:
-        from typer import Abort, TyperException
+        with importing():
+            from typer import Abort, TyperException
 
-        from dtqkit.cli import command_line, usage_error
-        from dtqkit.cli.completion import find_shell
+            from dtqkit.cli import command_line, usage_error
+            from dtqkit.cli.completion import find_shell
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise

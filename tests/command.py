@@ -122,10 +122,11 @@ def _command_line(pid: int) -> list[bytes]:
 
 def living(pids: set[int]) -> set[int]:
     """Those that have not ended (a zombie has)."""
-    return {pid for pid in pids if _state(pid) not in ("", "Z", "X")}
+    return {pid for pid in pids if state_of(pid) not in ("", "Z", "X")}
 
 
-def _state(pid: int) -> str:
+def state_of(pid: int) -> str:
+    """The kernel's letter for it: R, S, T (stopped), Z; empty when it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

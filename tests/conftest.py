@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from dtqkit import Settings, TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
 from tests import in_memory
-from tests.leaks import leaked_keys
+from tests.leaks import check_no_key_leaked
 from tests.workers import Workers
 
 # A deadline measures the machine, not the code.
@@ -86,19 +86,7 @@ def queue(settings: Settings, stores: LocalStores) -> Iterator[TaskQueue]:
     with TaskQueue(settings) as queue:
         queue.include("tests.sample")
         yield queue
-    left = leaked_keys(stores.redis_url, settings.namespace)
-    known = (
-        "epoch",
-        "workers",
-        "queue:record",
-        "queue:high",
-        "queue:medium",
-        "queue:low",
-        "queue:scheduled",
-        "queue:inflight",
-        "queue:parked",
-    )
-    assert [key for key in left if key.partition(":")[2] not in known] == []
+    check_no_key_leaked(stores.redis_url, settings.namespace)
 
 
 @pytest.fixture

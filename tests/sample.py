@@ -111,14 +111,14 @@ def crash_once(ctx: Context) -> int:
 
 
 @task
-def tell(ctx: Context, steps: int) -> str:
+def report_steps(ctx: Context, steps: int) -> str:
     """Reports its progress and logs."""
     for step in range(steps):
         ctx.progress((step + 1) / steps, f"step {step + 1}")
         ctx.log(f"log {step + 1}")
     print("printed")
     print("to stderr", file=sys.stderr)
-    return "told"
+    return "reported"
 
 
 def _speak() -> str:

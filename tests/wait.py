@@ -18,6 +18,15 @@ def wait_until(predicate: Callable[[], T], timeout_s: float = 10, interval_s: fl
     return value
 
 
+def in_time(predicate: Callable[[], object], timeout_s: float, interval_s: float = 0.02) -> bool:
+    """Whether it becomes true within the time: for a test that goes on either way."""
+    try:
+        wait_until(predicate, timeout_s, interval_s)
+    except AssertionError:
+        return False
+    return True
+
+
 async def wait_until_async(
     predicate: Callable[[], Awaitable[T] | T],
     timeout_s: float = 10,

@@ -24,7 +24,7 @@ class Tick(msgspec.Struct, frozen=True):
     epoch: str
     run_id: str
     scores: dict[str, str]
-    #: Ids of paused jobs, and the version of the pauses that workers should know; empty: nobody has said.
+    #: Ids of paused jobs, and the version of the pauses that workers should know; empty: not known.
     parked: int = 0
     pauses: str = ""
     #: Differs from the last one when a schedule may have changed since.

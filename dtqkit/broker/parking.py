@@ -22,7 +22,7 @@ class Parking:
         self._link = link
 
     async def announce(self, version: int) -> None:
-        """Tell workers the version of the pauses that they should know."""
+        """Announce to workers the version of the pauses that they should know."""
         async with self._link.asking("announce_pauses", writes=True) as keys:
             await self._link.raw.set(keys.pauses, str(version), ex=_VERSION_S)
 

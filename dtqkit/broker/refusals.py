@@ -8,13 +8,13 @@
 | full     | it takes no writes: memory, disk, replicas  | accepted | tried again         | kept        |
 | busy     | it cannot serve this now                    | accepted | tried again         | kept        |
 | denied   | user, password or rights                    | accepted | tried again         | kept        |
-| unfit    | not a server that a queue can use           | accepted | tried again         | kept        |
+| unusable | not a server that a queue can use           | accepted | tried again         | kept        |
 | taken    | another record's jobs are listed there      | refused  | tried again         | kept        |
 | content  | a key holds something of another type       | accepted | tried again         | kept        |
 | fault    | anything else: most likely a mistake of ours| accepted | tried again         | kept        |
 
 Accepted jobs are in MongoDB, and are listed once Redis takes writes again. A worker that starts waits while the reason
-is temporary, and exits if a person must change something (`denied`, `unfit`, `taken`).
+is temporary, and exits if a person must change something (`denied`, `unusable`, `taken`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dtqkit.model.errors import Reason
 
-Kind = Literal["away", "moved", "loading", "full", "busy", "denied", "unfit", "taken", "content", "fault"]
+Kind = Literal["away", "moved", "loading", "full", "busy", "denied", "unusable", "taken", "content", "fault"]
 
 #: Kinds, and first words of messages, after which all connections are closed and made again.
 _DROPPING: Final = frozenset({"moved", "loading", "NOAUTH", "CLUSTERDOWN"})
@@ -44,7 +44,7 @@ REASONS: Final[dict[Kind, Reason]] = {
     "full": "refused",
     "busy": "refused",
     "denied": "not_allowed",
-    "unfit": "unsupported",
+    "unusable": "unsupported",
     "taken": "misconfigured",
     "content": "refused",
     "fault": "refused",
@@ -93,7 +93,7 @@ WORDS: Final[dict[str, tuple[Kind, str]]] = {
     "WRONGPASS": ("denied", "it refuses the user or password of REDIS_URL: check the USER:PASSWORD@ before its host"),
     "NOPERM": ("denied", "the user of REDIS_URL lacks a right"),
     "DENIED": ("denied", "it is in protected mode: give it a password (requirepass), or bind it to an address"),
-    "CROSSSLOT": ("unfit", "it is a cluster behind a proxy that hides it"),
+    "CROSSSLOT": ("unusable", "it is a cluster behind a proxy that hides it"),
     "FOREIGN": ("taken", _TAKEN),
     "WRONGTYPE": ("content", "a key of the queue has the wrong type; the leader replaces it"),
     "NOSCRIPT": ("fault", "it does not know a script"),
@@ -111,10 +111,10 @@ _PHRASES: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("can't access at least one of the keys", "denied", "the user of REDIS_URL lacks a right"),
     ("can't publish to the channel", "denied", "the user of REDIS_URL lacks a right"),
     ("acl failure", "denied", "the user of REDIS_URL lacks a right"),
-    ("unknown command", "unfit", "it does not know a command of Redis 6.2"),
-    ("db index is out of range", "unfit", "it has no database of this number (a cluster has only 0)"),
-    ("select is not allowed in cluster", "unfit", "a cluster has only database 0"),
-    ("invalid db index", "unfit", "it has no database of this number"),
+    ("unknown command", "unusable", "it does not know a command of Redis 6.2"),
+    ("db index is out of range", "unusable", "it has no database of this number (a cluster has only 0)"),
+    ("select is not allowed in cluster", "unusable", "a cluster has only database 0"),
+    ("invalid db index", "unusable", "it has no database of this number"),
 )
 _LONGEST: Final = 200
 #: Maximum length of the server's message after our sentence. Of some messages, which are long and add nothing, only

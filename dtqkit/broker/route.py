@@ -52,7 +52,7 @@ class Route:
         mode = facts.get("mode", "cluster" if self.cluster else "standalone")
         if mode == "sentinel":
             raise UnusableServer(
-                "unfit", "it is a Sentinel: write redis+sentinel://HOST:26379/NAME/0, with the name of its primary"
+                "unusable", "it is a Sentinel: write redis+sentinel://HOST:26379/NAME/0, with the name of its primary"
             )
         if (mode == "cluster") is not self.cluster:
             self.cluster = mode == "cluster"

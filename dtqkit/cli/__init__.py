@@ -1,4 +1,4 @@
-"""The command line: the only place that wires everything. One module per command or small group of commands."""
+"""The command line. One module per command or small group of commands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer.core
 
 from dtqkit import __version__
 from dtqkit.model.errors import MissingExtra
+from dtqkit.support.importing import importing
 
 #: The module of each command, in the order of `dtqkit --help`. It is imported on first use: a worker loads no other.
 MODULES: Final = {
@@ -55,7 +56,8 @@ class _OnUse(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         module_name = MODULES[name]
         try:
-            module = importlib.import_module(f"dtqkit.cli.{module_name}")
+            with importing():
+                module = importlib.import_module(f"dtqkit.cli.{module_name}")
         except ModuleNotFoundError as error:
             if name not in _CAPACITY or error.name is None or error.name.startswith("dtqkit"):
                 raise

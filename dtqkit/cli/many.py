@@ -48,8 +48,8 @@ def cancel(
             return
         done = queue.cancel_many(**filters, all=all, dry_run=dry_run, progress=_progress("cancelled"))
     running = f", of which {done.stopping:,} were running and are asked to stop" if done.stopping else ""
-    said = f"{done.changed:,} of {done.matched:,} jobs cancelled{running}"
-    _said(done, said, "their status was another by then", dry_run=dry_run, json=json)
+    text = f"{done.changed:,} of {done.matched:,} jobs cancelled{running}"
+    _print_done(done, text, "their status was another by then", dry_run=dry_run, json=json)
 
 
 def update(
@@ -92,9 +92,9 @@ def update(
             _one(job, f"changed, {job.status} in lane {job.priority}", json=json)
             return
         done = queue.update_many(changes, **filters, all=all, dry_run=dry_run, progress=_progress("changed"))
-    said = f"{done.changed:,} of {done.matched:,} jobs changed"
+    text = f"{done.changed:,} of {done.matched:,} jobs changed"
     why = "they waited no more by then, or would expire before the delay ends: give a shorter one, or submit them again"
-    _said(done, said, why, dry_run=dry_run, json=json)
+    _print_done(done, text, why, dry_run=dry_run, json=json)
 
 
 def delete(
@@ -113,12 +113,12 @@ def delete(
     filters = _filters(None, status=status, task=task, priority=priority, worker=worker, since=since, q=q, where=where)
     with TaskQueue() as queue:
         done = queue.delete_many(**filters, all=all, dry_run=dry_run, progress=_progress("deleted"))
-    said = f"{done.changed:,} of {done.matched:,} jobs deleted"
+    text = f"{done.changed:,} of {done.matched:,} jobs deleted"
     why = (
         "others deleted or requeued them first; or they are unique and kept until their window is over, or a job that "
         "follows them is not submitted yet: delete them later"
     )
-    _said(done, said, why, dry_run=dry_run, json=json)
+    _print_done(done, text, why, dry_run=dry_run, json=json)
 
 
 def _payload(text: str) -> dict[str, Any]:
@@ -154,14 +154,14 @@ def _progress(done: str) -> Any:
     return show
 
 
-def _one(job: Job, said: str, *, json: bool) -> None:
-    as_json(job_record(job)) if json else print(f"{job.id} {said}")
+def _one(job: Job, what: str, *, json: bool) -> None:
+    as_json(job_record(job)) if json else print(f"{job.id} {what}")
 
 
-def _said(done: Bulk, said: str, why: str, *, dry_run: bool, json: bool) -> None:
+def _print_done(done: Bulk, text: str, why: str, *, dry_run: bool, json: bool) -> None:
     if json:
         as_json(done)
     else:
-        print(f"{done.matched:,} jobs match" if dry_run else said)
+        print(f"{done.matched:,} jobs match" if dry_run else text)
     if not dry_run and done.changed < done.matched:
         raise JobConflict(f"{done.matched - done.changed:,} were not changed: {why}")

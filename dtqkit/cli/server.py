@@ -15,6 +15,7 @@ from dtqkit.cli.preflight import check_port, new_file
 from dtqkit.model.errors import MissingExtra
 from dtqkit.model.settings import Settings
 from dtqkit.model.starting import CannotListen
+from dtqkit.support.importing import importing
 
 
 def server(
@@ -53,7 +54,8 @@ def server(
     them to the ready file.
     """
     try:
-        from dtqkit.web.run import run
+        with importing():
+            from dtqkit.web.run import run
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("dtqkit"):
             raise

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dtqkit.model.jobs import Job, to_wire
+from dtqkit.model.jobs import Job, job_json
 from dtqkit.support.sanitize import escaped, escaped_json, escaped_line
 
 #: Styles of a terminal; plain text goes without.
@@ -47,7 +47,7 @@ def as_json(value: Any) -> None:
 
 def job_record(job: Job) -> dict[str, Any]:
     """The JSON form of a job, also with the fields that have no value, and all its attempts in one list."""
-    fields = {**dict.fromkeys(Job.__struct_fields__), **to_wire(job)}
+    fields = {**dict.fromkeys(Job.__struct_encode_fields__), **job_json(job)}
     del fields["earlier"]
     fields["error"] = msgspec.structs.asdict(job.error) if job.error else None
     fields["attempts"] = [{**msgspec.structs.asdict(a), "wait_s": a.wait_s, "run_s": a.run_s} for a in job.attempts]

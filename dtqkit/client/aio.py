@@ -1,4 +1,4 @@
-"""AsyncTaskQueue: the typed face of a queue for asynchronous code, over whoever implements Control."""
+"""AsyncTaskQueue: the typed face of a queue for asynchronous code, over any implementation of Control."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack
 
 from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.hooking import HookedAsyncQueue
-from dtqkit.client.late import said_late, why_waiting
+from dtqkit.client.late import late_message, why_waiting
 from dtqkit.client.lending import lending
 from dtqkit.client.many import AsyncManyJobs
 from dtqkit.client.pauses import AsyncPauses
@@ -254,18 +254,18 @@ class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsy
         self,
         handles: Sequence[AsyncJobHandle[Any]],
         timeout: float | None = None,
-        heard: Callable[[AsyncJobHandle[Any]], None] | None = None,
+        on_over: Callable[[AsyncJobHandle[Any]], None] | None = None,
         *,
         lend: bool = True,
     ) -> None:
-        """Until all these jobs are over; `heard` gets each as soon as it is. Raises WaitTimeout, which says why.
+        """Until all these jobs are over; `on_over` gets each as soon as it is. Raises WaitTimeout, which says why.
 
         `lend`: a job that waits lends its slot meanwhile.
         """
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                await self._until_over(handles, heard, lend)
+                await self._until_over(handles, on_over, lend)
         except TimeoutError:
             if timeout is None or not limit.expired():
                 raise
@@ -273,10 +273,10 @@ class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsy
             workers = await self._bounded_look(late)
             if any(not handle.known.is_over for handle in handles):
                 known, pauses = [handle.known for handle in handles], await self._pauses_now()
-                raise WaitTimeout(said_late(known, timeout, workers, pauses=pauses)) from None
+                raise WaitTimeout(late_message(known, timeout, workers, pauses=pauses)) from None
 
     async def _until_over(
-        self, handles: Sequence[AsyncJobHandle[Any]], heard: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
+        self, handles: Sequence[AsyncJobHandle[Any]], on_over: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
     ) -> None:
         failed = [handle for handle in handles if handle.known.status == "failed"]
         if failed:  # they may have been requeued since
@@ -286,19 +286,19 @@ class AsyncTaskQueue(HookedAsyncQueue, AsyncPauses, AsyncManyJobs, SchedulingAsy
         def over(job_id: str) -> None:
             if all(handle.known.is_over for handle in left[job_id]):
                 for handle in left.pop(job_id):
-                    if heard is not None:
-                        heard(handle)
+                    if on_over is not None:
+                        on_over(handle)
 
         for handle in handles:
             if not handle.known.is_over:
                 left.setdefault(handle.id, []).append(handle)
-            elif heard is not None:
-                heard(handle)
+            elif on_over is not None:
+                on_over(handle)
         with lending(left) if lend else nullcontext():
             while left:
                 await self._waiter.wait(left, over)
                 if not left:  # a failed job may have been requeued while the others were waited for
-                    heard = None
+                    on_over = None
                     for handle in handles:
                         if not handle.known.is_over:
                             left.setdefault(handle.id, []).append(handle)

@@ -15,7 +15,7 @@ from dtqkit.control.bulk import UPDATE, JobChange, UpdateRequest, changes_of
 from dtqkit.control.operations import CANCEL, GET_JOB, JOB_LOG, REQUEUE
 from dtqkit.model.events import ProgressEvent
 from dtqkit.model.jobs import Job, Status
-from dtqkit.model.values import as_payload, from_wire
+from dtqkit.model.values import as_payload, from_json
 
 R = TypeVar("R")
 
@@ -94,7 +94,7 @@ class AsyncJobHandle(Generic[R]):
 
     def decoded(self, job: Job) -> R:
         """The result of `job`, which has completed, as the task returned it."""
-        return from_wire(job.result) if self._decode is None else self._decode(job.result)
+        return from_json(job.result) if self._decode is None else self._decode(job.result)
 
     async def refresh(self) -> Self:
         """Ask for the job as it is now."""
@@ -159,9 +159,9 @@ class AsyncJobHandle(Generic[R]):
             self._job = self._with_news(job)
 
     def on_progress(self, news: ProgressEvent) -> None:
-        if news.token < self._job.token:
+        if news.claim_number < self._job.claim_number:
             return
-        if (old := self._news) is not None and old.token == news.token:
+        if (old := self._news) is not None and old.claim_number == news.claim_number:
             news = msgspec.structs.replace(
                 news,
                 started_at=news.started_at or old.started_at,
@@ -173,7 +173,7 @@ class AsyncJobHandle(Generic[R]):
 
     def _with_news(self, job: Job) -> Job:
         news = self._news
-        if news is None or news.token != job.token or job.status != "running":
+        if news is None or news.claim_number != job.claim_number or job.status != "running":
             return job
         job = msgspec.structs.replace(job, started_at=job.started_at or news.started_at)
         if job.progress is not None or news.progress is None:

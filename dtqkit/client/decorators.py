@@ -53,7 +53,7 @@ class _Anything:
     """Nobody has one: only a first parameter that takes anything, or says nothing, takes this."""
 
 
-#: What the decorator tells apart. Untyped comes first, since a first parameter that takes anything takes a Context too.
+#: What the decorator distinguishes. Untyped comes first: a first parameter that takes anything takes a Context too.
 Untyped: TypeAlias = Callable[Concatenate[_Anything, ...], R]
 ContextCoroutine: TypeAlias = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
 ContextFunction: TypeAlias = Callable[Concatenate[Context, P], R]
@@ -228,7 +228,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Defaults: the function's name, priority medium, max_attempts 3, timeout_s 300 (seconds an attempt may run),
     backoff_s 1 (the first retry delay, doubled with each failure up to backoff_max_s 600, drawn with full jitter),
     max_losses 3 (lost workers until it is dead), isolation auto (a child process; a thread for what no child can
-    import, which the worker's log tells). A child imports the worker's APP: whatever that registers, closures, partials
+    import, which the worker logs). A child imports the worker's APP: whatever that registers, closures, partials
     and bound methods too, runs in one; a script's and a notebook's functions do not. A method's jobs call it on an
     object that its class makes without arguments. Raises TaskDefinitionError when the function cannot be a task, when
     what it says that it returns has no JSON form, and when the isolation that it asks for cannot be had.

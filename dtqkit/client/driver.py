@@ -206,7 +206,7 @@ class Driver(HookedQueue):
             return looking.result(LOOK_S)
         except (DtqError, TimeoutError) as error:
             looking.cancel()
-            log.info("shown without a look at the stores: %s", error or "no answer in time")
+            log.info("shown as last known, without asking the stores: %s", error or "no answer in time")
             return None
 
     def _would_block(self) -> bool:

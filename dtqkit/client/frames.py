@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dtqkit.control import AttemptRow, HistoryFilters, HistoryQuery, columns_of, query_of
 from dtqkit.model.errors import MissingExtra
-from dtqkit.model.values import from_wire
+from dtqkit.model.values import from_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,5 +29,5 @@ def frame_of(filters: HistoryFilters, rows: Callable[[], Sequence[AttemptRow]]) 
         elif name.endswith("_s"):
             frame[name] = frame[name].astype(float)
         elif name in ("payload", "result"):
-            frame[name] = [from_wire(value) for value in frame[name]]
+            frame[name] = [from_json(value) for value in frame[name]]
     return frame

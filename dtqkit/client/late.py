@@ -1,4 +1,4 @@
-"""What to say of jobs that are not over in time: how they stand, and what keeps them."""
+"""The message about jobs that are not over in time: their states, and what they wait for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_WORKERS: Final = "no workers are running"
 _UNKNOWN: Final = "no live worker knows task "
 
 
-def said_late(
+def late_message(
     jobs: Sequence[Job],
     timeout: float,
     workers: Sequence[Heartbeat] | None,
@@ -30,29 +30,29 @@ def said_late(
     if len(jobs) == 1:
         (job,) = jobs
         how = "it is" if workers is not None else "last known state:"
-        said = (
+        text = (
             f"job {job.id} ({job.task}) is not over after {timeout:g} s: {how} {_stands(job, now or datetime.now(UTC))}"
         )
     else:
         how = "" if workers is not None else "last known state: "
-        said = f"not all are over after {timeout:g} s: {how}{counted([job.status for job in jobs])}"
+        text = f"not all are over after {timeout:g} s: {how}{counted([job.status for job in jobs])}"
     return (
-        said
+        text
         if workers is None
-        else f"{said}; {with_cure(why_waiting(jobs, workers, pauses)) or _served(jobs, workers)}"
+        else f"{text}; {with_cure(why_waiting(jobs, workers, pauses)) or _served(jobs, workers)}"
     )
 
 
 def _stands(job: Job, now: datetime) -> str:
     """`pending since 11:32:09 UTC (6 s ago)`; of a running one, also where; of a later attempt, which."""
     if job.status == "scheduled" and job.due_at is not None:
-        said = f"scheduled for {job.due_at:%H:%M:%S} UTC"
+        text = f"scheduled for {job.due_at:%H:%M:%S} UTC"
     elif job.status == "running":
         since = job.started_at or job.claimed_at or job.created_at
-        said = f"running since {_since(since, now)} on {job.worker or 'a worker'}"
+        text = f"running since {_since(since, now)} on {job.worker or 'a worker'}"
     else:
-        said = f"{job.status} since {_since(job.queued_at or job.created_at, now)}"
-    return f"{said}, {job.tally}" if job.attempt else said
+        text = f"{job.status} since {_since(job.queued_at or job.created_at, now)}"
+    return f"{text}, {job.tally}" if job.attempt else text
 
 
 def _since(at: datetime, now: datetime) -> str:

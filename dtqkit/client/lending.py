@@ -1,4 +1,4 @@
-"""A job that waits for other jobs lends its slot: it tells its worker which jobs it waits for."""
+"""A job that waits for other jobs lends its slot: it reports to its worker which jobs it waits for."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class _Waits:
     def begin(self, job: JobContext, wait: object, ids: tuple[str, ...]) -> None:
         with self._lock:
             self._by_job.setdefault(job, {})[wait] = ids
-            self._tell(job)
+            self._report(job)
 
     def end(self, job: JobContext, wait: object) -> None:
         with self._lock:
             self._by_job.get(job, {}).pop(wait, None)
-            self._tell(job)
+            self._report(job)
 
-    def _tell(self, job: JobContext) -> None:
+    def _report(self, job: JobContext) -> None:
         job.lends(tuple(dict.fromkeys(i for ids in self._by_job.get(job, {}).values() for i in ids)))
 
 

@@ -3,7 +3,7 @@
 An event may be lost, late, doubled or out of order, so nothing is concluded from one: it makes this look at the record.
 
 A look at many jobs asks for their statuses first, and reads the records only of those that have changed: a result
-crosses the wire once, however long it is waited for, and a payload never, since each handle has it.
+is sent once, however long it is waited for, and a payload never, since each handle has it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Waiter:
 
     def _start(self) -> None:
         if self._task is None:
-            self._unsubscribe = self._control.subscribe(self._heard)
+            self._unsubscribe = self._control.subscribe(self._on_events)
             self._task = asyncio.create_task(self._run(), name="wait for jobs")
 
     def _ask(self, job_ids: Iterable[str]) -> None:
@@ -163,7 +163,7 @@ class Waiter:
         later, self._later = self._later, set()
         self._ask(later)
 
-    def _heard(self, batch: Batch | Line) -> None:
+    def _on_events(self, batch: Batch | Line) -> None:
         if isinstance(batch, Line):
             self._deaf = batch is Line.DOWN
             if batch is Line.UP:  # whatever was missed, the record has it
@@ -224,8 +224,8 @@ class Waiter:
                 await asyncio.sleep(clock() - began)
 
     def _fail(self, job_ids: list[str], error: Exception) -> None:
-        """Whoever waits gets the error: without it, they would wait forever."""
-        log.warning("jobs that are waited for cannot be looked at: %r", error)
+        """All callers that wait get the error: without it, they would wait forever."""
+        log.warning("jobs that are waited for cannot be read: %r", error)
         for job_id in job_ids:
             for wait in self._waiting.pop(job_id, ()):
                 wait.fail(error)

@@ -102,7 +102,7 @@ class ChangeFeed:
                 self._jobs[event.id] = event
         for report in batch.progress:
             known_report = self._progress.get(report.id)
-            if known_report is None or report.token >= known_report.token:
+            if known_report is None or report.claim_number >= known_report.claim_number:
                 self._progress[report.id] = report
         if self._jobs or self._progress:
             self._changed.set()
@@ -143,7 +143,7 @@ class ChangeFeed:
             self._sink.changed(sorted(jobs.values(), key=lambda event: event.rev), tuple(progress.values()))
 
     async def _send_snapshots(self) -> None:
-        """One look at the queue for all who came before it was begun."""
+        """One look at the queue for all readers that came before it began."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()

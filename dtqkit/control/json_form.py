@@ -8,7 +8,7 @@ import msgspec
 
 from dtqkit.control.records import BatchItem, Page
 from dtqkit.model.events import Snapshot
-from dtqkit.model.jobs import Job, to_wire
+from dtqkit.model.jobs import Job, job_json
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -19,16 +19,16 @@ def encode(value: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """`value` with each job in it as `to_wire` has it."""
+    """`value` with each job in it as `job_json` has it."""
     if isinstance(value, Job):
-        return to_wire(value)
+        return job_json(value)
     if isinstance(value, Page):
         page = cast("Page[Any]", value)
         return {"items": [plain(item) for item in page.items], "cursor": page.cursor}
     if isinstance(value, BatchItem):
-        return {"job": to_wire(value.job)} if value.job is not None else value
+        return {"job": job_json(value.job)} if value.job is not None else value
     if isinstance(value, Snapshot):
-        return {"depths": value.depths, "workers": value.workers, "jobs": [to_wire(job) for job in value.jobs]}
+        return {"depths": value.depths, "workers": value.workers, "jobs": [job_json(job) for job in value.jobs]}
     if isinstance(value, list | tuple):
         return [plain(item) for item in cast("list[Any]", value)]
     return value

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from dtqkit.model.errors import InvalidPayload
-from dtqkit.model.values import NotSerializable, shown, wire
+from dtqkit.model.values import NotSerializable, shown, to_json
 from dtqkit.model.where import MAX_TEXT, MAX_WHERE, PayloadMatch, Scalar, WrongWhere, same
 from dtqkit.tasks.schema import PayloadValidator
 
@@ -37,9 +37,9 @@ def _name(name: object) -> str:
 def scalar(name: object, value: object) -> Scalar:
     """As it is in a payload, if it is one that is compared."""
     try:
-        found = wire(value)
-    except NotSerializable as unfit:
-        raise WrongWhere(f"has a value for {shown(name)} that no payload has: {unfit.detail}") from None
+        found = to_json(value)
+    except NotSerializable as error:
+        raise WrongWhere(f"has a value for {shown(name)} that no payload has: {error.detail}") from None
     if not isinstance(found, Scalar):
         what = f"{value}, which is equal to no number" if isinstance(value, float) else shown(value)
         raise WrongWhere(f"has {what}, for {shown(name)}; {_VALUES}")
@@ -66,9 +66,9 @@ def check_text(text: object) -> None:
     if isinstance(text, str) and len(text) > MAX_TEXT:
         raise WrongWhere(f"has a text of {len(text):,} characters; at most {MAX_TEXT} are kept: shorten it")
     try:
-        wire(text)
-    except NotSerializable as unfit:
-        raise WrongWhere(f"cannot be kept: {unfit.detail}") from None
+        to_json(text)
+    except NotSerializable as error:
+        raise WrongWhere(f"cannot be kept: {error.detail}") from None
 
 
 def comparable_defaults(where: Iterable[str], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import JobConflict
 from dtqkit.model.jobs import Job
 from dtqkit.model.unique_errors import DuplicateJob
-from dtqkit.store.documents import object_id
+from dtqkit.store.ids import object_id
 from dtqkit.transitions.cancel import cancel as cancel_job
 from dtqkit.transitions.requeue import requeue as requeue_job
 

@@ -163,7 +163,7 @@ class Asked(Generic[_T]):
             found = trouble_of(error)
         except Exception as error:
             if not self.leaving:
-                log.warning("a look at a store failed: %s", type(error).__name__, exc_info=error)
+                log.warning("a check of a store failed: %s", type(error).__name__, exc_info=error)
             found = trouble_of(error)
         return asyncio.get_running_loop().time(), found
 

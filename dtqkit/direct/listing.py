@@ -25,8 +25,9 @@ from dtqkit.control import (
 from dtqkit.model.errors import InvalidQuery, StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, id_at
+from dtqkit.store.documents import Document
 from dtqkit.store.fields import job_of, jobs_of
+from dtqkit.store.ids import id_at
 from dtqkit.store.jobs import Fields
 from dtqkit.store.settlements import BY_ID
 
@@ -179,7 +180,7 @@ async def _scan(
             continue
         if docs is None:
             if below == bounds.get("$lt"):  # nothing is known then, and no page would say so
-                late = f"a look at {size:,} jobs took longer than {_PAGE_MS / 1000:g} s"
+                late = f"reading {size:,} jobs took longer than {_PAGE_MS / 1000:g} s"
                 raise StoreUnavailable("MongoDB", "", late)
             break
         found += docs

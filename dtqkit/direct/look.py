@@ -46,7 +46,7 @@ from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import InvalidQuery, JobNotFound, StoreUnavailable
 from dtqkit.model.events import Depths, Heartbeat, ProgressEvent, Snapshot
 from dtqkit.model.jobs import PRIORITIES, Job, is_job_id
-from dtqkit.store.documents import object_id
+from dtqkit.store.ids import object_id
 from dtqkit.tasks.task import TaskInfo
 
 #: Jobs that a snapshot shows.
@@ -76,7 +76,7 @@ async def _as_they_run(parts: Parts, jobs: Sequence[Job]) -> list[Job]:
 
 def as_it_runs(job: Job, live: ProgressEvent) -> Job:
     """A running job with what its attempt last showed."""
-    if live.token != job.token:
+    if live.claim_number != job.claim_number:
         return job
     return msgspec.structs.replace(
         job,

@@ -18,8 +18,8 @@ from dtqkit.model.errors import NamespaceTaken, QueueClosed, StoreUnavailable, W
 from dtqkit.model.jobs import Job, is_job_id
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import object_id
 from dtqkit.store.fields import jobs_of
+from dtqkit.store.ids import object_id
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.scheduling import Scheduling

@@ -193,8 +193,8 @@ def log_tail(log: Path, start: int, lines: int = 12) -> str:
     except OSError as error:
         return f"({error})"
     entries = [_plain(line) for line in text.splitlines() if line.strip()]
-    grave = [entry for is_grave, entry in entries if is_grave]
-    return "\n".join(f"  {entry[:300]}" for entry in (grave or [entry for _, entry in entries])[-lines:])
+    severe = [entry for is_severe, entry in entries if is_severe]
+    return "\n".join(f"  {entry[:300]}" for entry in (severe or [entry for _, entry in entries])[-lines:])
 
 
 def _plain(line: str) -> tuple[bool, str]:

@@ -26,7 +26,7 @@
     │   └── NamespaceTaken       another environment uses this Redis under the same DTQ_NAMESPACE
     ├── DocumentRefused          MongoDB does not take this job, whenever it is sent
     ├── AccessDenied             a server does not know the token
-    │   ├── Forbidden            it does, and the token does not reach so far
+    │   ├── Forbidden            it does, and the token does not allow this
     │   └── TooManyAttempts      too many wrong tokens from one address
     ├── InvalidRequest           a server cannot read what it was sent
     ├── Refused                  a server refuses a request under a code that has no class here
@@ -302,7 +302,7 @@ class NamespaceTaken(StoreUnavailable):
 
 
 class AccessDenied(DtqError, PermissionError):
-    """A server does not know the token, or the token does not reach so far."""
+    """A server does not know the token, or the token does not allow the request."""
 
     code = "unauthorized"
 

@@ -39,8 +39,8 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """A running job has reported its progress, or has logged lines."""
 
     id: str
-    #: The attempt that reports.
-    token: int
+    #: The claim whose attempt reports.
+    claim_number: int = msgspec.field(name="token")
     progress: float | None = None
     message: str = ""
     log: tuple[str, ...] = ()

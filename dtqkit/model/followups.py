@@ -70,9 +70,9 @@ def followed_by(job: Job, status: str) -> FollowUp | None:
     return None
 
 
-def followup_id(job: str, token: int, seconds: int) -> str:
-    """The id of what follows on the end of claim `token` at that time: the same whoever submits it."""
-    rest = hashlib.sha256(f"{job}:{token}".encode()).hexdigest()[:16]
+def followup_id(job: str, claim_number: int, seconds: int) -> str:
+    """The id of what follows on the end of this claim at that time: the same in every process."""
+    rest = hashlib.sha256(f"{job}:{claim_number}".encode()).hexdigest()[:16]
     return f"{seconds:08x}{rest}"
 
 

@@ -95,7 +95,7 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run of a job. Times are MongoDB's; `run_ms` is the worker's own monotonic measurement."""
 
-    #: In `earlier`, the claim's token; in `Job.attempts`, 1 for the first that could begin.
+    #: In `earlier`, the number of the claim; in `Job.attempts`, 1 for the first that could begin.
     number: int
     worker: str
     #: When the job could have started: its submission, its due time or its requeue.
@@ -183,8 +183,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     ended_at: datetime | None = None
     run_ms: float | None = None
     worker: str | None = None
-    #: Claims so far: a fencing token, never reset, never lowered.
-    token: int = 0
+    #: Claims so far, which numbers the last one: a fencing token, never reset, never lowered.
+    claim_number: int = msgspec.field(default=0, name="token")
     lease_until: datetime | None = None
     #: Attempts that failed, and attempts whose worker was lost, since the last requeue.
     failures: int = 0
@@ -237,7 +237,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     @property
     def attempt(self) -> int:
         """The number of its last attempt, 0 before the first. A claim that could not begin is no attempt."""
-        return max(0, self.token - self.declined - self.declined_before)
+        return max(0, self.claim_number - self.declined - self.declined_before)
 
     @property
     def tally(self) -> str:
@@ -265,22 +265,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         return (*self._numbered(self.attempt - 1), current)
 
     def _numbered(self, last: int) -> tuple[Attempt, ...]:
-        """The earlier attempts, whose numbers in the record are tokens; the newest of them is number `last`."""
-        if self.token == self.attempt:
+        """The earlier attempts, which the record numbers by their claims; the newest of them is number `last`."""
+        if self.claim_number == self.attempt:
             return self.earlier
         first = last - len(self.earlier) + 1
         return tuple(msgspec.structs.replace(attempt, number=first + i) for i, attempt in enumerate(self.earlier))
 
 
-_FIELDS: Final = tuple(name for name in Job.__struct_fields__ if name != "earlier")
+#: Of each field but `earlier`, its name in JSON and here.
+_FIELDS: Final = tuple(
+    names for names in zip(Job.__struct_encode_fields__, Job.__struct_fields__, strict=True) if names[0] != "earlier"
+)
 
 
-def to_wire(job: Job) -> dict[str, Any]:
+def job_json(job: Job) -> dict[str, Any]:
     """The JSON form of a job: every field that has a value, also its default, and all attempts.
 
     A completed job has its result even if that is null.
     """
-    fields = {name: value for name in _FIELDS if (value := getattr(job, name)) is not None}
+    fields = {name: value for name, own in _FIELDS if (value := getattr(job, own)) is not None}
     if job.status == "completed":
         fields["result"] = job.result
     fields["attempts"] = job.attempts

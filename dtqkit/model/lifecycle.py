@@ -39,7 +39,7 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None
         case Success(result, run_ms):
             change = Change(status="completed", ending="completed", start_ms=start_ms, result=result, run_ms=run_ms)
             plain = job.on_success is None and job.unique is None
-            return change if plain else _with_ends(job, change)
+            return change if plain else _with_effects(job, change)
         case Released(run_ms):
             change = Change(status="pending", ending="released", start_ms=start_ms, run_ms=run_ms)
         case Stopped(run_ms):
@@ -53,11 +53,11 @@ def decide(job: Job, outcome: Outcome, rng: SupportsRandom, start_ms: int | None
         case Failure() | Lost():
             change = msgspec.structs.replace(POLICIES.after(job, outcome, rng), start_ms=start_ms)
     plain = job.on_failure is None and job.unique is None
-    return change if plain else _with_ends(job, change)
+    return change if plain else _with_effects(job, change)
 
 
-def _with_ends(job: Job, change: Change) -> Change:
-    """With what its end brings besides: a slot that becomes free, and what follows."""
+def _with_effects(job: Job, change: Change) -> Change:
+    """The change with its effects on other jobs: the slot that it frees, and the task that follows."""
     followup = followed_by(job, change.status)
     return msgspec.structs.replace(change, frees_slot=job.unique == "active", followup=followup)
 

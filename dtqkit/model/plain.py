@@ -52,7 +52,7 @@ class NotSerializable(ValueError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
-        #: Keys and indexes from the innermost out: filled while the error rises.
+        #: Keys and indexes from the innermost out: filled while the error propagates.
         self.steps: list[object] = []
 
     @property

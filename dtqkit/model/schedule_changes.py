@@ -30,7 +30,7 @@ from dtqkit.model.timing import cron
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SPAN: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_TEXTS: Final = {"name": "nightly", "cron": "0 3 * * 1-5", "tz": "Europe/Berlin"}
+_EXAMPLES: Final = {"name": "nightly", "cron": "0 3 * * 1-5", "tz": "Europe/Berlin"}
 #: Fields in which 60 and 60.0 are the same.
 _SECONDS: Final = ("every_s", "catch_up_s", "jitter_s")
 YEAR_S: Final = 366 * 86_400.0
@@ -44,12 +44,12 @@ MAX_BEFORE: Final = 20
 #: Characters of the reason of a pause.
 MAX_REASON: Final = 500
 
-#: What is to be done about a declared schedule: `older`: nothing, a newer definition is in force.
-Verdict: TypeAlias = Literal["made", "changed", "unchanged", "older"]
+#: What a declaration does to the schedule of its name; `older`: nothing, since a newer definition is in force.
+Effect: TypeAlias = Literal["made", "changed", "unchanged", "older"]
 
 
-def verdict(known: Schedule | None, wanted: Definition, app: str, now: datetime, *, force: bool = False) -> Verdict:
-    """What a declaration does. Raises ScheduleTaken when the schedule is not this app's.
+def effect_of(known: Schedule | None, wanted: Definition, app: str, now: datetime, *, force: bool = False) -> Effect:
+    """What the declaration `wanted` of `app` does. Raises ScheduleTaken when the schedule is not this app's.
 
     A definition that was replaced before is an older one, unless nobody has declared the present one for ALIVE_S, as
     after a rollback. So during a rolling deploy the newer one stays, in whatever order the workers start.
@@ -127,7 +127,7 @@ def resuming(known: Schedule, now: datetime) -> Schedule:
     """What was due during the pause is skipped by the next plan."""
     if known.paused is None:
         return known
-    # A pause before this one, of which no plan knows yet.
+    # `off_from` to `off_until` is the pause before this one; no plan has skipped its times yet.
     unseen = known.off_from is not None and known.off_until is not None and before(known.next_at, known.off_until)
     begin = known.off_from if unseen else known.paused.at
     new = msgspec.structs.replace(known, paused=None, off_from=begin, off_until=now)
@@ -211,7 +211,7 @@ def same_times(a: Definition, b: Definition) -> bool:
 def _text(field: str, given: object) -> str:
     if not isinstance(given, str):
         kind = {"cron": InvalidCron, "tz": UnknownZone}.get(field, InvalidSchedule)
-        raise kind(field, f"{field} is {shown(given)}; it is a text, such as {_TEXTS[field]!r}")
+        raise kind(field, f"{field} is {shown(given)}; it is a text, such as {_EXAMPLES[field]!r}")
     return given
 
 

@@ -29,7 +29,7 @@ PIECE: Final = 200
 LOOKED: Final = 1_000
 #: How often a schedule is looked at whose next run waits for the one before.
 HELD_S: Final = 1.0
-#: The same of one whose times this process cannot tell.
+#: The same of one whose times this process cannot compute.
 TROUBLED_S: Final = 60.0
 #: Characters of a reason that a schedule keeps.
 MAX_TROUBLE: Final = 500
@@ -191,7 +191,7 @@ def is_due(schedule: Schedule, now: datetime) -> bool:
 
 
 def next_run(schedule: Schedule) -> datetime | None:
-    """The next nominal time that runs; None while it is paused, and when this process cannot tell it.
+    """The next nominal time that runs; None while it is paused, and when this process cannot compute it.
 
     What fell into a pause is skipped by the next plan.
     """
@@ -388,7 +388,7 @@ def completed(
 
 
 def troubled(known: Schedule, why: str, now: datetime) -> Schedule:
-    """`known` when its times cannot be told, as without its time zone: it is tried again, here or by another leader."""
+    """`known` when its times cannot be computed, as without its zone: it is tried again, here or by another leader."""
     return msgspec.structs.replace(known, trouble=why[:MAX_TROUBLE], due_at=now + timedelta(seconds=TROUBLED_S))
 
 

@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Protocol
-from zoneinfo import ZoneInfo, available_timezones
-
-from cronsim import CronSim, CronSimError
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dtqkit.model.plain import shown
 from dtqkit.model.schedule_errors import InvalidCron, UnknownZone
 from dtqkit.support.nearest import nearest
+
+# cronsim and zoneinfo are imported where they are used: most programs have no schedules, and start sooner.
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 _FIELDS: Final = {
     "minute": "0 to 59",
@@ -109,6 +110,8 @@ class Cron:
 
     def _walls(self, after: datetime) -> Iterator[datetime]:
         """What the clock on the wall shows at the times that match, ignoring changes of it."""
+        from cronsim import CronSim
+
         yield from CronSim(self._expression, after)
 
     def _wall(self, time: datetime) -> datetime:
@@ -147,6 +150,8 @@ def cron(expression: str, tz: str) -> Cron:
 
 def zone(tz: object) -> ZoneInfo:
     """The zone of this name. Raises UnknownZone."""
+    from zoneinfo import ZoneInfo, available_timezones
+
     try:
         if isinstance(tz, str) and tz:
             return ZoneInfo(tz)
@@ -182,6 +187,8 @@ def _checked(expression: object) -> str:
 
 
 def _reads(expression: str) -> bool:
+    from cronsim import CronSim, CronSimError
+
     try:
         CronSim(expression, datetime(2000, 1, 1))  # noqa: DTZ001 - the clock on the wall
     except (CronSimError, AssertionError, ValueError):

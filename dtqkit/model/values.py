@@ -23,12 +23,12 @@ __all__ = [
     "Json",
     "NotSerializable",
     "as_payload",
+    "as_result",
     "check_payload",
-    "from_wire",
+    "from_json",
     "shown",
-    "to_wire",
+    "to_json",
     "type_name",
-    "wire",
 ]
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -43,20 +43,20 @@ _type_of: Callable[[Any], type[Any]] = type  # of Any, the builtin gives a type 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str})
 
 
-def to_wire(value: object) -> Json:
+def as_result(value: object) -> Json:
     """A task's return value as a JSON value; InvalidResult names the part that has none, and the cure."""
     try:
-        return wire(value)
-    except NotSerializable as unfit:
-        raise InvalidResult(unfit.path, unfit.detail) from None
+        return to_json(value)
+    except NotSerializable as error:
+        raise InvalidResult(error.path, error.detail) from None
 
 
 def check_payload(task: str, payload: Mapping[str, Any]) -> None:
     """Raises InvalidPayload for JSON from outside that cannot be stored."""
     try:
         _scan(payload, 1)
-    except NotSerializable as unfit:
-        raise InvalidPayload(task, unfit.path, unfit.detail) from None
+    except NotSerializable as error:
+        raise InvalidPayload(task, error.path, error.detail) from None
 
 
 def as_payload(task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,13 +64,13 @@ def as_payload(task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(cast("object", payload), Mapping):
         raise InvalidPayload(task, "$", f"payload is {shown(payload)}; it is a dict of the task's arguments")
     try:
-        return cast("dict[str, Any]", wire(dict(payload)))
-    except NotSerializable as unfit:
-        raise InvalidPayload(task, unfit.path, unfit.detail) from None
+        return cast("dict[str, Any]", to_json(dict(payload)))
+    except NotSerializable as error:
+        raise InvalidPayload(task, error.path, error.detail) from None
 
 
-def wire(value: Any) -> Any:
-    """Like `to_wire`; raises NotSerializable. An object of scalars, as most payloads are, is checked without a copy."""
+def to_json(value: Any) -> Any:
+    """A value as JSON values; raises NotSerializable. An object of scalars, as most payloads are, is not copied."""
     kind = _type_of(value)
     if kind is not dict:
         return _json(value, 1)
@@ -94,7 +94,7 @@ def wire(value: Any) -> Any:
     return _object(value, 1)
 
 
-def from_wire(value: Any) -> Any:
+def from_json(value: Any) -> Any:
     """A JSON value with its floats decoded; the same object where it is flat and has none."""
     if not value:
         return value
@@ -104,9 +104,9 @@ def from_wire(value: Any) -> Any:
             return _NOT_FINITE[item]
         if _SCALARS.issuperset(map(type, value.values())):
             return value
-        return {key: from_wire(item) for key, item in value.items()}
+        return {key: from_json(item) for key, item in value.items()}
     if kind is list:
-        return value if _SCALARS.issuperset(map(type, value)) else [from_wire(item) for item in value]
+        return value if _SCALARS.issuperset(map(type, value)) else [from_json(item) for item in value]
     return value
 
 
@@ -143,8 +143,8 @@ def _object(value: dict[Any, Any], depth: int) -> dict[str, Any]:
             if text in made:
                 raise _twice(key, text)
             made[text] = item if type(item) is int and INT_MIN <= item <= INT_MAX else _json(item, depth + 1)
-    except NotSerializable as unfit:
-        unfit.steps.append(key)
+    except NotSerializable as error:
+        error.steps.append(key)
         raise
     return made
 
@@ -157,8 +157,8 @@ def _array(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
     try:
         for item in value:
             add(item if type(item) is int and INT_MIN <= item <= INT_MAX else _json(item, depth + 1))
-    except NotSerializable as unfit:
-        unfit.steps.append(len(made))
+    except NotSerializable as error:
+        error.steps.append(len(made))
         raise
     return made
 
@@ -211,8 +211,8 @@ def _scan_object(value: dict[Any, Any], depth: int) -> None:
                 _check_key(key)
             if type(item) is not int or not INT_MIN <= item <= INT_MAX:  # the commonest value, without a call
                 _scan(item, depth)
-    except NotSerializable as unfit:
-        unfit.steps.append(key)
+    except NotSerializable as error:
+        error.steps.append(key)
         raise
 
 
@@ -221,8 +221,8 @@ def _scan_array(value: list[Any], depth: int) -> None:
     try:
         for index, item in enumerate(value):  # noqa: B007 - for the path
             _scan(item, depth)
-    except NotSerializable as unfit:
-        unfit.steps.append(index)
+    except NotSerializable as error:
+        error.steps.append(index)
         raise
 
 

@@ -21,7 +21,7 @@ MAX_WAIT_S: Final = 366 * 86_400
 
 
 class Verdict(DtqError):
-    """The base of the three. An `except Exception` around the code that raises one catches it, so let it pass."""
+    """The base of the three. An `except Exception` in the task catches it too: raise it again there."""
 
     code = "verdict"
 

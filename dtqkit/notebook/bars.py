@@ -57,7 +57,7 @@ class Progress(HBox):
             self.bar.bar_style = "danger" if counts["failed"] else "success"
         if self._done_before is None:
             self._done_before = done
-        self.label.value = said(counts, len(self._handles), elapsed, done, self._done_before)
+        self.label.value = progress_text(counts, len(self._handles), elapsed, done, self._done_before)
         return ended
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ def tally(handles: Sequence[AsyncJobHandle[Any]]) -> tuple[Counter[str], float]:
     return counts, done
 
 
-def said(counts: Counter[str], total: int, elapsed_s: float, done: float, before: float = 0.0) -> str:
+def progress_text(counts: Counter[str], total: int, elapsed_s: float, done: float, before: float = 0.0) -> str:
     """The text beside the bar: how many are over, how they ended, and how long it took or may still take.
 
     `before`: how many were done when it began to count; they say nothing of the pace.

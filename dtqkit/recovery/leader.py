@@ -225,7 +225,7 @@ class Leader:
         if scan.overdue and now >= self._leases_count_from:
             self._rounds.record("lease_expiry", await self._lost.mark_overdue(scan.overdue))
         await ask_to_stop_again(self._broker, scan.to_stop)
-        self._rounds.record("survey", 0)
+        self._rounds.record("scan", 0)
         if len(scan.overdue) + len(scan.to_stop) >= LIMIT and now >= self._leases_count_from:
             self._next_scan = 0.0  # there may be more of them
         if (counts := scan.counts) is not None:
@@ -241,9 +241,9 @@ class Leader:
                 self._recount_at = now + self._settings.round_s * _AGAIN
             if recount or counts.failed != counts.dead_letters:
                 self._audit_dead_letters = True
-        await self._heed(scan.noticed, tick)
+        await self._act_on(scan.noticed, tick)
 
-    async def _heed(self, noticed: Noticed, tick: Tick) -> None:
+    async def _act_on(self, noticed: Noticed, tick: Tick) -> None:
         """What the scan has seen besides."""
         if noticed.followups:
             self._followups.begin()
@@ -311,7 +311,7 @@ class Leader:
         return tick.parked > 0 and tick.pauses != self._parked_for
 
     async def _list_released(self, tick: Tick) -> None:
-        """After the pauses have changed: whoever changed them may have died before it listed what they held."""
+        """After a change of the pauses: the process that made it may have died before it listed what they held."""
         self._rounds.record("resume", await list_released(self._broker, self._store, await self._store.pauses.read()))
         self._parked_for = tick.pauses
 

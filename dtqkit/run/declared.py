@@ -52,7 +52,7 @@ async def _keep(settings: Settings, registry: TaskRegistry, broker: Broker, stor
                 known = found
             except StoreUnavailable:
                 pause_s = AGAIN_S
-            except Exception:  # whatever it is: this is the one place that can tell of it
+            except Exception:  # whatever it is: nothing else would log it
                 log.exception("declared schedules could not be put into the record")
             await asyncio.sleep(pause_s)
     finally:

@@ -65,7 +65,7 @@ async def work(
             log.warning("%s", line)
         rng = random.Random()
 
-        def heard(pulse: Pulse) -> None:
+        def on_pulse(pulse: Pulse) -> None:
             leader.beat_answered(pulse.led, pulse.scores)
 
         worker = Worker(
@@ -76,7 +76,7 @@ async def work(
             app=app,
             outdated=outdated,
             rng=rng,
-            heard=heard,
+            on_pulse=on_pulse,
         )
         leader = Leader(settings, broker, store, candidate=worker.id, rng=rng)
         if await _begun(life, stop):

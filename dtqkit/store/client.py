@@ -79,7 +79,7 @@ class Link:
         #: When MongoDB has last taken an insert of this process, by the monotonic clock.
         self.inserted_at = float("-inf")
         self._trips: deque[float] = deque(maxlen=5)
-        #: What came of the driver's last heartbeat: the answer, or the error; None: there was none yet.
+        #: The outcome of the driver's last heartbeat: the answer, or the error; None: there was none yet.
         self.heartbeat: Mapping[str, object] | str | None = None
 
     def measured(self, trip_s: float) -> None:

@@ -72,5 +72,5 @@ def _seq_of(dead_letter: Document) -> int:
 
 
 def _up_to(death_seq: int) -> Document:
-    """A filter: dead letters of that failure or an earlier one, and those of which that cannot be told."""
+    """A filter: dead letters of that failure or an earlier one, and those that do not say of which they are."""
     return {"$or": [{"death_seq": {"$lte": death_seq}}, {"death_seq": {"$not": {"$type": "number"}}}]}

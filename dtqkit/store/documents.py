@@ -10,10 +10,7 @@ write. It is absent while it is not known; in a completed job, absent means 0. D
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, TypeAlias, cast, get_args
 
 import msgspec
@@ -51,6 +48,7 @@ def to_job(doc: Document) -> Job:
     """
     fields = doc.copy()
     fields["id"] = str(fields.pop("_id"))
+    fields["claim_number"] = fields.pop("token", 0)
     fields["payload"] = unpack(doc["payload"]) if "payload" in doc else {}
     if not _CONVERTED.isdisjoint(doc):  # not so of a new job
         _convert(doc, fields)
@@ -98,38 +96,6 @@ def _attempt(stored: Document) -> Attempt:
     if error := stored.get("error"):
         fields["error"] = _known(error)
     return msgspec.convert(fields, Attempt)
-
-
-def new_id(now: datetime) -> ObjectId:
-    """An id for a job that is created `now`, MongoDB's time: ObjectId() would use this machine's clock."""
-    global _last  # noqa: PLW0603 - all jobs of a bulk have the same `now`
-    if now is not _last[0]:
-        _last = (now, int(now.timestamp()).to_bytes(4, "big"))
-    return ObjectId(_last[1] + _process[0] + (next(_counter) & 0xFFFFFF).to_bytes(3, "big"))
-
-
-#: The last time for which an id was made, and its bytes.
-_last: tuple[datetime | None, bytes] = (None, b"")
-
-#: Counts the ids of this process, which differ from those of others by five random bytes.
-_counter: Final = itertools.count(int.from_bytes(secrets.token_bytes(3), "big"))
-_process: Final = [secrets.token_bytes(5)]
-
-
-def _after_fork() -> None:
-    _process[0] = secrets.token_bytes(5)
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def object_id(job_id: str) -> ObjectId:
-    return ObjectId(job_id)
-
-
-def id_at(when: datetime) -> ObjectId:
-    """The smallest id of a job that was created at `when`."""
-    return ObjectId.from_datetime(when)
 
 
 # -- filters
@@ -218,7 +184,7 @@ def plus(field: str, n: int) -> Document:
 
 
 def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
-    """Take the job: a new claim, the next token, a lease by MongoDB's clock."""
+    """Take the job: a new claim with the next number, a lease by MongoDB's clock."""
     return [
         {
             "$set": {
@@ -250,10 +216,10 @@ def renewing(lease_s: float) -> Pipeline:
     return [{"$set": {"lease_until": {"$add": ["$$NOW", _ms(lease_s)]}}}]
 
 
-def completing(change: Change, token: int) -> Document:
+def completing(change: Change, claim_number: int) -> Document:
     """The settle of a success. It reads no field of the document, so equal ones can share a write.
 
-    `token`, the number of the claim, is only needed for one that another job follows.
+    `claim_number` is only needed for one that another job follows.
     """
     fields: Document = {"status": "completed", "result": pack(change.result), "run_ms": change.run_ms}
     if change.start_ms:
@@ -263,7 +229,7 @@ def completing(change: Change, token: int) -> Document:
         unset["unique_slot"] = ""
     update: Document = {"$set": fields, "$inc": {"rev": 2}, "$currentDate": {"ended_at": True}, "$unset": unset}
     if (followup := change.followup) is not None:
-        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": token}}
+        update["$push"] = {"followups": {**msgspec.to_builtins(followup), "token": claim_number}}
     return update
 
 

@@ -52,7 +52,7 @@ def job_of(doc: Document) -> Job:
             bare["claimed_at"] = doc["claimed_at"]
         for name in _NESTED:
             if name in doc and not _reads({**bare, name: doc[name]}):
-                told(doc["_id"], name, "cannot be read, and counts as absent")
+                say_once(doc["_id"], name, "cannot be read, and counts as absent")
                 doc = {field: value for field, value in doc.items() if field != name}
         return to_job(doc)
 
@@ -75,7 +75,7 @@ def sound(doc: Document) -> Document:
         if type(value) is float and int in kinds[name].own and value.is_integer():
             found[name] = int(value)  # as JavaScript writes it
         elif value is not None:
-            told(doc["_id"], name, f"cannot be read ({type(value).__name__}), and counts as absent")
+            say_once(doc["_id"], name, f"cannot be read ({type(value).__name__}), and counts as absent")
     if "created_at" not in found and isinstance(doc["_id"], ObjectId):
         made: datetime = doc["_id"].generation_time.astimezone(UTC)
         naive = any(isinstance(value, datetime) and value.tzinfo is None for value in found.values())
@@ -92,7 +92,7 @@ def mending(doc: Document) -> Pipeline:
     return [{"$set": {**counts, **made}}] if counts or made else []
 
 
-def told(job: object, field: str, what: str) -> None:
+def say_once(job: object, field: str, what: str) -> None:
     """One line, once."""
     if _said.first(str(job), field):
         log.warning("job %.100s: its field `%s` %s (another program wrote it, or somebody by hand)", job, field, what)
@@ -126,7 +126,9 @@ def is_countable(doc: Document) -> bool:
     """Whether a waiting job can be claimed: claims compare its losses. One line in the log if it cannot."""
     if type(doc.get("losses")) in (int, float):
         return True
-    told(doc["_id"], "losses", "is no number, so that no worker can claim the job: set it to 0, and `token` and `rev`")
+    say_once(
+        doc["_id"], "losses", "is no number, so that no worker can claim the job: set it to 0, and `token` and `rev`"
+    )
     return False
 
 

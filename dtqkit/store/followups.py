@@ -31,7 +31,7 @@ class Followed(NamedTuple):
 
     job: ObjectId
     #: Of what another program has written, this may be anything.
-    token: Any
+    claim_number: Any
     follower: ObjectId | None
     #: Why none can.
     why: str = ""
@@ -68,8 +68,8 @@ class FollowUps:
     async def submitted(self, followed: Sequence[Followed]) -> None:
         """These ends are followed now: there is nothing left to do about them."""
         updates: list[UpdateOne] = []
-        for job, token, follower, why, alone in followed:
-            done: Document = {"$pull": {"followups": {"token": {"$eq": token}}}}
+        for job, claim_number, follower, why, alone in followed:
+            done: Document = {"$pull": {"followups": {"token": {"$eq": claim_number}}}}
             if follower is None:
                 done["$set"] = {"not_followed": why[:MAX_WHY]}
             else:
@@ -78,7 +78,7 @@ class FollowUps:
                 else:
                     done["$push"] = {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}}
                 done["$unset"] = {"not_followed": ""}
-            query: Document = {"_id": job, "followups.token": {"$eq": token}}
+            query: Document = {"_id": job, "followups.token": {"$eq": claim_number}}
             if follower is None:  # what is no list can be cleared as a whole only
                 odd: Document = {"_id": job, "followups": {"$exists": True, "$not": {"$type": "array"}}}
                 updates.append(UpdateOne(odd, {"$unset": {"followups": ""}, "$set": done["$set"]}))

@@ -29,8 +29,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
-from dtqkit.store.documents import Document, id_at
+from dtqkit.store.documents import Document
 from dtqkit.store.fields import lane_of
+from dtqkit.store.ids import id_at
 
 What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
 WHATS: Final[tuple[What, ...]] = get_args(What)

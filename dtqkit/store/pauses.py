@@ -118,7 +118,7 @@ def _entry(pause: Pause) -> Document:
 
 
 def _pauses(doc: Document | None, said: Once) -> Pauses:
-    """What cannot be read, such as an entry of another version of dtqkit, holds nothing and stops nobody."""
+    """What cannot be read, such as an entry of another version of dtqkit, holds nothing, and is no error."""
     if doc is None:
         return Pauses()
     version: Any = doc.get("version")
@@ -153,8 +153,8 @@ def _built(entry: Document) -> Pause:
         raise ValueError(f"{far[0]} is before the year 1 or after 9999; leave `until` out for a pause without an end")
     pause = msgspec.convert({**entry, **texts}, Pause)
     if (pause.lane is None) == (pause.task is None):
-        raise ValueError("it names a lane or a task, and not both")
+        raise ValueError("it must name either a lane or a task")
     if any(at is not None and at.tzinfo is None for at in (pause.paused_at, pause.until)):
-        raise ValueError("its times have a zone")
+        raise ValueError("its times must have a zone")
     encode(_held(pause))  # or every claim would fail
     return pause

@@ -18,7 +18,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
 from dtqkit.store.client import Link, is_duplicate_keys, store_errors
-from dtqkit.store.documents import Document, id_at
+from dtqkit.store.documents import Document
+from dtqkit.store.ids import id_at
 from dtqkit.store.minutes import (
     MINUTE,
     OTHER,

@@ -35,7 +35,7 @@ class Counts(NamedTuple):
 
 
 class Noticed(NamedTuple):
-    """What other rounds may have to do: whoever made it announced it, unless it died before it could."""
+    """What other rounds may have to do: it was announced, unless the process that made it died before."""
 
     #: Whether something is still to follow on a job that ended longer than a round ago, whether there is a schedule
     #: that will be due, and the version of the pauses; 0: nothing was ever paused.

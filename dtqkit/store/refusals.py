@@ -157,7 +157,7 @@ def is_of_no_set(words: str) -> bool:
 def of_no_set(heartbeat: Mapping[str, object] | str | None) -> Verdict:
     """What is wrong with a direct connection when the driver says that the server is a member of no set.
 
-    The driver says so also of a server that does not answer, or is just starting: its last heartbeat tells them apart.
+    The driver says so also of a server that does not answer, or is just starting: its last heartbeat shows which.
     """
     if heartbeat is None or isinstance(heartbeat, str):
         return of_connecting(heartbeat or "")

@@ -26,7 +26,7 @@ class Settlement(msgspec.Struct, frozen=True):
     id: ObjectId
     claim: ObjectId
     #: The number of the claim, and of its attempt.
-    token: int
+    claim_number: int
     change: Change
     #: Fields progress, progress_message and log of the attempt.
     attempt_log: Document | None = None
@@ -42,16 +42,16 @@ def recorded(doc: Document, settlement: Settlement) -> bool:
     if settlement.change.status == "completed":
         return doc["status"] == "completed" and doc["claim"] == settlement.claim
     if settlement.change.ending in NOT_BEGUN:  # stores no attempt; marking it lost would have
-        filed = any(attempt["number"] == settlement.token for attempt in doc.get("earlier", ()))
+        filed = any(attempt["number"] == settlement.claim_number for attempt in doc.get("earlier", ()))
         return doc["status"] in (*WAITING, "cancelled") and doc["claim"] == settlement.claim and not filed
-    mine = {"number": settlement.token, "ending": settlement.change.ending}
+    mine = {"number": settlement.claim_number, "ending": settlement.change.ending}
     return mine in doc.get("earlier", ())
 
 
 def _update(settlement: Settlement) -> Any:
     change = settlement.change
     if change.status == "completed":
-        update = documents.completing(change, settlement.token)
+        update = documents.completing(change, settlement.claim_number)
         if settlement.attempt_log:
             update["$set"] |= settlement.attempt_log
         return update

@@ -122,7 +122,7 @@ def putting(new: Put) -> Pipeline:
         kept = {name: f"${name}" for name in _KEPT}
         marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"], "replaced_now": True}
         marks["replaced_before"] = _REPLACED_SO_FAR
-        # The token stays, so the claims that are no attempts do, too.
+        # The number of claims stays, so the claims that are no attempts do, too.
         marks["declined_before"] = DECLINED_SO_FAR
         changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}
         replaced = {"$mergeObjects": ["$$ROOT", "$$new", changed]}

@@ -54,7 +54,7 @@ RECENT_S: Final = 2.0
 class _Heartbeats(ServerHeartbeatListener):
     """Sets the clock and measures the round trip from the heartbeats that the driver sends every ten seconds anyway.
 
-    Notes on the link what came of the last one.
+    Notes on the link the outcome of the last one.
     """
 
     def __init__(self, clock: Clock, link: Link) -> None:

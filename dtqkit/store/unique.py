@@ -224,19 +224,19 @@ class UniqueJobs:
         return None if doc is None else doc["_id"]
 
     async def take_back(self, declined: Sequence[tuple[ObjectId, int]]) -> None:
-        """Give these waiting jobs (and their tokens), whose claims could not begin, their slots again, where free."""
+        """Give these waiting jobs, whose last claims (by number) could not begin, their slots again, where free."""
         operations = [
             UpdateOne(
                 {
                     "_id": job,
-                    "token": token,
+                    "token": number,
                     "status": {"$in": list(WAITING)},
                     "unique": "waiting",
                     "unique_slot": None,
                 },
                 [{"$set": {"unique_slot": slot_of_document()}}],
             )
-            for job, token in declined
+            for job, number in declined
         ]
         with store_errors(self._where, writes=True):
             try:

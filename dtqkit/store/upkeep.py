@@ -17,11 +17,11 @@ from pymongo.errors import BulkWriteError
 
 from dtqkit.model.errors import DocumentRefused
 from dtqkit.model.jobs import PRIORITIES, TERMINAL, WAITING
-from dtqkit.store import documents
+from dtqkit.store import documents, ids
 from dtqkit.store.client import Link, refused_alone, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.expiring import TO_DROP, dropping
-from dtqkit.store.fields import NO_ID, left_out, told
+from dtqkit.store.fields import NO_ID, left_out, say_once
 from dtqkit.store.requeues import recovering
 
 #: Jobs in one piece of an expiry, and the time limit of a query for one piece, in ms.
@@ -56,7 +56,7 @@ class Upkeep:
         A unique job stays until its window is over: a submit in the window would make another one. One whose end
         another job is to follow stays until that is submitted.
         """
-        bounds: Document = {"$lt": documents.id_at(before)}
+        bounds: Document = {"$lt": ids.id_at(before)}
         if after is not None:
             bounds["$gt"] = after
         with store_errors(self._where):
@@ -120,7 +120,7 @@ class Upkeep:
             if isinstance(task, str) and isinstance(key, str):
                 slots[doc["_id"]] = documents.slot_of(task, key)
             else:
-                told(doc["_id"], "unique_key", "is missing, so that the job is not requeued by itself")
+                say_once(doc["_id"], "unique_key", "is missing, so that the job is not requeued by itself")
                 failed = [one for one in failed if one["_id"] != doc["_id"]]
         if not slots:
             return list(failed)

@@ -7,6 +7,7 @@ those of another, as in a browser. Only the forms that the board's modules use a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib.resources.abc import Traversable
 from typing import Final
 
@@ -28,6 +29,11 @@ class LinkError(ValueError):
 
 def link(folder: Traversable, entry: str = "index") -> str:
     """All modules that `entry` needs, as one module with the default export of `entry`. Raises LinkError."""
+    return link_texts(lambda name: folder.joinpath(name).read_text(encoding="utf-8"), entry)
+
+
+def link_texts(read: Callable[[str], str], entry: str = "index") -> str:
+    """The same of modules whose texts `read` gives, by the name of their files."""
     linked: dict[str, str] = {}
     exports: dict[str, list[str]] = {}
 
@@ -36,7 +42,7 @@ def link(folder: Traversable, entry: str = "index") -> str:
             raise LinkError(f"{' -> '.join([*path, name])}: modules import each other; move what both need to a third")
         if name in linked:
             return
-        text = _COMMENT.sub("", folder.joinpath(f"{name}.js").read_text(encoding="utf-8"))
+        text = _COMMENT.sub("", read(f"{name}.js"))
         if (line := _open_template(text)) is not None:
             raise LinkError(f'{name}.js: "{line}": a template literal must end on the line on which it begins')
         for names, needed in _IMPORT.findall(text):

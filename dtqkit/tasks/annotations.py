@@ -110,7 +110,7 @@ def _needs_help(info: mi.Type, seen: set[Any]) -> bool:
 
 
 def _unsupported(info: mi.Type, seen: set[Any]) -> Iterator[str]:
-    """Why the parts of a type that cannot cross the wire cannot."""
+    """Why the parts of a type that have no JSON form have none."""
     match info:
         case mi.CustomType(cls=cls):
             if not foreign.reads(cls):

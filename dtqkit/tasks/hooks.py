@@ -25,7 +25,7 @@ class Hooks:
         self.lifespan: Lifespan | None = None
 
     def add(self, given: Any) -> None:
-        """Register a middleware. A class that is defined again, as in a notebook's cell, takes its older self's place.
+        """Register a middleware. A class that is defined again, as in a notebook's cell, replaces the earlier one.
 
         Raises HookError.
         """
@@ -102,7 +102,7 @@ class Life:
             if self._users:
                 try:
                     await self._leave(RENEWING)
-                except LifespanFailed as error:  # of the older one, which nobody has any more
+                except LifespanFailed as error:  # of the older one, which is not used any more
                     log.warning("%s", error)
                 try:
                     await self._enter()

@@ -1,4 +1,4 @@
-"""Notices to the author of a program, each once: in the log, or as a Python warning when logging is not set up."""
+"""Notices to the author of a program: in the log, or as a Python warning when logging is not set up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def notice(log: logging.Logger, text: str) -> None:
 
 
 def _is_read(log: logging.Logger) -> bool:
-    """Whether it has a handler besides ours, which discards everything."""
+    """Whether the user has set up a handler: ours, a NullHandler, discards everything."""
     logger: logging.Logger | None = log
     while logger is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 _OURS: Final = ("dtqkit.tasks.", "dtqkit.client.")
 
 
-def maker() -> tuple[str, bool]:
+def defining_module() -> tuple[str, bool]:
     """The module whose code defines a task at this moment, and whether it does so while a module is imported.
 
     What an import defines exists in every process that does the same import.
@@ -50,7 +50,8 @@ def home_of(function: Callable[..., Any]) -> tuple[str, str]:
 def reference(task: Any, function: Callable[..., Any], home: str) -> str | None:
     """`module:attribute` at which `task` or `function` is found; None when there is none.
 
-    It looks for the function's own name, any name in the module that defined the task, and the plain function.
+    `home` is the module that defined the task, perhaps another than the function's. It looks in both for the task under
+    the function's name, then under any name; and last for the plain function.
     """
     own, qualname = home_of(function)
     for module in dict.fromkeys((home, own)):

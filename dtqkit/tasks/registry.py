@@ -29,8 +29,8 @@ class TaskRegistry:
         #: The queue has hooks, and no APP whose import would bring them to a child process: none gets its tasks.
         self.confined: bool = False
         #: What `in_threads` has named, and of which version.
-        self._said: set[Task[..., Any]] = set()
-        self._said_version = 0
+        self._named: set[Task[..., Any]] = set()
+        self._named_version = 0
 
     def came_from(self, app: str) -> None:
         """Record that the tasks registered so far came with the import of `app`."""
@@ -60,11 +60,11 @@ class TaskRegistry:
     def in_threads(self) -> list[str]:
         """A line for the log about the tasks that run in a thread without having asked for one, for each reason; and
         one about each task that cannot run. Each task is named once."""
-        if self.version == self._said_version:
+        if self.version == self._named_version:
             return []
-        self._said_version = self.version
-        news = [task for task in self if not (task.is_async or task in self._said or self.importable(task))]
-        self._said.update(news)
+        self._named_version = self.version
+        news = [task for task in self if not (task.is_async or task in self._named or self.importable(task))]
+        self._named.update(news)
         threads: dict[str, list[str]] = {}
         for task in news:
             if task.defaults.isolation == "auto":

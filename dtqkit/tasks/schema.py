@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, Union, cast
 import msgspec
 
 from dtqkit.model.errors import InvalidPayload
-from dtqkit.model.values import check_payload, from_wire, shown
+from dtqkit.model.values import check_payload, from_json, shown
 from dtqkit.support.patterns import longest_for, longest_text, patterns_in, without_patterns
 
 Schema = Mapping[str, Any]
@@ -69,7 +69,7 @@ class PayloadValidator:
         check_payload(self.task, payload)
         kind = self._type if self._longest == math.inf or longest_text(payload) <= self._longest else self._bare
         try:
-            msgspec.convert(from_wire(payload), kind, str_keys=True)
+            msgspec.convert(from_json(payload), kind, str_keys=True)
         except msgspec.ValidationError as error:
             raise invalid(self.task, payload, error, self._known) from None
 

@@ -18,7 +18,7 @@ import msgspec.inspect as mi
 
 from dtqkit.model.errors import InvalidPayload, TaskDefinitionError
 from dtqkit.model.plain import class_name, cure_of_class
-from dtqkit.model.values import NotSerializable, from_wire, shown, wire
+from dtqkit.model.values import NotSerializable, from_json, shown, to_json
 from dtqkit.tasks import foreign
 from dtqkit.tasks.annotations import is_plain, never_recorded, parts_of, signature_of, spelled, why_unreadable
 from dtqkit.tasks.context import Context
@@ -79,12 +79,12 @@ class Signature:
         if args:
             kwargs = self._named(task, args, kwargs)
         try:
-            payload = wire(kwargs)
-        except NotSerializable as unfit:
-            raise InvalidPayload(task, unfit.path, unfit.detail) from None
+            payload = to_json(kwargs)
+        except NotSerializable as error:
+            raise InvalidPayload(task, error.path, error.detail) from None
         try:
             # A payload that was not copied holds scalars only, and no encoded float.
-            self._read(payload if payload is kwargs else from_wire(payload), self._struct)
+            self._read(payload if payload is kwargs else from_json(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
         return payload
@@ -92,14 +92,14 @@ class Signature:
     def decode(self, task: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments in their annotated types, by name; what the payload lacks is left to the defaults."""
         try:
-            arguments = self._read(payload if self._exact else from_wire(payload), self._struct)
+            arguments = self._read(payload if self._exact else from_json(payload), self._struct)
         except msgspec.ValidationError as error:
             raise invalid(task, payload, error, self._known) from None
         return {name: getattr(arguments, name) for name in payload}
 
     def decode_result(self, result: Any) -> Any:
         """See Task.decode_result."""
-        result = from_wire(result)
+        result = from_json(result)
         if self._returns is Any:
             return result
         try:
@@ -253,9 +253,9 @@ def _check_default(annotation: Any, default: Any, where: str) -> None:
     if default is _NO_DEFAULT:
         return
     try:
-        _read(from_wire(wire(default)), annotation)
-    except NotSerializable as unfit:
-        raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {unfit.detail}") from None
+        _read(from_json(to_json(default)), annotation)
+    except NotSerializable as error:
+        raise TaskDefinitionError(f"{where}: the default cannot be a JSON value: {error.detail}") from None
     except msgspec.ValidationError as error:
         raise TaskDefinitionError(
             f"{where}: the default {shown(default)} is not of its type {spelled(annotation)}: {error}"
@@ -296,8 +296,8 @@ def _default(parameter: Parameter) -> dict[str, Any]:
     """The default for the schema; nothing for NaN and infinities, which a form cannot show."""
     if parameter.default is _NO_DEFAULT:
         return {}
-    written = wire(parameter.default)
-    return {} if type(written) is dict and isinstance(from_wire(written), float) else {"default": written}
+    written = to_json(parameter.default)
+    return {} if type(written) is dict and isinstance(from_json(written), float) else {"default": written}
 
 
 def _key_schema(info: mi.Type) -> dict[str, Any]:

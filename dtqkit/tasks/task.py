@@ -83,7 +83,7 @@ class Task(Generic[P, R_co, F_co]):
         #: The module that made it a task, and whether it did so during its import.
         self.home: Final[str]
         self.made_by_import: Final[bool]
-        self.home, self.made_by_import = origin.maker()
+        self.home, self.made_by_import = origin.defining_module()
         #: Used where a call does not set the option.
         self.defaults: Final = defaults or TaskOptions()
         if self.is_async and self.defaults.isolation != "auto":

@@ -78,15 +78,15 @@ async def _run_until_over(
     queue: AsyncTaskQueue,
     handles: Sequence[AsyncJobHandle[Any]],
     timeout: float | None = None,
-    heard: Callable[[AsyncJobHandle[Any]], None] | None = None,
+    on_over: Callable[[AsyncJobHandle[Any]], None] | None = None,
     *,
     lend: bool = True,
 ) -> None:
     control = queue.control
     if isinstance(control, Bridge):
-        await control.there(control.core.until_over(handles, timeout, heard))
+        await control.there(control.core.until_over(handles, timeout, on_over))
     else:
-        await _until_over(queue, handles, timeout, heard, lend=lend)
+        await _until_over(queue, handles, timeout, on_over, lend=lend)
 
 
 def _follow_now(queue: AsyncTaskQueue, handle: AsyncJobHandle[Any]) -> None:

@@ -57,16 +57,16 @@ class MemoryCore(AsyncTaskQueue):
 
     @override
     async def _until_over(
-        self, handles: Sequence[AsyncJobHandle[Any]], heard: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
+        self, handles: Sequence[AsyncJobHandle[Any]], on_over: Callable[[AsyncJobHandle[Any]], None] | None, lend: bool
     ) -> None:
         left = list(handles)
         left.reverse()
 
         def over() -> bool:
-            if heard is not None:  # each is reported as soon as it is over, in whichever order
+            if on_over is not None:  # each is reported as soon as it is over, in whichever order
                 for handle in [handle for handle in left if self._is_over(handle)]:
                     left.remove(handle)
-                    heard(handle)
+                    on_over(handle)
             while left and self._is_over(left[-1]):
                 left.pop()
             return not left

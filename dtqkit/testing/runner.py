@@ -21,7 +21,8 @@ from dtqkit.model.pauses import Pauses
 from dtqkit.model.settings import Settings
 from dtqkit.recovery.deadletters import DeadLetterRounds
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id, to_job
+from dtqkit.store.documents import Document, to_job
+from dtqkit.store.ids import object_id
 from dtqkit.store.settlements import Settlement
 from dtqkit.tasks.hooks import Life
 from dtqkit.tasks.registry import TaskRegistry
@@ -245,7 +246,7 @@ class Runner:
             self._avoided[object_id(job.id)] = self._clock.elapsed_s + patience_s(job.declined)
         start_ms = None if attempt.started is None else 0
         change = decide(job, outcome, self._rng, start_ms)
-        end = Settlement(object_id(job.id), claim, job.token, change, attempt.trail.document())
+        end = Settlement(object_id(job.id), claim, job.claim_number, change, attempt.attempt_log.document())
         if change.error is not None:
             log.warning("job %s (%s) %s: %s\n%s", job.id, job.task, change.ending, change.error, change.error.traceback)
         await publish(self._broker, self._store, await record(self._store, [(job, end)], self._rng))
@@ -333,14 +334,14 @@ class Runner:
 
 
 def _event(attempt: RunningAttempt) -> ProgressEvent:
-    trail = attempt.trail
+    attempt_log = attempt.attempt_log
     return ProgressEvent(
         id=attempt.job.id,
-        token=attempt.job.token,
+        claim_number=attempt.job.claim_number,
         started_at=None if attempt.started is None else attempt.job.claimed_at,
-        progress=trail.fraction,
-        message=trail.message,
-        log=tuple(trail.log()),
+        progress=attempt_log.fraction,
+        message=attempt_log.message,
+        log=tuple(attempt_log.log()),
     )
 
 

@@ -1,6 +1,6 @@
 """Submit the tasks of `on_failure` and `on_success`: at the end of a job, and by the leader for what a crash left.
 
-The write that ends a job records what is to follow. Whoever submits it makes the same id of that record, so it is
+The write that ends a job records what is to follow. Every process makes the same id of that record, so it is
 stored once however often that is tried; then the job's record is cleared.
 """
 
@@ -55,7 +55,7 @@ async def follow_up(broker: Broker, store: Store, jobs: Sequence[ObjectId]) -> N
 class _Entry(msgspec.Struct, frozen=True):
     """What one end of a job has recorded."""
 
-    token: int
+    claim_number: int = msgspec.field(name="token")
     on: Hook
     task: str
     attempt: int
@@ -94,7 +94,7 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document], *,
             refused.append(_refused(doc, msgspec.to_builtins(entry), answer))
             continue
         alone = not isinstance(doc.get("followed_by", []), list)
-        followed.append(Followed(doc["_id"], entry.token, answer["_id"], alone=alone))
+        followed.append(Followed(doc["_id"], entry.claim_number, answer["_id"], alone=alone))
         if is_of(answer, one.doc):
             stored.append(to_job(answer))
     await announce(broker, stored)
@@ -160,7 +160,7 @@ def _follower(doc: Document, entry: _Entry, info: TaskInfo | None, store: Store)
     made = new_job(Submission(task=name, payload=payload), payload, options, store.now(), _LARGEST)
     # A success has no time of its own; a failed job that was requeued since has no `ended_at`.
     at: datetime = entry.at or doc["ended_at"]
-    made.doc["_id"] = ObjectId(followup_id(str(doc["_id"]), entry.token, int(at.timestamp())))
+    made.doc["_id"] = ObjectId(followup_id(str(doc["_id"]), entry.claim_number, int(at.timestamp())))
     made.doc.update({"follows": str(doc["_id"]), "follow_depth": depth})
     return made
 

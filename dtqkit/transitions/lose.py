@@ -17,8 +17,9 @@ from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Change, Lost
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id
+from dtqkit.store.documents import Document
 from dtqkit.store.fields import job_of, left_out
+from dtqkit.store.ids import object_id
 from dtqkit.support.formatting import counted, few
 from dtqkit.transitions.announce import announce_losses
 from dtqkit.transitions.deadletter import dead_letter
@@ -125,7 +126,9 @@ class LostJobs:
         now = self._store.now()
         for job in jobs:
             live = live_progress.get(job.id)
-            if live is None or live.token != job.token or live.started_at is None or job.claimed_at is None:
+            if live is None or live.claim_number != job.claim_number:
+                continue
+            if live.started_at is None or job.claimed_at is None:
                 continue
             if live.started_at <= now + timedelta(seconds=_SLACK_S):  # Redis may hold anything
                 began[job.id] = max(0, round((live.started_at - job.claimed_at).total_seconds() * 1000))

@@ -11,7 +11,8 @@ import msgspec
 
 from dtqkit.control import Submission
 from dtqkit.model.errors import InvalidOption, PayloadTooLarge
-from dtqkit.store.documents import Document, new_id, slot_of
+from dtqkit.store.documents import Document, slot_of
+from dtqkit.store.ids import new_id
 from dtqkit.store.packing import pack
 from dtqkit.store.slots import Put
 from dtqkit.tasks.options import TaskOptions, check_expiry, check_start

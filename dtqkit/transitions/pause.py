@@ -1,7 +1,7 @@
 """Pause and resume: a change of the pauses in the record, and of what Redis lists because of them.
 
 No job changes. Ids of paused jobs are parked apart from their lanes by the workers that pop them, and listed again when
-their pause ends: by whoever ends it, by the leader, and by the audit.
+their pause ends: by the process that ends it, by the leader, and by the audit.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ async def release_claims(broker: Broker, store: Store, docs: Sequence[Document],
     for doc in docs:
         job = job_of(doc)
         change = decide(job, Released(None), rng)
-        ends.append((job, Settlement(doc["_id"], doc["claim"], job.token, change)))
+        ends.append((job, Settlement(doc["_id"], doc["claim"], job.claim_number, change)))
     refused = await store.jobs.settle([settlement for _, settlement in ends])
     await publish(broker, store, recorded(ends, refused))
 

@@ -14,8 +14,9 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import WAITING, Job
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id, slot_of
+from dtqkit.store.documents import Document, slot_of
 from dtqkit.store.fields import job_of, jobs_of, whole
+from dtqkit.store.ids import object_id
 from dtqkit.store.unique import SlotTaken
 from dtqkit.transitions.announce import announce
 

@@ -17,15 +17,15 @@ from dtqkit.model.errors import DtqError, IdempotencyConflict, StoreUnavailable
 from dtqkit.model.jobs import Job
 from dtqkit.model.schedule_changes import (
     VISIT_S,
-    Verdict,
+    Effect,
     check_free,
     declaration,
+    effect_of,
     hash_of,
     made,
     pausing,
     redefined,
     resuming,
-    verdict,
 )
 from dtqkit.model.schedule_errors import InvalidSchedule, ScheduleNotFound, ScheduleUnreadable
 from dtqkit.model.schedules import Definition, Schedule, is_due, key_of, times_between, timing_of
@@ -81,12 +81,12 @@ class Scheduling:
                 await self._changed()
                 return await self.get(wanted.name)
 
-    async def declare(self, wanted: Definition, app: str, *, force: bool = False) -> Verdict:
+    async def declare(self, wanted: Definition, app: str, *, force: bool = False) -> Effect:
         """Put a schedule that code declares into the record. Raises ScheduleTaken."""
         while True:
             now = await self.now()
             known = await self._store.schedules.get(wanted.name)
-            found = verdict(known, wanted, app, now, force=force)
+            found = effect_of(known, wanted, app, now, force=force)
             if known is None:
                 done = await self._store.schedules.add(made(wanted, now, declaration(None, wanted, app, now)))
             elif found == "older":
@@ -113,7 +113,7 @@ class Scheduling:
         self, wanted: Sequence[Definition], app: str, *, prune: bool = False, force: bool = False
     ) -> Applied:
         """All schedules that an app declares; with `prune`, those that it has declared and does not now are removed."""
-        found: dict[Verdict, list[str]] = {"made": [], "changed": [], "unchanged": [], "older": []}
+        found: dict[Effect, list[str]] = {"made": [], "changed": [], "unchanged": [], "older": []}
         refused: dict[str, str] = {}
         for one in wanted:
             try:
@@ -211,7 +211,7 @@ class Scheduling:
 
     async def _is_due(self, known: Schedule, now: datetime) -> bool:
         """What is due is dealt with by the present definition; then the record is read again."""
-        if not is_due(known, now) or not (known.pending or _tells_times(known)):
+        if not is_due(known, now) or not (known.pending or _has_times(known)):
             return False
         await self._ticker.fire(known, now)
         return True
@@ -221,7 +221,7 @@ class Scheduling:
             await self._broker.note_schedules()
 
 
-def _tells_times(known: Schedule) -> bool:
+def _has_times(known: Schedule) -> bool:
     """Whether what is due of it can be dealt with: one whose zone is not known here waits for another definition."""
     try:
         timing_of(known, known.anchor_at)

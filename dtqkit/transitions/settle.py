@@ -88,7 +88,7 @@ async def publish(broker: Broker, store: Store, ends: Sequence[Ended]) -> None:
         log.debug("events for %d results were not published: Redis is unreachable", len(ends))
     if back := [s for job, s in ends if s.change.ending == "declined" and job.unique == "waiting"]:
         with suppress(StoreUnavailable):  # without its slot it runs all the same
-            await store.unique.take_back([(settlement.id, settlement.token) for settlement in back])
+            await store.unique.take_back([(settlement.id, settlement.claim_number) for settlement in back])
     if dead := [settlement.id for _, settlement in ends if settlement.change.status == "failed"]:
         try:
             await dead_letter(store, dead)

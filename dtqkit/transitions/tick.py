@@ -2,8 +2,8 @@
 
 Three writes, in this order. The decision is a compare-and-set of the schedule: it moves on to its next nominal time,
 and keeps the times that are to be enqueued as `pending`. So two leaders never decide about the same time. Then each job
-is inserted under the key (schedule, nominal time), which is unique. The last write takes them off `pending`. Whoever
-dies in between leaves them there, and the next leader enqueues them again: the key says which are there already.
+is inserted under the key (schedule, nominal time), which is unique. The last write takes them off `pending`. A
+leader that dies in between leaves them there, and the next one enqueues them again: the key says which exist already.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Ticker:
 
     async def _trouble(self, schedule: Schedule, why: str, now: datetime) -> None:
         if await self._change(schedule, troubled(schedule, why, now)) is not None and schedule.trouble != why:
-            log.error("schedule %s cannot run: this process cannot tell its times: %s", schedule.name, why)
+            log.error("schedule %s cannot run: this process cannot compute its times: %s", schedule.name, why)
 
     async def _complete(self, schedule: Schedule, now: datetime) -> Schedule | None:
         """Enqueue what is pending; the schedule afterwards, None when somebody else has changed it."""

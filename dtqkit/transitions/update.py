@@ -10,8 +10,9 @@ from dtqkit.broker import Broker
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import WAITING, Job
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, object_id
+from dtqkit.store.documents import Document
 from dtqkit.store.fields import job_of, jobs_of
+from dtqkit.store.ids import object_id
 from dtqkit.store.packing import pack
 from dtqkit.transitions.announce import announce, publish_changes, unlist
 from dtqkit.transitions.places import name_of
@@ -44,7 +45,7 @@ async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job], fie
     """Take those whose place has changed out of the old one, then list them in the new one.
 
     In this order each of two changes that cross ends with its own push: what one lists, the other cannot take out as
-    its last step. Whoever dies in between leaves it to the audit.
+    its last step. What a crash leaves in between, the audit repairs.
     """
     moved = [(old, new) for old, new in zip(before, after, strict=True) if _place(old) != _place(new)]
     there = {new.id for _, new in moved}

@@ -24,15 +24,15 @@ LIMITS: Final[dict[str, Any]] = {
     "body_timeout": 15.0,
     "decompress_request": False,
 }
-#: Of a message of a WebSocket's client; and how often it is asked whether it is there, in seconds.
+#: Bytes of one message of a client of the WebSocket.
 MAX_MESSAGE: Final = 64 * 1024
+#: Seconds between two pings of such a client, and for its answer: then the connection is closed.
 PING_S: Final = 20.0
-#: How long its answer may take; then the connection is closed.
 PONG_S: Final = 10.0
 
 
 def routes() -> list[tuple[str, type[Base]]]:
-    """All of them, as the table of operations is now."""
+    """All routes; those of operations are the rows that the table has now."""
     own = {path for path, _ in health.routes}
     return [*health.routes, *operations.routes(besides=own), *openapi.routes, *pages.routes, *stream.routes]
 
@@ -44,7 +44,8 @@ def make_app(services: Services) -> Application:
 
 def make_ws_app(services: Services) -> Application:
     """The stream alone, on WS_PORT, and what a probe of that port asks."""
-    return _application(services, [*stream.routes, *health.routes[:2]])
+    probed = [route for route in health.routes if route[0].startswith("/health")]
+    return _application(services, [*stream.routes, *probed])
 
 
 def _application(services: Services, paths: list[tuple[str, type[Base]]]) -> Application:

@@ -54,7 +54,7 @@ class Services(msgspec.Struct, frozen=True):
 
 
 @functools.cache
-def _say_once() -> None:
+def _warn_once() -> None:
     log.warning(
         "requests come with X-Forwarded-For, and DTQ_BEHIND_PROXY is not set: wrong tokens of all clients count "
         "against one address. Set it to the number of proxies before this server, if all requests come through them"
@@ -85,7 +85,7 @@ class Base(RequestHandler):
         self.control = services.control
         forwarded = self.request.headers.get("X-Forwarded-For")
         if forwarded and not services.proxies:
-            _say_once()
+            _warn_once()
         # Tornado's own reading (`xheaders`) also believes X-Real-Ip, which many proxies pass on as the client sent it.
         if forwarded and services.proxies:
             self.request.remote_ip = forwarded_address(forwarded, services.proxies) or self.request.remote_ip

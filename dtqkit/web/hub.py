@@ -49,7 +49,7 @@ class Hub:
     def __init__(self, control: Control) -> None:
         self._clients: set[Listener] = set()
         self._feed = ChangeFeed(control, self, pause_s=EVENTS_S, most=MAX_CHANGED)
-        self._told: tuple[Depths | None, Sequence[Heartbeat] | None] = (None, None)
+        self._sent: tuple[Depths | None, Sequence[Heartbeat] | None] = (None, None)
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -109,10 +109,10 @@ class Hub:
                 client.put(_encoder.encode(LineMessage(up=False)))
 
     def looked(self, depths: Depths | None, workers: Sequence[Heartbeat] | None) -> None:
-        depths = self._told[0] if depths is None else depths
-        workers = self._told[1] if workers is None else workers
-        if (depths, workers) != self._told:
-            self._told = (depths, workers)
+        depths = self._sent[0] if depths is None else depths
+        workers = self._sent[1] if workers is None else workers
+        if (depths, workers) != self._sent:
+            self._sent = (depths, workers)
             found = None if workers is None else tuple(workers)
             text = _encoder.encode(EventsMessage(depths=depths, workers=found))
             self._notify(lambda _: text)

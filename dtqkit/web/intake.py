@@ -15,7 +15,7 @@ from tornado.httputil import HTTPServerRequest
 from dtqkit.control import Operation, Submission
 from dtqkit.control.table import item_of, own_fields, path_fields
 from dtqkit.model.errors import InvalidRequest, Refused
-from dtqkit.model.values import MAX_DEPTH, NotSerializable, wire
+from dtqkit.model.values import MAX_DEPTH, NotSerializable, to_json
 
 #: Bytes of a body.
 MAX_BODY: Final = 1024 * 1024
@@ -121,7 +121,7 @@ def _submission(value: object) -> object:
 def _check_text(record: msgspec.Struct) -> None:
     """Text that MongoDB cannot hold is refused, but in a payload, which its task checks."""
     try:
-        wire({name: getattr(record, name) for name in record.__struct_fields__ if name != "payload"})
+        to_json({name: getattr(record, name) for name in record.__struct_fields__ if name != "payload"})
     except NotSerializable as error:
         raise Refused("invalid_value", f"{error.detail} (at {error.path})") from None
 

@@ -79,7 +79,7 @@ def _response(operation: Operation[Any, Any]) -> Any:
 
 
 def _complete(components: dict[str, Any]) -> None:
-    """What the wire form has besides the records: whole jobs, and `type` for `task`."""
+    """What the JSON has besides the records: whole jobs, and `type` for `task`."""
     job = components["Job"]
     job["properties"]["attempts"] = {"type": "array", "items": {"$ref": _REF.format(name="Attempt")}}
     job["required"] = sorted({*job["required"], "status", "priority", "attempts"})

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import ClassVar, Final, NamedTuple
 
 from dtqkit.model.errors import Refused
-from dtqkit.support.linker import link, style_sheet
+from dtqkit.support.linker import link_texts, style_sheet
 from dtqkit.web.access import Scope
 from dtqkit.web.base import Base
 
@@ -27,6 +27,9 @@ _KINDS: Final = {
 #: A folder of the dashboard, and the page's name within an address.
 _FOLDERS: Final = ("", "board/")
 _PAGE: Final = "index.html"
+#: For pages of others: the board as one module and one sheet, as notebooks have it.
+_MODULE: Final = "board.js"
+_SHEET: Final = "board.css"
 #: In what a client takes; `gzip;q=0` is what it does not.
 _GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
@@ -53,9 +56,7 @@ def _files() -> dict[str, File]:
         for prefix, file in found
         if _suffix(file.name) in _KINDS
     }
-    # For pages of others: the board as one module and one sheet, as notebooks have it.
-    files["board.js"] = File(link(root.joinpath("board")).encode(), _KINDS["js"])
-    files["board.css"] = File(style_sheet(root).encode(), _KINDS["css"])
+    files[_SHEET] = File(style_sheet(root).encode(), _KINDS["css"])
     return files
 
 
@@ -81,7 +82,13 @@ _OTHER: Final = (
 )
 
 
-@functools.lru_cache(maxsize=len(_FILES) + 1)
+@functools.cache
+def _module() -> File:
+    """Joined when it is asked for: few pages do."""
+    return File(link_texts(lambda name: _FILES[f"board/{name}"].content.decode()).encode(), _KINDS["js"])
+
+
+@functools.lru_cache(maxsize=len(_FILES) + 2)
 def _compressed(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
@@ -95,7 +102,7 @@ class PageHandler(Base):
     def get(self, version: str | None, name: str | None) -> None:
         if version and version != VERSION:
             raise Refused("not_found", _OTHER)
-        file = _FILES.get(name or _PAGE)
+        file = _module() if name == _MODULE and _FILES else _FILES.get(name or _PAGE)
         if file is None or (version and not name):
             raise Refused("not_found", "there is nothing at this address")
         content = file.content if name else _NAMED.sub(rf"\1v/{VERSION}/".encode(), file.content)
@@ -127,5 +134,5 @@ class PageHandler(Base):
         )
 
 
-_names: Final = "|".join(re.escape(name) for name in sorted(_FILES) if name != _PAGE)
+_names: Final = "|".join(re.escape(name) for name in sorted((*_FILES, _MODULE)) if name != _PAGE)
 routes = [(rf"/(?:v/(\w+)/)?({_names})?", PageHandler)]

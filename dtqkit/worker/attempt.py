@@ -41,7 +41,7 @@ class RunningAttempt:
             "stopper",
             "timed_out",
         ),
-        "trail",
+        "attempt_log",
     )
 
     def __init__(
@@ -51,8 +51,8 @@ class RunningAttempt:
         waiting: Callable[[RunningAttempt, Sequence[str]], None] = _nobody,
     ) -> None:
         self.job = job
-        self.trail = AttemptLog()
-        self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.trail.report, self._lend)
+        self.attempt_log = AttemptLog()
+        self.context = JobContext(job.id, job.task, job.attempt, job.worker or "", self.attempt_log.report, self._lend)
         if job.scheduled_for is not None:  # naive, as a worker reads its claims
             self.context.scheduled_for = job.scheduled_for.replace(tzinfo=UTC)
         self.reason: StopReason | None = None

@@ -30,7 +30,7 @@ _HASH_BEATS: Final = 30
 #: Beats between two that name the tasks: fewer than expire the hash, so that the names return soon after a flush.
 _TASKS_BEATS: Final = 10
 #: How long a stopping worker waits until it is off the list, in seconds.
-GOODBYE_S: Final = 1.0
+DEREGISTER_S: Final = 1.0
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -45,14 +45,14 @@ class Pulse(msgspec.Struct, frozen=True):
 
 
 class Beat:
-    """Owns its thread and its connection. On that thread, `heard` gets the pulse and whether there was a gap."""
+    """Owns its thread and its connection. On that thread, `on_pulse` gets the pulse and whether there was a gap."""
 
     def __init__(
         self,
         settings: Settings,
         broker: Broker,
         compose: Callable[[], Heartbeat],
-        heard: Callable[[Pulse, bool], None],
+        on_pulse: Callable[[Pulse, bool], None],
         tasks: Callable[[], Sequence[str]],
         pauses: Callable[[], tuple[str, str]],
     ) -> None:
@@ -64,11 +64,12 @@ class Beat:
         self._tasks = tasks
         self._pauses = pauses
         self._broker = broker
-        self._wrong = False
+        #: Whether the last refusal means that another connection may lead to the right server.
+        self._reconnects = False
         self._compose = compose
-        self._heard = heard
+        self._on_pulse = on_pulse
         self._stop = threading.Event()
-        self._goodbye = False
+        self._deregisters = False
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
@@ -76,12 +77,12 @@ class Beat:
         self._thread = threading.Thread(target=self._run, name=f"dtqkit-beat-{name}", daemon=True)
         self._thread.start()
 
-    async def stop(self, *, goodbye: bool) -> None:
-        """Stop beating; with `goodbye`, leave the list of workers. The thread ends once Redis has answered."""
-        self._goodbye = goodbye
+    async def stop(self, *, deregister: bool) -> None:
+        """Stop beating; with `deregister`, leave the list of workers. The thread ends once Redis has answered."""
+        self._deregisters = deregister
         self._stop.set()
-        if goodbye and self._thread is not None:
-            await asyncio.to_thread(self._thread.join, GOODBYE_S)
+        if deregister and self._thread is not None:
+            await asyncio.to_thread(self._thread.join, DEREGISTER_S)
 
     def _run(self) -> None:
         interval_s = self._settings.heartbeat_s
@@ -100,9 +101,9 @@ class Beat:
                     with redis_errors(url, "beat", self._refused):
                         pulse = self._once(beat, depths, with_tasks=beats % _TASKS_BEATS == 0)
                 except StoreUnavailable as error:
-                    if self._wrong:  # the next connection may lead to the primary
+                    if self._reconnects:  # the next connection may lead to the primary
                         cast(Any, client.connection_pool).disconnect()
-                        self._wrong = False
+                        self._reconnects = False
                     if not down:
                         log.warning("cannot send a heartbeat: %s", error)
                     down = True
@@ -115,25 +116,25 @@ class Beat:
                     gap = last is not None and started - last > self._settings.silence_s
                     last = started
                     depths = pulse.depths
-                    self._heard(pulse, gap)
+                    self._on_pulse(pulse, gap)
                 self._stop.wait(max(0.0, started + interval_s - time.monotonic()))
         finally:
             guardian.forget(self._worker)
-            if self._goodbye:
+            if self._deregisters:
                 self._leave(cast(Any, client))
             client.close()
 
     def _leave(self, client: Any) -> None:
         """Leave the list of workers; else the leader would later treat this worker as dead."""
         try:
-            with redis_errors(self._settings.redis_url, "goodbye"):
+            with redis_errors(self._settings.redis_url):
                 client.zrem(self._broker.keys.workers, self._worker)
                 client.delete(self._broker.keys.worker(self._worker))
         except StoreUnavailable:
-            pass  # then the leader does notice
+            pass  # then the leader treats it as dead
 
     def _refused(self, refusal: Refusal) -> None:
-        self._wrong = refusal.drops
+        self._reconnects = refusal.drops
 
     def _once(self, beat: Script, depths: Depths | None, *, with_tasks: bool) -> Pulse:
         mine = msgspec.structs.replace(self._compose(), depths=depths)
@@ -142,6 +143,7 @@ class Beat:
         used = [keys.record, keys.workers, keys.worker(mine.id), keys.leader, keys.cancels, keys.pauses, *keys.lanes()]
         expires_ms = int(_HASH_BEATS * self._settings.heartbeat_s * 1000)
         lock_ms = int(self._settings.lock_s * 1000)
+        # From "beat" on: fields and values of the worker's hash.
         args = [self._broker.record, mine.id, expires_ms, keys.heartbeats, text, lock_ms, *self._pauses(), "beat", text]
         # Before the beat: a slow answer of Redis must not count as a held GIL.
         guardian.has_beaten(mine.id, self._constant, used, args)

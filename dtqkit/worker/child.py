@@ -100,7 +100,7 @@ class Child:
         try:
             while (message := self._receive()) is not None:
                 if isinstance(message, child_messages.Interrupt):
-                    self._interrupter.ask(message.job_id, message.attempt, message.why)
+                    self._interrupter.ask(message.job_id, message.claim_number, message.why)
                 elif isinstance(message, child_messages.Run | child_messages.Leave):
                     self._jobs.put(message)
         finally:
@@ -130,7 +130,7 @@ class Child:
             if os.getpid() == self._pid:
                 self._send(child_messages.Waiting(order.job_id, ids))
 
-        context = JobContext(order.job_id, order.task, order.number, order.worker, report, waiting)
+        context = JobContext(order.job_id, order.task, order.attempt, order.worker, report, waiting)
         context.state = self._hooks.state
         context.scheduled_for = order.scheduled_for
         return context
@@ -191,10 +191,10 @@ class _TaskRun:
             self.error = _not_begun(error)
             return
         try:
-            interrupter.open(order.job_id, order.attempt)
+            interrupter.open(order.job_id, order.claim_number)
             self.started = time.monotonic()
             self._child.begin(order.job_id, self.started)
-            interrupt = partial(interrupter.ask, order.job_id, order.attempt, "stop")
+            interrupt = partial(interrupter.ask, order.job_id, order.claim_number, "stop")
             value = hooks.call(self._context, partial(task.call, self._context, arguments), interrupt)
             interrupter.close()
             self.result = checked_result(value, order.max_result)

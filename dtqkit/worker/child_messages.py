@@ -36,11 +36,11 @@ class Run(msgspec.Struct, tag="run", frozen=True):
     payload: dict[str, Any]
     job_id: str
     task: str
-    attempt: int
+    claim_number: int
     worker: str
     max_result: int
-    #: Of the attempt, as people count; `attempt` is the fencing token.
-    number: int
+    #: Of the attempt, as people count; `claim_number` counts claims.
+    attempt: int
     #: The nominal time of the job's schedule.
     scheduled_for: datetime | None = None
 
@@ -49,7 +49,7 @@ class Interrupt(msgspec.Struct, tag="interrupt", frozen=True):
     """Raise TaskTimeout or TaskStopped inside what runs."""
 
     job_id: str
-    attempt: int
+    claim_number: int
     why: Why
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger("dtqkit.worker")
 IMPORT_S: Final = 600.0
 SLOW_IMPORT_S: Final = 60.0
 #: How long we wait for the last output of a child that has ended, in seconds.
-_LAST_WORDS_S: Final = 0.05
+_LAST_OUTPUT_S: Final = 0.05
 _CHUNK: Final = 65_536
 #: Lines of output before the first job that are kept, to say why a child did not start.
 _KEPT_LINES: Final = 12
@@ -93,7 +93,7 @@ class ChildProcess(asyncio.Protocol):
         self._gone = gone
         self._job: Conversation | None = None
         self._over = asyncio.Event()
-        self._said: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._first_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         #: It was killed because its job ran for too long.
         self.killed = False
         #: What it prints while it has no job is not shown: it is the same as what the last one printed.
@@ -185,7 +185,7 @@ class ChildProcess(asyncio.Protocol):
             body = bytes(received[at + head : at + head + length])
             at += head + length
             try:
-                self._heard(child_messages.decode_from_child(body))
+                self._receive(child_messages.decode_from_child(body))
             except msgspec.DecodeError:
                 self._break("sent something that is no message: a task wrote to its worker's socket")
                 return
@@ -196,7 +196,7 @@ class ChildProcess(asyncio.Protocol):
         if not self.broken:
             self._loop.call_later(1.0, self._break, "closed its connection to the worker")
 
-    def _heard(self, message: child_messages.FromChild) -> None:
+    def _receive(self, message: child_messages.FromChild) -> None:
         if isinstance(message, child_messages.Ready):
             if not self._ready.done():
                 self._ready.set_result(message)
@@ -231,14 +231,14 @@ class ChildProcess(asyncio.Protocol):
             self._close_output()
 
     def _print(self, data: bytes) -> None:
-        self._say(self._lines.feed(data))
+        self._report(self._lines.feed(data))
 
-    def _say(self, lines: list[str]) -> None:
+    def _report(self, lines: list[str]) -> None:
         if self._job is not None:
             for line in lines:
                 self._job.report(None, shortened(line))
         else:
-            self._said.extend(lines)
+            self._first_lines.extend(lines)
             if not self.quiet:
                 to_stderr(lines)
 
@@ -258,7 +258,7 @@ class ChildProcess(asyncio.Protocol):
 
     def _finish_output(self) -> None:
         """Flush a last line without an end, of a job or of what came before it."""
-        self._say(self._lines.finish())
+        self._report(self._lines.finish())
 
     def _close_output(self) -> None:
         if self._output is not None:
@@ -279,7 +279,7 @@ class ChildProcess(asyncio.Protocol):
             # End what it had started, if only the child itself was killed.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            await asyncio.sleep(_LAST_WORDS_S)
+            await asyncio.sleep(_LAST_OUTPUT_S)
             self._drain()
             self._break(f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}")
         finally:
@@ -295,8 +295,8 @@ class ChildProcess(asyncio.Protocol):
         if self._job is not None:
             self._job.end(died)
         if not self._ready.done():
-            said = "; its last words:\n" + "\n".join(self._said) if self._said else ""
-            self._ready.set_exception(ChildDied(f"{why} before it was ready{said}"))
+            printed = "; its last output:\n" + "\n".join(self._first_lines) if self._first_lines else ""
+            self._ready.set_exception(ChildDied(f"{why} before it was ready{printed}"))
             self._ready.exception()  # marks it as seen: perhaps nothing waits for it
         if self._transport is not None:
             self._transport.abort()
@@ -361,9 +361,9 @@ class ChildProcess(asyncio.Protocol):
         unbegun = self._loop.call_later(IMPORT_S, self._kill_late)
         timers = [unbegun]
 
-        def begun(at: float, told: Callable[[float], None] = job.begun) -> None:
+        def begun(at: float, notify: Callable[[float], None] = job.begun) -> None:
             unbegun.cancel()
-            told(at)
+            notify(at)
             timers.append(self._loop.call_later(job.timeout_s, self._interrupt, job, "timeout", timers))
 
         job.begun = begun
@@ -390,7 +390,7 @@ class ChildProcess(asyncio.Protocol):
 
     def _interrupt(self, job: Conversation, why: child_messages.Why, timers: list[asyncio.TimerHandle]) -> None:
         self.interrupted = True
-        self.send(child_messages.Interrupt(job.order.job_id, job.order.attempt, why))
+        self.send(child_messages.Interrupt(job.order.job_id, job.order.claim_number, why))
         timers.append(self._loop.call_later(grace_s(job.timeout_s), self._kill_late))
 
     def _kill_late(self) -> None:

@@ -44,7 +44,7 @@ class Running:
     def _insist(self) -> None:
         self._final = True
         if self._inner is not None:
-            self._inner.forsaken = True
+            self._inner.abandoned = True
         self._task.cancel()
         self._timer = self._task.get_loop().call_later(AGAIN_S, self._insist)
 
@@ -83,12 +83,12 @@ class Running:
 
 
 class _Inner(asyncio.Future[None]):
-    """Done when `future` is. Cancelling it cancels that, until it is forsaken."""
+    """Done when `future` is. Cancelling it cancels that, until it is abandoned."""
 
     def __init__(self, future: asyncio.Future[Any]) -> None:
         super().__init__(loop=future.get_loop())
         self._future = future
-        self.forsaken = False
+        self.abandoned = False
         # The protocol between a coroutine that waits and its task: this one waits for us instead.
         future._asyncio_future_blocking = False
         self._asyncio_future_blocking = True
@@ -100,7 +100,7 @@ class _Inner(asyncio.Future[None]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = self._future.cancel(msg)
-        return super().cancel(msg) if self.forsaken else cancelled
+        return super().cancel(msg) if self.abandoned else cancelled
 
 
 def coroutine_of(awaitable: Any) -> Any:

@@ -122,11 +122,11 @@ class Executor:
         if self._registry.confined and not self._registry.importable(task):
             raise TaskDefinitionError(self._registry.no_process(task))
         order = child_messages.Run(
-            *(task.ref or "", job.payload, job.id, job.task, job.token, job.worker or "", self._max_result),
+            *(task.ref or "", job.payload, job.id, job.task, job.claim_number, job.worker or "", self._max_result),
             job.attempt,
             attempt.context.scheduled_for,
         )
-        return self._pool.run(order, job.timeout_s, attempt.trail.report, attempt.begin, attempt.waits_for)
+        return self._pool.run(order, job.timeout_s, attempt.attempt_log.report, attempt.begin, attempt.waits_for)
 
     def _within_hooks(
         self, task: Task[..., Any], attempt: RunningAttempt

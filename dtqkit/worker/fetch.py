@@ -87,7 +87,7 @@ class Fetcher:
         self._usual: Kind = "loop"
         #: Jobs that could not begin here, each with until when they are left to others.
         self._avoided: dict[str, float] = {}
-        #: Until when nothing is popped unseen.
+        #: Until when nothing is popped without a look.
         self._careful_until = 0.0
         self._looks = Awaited()
         self._stopping = asyncio.Event()
@@ -143,7 +143,7 @@ class Fetcher:
         except StoreUnavailable:
             pass  # then the pop fails by itself
 
-    async def heed_pauses(self, version: str) -> None:
+    async def read_pauses(self, version: str) -> None:
         """Read the pauses again, since Redis has this version of them: what has changed is in force at once."""
         if await self._pauses.read(version):
             await self.wake()
@@ -173,7 +173,7 @@ class Fetcher:
             self._avoided = {job: until for job, until in self._avoided.items() if until > now}
         if self._pauses.now:
             self._pauses.refresh()
-        self._slots.heed()
+        self._slots.mark()
         await self._claimer.look_for_strays(now)
         if self._slots.lent and not self._looks.wait_s(now):
             await self._help()
@@ -251,7 +251,7 @@ class Fetcher:
         """What fits, from behind what does not; a pause when there is none."""
         self._look_ahead.lanes = self._pauses.lanes
         members = await self._look_ahead.take(free, self._likely(), self._avoided)
-        self._careful_until = now + CAREFUL_S if self._look_ahead.unfit else 0.0
+        self._careful_until = now + CAREFUL_S if self._look_ahead.blocked else 0.0
         if members:
             kinds: list[Kind] = [kind for kind in KINDS if free.of(kind)]
             put_back = await self._claim(members, self._kinds.names(*kinds))

@@ -28,7 +28,7 @@ ANSWER_S = 2.0
 NOT_RUNNING = frozenset("TtZXx")
 
 
-class Ward:
+class WatchedWorker:
     """A worker that we look after."""
 
     def __init__(self, first: dict[str, Any]) -> None:
@@ -71,23 +71,23 @@ def connect(url: str, key: str, answer_s: float) -> Any:
 class Guardian:
     def __init__(self, owner: int) -> None:
         self.owner = owner
-        self.wards: dict[str, Ward] = {}
+        self.workers: dict[str, WatchedWorker] = {}
         self.received = b""
 
     def run(self) -> None:
         """Run until the owner has ended."""
         while os.getppid() == self.owner:
             now = time.monotonic()
-            due = min((ward.due for ward in self.wards.values()), default=now + 60.0)
+            due = min((worker.due for worker in self.workers.values()), default=now + 60.0)
             if select.select([0], [], [], max(0.0, due - now))[0]:
                 data = os.read(0, 65536)
                 if not data:
                     return
                 self.take_in(data)
                 continue  # all messages are read before we beat
-            for ward in self.wards.values():
-                if ward.due <= time.monotonic() and self.owner_runs():
-                    ward.beat(self.owner_runs)
+            for worker in self.workers.values():
+                if worker.due <= time.monotonic() and self.owner_runs():
+                    worker.beat(self.owner_runs)
 
     def take_in(self, data: bytes) -> None:
         *lines, self.received = (self.received + data).split(b"\n")
@@ -96,12 +96,12 @@ class Guardian:
             if "path" in message:
                 sys.path[:] = message["path"]
             if "keys" not in message:
-                if (ward := self.wards.pop(message["worker"], None)) is not None:
-                    ward.disconnect()
+                if (worker := self.workers.pop(message["worker"], None)) is not None:
+                    worker.disconnect()
                 continue
             if "url" in message:
-                self.wards[message["worker"]] = Ward(message)
-            self.wards[message["worker"]].has_beaten(message)
+                self.workers[message["worker"]] = WatchedWorker(message)
+            self.workers[message["worker"]].has_beaten(message)
 
     def owner_runs(self) -> bool:
         return os.getppid() == self.owner and state_of(self.owner) not in NOT_RUNNING

@@ -60,7 +60,7 @@ class Interrupter:
     def open(self, job_id: str, attempt: int) -> None:
         """From now on the attempt may be interrupted; raises when that was asked for already."""
         self._open = job_id, attempt
-        self._strike()
+        self._raise()
 
     def close(self) -> None:
         self._open = None
@@ -76,12 +76,12 @@ class Interrupter:
             yield
         finally:
             self._held = False
-            self._strike()
+            self._raise()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._strike()
+        self._raise()
 
-    def _strike(self) -> None:
+    def _raise(self) -> None:
         asked = self._asked
         if asked is not None and asked[0] == self._open and not self._held:
             self._open = None  # once is enough: its clean-up is not interrupted

@@ -53,9 +53,9 @@ class JobLog:
         for job, change in ends:
             level = logging.INFO if change.error is None or change.snoozes else logging.WARNING
             if log.isEnabledFor(level):
-                self._say(job, change, level)
+                self._log(job, change, level)
 
-    def _say(self, job: Job, change: Change, level: int) -> None:
+    def _log(self, job: Job, change: Change, level: int) -> None:
         if self._second is None:
             self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
         word = _WORDS.get(change.ending, change.ending)

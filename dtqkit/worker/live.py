@@ -41,7 +41,7 @@ class Live:
             changed = [
                 (id(attempt), _event(claimed, attempt))
                 for claimed, attempt in running
-                if attempt.trail.dirty or now - shown.get(id(attempt), 0.0) > LIVE_S / 2
+                if attempt.attempt_log.dirty or now - shown.get(id(attempt), 0.0) > LIVE_S / 2
             ]
             shown = {id(attempt): shown[id(attempt)] for _, attempt in running if id(attempt) in shown}
             if not changed:
@@ -54,17 +54,17 @@ class Live:
 
 
 def _event(claimed: Claimed, attempt: RunningAttempt) -> ProgressEvent:
-    trail = attempt.trail
-    trail.dirty = False
+    attempt_log = attempt.attempt_log
+    attempt_log.dirty = False
     began_ms = start_ms(claimed, attempt.started)
     claimed_at = attempt.job.claimed_at  # naive, as a worker reads its claims
     return ProgressEvent(
         id=attempt.job.id,
-        token=attempt.job.token,
+        claim_number=attempt.job.claim_number,
         started_at=_aware(claimed_at, began_ms),
-        progress=trail.fraction,
-        message=trail.message,
-        log=tuple(trail.log()[-TAIL:]),
+        progress=attempt_log.fraction,
+        message=attempt_log.message,
+        log=tuple(attempt_log.log()[-TAIL:]),
     )
 
 

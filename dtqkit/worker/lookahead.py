@@ -46,8 +46,8 @@ class LookAhead:
         self.lanes = tuple(lanes)
         #: The task of each job that waited when it was looked up.
         self._tasks: dict[str, str] = {}
-        #: Whether the last look saw a job that would be popped in vain.
-        self.unfit = False
+        #: Whether the last look saw a job that could not begin here once it is popped.
+        self.blocked = False
         self._behind = 0
         self._pause_s = MIN_PAUSE_S
         #: When to look again, by the loop's clock.
@@ -67,7 +67,7 @@ class LookAhead:
         """
         front, behind = await self._seen()
         await self._look_up([job for name in (*front, *behind) if (job := name.partition(":")[2]) not in self._tasks])
-        self.unfit = any(not self._fits(name, free, likely, avoided) for name in front)
+        self.blocked = any(not self._fits(name, free, likely, avoided) for name in front)
         fitting: list[str] = []
         left: dict[Kind, int] = {"loop": free.loop, "process": free.process}
         for name in self._in_order(front, behind):
@@ -105,7 +105,7 @@ class LookAhead:
         return sorted(seen, key=lambda name: place[lane_of(name)])
 
     def _fits(self, name: str, free: Free, likely: Kind, avoided: Container[str]) -> bool:
-        """Whether it would not be popped in vain, once a slot of the likely kind is free."""
+        """Whether it could begin here, once a slot of the likely kind is free."""
         job = name.partition(":")[2]
         task = self._tasks.get(job)
         if task is None:

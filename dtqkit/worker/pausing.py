@@ -89,7 +89,7 @@ class KnownPauses:
     async def _look(self, hint: str) -> bool:
         found = await self._store.pauses.read()
         self._beats = 0
-        # Whoever changes the pauses writes the record first: a version that is not there now is wrong.
+        # A change of the pauses is first written to the record: a version that is not there now is wrong.
         self._wrong = hint if hint != str(found.version or "") else ""
         if found == self._read:
             return False

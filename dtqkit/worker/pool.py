@@ -85,7 +85,7 @@ class Pool:
         self._code: dict[str, str] = {}
         self._pause_s = 0.0
         self._start_at = 0.0
-        self._told = ""
+        self._logged = ""
         self._unusable: dict[str, str] = {}
         self._born: dict[ChildProcess, float] = {}
 
@@ -163,7 +163,7 @@ class Pool:
             try:
                 child = await ChildProcess.start(setup, self._watch, self._gone)
                 self._starting.add(child)
-                child.quiet = bool(self._told)
+                child.quiet = bool(self._logged)
             finally:
                 self._launching -= 1
             if self._closing:
@@ -173,15 +173,15 @@ class Pool:
             self._failed(f"a child process {error}" if isinstance(error, ChildDied) else f"no child starts: {error}")
         else:
             self._starting.discard(child)
-            self._welcome(child, ready, setup)
+            self._accept(child, ready, setup)
         finally:
             if child is not None and child in self._starting:
                 self._starting.discard(child)
                 child.kill()
             self._look.set()
 
-    def _welcome(self, child: ChildProcess, ready: child_messages.Ready, setup: child_messages.Setup) -> None:
-        """Take a child that has imported everything, unless it is not fit."""
+    def _accept(self, child: ChildProcess, ready: child_messages.Ready, setup: child_messages.Setup) -> None:
+        """Take a child that has imported everything, unless it cannot run jobs."""
         if self._closing:
             child.kill()
             return
@@ -205,7 +205,7 @@ class Pool:
             texts = (f"{', '.join(names)}:\n{why}" for why, names in causes.items())
             self._failed("a child process could not import " + "\n".join(texts))
         else:
-            self._pause_s, self._told = 0.0, ""
+            self._pause_s, self._logged = 0.0, ""
         # It replaces a child that could import fewer modules.
         for older in [c for c in self._idle if c.errors and self._count() >= self._most()]:
             self._idle.remove(older)
@@ -218,8 +218,8 @@ class Pool:
         """Log it once and try again with growing pauses. Jobs are not failed for it."""
         if self._closing:
             return
-        if cause != self._told:
-            self._told = cause
+        if cause != self._logged:
+            self._logged = cause
             log.error("%s", cause)
         self._pause_s = min(MAX_PAUSE_S, max(MIN_PAUSE_S, self._pause_s * 2))
         self._start_at = asyncio.get_running_loop().time() + self._pause_s

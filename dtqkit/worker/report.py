@@ -12,7 +12,7 @@ import msgspec
 
 from dtqkit.model.errors import InvalidPayload, InvalidResult, TaskDefinitionError, TaskTimeout, UnknownTask, WrongLoop
 from dtqkit.model.jobs import ErrorKind, JobError
-from dtqkit.model.values import to_wire
+from dtqkit.model.values import as_result
 from dtqkit.model.verdicts import RetryAfter, Snooze
 from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.retrying import why_final
@@ -36,7 +36,7 @@ def checked_result(value: object, max_bytes: int) -> object:
     """`value` as a JSON value; InvalidResult, which names the part, when it cannot be recorded."""
     if value is None or value is True or value is False:
         return value
-    result = to_wire(value)
+    result = as_result(value)
     size = len(msgspec.json.encode(result))
     if size > max_bytes:
         detail = (

@@ -47,11 +47,12 @@ class Settler:
         self.completed = 0
         self.failed = 0
 
-    def put(self, claimed: Claimed, outcome: Outcome, began: float | None, trail: AttemptLog) -> None:
+    def put(self, claimed: Claimed, outcome: Outcome, began: float | None, attempt_log: AttemptLog) -> None:
         """Record `outcome` of an attempt that began at `began` by the loop's clock; None: it never did."""
         job = claimed.job
         change = decide(job, outcome, self._rng, start_ms(claimed, began))
-        self._ends.append((job, Settlement(claimed.id, claimed.claim, job.token, change, trail.document())))
+        end = Settlement(claimed.id, claimed.claim, job.claim_number, change, attempt_log.document())
+        self._ends.append((job, end))
         self._claims.append(claimed)
         self._arrived.set()
 

@@ -155,14 +155,14 @@ class Slots:
         )
 
     def lending(self) -> Free:
-        """What waiting jobs lend, and nobody has taken: also those of a job that has the worker to itself."""
+        """What waiting jobs lend, and no job has taken: also those of a job that has the worker to itself."""
         loop, process = self._kinds["loop"], self._kinds["process"]
         return Free(
             max(0, loop.lent - loop.borrowed),
             max(0, min(process.lent - process.borrowed, self._children())),
         )
 
-    def heed(self) -> None:
+    def mark(self) -> None:
         """From now on, `change` returns at once if something has changed since."""
         self._changed.clear()
 

@@ -26,7 +26,7 @@ OVER_S: Final = 300.0
 MAX_TASKS: Final = 100
 
 
-class _Said(NamedTuple):
+class _Logged(NamedTuple):
     """When jobs of a task were last seen, and when to log that next."""
 
     seen_at: float
@@ -35,7 +35,7 @@ class _Said(NamedTuple):
 
 
 #: By the tasks that a worker knows: workers of one process with the same tasks log it once together.
-_by_registry: WeakKeyDictionary[TaskRegistry, dict[str, _Said]] = WeakKeyDictionary()
+_by_registry: WeakKeyDictionary[TaskRegistry, dict[str, _Logged]] = WeakKeyDictionary()
 
 
 class UnknownTasks:
@@ -44,20 +44,20 @@ class UnknownTasks:
     def __init__(self, kinds: Kinds, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kinds = kinds
         self._clock = clock
-        self._said = _by_registry.setdefault(kinds.registry, {})
+        self._logged = _by_registry.setdefault(kinds.registry, {})
 
     def left(self, task: str) -> None:
         """A job of `task` was left in its lane."""
         now = self._clock()
-        known = self._said.get(task)
-        if known is None and len(self._said) >= MAX_TASKS:
+        known = self._logged.get(task)
+        if known is None and len(self._logged) >= MAX_TASKS:
             return
         if known is None or now - known.seen_at > OVER_S:
             pause_s = AGAIN_S
         elif now < known.next_at:
-            self._said[task] = known._replace(seen_at=now)
+            self._logged[task] = known._replace(seen_at=now)
             return
         else:
             pause_s = min(MAX_AGAIN_S, GROWTH * known.pause_s)
-        self._said[task] = _Said(now, now + pause_s * random.uniform(1 - JITTER, 1 + JITTER), pause_s)
+        self._logged[task] = _Logged(now, now + pause_s * random.uniform(1 - JITTER, 1 + JITTER), pause_s)
         log.warning("jobs of task %r stay in their lane: %s", task[:200], self._kinds.why_not(task))

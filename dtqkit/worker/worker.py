@@ -70,7 +70,7 @@ class Worker:
         app: str | None = None,
         outdated: Callable[[Sequence[str]], bool] | None = None,
         rng: random.Random | None = None,
-        heard: Callable[[Pulse], None] | None = None,
+        on_pulse: Callable[[Pulse], None] | None = None,
         life: Life | None = None,
     ) -> None:
         self._settings = settings
@@ -82,7 +82,7 @@ class Worker:
         self.id: Final = f"{name}-{secrets.token_hex(4)}"
         self.name: Final = name
         self._lanes = tuple(lanes)
-        self._heard = heard
+        self._on_pulse = on_pulse
         #: By the job's id as text: an ObjectId takes far longer to look up.
         self._held: dict[str, Held] = {}
         #: Tasks of ours: what runs beside the jobs, and the jobs.
@@ -152,7 +152,7 @@ class Worker:
             await self._pool.close()
             if rest := self._tasks | self._jobs:
                 await asyncio.wait(rest, timeout=SETTLE_S)
-            await self._say_goodbye()
+            await self._stop_beating()
         for part in parts:
             if not part.cancelled() and (error := part.exception()) is not None:
                 raise error
@@ -179,10 +179,10 @@ class Worker:
             if not held.over:  # it ends with this process, a moment after it is listed again
                 held.over = True
                 attempt = held.attempt
-                self._settler.put(held.claimed, Released(attempt.run_ms()), attempt.started, attempt.trail)
+                self._settler.put(held.claimed, Released(attempt.run_ms()), attempt.started, attempt.attempt_log)
         self._settler.finish()
         await asyncio.wait([self._settling], timeout=HASTY_SETTLE_S)
-        await self._say_goodbye()
+        await self._stop_beating()
         return len(self._held)
 
     async def _end_jobs(self) -> None:
@@ -193,10 +193,10 @@ class Worker:
             if self._jobs:
                 await asyncio.wait(list(self._jobs), timeout=HASTY_END_S)
 
-    async def _say_goodbye(self) -> None:
+    async def _stop_beating(self) -> None:
         """Stop the heartbeats. A worker without jobs removes itself from the list: nothing has to be recovered."""
         doubtful = self._claimer.unresolved or self._claimer.doubtful(self._loop.time())
-        await self._beat.stop(goodbye=not self._held and not doubtful)
+        await self._beat.stop(deregister=not self._held and not doubtful)
 
     async def _wind_down(self, fetching: asyncio.Task[None], settling: asyncio.Task[None]) -> None:
         await self._fetcher.stop(fetching)
@@ -298,7 +298,7 @@ class Worker:
             else:
                 if isinstance(outcome, Declined):
                     self._fetcher.avoid(claimed.job.id, claimed.job.declined)
-                self._settler.put(claimed, outcome, attempt.started, attempt.trail)
+                self._settler.put(claimed, outcome, attempt.started, attempt.attempt_log)
         except Exception as error:
             self._broke(task, error)
         finally:
@@ -393,6 +393,6 @@ class Worker:
             # After such a gap the leader may count this worker as lost: renew what it still holds at once.
             self._watch(self._leases.renew(0.0), "renew after a gap")
         if self.pauses.due(pulse.pauses, gap=gap):
-            self._watch(self._fetcher.heed_pauses(pulse.pauses), "read the pauses")
-        if self._heard is not None:
-            self._heard(pulse)
+            self._watch(self._fetcher.read_pauses(pulse.pauses), "read the pauses")
+        if self._on_pulse is not None:
+            self._on_pulse(pulse)

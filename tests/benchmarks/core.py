@@ -186,13 +186,13 @@ def operations(bench: Bench, settings: Settings) -> Iterator[Row]:
     """MongoDB operations a job, one at a time, and what an idle worker that leads adds at 10,000 jobs a day."""
     jobs = bench.scaled(200)
     between_s = 86_400 / 10_000
-    with TaskQueue(settings) as queue, bench.redis.pubsub() as heard:
+    with TaskQueue(settings) as queue, bench.redis.pubsub() as received:
         queue.add(app.noop)
         app.noop.submit().result(timeout=30)  # connected
-        heard.subscribe(f"{settings.namespace}:job-events")
+        received.subscribe(f"{settings.namespace}:job-events")
         before = bench.operations()
         for _ in range(jobs):
-            wait_for_end(heard, app.noop.submit().id)
+            wait_for_end(received, app.noop.submit().id)
     each = {name: count / jobs for name, count in difference(before, bench.operations()).items()}
     idle_s = 10 * settings.round_s if not bench.quick else 10.0  # what is rarest is done each ten minutes
     before = bench.operations()
@@ -205,11 +205,11 @@ def operations(bench: Bench, settings: Settings) -> Iterator[Row]:
     )
 
 
-def wait_for_end(heard: Any, job_id: str) -> None:
+def wait_for_end(received: Any, job_id: str) -> None:
     """Wait until the bus says that the job is over: asking the record would be an operation more."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        message = heard.get_message(timeout=1)
+        message = received.get_message(timeout=1)
         if message is not None and message["type"] == "message":
             events = decode_batch(message["data"].encode()).jobs
             if any(event.id == job_id and event.status in TERMINAL for event in events):

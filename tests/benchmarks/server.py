@@ -301,7 +301,7 @@ class Ear(asyncio.Protocol):
 
 
 def follow(port: int, clients: int, seconds: float) -> list[float]:
-    """Delays in s, from the publishing of an event (its run_ms is when) to a client that hears of it."""
+    """Delays in s, from the publishing of an event (its run_ms is when) to a client that receives it."""
     delays: list[float] = []
 
     async def main() -> None:
@@ -347,7 +347,7 @@ def stream(bench: Bench, server: Server) -> Iterator[Row]:
     for one_stalled in stalled:
         one_stalled.close()
     what = f"stream, {clients:,} clients and 10 stalled"
-    yield row(f"{what}, events", [number / elapsed], "/s", note=f"{len(delays):,} heard by one client in {TIMED}")
+    yield row(f"{what}, events", [number / elapsed], "/s", note=f"{len(delays):,} received by one client in {TIMED}")
     yield row(f"{what}, delay p50", delays, "ms")
     yield Row(what=f"{what}, delay p99", value=quantile(delays, 0.99), unit="ms", budget=at_most(250))
     yield row(f"{what}, growth of the server", [(peak - before) / 1e6], "MB", at_most(100))

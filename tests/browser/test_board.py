@@ -369,7 +369,7 @@ def test_everything_is_reached_by_the_keyboard(board: Board, server: Server, tas
     expect(board.side.get_by_role("heading", name="Submit a job")).to_be_visible()
 
 
-def test_the_first_row_tells_depths_rates_and_workers(
+def test_the_first_row_shows_depths_rates_and_workers(
     board: Board, server: Server, worker: Workers, tasks: TaskQueue
 ) -> None:
     jobs = tasks.submit_many([walk.bind(1) for _ in range(4)])

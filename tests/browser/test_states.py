@@ -47,7 +47,7 @@ def overflow(page: Page) -> list[str]:
 def busy(server: Server, tasks: TaskQueue) -> Server:
     """A server of a queue that has a job in most states."""
     with Workers(tasks):
-        done = tasks.submit_many([walk.bind(1), explode.bind("a fuse that is not there, told at some length")])
+        done = tasks.submit_many([walk.bind(1), explode.bind("a fuse that is not there, described at some length")])
         wait_until(lambda: all(job.refresh().record.is_over for job in done))
     tasks.submit_many([walk.bind(), walk.options(delay_s=600).bind()])
     tasks.pause(lane="low", reason="the month's end, for which accounting needs the whole database")

@@ -138,14 +138,14 @@ def test_handles_keep_their_payloads_and_get_all_else(queue: TaskQueue, worker: 
         assert (record.payload, record.result, len(record.attempts)) == ({"a": n}, n + 1, 1)
 
 
-def test_a_job_that_fails_tells_why_and_can_live_again(queue: TaskQueue, worker: Workers | Advancing) -> None:
+def test_a_job_that_fails_says_why_and_can_be_requeued(queue: TaskQueue, worker: Workers | Advancing) -> None:
     job = sample.fail.submit("bad luck")
     with pytest.raises(JobFailed, match="bad luck") as failure:
         job.result(timeout=20)
     assert (failure.value.error_type, failure.value.task) == ("ValueError", "fail")
     assert "raise ValueError(message)" in failure.value.traceback
     dead = queue.dead_letters(task="fail")
-    assert [letter.id for letter in dead.items] == [job.id]
+    assert [one.id for one in dead.items] == [job.id]
     assert queue.requeue_dead(task="fail", dry_run=True).matched == 1
     assert job.requeue().id == job.id
     with pytest.raises(JobFailed):
@@ -242,8 +242,8 @@ def test_map_and_starmap_bind_as_python_does(queue: TaskQueue, worker: Workers |
 
 
 def test_progress_and_log_are_seen(queue: TaskQueue, worker: Workers | Advancing) -> None:
-    job = sample.tell.submit(3)
-    assert job.result(timeout=20) == "told"
+    job = sample.report_steps.submit(3)
+    assert job.result(timeout=20) == "reported"
     assert {"log 1", "log 2", "log 3"} <= set(job.log())
     assert job.refresh().record.progress == 1.0
 

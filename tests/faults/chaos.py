@@ -17,7 +17,7 @@ from dtqkit.tasks.task import Call
 from tests.faults import jobs
 from tests.faults.check import violations
 from tests.faults.world import World, resident_mb
-from tests.wait import wait_until
+from tests.wait import in_time, wait_until
 
 LANES: Final[tuple[Priority, ...]] = ("high", "medium", "low")
 
@@ -85,7 +85,7 @@ class Chaos:
             self._meddle()
             if turn < self._faults:
                 name = order[turn % len(order)]
-                time.sleep(rng.uniform(0.1, 3) * self._beat_s)
+                time.sleep(rng.uniform(0.1, 3) * self._beat_s)  # until the next fault
                 hit = menu[name]()
                 report.faults.append(Fault(name, time.monotonic() - self._started, hit))
             self._note_rounds()
@@ -194,7 +194,7 @@ class Chaos:
         if not worker.alive:
             return ""
         worker.pause()
-        time.sleep(silences * self._world.settings.silence_s)
+        time.sleep(silences * self._world.settings.silence_s)  # how long it stands
         worker.resume()
         return f"{name} stood for {silences:.1f} silences"
 
@@ -208,7 +208,7 @@ class Chaos:
         stores = self._world.stores
         before = stores.pids["redis"]
         stores.kill_redis()
-        time.sleep(self._rng.uniform(0, 10) * self._beat_s)
+        time.sleep(self._rng.uniform(0, 10) * self._beat_s)  # how long it is away
         stores.restart_redis(empty=empty)
         return f"redis-server {before} became {stores.pids['redis']}"
 
@@ -217,7 +217,7 @@ class Chaos:
         before = stores.pids["mongod"]
         stores.kill_mongo()
         self._submit(5)
-        time.sleep(self._rng.uniform(0, 5) * self._beat_s)
+        time.sleep(self._rng.uniform(0, 5) * self._beat_s)  # how long it is away
         stores.restart_mongo()
         return f"mongod {before} became {stores.pids['mongod']}"
 
@@ -234,7 +234,7 @@ class Chaos:
         try:
             deadline = time.monotonic() + beats * self._beat_s
             self._submit(2)
-            time.sleep(max(0.0, deadline - time.monotonic()))
+            time.sleep(max(0.0, deadline - time.monotonic()))  # until the fault ends
         finally:
             proxy.set("pass")
         hits = proxy.hits() - before
@@ -288,14 +288,16 @@ class Chaos:
             key = said["leader"], name
             self._seen_rounds[key] = max(self._seen_rounds.get(key, 0), round_["repaired"])
 
+    def _rests(self) -> bool:
+        self._revive()
+        return self._world.at_rest()
+
     def _come_to_rest(self) -> None:
         world, report = self._world, self.report
         settings = world.settings
         # What was promised: a lease and 75 s, in the scale of these times; and what a busy machine needs besides.
-        deadline = time.monotonic() + settings.lease_s * (1 + 75 / 180) + 30 + 5 * settings.round_s
-        while not world.at_rest() and time.monotonic() < deadline:
-            self._revive()
-            time.sleep(0.2)
+        promised_s = settings.lease_s * (1 + 75 / 180) + 30 + 5 * settings.round_s
+        in_time(self._rests, promised_s, 0.2)
         self._note_rounds()
         try:
             evidence = world.evidence()

@@ -86,13 +86,13 @@ def _i2(e: Evidence) -> Iterator[str]:
 
 def _i3(e: Evidence) -> Iterator[str]:
     """One recorded completion, of an attempt that ran to its end; no claim after it; no claim runs twice."""
-    starts = Counter((entry.job, entry.token) for entry in e.ledger if entry.what == "start")
-    ends = {(entry.job, entry.token) for entry in e.ledger if entry.what == "end"}
+    starts = Counter((entry.job, entry.attempt) for entry in e.ledger if entry.what == "start")
+    ends = {(entry.job, entry.attempt) for entry in e.ledger if entry.what == "end"}
     newest: dict[str, int] = defaultdict(int)
-    for (job, token), times in starts.items():
-        newest[job] = max(newest[job], token)
+    for (job, number), times in starts.items():
+        newest[job] = max(newest[job], number)
         if times > 1:
-            yield f"I3 claim {token} of {job} was run {times} times"
+            yield f"I3 claim {number} of {job} was run {times} times"
     known = {str(doc["_id"]) for doc in e.documents}
     for job in newest.keys() - known:
         yield f"I3 {job} was run and is in no record"

@@ -161,7 +161,7 @@ class HostedChaos(Chaos):
         old = mongo.wait_primary()
         mongo.kill(old)
         self._submit(5)
-        time.sleep(self._rng.uniform(0, 10) * self._beat_s)
+        time.sleep(self._rng.uniform(0, 10) * self._beat_s)  # how long it is away
         new = mongo.wait_primary()
         mongo.start(old)
         return f"{old.name} is gone, {new.name} leads"
@@ -174,7 +174,7 @@ class HostedChaos(Chaos):
         other = next(member for member in mongo.members if member is not old)
         mongo.kill(other)
         self._submit(5)
-        time.sleep(self._rng.uniform(0, 10) * self._beat_s)
+        time.sleep(self._rng.uniform(0, 10) * self._beat_s)  # how long there is no majority
         mongo.start(other)
         return f"{old.name} stepped down, {other.name} was killed, {mongo.wait_primary().name} leads"
 
@@ -189,7 +189,7 @@ class HostedChaos(Chaos):
                 server.redis.execute_command("CLIENT", "KILL", "USER", USER)
         try:
             self._submit(2)
-            time.sleep(self._rng.uniform(2, 12) * self._beat_s)
+            time.sleep(self._rng.uniform(2, 12) * self._beat_s)  # how long the right is missing
             return self._denials(stores.primary)
         finally:
             stores.user(*back)

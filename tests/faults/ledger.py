@@ -18,7 +18,7 @@ What = Literal["start", "end", "raise"]
 class Entry:
     what: str
     job: str
-    token: int
+    attempt: int
     worker: str
     #: Seconds of the machine's clock, which all servers and workers of a test share.
     at: float
@@ -40,6 +40,6 @@ def read(path: Path) -> list[Entry]:
 def parse(lines: Iterable[str]) -> list[Entry]:
     entries: list[Entry] = []
     for line in lines:
-        what, job, token, worker, at = line.split()
-        entries.append(Entry(what, job, int(token), worker, float(at)))
+        what, job, attempt, worker, at = line.split()
+        entries.append(Entry(what, job, int(attempt), worker, float(at)))
     return entries

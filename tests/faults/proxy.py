@@ -78,7 +78,7 @@ class Proxy:
     async def gate(self) -> None:
         if self.mode == "delay":
             self.held_up += 1
-            await asyncio.sleep(self.delay_s)
+            await asyncio.sleep(self.delay_s)  # the fault itself
         if not self._open.is_set():
             self.held_up += 1
             await self._open.wait()

@@ -1,4 +1,4 @@
-"""Whoever pauses, resumes or changes many jobs is killed in between: the leader, or the next call, does the rest."""
+"""What pauses, resumes or changes many jobs is killed in between: the leader, or the next call, does the rest."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_long_audit_does_not_cost_the_leader_its_lock(local: Settings, monkeyp
 
         async def long(_: Auditor) -> Any:
             begun.set()
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # an audit that does not end
 
         monkeypatch.setattr(Auditor, "audit", long)
         running = asyncio.create_task(leader.run())
@@ -96,7 +96,7 @@ def test_a_long_audit_does_not_cost_the_leader_its_lock(local: Settings, monkeyp
         await begun.wait()
         until = time.monotonic() + 5 * local.lock_s
         while time.monotonic() < until:
-            await asyncio.sleep(local.heartbeat_s / 4)
+            await asyncio.sleep(local.heartbeat_s / 4)  # what must not happen is looked for until then
             tick = await broker.lead("another", local.lock_s)
             assert not tick.leads
         running.cancel()
@@ -190,7 +190,7 @@ def test_a_suspect_whose_claim_was_unknown_still_runs_alone(world: World) -> Non
     n = world.submit(lambda n: jobs.note.options(priority="high").bind(n, world.ledger, 2.0))
     database = world.mongo[world.settings.database_name]
     database["jobs"].update_one({"_id": ObjectId(world.accepted[n])}, {"$set": {"losses": 2}})
-    # {losses: {$lte: 2}} as it goes over the wire: the claim of the suspect, and no other.
+    # {losses: {$lte: 2}} as it is sent: the claim of the suspect, and no other.
     world.mongo_proxy.swallow_next(b"$lte\0\2\0\0\0", times=2)
     world.start("w1")
     wait_until(lambda: world.starts() == 1, timeout_s=20)

@@ -6,7 +6,6 @@ Nothing is lost, nothing runs twice, and no error of the driver reaches a user.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,12 +14,14 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from typing_extensions import override
 
 from dtqkit import AsyncTaskQueue, Settings, StoreUnavailable, TaskQueue
 from dtqkit.control.operations import HEALTH
 from dtqkit.local import LocalStores, start_local_stores
 from tests import sample
 from tests.faults.proxy import HOST, Proxy
+from tests.load import Load
 from tests.replicas import ReplicaSet
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -62,33 +63,22 @@ def queue(settings: Settings) -> Iterator[TaskQueue]:
         yield queue
 
 
-class Load:
+class Submits(Load):
     """Submits from several threads, from `with` to its end."""
 
-    def __init__(self, queue: TaskQueue, wait_s: float | None = None) -> None:
+    def __init__(self, wait_s: float | None = None) -> None:
+        super().__init__(threads=4)
         self._task = sample.add_async.options(wait_s=wait_s)
-        self._queue = queue
-        self._stop = threading.Event()
         self.accepted: list[str] = []
         self.errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._run) for _ in range(4)]
 
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
+    @override
+    def run(self) -> None:
+        while self.goes_on(0.1):
             try:
                 self.accepted.append(self._task.submit(1).id)
             except BaseException as error:  # whatever it is, the test looks at it
                 self.errors.append(error)
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def documents(settings: Settings) -> list[dict[str, Any]]:
@@ -110,7 +100,7 @@ def test_step_downs_and_a_killed_primary_under_load_lose_nothing_and_run_nothing
 ) -> None:
     sample.add_async.submit(0)
     with Workers(queue, 2):
-        with Load(queue) as load:
+        with Submits() as load:
             wait_until(lambda: len(load.accepted) > 20)
             replicas.step_down(3)
             accepted = len(load.accepted)
@@ -129,7 +119,7 @@ def test_step_downs_and_a_killed_primary_under_load_lose_nothing_and_run_nothing
 
 def test_submits_that_wait_ride_through_an_election(replicas: ReplicaSet, settings: Settings, queue: TaskQueue) -> None:
     sample.add_async.submit(0)
-    with Load(queue, wait_s=30.0) as load:
+    with Submits(wait_s=30.0) as load:
         wait_until(lambda: len(load.accepted) > 10)
         replicas.step_down(3)
         many = sample.add_async.options(wait_s=30.0, tags=["many"]).map(range(10))
@@ -186,7 +176,7 @@ def test_a_majority_that_is_lost_and_comes_back_costs_no_result(
         for member in lost:
             replicas.start(member)
         assert slow.result(timeout=30) == "slept"
-        assert slow.refresh().record.token == 1
+        assert slow.refresh().record.claim_number == 1
         assert sample.add_async.options(wait_s=30.0).submit(4).result(timeout=30) == 5
 
 

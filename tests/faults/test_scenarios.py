@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from tests.command import descendants, living
+from tests.command import descendants, living, state_of
 from tests.command import running as command
 from tests.faults import jobs
-from tests.faults.world import World, state_of
+from tests.faults.world import World
 from tests.wait import wait_until
 
 
@@ -50,7 +50,7 @@ def test_a_short_pause_costs_nothing(world: World) -> None:
     for name in holder:
         world.workers[name].pause()
     assert [state_of(world.workers[name].pid) for name in holder] == ["T"] * len(holder)
-    time.sleep(0.3 * world.settings.silence_s)
+    time.sleep(0.3 * world.settings.silence_s)  # the pause: too short for missed heartbeats
     for name in holder:
         world.workers[name].resume()
     world.come_to_rest()
@@ -103,7 +103,7 @@ def test_redis_away_costs_no_attempt_and_submits_are_accepted_meanwhile(world: W
     assert "redis" not in world.stores.pids
     during = world.submit(lambda n: jobs.note.bind(n, world.ledger))
     assert during in world.accepted
-    time.sleep(2 * world.settings.silence_s)
+    time.sleep(2 * world.settings.silence_s)  # Redis is away for longer than heartbeats may be missed
     world.stores.restart_redis(empty=False)
     world.come_to_rest()
     assert world.endings() == []

@@ -25,11 +25,12 @@ from dtqkit.local import LocalStores
 from dtqkit.model.failpoints import LOG_VARIABLE, VARIABLE
 from dtqkit.run.supervisor import environment_of
 from dtqkit.tasks.task import Call
+from tests.command import living, state_of
 from tests.faults.check import Evidence, violations
 from tests.faults.ledger import Entry, read
 from tests.faults.proxy import Proxy
 from tests.faults.work import Nursery
-from tests.wait import wait_until
+from tests.wait import in_time, wait_until
 
 Mongo = MongoClient[dict[str, Any]]
 
@@ -45,19 +46,6 @@ def through(url: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host))
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs: not gone, not a zombie."""
-    return state_of(pid) not in ("", "Z", "X")
-
-
-def state_of(pid: int) -> str:
-    """The kernel's letter for it: R, S, T (stopped), Z; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
 def resident_mb(pid: int) -> float:
     """Resident memory in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -71,7 +59,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        return alive(self.pid)
+        return bool(living({self.pid}))
 
     def kill(self) -> None:
         """SIGKILL; returns when it is gone."""
@@ -183,7 +171,7 @@ class World:
         """A client in a process of its own submits, cancels or requeues job `n`; returns when it is gone."""
         arguments = ["client", what, self.accepted.get(n, ""), str(n), self.ledger]
         pid = self._nursery.start(arguments, self._environment(self.settings, fail), self.log("client"))
-        wait_until(lambda: not alive(pid), timeout_s=30)
+        wait_until(lambda: not living({pid}), timeout_s=30)
 
     def number(self) -> int:
         """The next job's number."""
@@ -287,12 +275,12 @@ class World:
     def evidence(self, *, at_rest: bool = True) -> Evidence:
         # Before the documents: what is seen after them is no past of theirs.
         seen = list(self.observer.seen)
-        letters = self.mongo[self.settings.database_name]["deadletter"].find()
+        dead_letters = self.mongo[self.settings.database_name]["deadletter"].find()
         return Evidence(
             accepted=set(self.accepted),
             unknown=set(self.unknown),
             documents=self.documents(),
-            dead_letters={str(doc["_id"]): doc["death_seq"] for doc in letters},
+            dead_letters={str(doc["_id"]): doc["death_seq"] for doc in dead_letters},
             ledger=self.entries(),
             expected=self.expected,
             beats=self.observer.beats(),
@@ -305,9 +293,7 @@ class World:
 
     def come_to_rest(self, timeout_s: float = 40) -> None:
         """Wait for it, and hold everything that was promised against what is there."""
-        deadline = time.monotonic() + timeout_s
-        while not self.at_rest() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        in_time(self.at_rest, timeout_s, 0.1)
         assert violations(self.evidence()) == []
 
     def endings(self) -> list[str]:

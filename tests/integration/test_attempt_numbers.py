@@ -42,7 +42,7 @@ def test_a_declined_claim_is_no_attempt_wherever_attempts_are_numbered(
             with pytest.raises(JobFailed, match=r"attempt 1 got -1 .*resize, attempt 1"):
                 job.result(timeout=20)
             declined = job.record.declined
-            assert job.record.token == declined + 1
+            assert job.record.claim_number == declined + 1
             assert job.record.tally == "attempt 1 · 1 of 1 failures"
             job.requeue()
             with pytest.raises(JobFailed, match=r"attempt 2 got -1 .*resize, attempt 2"):
@@ -50,7 +50,7 @@ def test_a_declined_claim_is_no_attempt_wherever_attempts_are_numbered(
             fine = new.submit_call(resize.bind(1, dpi=1))
             assert fine.result(timeout=20) == 1
         record = job.refresh().record
-        assert (record.token, [attempt.number for attempt in record.attempts]) == (declined + 2, [1, 2])
+        assert (record.claim_number, [attempt.number for attempt in record.attempts]) == (declined + 2, [1, 2])
         assert sorted(new.history()["number"]) == [1, 1, 2]
     assert [attempt["number"] for attempt in answer("job", job.id, settings=settings)["attempts"]] == [1, 2]
     assert "attempt 2 · 1 of 1 failures" in dtqkit("job", job.id, settings=settings).stdout

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from dtqkit import JobFailed, JobHandle, TaskQueue
 from tests import child_tasks as tasks
+from tests.command import state_of
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -20,20 +20,6 @@ from tests.workers import Workers
 def queue(queue: TaskQueue) -> TaskQueue:
     queue.include("tests.child_tasks")
     return queue
-
-
-@pytest.fixture
-def worker(queue: TaskQueue) -> Iterator[Workers]:
-    with Workers(queue) as workers:
-        yield workers
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def first_line(job: JobHandle[Any]) -> str:
@@ -102,10 +88,10 @@ def test_more_output_than_a_pipe_holds_blocks_nobody_and_is_bounded(queue: TaskQ
 
 
 def test_the_last_output_of_a_child_is_in_the_log(queue: TaskQueue, worker: Workers) -> None:
-    job = tasks.last_words.submit()
+    job = tasks.last_output.submit()
     with pytest.raises(JobFailed, match="SIGKILL"):
         job.result(timeout=20)
-    assert job.log() == ("last words",)
+    assert job.log() == ("last output",)
 
 
 # -- signals
@@ -164,7 +150,7 @@ def test_what_a_killed_child_has_started_is_killed_too(queue: TaskQueue, worker:
     os.kill(child, signal.SIGKILL)
     with pytest.raises(JobFailed, match="SIGKILL"):
         job.result(timeout=20)
-    wait_until(lambda: gone(program))
+    wait_until(lambda: not state_of(program))
 
 
 # -- failures

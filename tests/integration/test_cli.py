@@ -328,7 +328,7 @@ def test_all_dead_letters_can_be_requeued_at_once(worker: Workers, queue: TaskQu
 
 
 def test_a_log_is_printed_line_by_line(worker: Workers, settings: Settings) -> None:
-    job_id = answer("submit", APP, "tell", "steps=2", "--wait", settings=settings)["id"]
+    job_id = answer("submit", APP, "report_steps", "steps=2", "--wait", settings=settings)["id"]
 
     done = dtqkit("job", job_id, "--log", settings=settings)
 

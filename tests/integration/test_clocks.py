@@ -103,7 +103,7 @@ def test_a_step_takes_no_running_job_and_holds_none_back(
         assert delayed.result(timeout=40) == 2
         assert sample.add_async.options(delay_s=1.0).submit(2).result(timeout=25) == 3
         assert jobs.results(timeout=60) == ["slept"] * 6
-        assert [(job.refresh().record.losses, job.record.token) for job in jobs] == [(0, 1)] * 6
+        assert [(job.refresh().record.losses, job.record.claim_number) for job in jobs] == [(0, 1)] * 6
 
 
 def test_jobs_of_a_worker_that_dies_are_not_held_back_by_a_step_back(

@@ -109,7 +109,9 @@ def attempt(number: int, ending: Ending, at_s: float) -> Attempt:
 def hit_by_a_crash(ended: Status) -> Job:
     """A job that lost its worker, and was run again ten seconds later."""
     again = attempt(2, "completed" if ended == "completed" else "failed", 10.0)
-    job = Job(id="0" * 24, task="index", payload={"path": "a.py"}, created_at=again.claimed_at, status=ended, token=2)
+    job = Job(
+        id="0" * 24, task="index", payload={"path": "a.py"}, created_at=again.claimed_at, status=ended, claim_number=2
+    )
     lost = attempt(1, "lost", 0.0)
     if ended == "failed":
         return replace(job, earlier=(lost, again))

@@ -42,11 +42,11 @@ def test_without_the_tasks_code_a_job_gets_the_options_that_were_published(setti
             await broker.close()
             await store.close()
 
-    first, unknown, unfit, again = asyncio.run(scenario())
+    first, unknown, invalid, again = asyncio.run(scenario())
     queue.close()
     assert isinstance(first, Job)
     assert (first.priority, first.max_attempts, first.backoff_s, first.payload) == ("high", 7, 2.5, {"page": 3})
     assert isinstance(unknown, UnknownTask)
     assert "render" in str(unknown)
-    assert isinstance(unfit, InvalidPayload)
+    assert isinstance(invalid, InvalidPayload)
     assert again.id == first.id

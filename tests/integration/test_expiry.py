@@ -19,7 +19,7 @@ from tests.workers import Workers
 
 APP = "tests.sample:queue"
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-JOB = Job(id="1", task="t", payload={}, created_at=LONG_AGO, expires_s=5, status="running", token=1)
+JOB = Job(id="1", task="t", payload={}, created_at=LONG_AGO, expires_s=5, status="running", claim_number=1)
 
 
 def claimed(job: Job, after_s: float, **fields: int) -> Job:
@@ -36,8 +36,8 @@ def test_only_the_first_attempt_expires_and_a_claim_that_was_given_back_is_none(
     late = refusal(claimed(JOB, 5.001))
     assert late is not None
     assert str(late.error) == "JobExpired: not started within 5 s of its submission"
-    assert refusal(claimed(JOB, 60, token=2, declined=1)) is not None
-    assert refusal(claimed(JOB, 60, token=2, failures=1)) is None
+    assert refusal(claimed(JOB, 60, claim_number=2, declined=1)) is not None
+    assert refusal(claimed(JOB, 60, claim_number=2, failures=1)) is None
     assert refusal(claimed(replace(JOB, expires_s=None), 1e9)) is None
 
 

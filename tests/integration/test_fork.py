@@ -53,7 +53,7 @@ threads = [threading.Thread(target=use) for _ in range(4)]
 for thread in threads:
     thread.start()
 for n in range(8):
-    time.sleep(0.05)
+    time.sleep(0.05)  # so that the threads hold other locks at the next fork
     if not (pid := os.fork()):
         signal.alarm(30)
         ok = queue.get(first.id).result(timeout=20) == 2 and add.submit(n).status == "pending"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 
 from dtqkit import JobCancelled, JobFailed, JobHandle, Settings, TaskQueue
 from tests import hooks_app as tasks
-from tests.command import running
+from tests.command import living, running
 from tests.wait import wait_until
 
 APP = "tests.hooks_app:queue"
@@ -117,14 +115,6 @@ def test_a_killed_worker_leaves_no_lifespan_and_its_children_end(world: World) -
     tasks.in_child.submit().result(timeout=60)
     world.worker.kill()
     world.worker.wait()
-    pids = [int(line.split()[1]) for line in world.noted() if line.startswith("enter")]
-    wait_until(lambda: not any(_alive(pid) for pid in pids))
+    pids = {int(line.split()[1]) for line in world.noted() if line.startswith("enter")}
+    wait_until(lambda: not living(pids))
     assert not any(line.startswith("leave") for line in world.noted())
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, signal.SIGCONT)
-    except ProcessLookupError:
-        return False
-    return True

@@ -243,7 +243,7 @@ def test_a_middleware_that_looks_at_cancelled_makes_no_release_of_a_success(here
     assert looked == [True] * 4
 
 
-def test_a_lifespan_that_raises_where_workers_are_says_so_to_whoever_registers_it(here: TaskQueue) -> None:
+def test_a_lifespan_that_raises_where_workers_are_says_so_where_it_is_registered(here: TaskQueue) -> None:
     def connect() -> Generator[None]:
         raise ConnectionError("no database")
         yield
@@ -299,9 +299,9 @@ def test_time_in_a_middleware_counts_for_the_timeout(here: TaskQueue, where: str
         @asynccontextmanager
         async def run(self, context: Context, /) -> AsyncGenerator[None]:
             if where == "enter":
-                await asyncio.sleep(60)
+                await asyncio.sleep(60)  # until the timeout
             yield
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # until the timeout
 
     for one in (sample.add_async, sample.add_in_thread):
         job = one.options(timeout_s=0.3, max_attempts=1).submit(1)
@@ -327,7 +327,7 @@ def test_a_timeout_of_a_middleware_ends_a_task_in_a_thread(here: TaskQueue) -> N
 def test_a_lifespan_that_ends_by_itself_stops_its_worker(queue: TaskQueue) -> None:
     async def watched() -> AsyncGenerator[None]:
         async def broken() -> None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # after the worker has begun
             raise ConnectionError("lost")
 
         async with asyncio.TaskGroup() as group:
@@ -337,7 +337,7 @@ def test_a_lifespan_that_ends_by_itself_stops_its_worker(queue: TaskQueue) -> No
     queue.lifespan(watched)
     workers = Workers(queue)
     with pytest.raises(LifespanFailed, match=r"watched raised ExceptionGroup: .* while the worker ran"), workers:
-        wait_until(lambda: not queue.workers())  # it has said goodbye
+        wait_until(lambda: not queue.workers())  # it is off the list
 
 
 def test_a_local_queue_has_hooks_of_functions_that_are_defined_here() -> None:

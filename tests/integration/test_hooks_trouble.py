@@ -116,7 +116,7 @@ def test_a_lifespan_that_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPat
 
     async def hangs() -> Any:
         yield
-        await asyncio.sleep(600)
+        await asyncio.sleep(600)  # longer than the test
 
     async def story() -> None:
         life = Life()

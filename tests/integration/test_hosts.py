@@ -51,7 +51,7 @@ def test_sigterm_to_supervisor_and_workers_lets_jobs_finish_and_exits_0(
             os.kill(pid, signal.SIGTERM)
 
         assert supervisor.wait(30) == 0
-    assert [(job.refresh().status, job.record.token) for job in jobs] == [("completed", 1)] * 4
+    assert [(job.refresh().status, job.record.claim_number) for job in jobs] == [("completed", 1)] * 4
     assert "restarting it" not in log.read_text()
 
 
@@ -104,7 +104,7 @@ def test_a_worker_whose_supervisor_is_killed_gets_its_grace(
         workers = workers_under(supervisor.pid)
         supervisor.kill()
         wait_until(lambda: not living(workers), timeout_s=30)
-    assert (job.refresh().status, job.record.token) == ("completed", 1)
+    assert (job.refresh().status, job.record.claim_number) == ("completed", 1)
 
 
 # -- PID 1

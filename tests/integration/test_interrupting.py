@@ -24,12 +24,6 @@ def queue(queue: TaskQueue) -> TaskQueue:
     return queue
 
 
-@pytest.fixture
-def worker(queue: TaskQueue) -> Iterator[Workers]:
-    with Workers(queue) as workers:
-        yield workers
-
-
 def endings(job: JobHandle[Any]) -> list[str | None]:
     return [attempt.ending for attempt in job.refresh().record.attempts]
 

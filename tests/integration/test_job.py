@@ -77,8 +77,8 @@ def test_a_job_that_fails_is_tried_again_until_it_is_dead(queue: TaskQueue, work
     record = job.refresh().record
     assert [a.ending for a in record.attempts] == ["failed", "failed"]
     assert (record.failures, record.losses, record.death_seq) == (2, 0, 1)
-    letters = queue.dead_letters()
-    assert [letter.id for letter in letters.items] == [job.id]
+    dead_letters = queue.dead_letters()
+    assert [dead.id for dead in dead_letters.items] == [job.id]
 
 
 def test_a_job_that_fails_at_first_succeeds_later(queue: TaskQueue, worker: Workers) -> None:
@@ -86,7 +86,7 @@ def test_a_job_that_fails_at_first_succeeds_later(queue: TaskQueue, worker: Work
     assert job.result(timeout=20) == 3
     record = job.refresh().record
     assert [a.ending for a in record.attempts] == ["failed", "failed", "completed"]
-    assert record.token == 3
+    assert record.claim_number == 3
 
 
 def test_a_dead_letter_can_be_requeued(queue: TaskQueue, worker: Workers, mongo: object) -> None:
@@ -161,8 +161,8 @@ def test_results_that_do_not_come_in_time_raise_and_the_job_goes_on(queue: TaskQ
 
 
 def test_progress_and_log_are_kept(queue: TaskQueue, worker: Workers) -> None:
-    job = sample.tell.submit(3)
-    assert job.result(timeout=20) == "told"
+    job = sample.report_steps.submit(3)
+    assert job.result(timeout=20) == "reported"
     record = job.refresh().record
     assert (record.progress, record.progress_message) == (1.0, "step 3")
     assert job.log() == ("log 1", "log 2", "log 3", "printed", "to stderr")

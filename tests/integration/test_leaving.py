@@ -37,7 +37,7 @@ def test_a_program_whose_queue_is_not_closed_ends(kind: str, queue: TaskQueue) -
         http = ""
         if kind == "of a server":
             queue.include("tests.sample")
-            stack.enter_context(Workers(queue)).stop()  # who tell a server what there is to do
+            stack.enter_context(Workers(queue)).stop()  # which publish their tasks
             settings = queue.settings.replace(port=0, ws_port=0, token=TOKEN, read_token=READ_TOKEN)
             http = stack.enter_context(Server(settings)).http
         first = "import atexit\natexit.register(lambda: queue.close())\n" if "handler" in kind else ""

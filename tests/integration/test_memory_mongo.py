@@ -19,7 +19,7 @@ from dtqkit.model.followups import FollowUp
 from dtqkit.model.jobs import JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.model.where import PayloadMatch
-from dtqkit.store import documents, requeues
+from dtqkit.store import documents, ids, requeues
 from dtqkit.store.documents import Document
 from dtqkit.store.indexes import JOBS, UNIQUE
 from dtqkit.store.minutes import counting
@@ -53,7 +53,7 @@ def docs() -> list[Document]:
         status = ["pending", "scheduled", "running", "completed", "failed", "cancelled"][i % 6]
         created = NOW - timedelta(minutes=rng.randrange(300), milliseconds=rng.randrange(1000))
         doc: Document = {
-            "_id": documents.new_id(created),
+            "_id": ids.new_id(created),
             "task": f"t{i % 3}",
             "payload": {"n": i % 7} if i % 5 else {"": '{"a.b":1}'},
             "created_at": created,

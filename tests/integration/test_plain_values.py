@@ -99,8 +99,8 @@ def test_a_job_with_odd_keys_fails_is_listed_and_is_requeued_like_any_other(queu
     job = plain.echo_in_vain.submit(ODD)
     with pytest.raises(JobFailed):
         job.result(timeout=30)
-    (letter,) = queue.dead_letters().items
-    assert letter.payload["value"]["a.b@c.de"] == 1
+    (dead,) = queue.dead_letters().items
+    assert dead.payload["value"]["a.b@c.de"] == 1
     with pytest.raises(JobFailed, match=r"'\$set'"):
         job.requeue().result(timeout=30)
     assert len(queue.history()) >= 2

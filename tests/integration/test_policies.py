@@ -21,7 +21,7 @@ class Three(Policy):
 
     @override
     def admit(self, job: Job, now: Callable[[], datetime]) -> Refusal | None:
-        return Delayed(0.05) if job.token < 3 else None
+        return Delayed(0.05) if job.claim_number < 3 else None
 
 
 class Closed(Policy):

@@ -64,7 +64,7 @@ def resumes_after(fail: object, load: Load) -> None:
         assert job.result(timeout=max(0.1, time_of_fault + 2 * RESUMED_S - time.monotonic())) == number + 1
 
 
-def test_work_goes_on_when_the_primary_behind_an_address_is_demoted_and_lives_on(
+def test_work_goes_on_when_the_primary_behind_an_address_is_demoted_and_keeps_running(
     settings: Settings, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:

@@ -229,7 +229,7 @@ def test_what_a_full_redis_refused_is_listed_as_soon_as_there_is_room(settings: 
                 drain(server)
                 wait_until(lambda: all(job.refresh().status == "completed" for job in jobs), timeout_s=15)
                 assert later.result(timeout=15) == 11
-                assert {job.refresh().record.token for job in jobs} == {1}
+                assert {job.refresh().record.claim_number for job in jobs} == {1}
 
 
 def on_broker(settings: Settings, story: Callable[[Broker], Awaitable[None]]) -> None:

@@ -52,7 +52,7 @@ def test_the_lane_goes_on_and_the_job_runs_once_it_is_taken(
         assert "failed validation" in line
 
         assert sample.add_async.submit(7).result(timeout=20) == 8
-        assert (cursed.refresh().status, cursed.record.token) == ("pending", 0)
+        assert (cursed.refresh().status, cursed.record.claim_number) == ("pending", 0)
 
         refuse([])
         assert (cursed.result(timeout=40), second.result(timeout=40)) == (101, 201)
@@ -96,7 +96,7 @@ def test_a_claim_whose_answer_cannot_be_decoded_is_looked_up(queue: TaskQueue, m
     with Workers(queue):
         assert job.result(timeout=20) == 2
     assert failed == [ObjectId(job.id)]
-    assert (len(job.record.attempts), job.record.token) == (1, 1)
+    assert (len(job.record.attempts), job.record.claim_number) == (1, 1)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

@@ -76,7 +76,7 @@ def test_a_worker_finishes_what_runs_and_starts_again_with_the_new_code(
         wait_until(lambda: log.read_text().count(f"reloaded: {shop.file} changed\n") == workers, timeout_s=START_S)
         wait_until(answers(queue, "version", 2), timeout_s=START_S)
         assert submit(queue, "version_in_child").result(timeout=START_S) == 2
-        assert (long.result(timeout=START_S), long.refresh().record.token) == (1, 1)
+        assert (long.result(timeout=START_S), long.refresh().record.claim_number) == (1, 1)
         process.terminate()
         assert process.wait(30) == 0
     assert "died" not in log.read_text()

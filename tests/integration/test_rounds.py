@@ -96,9 +96,9 @@ def test_a_leader_that_follows_in_mid_round_requeues_the_rest_and_nothing_twice(
     jobs = [dead() for _ in range(40)]
     other = dead("exception")
     database.jobs.insert_many([*jobs, other])
-    letters = [{"_id": job["_id"], "death_seq": 1, "task": "t", "priority": "low"} for job in jobs[::2]]
+    dead_letters = [{"_id": job["_id"], "death_seq": 1, "task": "t", "priority": "low"} for job in jobs[::2]]
     stale = [{"_id": ObjectId(), "death_seq": 1, "task": "t", "priority": "low"} for _ in range(20)]
-    database.deadletter.insert_many([*letters, *stale])
+    database.deadletter.insert_many([*dead_letters, *stale])
 
     async def story(broker: Broker, store: Store) -> None:
         first = DeadLetterRounds(quick, broker, store).pieces()
@@ -218,7 +218,7 @@ def test_a_round_that_makes_progress_has_not_hung_however_long_it_takes(
     async def slow(*_: Any) -> upkeep.Piece:
         nonlocal pieces
         pieces += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # a piece of a round that takes its time
         return upkeep.Piece(1, ObjectId() if pieces < 12 else None)
 
     monkeypatch.setattr(Upkeep, "expire", slow)

@@ -392,7 +392,7 @@ def test_two_leaders_at_once_enqueue_each_time_once(queue: TaskQueue, settings: 
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             await rounds.run()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the pace of its rounds
         await rounds.close()
 
     async def both() -> None:

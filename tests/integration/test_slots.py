@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from pymongo import MongoClient
 
 from dtqkit import JobFailed, Settings, TaskQueue
 from dtqkit.broker import Broker
+from dtqkit.client.decorators import QueuedTask
 from dtqkit.client.handles import JobHandle
 from dtqkit.model.jobs import Job
 from dtqkit.store import Store
@@ -153,11 +155,11 @@ def test_a_job_of_an_unknown_task_waits_untouched_for_a_worker_that_knows_it(
         with Workers(other, name="new"):
             assert jobs.results(timeout=30) == list(range(20))
         for record in records(jobs):
-            assert (record.failures, record.losses, record.token) == (0, 0, 1)
+            assert (record.failures, record.losses, record.claim_number) == (0, 0, 1)
         # And no worker knows it again: it waits, without a claim
         late = of_another_app.submit(7)
         assert sample.add.submit(2).result(timeout=20) == 3
-        assert (late.refresh().record.status, late.record.token) == ("pending", 0)
+        assert (late.refresh().record.status, late.record.claim_number) == ("pending", 0)
         late.cancel()
 
 
@@ -181,54 +183,51 @@ def test_a_payload_that_does_not_bind_here_is_run_by_a_worker_of_another_version
             assert (record.failures, record.losses, len(record.attempts)) == (0, 0, 1)
 
 
+@contextmanager
+def older_worker(settings: Settings) -> Iterator[QueuedTask[..., int, Any]]:
+    """A worker with an older version of the code, and the task of today, which takes one argument more."""
+    with TaskQueue(settings) as old, TaskQueue(settings) as new:
+
+        @old.task(name="resize", isolation="thread")
+        def resize_before(page: int) -> int:
+            return page
+
+        @new.task(name="resize", isolation="thread")
+        def resize(page: int, dpi: int) -> int:
+            return page * dpi
+
+        with Workers(old):
+            yield resize
+
+
 def test_what_no_worker_can_begin_fails_in_the_end_and_says_why(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dtqkit.model.lifecycle.MIN_PATIENCE_S", 0.02)
     monkeypatch.setattr("dtqkit.model.lifecycle.MAX_DECLINED", 3)
-    with TaskQueue(settings) as old, TaskQueue(settings) as new:
-
-        @old.task(name="resize", isolation="thread")
-        def resize_before(page: int) -> int:
-            return page
-
-        @new.task(name="resize", isolation="thread")
-        def resize(page: int, dpi: int) -> int:
-            return page * dpi
-
-        with Workers(old):
-            job = resize.submit(1, dpi=2)
-            with pytest.raises(JobFailed, match="dpi"):
-                job.result(timeout=20)
-            record = job.refresh().record
-            assert (record.declined, record.failures) == (2, 0)
-            assert record.error is not None
-            assert record.error.kind == "invalid_payload"
+    with older_worker(settings) as resize:
+        job = resize.submit(1, dpi=2)
+        with pytest.raises(JobFailed, match="dpi"):
+            job.result(timeout=20)
+        record = job.refresh().record
+        assert (record.declined, record.failures) == (2, 0)
+        assert record.error is not None
+        assert record.error.kind == "invalid_payload"
 
 
 def test_a_cancel_of_a_job_that_is_given_back_is_kept(settings: Settings) -> None:
-    with TaskQueue(settings) as old, TaskQueue(settings) as new:
-
-        @old.task(name="resize", isolation="thread")
-        def resize_before(page: int) -> int:
-            return page
-
-        @new.task(name="resize", isolation="thread")
-        def resize(page: int, dpi: int) -> int:
-            return page * dpi
-
-        with Workers(old):
-            job = resize.submit(1, dpi=2)
-            wait_until(lambda: job.refresh().record.declined > 0)
-            job.cancel()
-            wait_until(lambda: job.refresh().record.status == "cancelled")
+    with older_worker(settings) as resize:
+        job = resize.submit(1, dpi=2)
+        wait_until(lambda: job.refresh().record.declined > 0)
+        job.cancel()
+        wait_until(lambda: job.refresh().record.status == "cancelled")
 
 
 def test_a_result_that_cannot_be_recorded_fails_once(queue: TaskQueue, worker: Workers) -> None:
     with pytest.raises(JobFailed):
         sample.give.options(max_attempts=3).submit("object").result(timeout=20)
     (job,) = queue.jobs(task="give").items
-    assert (job.token, job.failures) == (1, 1)
+    assert (job.claim_number, job.failures) == (1, 1)
 
 
 # -- three times

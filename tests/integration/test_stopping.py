@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
 from dtqkit import JobCancelled, JobConflict, JobFailed, JobHandle, TaskQueue
 from tests import sample
+from tests.command import state_of
 from tests.wait import wait_until
 from tests.workers import Workers
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def running(job: JobHandle[Any]) -> bool:
@@ -53,7 +45,7 @@ def test_a_task_that_ignores_its_timeout_is_killed_with_its_process(queue: TaskQ
         job.result(timeout=20)
     assert job.refresh().record.attempts[0].ending == "timeout"
     assert sample.where.submit().result(timeout=20)["pid"] != first
-    wait_until(lambda: gone(first))
+    wait_until(lambda: not state_of(first))
 
 
 def test_a_waiting_job_is_cancelled_at_once(queue: TaskQueue) -> None:
@@ -64,7 +56,7 @@ def test_a_waiting_job_is_cancelled_at_once(queue: TaskQueue) -> None:
         job.result(timeout=5)
     with Workers(queue):
         assert sample.add_async.submit(2).result(timeout=20) == 3
-    assert job.refresh().record.token == 0
+    assert job.refresh().record.claim_number == 0
 
 
 def test_a_scheduled_job_is_cancelled_at_once(queue: TaskQueue) -> None:
@@ -97,7 +89,7 @@ def test_a_cancel_takes_what_the_job_has_started_with_it(queue: TaskQueue, worke
     job.cancel()
     with pytest.raises(JobCancelled):
         job.result(timeout=10)
-    wait_until(lambda: gone(grandchild), timeout_s=5)
+    wait_until(lambda: not state_of(grandchild), timeout_s=5)
 
 
 def test_a_job_that_is_over_cannot_be_cancelled(queue: TaskQueue, worker: Workers) -> None:

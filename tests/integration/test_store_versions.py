@@ -10,7 +10,7 @@ import pytest
 from dtqkit import JobCancelled, JobFailed, Settings, TaskQueue
 from dtqkit.local import LocalStores, start_local_stores
 from tests import sample
-from tests.leaks import leaked_keys
+from tests.leaks import check_no_key_leaked
 from tests.programs import Pair, pairs
 from tests.wait import wait_until
 from tests.workers import Workers
@@ -58,18 +58,7 @@ def test_jobs_are_run_retried_delayed_cancelled_and_requeued(queue: TaskQueue, o
         slow.cancel()
         with pytest.raises(JobCancelled):
             slow.result(timeout=30)
-    known = (
-        "epoch",
-        "workers",
-        "queue:record",
-        "queue:high",
-        "queue:medium",
-        "queue:low",
-        "queue:scheduled",
-        "queue:inflight",
-    )
-    left = leaked_keys(own_stores.redis_url, "versions")
-    assert [key for key in left if key.partition(":")[2] not in known] == []
+    check_no_key_leaked(own_stores.redis_url, "versions")
 
 
 def test_what_waited_is_run_after_redis_lost_everything(queue: TaskQueue, own_stores: LocalStores) -> None:

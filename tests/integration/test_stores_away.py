@@ -108,7 +108,7 @@ def test_work_goes_on_after_redis_was_killed_and_restarted_while_idle_and_in_mid
         own_stores.restart_redis(empty=False)
         assert job.result(timeout=20) == "slept"
         assert sample.add_async.submit(3).result(timeout=20) == 4
-        assert job.refresh().record.token == 1
+        assert job.refresh().record.claim_number == 1
 
 
 def test_ends_are_kept_while_mongodb_is_away(own_queue: TaskQueue, own_stores: LocalStores) -> None:
@@ -121,7 +121,7 @@ def test_ends_are_kept_while_mongodb_is_away(own_queue: TaskQueue, own_stores: L
             sample.add_async.submit(2)
         own_stores.restart_mongo()
         assert job.result(timeout=20) == "slept"
-        assert job.refresh().record.token == 1
+        assert job.refresh().record.claim_number == 1
 
 
 def test_all_that_waits_is_listed_again_after_a_flush(settings: Settings, stores: LocalStores) -> None:

@@ -235,7 +235,7 @@ def test_a_replacement_has_nothing_of_what_its_job_came_from_or_had_been_through
     assert latest.submit("two").id == job.id
     record = job.refresh().record
     assert (record.follows, record.schedule, record.scheduled_for, record.error) == (None, None, None, None)
-    assert (record.earlier, record.declined, record.attempt, record.token) == ((), 0, 1, 3)
+    assert (record.earlier, record.declined, record.attempt, record.claim_number) == ((), 0, 1, 3)
     assert "replaced_now" not in jobs.find_one({"_id": ObjectId(job.id)})
     long_ago = datetime.now(UTC) - timedelta(seconds=90)
     jobs.update_one({"_id": ObjectId(job.id)}, {"$set": {"created_at": long_ago}})

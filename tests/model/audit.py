@@ -1,4 +1,4 @@
-"""One id too many and one too few: what the counts do not show (PROTOCOL.md, steps 10 and 11, second half).
+"""One id too many and one too few: what the counts do not show (protocol.md, steps 10 and 11, second half).
 
 A job that waits, and the id of one that is over; Redis lists each of them, or not, or where it will never be yielded.
 Counts are compared every minute; every 5 minutes the ids are. A worker pops, and its claim drops the wrong id.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step
 
 #: `in flight`: popped by a worker that is gone; its score will come. `never due`: a score that will not.
 Place = Literal["nowhere", "lane", "in flight", "never due"]
@@ -25,13 +25,6 @@ class World(NamedTuple):
     right_type: bool = True
     done: bool = False
     faults: int = 1
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]

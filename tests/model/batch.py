@@ -1,4 +1,4 @@
-"""Several jobs, one claim for many of them, and a poison job that takes its worker with it (PROTOCOL.md, 3 and 9).
+"""Several jobs, one claim for many of them, and a poison job that takes its worker with it (protocol.md, 3 and 9).
 
 One claim call may get some of its jobs, all, or none, one document at a time, and may go on long after its worker
 stopped waiting. A poison job kills the worker that runs it; all that this worker held is lost once. What is asked: does
@@ -9,10 +9,12 @@ How a leader comes to take a job for lost is the matter of `one_job`; here it is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model import explore
+from tests.model.explore import Model, Step, replaced
 
 NOBODY: Final = -1
 GONE: Final = 9
@@ -64,17 +66,14 @@ class World(NamedTuple):
     recoveries: int = 0
 
 
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
     faults: frozenset[str] = frozenset()
     jobs: int = 2
     poison: frozenset[int] = frozenset({0})
     max_losses: int = 2
     slots: int = 2
     recoveries: int = 0
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]
@@ -235,7 +234,7 @@ class WorkerSteps:
             return
         for k, held in enumerate(worker.held):
             if not held.started:
-                yield self.now(world, held=(*worker.held[:k], held._replace(started=True), *worker.held[k + 1 :]))
+                yield self.now(world, held=replaced(worker.held, k, held._replace(started=True)))
 
     def prove(self, world: World) -> Worlds:
         worker = world.workers[self.i]
@@ -244,7 +243,7 @@ class WorkerSteps:
         for k, held in enumerate(worker.held):
             lost_before = world.jobs[held.job].losses > 0
             if held.started and lost_before and not held.proven and held.job not in self.rules.poison:
-                yield self.now(world, held=(*worker.held[:k], held._replace(proven=True), *worker.held[k + 1 :]))
+                yield self.now(world, held=replaced(worker.held, k, held._replace(proven=True)))
 
     def running(self, world: World) -> Iterator[tuple[Held, tuple[Held, ...]]]:
         worker = world.workers[self.i]
@@ -326,11 +325,11 @@ class WorkerSteps:
 
     def now(self, world: World, **fields: object) -> World:
         worker = world.workers[self.i]._replace(**fields)  # pyright: ignore[reportArgumentType]
-        return world._replace(workers=(*world.workers[: self.i], worker, *world.workers[self.i + 1 :]))
+        return world._replace(workers=replaced(world.workers, self.i, worker))
 
 
 def with_job(world: World, number: int, job: Job) -> World:
-    return world._replace(jobs=(*world.jobs[:number], job, *world.jobs[number + 1 :]))
+    return world._replace(jobs=replaced(world.jobs, number, job))
 
 
 def faulty(world: World) -> World:

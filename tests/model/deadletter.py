@@ -1,4 +1,4 @@
-"""Dead letters: the projection, its repair, two requeues at once, automatic recovery (PROTOCOL.md, step 12).
+"""Dead letters: the projection, its repair, two requeues at once, automatic recovery (protocol.md, step 12).
 
 `status = failed` with its death_seq is the truth. Processes that project or repair have read some time ago, and may die
 between the read and the write; a process that requeues may die between each two of its writes.
@@ -7,8 +7,10 @@ between the read and the write; a process that requeues may die between each two
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from tests.model import explore
 from tests.model.explore import Model, Step
 
 
@@ -42,13 +44,10 @@ class World(NamedTuple):
     requeues: int = 2
 
 
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
     #: DTQ_DEAD_LETTER_RECOVERIES.
     recoveries: int = 1
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]

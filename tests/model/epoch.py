@@ -1,4 +1,4 @@
-"""What is listed again after Redis lost everything (PROTOCOL.md, step 11, first half).
+"""What is listed again after Redis lost everything (protocol.md, step 11, first half).
 
 Two waiting jobs: one that was there long before, and one that is submitted just now. Redis is flushed at any moment,
 perhaps while a leader rebuilds; a leader may be paused between any two of its steps, and another one may rebuild too.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step
 
 OLD, NEW = 0, 1
 BOTH: Final = (True, True)
@@ -35,13 +35,6 @@ class World(NamedTuple):
     listed: tuple[bool, bool] = (False, False)
     submit: Literal["none", "inserted", "done"] = "none"
     flushes: int = 2
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]

@@ -6,8 +6,10 @@ The audit has read some time ago, so its write looks again. A worker serves the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from tests.model import explore
 from tests.model.explore import Model, Step
 
 
@@ -23,12 +25,9 @@ class World(NamedTuple):
     failures: int = 1
 
 
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
     served: bool = True
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]

@@ -16,15 +16,17 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 S = TypeVar("S", bound=tuple[Any, ...])
+T = TypeVar("T")
 
 
 class Step(NamedTuple, Generic[S]):
     """One thing that can happen: `run` gives the states it leads to, none when it cannot happen now."""
 
-    #: Begins with the number of the step in PROTOCOL.md where it has one.
+    #: Begins with the number of the step in protocol.md where it has one.
     label: str
     run: Callable[[S], Iterable[S]]
     #: A fault, or something that cannot be relied on (a cancel, a failing task): no part of a recovery.
@@ -41,6 +43,21 @@ class Model(NamedTuple, Generic[S]):
     #: What a transition breaks: the words for it, or None.
     broken: Callable[[S, Step[S], S], str | None]
     good: Callable[[S], bool]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The guards of the protocol that are taken away; a model that has bounds of its own adds them."""
+
+    removed: frozenset[str] = frozenset()
+
+    def without(self, guard: str) -> bool:
+        return guard in self.removed
+
+
+def replaced(items: tuple[T, ...], at: int, item: T) -> tuple[T, ...]:
+    """`items` with another one at that place."""
+    return (*items[:at], item, *items[at + 1 :])
 
 
 class Event(NamedTuple):

@@ -1,4 +1,4 @@
-"""Follow-ups: what is submitted once a job has ended, by who ended it or by the leader (PROTOCOL.md, step 17).
+"""Follow-ups: what is submitted once a job has ended, by who ended it or by the leader (protocol.md, step 17).
 
 Two processes may submit the same, both may die between each two of their writes, and the job may be requeued and end
 again meanwhile.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step
 
 
 class Submitter(NamedTuple):
@@ -35,13 +35,6 @@ class World(NamedTuple):
     failures: frozenset[int] = frozenset()
     worker: Submitter = Submitter()
     leader: Submitter = Submitter()
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]

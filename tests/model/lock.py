@@ -1,4 +1,4 @@
-"""The leader's lock, with anything in its place (PROTOCOL.md, keys; the script is `broker/lua/lead.lua`).
+"""The leader's lock, with anything in its place (protocol.md, keys; the script is `broker/lua/lead.lua`).
 
 Two leaders at once are harmless (`one_job` has two). There must never be a state without a leader forever.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step
 
 Lock = Literal["free", "held by 0", "held by 1", "a stranger's", "with a long TTL", "without a TTL", "of a wrong type"]
 ANYTHING: Final[tuple[Lock, ...]] = (
@@ -29,13 +29,6 @@ TAKEN: Final[tuple[tuple[Lock, str], ...]] = (
 class World(NamedTuple):
     lock: Lock = "free"
     faults: int = 2
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 def model(rules: Rules) -> Model[World]:

@@ -1,9 +1,9 @@
 """A pause begins and ends while workers pop, park and claim; and a waiting job is changed (protocol, 20 and 21).
 
-One job, its id in Redis, workers that know the pauses of some version, whoever pauses and resumes, and a leader. The
-pause is of jobs with certain values, and a change of the job takes it out of the pause. What is asked: does no worker
+One job, its id in Redis, workers that know the pauses of some version, a client that pauses and resumes, a leader. The
+pause is of jobs with certain values, and a change of the job takes it out of the pause. The questions: does no worker
 start a job that it knows to be paused, and does a job whose pause has ended, or that it is out of, always find its way
-back, whoever dies in between and whatever Redis forgets?
+back, whichever of them dies in between and whatever Redis forgets?
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step, replaced
 
 #: Versions of the record after nothing, after the pause, after the resume.
 _LAST: Final = 2
@@ -52,13 +52,6 @@ class World(NamedTuple):
     matches: bool = True
     unparks: bool = False
     faults: int = 1
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]
@@ -111,7 +104,7 @@ class WorkerSteps:
         ]
 
     def me(self, world: World, worker: Worker) -> World:
-        return world._replace(workers=(*world.workers[: self.i], worker, *world.workers[self.i + 1 :]))
+        return world._replace(workers=replaced(world.workers, self.i, worker))
 
     def beat(self, world: World) -> Worlds:
         """Another version in Redis, or none: it reads the record, and repairs what Redis has. So every 150 beats."""

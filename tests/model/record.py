@@ -1,4 +1,4 @@
-"""Two environments that share a Redis by mistake (PROTOCOL.md, identity; the script is `broker/lua/record.lua`).
+"""Two environments that share a Redis by mistake (protocol.md, identity; the script is `broker/lua/record.lua`).
 
 Each has a record of its own with one job. The first one has the Redis; neither may take or drop the other's ids.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model.explore import Model, Rules, Step
 
 ENVIRONMENTS: Final = (0, 1)
 
@@ -22,13 +22,6 @@ class World(NamedTuple):
     #: Environments whose blocking pop is under way: it looked before it began, and looks no more.
     blocked: frozenset[int] = frozenset()
     faults: int = 2
-
-
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 def model(rules: Rules) -> Model[World]:

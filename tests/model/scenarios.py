@@ -20,7 +20,7 @@ from tests.model import (
     unique_expiry,
     waits,
 )
-from tests.model.explore import Model
+from tests.model.explore import Model, Rules
 from tests.model.one_job import state, world
 
 #: Builds a model with these guards taken away.
@@ -78,31 +78,31 @@ PARENTS: Final[tuple[tuple[waits.Kind, ...], tuple[tuple[int, ...], ...]]] = (
 
 
 def parents(removed: frozenset[str]) -> Model[waits.World]:
-    return waits.model(waits.Rules(*PARENTS, removed), faults=1)
+    return waits.model(waits.Rules(removed, *PARENTS), faults=1)
 
 
 def parents_on_two_workers(removed: frozenset[str]) -> Model[waits.World]:
     """Here both wait for a job of their own kind."""
-    return waits.model(waits.Rules(("process",) * 4, PARENTS[1], removed), workers=2, faults=1)
+    return waits.model(waits.Rules(removed, ("process",) * 4, PARENTS[1]), workers=2, faults=1)
 
 
 def old_code(removed: frozenset[str]) -> Model[waits.World]:
     """A worker whose code cannot begin one of the jobs, beside one whose code can."""
     kinds: tuple[waits.Kind, ...] = ("loop", "process", "loop")
-    rules = waits.Rules(kinds, ((), (2,), ()), removed, unable=frozenset({(0, 0), (0, 2)}))
+    rules = waits.Rules(removed, kinds, ((), (2,), ()), unable=frozenset({(0, 0), (0, 2)}))
     return waits.model(rules, workers=2, faults=1)
 
 
 def rebuild(removed: frozenset[str]) -> Model[epoch.World]:
-    return epoch.model(epoch.Rules(removed))
+    return epoch.model(Rules(removed))
 
 
 def two_records(removed: frozenset[str]) -> Model[record.World]:
-    return record.model(record.Rules(removed))
+    return record.model(Rules(removed))
 
 
 def leader_lock(removed: frozenset[str]) -> Model[lock.World]:
-    return lock.model(lock.Rules(removed))
+    return lock.model(Rules(removed))
 
 
 def dead_letters(removed: frozenset[str]) -> Model[deadletter.World]:
@@ -132,40 +132,40 @@ def changed_schedule(removed: frozenset[str]) -> Model[schedules.World]:
 
 
 def following(removed: frozenset[str]) -> Model[followup.World]:
-    return followup.model(followup.Rules(removed))
+    return followup.model(Rules(removed))
 
 
 def lanes(removed: frozenset[str]) -> Model[audit.World]:
-    return audit.model(audit.Rules(removed))
+    return audit.model(Rules(removed))
 
 
 def pause_and_resume(removed: frozenset[str]) -> Model[pauses.World]:
-    return pauses.model(pauses.Rules(removed))
+    return pauses.model(Rules(removed))
 
 
 def unique_waiting(removed: frozenset[str]) -> Model[unique.World]:
-    return unique.model(unique.Rules("waiting", removed))
+    return unique.model(unique.Rules(removed, "waiting"))
 
 
 def unique_replaced(removed: frozenset[str]) -> Model[unique.World]:
     """Each submit replaces the payload of the job that waits."""
-    return unique.model(unique.Rules("waiting", removed, replace=True))
+    return unique.model(unique.Rules(removed, "waiting", replace=True))
 
 
 def unique_active(removed: frozenset[str]) -> Model[unique.World]:
-    return unique.model(unique.Rules("active", removed))
+    return unique.model(unique.Rules(removed, "active"))
 
 
 def unique_window(removed: frozenset[str]) -> Model[unique.World]:
-    return unique.model(unique.Rules("window", removed))
+    return unique.model(unique.Rules(removed, "window"))
 
 
 def unique_waiting_expiring(removed: frozenset[str]) -> Model[unique_expiry.World]:
-    return unique_expiry.model(unique_expiry.Rules("waiting", removed, replace=True))
+    return unique_expiry.model(unique_expiry.Rules(removed, "waiting", replace=True))
 
 
 def unique_active_expiring(removed: frozenset[str]) -> Model[unique_expiry.World]:
-    return unique_expiry.model(unique_expiry.Rules("active", removed))
+    return unique_expiry.model(unique_expiry.Rules(removed, "active"))
 
 
 #: Few attempts here, so that a job is failed, requeued and claimed again within two faults.

@@ -8,9 +8,11 @@ or as skipped. Instead of `rev`, a leader has a flag: whether the schedule is st
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model import explore
+from tests.model.explore import Model, Step, replaced
 
 LAST: Final = 2
 END: Final = 2
@@ -59,12 +61,9 @@ class World(NamedTuple):
     changes: int = 0
 
 
-class Rules(NamedTuple):
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
     queue_one: bool = False
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 RULES: Final = Rules()
@@ -99,7 +98,7 @@ def model(rules: Rules, pauses: int = 0, changes: int = 0, faults: int = 2) -> M
 
 def leader_steps(i: int, rules: Rules) -> list[Step[World]]:
     def now(world: World, leader: Leader) -> World:
-        return world._replace(leaders=(*world.leaders[:i], leader, *world.leaders[i + 1 :]))
+        return world._replace(leaders=replaced(world.leaders, i, leader))
 
     def read(world: World) -> Iterable[World]:
         if world.leaders[i].doing != "idle" or not is_due(world.doc, world.clock, rules):

@@ -6,9 +6,11 @@ The slot is a field of a job's document with a unique index. Each step is one wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model import explore
+from tests.model.explore import Model, Step, replaced
 
 During = Literal["waiting", "active", "window"]
 
@@ -22,7 +24,7 @@ class Job(NamedTuple):
     #: The submits that have replaced it, in their order: it remembers all of them.
     replaced: tuple[int, ...] = ()
     #: Claims so far, and the claim after which its slot is to be given back: it could not begin.
-    token: int = 0
+    claim_number: int = 0
     give_back: int = 0
     #: Whether its window has passed.
     passed: bool = False
@@ -42,14 +44,11 @@ class World(NamedTuple):
     faults: int = 2
 
 
-class Rules(NamedTuple):
-    during: During
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
+    during: During = "waiting"
     replace: bool = False
     faults: int = 2
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
     def stale(self, job: Job) -> bool:
         """Whether it should not hold a slot any more, so that the next submit frees it."""
@@ -96,11 +95,11 @@ def model(rules: Rules) -> Model[World]:
 
 
 def client_is(world: World, n: int, doing: Client) -> World:
-    return world._replace(clients=(*world.clients[:n], doing, *world.clients[n + 1 :]))
+    return world._replace(clients=replaced(world.clients, n, doing))
 
 
 def job_is(world: World, at: int, job: Job) -> World:
-    return world._replace(jobs=(*world.jobs[:at], job, *world.jobs[at + 1 :]))
+    return world._replace(jobs=replaced(world.jobs, at, job))
 
 
 def submits(rules: Rules, n: int) -> list[Step[World]]:
@@ -180,7 +179,7 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
 
     def claimed(job: Job) -> Job:
         frees = rules.during == "waiting" and not rules.without("unique: freed by the claim")
-        return job._replace(status="running", slot=job.slot and not frees, token=job.token + 1)
+        return job._replace(status="running", slot=job.slot and not frees, claim_number=job.claim_number + 1)
 
     def ended(job: Job, status: Literal["failed", "over"]) -> Job:
         frees = rules.during == "active" and not rules.without("unique: freed by the end")
@@ -192,16 +191,16 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
 
     def declined(world: World, job: Job) -> Worlds:
         """Claimed, and given back before it began. Giving back the slot is a write of its own."""
-        if job.status == "waiting" and job.token < 2:
+        if job.status == "waiting" and job.claim_number < 2:
             back = claimed(job)._replace(status="waiting")
-            yield job_is(world, at, back._replace(give_back=back.token if rules.during == "waiting" else 0))
+            yield job_is(world, at, back._replace(give_back=back.claim_number if rules.during == "waiting" else 0))
 
     def give_back(world: World, job: Job) -> Worlds:
         if not job.give_back:
             return
         done = job._replace(give_back=0)
         yield job_is(world, at, done)  # its worker has died
-        still = job.status == "waiting" and job.token == job.give_back
+        still = job.status == "waiting" and job.claim_number == job.give_back
         taken = any(other.slot for other in world.jobs)
         if not still and not rules.without("unique: a slot is given back to the same claim only"):
             return
@@ -242,7 +241,7 @@ def changes(rules: Rules, at: int) -> list[Step[World]]:
     def older(world: World, job: Job) -> Worlds:
         """A worker of a version without unique jobs frees nothing."""
         if job.status == "waiting":
-            yield job_is(world, at, job._replace(status="running", token=job.token + 1))
+            yield job_is(world, at, job._replace(status="running", claim_number=job.claim_number + 1))
         elif job.status == "running":
             yield job_is(world, at, job._replace(status="over"))
 

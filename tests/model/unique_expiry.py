@@ -7,9 +7,11 @@ until its first attempt begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model import explore
+from tests.model.explore import Model, Step, replaced
 
 
 class Job(NamedTuple):
@@ -31,13 +33,10 @@ class World(NamedTuple):
     failures: int = 1
 
 
-class Rules(NamedTuple):
-    during: Literal["waiting", "active"]
-    removed: frozenset[str] = frozenset()
+@dataclass(frozen=True)
+class Rules(explore.Rules):
+    during: Literal["waiting", "active"] = "waiting"
     replace: bool = False
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
     def stale(self, job: Job) -> bool:
         """Whether it should not hold a slot any more, so that the next submit frees it."""
@@ -75,12 +74,12 @@ def model(rules: Rules) -> Model[World]:
 
 
 def job_is(world: World, at: int, job: Job) -> World:
-    return world._replace(jobs=(*world.jobs[:at], job, *world.jobs[at + 1 :]))
+    return world._replace(jobs=replaced(world.jobs, at, job))
 
 
 def submits(rules: Rules, n: int) -> Callable[[World], Worlds]:
     def answered(world: World, at: int) -> World:
-        return world._replace(answers=(*world.answers[:n], at, *world.answers[n + 1 :]))
+        return world._replace(answers=replaced(world.answers, n, at))
 
     def submit(world: World) -> Worlds:
         """One write: it makes the job, or finds the one that holds the slot, frees that or replaces its payload."""

@@ -1,4 +1,4 @@
-"""Jobs that wait for other jobs, slots of two kinds, and jobs that a worker cannot begin (PROTOCOL.md, 2 and 3).
+"""Jobs that wait for other jobs, slots of two kinds, and jobs that a worker cannot begin (protocol.md, 2 and 3).
 
 A parent submits its children when it begins, and ends once they are done. A worker has slots for its loop and for
 child processes, and each job needs one kind. What is asked: does everything end, whatever stands in front of what in
@@ -8,9 +8,11 @@ the lane, also when every slot is held by a parent, and when a worker has code t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Model, Step
+from tests.model import explore
+from tests.model.explore import Model, Step, replaced
 
 Kind = Literal["loop", "process"]
 NOBODY: Final = -1
@@ -30,18 +32,15 @@ class World(NamedTuple):
     faults: int = 0
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True)
+class Rules(explore.Rules):
     #: Of each job, the kind of slot that it needs, and the jobs that it submits and waits for.
-    kinds: tuple[Kind, ...]
-    needs: tuple[tuple[int, ...], ...]
-    removed: frozenset[str] = frozenset()
+    kinds: tuple[Kind, ...] = ()
+    needs: tuple[tuple[int, ...], ...] = ()
     #: Slots of each kind of each worker.
     slots: int = 1
     #: Jobs that a worker's code cannot begin.
     unable: frozenset[tuple[int, int]] = frozenset()
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 Worlds = Iterable[World]
@@ -171,4 +170,4 @@ def pending(world: World, number: int) -> World:
 
 
 def with_job(world: World, number: int, job: Job) -> World:
-    return world._replace(jobs=(*world.jobs[:number], job, *world.jobs[number + 1 :]))
+    return world._replace(jobs=replaced(world.jobs, number, job))

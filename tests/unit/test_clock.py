@@ -15,14 +15,14 @@ def test_it_goes_on_from_mongodbs_time_as_the_steady_clock_does() -> None:
     assert clock.now() == NOON + timedelta(seconds=60)
 
 
-def test_it_tells_whole_milliseconds() -> None:
+def test_its_time_is_in_whole_milliseconds() -> None:
     steady = iter([0.0, 0.0015])
     clock = Clock(lambda: next(steady))
     clock.set(NOON, (0.0, 0.0))
     assert clock.now() == NOON + timedelta(milliseconds=1)
 
 
-def test_before_it_is_set_it_tells_this_machines_time() -> None:
+def test_before_it_is_set_its_time_is_this_machines() -> None:
     assert abs(Clock().now() - datetime.now(UTC)) < timedelta(seconds=5)
 
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from dtqkit.store.documents import new_id, to_job
+from dtqkit.store.documents import to_job
+from dtqkit.store.ids import new_id
 
 NOW = datetime(2026, 5, 1, 12, 30, 7, 250_000, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ events = st.builds(
     worker=st.none() | st.text(max_size=20),
 )
 progress = st.builds(
-    ProgressEvent, id=st.text(max_size=24), token=st.integers(0, 9), log=st.tuples(st.text(max_size=9))
+    ProgressEvent, id=st.text(max_size=24), claim_number=st.integers(0, 9), log=st.tuples(st.text(max_size=9))
 )
 
 

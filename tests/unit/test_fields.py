@@ -11,7 +11,8 @@ from bson import Decimal128, ObjectId
 
 from dtqkit.model.jobs import Job
 from dtqkit.store import fields
-from dtqkit.store.documents import new_id, to_job
+from dtqkit.store.documents import to_job
+from dtqkit.store.ids import new_id
 from dtqkit.support.once import Once
 
 NOW = datetime(2026, 5, 1, 12, 30, 7, tzinfo=UTC)

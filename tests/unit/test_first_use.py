@@ -65,10 +65,10 @@ def test_a_look_at_health_that_closing_ends_is_not_logged(
         await looking
 
     asyncio.run(scenario())
-    assert "a look at a store failed" not in caplog.text
+    assert "a check of a store failed" not in caplog.text
 
 
-def test_closing_ends_an_opening_and_tells_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_ends_an_opening_and_raises_to_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         opening = Opening()
         queue = DirectControl(Settings(), TaskRegistry())

@@ -29,7 +29,7 @@ from tests.virtual import VirtualLoop
 ID = "a" * 24
 
 
-def record(rev: int, status: Status, token: int) -> Job:
+def record(rev: int, status: Status, claim_number: int) -> Job:
     """A record in which every field shows its rev."""
     return Job(
         id=ID,
@@ -38,7 +38,7 @@ def record(rev: int, status: Status, token: int) -> Job:
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         rev=rev,
         status=status,
-        token=token,
+        claim_number=claim_number,
         result=f"result {rev}" if status == "completed" else None,
         error=JobError("exception", "ValueError", f"error {rev}") if status == "failed" else None,
     )
@@ -56,8 +56,8 @@ class Store(StubControl):
         self._listeners: list[Callable[[Batch | Line], None]] = []
 
     def change(self, status: Status, *, by: int = 1) -> JobEvent:
-        token = self.now.token + (status == "running")
-        self.now = record(self.now.rev + by, status, token)
+        claim_number = self.now.claim_number + (status == "running")
+        self.now = record(self.now.rev + by, status, claim_number)
         self.history[self.now.rev] = self.now
         return event_of(self.now)
 
@@ -76,7 +76,7 @@ class Store(StubControl):
         if self.away:
             raise StoreUnavailable("MongoDB", "", "away")
         seen = self.now
-        await asyncio.sleep(self.latency_s)
+        await asyncio.sleep(self.latency_s)  # virtual
         return [seen] if ID in asked.ids else []
 
     async def statuses(self, asked: JobsRequest) -> list[JobStatus]:
@@ -126,7 +126,7 @@ class World:
         self.run(send())
 
     def pass_time(self, seconds: float) -> None:
-        self.run(asyncio.sleep(seconds))
+        self.run(asyncio.sleep(seconds))  # virtual
 
     def close(self) -> None:
         self.run(self.queue.close())
@@ -167,9 +167,9 @@ class Handles(RuleBasedStateMachine):
         event = self.events[at] if again else self.events.pop(at)
         self.world.send(Batch([event]))
 
-    @rule(token=st.integers(0, 3), fraction=st.floats(0, 1))
-    def hear_of_progress(self, token: int, fraction: float) -> None:
-        self.world.send(Batch([], [ProgressEvent(id=ID, token=token, progress=fraction)]))
+    @rule(claim_number=st.integers(0, 3), fraction=st.floats(0, 1))
+    def hear_of_progress(self, claim_number: int, fraction: float) -> None:
+        self.world.send(Batch([], [ProgressEvent(id=ID, claim_number=claim_number, progress=fraction)]))
 
     @rule(line=st.sampled_from(Line))
     def line(self, line: Line) -> None:
@@ -224,11 +224,11 @@ class Handles(RuleBasedStateMachine):
             assert job.rev >= self.shown[i]
             self.shown[i] = job.rev
             plain = self.world.store.history[job.rev]
-            assert (job.status, job.result, job.error, job.token) == (
+            assert (job.status, job.result, job.error, job.claim_number) == (
                 plain.status,
                 plain.result,
                 plain.error,
-                plain.token,
+                plain.claim_number,
             )
         for wait, shown in self.waits:
             if wait.done():
@@ -314,7 +314,7 @@ def test_reading_in_a_loop_looks_a_few_times_a_second_at_most(world: World, line
     async def poll() -> None:
         for _ in range(2_000):
             assert {handle.status for handle in handles} == {"pending"}
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # virtual, as all time of this loop
 
     world.run(poll())
     assert 5 <= world.store.looks <= most
@@ -325,7 +325,7 @@ def test_progress_stays_while_the_same_attempt_runs_and_goes_with_it(world: Worl
     world.store.change("running")
     world.read(handle)
     world.pass_time(0.3)
-    world.send(Batch([], [ProgressEvent(id=ID, token=1, progress=0.5, message="half")]))
+    world.send(Batch([], [ProgressEvent(id=ID, claim_number=1, progress=0.5, message="half")]))
     assert (handle.known.progress, handle.known.progress_message) == (0.5, "half")
     world.run(handle.refresh())
     assert handle.known.progress == 0.5

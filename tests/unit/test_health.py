@@ -14,17 +14,13 @@ from redis._parsers.base import BaseParser
 from dtqkit.broker.client import unavailable
 from dtqkit.broker.found import Look
 from dtqkit.broker.refusals import WORDS, refusal_of
-from dtqkit.control import PreValidated
-from dtqkit.control.operations import SUBMIT_MANY
-from dtqkit.direct import accept, health
-from dtqkit.direct.control import DirectControl
+from dtqkit.direct import health
 from dtqkit.direct.health import Asked, HealthMonitor, Seen, judge, trouble_of
 from dtqkit.model.errors import NamespaceTaken, StoreUnavailable
 from dtqkit.model.events import Heartbeat
-from dtqkit.model.jobs import PRIORITIES, Job
+from dtqkit.model.jobs import PRIORITIES
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.tasks.registry import TaskRegistry
 
 BEAT_S = 2.0
 
@@ -284,30 +280,5 @@ def test_only_an_insert_ends_the_refusal_of_an_insert() -> None:
         await store.ping()
         assert (done, store._where.refused) == (["delete", "insert"], None)
         await store.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_batch_that_was_taken_is_a_write_to_mongodb(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        control: Any = DirectControl(Settings(), TaskRegistry())
-        wrote: list[int] = []
-        taken: list[Any] = [StoreUnavailable("MongoDB", "", "away")]
-
-        async def nothing(*_: Any) -> None: ...
-
-        async def enqueue(*_: Any) -> list[Any]:
-            return taken
-
-        monkeypatch.setattr(accept, "_ready", nothing)
-        monkeypatch.setattr(control._parts.enqueuer, "enqueue", enqueue)
-        monkeypatch.setattr(control._parts.health, "wrote", lambda: wrote.append(1))
-        submission = PreValidated(task="t", payload={})
-        await control.ask(SUBMIT_MANY, (submission,))
-        assert wrote == []
-        taken[:] = [Job(id="0" * 24, task="t", payload={}, status="pending", created_at=datetime.now(UTC))]
-        await control.ask(SUBMIT_MANY, (submission,))
-        assert wrote == [1]
-        await control.close()
 
     asyncio.run(scenario())

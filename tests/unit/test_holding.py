@@ -25,7 +25,8 @@ from dtqkit.worker.worker import Worker
 
 
 def claimed(job: ObjectId) -> Claimed:
-    record = Job(id=str(job), task="unknown", payload={}, status="running", token=1, created_at=job.generation_time)
+    created_at = job.generation_time
+    record = Job(id=str(job), task="unknown", payload={}, status="running", claim_number=1, created_at=created_at)
     now = asyncio.get_running_loop().time()
     return Claimed(job, ObjectId(), record, now, now)
 
@@ -243,7 +244,7 @@ class Claiming:
         self.worker: Any = worker
         self.popped = f"high:{ObjectId()}"
         self.unpopped: list[str] = []
-        self.goodbyes: list[bool] = []
+        self.deregistered: list[bool] = []
         self.asked = asyncio.Event()
 
     async def give_back(self) -> None:
@@ -259,8 +260,8 @@ class Claiming:
         async def unpop(members: Sequence[str]) -> None:
             self.unpopped += members
 
-        async def beat(*, goodbye: bool) -> None:
-            self.goodbyes.append(goodbye)
+        async def beat(*, deregister: bool) -> None:
+            self.deregistered.append(deregister)
 
         fetcher = worker._fetcher
         fetcher._round = lambda: fetcher._claim([self.popped], ["t"])
@@ -283,7 +284,7 @@ def test_a_worker_that_stops_at_once_with_a_claim_under_way_stays_listed_and_put
             return claiming
 
     claiming = asyncio.run(scenario())
-    assert claiming.goodbyes == [False]
+    assert claiming.deregistered == [False]
     assert claiming.unpopped == [claiming.popped]
     assert claiming.worker._fetching.done()
     assert claiming.worker._compose().status == "stopping"

@@ -57,7 +57,7 @@ def job(failures: int = 0) -> Job:
         payload={},
         created_at=BEGAN,
         claimed_at=BEGAN,
-        token=failures + 1,
+        claim_number=failures + 1,
         failures=failures,
     )
 

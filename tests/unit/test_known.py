@@ -23,7 +23,7 @@ class Growing:
 
     async def all(self) -> list[Any]:
         self.looks += 1
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # a look that takes its time
         known = msgspec.structs.replace(sample.add.info, name=f"add{self.looks}")
         return [sample.add.info] if self.looks == 1 else [sample.add.info, known]
 
@@ -71,7 +71,7 @@ class Catalogue:
         self.looks += 1
         if self.looks == 1:
             return [sample.add.info]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # a look that takes its time
         raise StoreUnavailable("MongoDB", "mongodb://m", "away")
 
 

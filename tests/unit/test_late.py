@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dtqkit import Job, Priority
-from dtqkit.client.late import said_late
+from dtqkit.client.late import late_message
 from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import Status
 
@@ -37,7 +37,7 @@ def worker(*tasks: str, **changes: Any) -> Heartbeat:
 
 def late(jobs: list[Job], timeout: float, workers: list[Heartbeat] | None) -> str:
     """Six seconds after they were made."""
-    return said_late(jobs, timeout, workers, NOW + timedelta(seconds=6))
+    return late_message(jobs, timeout, workers, NOW + timedelta(seconds=6))
 
 
 def test_without_workers_it_says_how_to_start_one() -> None:
@@ -71,7 +71,7 @@ def test_of_workers_that_may_serve_it_it_says_how_many_and_what_they_run() -> No
 
 
 def test_of_a_running_job_it_says_since_when_where_and_which_attempt() -> None:
-    running = job("running", started_at=NOW + timedelta(seconds=2), worker="w", token=2, failures=1)
+    running = job("running", started_at=NOW + timedelta(seconds=2), worker="w", claim_number=2, failures=1)
     assert late([running], 1, [worker("render", load=1)]).endswith(
         "it is running since 00:00:02 UTC (4 s ago) on w, attempt 2 · 1 of 3 failures; "
         "1 live worker serves its task, running 1 job"
@@ -79,14 +79,14 @@ def test_of_a_running_job_it_says_since_when_where_and_which_attempt() -> None:
 
 
 def test_the_timeout_message_reports_that_a_silent_workers_job_is_recovered() -> None:
-    running = job("running", started_at=NOW, worker="gone", token=1)
+    running = job("running", started_at=NOW, worker="gone", claim_number=1)
     assert late([running], 1, [worker("render")]).endswith(
         "; gone sends no heartbeats: the leader re-queues what it ran"
     )
 
 
 def test_of_a_job_that_is_due_later_it_says_when() -> None:
-    later = job("scheduled", due_at=NOW + timedelta(seconds=90), token=1, failures=1)
+    later = job("scheduled", due_at=NOW + timedelta(seconds=90), claim_number=1, failures=1)
     assert "it is scheduled for 00:01:30 UTC, attempt 1 · 1 of 3 failures; " in late([later], 1, [worker("render")])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -278,7 +279,14 @@ def test_timeouts_of_the_uri_count_and_distance_is_added() -> None:
 
 def claimed(**more: Any) -> Claimed:
     job = Job(
-        id=str(ObjectId()), task="t", payload={}, status="running", created_at=datetime.now(UTC), token=1, rev=2, **more
+        id=str(ObjectId()),
+        task="t",
+        payload={},
+        status="running",
+        created_at=datetime.now(UTC),
+        claim_number=1,
+        rev=2,
+        **more,
     )
     return Claimed(ObjectId(job.id), ObjectId(), job, 0.0, 0.0)
 
@@ -321,11 +329,11 @@ def test_what_is_published_of_an_end_is_what_was_written() -> None:
 
     settler, written, events = asyncio.run(settled(refuse, bad, good))
     assert {one.id: one.change.status for one in written} == {bad.id: written[0].change.status, good.id: "completed"}
-    told_status = {event.id: event.status for event in events[:-1]}
-    assert told_status == {str(one.id): one.change.status for one in written}
-    assert told_status[bad.job.id] != "completed"
+    published_status = {event.id: event.status for event in events[:-1]}
+    assert published_status == {str(one.id): one.change.status for one in written}
+    assert published_status[bad.job.id] != "completed"
     later = bool(events[-1])
-    assert later is (told_status[bad.job.id] == "scheduled")
+    assert later is (published_status[bad.job.id] == "scheduled")
     assert (settler.completed, settler.failed) == (1, 1)
 
 
@@ -420,3 +428,15 @@ def test_a_bulk_that_is_not_known_to_be_on_a_majority_is_never_taken_as_done() -
     ):
         with pytest.raises(OutcomeUnknown, match="majority"):
             asyncio.run(write)
+
+
+def test_only_an_insert_that_is_taken_shows_that_mongodb_takes_inserts() -> None:
+    link = Link("mongodb://h")
+    with store_errors(link, writes=True):
+        pass
+    with pytest.raises(StoreUnavailable), store_errors(link, writes="insert"):
+        raise AutoReconnect("connection closed")
+    assert link.inserted_at == float("-inf")
+    with store_errors(link, writes="insert"):
+        pass
+    assert 0 <= time.monotonic() - link.inserted_at < 60

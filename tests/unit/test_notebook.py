@@ -22,6 +22,7 @@ from dtqkit.notebook.fields import LEFT_OUT, Field
 from dtqkit.notebook.html import el
 from dtqkit.support.formatting import duration
 from tests.stub import StubControl
+from tests.virtual import VirtualLoop
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -241,12 +242,14 @@ def test_changes_of_a_thousand_jobs_are_sent_in_a_few_messages() -> None:
             for n in range(1000):
                 event = JobEvent(id=f"{n:024x}", rev=rev, status="running", task="render", priority="low")
                 stub.send(Batch(jobs=[event]))
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(TICK_S)  # virtual
         await asyncio.sleep(2 * TICK_S)  # at most one more message is due
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(story(), 20))
+    loop = VirtualLoop()
+    loop.run_until_complete(story())
+    loop.close()
     sent_jobs = [m["events"]["jobs"] for m in sent if "jobs" in m.get("events", {})]
     # Then a message holds many jobs, each of them once, and the latest state of all is there
     assert len(sent_jobs) <= 4

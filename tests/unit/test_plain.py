@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtqkit.model.errors import InvalidPayload, InvalidResult, TaskDefinitionError
-from dtqkit.model.values import to_wire
+from dtqkit.model.values import as_result
 from dtqkit.tasks.schema import PayloadValidator
 from dtqkit.tasks.task import Task
 
@@ -132,7 +132,7 @@ frame = pd.DataFrame({"x": [1.0, math.nan], "t": [pd.Timestamp("2026-01-31"), pd
     ids=repr,
 )  # fmt: skip
 def test_a_plain_value_becomes_the_json_that_people_expect(value: object, expected: object) -> None:
-    recorded = to_wire(value)
+    recorded = as_result(value)
     assert json.loads(json.dumps(recorded, allow_nan=False)) == expected
 
 
@@ -163,12 +163,12 @@ def test_a_plain_value_becomes_the_json_that_people_expect(value: object, expect
 )
 def test_what_has_no_json_form_is_refused_with_its_type_and_the_cure(value: object, parts: list[str]) -> None:
     with pytest.raises(InvalidResult) as caught:
-        to_wire(value)
+        as_result(value)
     assert [part for part in parts if part not in str(caught.value)] == [], caught.value
 
 
 def test_the_same_set_is_the_same_payload_whatever_its_order() -> None:
-    assert to_wire({"b", "c", "a"}) == to_wire({"c", "a", "b"}) == ["a", "b", "c"]
+    assert as_result({"b", "c", "a"}) == as_result({"c", "a", "b"}) == ["a", "b", "c"]
 
 
 # -- back again
@@ -250,7 +250,7 @@ def test_an_annotated_argument_and_result_come_back_equal_and_of_their_type(
     def check(value: Any) -> None:
         payload = msgspec.json.decode(msgspec.json.encode(task.bind_payload(value)))
         assert same(task.decode_payload(payload)["value"], value)
-        assert same(task.decode_result(msgspec.json.decode(msgspec.json.encode(to_wire(value)))), value)
+        assert same(task.decode_result(msgspec.json.decode(msgspec.json.encode(as_result(value)))), value)
         server.check(payload)
 
     check()

@@ -143,9 +143,9 @@ def test_where_no_wheel_runs_none_is_taken(wheels: Path, monkeypatch: pytest.Mon
     ids=lambda value: value.names[-1] if isinstance(value, Program) else str(value),
 )
 def test_what_to_install_is_what_this_platform_has(program: Program, where: Platform, says: list[str]) -> None:
-    told = how_to_install(program, where)
-    assert [part for part in says if part not in told] == []
-    assert (PIP in told) == (PIP in says)
+    text = how_to_install(program, where)
+    assert [part for part in says if part not in text] == []
+    assert (PIP in text) == (PIP in says)
 
 
 def test_without_any_server_the_error_says_what_was_looked_for_and_what_to_install(

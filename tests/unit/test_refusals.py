@@ -39,9 +39,9 @@ SAID: list[tuple[str, Kind, bool, str]] = [
     ("NOPERM User app has no permissions to run the 'lpop' command", "denied", False, "'lpop'"),
     ("DENIED Redis is running in protected mode because protected mode is enabled", "denied", False, "protected mode"),
     ("ERR max number of clients reached", "busy", False, "raise maxclients"),
-    ("CROSSSLOT Keys in request don't hash to the same slot", "unfit", False, "cluster"),
-    ("ERR unknown command 'BLPOP', with args beginning with: 'a'", "unfit", False, "does not know a command"),
-    ("ERR DB index is out of range", "unfit", False, "database"),
+    ("CROSSSLOT Keys in request don't hash to the same slot", "unusable", False, "cluster"),
+    ("ERR unknown command 'BLPOP', with args beginning with: 'a'", "unusable", False, "does not know a command"),
+    ("ERR DB index is out of range", "unusable", False, "database"),
     ("WRONGTYPE Operation against a key holding the wrong kind of value", "content", False, "wrong type"),
     ("NOSCRIPT No matching script. Please use EVAL.", "fault", False, "script"),
     ("FOREIGN 0123456789abcdef", "taken", False, "DTQ_NAMESPACE"),
@@ -126,7 +126,7 @@ def test_what_was_sent_in_a_pipeline_is_not_in_the_words() -> None:
 
 def test_what_passes_and_what_does_not() -> None:
     passing = {kind for kind, reason in REASONS.items() if StoreUnavailable("Redis", "", "", reason=reason).passes}
-    assert set(REASONS) - passing == {"denied", "unfit", "taken"}
+    assert set(REASONS) - passing == {"denied", "unusable", "taken"}
     with pytest.raises(NamespaceTaken, match="DTQ_NAMESPACE"), redis_errors("redis://h"):
         raise BaseParser.parse_error("FOREIGN abc")
 

@@ -78,7 +78,14 @@ def away() -> StoreUnavailable:
 
 def running(**more: Any) -> Job:
     return Job(
-        id=str(ObjectId()), task="t", payload={}, status="running", created_at=datetime.now(UTC), token=1, rev=2, **more
+        id=str(ObjectId()),
+        task="t",
+        payload={},
+        status="running",
+        created_at=datetime.now(UTC),
+        claim_number=1,
+        rev=2,
+        **more,
     )
 
 
@@ -222,7 +229,7 @@ def test_a_late_call_continues_and_its_error_is_dropped() -> None:
 def test_a_late_look_at_running_jobs_is_left_alone_and_others_do_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "LIVE_S", 0.05)
     asked: list[Sequence[str]] = []
-    shown = ProgressEvent(id="a", token=1)
+    shown = ProgressEvent(id="a", claim_number=1)
 
     async def scenario() -> None:
         answered = asyncio.Event()
@@ -250,7 +257,7 @@ def test_looks_at_running_jobs_that_come_at_once_are_one_or_two() -> None:
     async def read(ids: Sequence[str]) -> dict[str, ProgressEvent]:
         asked.append(ids)
         await asyncio.sleep(0)
-        return {i: ProgressEvent(id=i, token=1) for i in ids}
+        return {i: ProgressEvent(id=i, claim_number=1) for i in ids}
 
     async def scenario() -> list[dict[str, ProgressEvent]]:
         live = LiveProgress(read)

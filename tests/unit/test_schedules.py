@@ -17,12 +17,12 @@ from dtqkit.model.schedule_changes import (
     check_free,
     declaration,
     definition_of,
+    effect_of,
     made,
     pausing,
     redefined,
     resuming,
     span_s,
-    verdict,
 )
 from dtqkit.model.schedules import (
     LATE_S,
@@ -361,11 +361,11 @@ def test_a_name_belongs_to_one_task_and_to_one_app() -> None:
     with pytest.raises(ScheduleTaken, match="runs task 't' already"):
         check_free(run_time, msgspec.structs.replace(definition_of(run_time), task="u"))
     with pytest.raises(ScheduleTaken, match="made at run time"):
-        verdict(run_time, definition_of(run_time), "shop:queue", BEGIN)
+        effect_of(run_time, definition_of(run_time), "shop:queue", BEGIN)
     wanted = definition_of(run_time)
     declared = made(wanted, BEGIN, declaration(None, wanted, "shop:queue", BEGIN))
     with pytest.raises(ScheduleTaken, match="declared by shop:queue"):
-        verdict(declared, wanted, "other:queue", BEGIN)
+        effect_of(declared, wanted, "other:queue", BEGIN)
     with pytest.raises(ScheduleTaken, match="in the code of shop:queue"):
         check_free(declared, wanted)
 
@@ -374,16 +374,16 @@ def test_two_versions_of_the_code_do_not_fight_and_a_rollback_gets_its_turn() ->
     old = definition_of(minutely())
     new = msgspec.structs.replace(old, payload={"v": 2})
     app = "shop:queue"
-    assert verdict(None, old, app, BEGIN) == "made"
+    assert effect_of(None, old, app, BEGIN) == "made"
     first = made(old, BEGIN, declaration(None, old, app, BEGIN))
-    assert verdict(first, old, app, at(1)) == "unchanged"
-    assert verdict(first, new, app, at(1)) == "changed"
+    assert effect_of(first, old, app, at(1)) == "unchanged"
+    assert effect_of(first, new, app, at(1)) == "changed"
     second = msgspec.structs.replace(redefined(first, new, at(1)), declared=declaration(first, new, app, at(1)))
     # A worker of the older version starts again during the deploy, after the newer ones.
-    assert verdict(second, old, app, at(2)) == "older"
-    assert verdict(second, old, app, at(2), force=True) == "changed"
+    assert effect_of(second, old, app, at(2)) == "older"
+    assert effect_of(second, old, app, at(2), force=True) == "changed"
     # Nobody has the newer one any more.
-    assert verdict(second, old, app, at(2 + ALIVE_S)) == "changed"
+    assert effect_of(second, old, app, at(2 + ALIVE_S)) == "changed"
     third = msgspec.structs.replace(second, declared=declaration(second, old, app, at(400)))
-    assert verdict(third, new, app, at(401)) == "older"
-    assert verdict(third, old, app, at(401)) == "unchanged"
+    assert effect_of(third, new, app, at(401)) == "older"
+    assert effect_of(third, old, app, at(401)) == "unchanged"

@@ -124,7 +124,7 @@ def test_a_large_submit_goes_piece_by_piece_and_small_ones_do_not_wait_for_it() 
 
     async def insert(docs: list[dict[str, Any]], size: int) -> Inserted:
         written.append(size)
-        await asyncio.sleep(0.02 if size > 1_000 else 0)
+        await asyncio.sleep(0.02 if size > 1_000 else 0)  # a slow link
         return ALL
 
     async def scenario() -> None:

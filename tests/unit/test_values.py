@@ -1,4 +1,4 @@
-"""What may cross the wire."""
+"""What has a JSON form, and how it is read back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtqkit.model.errors import InvalidPayload, InvalidResult
-from dtqkit.model.values import INT_MAX, INT_MIN, MAX_DEPTH, check_payload, from_wire, to_wire
+from dtqkit.model.values import INT_MAX, INT_MIN, MAX_DEPTH, as_result, check_payload, from_json
 from dtqkit.store.packing import pack, unpack
 
 
@@ -73,7 +73,7 @@ def nested(depth: int) -> list[Any]:
     ids=repr,
 )
 def test_a_python_value_becomes_its_json_form(value: object, expected: object) -> None:
-    assert to_wire(value) == expected
+    assert as_result(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_python_value_becomes_its_json_form(value: object, expected: object) -
 )
 def test_a_result_that_cannot_be_recorded_is_refused_with_its_path(value: object, path: str, part: str) -> None:
     with pytest.raises(InvalidResult) as caught:
-        to_wire(value)
+        as_result(value)
     assert (caught.value.path, part in caught.value.detail) == (path, True), caught.value
 
 
@@ -105,7 +105,7 @@ def test_a_list_that_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append({"again": loop})
     with pytest.raises(InvalidResult, match="nested more than 32"):
-        to_wire(loop)
+        as_result(loop)
 
 
 def test_a_payload_that_cannot_be_kept_is_refused_in_the_name_of_the_task() -> None:
@@ -116,7 +116,7 @@ def test_a_payload_that_cannot_be_kept_is_refused_in_the_name_of_the_task() -> N
 
 def test_an_error_stays_short_whatever_the_value() -> None:
     with pytest.raises(InvalidResult) as caught:
-        to_wire({"\0" + "k" * 100_000: 1})
+        as_result({"\0" + "k" * 100_000: 1})
     assert len(str(caught.value)) < 300
 
 
@@ -135,18 +135,18 @@ wild_values = st.recursive(
 
 @given(json_values)
 def test_every_json_value_that_mongodb_can_hold_passes_unchanged(value: object) -> None:
-    assert to_wire(value) == value
+    assert as_result(value) == value
 
 
 @given(json_values)
 def test_what_passes_is_the_same_after_json(value: object) -> None:
-    assert json.loads(msgspec.json.encode(to_wire(value))) == value
+    assert json.loads(msgspec.json.encode(as_result(value))) == value
 
 
 @given(wild_values)
 def test_any_value_is_recorded_as_strict_json_or_refused_with_a_path(value: object) -> None:
     try:
-        recorded = to_wire(value)
+        recorded = as_result(value)
     except InvalidResult as error:
         assert error.path.startswith("$")  # noqa: PT017 - it may end either way
     else:
@@ -160,8 +160,8 @@ floats = st.recursive(
 
 @given(floats)
 def test_every_float_comes_back_as_it_was(value: object) -> None:
-    recorded = to_wire(value)
-    assert repr(from_wire(json.loads(json.dumps(recorded, allow_nan=False)))) == repr(value)
+    recorded = as_result(value)
+    assert repr(from_json(json.loads(json.dumps(recorded, allow_nan=False)))) == repr(value)
 
 
 @given(json_values)

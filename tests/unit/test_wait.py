@@ -47,14 +47,14 @@ class Counting(StubControl):
         self.jobs = {f"{i:024x}": Job(id=f"{i:024x}", task="f", payload={}, created_at=created) for i in range(n)}
         self.read: Counter[str] = Counter()
         self.statuses_asked = 0
-        self.tell: Callable[[Batch | Line], None] = lambda _: None
+        self.notify: Callable[[Batch | Line], None] = lambda _: None
 
     def end(self, job_id: str) -> Job:
         self.jobs[job_id] = msgspec.structs.replace(self.jobs[job_id], status="completed", rev=3, result="x")
         return self.jobs[job_id]
 
     def subscribe(self, callback: Callable[[Batch | Line], None]) -> Callable[[], None]:
-        self.tell = callback
+        self.notify = callback
         return lambda: None
 
     async def records(self, asked: JobsRequest) -> list[Job]:
@@ -79,18 +79,18 @@ def test_waiting_asks_for_statuses_and_reads_each_record_once_when_it_is_over(li
             waiter.wait(dict.fromkeys(control.jobs, ()), lambda job_id: ended.update([job_id]))
         )
         await asyncio.sleep(0)
-        control.tell(line)
+        control.notify(line)
         # For a minute, nothing ends
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # virtual
         assert not control.read
         assert 10 <= control.statuses_asked <= 70
         # Then one after the other, with and without an event
         for i, job_id in enumerate(list(control.jobs)):
             job = control.end(job_id)
             if line is Line.UP and i % 2:
-                control.tell(Batch([event_of(job)]))
+                control.notify(Batch([event_of(job)]))
             if i % 100 == 0:
-                await asyncio.sleep(1)
+                await asyncio.sleep(1)  # virtual
         await waiting
         await waiter.close()
 

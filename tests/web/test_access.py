@@ -99,8 +99,8 @@ def test_behind_a_proxy_its_word_counts_and_no_other(start_server: Start) -> Non
     """The last address of X-Forwarded-For is the proxy's word; all else is what the client wrote."""
     server = start_server(behind_proxy=True)
 
-    def ask(token: str, told: str, **headers: str) -> int:
-        return server.get("/jobs", token=token, headers={"X-Forwarded-For": told, **headers}).status
+    def ask(token: str, claimed: str, **headers: str) -> int:
+        return server.get("/jobs", token=token, headers={"X-Forwarded-For": claimed, **headers}).status
 
     tries = [ask("wrong", f"9.9.9.{n}, 10.0.0.1", **{"X-Real-Ip": f"8.8.8.{n}"}) for n in range(BURST + 2)]
     assert tries == [401] * BURST + [429] * 2

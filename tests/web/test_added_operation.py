@@ -231,11 +231,3 @@ def test_a_name_a_route_and_an_implementation_are_given_once(page: Any) -> None:
 
 def test_every_operation_of_the_table_has_an_implementation_on_the_stores() -> None:
     assert [operation for operation in OPERATIONS if answers.get(operation) is None] == []
-
-
-def test_the_boards_routes_are_rows_of_the_table() -> None:
-    source = (PAGE.parents[2] / "dtqkit" / "dashboard" / "board" / "routes.js").read_text()
-    named = re.findall(r'^  (\w+): \["(GET|POST)", "([^"]+)"\],$', source, re.MULTILINE)
-    assert len(named) > 5
-    table = {operation.name: (operation.method, operation.path) for operation in OPERATIONS}
-    assert {name: (method, path) for name, method, path in named} == {name: table[name] for name, *_ in named}

@@ -219,7 +219,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_closed_and_a_slow_one_is_n
             one.answered()
         slow.theirs.setblocking(False)
         while not stalled.closed():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two reads of the slow client
             with contextlib.suppress(BlockingIOError):
                 slow.theirs.recv(256 * 1024)
         assert not slow.closed()

@@ -140,22 +140,22 @@ def test_a_remote_queue_finds_its_server_again(start_server: Start) -> None:
         for task in ALL:
             local.add(task)
         remote = RemoteControl(server.http, TOKEN)
-        heard: list[Batch | Line] = []
+        received: list[Batch | Line] = []
         with Workers(local), TaskQueue(control=remote) as queue:
 
             async def listen() -> None:
-                remote.subscribe(heard.append)
+                remote.subscribe(received.append)
 
             queue.run(listen())
-            wait_until(lambda: Line.UP in heard)
+            wait_until(lambda: Line.UP in received)
             first = queue.submit_call(add.bind(1))
             assert first.result(timeout=20) == 2
             slow = queue.submit_call(add.options(delay_s=2).bind(2))
             server.kill()
-            wait_until(lambda: heard[-1] is Line.DOWN)
+            wait_until(lambda: received[-1] is Line.DOWN)
             server.start()
             assert slow.result(timeout=30) == 3
-            wait_until(lambda: heard[-1] is not Line.DOWN)
+            wait_until(lambda: received[-1] is not Line.DOWN)
 
 
 def test_sigterm_finishes_what_is_under_way(start_server: Start) -> None:
@@ -259,7 +259,7 @@ def test_curl_is_a_client(server: Server) -> None:
 NODE = """
 const [ws, http, token] = process.argv.slice(2);
 const { createHash, randomBytes } = require("crypto");
-let submitted = false, told = false;
+let submitted = false, reported = false;
 const url = new URL(ws);
 const req = require("http").request({ host: url.hostname, port: url.port, path: url.pathname, headers: {
   Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13",
@@ -279,8 +279,8 @@ req.on("upgrade", (_, socket) => {
         body: JSON.stringify({ task: "add", payload: { a: 1 }, tags: ["node"] }) });
       console.log(JSON.stringify({ type: "submitted", job: await answer.json() }));
       submitted = true;
-    } else if (message.jobs && message.jobs.length) told = true;
-    if (submitted && told) process.exit(0);
+    } else if (message.jobs && message.jobs.length) reported = true;
+    if (submitted && reported) process.exit(0);
   };
   socket.on("data", (chunk) => {
     data = Buffer.concat([data, chunk]);
@@ -314,8 +314,8 @@ def test_node_is_a_client_of_the_stream(server: Server, tmp_path: Path) -> None:
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert messages[0]["type"] == "snapshot"
     (submitted,) = [message["job"]["id"] for message in messages if message["type"] == "submitted"]
-    told = {job["id"] for message in messages if message["type"] == "events" for job in message.get("jobs", [])}
-    assert submitted in told
+    reported = {job["id"] for message in messages if message["type"] == "events" for job in message.get("jobs", [])}
+    assert submitted in reported
 
 
 def test_metrics_of_several_processes_are_the_same_at_each(start_server: Start) -> None:

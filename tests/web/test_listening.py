@@ -23,7 +23,7 @@ from dtqkit.web.listening import Sockets, stop_listening
 from dtqkit.web.received import Share
 from tests.serving import Server
 from tests.wait import wait_until
-from tests.web.load import Load
+from tests.web.load import Clients
 
 Start = Callable[..., Server]
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -194,7 +194,7 @@ def test_processes_that_are_stopped_alone_lose_no_request_and_take_none_from_the
     def children() -> set[int]:
         return set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
 
-    with Load(urlsplit(server.http).port or 0, 2) as load:
+    with Clients(urlsplit(server.http).port or 0, 2) as load:
         for count in 1, 2:  # with 2, no process is left until they are started again
             stopped = sorted(children())[:count]
             for pid in stopped:

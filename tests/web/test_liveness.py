@@ -119,10 +119,10 @@ def test_the_stream_has_a_beat_even_before_its_first_snapshot(
     async def story() -> None:
         async with serving(stores, namespace) as address:
             reader, writer = await upgraded(int(address.http.rpartition(":")[2]))
-            heard = b""
+            received = b""
             async with asyncio.timeout(20):
-                while heard.count(b'{"type":"beat"}') < 3:
-                    heard += await reader.read(65536)
+                while received.count(b'{"type":"beat"}') < 3:
+                    received += await reader.read(65536)
             writer.close()
 
     asyncio.run(story())
@@ -133,18 +133,18 @@ def test_the_remote_client_notices_a_silent_path_and_finds_another_one(
 ) -> None:
     monkeypatch.setattr(hub, "BEAT_S", 0.2)
     monkeypatch.setattr(remote, "SILENT_S", 1.0)
-    heard: list[Batch | Line] = []
+    received: list[Batch | Line] = []
 
     async def story() -> None:
         async with serving(stores, namespace) as address, Path(int(address.http.rpartition(":")[2])) as path:
             control = RemoteControl(f"http://127.0.0.1:{path.port}", TOKEN)
-            control.subscribe(heard.append)
-            await wait_until_async(lambda: Line.UP in heard)
+            control.subscribe(received.append)
+            await wait_until_async(lambda: Line.UP in received)
             path.silent.set()
-            await wait_until_async(lambda: Line.DOWN in heard)
+            await wait_until_async(lambda: Line.DOWN in received)
             await wait_until_async(lambda: path.opened > 2)  # tries that hang are given up too
             path.silent.clear()
-            await wait_until_async(lambda: heard[-1] is Line.UP, timeout_s=20)
+            await wait_until_async(lambda: received[-1] is Line.UP, timeout_s=20)
             await control.close()
 
     asyncio.run(story())

@@ -14,7 +14,7 @@ import pytest
 
 from tests.serving import Server
 from tests.wait import wait_until
-from tests.web.load import Load
+from tests.web.load import Clients
 
 Start = Callable[..., Server]
 
@@ -81,7 +81,7 @@ def test_a_rolling_restart_behind_nginx_fails_no_request(nginx: str, start_serve
         for processes in ("1", "2")
     ]
     ports = [server.settings.port for server in servers]
-    with balanced(nginx, tmp_path, *ports) as port, Load(port, 6) as load:
+    with balanced(nginx, tmp_path, *ports) as port, Clients(port, 6) as load:
         for server in servers:
             before = load.answers.total()
             wait_until(lambda before=before: load.answers.total() > before + 50, timeout_s=30)

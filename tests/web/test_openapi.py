@@ -119,7 +119,7 @@ def test_every_answer_is_documented(server: Server, name: str) -> None:
     ]
     described = json.loads(document())
     batch = described["paths"]["/jobs/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    batch["maxItems"] = 4  # as telling as a thousand, and generated in time
+    batch["maxItems"] = 4  # shows as much as a thousand, and generated in time
     schema: Any = schemathesis.openapi.from_dict(described)
     operations = {
         one.definition.raw["operationId"]: one for one in (found.ok() for found in schema.get_all_operations())

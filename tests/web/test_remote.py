@@ -45,7 +45,7 @@ def answer(status: str, body: bytes, *more: str) -> bytes:
     return "\r\n".join(head).encode() + body
 
 
-def told(replies: Sequence[bytes | None], story: Callable[[RemoteControl], Awaitable[T]]) -> T:
+def against(replies: Sequence[bytes | None], story: Callable[[RemoteControl], Awaitable[T]]) -> T:
     """`story` against a server that gives these replies, one a connection; None: it resets the connection."""
     left = list(replies)
 
@@ -85,9 +85,9 @@ def test_a_write_whose_connection_is_reset_may_have_been_done(monkeypatch: pytes
 
     monkeypatch.setattr(http, "WAKE_S", 0.5)
     with pytest.raises(OutcomeUnknown):
-        told([None] * 20, submit)
+        against([None] * 20, submit)
     with pytest.raises(StoreUnavailable) as failure:
-        told([None], look)
+        against([None], look)
     assert not isinstance(failure.value, OutcomeUnknown)
 
 
@@ -113,7 +113,7 @@ def test_what_a_large_batch_has_got_accepted_stays_accepted(monkeypatch: pytest.
 
     accepted = b"[" + b",".join([b'{"job":' + JOB + b"}"] * 1_000) + b"]"
     monkeypatch.setattr(http, "WAKE_S", 0.5)
-    codes = told([answer("200 OK", accepted), *([None] * 20)], submit)
+    codes = against([answer("200 OK", accepted), *([None] * 20)], submit)
     assert codes == [None] * 1_000 + ["outcome_unknown"] * 1_500
 
 
@@ -131,7 +131,7 @@ def test_an_answer_that_is_not_a_dtqkit_servers_is_reported_as_such(reply: bytes
         await remote.ask(LIST_JOBS, JobQuery())
 
     with pytest.raises(DtqError, match=says):
-        told([reply], story)
+        against([reply], story)
 
 
 def test_histories_that_are_not_read_to_the_end_keep_no_connection() -> None:
@@ -147,7 +147,7 @@ def test_histories_that_are_not_read_to_the_end_keep_no_connection() -> None:
             await rows.aclose()
         return read
 
-    assert told([long] * (MAX_CONNECTIONS + 3), story) == MAX_CONNECTIONS + 3
+    assert against([long] * (MAX_CONNECTIONS + 3), story) == MAX_CONNECTIONS + 3
 
 
 def test_a_submit_that_the_server_may_try_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_every_error_of_a_server_that_is_none_names_its_address_and_never_the_to
         (answer("502 Bad Gateway", page), "the server behind it is starting, or does not run"),
         (b"", "perhaps it is no HTTP server"),
     ):
-        url, _, said = told([reply], story).partition(" ")
+        url, _, said = against([reply], story).partition(" ")
         assert url in said
         assert cure in said
         assert "canary" not in said
@@ -318,7 +318,7 @@ def test_kinds_that_a_newer_server_has_are_kept_as_text() -> None:
     async def story(control: RemoteControl) -> Job:
         return (await control.ask(LIST_JOBS, JobQuery())).items[0]
 
-    found = told([answer("200 OK", page)], story)
+    found = against([answer("200 OK", page)], story)
     assert (found.status, found.priority, found.unique, found.backoff) == ("blocked", "urgent", "forever", "fibonacci")
     (attempted,) = found.earlier
     assert attempted.ending == "evicted"
@@ -353,7 +353,7 @@ def test_kinds_of_everything_else_that_a_newer_server_answers_are_kept(caplog: p
         ]
 
     replies = [answer("200 OK", body) for body in (row, health, beat, schedule, pause)]
-    assert told(replies, story) == ["evicted", "resting", "sleeping", "merge", "urgent"]
+    assert against(replies, story) == ["evicted", "resting", "sleeping", "merge", "urgent"]
 
 
 def test_tasks_of_a_newer_server_are_listed_as_far_as_they_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
@@ -376,7 +376,7 @@ def test_tasks_of_a_newer_server_are_listed_as_far_as_they_can_be_read(caplog: p
         return [one.name for _ in range(2) for one in await control.ask(TASKS)]
 
     body = f"[{','.join(listed)}]".encode()
-    assert told([answer("200 OK", body)] * 2, story) == ["plain", "fields", "last"] * 2
+    assert against([answer("200 OK", body)] * 2, story) == ["plain", "fields", "last"] * 2
     said = [record.getMessage() for record in caplog.records if "a task is not listed" in record.getMessage()]
     assert len(said) == 5
     assert "container" in said[0]

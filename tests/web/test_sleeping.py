@@ -58,7 +58,7 @@ class Host:
         writer.close()
 
 
-def told(host: Host, story: Callable[[RemoteControl], Awaitable[object]]) -> object:
+def against(host: Host, story: Callable[[RemoteControl], Awaitable[object]]) -> object:
     async def main() -> object:
         async with host.up() as remote:
             return await story(remote)
@@ -74,7 +74,7 @@ def test_a_submit_is_sent_again_with_its_own_key_until_a_sleeping_host_answers(m
     monkeypatch.setattr(http, "ANSWER_S", 0.3)
     monkeypatch.setattr(http, "MAX_PAUSE_S", 0.3)
     host = Host(b"", *ASLEEP, CUT, ACCEPTED)
-    assert told(host, submit) == "0123456789abcdef01234567"
+    assert against(host, submit) == "0123456789abcdef01234567"
     assert len(host.bodies) == 6
     (key,) = {str(body["idempotency_key"]) for body in host.bodies}
     assert len(key) > 20
@@ -82,7 +82,7 @@ def test_a_submit_is_sent_again_with_its_own_key_until_a_sleeping_host_answers(m
 
 def test_a_key_of_the_callers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(ACCEPTED)
-    told(host, lambda remote: remote.ask(SUBMIT, Submission(task="t", idempotency_key="mine")))
+    against(host, lambda remote: remote.ask(SUBMIT, Submission(task="t", idempotency_key="mine")))
     assert host.bodies[0]["idempotency_key"] == "mine"
 
 
@@ -93,7 +93,7 @@ def test_only_when_the_time_is_over_the_outcome_is_unknown() -> None:
             await remote.ask(SUBMIT, Submission(task="t", wait_s=1.0))
         assert 0.3 < asyncio.get_running_loop().time() - started < 10
 
-    told(Host(ASLEEP[2]), story)
+    against(Host(ASLEEP[2]), story)
 
 
 def test_a_request_that_never_reached_the_server_is_not_reported_as_unknown() -> None:
@@ -102,7 +102,7 @@ def test_a_request_that_never_reached_the_server_is_not_reported_as_unknown() ->
             await remote.ask(SUBMIT, Submission(task="t", wait_s=0.5))
         assert not isinstance(failure.value, OutcomeUnknown)
 
-    told(Host(ASLEEP[1]), story)
+    against(Host(ASLEEP[1]), story)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_is_no_servers_answer_is_a_clear_error(reply: bytes, says: str) -> 
             await remote.ask(LIST_JOBS, JobQuery())
         assert "secret" not in str(failure.value)
 
-    told(Host(reply), story)
+    against(Host(reply), story)
 
 
 # -- proxies
@@ -178,7 +178,7 @@ def test_requests_and_the_stream_go_through_the_proxy_of_the_environment(
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    heard: list[Batch | Line] = []
+    received: list[Batch | Line] = []
 
     async def story() -> None:
         proxy = ForwardProxy()
@@ -188,8 +188,8 @@ def test_requests_and_the_stream_go_through_the_proxy_of_the_environment(
             await remote.ask(STATS, StatsQuery(window_s=60))
             job = await remote.ask(SUBMIT, Submission(task="add", payload={"a": 1}))
             assert (await remote.ask(GET_JOB, JobRequest(id=job.id))).id == job.id
-            remote.subscribe(heard.append)
-            await wait_until_async(lambda: Line.UP in heard)
+            remote.subscribe(received.append)
+            await wait_until_async(lambda: Line.UP in received)
             await remote.close()
         address = server.http.partition("//")[2]
         assert proxy.asked[0] == f"GET {server.http}/stats?window_s=60"

@@ -1,5 +1,6 @@
 // @ts-check
-// Where the operations of dtqkit/control/ that a board asks for are found over HTTP.
+// Where the operations that a board asks for are found over HTTP: rows of the table in dtqkit/control/, as it has them.
+// tests/board/test_routes.py compares each, and prints the line to write.
 
 /** @type {Record<string, [method: "GET" | "POST" | "PATCH", path: string]>} */
 export const ROUTES = {

@@ -1,9 +1,10 @@
-"""What a leader does: reap, sweep, move, reconcile (PROTOCOL.md, steps 9 to 11)."""
+"""What a leader does: reap, sweep, move, reconcile (protocol.md, steps 9 to 11)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.model.explore import replaced
 from tests.model.one_job.state import (
     GONE,
     WAITING,
@@ -133,7 +134,7 @@ class LeaderSteps:
                 redis = redis._replace(earlier_listed=False)
             else:
                 at = leader.at
-                redis = redis._replace(scores=(*redis.scores[:at], "absent", *redis.scores[at + 1 :]))
+                redis = redis._replace(scores=replaced(redis.scores, at, "absent"))
         return (self.now(world._replace(redis=redis), Leader()),)
 
     def read_again(self, world: World) -> Worlds:

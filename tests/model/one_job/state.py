@@ -8,9 +8,11 @@ Between any two steps of a worker or leader anything else may happen: that is ev
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from tests.model.explore import Step
+from tests.model import explore
+from tests.model.explore import Step, replaced
 
 Status = Literal["none", "pending", "scheduled", "running", "completed", "failed", "cancelled"]
 Doing = Literal["idle", "popped", "running", "succeeded", "failing", "releasing", "stopping"]
@@ -117,10 +119,10 @@ class World(NamedTuple):
     faults: int = 0
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True)
+class Rules(explore.Rules):
     """Which guards are taken away, which faults happen, and how often a job may end badly."""
 
-    removed: frozenset[str] = frozenset()
     faults: frozenset[str] = frozenset()
     max_attempts: int = 1
     max_losses: int = 2
@@ -132,9 +134,6 @@ class Rules(NamedTuple):
             self.removed
             & {"missed heartbeats: 9 s by the leader's own clock", "missed heartbeats: a gap restarts the watch"}
         )
-
-    def without(self, guard: str) -> bool:
-        return guard in self.removed
 
 
 WorldStep = Step[World]
@@ -149,11 +148,11 @@ def start(workers: int, leaders: int, faults: int) -> World:
 
 
 def with_worker(world: World, i: int, worker: Worker) -> World:
-    return world._replace(workers=(*world.workers[:i], worker, *world.workers[i + 1 :]))
+    return world._replace(workers=replaced(world.workers, i, worker))
 
 
 def with_leader(world: World, n: int, leader: Leader) -> World:
-    return world._replace(leaders=(*world.leaders[:n], leader, *world.leaders[n + 1 :]))
+    return world._replace(leaders=replaced(world.leaders, n, leader))
 
 
 def faulty(world: World) -> World:
@@ -211,7 +210,7 @@ def reaches_redis(world: World, worker: Worker) -> bool:
 def broken(rules: Rules, world: World, step: WorldStep, after: World) -> str | None:
     """The invariant that this transition breaks, in words."""
     job, now = world.job, after.job
-    if problem := _told_wrongly(world, step, after):
+    if problem := _wrongly_reported(world, step, after):
         return problem
     if job == now:
         return None
@@ -269,7 +268,7 @@ def _taken_wrongly(world: World) -> str | None:
     return None
 
 
-def _told_wrongly(world: World, step: WorldStep, after: World) -> str | None:
+def _wrongly_reported(world: World, step: WorldStep, after: World) -> str | None:
     """What a client or a worker concludes from an answer must be so."""
     if step.label.startswith("13 cancel: conflict") and world.job.status not in FINAL:
         return "I3: a cancel was answered 'over' for a job that still waits to run"

@@ -1,10 +1,11 @@
-"""What one worker does: pop, claim, run, renew, settle, release, beat (PROTOCOL.md, steps 2 to 8)."""
+"""What one worker does: pop, claim, run, renew, settle, release, beat (protocol.md, steps 2 to 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
+from tests.model.explore import replaced
 from tests.model.one_job.state import (
     GONE,
     SENT,
@@ -324,7 +325,7 @@ class WorkerSteps:
         worker, redis = world.workers[self.i], world.redis
         if not worker.beat_under_way or not redis.up:
             return ()
-        scores = (*redis.scores[: self.i], "fresh", *redis.scores[self.i + 1 :])
+        scores = replaced(redis.scores, self.i, "fresh")
         beaten = world._replace(redis=redis._replace(scores=scores))
         excuse = worker.excuse
         if excuse == "missing" and worker.mode == "up" and worker.cut_from != "redis":
@@ -351,7 +352,7 @@ class WorkerSteps:
             return (world,)
         was_listed = redis.scores[i] != "absent" or worker.beat_under_way
         redis = redis._replace(
-            scores=(*redis.scores[:i], "absent", *redis.scores[i + 1 :]),
+            scores=replaced(redis.scores, i, "absent"),
             earlier_listed=redis.earlier_listed or was_listed,
         )
         leaders = tuple(leader._replace(at=GONE) if leader.at == i else leader for leader in world.leaders)

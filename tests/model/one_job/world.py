@@ -1,4 +1,4 @@
-"""Everybody else: who submits, cancels and requeues; the two stores; time (PROTOCOL.md, steps 1, 12 and 13)."""
+"""Everybody else: who submits, cancels and requeues; the two stores; time (protocol.md, steps 1, 12 and 13)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,6 @@ class ScheduleRounds:
         if loop.time() >= self._look_at:
             self._aside = []
         self._look_at = loop.time() + self._settings.round_s
-        dealt_with: dict[str, int] = {}
         try:
             again = True
             while again:
@@ -83,13 +82,8 @@ class ScheduleRounds:
                 self._aside += look.unreadable
                 self._next = look.next_due
                 again = bool(look.due or look.unreadable)  # when they are due next, this look does not know
-                for one in look.due:
-                    if dealt_with.get(one.name) == one.rev:
-                        self._set_aside(one, RuntimeError("it was dealt with, and is due as before"))
-                    dealt_with[one.name] = one.rev
-                due = [one for one in look.due if one.name not in self._aside]
-                if look.now is not None and due:
-                    await self._fire(due, look.now)
+                if look.now is not None and look.due:
+                    await self._fire(look.due, look.now)
             if self._next is None and not self._aside:  # there are none: a new one is announced, or seen by a scan
                 self._look_at = float("inf")
         except BaseException:

@@ -19,7 +19,6 @@ from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.store.fields import job_of, left_out
-from dtqkit.store.ids import object_id
 from dtqkit.support.formatting import counted, few
 from dtqkit.transitions.announce import announce_losses
 from dtqkit.transitions.deadletter import dead_letter
@@ -68,11 +67,11 @@ class LostJobs:
             taken, broken = await self._mark_some(docs[start : start + PIECE], only_overdue=only_overdue)
             n += len(taken)
             if taken:
-                self._log_lost([job for job, _ in taken])
+                self._log_lost([doc for doc, _ in taken])
                 await self._announce(taken)
-            if dead := [object_id(job.id) for job, change in taken if change.status == "failed"]:
+            if dead := [doc["_id"] for doc, change in taken if change.status == "failed"]:
                 await dead_letter(self._store, dead)
-            if followed := [object_id(job.id) for job, change in taken if change.followup is not None]:
+            if followed := [doc["_id"] for doc, change in taken if change.followup is not None]:
                 await follow_up(self._broker, self._store, followed)
             self.progressed()
             if isinstance(broken, StoreUnavailable) and broken.reason == "refused":
@@ -85,7 +84,7 @@ class LostJobs:
 
     async def _mark_some(
         self, docs: Sequence[Document], *, only_overdue: bool
-    ) -> tuple[list[tuple[Job, Change]], BaseException | None]:
+    ) -> tuple[list[tuple[Document, Change]], BaseException | None]:
         """Mark these concurrently, since MongoDB may be far away; those that were marked, and what went wrong."""
         jobs = [job_of(doc) for doc in docs]
         began = await self._began(jobs)
@@ -97,22 +96,22 @@ class LostJobs:
             ),
             return_exceptions=True,
         )
-        taken: list[tuple[Job, Change]] = []
+        taken: list[tuple[Document, Change]] = []
         broken: BaseException | None = None
-        for job, change, answer in zip(jobs, changes, lost, strict=True):
+        for doc, change, answer in zip(docs, changes, lost, strict=True):
             if isinstance(answer, DocumentRefused):
-                left_out(job.id, answer)
-                self.refused.add(object_id(job.id))
+                left_out(doc["_id"], answer)
+                self.refused.add(doc["_id"])
             elif isinstance(answer, BaseException):
                 broken = answer
             elif answer:
-                taken.append((job, change))
+                taken.append((doc, change))
         return taken, broken
 
-    def _log_lost(self, jobs: Sequence[Job]) -> None:
+    def _log_lost(self, docs: Sequence[Document]) -> None:
         by_worker: dict[str, list[str]] = {}
-        for job in jobs:
-            by_worker.setdefault(job.worker or "(unknown)", []).append(job.id)
+        for doc in docs:
+            by_worker.setdefault(str(doc.get("worker")), []).append(str(doc["_id"]))
         for worker, ids in by_worker.items():
             log.warning("%s taken from worker %s: %s", counted(len(ids), "job was", "jobs were"), worker, few(ids))
 
@@ -134,7 +133,7 @@ class LostJobs:
                 began[job.id] = max(0, round((live.started_at - job.claimed_at).total_seconds() * 1000))
         return began
 
-    async def _announce(self, taken: Sequence[tuple[Job, Change]]) -> None:
-        refused = await announce_losses(self._broker, taken)
+    async def _announce(self, taken: Sequence[tuple[Document, Change]]) -> None:
+        refused = await announce_losses(self._broker, [(job_of(doc), change) for doc, change in taken])
         if refused is not None:
             log.warning("%d lost jobs will be listed once Redis takes writes: %s", len(taken), refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
@@ -79,11 +79,12 @@ def jobs(
         _list(*_ask(lambda queue: _for_people(queue, query)))
 
 
-async def _for_people(queue: AsyncTaskQueue, query: JobFilters) -> tuple[Page[Job], str]:
-    """A page of jobs with their attempts; and why some of them wait, when no live worker takes them."""
+async def _for_people(queue: AsyncTaskQueue, query: JobFilters) -> tuple[Page[Job], str, Collection[str]]:
+    """A page of jobs with their attempts; why some of them wait, when no live worker takes them; which are paused."""
     page = await _with_attempts(queue, await queue.jobs(**query))
     waiting = [job for job in page.items if job.status in WAITING]
-    return page, with_cure(await queue.why_waiting(waiting)) if waiting else ""
+    why, paused = await queue.why_each_waits(waiting) if waiting else ("", ())
+    return page, with_cure(why), paused
 
 
 async def _with_attempts(queue: AsyncTaskQueue, page: Page[Job]) -> Page[Job]:
@@ -95,7 +96,7 @@ async def _with_attempts(queue: AsyncTaskQueue, page: Page[Job]) -> Page[Job]:
     return Page(items=tuple(whole.get(job.id, job) for job in page.items), cursor=page.cursor)
 
 
-def _list(page: Page[Job], why_jobs_wait: str) -> None:
+def _list(page: Page[Job], why_jobs_wait: str, paused: Collection[str]) -> None:
     if not page.items:
         print("no jobs")
         return
@@ -113,20 +114,25 @@ def _list(page: Page[Job], why_jobs_wait: str) -> None:
         "error",
     )
     spare = ("arguments", "attempts", "wait", "priority", "submitted", "run")
-    table(columns, [_row(job) for job in page.items], right=("attempts", "wait", "run"), spare=spare)
+    table(
+        columns,
+        [_row(job, paused=job.id in paused) for job in page.items],
+        right=("attempts", "wait", "run"),
+        spare=spare,
+    )
     if why_jobs_wait:  # on standard error: scripts read the table
         say(f"why jobs wait: {why_jobs_wait}", error=True)
     if page.cursor is not None:
         print(f"more: --cursor {page.cursor}")
 
 
-def _row(job: Job) -> tuple[str, ...]:
+def _row(job: Job, *, paused: bool) -> tuple[str, ...]:
     last = job.attempts[-1] if job.attempts else None
     return (
         job.id,
         job.task,
         job.priority,
-        job.status,
+        "paused" if paused else job.status,
         job.tally if job.attempt else "",
         duration(last.wait_s) if last else "",
         _run(job),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,8 @@ from dtqkit.cli.show import as_json, clock, job_record, say, table
 from dtqkit.cli.submit_options import seconds
 from dtqkit.client.queue import TaskQueue
 from dtqkit.client.schedules import check_named
+from dtqkit.control import JobsRequest
+from dtqkit.control.operations import STATUSES
 from dtqkit.control.schedule_operations import REMOVE_SCHEDULE, SCHEDULE
 from dtqkit.control.schedules import ScheduleRequest
 from dtqkit.model.schedule_changes import check, span_s
@@ -42,18 +45,26 @@ def list_all(json: Json = False) -> None:
 def _list(*, json: bool) -> None:
     with TaskQueue() as queue:
         found = [handle.record for handle in queue.schedules()]
+        ended = {} if json else _ends(queue, found)
     if json:
         as_json(found)
     elif not found:
         print("no schedules")
     else:
         columns = ("name", "when", "next", "last", "enqueued", "missed", "skipped", "by hand", "task", "state")
-        rows = [_row(record) for record in found]
+        rows = [_row(record, ended.get(record.last_job or "")) for record in found]
         counts = ("enqueued", "missed", "skipped", "by hand")
         table(columns, rows, right=counts, spare=("by hand", "skipped", "last", "enqueued", "task"))
 
 
-def _row(record: Schedule) -> tuple[str, ...]:
+def _ends(queue: TaskQueue, records: Sequence[Schedule]) -> dict[str, str]:
+    """The statuses of the last jobs, by id, by one look; of those that are still there."""
+    last = [record.last_job for record in records if record.last_job is not None]
+    found = queue.run(queue.core.control.ask(STATUSES, JobsRequest(ids=last))) if last else ()
+    return {one.id: one.status for one in found}
+
+
+def _row(record: Schedule, ended: str | None) -> tuple[str, ...]:
     counts = [str(n) for n in (record.enqueued, record.missed, record.skipped, record.by_hand)]
     return (
         record.name,
@@ -62,7 +73,7 @@ def _row(record: Schedule) -> tuple[str, ...]:
         _at(record.last_at, record),
         *counts,
         record.task,
-        _state(record),
+        _state(record) or ("last run failed" if ended == "failed" else ""),
     )
 
 

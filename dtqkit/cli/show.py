@@ -20,6 +20,7 @@ STYLES: Final[dict[str, str]] = {
     "completed": "green",
     "failed": "bold red",
     "cancelled": "magenta",
+    "paused": "magenta",
 }
 #: Space between two columns of a terminal's table, and the least that its last column should have.
 _GAP: Final = 2
@@ -132,7 +133,10 @@ def clock(when: datetime | None) -> str:
     """Local time; the date only when it is not today."""
     if when is None:
         return ""
-    local = when.astimezone()
+    try:
+        local = when.astimezone()
+    except OverflowError:  # at the end of the year 9999, or at the begin of year 1
+        local = when
     today = local.date() == datetime.now().astimezone().date()
     return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 

@@ -306,8 +306,20 @@ class AsyncTaskQueue(HookedAsyncQueue, PausingAsyncQueue, BulkAsyncQueue, Schedu
     async def why_waiting(self, jobs: Sequence[Job]) -> str:
         """Why those that wait are not taken: no live worker knows their task, say. Empty when there is no such reason,
         or when the workers cannot be asked in LOOK_S."""
+        return (await self.why_each_waits(jobs))[0]
+
+    async def why_each_waits(self, jobs: Sequence[Job]) -> tuple[str, frozenset[str]]:
+        """The same, and the ids of those that are paused."""
         workers = await self._bounded_look(())
-        return "" if workers is None else why_waiting(jobs, workers, await self._pauses_now())
+        if workers is None:
+            return "", frozenset()
+        pauses = await self._pauses_now()
+        return why_waiting(jobs, workers, pauses), pauses.held(jobs)
+
+    async def paused_by(self, job: Job) -> str:
+        """Which pause holds this waiting job, since when and why; empty when none does, or when that cannot be had."""
+        pause = (await self._pauses_now()).of(job)
+        return "" if pause is None else pause.sentence()
 
     async def _pauses_now(self) -> Pauses:
         """What is paused, as far as that can be had in LOOK_S."""

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -19,6 +20,7 @@ from dtqkit.client.async_handle import AsyncJobHandle
 from dtqkit.client.hooking import HookedQueue, would_block
 from dtqkit.control import Control
 from dtqkit.model.errors import DtqError, QueueClosed, WrongLoop
+from dtqkit.model.jobs import Job
 from dtqkit.model.settings import Settings
 from dtqkit.support.background import Background, abandon
 from dtqkit.tasks.registry import TaskRegistry
@@ -27,6 +29,8 @@ log: logging.Logger = logging.getLogger("dtqkit.queue")
 
 T = TypeVar("T")
 
+#: How long a job has waited, in seconds, before it is looked up whether it is paused, to show that.
+PATIENCE_S: Final = 2.0
 #: How long a hasty end of all queues may take.
 LEAVE_S: Final = 1.0
 
@@ -183,6 +187,14 @@ class Driver(HookedQueue):
             return True
 
         return not self._would_block() and self._look(look()) is not None
+
+    def paused_by(self, job: Job) -> str:
+        """Which pause holds a job that has waited for PATIENCE_S, for showing it; never raises, and takes LOOK_S at
+        most. Empty: none does, or that cannot be had."""
+        waited_s = (datetime.now(UTC) - (job.queued_at or job.created_at)).total_seconds()
+        if job.status != "pending" or waited_s < PATIENCE_S or self._would_block():
+            return ""
+        return self._look(self.core.paused_by(job)) or ""
 
     def _look(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What `work` brings within LOOK_S; None, with a line in the log, when it does not."""

@@ -101,13 +101,15 @@ class JobHandle(Generic[R]):
 
     def __repr__(self) -> str:
         self._queue.catch_up([self.asynchronous])
-        return repr(self.asynchronous)
+        paused = self._queue.paused_by(self.asynchronous.known)
+        return f"{repr(self.asynchronous)[:-1]}, {paused}>" if paused else repr(self.asynchronous)
 
     def _repr_html_(self) -> str | None:
         from dtqkit.notebook.reprs import job_card
 
         self._queue.catch_up([self.asynchronous])
-        return job_card(self.asynchronous.known)
+        job = self.asynchronous.known
+        return job_card(job, self._queue.paused_by(job))
 
 
 class JobPage(Page[Job], frozen=True, kw_only=True):

@@ -25,7 +25,8 @@ from dtqkit.control import (
 from dtqkit.model.errors import InvalidQuery, StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, STATUSES, Job, is_job_id
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import Document
+from dtqkit.store.fields import job_of, jobs_of
 from dtqkit.store.ids import id_at
 from dtqkit.store.jobs import Fields
 from dtqkit.store.settlements import BY_ID
@@ -38,6 +39,8 @@ _MATCHES: Final = 400
 #: Jobs in one piece; and in the smallest, where a look into large payloads takes long.
 _PIECE: Final = 20_000
 _LEAST_PIECE: Final = 200
+#: Above the ids of all jobs.
+_LAST: Final = ObjectId(b"\xff" * 12)
 #: How long a chunk of a history is looked for piece by piece before what was found is given out, in seconds.
 _CHUNK_S: Final = 10.0
 #: Jobs fetched at a time while a history or a set of dead letters is read.
@@ -103,9 +106,9 @@ async def page(store: Store, query: JobQuery) -> Page[Job]:
     )
     fields: Fields = "brief" if query.brief else "usual" if query.ids is None else "attempts"
     found, edge = await look(store, filters, query.q, query.limit + 1, fields)
-    jobs = tuple(to_job(doc) for doc in found[: query.limit])
+    jobs = tuple(jobs_of(found[: query.limit]))
     if len(found) > query.limit:
-        edge = ObjectId(jobs[-1].id)
+        edge = ObjectId(jobs[-1].id) if jobs else _LAST
     return Page(items=jobs, cursor=encode_cursor(str(edge)) if edge is not None else None)
 
 
@@ -192,7 +195,7 @@ async def dead_matching(store: Store, query: DeadLetterQuery) -> list[Job]:
     filters = filter_of(
         store.now(), since=query.since, ids=query.ids, status="failed", task=query.task, priority=query.priority
     )
-    return [to_job(doc) async for doc in _all(store, filters)]
+    return jobs_of([doc async for doc in _all(store, filters)])
 
 
 async def history(
@@ -203,7 +206,7 @@ async def history(
     await opened()
     filters = filter_of(store.now(), since=query.since, status=query.status, task=query.task)
     async for doc in _all(store, filters, fields="attempts"):
-        job = to_job(doc)
+        job = job_of(doc)
         for attempt in job.attempts:
             yield AttemptRow(
                 job=job.id,
@@ -237,7 +240,8 @@ async def _all(store: Store, filters: Document, *, fields: Fields = "usual") -> 
         elif len(found) == _CHUNK:
             edge = found[-1]["_id"]
         for doc in found:
-            yield doc
+            if isinstance(doc["_id"], ObjectId):
+                yield doc
         if len(found) == _CHUNK:
             edge = found[-1]["_id"]
         if edge is None:

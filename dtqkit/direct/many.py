@@ -39,7 +39,8 @@ from dtqkit.direct.parts import Parts, answers
 from dtqkit.model.errors import InvalidOption, JobConflict, PayloadTooLarge
 from dtqkit.model.jobs import TERMINAL, WAITING, Job, Status
 from dtqkit.model.where import PayloadMatch
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import Document
+from dtqkit.store.fields import jobs_of
 from dtqkit.store.where import may_match
 from dtqkit.tasks.unique import is_of_payload, made_of
 from dtqkit.transitions.announce import unlist
@@ -140,7 +141,7 @@ async def cancel_many(parts: Parts, asked: BulkRequest) -> Bulk:
     async def cancel(docs: Sequence[Document]) -> Bulk:
         changed = await cancel_piece(parts.broker, parts.store, docs)
         cancelled = {job.id for job in changed if job.status == "cancelled"}
-        was_listed.extend(to_job(doc) for doc in docs if str(doc["_id"]) in cancelled)
+        was_listed.extend(job for job in jobs_of(docs) if job.id in cancelled)
         return Bulk(changed=len(changed), stopping=len(changed) - len(cancelled))
 
     try:

@@ -18,7 +18,7 @@ from dtqkit.model.errors import NamespaceTaken, QueueClosed, StoreUnavailable, W
 from dtqkit.model.jobs import Job, is_job_id
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
-from dtqkit.store.documents import to_job
+from dtqkit.store.fields import jobs_of
 from dtqkit.store.ids import object_id
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
@@ -112,7 +112,7 @@ class Parts:
         """The jobs that exist, in no particular order; without `payload`, their payloads may be empty."""
         await self.open()
         ids = [object_id(i) for i in asked.ids if is_job_id(i)]
-        return tuple([to_job(doc) for doc in await self.store.jobs.find(ids, payload=asked.payload)])
+        return tuple(jobs_of(await self.store.jobs.find(ids, payload=asked.payload)))
 
 
 #: The functions that answer, by operation: in `accept`, `look` and `change`.

@@ -33,7 +33,7 @@ from dtqkit.model.jobs import Job
 from dtqkit.model.schedule_changes import check, check_reason
 from dtqkit.model.schedule_errors import InvalidSchedule
 from dtqkit.model.schedules import Definition, Schedule, next_times
-from dtqkit.store.documents import to_job
+from dtqkit.store.fields import jobs_of
 from dtqkit.tasks.scheduled import check_options
 
 
@@ -86,7 +86,7 @@ async def schedule_times(parts: Parts, asked: ScheduleTimes) -> tuple[datetime, 
 @answers.to(SCHEDULE_RUNS)
 async def schedule_runs(parts: Parts, asked: ScheduleRuns) -> tuple[Job, ...]:
     await parts.open()
-    return tuple([to_job(doc) for doc in await parts.store.schedules.jobs(asked.name, asked.limit)])
+    return tuple(jobs_of(await parts.store.schedules.jobs(asked.name, asked.limit)))
 
 
 @answers.to(PAUSE_SCHEDULE)

@@ -19,6 +19,7 @@ from dtqkit.direct.counts import Window, total, window
 from dtqkit.model.events import Depths
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.store import Store
+from dtqkit.store.fields import lane_of
 from dtqkit.store.minutes import What, summed
 
 #: Newest ends that are looked at.
@@ -37,7 +38,7 @@ class Ends(msgspec.Struct):
         return sum(len(group["ends"]) for group in self.groups)
 
     def of(self, lane: Priority) -> Ends:
-        return Ends([group for group in self.groups if group["_id"]["priority"] == lane])
+        return Ends([group for group in self.groups if lane_of(group["_id"]) == lane])
 
     @property
     def ends_ms(self) -> list[float]:
@@ -50,7 +51,7 @@ class Ends(msgspec.Struct):
 
     def times_s(self, task: str, name: str) -> list[float]:
         """`waits` or `runs`, in ascending order; what never ran has none."""
-        found = (t for group in self.groups if group["_id"]["task"] == task for t in group[name])
+        found = (t for group in self.groups if group["_id"].get("task") == task for t in group[name])
         return sorted(max(0.0, t) / 1000 for t in found if t is not None)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
-from dtqkit.model.jobs import AnyPriority, Job, Priority
+from dtqkit.model.jobs import WAITING, AnyPriority, Job, Priority
 from dtqkit.model.outcomes import Delayed
 from dtqkit.model.policy import Policy
 from dtqkit.model.where import MAX_TEXT, Scalar, has_values
@@ -90,6 +90,12 @@ class Pauses(msgspec.Struct, frozen=True):
         holding = [pause for pause in self.pauses if pause.holds(job)]
         lasting = [pause for pause in holding if pause.until is None]
         return (lasting or sorted(holding, key=lambda pause: str(pause.until)) or [None])[-1]
+
+    def held(self, jobs: Iterable[Job]) -> frozenset[str]:
+        """The ids of those of `jobs` that wait and are held by a pause."""
+        if not self.pauses:
+            return frozenset()
+        return frozenset(job.id for job in jobs if job.status in WAITING and self.of(job) is not None)
 
     @property
     def next_end(self) -> datetime | None:

@@ -43,8 +43,8 @@ def never_raises(show: Callable[Concatenate[T, P], Markup]) -> Callable[Concaten
 
 
 @never_raises
-def job_card(job: Job) -> Markup:
-    """One job: what it is, how it went, and its result or error."""
+def job_card(job: Job, paused: str = "") -> Markup:
+    """One job: what it is, how it went, and its result or error; `paused` says which pause holds it."""
     facts: list[tuple[str, object]] = [
         ("arguments", el("code", as_json(job.payload))),
         ("priority", job.priority),
@@ -52,6 +52,8 @@ def job_card(job: Job) -> Markup:
         ("ran", ran(job)),
         ("attempts", job.tally),
     ]
+    if paused:
+        facts.append(("paused", paused))
     if job.worker and job.status != "pending":
         facts.append(("worker", job.worker))
     if job.unique is not None:

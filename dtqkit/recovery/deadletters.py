@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
-from typing import Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, cast
 
 from bson import ObjectId
 
@@ -12,6 +12,7 @@ from dtqkit.broker import Broker
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
+from dtqkit.store.fields import whole
 from dtqkit.transitions.requeue import requeue_automatically
 
 #: Kinds of error for which the job itself may not be at fault.
@@ -60,18 +61,21 @@ class DeadLetterRounds:
         if recoverable:
             requeued = await requeue_automatically(self._broker, self._store, recoverable)
         dead = [doc for doc in failed if doc["_id"] not in requeued]
-        missing = [doc for doc in dead if dead_letters.get(doc["_id"]) != doc["death_seq"]]
+        missing = [doc for doc in dead if dead_letters.get(doc["_id"]) != whole(doc.get("death_seq"))]
         await self._store.dead.project(missing)
         stale = dead_letters.keys() - {doc["_id"] for doc in failed}
         await self._store.dead.delete_many({job: dead_letters[job] for job in stale})
         return Repaired(len(missing) + len(stale), len(requeued))
 
     def _recoverable(self, doc: Document) -> bool:
+        """One without a time, or whose error is none, was written by another program: a person requeues it."""
         cooled = self._store.now() - timedelta(seconds=self._settings.dead_letter_cooldown_s)
-        error: Document = doc.get("error") or {}
+        found, ended_at = doc.get("error"), doc.get("ended_at")
+        error: Document = cast("Document", found) if isinstance(found, dict) else {}
         return (
-            error.get("kind") in NOT_ITS_FAULT
+            isinstance(ended_at, datetime)
+            and error.get("kind") in NOT_ITS_FAULT
             and not error.get("final")
-            and doc.get("recoveries", 0) < self._settings.dead_letter_recoveries
-            and doc["ended_at"] < cooled
+            and whole(doc.get("recoveries")) < self._settings.dead_letter_recoveries
+            and ended_at < cooled
         )

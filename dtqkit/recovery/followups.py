@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bson import ObjectId
+
 from dtqkit.broker import Broker
 from dtqkit.recovery.task import ProgressLog
 from dtqkit.store import Store
@@ -30,8 +32,13 @@ class FollowUpRounds:
     async def run(self) -> None:
         done = ProgressLog("submitted %d jobs of on_failure and on_success that a crash had left")
         self._wanted = False
+        before: set[ObjectId] = set()
         try:
             while docs := await self._store.followups.left(PIECE):
+                ids = {doc["_id"] for doc in docs}
+                if ids <= before:  # what another program has written there cannot be cleared
+                    break
+                before = ids
                 done.add(await submit_all(self._broker, self._store, docs, again=True))
                 self.progressed()
                 if len(docs) < PIECE:

@@ -188,7 +188,7 @@ class Leader:
 
         for worker, score in self._heartbeats.missing(asyncio.get_running_loop().time()).items():
             self._followups.begin()  # it may have died between an end and what follows on it
-            docs = await self._store.jobs.running_of(worker)
+            docs = self._lost.markable(await self._store.jobs.running_of(worker))
             if docs:
                 self._rounds.record("dead_worker", await self._lost.mark_on_missed_heartbeats(docs, still_missing))
             elif await self._broker.forget(worker, score):

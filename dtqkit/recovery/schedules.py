@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from dtqkit.broker import Broker
 from dtqkit.broker.broker import Tick
@@ -13,9 +14,12 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.schedules import Schedule
 from dtqkit.model.settings import Settings
 from dtqkit.store import Store
+from dtqkit.support.once import Once
 from dtqkit.tasks.registry import TaskRegistry
 from dtqkit.transitions.enqueue import Enqueuer
 from dtqkit.transitions.tick import Ticker
+
+log = logging.getLogger("dtqkit.recovery")
 
 #: Schedules that are dealt with side by side.
 AT_ONCE: Final = 20
@@ -37,6 +41,10 @@ class ScheduleRounds:
         self._next: datetime | None = None
         self._look_at = 0.0
         self._hint = ""
+        self._said = Once()
+        #: Ids of those that cannot be read or dealt with, until the next round or change: they would always be the
+        #: first that are due, and keep the others from their turn.
+        self._aside: list[Any] = []
         #: Called after each schedule.
         self.progressed: Callable[[], None] = lambda: None
 
@@ -64,16 +72,19 @@ class ScheduleRounds:
         loop = asyncio.get_running_loop()
         if self._next is not None and loop.time() < self._look_at:
             await asyncio.sleep((self._next - self._store.now()).total_seconds())
+        if loop.time() >= self._look_at:
+            self._aside = []
         self._look_at = loop.time() + self._settings.round_s
         try:
             again = True
             while again:
-                look = await self._store.schedules.look()
+                look = await self._store.schedules.look(self._aside)
+                self._aside += look.unreadable
                 self._next = look.next_due
-                again = bool(look.due)  # when they are due next, this look does not know
+                again = bool(look.due or look.unreadable)  # when they are due next, this look does not know
                 if look.now is not None and look.due:
                     await self._fire(look.due, look.now)
-            if self._next is None:  # there are none: a new one is announced, or else seen by a scan
+            if self._next is None and not self._aside:  # there are none: a new one is announced, or seen by a scan
                 self._look_at = float("inf")
         except BaseException:
             self._look_at = 0.0
@@ -90,9 +101,21 @@ class ScheduleRounds:
         found = await asyncio.gather(*(fire(schedule) for schedule in due), return_exceptions=True)
         self._enqueued(len(due))
         # One that fails does not keep the others from their turn.
-        errors = [one for one in found if isinstance(one, BaseException)]
-        for error in sorted(errors, key=lambda error: isinstance(error, StoreUnavailable)):
-            raise error
+        away: BaseException | None = None
+        for schedule, error in zip(due, found, strict=True):
+            if isinstance(error, Exception) and not isinstance(error, StoreUnavailable):
+                self._set_aside(schedule, error)
+            elif error is not None:
+                away = error
+        if away is not None:
+            raise away
+
+    def _set_aside(self, schedule: Schedule, error: Exception) -> None:
+        self._aside.append(schedule.name)
+        if self._said.first(schedule.name, schedule.rev):
+            log.error(
+                "schedule %s is left out for now, and tried again later: %r", schedule.name, error, exc_info=error
+            )
 
     async def close(self) -> None:
         """Wait for writes in progress."""

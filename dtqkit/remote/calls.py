@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final, cast
@@ -37,6 +38,7 @@ from dtqkit.control.operations import (
     STATUSES,
     SUBMIT,
     SUBMIT_MANY,
+    TASKS,
     WORKERS,
 )
 from dtqkit.model.errors import DtqError, StoreUnavailable
@@ -44,6 +46,11 @@ from dtqkit.model.events import Snapshot
 from dtqkit.model.jobs import Job, is_job_id
 from dtqkit.remote.http import Http
 from dtqkit.remote.rows import rows
+from dtqkit.support.once import Once
+from dtqkit.tasks.task import TaskInfo
+
+log = logging.getLogger("dtqkit.queue")
+_said: Final = Once()
 
 #: Bytes of one batch of submissions: the server takes 1 MiB.
 MAX_BATCH_BYTES: Final = 900_000
@@ -105,6 +112,19 @@ async def snapshot(http: Http, _: Nothing) -> Snapshot:
     except StoreUnavailable:
         workers = ()
     return Snapshot(depths=depths, workers=workers, jobs=tuple(map(lean, jobs.items)))
+
+
+@answers.to(TASKS)
+async def tasks(http: Http, _: Nothing) -> tuple[TaskInfo, ...]:
+    """Those that can be read: a task of a newer server may have an option of a kind that is not known here."""
+    found: list[TaskInfo] = []
+    for raw in await http.ask_as(tuple[msgspec.Raw, ...], TASKS, NOTHING):
+        try:
+            found.append(msgspec.json.decode(raw, type=TaskInfo))
+        except msgspec.ValidationError as error:
+            if _said.first(bytes(raw)):
+                log.warning("a task is not listed, since this version of dtqkit cannot read it: update it (%s)", error)
+    return tuple(found)
 
 
 @answers.to(HISTORY)

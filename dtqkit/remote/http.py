@@ -96,12 +96,19 @@ class Http:
 
     async def ask(self, operation: Operation[Req, Res], request: Req, *, answer_s: float = ANSWER_S) -> Res:
         """The answer to one operation. Raises the error that the server answers with."""
+        answer: Res = await self.ask_as(operation.response, operation, request, answer_s=answer_s)
+        return answer
+
+    async def ask_as(
+        self, kind: Any, operation: Operation[Req, Any], request: Req, *, answer_s: float = ANSWER_S
+    ) -> Any:
+        """The same, read as another type than that of the operation."""
         asked = self.request(operation, request, request_timeout=answer_s)
         response = await self.fetch(asked, writes=operation.writes)
         # A queue that is down says so in a record of its own.
         if response.code < 300 or (operation.may_be_down is not None and response.code == 503):
             try:
-                return msgspec.json.decode(response.body, type=operation.response)
+                return msgspec.json.decode(response.body, type=kind)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
         raise self.error_of(response, response.body, writes=operation.writes)

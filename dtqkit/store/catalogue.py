@@ -52,7 +52,7 @@ def _readable(docs: Iterable[Document]) -> list[TaskInfo]:
         try:
             schema = msgspec.json.decode(doc["schema"])
             found.append(msgspec.convert({**doc, "name": doc["_id"], "schema": schema}, TaskInfo))
-        except (msgspec.ValidationError, msgspec.DecodeError, KeyError):
+        except (msgspec.ValidationError, msgspec.DecodeError, KeyError, TypeError):
             continue
     return found
 

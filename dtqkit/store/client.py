@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 from urllib.parse import parse_qsl
 
-from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
 from bson.errors import BSONError, InvalidBSON
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -59,6 +59,11 @@ class _PlainInts(TypeDecoder):
 
 
 PLAIN_INTS: Final = TypeRegistry([_PlainInts()])
+#: Where a time that Python cannot hold (before the year 1, after 9999) must be noticed: it is read as a DatetimeMS.
+#: Elsewhere it is the first or the last one that Python can hold.
+NOTICING: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, type_registry=PLAIN_INTS, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 
 
 class MongoLink:
@@ -145,6 +150,7 @@ def connect(link: MongoLink, *listeners: Any) -> AsyncMongoClient[dict[str, Any]
             tz_aware=True,
             tzinfo=UTC,
             type_registry=PLAIN_INTS,
+            datetime_conversion=DatetimeConversion.DATETIME_CLAMP.name,
             w="majority",
             journal=True,
             readConcernLevel="majority",
@@ -227,6 +233,17 @@ def is_duplicate_keys(error: BulkWriteError) -> bool:
     """Whether duplicate keys are all that is wrong with a bulk: its other writes are done."""
     errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
     return not error.details.get("writeConcernErrors") and all(one.get("code") == _DUPLICATE_KEY for one in errors)
+
+
+def refused_alone(error: BulkWriteError) -> dict[int, str]:
+    """Where all that is wrong with a bulk are duplicate keys and documents that MongoDB does not take: the positions of
+    those, each with MongoDB's words. The other writes are done. Otherwise raises the error.
+    """
+    errors: Sequence[dict[str, Any]] = error.details.get("writeErrors", ())
+    others = [one for one in errors if one.get("code") != _DUPLICATE_KEY]
+    if error.details.get("writeConcernErrors") or not all(map(refusals.is_of_document, others)):
+        raise error
+    return {one["index"]: one_line(str(one.get("errmsg", ""))) for one in others}
 
 
 #: A multi-document write that an election interrupts may be done in part.

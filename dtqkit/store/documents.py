@@ -17,7 +17,7 @@ import msgspec
 from bson import ObjectId
 
 from dtqkit.model.followups import FollowUp
-from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, WAITING, Attempt, Ending, ErrorKind, Job, JobError
+from dtqkit.model.jobs import MAX_ATTEMPTS_KEPT, TERMINAL, Attempt, Ending, ErrorKind, Job, JobError
 from dtqkit.model.outcomes import Change
 from dtqkit.store.packing import pack, unpack
 
@@ -169,7 +169,7 @@ def slot_of_document() -> Document:
 
 # -- changes
 
-_CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
+CANCELLED: Final = {"$eq": ["$cancel_requested", True]}
 #: Workers of older versions set `started_at`.
 _CLAIMED_AT: Final = {"$ifNull": ["$claimed_at", "$started_at"]}
 
@@ -179,8 +179,8 @@ def _ms(seconds: float) -> int:
 
 
 def plus(field: str, n: int) -> Document:
-    """A field of a document, which may be absent, and `n`."""
-    return {"$add": [{"$ifNull": [f"${field}", 0]}, n]}
+    """A count in a document, and `n`. One that is absent, or no number, is 0."""
+    return {"$add": [{"$cond": [{"$isNumber": f"${field}"}, f"${field}", 0]}, n]}
 
 
 def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
@@ -195,21 +195,21 @@ def claiming(claim: ObjectId, worker: str, lease_s: float) -> Pipeline:
                 "rev": {"$add": ["$rev", 1]},
                 "claimed_at": "$$NOW",
                 "lease_until": {"$add": ["$$NOW", _ms(lease_s)]},
-                "unique_slot": _slot_while({"$ne": ["$unique", "waiting"]}),
+                "unique_slot": slot_while({"$ne": ["$unique", "waiting"]}),
             }
         },
         {"$unset": ["progress", "progress_message", "log", "start_ms", "started_at"]},
     ]
 
 
-def _slot_while(held: Any) -> Document:
+def slot_while(held: Any) -> Document:
     """The slot of a unique job as long as this expression is true. A document without one does not get the field."""
     return {"$cond": [held, "$unique_slot", "$$REMOVE"]}
 
 
 def _slot_after(change: Change) -> Any:
     """The slot of an active unique job after the end of an attempt."""
-    return "$$REMOVE" if change.status in TERMINAL else _slot_while({"$not": [_CANCELLED]})
+    return "$$REMOVE" if change.status in TERMINAL else slot_while({"$not": [CANCELLED]})
 
 
 def renewing(lease_s: float) -> Pipeline:
@@ -240,10 +240,10 @@ def declining(change: Change) -> Pipeline:
     """
     count = "declined_before" if change.status == "scheduled" else "declined"
     fields: Document = {
-        "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
+        "status": {"$cond": [CANCELLED, "cancelled", change.status]},
         count: plus(count, 1),
         "rev": {"$add": ["$rev", 2]},
-        "ended_at": "$$NOW" if change.status in TERMINAL else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]},
+        "ended_at": "$$NOW" if change.status in TERMINAL else {"$cond": [CANCELLED, "$$NOW", "$$REMOVE"]},
     }
     if change.error is not None:
         fields["error"] = {"$literal": msgspec.to_builtins(change.error)}
@@ -274,10 +274,10 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     over = change.status in TERMINAL
     due = {"$add": ["$$NOW", _ms(change.delay_s)]}
     fields: Document = {
-        "status": {"$cond": [_CANCELLED, "cancelled", change.status]},
+        "status": {"$cond": [CANCELLED, "cancelled", change.status]},
         "earlier": {
             "$slice": [
-                {"$concatArrays": [{"$ifNull": ["$earlier", []]}, [attempt]]},
+                {"$concatArrays": [{"$cond": [{"$isArray": "$earlier"}, "$earlier", []]}, [attempt]]},
                 -MAX_ATTEMPTS_KEPT,
             ]
         },
@@ -297,12 +297,12 @@ def ending(change: Change, attempt_log: Document | None = None) -> Pipeline:
     if change.status == "scheduled":
         fields["due_at"] = due
     if change.status == "failed":
-        fields["death_seq"] = {"$cond": [_CANCELLED, "$death_seq", plus("death_seq", 1)]}
-    fields["ended_at"] = "$$NOW" if over else {"$cond": [_CANCELLED, "$$NOW", "$$REMOVE"]}
+        fields["death_seq"] = {"$cond": [CANCELLED, "$death_seq", plus("death_seq", 1)]}
+    fields["ended_at"] = "$$NOW" if over else {"$cond": [CANCELLED, "$$NOW", "$$REMOVE"]}
     if change.followup is not None:
         entry = {**_to_follow(change.followup, change.error), "token": "$token", "at": "$$NOW"}
         fields["followups"] = {
-            "$cond": [_CANCELLED, "$followups", {"$concatArrays": [{"$ifNull": ["$followups", []]}, [entry]]}]
+            "$cond": [CANCELLED, "$followups", {"$concatArrays": [{"$ifNull": ["$followups", []]}, [entry]]}]
         }
     if attempt_log:
         fields.update({k: {"$literal": v} for k, v in attempt_log.items()})
@@ -327,9 +327,9 @@ def cancelling() -> Pipeline:
             "$set": {
                 "status": {"$cond": [running, "running", "cancelled"]},
                 "cancel_requested": True,
-                "rev": {"$cond": [{"$and": [running, _CANCELLED]}, "$rev", {"$add": ["$rev", 1]}]},
+                "rev": {"$cond": [{"$and": [running, CANCELLED]}, "$rev", {"$add": ["$rev", 1]}]},
                 "ended_at": {"$cond": [running, "$$REMOVE", "$$NOW"]},
-                "unique_slot": _slot_while({"$or": [running, {"$eq": ["$unique", "window"]}]}),
+                "unique_slot": slot_while({"$or": [running, {"$eq": ["$unique", "window"]}]}),
             }
         }
     ]
@@ -340,34 +340,3 @@ DELETABLE: Final[Document] = {
     "followups.token": {"$exists": False},
     "$expr": {"$not": [{"$gt": ["$unique_until", "$$NOW"]}]},  # true without a window
 }
-
-
-def expired(comparison: str, at: Any) -> Document:
-    """Of a job that waits: whether `at` is too late for its first attempt."""
-    return {
-        "$and": [
-            {"$gt": ["$expires_s", None]},
-            {"$eq": [{"$type": "$earlier"}, "missing"]},
-            {comparison: [at, {"$add": ["$created_at", {"$multiply": ["$expires_s", 1000]}]}]},
-        ]
-    }
-
-
-#: Of a waiting job: whether it is to be cancelled without another attempt.
-TO_DROP: Final[Document] = {"$or": [_CANCELLED, expired("$gt", "$$NOW")]}
-#: Of any job: whether it waits and is too late for its first attempt.
-WAITS_EXPIRED: Final[Document] = {"$and": [{"$in": ["$status", list(WAITING)]}, expired("$gt", "$$NOW")]}
-
-
-def dropping() -> Pipeline:
-    """Cancel a waiting job that is TO_DROP."""
-    message = {"$concat": ["not started within ", {"$toString": "$expires_s"}, " s of its submission"]}
-    late = {"kind": "expired", "type": "JobExpired", "message": message}
-    fields: Document = {
-        "status": "cancelled",
-        "rev": {"$add": ["$rev", 1]},
-        "ended_at": "$$NOW",
-        "error": {"$cond": [_CANCELLED, "$error", late]},
-        "unique_slot": _slot_while({"$eq": ["$unique", "window"]}),
-    }
-    return [{"$set": fields}]

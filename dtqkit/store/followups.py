@@ -20,7 +20,9 @@ from dtqkit.store.keeper import IndexKeeper
 MAX_KEPT: Final = 20
 #: Characters of a reason that a job keeps.
 MAX_WHY: Final = 500
-_FIELDS: Final = dict.fromkeys(("task", "payload", "result", "tags", "ended_at", "followups", "follow_depth"), 1)
+_FIELDS: Final = dict.fromkeys(
+    ("task", "payload", "result", "tags", "ended_at", "followups", "follow_depth", "followed_by"), 1
+)
 _LOOK_MS: Final = 5_000
 
 
@@ -33,6 +35,8 @@ class Followed(NamedTuple):
     follower: ObjectId | None
     #: Why none can.
     why: str = ""
+    #: Whether the job is to have this one alone: what stands there is no list.
+    alone: bool = False
 
 
 class FollowUps:
@@ -64,12 +68,15 @@ class FollowUps:
     async def submitted(self, followed: Sequence[Followed]) -> None:
         """These ends are followed now: there is nothing left to do about them."""
         updates: list[UpdateOne] = []
-        for job, claim_number, follower, why in followed:
+        for job, claim_number, follower, why, alone in followed:
             done: Document = {"$pull": {"followups": {"token": {"$eq": claim_number}}}}
             if follower is None:
                 done["$set"] = {"not_followed": why[:MAX_WHY]}
             else:
-                done["$push"] = {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}}
+                if alone:
+                    done["$set"] = {"followed_by": [str(follower)]}
+                else:
+                    done["$push"] = {"followed_by": {"$each": [str(follower)], "$slice": -MAX_KEPT}}
                 done["$unset"] = {"not_followed": ""}
             query: Document = {"_id": job, "followups.token": {"$eq": claim_number}}
             if follower is None:  # what is no list can be cleared as a whole only

@@ -16,6 +16,8 @@ from pymongo import ASCENDING, IndexModel
 KEY: Final = "key"
 #: That of what is to follow on jobs, which the leader looks through.
 FOLLOW_UPS: Final = "followups"
+#: That of submits which have replaced a waiting job, and which another one has replaced since.
+REPLACED: Final = "replaced"
 #: The unique index of the slots of unique jobs. Their upserts name it as a hint.
 UNIQUE: Final = "unique"
 
@@ -63,6 +65,12 @@ JOBS: Final = (
         name=FOLLOW_UPS,
         partialFilterExpression={"followups.token": {"$exists": True}},
     ),
+    # By an idempotency key, for a submit that is sent again. Only jobs that were replaced are in it.
+    IndexModel(
+        [("replaced_before", ASCENDING)],
+        name=REPLACED,
+        partialFilterExpression={"replaced_before": {"$exists": True}},
+    ),
 )
 
 #: Of the collection `schedules`: the leader looks for those that are due, at most once a heartbeat. A paused one has no
@@ -72,7 +80,7 @@ SCHEDULES: Final = (
 )
 
 #: Increase this with any change of JOBS; stored in the collection `configuration`.
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 #: Indexes of older versions that are no longer used, by name: their fields.
 LEFT_OVER: Final[Mapping[str, tuple[str, ...]]] = {"idempotency": ("task", "idempotency_key")}
 #: Fields in MongoDB's description of an index that are not options.

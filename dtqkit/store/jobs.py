@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
@@ -21,8 +22,10 @@ from dtqkit.store import documents
 from dtqkit.store.client import PLAIN_INTS, MongoLink, store_errors
 from dtqkit.store.commands import update_command, written
 from dtqkit.store.documents import Document
+from dtqkit.store.fields import is_countable, lane_of, mending, placed, whole
 from dtqkit.store.inserts import BAD_HINT
 from dtqkit.store.keeper import IndexKeeper
+from dtqkit.store.refusals import THIS_DOCUMENT
 from dtqkit.store.requeues import requeueing
 from dtqkit.store.settlements import BY_ID, Settlement, commands, recorded
 from dtqkit.store.unique import SlotTaken
@@ -43,6 +46,15 @@ _FIELDS: Final[Mapping[Fields, Document]] = {
     "attempts": {"log": 0},
 }
 _NAIVE: Final[CodecOptions[Document]] = CodecOptions(type_registry=PLAIN_INTS)
+_TIMES: Final = ("queued_at", "claimed_at", "started_at")
+_NUMBERS: Final = ("start_ms", "run_ms")
+#: Filters: ended jobs with which nothing can be computed.
+_UNSOUND_ENDS: Final[list[Document]] = [
+    {f"{within}{name}": {"$exists": True, "$not": {"$type": kind}}}
+    for names, kind in ((_TIMES, "date"), (_NUMBERS, "number"))
+    for name in names
+    for within in ("", "earlier.")
+]
 #: Fields that a worker does not need when it claims a job.
 _NOT_CLAIMED: Final = dict.fromkeys(
     (*documents.HEAVY, "claim", "lease_until", "due_at", "tags", "idempotency_key", "error", "ended_at"), 0
@@ -190,14 +202,17 @@ class Jobs:
         return {i for i, s in enumerate(settlements) if s.id not in by_id or not recorded(by_id[s.id], s)}
 
     async def lose(self, doc: Document, change: Change, *, only_overdue: bool) -> bool:
-        """Mark a job lost: on lease expiry (which the write checks) or on missed heartbeats (the lease is as read)."""
-        query: Document = {"_id": doc["_id"], "claim": doc["claim"], "status": "running"}
+        """Mark a job lost: on lease expiry (which the write checks) or on missed heartbeats (the lease is as read).
+
+        Raises DocumentRefused for a job that MongoDB does not take as a lost one.
+        """
+        query: Document = {"_id": doc["_id"], "claim": doc.get("claim"), "status": "running"}
         if only_overdue:
             query["$expr"] = {"$lt": ["$lease_until", "$$NOW"]}
         else:
-            query["lease_until"] = doc["lease_until"]
-        with store_errors(self._where, writes=True, point="lose"):
-            answer = await self._jobs.update_one(query, documents.ending(change))
+            query["lease_until"] = doc.get("lease_until")
+        with store_errors(self._where, writes=True, document=True, point="lose"):
+            answer = await self._jobs.update_one(query, [*mending(doc), *documents.ending(change)])
         return answer.matched_count == 1
 
     # -- cancel and requeue
@@ -234,7 +249,8 @@ class Jobs:
     async def statuses(self, ids: Iterable[ObjectId]) -> list[Document]:
         """_id, status and rev of those that exist."""
         with store_errors(self._where):
-            return await self._jobs.find({"_id": {"$in": list(ids)}}, {"status": 1, "rev": 1}, hint=BY_ID).to_list()
+            docs = await self._jobs.find({"_id": {"$in": list(ids)}}, {"status": 1, "rev": 1}, hint=BY_ID).to_list()
+        return [{**doc, "status": doc.get("status", "pending"), "rev": whole(doc.get("rev"))} for doc in docs]
 
     async def status_of(self, ids: Iterable[ObjectId]) -> list[Document]:
         """Only the fields that decide where an id belongs in Redis, for existing jobs, in the order of `ids`."""
@@ -243,14 +259,14 @@ class Jobs:
         with store_errors(self._where):
             docs = await self._jobs.find({"_id": {"$in": wanted}}, dict.fromkeys(names, 1)).to_list()
         place = {job: i for i, job in enumerate(wanted)}
-        return sorted(docs, key=lambda doc: place[doc["_id"]])
+        return [placed(doc) for doc in sorted(docs, key=lambda doc: place[doc["_id"]]) if _is_usable(doc)]
 
     async def tasks_of(self, ids: Iterable[ObjectId]) -> dict[str, str]:
         """The tasks of those of these jobs that wait, by job id as text."""
         waiting = {"_id": {"$in": list(ids)}, "status": {"$in": list(WAITING)}}
         with store_errors(self._where):
             found = await self._jobs.find(waiting, {"task": 1}, hint=BY_ID).to_list()
-        return {str(doc["_id"]): doc["task"] for doc in found}
+        return {str(doc["_id"]): placed(doc)["task"] for doc in found}
 
     async def page(
         self, query: Document, limit: int, max_ms: int, *, fields: Fields = "usual", by: str | None = None
@@ -314,6 +330,13 @@ class Jobs:
             },
         ]
         with store_errors(self._where):
+            try:
+                return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
+            except OperationFailure as error:
+                if error.code not in THIS_DOCUMENT:
+                    raise
+            # Another program has written something else than a time into one of them.
+            pipeline.insert(3, {"$match": {"$nor": _UNSOUND_ENDS}})
             return await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
 
     async def count_waiting(self) -> dict[tuple[str, str], int]:
@@ -324,7 +347,10 @@ class Jobs:
         ]
         with store_errors(self._where):
             found = await (await self._jobs.aggregate(pipeline, maxTimeMS=5_000)).to_list()
-        return {(group["_id"]["status"], group["_id"]["priority"]): group["n"] for group in found}
+        counts: Counter[tuple[str, str]] = Counter()
+        for group in found:
+            counts[group["_id"]["status"], lane_of(group["_id"])] += group["n"]
+        return counts
 
     async def load(self) -> tuple[int, datetime | None]:
         """How many jobs are running, and since when the oldest pending job has been waiting."""
@@ -334,4 +360,15 @@ class Jobs:
             # By lane, so that the index returns them in order: the first of each lane, merged.
             lanes: Document = {"status": "pending", "priority": {"$in": list(PRIORITIES)}}
             oldest = await self._jobs.find_one(lanes, fields, sort=[("_id", ASCENDING)], max_time_ms=_LOAD_MS)
-        return running, oldest.get("queued_at", oldest["created_at"]) if oldest else None
+        return running, _since(oldest) if oldest else None
+
+
+def _since(doc: Document) -> datetime | None:
+    """Since when a job waits."""
+    times = (doc.get("queued_at"), doc.get("created_at"))
+    return next((at for at in times if isinstance(at, datetime)), None)
+
+
+def _is_usable(doc: Document) -> bool:
+    """Of a job that does not wait, nothing but the status is needed."""
+    return isinstance(doc.get("status"), str) and (doc["status"] not in WAITING or is_countable(doc))

@@ -16,9 +16,11 @@ from dtqkit.model.where import PayloadMatch
 from dtqkit.store import documents
 from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document, Pipeline
+from dtqkit.store.expiring import expired
+from dtqkit.store.fields import whole
 from dtqkit.store.packing import unpack
 from dtqkit.store.requeues import requeueing
-from dtqkit.store.unique import stale
+from dtqkit.store.slots import stale
 from dtqkit.store.where import PACKED, matching
 
 #: What an event and a place in Redis need of a job.
@@ -73,7 +75,7 @@ class ManyJobs:
                     await self._jobs.update_many(query, documents.cancelling())
             return await self._places(ids)
         after = {"status": "cancelled", "cancel_requested": True}
-        return [{**doc, **after, "rev": doc["rev"] + 1} for doc in docs]
+        return [{**doc, **after, "rev": whole(doc.get("rev")) + 1} for doc in docs]
 
     async def requeue(self, failed: Sequence[Document]) -> list[Document]:
         """Requeue each of these if this is still its last failure; all of them as they are afterwards."""
@@ -135,7 +137,7 @@ class ManyJobs:
 
 
 def _has(doc: Document, match: PayloadMatch) -> bool:
-    return match.has(doc["task"], unpack(doc["payload"]))
+    return match.has(doc.get("task", ""), unpack(doc["payload"]))
 
 
 def changing(changes: Document, delay_s: float | None) -> Pipeline:
@@ -158,4 +160,4 @@ def _in_time(delay_s: float | None) -> Document:
     """A filter: the jobs that could still begin after such a delay. Empty without one."""
     if delay_s is None:
         return {}
-    return {"$expr": {"$not": [documents.expired("$gte", {"$add": ["$$NOW", round(delay_s * 1000)]})]}}
+    return {"$expr": {"$not": [expired("$gte", {"$add": ["$$NOW", round(delay_s * 1000)]})]}}

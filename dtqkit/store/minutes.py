@@ -30,6 +30,7 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import PRIORITIES, Priority
 from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.documents import Document
+from dtqkit.store.fields import lane_of
 from dtqkit.store.ids import id_at
 
 What: TypeAlias = Literal["submitted", "completed", "failed", "cancelled"]
@@ -53,6 +54,8 @@ _COUNT_MS: Final = 5_000
 #: Documents that are deleted at a time.
 _PIECE: Final = 1_000
 TOTALS: Final = "totals"
+#: An id can have no time before it.
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StoredTotals(NamedTuple):
@@ -152,6 +155,7 @@ class Minutes:
             begin = await self._next(begin) or limit
         if begin is None:
             return False
+        begin = min(begin, limit)  # another program may have written an end that is still to come
         end = min(limit, begin + self._span * MINUTE)
         if begin < end:
             try:
@@ -173,7 +177,7 @@ class Minutes:
 
     async def _next(self, since: datetime | None) -> datetime | None:
         """The first minute from `since` on with a submit or an end; None: there is none."""
-        from_then: Document = {"$gte": since or datetime.min.replace(tzinfo=UTC)}
+        from_then: Document = {"$gte": since or _FIRST}
         first: Document = {"_id": {"$gte": id_at(since)}} if since else {}
         only: Document = {"$project": {"at": 1}}
         ended: list[Document] = [
@@ -207,11 +211,14 @@ class Minutes:
             for match, group in (waiting, by_lane), ({"status": "running"}, running):
                 pipeline.append({"$unionWith": {"coll": self._jobs.name, "pipeline": [{"$match": match}, group]}})
         found = await self._look(pipeline)
-        lanes = {group["_id"]["lane"]: group["n"] for group in found if "lane" in group["_id"]}
+        lanes: Counter[str] = Counter()
+        for group in found:
+            if isinstance(lane := group["_id"].get("lane"), str):
+                lanes[lane] += group["n"]
         counted = by_minute(group for group in found if "lane" not in group["_id"])
         if not now:
             return counted, None
-        return counted, Sample({lane: lanes.get(lane, 0) for lane in PRIORITIES}, lanes.get("running", 0))
+        return counted, Sample({lane: lanes[lane] for lane in PRIORITIES}, lanes["running"])
 
     async def _write(
         self, docs: list[Document], totals: StoredTotals | None, begin: datetime, end: datetime
@@ -318,7 +325,9 @@ def by_minute(groups: Iterable[Document]) -> dict[datetime, Counts]:
     for group in groups:
         key = group["_id"]
         if key.get("what") in WHATS:
-            found.setdefault(key["at"], Counter())[key["what"], key["priority"], key["task"]] += group["n"]
+            # Another program may have written a job without one, or with something else in its place.
+            task = task if isinstance(task := key.get("task"), str) else OTHER
+            found.setdefault(key["at"], Counter())[key["what"], lane_of(key), task] += group["n"]
     return found
 
 

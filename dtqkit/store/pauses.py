@@ -7,16 +7,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
-from bson import ObjectId, encode
+from bson import DatetimeMS, ObjectId, encode
 from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import PRIORITIES, WAITING
 from dtqkit.model.pauses import Pause, Pauses
-from dtqkit.store.client import MongoLink, store_errors
+from dtqkit.store.client import NOTICING, MongoLink, store_errors
 from dtqkit.store.documents import Document
 from dtqkit.store.where import has_values
+from dtqkit.support.once import Once
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -32,14 +33,15 @@ class PauseBook:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
     def __init__(self, database: AsyncDatabase[Document], where: MongoLink) -> None:
-        self._configuration = database["configuration"]
+        self._configuration = database["configuration"].with_options(NOTICING)
         self._jobs = database["jobs"]
         self._where = where
+        self._said = Once()
 
     async def read(self) -> Pauses:
         """All of them, also those that have ended by themselves."""
         with store_errors(self._where):
-            return _pauses(await self._configuration.find_one({"_id": _ID}))
+            return _pauses(await self._configuration.find_one({"_id": _ID}), self._said)
 
     async def put(self, pause: Pause) -> Pauses:
         """Begin a pause, in place of one of the same target. Those that have ended are dropped."""
@@ -63,7 +65,7 @@ class PauseBook:
             doc = await self._configuration.find_one_and_update(
                 {"_id": _ID}, [{"$set": changed}], upsert=True, return_document=ReturnDocument.AFTER
             )
-        return _pauses(doc)
+        return _pauses(doc, self._said)
 
     async def waiting(self, pause: Pause) -> int | None:
         """How many waiting jobs it holds; None when counting them takes too long."""
@@ -115,36 +117,40 @@ def _entry(pause: Pause) -> Document:
     return entry
 
 
-def _pauses(doc: Document | None) -> Pauses:
+def _pauses(doc: Document | None, said: Once) -> Pauses:
     """What cannot be read, such as an entry of another version of dtqkit, holds nothing, and is no error."""
     if doc is None:
         return Pauses()
     version: Any = doc.get("version")
     entries: Any = doc.get("pauses", ())
     if not isinstance(entries, list | tuple):
-        log.warning("the pauses in MongoDB's collection `configuration` are no list, so that nothing is paused")
+        if said.first("no list"):
+            log.warning("the pauses in MongoDB's collection `configuration` are no list, so that nothing is paused")
         entries = ()
-    read = [_pause(entry) for entry in cast("Sequence[Any]", entries)]
+    read = [_pause(entry, said) for entry in cast("Sequence[Any]", entries)]
     known = version if isinstance(version, int) and not isinstance(version, bool) else 0
     return Pauses(known, tuple(pause for pause in read if pause is not None))
 
 
-def _pause(entry: Any) -> Pause | None:
+def _pause(entry: Any, said: Once) -> Pause | None:
     try:
         return _built(entry)
     except Exception as error:
         name = cast("Document", entry).get("id") if isinstance(entry, dict) else entry
-        log.warning(
-            "the pause %.100r in MongoDB's collection `configuration` is not in force here (%s): pause its target "
-            "again, or take this entry out",
-            name,
-            error,
-        )
+        if said.first(repr(name)[:100], str(error)):
+            log.warning(
+                "the pause %.100r in MongoDB's collection `configuration` is not in force here (%s): pause its target "
+                "again, or take this entry out",
+                name,
+                error,
+            )
         return None
 
 
 def _built(entry: Document) -> Pause:
     texts = {name: msgspec.json.decode(entry[name]) for name in ("where", "defaults") if name in entry}
+    if far := [name for name in ("until", "paused_at") if isinstance(entry.get(name), DatetimeMS)]:
+        raise ValueError(f"{far[0]} is before the year 1 or after 9999; leave `until` out for a pause without an end")
     pause = msgspec.convert({**entry, **texts}, Pause)
     if (pause.lane is None) == (pause.task is None):
         raise ValueError("it must name either a lane or a task")

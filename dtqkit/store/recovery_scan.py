@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 import msgspec
+from bson import ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ExecutionTimeout
 
 from dtqkit.model.jobs import WAITING
 from dtqkit.store.client import MongoLink, store_errors
-from dtqkit.store.documents import HEAVY, TO_DROP, Document
+from dtqkit.store.documents import HEAVY, Document
+from dtqkit.store.expiring import TO_DROP
 from dtqkit.store.indexes import FOLLOW_UPS
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.pauses import VERSION
@@ -121,7 +123,7 @@ class RecoveryScans:
         with store_errors(self._where):
             cursor = self._jobs.find({"status": {"$in": list(WAITING)}}, fields, batch_size=_BATCH)
             while docs := await cursor.to_list(_BATCH):
-                yield docs
+                yield [doc for doc in docs if isinstance(doc["_id"], ObjectId)]  # others are no ids of jobs
 
 
 def _one(query: Document, name: str, n: Document) -> list[Document]:

@@ -32,7 +32,10 @@ DECLINED_SO_FAR: Final[Document] = {
 
 #: When a requeued job failed: needed to count its failures.
 _FAILED_AT: Final[Document] = {
-    "$slice": [{"$concatArrays": [{"$ifNull": ["$failed_at", []]}, ["$ended_at"]]}, -MAX_ATTEMPTS_KEPT]
+    "$slice": [
+        {"$concatArrays": [{"$cond": [{"$isArray": "$failed_at"}, "$failed_at", []]}, ["$ended_at"]]},
+        -MAX_ATTEMPTS_KEPT,
+    ]
 }
 
 
@@ -50,7 +53,7 @@ def requeueing() -> Pipeline:
         "losses": 0,
         "recoveries": 0,
         "queued_at": "$$NOW",
-        "rev": {"$add": ["$rev", 1]},
+        "rev": plus("rev", 1),
         "failed_at": _FAILED_AT,
         "declined_before": DECLINED_SO_FAR,
         "unique_slot": _SLOT_AGAIN,
@@ -62,14 +65,15 @@ def recovering(at: datetime) -> Pipeline:
     """Requeue a failed job automatically, not before `at`. One that lost its workers will run alone."""
     lost = {"$eq": ["$error.kind", "worker_lost"]}
     due = {"$max": ["$$NOW", at]}
+    most = {"$cond": [{"$isNumber": "$max_losses"}, "$max_losses", 3]}
     fields: Document = {
         "status": "scheduled",
         "failures": 0,
-        "losses": {"$cond": [lost, {"$subtract": [{"$ifNull": ["$max_losses", 3]}, 1]}, 0]},
+        "losses": {"$cond": [lost, {"$subtract": [most, 1]}, 0]},
         "recoveries": plus("recoveries", 1),
         "due_at": due,
         "queued_at": due,
-        "rev": {"$add": ["$rev", 1]},
+        "rev": plus("rev", 1),
         "failed_at": _FAILED_AT,
         "declined_before": DECLINED_SO_FAR,
         "unique_slot": _SLOT_AGAIN,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from bson import ObjectId
@@ -16,10 +16,11 @@ from pymongo.errors import DuplicateKeyError
 from dtqkit.model.jobs import TERMINAL, is_job_id
 from dtqkit.model.schedule_errors import ScheduleUnreadable
 from dtqkit.model.schedules import HELD_S, MAX_LIVE, MAX_NAME, CatchUpRuns, Overlap, Schedule, prefix_of
-from dtqkit.store.client import MongoLink, store_errors
+from dtqkit.store.client import NOTICING, MongoLink, store_errors
 from dtqkit.store.documents import HEAVY, Document
 from dtqkit.store.indexes import SCHEDULES
 from dtqkit.store.packing import pack, unpack
+from dtqkit.support.once import Once
 
 log = logging.getLogger("dtqkit.store")
 
@@ -31,6 +32,18 @@ DUE: Final = {"due_at": {"$type": "date"}}
 #: Packed as payloads are.
 _PACKED: Final = ("payload", "options")
 _FIELDS: Final = frozenset(Schedule.__struct_fields__)
+_TIMES: Final = (
+    "created_at",
+    "anchor_at",
+    "next_at",
+    "due_at",
+    "pending",
+    "held_at",
+    "last_at",
+    "off_from",
+    "off_until",
+)
+_YEARS: Final = (1900, 9000)
 
 
 class _Decides(msgspec.Struct):
@@ -49,24 +62,27 @@ class DueSchedules(NamedTuple):
     now: datetime | None
     due: list[Schedule]
     next_due: datetime | None
+    #: Ids of those that would be due and cannot be read.
+    unreadable: Sequence[Any] = ()
 
 
 class Schedules:
     """Methods raise StoreUnavailable when MongoDB is away, and OutcomeUnknown when a write may have been done."""
 
     def __init__(self, database: AsyncDatabase[Document], where: MongoLink) -> None:
-        self._schedules = database["schedules"]
+        self._schedules = database["schedules"].with_options(NOTICING)
         self._jobs = database["jobs"]
         self._where = where
         self._indexed = False
+        self._said = Once()
 
-    async def look(self) -> DueSchedules:
-        """By one query on the index `due`, also when none is due."""
+    async def look(self, aside: Collection[Any] = ()) -> DueSchedules:
+        """By one query on the index `due`, also when none is due; without those whose ids are in `aside`."""
         # Of those that are not due, only the time is needed.
         needed = {"$or": [{"$lte": ["$due_at", "$$NOW"]}, {"$gt": ["$held_at", None]}]}
         payload = {"$cond": [needed, "$payload", {}]}
         pipeline: list[Document] = [
-            {"$match": DUE},
+            {"$match": {**DUE, "_id": {"$nin": list(aside)}} if aside else DUE},
             {"$sort": {"due_at": ASCENDING}},
             {"$limit": LOOK},
             {"$set": {"payload": payload, "now": "$$NOW"}},
@@ -76,12 +92,17 @@ class Schedules:
         if not docs:
             return DueSchedules(None, [], None)
         now = docs[0]["now"]
-        docs = [doc for doc in docs if isinstance(doc["due_at"], datetime)]  # $type is true of a list of dates too
+        found = Found(self._said)
+        # A time that Python cannot hold; and a list of dates, which is of the type of a date for a query.
+        odd = [doc for doc in docs if not isinstance(doc["due_at"], datetime)]
+        docs = [doc for doc in docs if isinstance(doc["due_at"], datetime)]
         # One that waits for the run before is due within a second, unless the clock was set back since.
         soon = now + timedelta(seconds=2 * HELD_S)
         due = [doc for doc in docs if doc["due_at"] <= now or ("held_at" in doc and doc["due_at"] > soon)]
         later = min((doc["due_at"] for doc in docs if doc not in due), default=None)
-        return DueSchedules(now, _readable(due), later)
+        for doc in (*odd, *due):
+            found.add(doc)
+        return DueSchedules(now, found.schedules, later, found.unreadable)
 
     async def get(self, name: str) -> Schedule | None:
         with store_errors(self._where):
@@ -92,7 +113,10 @@ class Schedules:
         """Sorted by name."""
         with store_errors(self._where):
             docs = await self._schedules.find().sort("_id").to_list()
-        return _readable(docs)
+        found = Found(self._said)
+        for doc in docs:
+            found.add(doc)
+        return found.schedules
 
     async def add(self, new: Schedule) -> bool:
         """Whether it was stored; False when its name is taken."""
@@ -110,12 +134,14 @@ class Schedules:
         """Put `new` in the place of `known`; False when somebody else has changed it since."""
         fields = _document(new)
         gone = {name: "" for name in _FIELDS - fields.keys() if name not in ("name", "rev")}
-        fields.pop("rev", None)
-        update: Document = {"$set": fields, "$inc": {"rev": 1}}
+        fields["rev"] = known.rev + 1
+        update: Document = {"$set": fields}
         if gone:
             update["$unset"] = gone
+        # Without one, as another program may have written it, it is the first.
+        rev: Any = {"$in": [1, None]} if known.rev == 1 else known.rev
         with store_errors(self._where, writes=True, point=point):
-            done = await self._schedules.update_one({"_id": known.name, "rev": known.rev}, update)
+            done = await self._schedules.update_one({"_id": known.name, "rev": rev}, update)
         return done.matched_count == 1
 
     async def ran(self, name: str, job_id: str) -> None:
@@ -163,23 +189,41 @@ class Schedules:
             return await cursor.sort("idempotency_key", DESCENDING).limit(limit).to_list()
 
 
-def _readable(docs: Sequence[Document]) -> list[Schedule]:
-    """Those that this version can read."""
-    found: list[Schedule] = []
-    for doc in docs:
+class Found:
+    """The schedules that this version can read, and the ids of the others, each of which is logged once."""
+
+    def __init__(self, said: Once) -> None:
+        self._said = said
+        self.schedules: list[Schedule] = []
+        self.unreadable: list[Any] = []
+
+    def add(self, doc: Document) -> None:
         try:
-            found.append(_schedule(doc))
+            self.schedules.append(_schedule(doc))
         except ScheduleUnreadable as error:
-            log.warning("%s", error)
-    return found
+            self.unreadable.append(doc["_id"])
+            if self._said.first(str(error)):
+                log.warning("%s", error)
 
 
 def _schedule(doc: Document) -> Schedule:
     """Raises ScheduleUnreadable."""
     try:
-        return _read(doc)
-    except (msgspec.MsgspecError, TypeError) as error:  # TypeError: what is packed is no text
+        schedule = _read(doc)
+        _check_times(schedule)
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:  # TypeError: what is packed is no text
         raise ScheduleUnreadable(str(doc["_id"])[:MAX_NAME], str(error)) from None
+    return schedule
+
+
+def _check_times(schedule: Schedule) -> None:
+    """Raises ValueError for a time from which another one cannot be computed, in each zone."""
+    for field in _TIMES:
+        value: Any = getattr(schedule, field)
+        times: Sequence[Any] = cast("Sequence[Any]", value) if isinstance(value, tuple) else (value,)
+        for at in times:
+            if at is not None and (at.tzinfo is None or not _YEARS[0] <= at.year <= _YEARS[1]):
+                raise ValueError(f"{field} is {at.isoformat()}, and times are in the years {_YEARS[0]} to {_YEARS[1]}")
 
 
 def _read(doc: Document) -> Schedule:

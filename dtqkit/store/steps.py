@@ -48,18 +48,19 @@ class ClockSteps:
         """
         by_ms = round(by_s * 1000)
         far = {"$gt": ["$lease_until", {"$add": ["$$NOW", round(lease_s * 1000)]}]}
-        set_at = {"$ifNull": [{"$last": "$earlier.ended_at"}, "$created_at"]}
+        ends: Document = {"$cond": [{"$isArray": "$earlier"}, {"$last": "$earlier.ended_at"}, None]}
+        set_at = {"$ifNull": [ends, "$created_at"]}
         before = {
             "$or": [
                 {"$gt": [set_at, "$$NOW"]},
                 {"$lt": [set_at, {"$subtract": ["$$NOW", round(NOTICED_S * 1000)]}]},
             ]
         }
-        earlier = {name: {"$subtract": [f"${name}", by_ms]} for name in ("due_at", "queued_at")}
+        earlier = {name: _moved(f"${name}", by_ms) for name in ("due_at", "queued_at")}
         with store_errors(self._where, writes=True):
             leases = await self._jobs.update_many(
                 {"status": "running", "$expr": far},
-                [{"$set": {"lease_until": {"$subtract": ["$lease_until", by_ms]}}}],
+                [{"$set": {"lease_until": _moved("$lease_until", by_ms)}}],
             )
             dues = await self._jobs.update_many(
                 {"status": "scheduled", "$expr": {"$and": [{"$gt": ["$due_at", "$$NOW"]}, before]}},
@@ -67,6 +68,11 @@ class ClockSteps:
             )
             await self._configuration.update_one(  # automatic requeues are spaced out from there
                 {"_id": "recoveries", "$expr": {"$gt": ["$next", "$$NOW"]}},
-                [{"$set": {"next": {"$subtract": ["$next", by_ms]}}}],
+                [{"$set": {"next": _moved("$next", by_ms)}}],
             )
         return leases.modified_count + dues.modified_count
+
+
+def _moved(field: str, by_ms: int) -> Document:
+    """An earlier time; what is none, as another program may have written it, stays."""
+    return {"$cond": [{"$eq": [{"$type": field}, "date"]}, {"$subtract": [field, by_ms]}, field]}

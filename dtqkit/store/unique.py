@@ -8,7 +8,7 @@ claim (`waiting`), the end (`active`). The end of a window is compared with Mong
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pymongo
 from bson import ObjectId
@@ -19,57 +19,24 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, DuplicateKeyError, ExecutionTimeout, OperationFailure
 
 from dtqkit.model.errors import Reason, StoreUnavailable
-from dtqkit.model.jobs import TERMINAL, WAITING, Priority
+from dtqkit.model.jobs import WAITING, Priority
 from dtqkit.store.client import MongoLink, is_duplicate_keys, store_errors
 from dtqkit.store.commands import insert_many
-from dtqkit.store.documents import HEAVY, WAITS_EXPIRED, Document, Pipeline, slot_of_document
-from dtqkit.store.indexes import KEY, UNIQUE
+from dtqkit.store.documents import HEAVY, Document, slot_of_document
+from dtqkit.store.fields import whole
+from dtqkit.store.indexes import KEY, REPLACED, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
 from dtqkit.store.keeper import IndexKeeper
 from dtqkit.store.refusals import is_of_document, of_code
-from dtqkit.store.requeues import DECLINED_SO_FAR
+from dtqkit.store.slots import Put, putting, stale
 
 #: Tries of a submit, each after another process took or freed the slot in between.
 _TRIES: Final = 8
 #: How long to look for the job that an earlier try has replaced, in ms.
 _LOOK_MS: Final = 1_000
-#: Fields of a waiting job that its replacement does not touch.
-_KEPT: Final = ("_id", "token", "losses")
-#: Fields of a waiting job that say where it came from, and what happened to it before, as before a requeue: its
-#: replacement has none of them, so that it may expire, unless its own document has them.
-_OF_BEFORE: Final = (
-    "follows",
-    "follow_depth",
-    "not_followed",
-    "schedule",
-    "scheduled_for",
-    "declined",
-    "earlier",
-    "error",
-    "log",
-    "snoozes",
-    "recoveries",
-)
 _USUAL: Final = dict.fromkeys(HEAVY, 0)
 #: Documents of the collection `configuration` that count duplicates: with their prefix, `priority:task`.
 _COUNT: Final = "duplicates:"
-
-
-class Put(NamedTuple):
-    """What to write: the document of the new job, and times that MongoDB's clock decides."""
-
-    doc: Document
-    size: int
-    #: Of a debounced job: seconds from now until it is due, and from the first submit at most.
-    debounce_s: float | None
-    max_s: float | None
-    #: Seconds that its slot is held from now on; None: until the end of its state.
-    window_s: float | None
-    replace: bool
-    #: Optional fields that a submit may set: a replacement removes those that `doc` lacks.
-    optional: Sequence[str]
-    #: How many submits this write is for: one job, and duplicates of it.
-    submits: int = 1
 
 
 class UniqueJobs:
@@ -117,7 +84,8 @@ class UniqueJobs:
             found = await self._jobs.find_one({"_id": mine}, _USUAL)
             if found is not None or not new.replace:
                 return found
-            replaced = self._jobs.find({"task": task, "replaced_by": mine}, _USUAL, hint="task")
+            known: Document = {"$or": [{"replaced_by": mine}, {"replaced_before": mine}]}
+            replaced = self._jobs.find({"task": task, **known}, _USUAL, hint="task")
             try:
                 docs = await replaced.sort("_id", DESCENDING).limit(1).max_time_ms(_LOOK_MS).to_list()
             except ExecutionTimeout:
@@ -127,6 +95,20 @@ class UniqueJobs:
                     raise
                 return None
         return docs[0] if docs else None
+
+    async def replaced(self, task: str, key: str) -> Document | None:
+        """The job that a submit with this idempotency key has made or replaced, and another one has replaced since.
+
+        None also while the index is being built.
+        """
+        with store_errors(self._where):
+            try:
+                return await self._jobs.find_one({"replaced_before": key, "task": task}, _USUAL, hint=REPLACED)
+            except OperationFailure as error:
+                if error.code != BAD_HINT:
+                    raise
+        self._indexes.keep()
+        return None
 
     async def _put(self, new: Put) -> Document:
         """Raises DuplicateKeyError, and StoreUnavailable while the index is missing."""
@@ -289,7 +271,7 @@ class UniqueJobs:
         found: dict[tuple[Priority, str], int] = {}
         for doc in docs:
             _, priority, task = doc["_id"].split(":", 2)
-            found[priority, task] = doc["n"]
+            found[priority, task] = whole(doc.get("n"))
         return found
 
 
@@ -299,69 +281,3 @@ class SlotTaken(Exception):
 
 class _NoIndex(Exception):
     """The hint of a query names an index that is missing."""
-
-
-def stale() -> Document:
-    """An expression: this job should no longer hold a slot.
-
-    Its window is over; it waits and has expired, so that it will never run; or a worker of a version without unique
-    jobs has claimed or ended it.
-    """
-    started: Document = {"$not": [{"$in": ["$status", list(WAITING)]}]}
-    over: Document = {"$in": ["$status", list(TERMINAL)]}
-    return {
-        "$switch": {
-            "branches": [
-                {"case": {"$eq": ["$unique", "waiting"]}, "then": {"$or": [started, WAITS_EXPIRED]}},
-                {"case": {"$eq": ["$unique", "active"]}, "then": {"$or": [over, WAITS_EXPIRED]}},
-            ],
-            "default": {"$lte": ["$unique_until", "$$NOW"]},
-        }
-    }
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def putting(new: Put) -> Pipeline:
-    """The upsert; `$$new` is the new document."""
-    #: An earlier try has inserted it, or replaced the job with it.
-    mine: Document = {"$in": [new.doc["_id"], ["$_id", "$replaced_by"]]}
-    times: Document = {}
-    if new.debounce_s is not None:
-        due: Document = {"$add": ["$$NOW", _ms(new.debounce_s)]}
-        times = {"due_at": due, "queued_at": due}
-    if new.window_s is not None:
-        times["unique_until"] = {"$add": ["$$NOW", _ms(new.window_s)]}
-    extra = new.submits - 1
-    inserted: Document = {"$mergeObjects": ["$$new", times, {"duplicates": extra} if extra else {}]}
-    counted: Document = {"duplicates": {"$add": [{"$ifNull": ["$duplicates", 0]}, new.submits]}}
-    found: Document = {"$mergeObjects": ["$$ROOT", counted]}
-    branches: list[Document] = [
-        {"case": {"$eq": [{"$type": "$_id"}, "missing"]}, "then": inserted},
-        {"case": mine, "then": "$$ROOT"},
-    ]
-    if new.replace:
-        #: The first submit: the time of a replacement is that of its own submit, from which `expires_s` counts.
-        since: Document = {"$ifNull": ["$unique_since", "$created_at"]}
-        if new.max_s is not None:
-            last = {"$add": [since, _ms(new.max_s)]}
-            due = {"$max": ["$$NOW", {"$min": [times["due_at"], last]}]}
-            times = {"due_at": due, "queued_at": due}
-        kept = {name: f"${name}" for name in _KEPT}
-        marks = {"created_at": "$$NOW", "unique_since": since, "replaced_by": new.doc["_id"], "replaced_now": True}
-        # The number of claims stays, so the claims that are no attempts do, too.
-        marks["declined_before"] = DECLINED_SO_FAR
-        changed = {**times, **kept, **counted, **marks, "rev": {"$add": ["$rev", 1]}}
-        replaced = {"$mergeObjects": ["$$ROOT", "$$new", changed]}
-        # Also one that has expired: with the time of this submit, it has not.
-        waits: Document = {"$and": [{"$eq": ["$unique", "waiting"]}, {"$in": ["$status", list(WAITING)]}]}
-        branches.append({"case": waits, "then": replaced})
-    branches.append({"case": stale(), "then": {"$unsetField": {"field": "unique_slot", "input": "$$ROOT"}}})
-    pipeline: Pipeline = [{"$replaceWith": {"$switch": {"branches": branches, "default": found}}}]
-    if new.replace:
-        gone = [name for name in (*new.optional, *_OF_BEFORE) if name not in new.doc]
-        pipeline.append({"$set": {name: {"$cond": ["$replaced_now", "$$REMOVE", f"${name}"]} for name in gone}})
-        pipeline.append({"$unset": "replaced_now"})
-    return pipeline

@@ -22,7 +22,7 @@ from dtqkit.model.outcomes import Change, wait_ms
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
 from dtqkit.store.settlements import Settlement
-from dtqkit.transitions.places import Places, places_of
+from dtqkit.transitions.places import Places, lane_of_job, name_of, places_of
 
 log = logging.getLogger("dtqkit.queue")
 
@@ -74,9 +74,9 @@ async def unlist(broker: Broker, jobs: Iterable[Job]) -> None:
     scheduled: list[str] = []
     for job in jobs:
         if job.status == "pending":
-            lanes.setdefault(job.priority, set()).add(job.id)
+            lanes.setdefault(lane_of_job(job), set()).add(job.id)
         else:
-            scheduled.append(member(job.priority, job.id))
+            scheduled.append(name_of(job))
     parked = [member(lane, job_id) for lane, ids in lanes.items() for job_id in ids]
     with suppress(StoreUnavailable):
         if scheduled or parked:
@@ -92,9 +92,9 @@ async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) ->
     for job, settlement in ends:
         change = settlement.change
         if change.status == "pending" and change.ending != "cancelled":
-            front[member(job.priority, job.id)] = 0.0
+            front[name_of(job)] = 0.0
         elif change.status == "scheduled":
-            later[member(job.priority, job.id)] = now_ms + change.delay_s * 1000
+            later[name_of(job)] = now_ms + change.delay_s * 1000
     events = encode_batch([event_of_end(job, settlement.change) for job, settlement in ends])
     refused = None
     try:
@@ -111,7 +111,7 @@ async def announce_ends(broker: Broker, ends: Sequence[Ended], now_ms: float) ->
 
 async def announce_losses(broker: Broker, losses: Sequence[tuple[Job, Change]]) -> StoreUnavailable | None:
     """Lost jobs: they go to the front of their lanes, after their delay."""
-    front = {member(job.priority, job.id): change.delay_s * 1000 for job, change in losses if change.status in WAITING}
+    front = {name_of(job): change.delay_s * 1000 for job, change in losses if change.status in WAITING}
     events = encode_batch([event_of_end(job, change) for job, change in losses])
     try:
         if front:

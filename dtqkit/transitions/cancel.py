@@ -9,7 +9,8 @@ from bson import ObjectId
 from dtqkit.broker import Broker
 from dtqkit.model.jobs import Job
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import Document
+from dtqkit.store.fields import job_of, jobs_of, whole
 from dtqkit.transitions.announce import announce
 
 
@@ -18,7 +19,7 @@ async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
     doc = await store.jobs.cancel(job)
     if doc is None:
         return None
-    cancelled = to_job(doc)
+    cancelled = job_of(doc)
     await announce(broker, [cancelled])
     return cancelled
 
@@ -26,8 +27,8 @@ async def cancel(broker: Broker, store: Store, job: ObjectId) -> Job | None:
 async def cancel_many(broker: Broker, store: Store, docs: Sequence[Document]) -> list[Job]:
     """The same for many; returns those that were changed. Their ids stay listed: see `announce.unlist`."""
     found = await store.many.cancel(docs)
-    before = {doc["_id"]: doc["rev"] for doc in docs}
-    changed = [to_job(doc) for doc in found if doc.get("cancel_requested") and doc["rev"] > before[doc["_id"]]]
+    before = {str(doc["_id"]): whole(doc.get("rev")) for doc in docs}
+    changed = [job for job in jobs_of(found) if job.cancel_requested and job.rev > before[job.id]]
     if changed:
         await announce(broker, changed)
     return changed
@@ -38,7 +39,7 @@ async def cancel_waiting(broker: Broker, store: Store, jobs: Sequence[ObjectId])
     count = await store.upkeep.cancel_waiting(jobs)
     if count:
         docs = await store.jobs.find(jobs, heavy=False, payload=False)
-        await announce(broker, [to_job(doc) for doc in docs if doc["status"] == "cancelled"])
+        await announce(broker, [job for job in jobs_of(docs) if job.status == "cancelled"])
     return count
 
 

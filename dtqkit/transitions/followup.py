@@ -23,6 +23,7 @@ from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
 from dtqkit.store.followups import Followed
 from dtqkit.store.packing import unpack
+from dtqkit.store.slots import is_of
 from dtqkit.tasks.options import TaskOptions
 from dtqkit.tasks.task import TaskInfo
 from dtqkit.transitions.announce import announce
@@ -92,8 +93,9 @@ async def submit_all(broker: Broker, store: Store, ended: Sequence[Document], *,
         if isinstance(answer, DtqError):
             refused.append(_refused(doc, msgspec.to_builtins(entry), answer))
             continue
-        followed.append(Followed(doc["_id"], entry.claim_number, answer["_id"]))
-        if one.doc["_id"] in (answer["_id"], answer.get("replaced_by")):
+        alone = not isinstance(doc.get("followed_by", []), list)
+        followed.append(Followed(doc["_id"], entry.claim_number, answer["_id"], alone=alone))
+        if is_of(answer, one.doc):
             stored.append(to_job(answer))
     await announce(broker, stored)
     await store.followups.submitted([*followed, *refused])

@@ -14,7 +14,7 @@ from dtqkit.model.errors import InvalidOption, PayloadTooLarge
 from dtqkit.store.documents import Document, slot_of
 from dtqkit.store.ids import new_id
 from dtqkit.store.packing import pack
-from dtqkit.store.unique import Put
+from dtqkit.store.slots import Put
 from dtqkit.tasks.options import TaskOptions, check_expiry, check_start
 from dtqkit.tasks.unique import Unique, key_by, key_of, unique_of
 

@@ -88,6 +88,19 @@ async def park(
     return set(members)
 
 
+async def list_changed(broker: Broker, store: Store, pauses: Pauses, docs: Sequence[Document]) -> None:
+    """List those of these parked jobs again that a change of their payload has released just before they were parked.
+
+    Who changes one writes the record, and then lists what is parked: either that comes after the parking, or this
+    look after the write. Only a pause of certain values needs it. Raises StoreUnavailable.
+    """
+    if not any(pause.where for pause in pauses.pauses):
+        return
+    held = await store.pauses.held(pauses, [doc["_id"] for doc in docs])
+    if free := [member_of(doc) for doc in docs if doc["_id"] not in held]:
+        await broker.parking.unpark(free)
+
+
 def _is_member(name: str) -> bool:
     try:
         return is_job_id(split_member(name)[1])

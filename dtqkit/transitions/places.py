@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from dtqkit.broker.found import Listed
 from dtqkit.broker.keys import member, split_member
-from dtqkit.model.jobs import Job, Priority
+from dtqkit.model.jobs import PRIORITIES, Job, Priority
 from dtqkit.store.documents import Document
+from dtqkit.store.fields import lane_of
 
 #: Tolerated difference between a score and the job's due time, in ms: clocks differ a little.
 _TOLERANCE_MS: Final = 2_000.0
@@ -27,14 +29,23 @@ def places_of(jobs: Iterable[Job]) -> Places:
     later: dict[str, float] = {}
     for job in jobs:
         if job.status == "pending" or job.due_at is None:
-            ready.setdefault(job.priority, []).append(job.id)
+            ready.setdefault(lane_of_job(job), []).append(job.id)
         else:
-            later[member(job.priority, job.id)] = job.due_at.timestamp() * 1000
+            later[name_of(job)] = job.due_at.timestamp() * 1000
     return Places(ready, later)
 
 
+def lane_of_job(job: Job) -> Priority:
+    """Where it is listed: another program may have written a lane that there is not."""
+    return job.priority if job.priority in PRIORITIES else "medium"
+
+
+def name_of(job: Job) -> str:
+    return member(lane_of_job(job), job.id)
+
+
 def member_of(doc: Document) -> str:
-    return member(doc["priority"], str(doc["_id"]))
+    return member(lane_of(doc), str(doc["_id"]))
 
 
 class Missing(NamedTuple):
@@ -64,7 +75,7 @@ def missing(waiting: Iterable[Document], listed: Listed, now_ms: float, inflight
             rescored += name in listed.scheduled
             unlisted += name not in listed.scheduled
         elif isinstance(place, str):
-            places.ready.setdefault(doc["priority"], []).append(place)
+            places.ready.setdefault(lane_of(doc), []).append(place)
             unlisted += 1
     return Missing(places, unlisted, rescored, members)
 
@@ -76,8 +87,8 @@ def _place(doc: Document, name: str, listed: Listed, now_ms: float, soon_ms: flo
         return None
     if listed.inflight.get(name, soon_ms + 1) <= soon_ms:
         return None
-    due = doc.get("due_at") if doc["status"] == "scheduled" else None
-    due_ms = due.timestamp() * 1000 if due is not None else now_ms
+    due: Any = doc.get("due_at") if doc["status"] == "scheduled" else None
+    due_ms = due.timestamp() * 1000 if isinstance(due, datetime) else now_ms
     score = listed.scheduled.get(name)
     if score is not None and score <= max(due_ms, now_ms) + _TOLERANCE_MS:
         return None

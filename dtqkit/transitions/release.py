@@ -10,7 +10,8 @@ from dtqkit.model.lifecycle import decide
 from dtqkit.model.outcomes import Released
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import Document
+from dtqkit.store.fields import job_of
 from dtqkit.store.settlements import Settlement
 from dtqkit.transitions.announce import Ended
 from dtqkit.transitions.places import member_of
@@ -23,7 +24,7 @@ async def release_claims(broker: Broker, store: Store, docs: Sequence[Document],
     """Give back those of these running jobs whose claims still hold them. Raises StoreUnavailable for MongoDB."""
     ends: list[Ended] = []
     for doc in docs:
-        job = to_job(doc)
+        job = job_of(doc)
         change = decide(job, Released(None), rng)
         ends.append((job, Settlement(doc["_id"], doc["claim"], job.claim_number, change)))
     refused = await store.jobs.settle([settlement for _, settlement in ends])

@@ -14,7 +14,8 @@ from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import WAITING, Job
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, slot_of, to_job
+from dtqkit.store.documents import Document, slot_of
+from dtqkit.store.fields import job_of, jobs_of, whole
 from dtqkit.store.ids import object_id
 from dtqkit.store.unique import SlotTaken
 from dtqkit.transitions.announce import announce
@@ -39,22 +40,23 @@ async def requeue(broker: Broker, store: Store, job: Job) -> Job | None:
         doc = await store.jobs.requeue(object_id(job.id), job.death_seq)
     if doc is None:
         return None
-    again = to_job(doc)
+    again = job_of(doc)
     with suppress(StoreUnavailable):  # recovery deletes it
-        await store.dead.delete(doc["_id"], job.death_seq)
+        await store.dead.delete(doc["_id"], again.death_seq)
     await announce(broker, [again])
     return again
 
 
 async def requeue_many(broker: Broker, store: Store, failed: Sequence[Document]) -> int:
     """The same for many; returns how many were requeued."""
-    before = {doc["_id"]: doc for doc in failed}
-    found = await store.many.requeue(failed)
-    again = [doc for doc in found if doc["status"] in WAITING and doc["rev"] > before[doc["_id"]]["rev"]]
+    before = {str(doc["_id"]): doc for doc in failed}
+    found = jobs_of(await store.many.requeue(failed))
+    again = [job for job in found if job.status in WAITING and job.rev > whole(before[job.id].get("rev"))]
     if again:
         with suppress(StoreUnavailable):  # recovery deletes them
-            await store.dead.delete_many({doc["_id"]: before[doc["_id"]].get("death_seq", 0) for doc in again})
-        await announce(broker, [to_job(doc) for doc in again])
+            dead = {object_id(job.id): whole(before[job.id].get("death_seq")) for job in again}
+            await store.dead.delete_many(dead)
+        await announce(broker, again)
     return len(again)
 
 
@@ -71,7 +73,7 @@ async def requeue_automatically(broker: Broker, store: Store, failed: Sequence[D
     docs = await store.upkeep.recover(failed, SPACING_S)
     if not docs:
         return set()
-    await store.dead.delete_many({doc["_id"]: doc["death_seq"] for doc in docs})
-    if (refused := await announce(broker, [to_job(doc) for doc in docs])) is not None:
+    await store.dead.delete_many({doc["_id"]: whole(doc.get("death_seq")) for doc in docs})
+    if (refused := await announce(broker, jobs_of(docs))) is not None:
         log.warning("%d requeued jobs will be listed once Redis takes writes: %s", len(docs), refused)
     return {doc["_id"] for doc in docs}

@@ -22,6 +22,7 @@ from dtqkit.model.jobs import Job, Priority
 from dtqkit.model.unique_errors import DuplicateJob
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.store.slots import is_of
 from dtqkit.support.cancel import end
 from dtqkit.tasks.unique import Unique
 from dtqkit.transitions.announce import NewJobs
@@ -155,7 +156,11 @@ class UniqueSubmits:
     async def _of_key(self, new: New) -> Accepted | None:
         """The answer of the first submit with this idempotency key: whatever holds the slot now."""
         doc = new.doc
-        first = await self._store.unique.by_key(doc["task"], doc["idempotency_key"])
+        task, key = doc["task"], doc["idempotency_key"]
+        first = await self._store.unique.by_key(task, key)
+        if first is None and _how(new).on_duplicate == "replace":
+            first = await self._store.unique.replaced(task, key)
+            return None if first is None else msgspec.structs.replace(to_job(first), was_duplicate=True)
         if first is None:
             return None
         job = to_job(first)
@@ -173,14 +178,14 @@ class UniqueSubmits:
     ) -> list[Accepted]:
         job = to_job(doc)
         made = doc["_id"] == new.doc["_id"]
-        replaced = doc.get("replaced_by") == new.doc["_id"]
-        if (made or replaced) and not announced:
+        mine = is_of(doc, new.doc)
+        if mine and not announced:
             await self._new.announce([job])
         self._duplicates.note(job, len(jobs) - made)
         again = msgspec.structs.replace(job, was_duplicate=True)
         duplicate: Accepted = again
         on_duplicate = _how(new).on_duplicate
-        if on_duplicate == "raise" or (on_duplicate == "replace" and not (made or replaced)):
+        if on_duplicate == "raise" or (on_duplicate == "replace" and not mine):
             duplicate = DuplicateJob(job.id, _why(new, job))
         return [job if made and i == 0 else duplicate for i in range(len(jobs))]
 

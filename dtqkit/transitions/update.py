@@ -7,14 +7,15 @@ from contextlib import suppress
 from typing import Any
 
 from dtqkit.broker import Broker
-from dtqkit.broker.keys import member
 from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.jobs import WAITING, Job
 from dtqkit.store import Store
-from dtqkit.store.documents import Document, to_job
+from dtqkit.store.documents import Document
+from dtqkit.store.fields import job_of, jobs_of
 from dtqkit.store.ids import object_id
 from dtqkit.store.packing import pack
 from dtqkit.transitions.announce import announce, publish_changes, unlist
+from dtqkit.transitions.places import name_of
 
 
 async def update(
@@ -24,7 +25,7 @@ async def update(
     doc = await store.many.update_one(object_id(job.id), job.rev, _stored(fields), delay_s)
     if doc is None:
         return None
-    changed = to_job(doc)
+    changed = job_of(doc)
     await _move(broker, [job], [changed], fields)
     return changed
 
@@ -34,9 +35,9 @@ async def update_many(
 ) -> int:
     """The same for many, whatever their revision: only that they wait is tested. Returns how many were changed."""
     found = await store.many.update([doc["_id"] for doc in docs], _stored(fields), delay_s)
-    before = {doc["_id"]: doc for doc in docs}
-    changed = [doc for doc in found if doc["status"] in WAITING and doc["rev"] > before[doc["_id"]]["rev"]]
-    await _move(broker, [to_job(before[doc["_id"]]) for doc in changed], [to_job(doc) for doc in changed], fields)
+    before = {job.id: job for job in jobs_of(docs)}
+    changed = [job for job in jobs_of(found) if job.status in WAITING and job.rev > before[job.id].rev]
+    await _move(broker, [before[job.id] for job in changed], changed, fields)
     return len(changed)
 
 
@@ -54,7 +55,7 @@ async def _move(broker: Broker, before: Sequence[Job], after: Sequence[Job], fie
     stayed = [new for new in after if new.id not in there]
     if "payload" in fields:  # a pause that held one may not any more: if it does, a worker parks it again
         with suppress(StoreUnavailable):
-            await broker.parking.unpark([member(new.priority, new.id) for new in stayed])
+            await broker.parking.unpark([name_of(new) for new in stayed])
     await publish_changes(broker, stayed)
 
 

@@ -16,6 +16,7 @@ from dtqkit.model.jobs import Job
 from dtqkit.model.policy import SupportsRandom
 from dtqkit.store import Store
 from dtqkit.store.documents import Document, to_job
+from dtqkit.store.fields import job_of
 from dtqkit.store.jobs import claim_max_s
 from dtqkit.transitions.release import release_claims
 
@@ -222,4 +223,11 @@ class Claimer:
 
 def _claimed(docs: Sequence[Document], claim: ObjectId, sent: float, wanted: Wanted) -> list[Claimed]:
     known = asyncio.get_running_loop().time()
-    return [Claimed(doc["_id"], claim, to_job(doc), sent, known, wanted.borrowed, wanted.alone) for doc in docs]
+    return [Claimed(doc["_id"], claim, _job(doc), sent, known, wanted.borrowed, wanted.alone) for doc in docs]
+
+
+def _job(doc: Document) -> Job:
+    """Another program may have written it without what each job has."""
+    if type(doc.get("token")) is int and type(doc.get("rev")) is int and "created_at" in doc:
+        return to_job(doc)
+    return job_of(doc)

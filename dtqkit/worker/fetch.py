@@ -387,5 +387,5 @@ class Fetcher:
 
     def _may_help(self, doc: Document) -> bool:
         now = self._store.now()
-        due = doc["status"] == "pending" or (doc["status"] == "scheduled" and doc["due_at"] <= now)
+        due = doc["status"] == "pending" or (doc["status"] == "scheduled" and doc.get("due_at", now) <= now)
         return due and not doc.get("cancel_requested") and doc["priority"] in self._pauses.lanes

@@ -10,7 +10,7 @@ from dtqkit.broker.members import ids_of
 from dtqkit.model.jobs import WAITING
 from dtqkit.store import Store
 from dtqkit.store.documents import Document
-from dtqkit.transitions.pause import park
+from dtqkit.transitions.pause import list_changed, park
 from dtqkit.worker.pausing import KnownPauses
 
 #: Ids that are sifted at a time.
@@ -37,18 +37,21 @@ class Sifter:
 
     async def park(self, docs: Sequence[Document]) -> tuple[list[Document], set[str]]:
         """Of these waiting jobs, those that are not paused; and the members that are listed elsewhere now."""
-        held = await self._store.pauses.held(self._pauses.now, [doc["_id"] for doc in docs])
-        lanes = self._pauses.lanes
+        # Those that it looks by: others may be read meanwhile, and nothing is parked under a version for others.
+        pauses, lanes = self._pauses.now, self._pauses.lanes
+        held = await self._store.pauses.held(pauses, [doc["_id"] for doc in docs])
         paused = [doc for doc in docs if doc["_id"] in held and doc["priority"] in lanes]
         if not paused:
             return list(docs), set()
         self.due = True
         until_ms = [held[doc["_id"]] for doc in paused]
-        kept = await park(self._broker, self._pauses.version, paused, until_ms)
+        kept = await park(self._broker, pauses.version, paused, until_ms)
         if kept is None:  # the pauses have changed since
             if await self._pauses.read_again():
                 return list(docs), set()
             kept = await park(self._broker, None, paused, until_ms)
+        else:
+            await list_changed(self._broker, self._store, pauses, paused)
         return [doc for doc in docs if doc["_id"] not in held or doc["priority"] not in lanes], kept or set()
 
     async def sift(self, members: Sequence[str]) -> list[str]:

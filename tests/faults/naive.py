@@ -127,7 +127,7 @@ def completion_without_a_fence() -> None:
 
 def cancel_read_before() -> None:
     """Trap 6: whether the cancel was asked for is read at the claim, not in the write."""
-    cast(dict[str, Any], documents._CANCELLED).update({"$eq": ["$cancel_requested", "when it was claimed"]})
+    cast(dict[str, Any], documents.CANCELLED).update({"$eq": ["$cancel_requested", "when it was claimed"]})
 
 
 def beat_from_the_loop() -> None:

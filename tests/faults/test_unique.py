@@ -13,10 +13,11 @@ import pytest
 from bson import ObjectId
 from typing_extensions import override
 
-from dtqkit import BatchRefused, Settings, TaskQueue
+from dtqkit import BatchRefused, JobHandle, Settings, TaskQueue
 from dtqkit.model import failpoints
 from dtqkit.model.errors import OutcomeUnknown, StoreUnavailable
 from dtqkit.model.failpoints import FailpointPlan
+from dtqkit.store.slots import MAX_REPLACED
 from dtqkit.transitions import unique
 from tests import sample
 from tests.command import environment
@@ -110,6 +111,82 @@ def test_a_replacement_whose_reply_is_lost_is_made_once_though_its_job_starts_be
     assert again.id == first.id
     assert again.was_duplicate
     assert [doc["payload"]["a"] for doc in jobs.find()] == [2]
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_replacement_whose_reply_is_lost_is_made_once_though_others_replace_it_before_the_next_try(
+    queue: TaskQueue, settings: Settings, monkeypatch: pytest.MonkeyPatch, mongo: Mongo, started: bool
+) -> None:
+    """The job has the payload that came last, whether it waits still or runs."""
+    jobs = mongo[settings.database_name]["jobs"]
+    once = sample.add.options(unique="waiting", unique_key="k", on_duplicate="replace", wait_s=20)
+    queue.include("tests.sample")
+    first = once.submit(1)
+    others: list[JobHandle[Any]] = []
+
+    class Lost(FailpointPlan):
+        @override
+        def hit(self, place: str) -> None:
+            try:
+                super().hit(place)
+            except OutcomeUnknown:
+                monkeypatch.setattr(failpoints, "_plan", lambda: None)
+                thread = threading.Thread(target=replace)
+                thread.start()
+                thread.join()
+                raise
+
+    def replace() -> None:
+        with TaskQueue(settings) as other:
+            other.include("tests.sample")
+            others.extend(other.submit_many([once.bind(value)])[0] for value in (3, 4, 5))
+        if started:
+            jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"status": "running"}, "$unset": {"unique_slot": ""}})
+
+    monkeypatch.setattr(failpoints, "_plan", lambda: Lost("unique.after=raise@1", None))
+    again = once.submit(2)
+    assert {again.id, *(other.id for other in others)} == {first.id}
+    assert again.was_duplicate
+    assert [doc["payload"]["a"] for doc in jobs.find()] == [5]
+    assert again.refresh().record.payload["a"] == 5
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_replacement_with_a_key_is_done_once_though_others_replace_it(
+    queue: TaskQueue, settings: Settings, mongo: Mongo, keyed: bool
+) -> None:
+    """As a client does that gets no answer, over HTTP too: the same key again, for which a new id is made."""
+    jobs = mongo[settings.database_name]["jobs"]
+    queue.include("tests.sample")
+
+    def submit(value: int, key: str | None) -> JobHandle[int]:
+        once = sample.add.options(unique="waiting", unique_key="k", on_duplicate="replace", idempotency_key=key)
+        return once.submit(value)
+
+    made = submit(2, "sent") if keyed else submit(1, None)
+    submit(2, "sent")
+    for value in (3, 4):
+        submit(value, f"key {value}" if keyed else None)
+    again = submit(2, "sent")
+    assert (again.id, again.was_duplicate) == (made.id, True)
+    jobs.update_one({"_id": ObjectId(made.id)}, {"$set": {"status": "running"}, "$unset": {"unique_slot": ""}})
+    again = submit(2, "sent")
+    assert (again.id, again.was_duplicate) == (made.id, True)
+    assert [doc["payload"]["a"] for doc in jobs.find()] == [4]
+    assert submit(5, None).id != made.id
+
+
+def test_a_job_remembers_a_bounded_number_of_replacements(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    jobs = mongo[settings.database_name]["jobs"]
+    once = sample.add.options(unique="waiting", unique_key="k", on_duplicate="replace")
+    queue.include("tests.sample")
+    first = once.submit(1)
+    known = [ObjectId() for _ in range(MAX_REPLACED)]
+    jobs.update_one({"_id": ObjectId(first.id)}, {"$set": {"replaced_by": ObjectId(), "replaced_before": known}})
+    once.submit(2)
+    (doc,) = jobs.find()
+    assert len(doc["replaced_before"]) == MAX_REPLACED
+    assert doc["replaced_before"][:-1] == known[1:]
 
 
 def test_of_a_bulk_whose_insert_is_in_doubt_the_later_jobs_are_reported_as_not_sent(

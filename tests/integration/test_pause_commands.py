@@ -39,6 +39,26 @@ def test_a_pause_goes_from_its_begin_to_its_end(settings: Settings, queue: TaskQ
     assert dtqkit("pauses", settings=settings).stdout == "nothing is paused\n"
 
 
+def test_paused_jobs_are_shown_as_such_in_listings_and_in_notebooks(
+    settings: Settings, queue: TaskQueue, mongo: Mongo
+) -> None:
+    held, free, later = sample.add.submit(7), sample.add.submit(8), sample.add.options(delay_s=600).submit(7)
+    queue.pause(task="add", where={"a": 7}, reason="the printer is down")
+    rows = {line.split()[0]: line.split() for line in dtqkit("jobs", settings=settings).stdout.splitlines()[1:]}
+    assert [rows[job.id][3] for job in (held, free, later)] == ["paused", "pending", "paused"]
+    assert answer("jobs", settings=settings)["items"][-1]["status"] == "pending"
+    # One that has just been submitted is not looked up
+    assert repr(held) == f"<job {held.id} add pending>"
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    jobs = mongo[settings.database_name]["jobs"]
+    jobs.update_many({"status": "pending"}, {"$set": {"created_at": long_ago}, "$inc": {"rev": 1}})
+    assert repr(held.refresh()).startswith(f"<job {held.id} add pending, task 'add' where a=7 is paused since")
+    assert "the printer is down" in (held._repr_html_() or "")
+    assert repr(free.refresh()) == f"<job {free.id} add pending>"
+    queue.resume(task="add", where={"a": 7})
+    assert repr(held) == f"<job {held.id} add pending>"
+
+
 def test_why_a_bulk_left_jobs_as_they_are_is_said(settings: Settings, queue: TaskQueue, mongo: Mongo) -> None:
     sample.add.options(expires_s=60).submit(1)
     late = dtqkit("update", "--task", "add", "--to-delay", "90", settings=settings)

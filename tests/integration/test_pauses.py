@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from redis import Redis
 
 from dtqkit import InvalidPause, JobHandle, NotPaused, Settings, TaskQueue
+from dtqkit.broker import Broker
+from dtqkit.broker.parking import Parking
 from dtqkit.local import LocalStores
 from dtqkit.model.pauses import Pauses
+from dtqkit.store import Store
 from dtqkit.worker.pausing import KnownPauses
+from dtqkit.worker.sift import Sifter
 from tests import sample
+from tests.integration.test_rounds import run
 from tests.wait import wait_until
 from tests.workers import Workers
 
@@ -360,3 +366,58 @@ def test_a_job_whose_payload_is_changed_out_of_a_pause_is_listed_again_at_once(
     listed.update(payload={"a": 8})
     assert redis.zcard(parked) == 2
     assert redis.llen(lane) == 2
+
+
+def test_a_job_whose_payload_is_changed_out_of_a_pause_while_a_worker_parks_it_is_listed_at_once(
+    queue: TaskQueue, redis: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change comes between the worker's look at the job and its parking, when there is nothing to list yet."""
+    lane, parked = (f"{settings.namespace}:queue:{name}" for name in ("medium", "parked"))
+    queue.include(sample)
+    queue.pause(task="add_async", where={"a": 7}, allow_unknown=True)
+    job, held = sample.add_async.submit(7), sample.add_async.submit(7)
+    redis.delete(lane)  # both are popped
+    park = Parking.park
+
+    async def parks(self: Parking, version: int, members: Mapping[str, float]) -> bool:
+        await asyncio.to_thread(job.update, {"payload": {"a": 8}})
+        assert not redis.zcard(parked)
+        return await park(self, version, members)
+
+    monkeypatch.setattr(Parking, "park", parks)
+
+    async def work(broker: Broker, store: Store) -> None:
+        pauses = KnownPauses(store, ("medium",))
+        await pauses.load()
+        docs = await store.jobs.status_of([ObjectId(job.id), ObjectId(held.id)])
+        assert await Sifter(broker, store, pauses).park(docs) == ([], {f"medium:{one.id}" for one in (job, held)})
+
+    run(settings, work)
+    assert redis.lrange(lane, 0, -1) == [job.id]
+    assert redis.zrange(parked, 0, -1) == [f"medium:{held.id}"]
+
+
+def test_nothing_is_parked_by_pauses_that_were_read_before_they_ended(
+    queue: TaskQueue, redis: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker reads that a pause is over after it has looked which jobs that pause holds, and before it parks."""
+    queue.include(sample)
+    queue.pause(task="add_async", allow_unknown=True)
+    job = sample.add_async.submit(7)
+
+    async def work(broker: Broker, store: Store) -> None:
+        pauses = KnownPauses(store, ("medium",))
+        await pauses.load()
+        held = store.pauses.held
+
+        async def ends_meanwhile(*asked: Any) -> Any:
+            found = await held(*asked)
+            await asyncio.to_thread(queue.resume, task="add_async")
+            await pauses.read("2")
+            return found
+
+        monkeypatch.setattr(store.pauses, "held", ends_meanwhile)
+        await Sifter(broker, store, pauses).park(await store.jobs.status_of([ObjectId(job.id)]))
+
+    run(settings, work)
+    assert not redis.zcard(f"{settings.namespace}:queue:parked")

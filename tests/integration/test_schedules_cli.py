@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bson import ObjectId
+
 from dtqkit import Settings, TaskQueue
 from tests import sample
 from tests.command import ROOT, answer, dtqkit
+from tests.conftest import Mongo
 from tests.serving import publish
 
 DECLARING = """
@@ -48,6 +51,22 @@ def test_a_schedule_is_made_shown_paused_run_and_removed(queue: TaskQueue, setti
     assert (gone.returncode, "there is no schedule 'nightly'" in gone.stderr) == (2, True)
     for job_ in queue.jobs().items:
         queue.get(job_.id).cancel()
+
+
+def test_a_schedule_whose_last_run_failed_says_so(queue: TaskQueue, settings: Settings, mongo: Mongo) -> None:
+    database = mongo[settings.database_name]
+    for name in ("bad", "good", "gone", "paused", "none"):
+        queue.schedule(name, sample.add.bind(1), every_s=3600)
+    for name, status in (("bad", "failed"), ("good", "completed"), ("paused", "failed")):
+        job = sample.add.submit(1)
+        database.jobs.update_one({"_id": ObjectId(job.id)}, {"$set": {"status": status, "ended_at": datetime.now(UTC)}})
+        database.schedules.update_one({"_id": name}, {"$set": {"last_job": job.id}})
+    database.schedules.update_one({"_id": "gone"}, {"$set": {"last_job": str(ObjectId())}})
+    queue.schedule_of("paused").pause("holidays")
+    shown = dtqkit("schedules", settings=settings).stdout.splitlines()[1:]
+    states = {line.split()[0]: line.split("  ")[-1].strip() for line in shown}
+    assert (states["bad"], states["paused"]) == ("last run failed", "paused: holidays")
+    assert {states[name] for name in ("good", "gone", "none")} == {"add"}
 
 
 def test_wrong_use_is_one_line_that_names_the_field(settings: Settings) -> None:

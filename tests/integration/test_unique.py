@@ -507,7 +507,10 @@ def test_a_plain_job_has_no_field_of_a_unique_one(queue: TaskQueue, jobs: Any) -
         dead.requeue()
     waiting.cancel()
     assert not [
-        name for doc in jobs.find() for name in doc if "unique" in name or name in ("duplicates", "replaced_by")
+        name
+        for doc in jobs.find()
+        for name in doc
+        if "unique" in name or name in ("duplicates", "replaced_by", "replaced_before")
     ]
 
 

@@ -21,6 +21,8 @@ class Job(NamedTuple):
     #: Which submit made it, and which one its payload is of.
     by: int = 0
     payload: int = 0
+    #: The submits that have replaced it, in their order: it remembers all of them.
+    replaced: tuple[int, ...] = ()
     #: Claims so far, and the claim after which its slot is to be given back: it could not begin.
     claim_number: int = 0
     give_back: int = 0
@@ -69,6 +71,8 @@ def model(rules: Rules) -> Model[World]:
             return "U2: two jobs of the key are active"
         if len({job.by for job in after.jobs}) < len(after.jobs):
             return "U3: one submit has made two jobs"
+        if any(sum(by in (job.by, *job.replaced) for job in after.jobs) > 1 for by in (1, 2, 3)):
+            return "U8: one submit has replaced a job, and made or replaced another one"
         if rules.during == "window" and len(after.jobs) > len(world.jobs) and not all(j.passed for j in world.jobs):
             return "U4: two jobs are in one window"
         for job, now in zip(world.jobs, after.jobs, strict=False):
@@ -99,17 +103,27 @@ def job_is(world: World, at: int, job: Job) -> World:
 
 
 def submits(rules: Rules, n: int) -> list[Step[World]]:
+    def known(job: Job) -> tuple[int, ...]:
+        """The replacements that it remembers."""
+        if rules.without("unique: a job remembers who has replaced it"):
+            return ()
+        only_last = rules.without("unique: a job remembers all who have replaced it")
+        return job.replaced[-1:] if only_last else job.replaced
+
     def put(world: World, *, blind: bool = False) -> World | None:
         """The upsert: makes the job, or finds the one that holds the slot, frees that or replaces its payload."""
         by = n + 1
         if any(job.by == by for job in world.jobs) and not rules.without("unique: a job's id is its own"):
             return world  # an earlier try has made it
+        if any(by in known(job) for job in world.jobs):
+            return world  # an earlier try has replaced it
         for at, job in enumerate(world.jobs):
             if not job.slot or blind:
                 continue
             if rules.stale(job) and not rules.without("unique: the end of a window inside the write"):
                 return put(job_is(world, at, job._replace(slot=False)))
-            return job_is(world, at, job._replace(payload=by)) if rules.replace else world
+            replaced = job._replace(payload=by, replaced=(*job.replaced, by))
+            return job_is(world, at, replaced) if rules.replace else world
         return world._replace(jobs=(*world.jobs, Job(by=by, payload=by)))
 
     def submit(world: World) -> Worlds:

@@ -17,7 +17,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 from dtqkit import TaskQueue
 from dtqkit.client.late import counted
 from dtqkit.control import HistoryQuery, JobQuery, Submission
-from dtqkit.control.operations import HEALTH, HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY, WORKERS
+from dtqkit.control.operations import HEALTH, HISTORY, LIST_JOBS, SUBMIT, SUBMIT_MANY, TASKS, WORKERS
 from dtqkit.control.pauses import PAUSES, PausesRequest
 from dtqkit.control.schedule_operations import SCHEDULES
 from dtqkit.model.errors import AccessDenied, DtqError, OutcomeUnknown, SettingsError, StoreUnavailable
@@ -354,6 +354,32 @@ def test_kinds_of_everything_else_that_a_newer_server_answers_are_kept(caplog: p
 
     replies = [answer("200 OK", body) for body in (row, health, beat, schedule, pause)]
     assert against(replies, story) == ["evicted", "resting", "sleeping", "merge", "urgent"]
+
+
+def test_tasks_of_a_newer_server_are_listed_as_far_as_they_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    def task(name: str, defaults: str, more: str = "") -> str:
+        rest = '"description":"","schema":{"type":"object"},"schema_hash":"x","importable":true'
+        return f'{{"name":"{name}",{rest},"defaults":{{{defaults}}}{more}}}'
+
+    listed = [
+        task("plain", '"priority":"low"'),
+        task("fields", '"priority":"low","region":"north"', ',"version":3,"owner":{"team":"a"}'),
+        task("kind", '"isolation":"container"'),
+        task("shape", '"backoff":"fibonacci"'),
+        task("bound", '"max_attempts":100000'),
+        '{"name":"less"}',
+        '"text"',
+        task("last", ""),
+    ]
+
+    async def story(control: RemoteControl) -> list[str]:
+        return [one.name for _ in range(2) for one in await control.ask(TASKS)]
+
+    body = f"[{','.join(listed)}]".encode()
+    assert against([answer("200 OK", body)] * 2, story) == ["plain", "fields", "last"] * 2
+    said = [record.getMessage() for record in caplog.records if "a task is not listed" in record.getMessage()]
+    assert len(said) == 5
+    assert "container" in said[0]
 
 
 def test_an_event_of_a_kind_that_a_newer_server_has_is_passed_on_or_skipped(caplog: pytest.LogCaptureFixture) -> None:

@@ -271,6 +271,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "$mergeObjects": _merge,
     "$concat": _concat,
     "$type": lambda values: "int" if type(values[0]) is int else TYPES[rank(values[0])],
+    "$isNumber": lambda values: TYPES[rank(values[0])] == "number",
     "$isArray": lambda values: isinstance(values[0], list),
     "$size": _size,
     "$in": _contains,

@@ -26,19 +26,21 @@ if TYPE_CHECKING:
 # A library logs nothing until its user configures logging: log lines of a kernel's workers stay out of notebook cells.
 logging.getLogger("dtqkit").addHandler(logging.NullHandler())
 
+if not TYPE_CHECKING:  # else they would accept any name
 
-def __getattr__(name: str) -> Any:
-    """A public name at its first use: a server and most commands need none, and start sooner without."""
-    if name == "__version__":
-        return VERSION
-    if not name.startswith("_") or name == "__all__":
-        from dtqkit import _public
+    def __getattr__(name: str) -> Any:
+        """A public name at its first use: a server and most commands need none, and start sooner without."""
+        if name == "__version__":
+            return VERSION
+        if not name.startswith("_") or name == "__all__":
+            from dtqkit import _public
 
-        if name == "__all__" or name in _public.__all__:
-            value = globals()[name] = getattr(_public, name)
-            return value
-    raise AttributeError(f"module 'dtqkit' has no attribute {name!r}")
+            if name == "__all__" or name in _public.__all__:
+                value = globals()[name] = getattr(_public, name)
+                return value
+            if name in globals():  # a module of the package, imported just now
+                return globals()[name]
+        raise AttributeError(f"module 'dtqkit' has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    return __getattr__("__all__")
+    def __dir__() -> list[str]:
+        return __getattr__("__all__")

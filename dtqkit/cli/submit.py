@@ -26,9 +26,10 @@ from dtqkit.cli.submit_options import (
     Delay,
     Duplicate,
     Expires,
-    Follower,
     Key,
     Lane,
+    OnFailure,
+    OnSuccess,
     Payload,
     Tags,
     TaskName,
@@ -99,8 +100,8 @@ def submit(
     backoff_base: BackoffBase = None,
     backoff_max: BackoffMax = None,
     key: Key = None,
-    on_failure: Follower = None,
-    on_success: Follower = None,
+    on_failure: OnFailure = None,
+    on_success: OnSuccess = None,
     tag: Tags = None,
     unique: Unique = None,
     unique_for: UniqueFor = None,
@@ -201,14 +202,15 @@ def _check_bound(seconds: float | None, *, wait: bool) -> None:
 
 async def _over(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue, timeout: float | None) -> None:
     """Wait until the job is over; raises WaitTimeout. While no worker takes it, print the reason on standard error."""
-    explaining = asyncio.create_task(_explain(handle, queue), name="explain the wait")
+    cure = "" if timeout is not None else "; Ctrl-C leaves it waiting, and --wait-timeout bounds this wait"
+    explaining = asyncio.create_task(_explain(handle, queue, cure), name="explain the wait")
     try:
         await handle.over(timeout)
     finally:
         await end(explaining)
 
 
-async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
+async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue, cure: str) -> None:
     printed = ""
     while True:
         await asyncio.sleep(EXPLAIN_S)
@@ -222,7 +224,8 @@ async def _explain(handle: AsyncJobHandle[Any], queue: AsyncTaskQueue) -> None:
             until = "one starts" if why == NO_WORKERS else "one does"
             if (pause := Pauses(pauses=pauses).of(job)) is not None:
                 until = f"it is resumed: `{resume_command(pause)}`"
-            say(f"dtqkit: {why}; the job waits until {until}", error=True)
+            say(f"dtqkit: {why}; the job waits until {until}{cure}", error=True)
+            cure = ""
         printed = why
 
 

@@ -101,7 +101,10 @@ WaitTimeout = Annotated[
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job, and print its result as JSON.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
-Follower = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has ended so.")]
+OnFailure = Annotated[
+    str | None, typer.Option(metavar="TASK", help="A task to submit once the job has failed for good.")
+]
+OnSuccess = Annotated[str | None, typer.Option(metavar="TASK", help="A task to submit once the job has completed.")]
 At = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Start the job at this time at the earliest, as in 2026-12-31T23:30+01:00."),

@@ -98,8 +98,9 @@ def up(
         server = owned.enter_context(ServerProcess(settings))
 
         def look() -> bool:
-            """Restart workers that died; returns whether to stop. Raises when a store or the server has ended."""
-            stores.check()
+            """Restart workers and stores that died; returns whether to stop. Raises when the server has ended."""
+            for sentence in stores.revive():
+                log.warning("%s", sentence)
             server.check()
             supervisor.watch()
             return stop.wait(LOOK_S)

@@ -9,7 +9,7 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from typing_extensions import Unpack
 
 from dtqkit.client.handles import JobHandle, JobList
-from dtqkit.model.errors import InvalidPayload, TaskDefinitionError
+from dtqkit.model.errors import InvalidOption, InvalidPayload, TaskDefinitionError
 from dtqkit.model.settings import Settings
 from dtqkit.model.values import shown
 from dtqkit.tasks.context import Context
@@ -116,6 +116,8 @@ class QueuedTask(Task[P, R, F_co]):
         if unknown := options.keys() - set(CallOptions.__struct_fields__):
             raise TypeError(f"options() has no option {unknown_option(unknown, CallOptions)}")
         tags = options.pop("tags", ())
+        if not isinstance(tags, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption(f"tags is {shown(tags)}; it is a list of texts")
         given: dict[str, Any] = {**options, "tags": tags if isinstance(tags, str) else tuple(tags)}
         made = CallOptions(**given)
         unique_of(made, self.defaults)

@@ -206,6 +206,10 @@ def _parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     options = {name: given[name] for name in _OPTIONS if given.get(name) is not None}
     if wrong := next((name for name in ("all", "dry_run") if not isinstance(options.get(name, False), bool)), None):
         raise InvalidQuery(f"{wrong} is {options[wrong]!r}; it is True or False")
+    if not isinstance(cursor := options.get("cursor", ""), str):
+        raise InvalidQuery(f"cursor is {shown(cursor)}; it is the `cursor` of an answer")
+    if (progress := given.get("progress")) is not None and not callable(progress):
+        raise InvalidQuery(f"progress is {shown(progress)}; it is a function that is called with what is done so far")
     filters = {name: value for name, value in given.items() if name not in (*_OPTIONS, "progress")}
     if filters.get("where") is not None:
         with refused_where():

@@ -102,7 +102,7 @@ def pause_target(given: Mapping[str, Any]) -> PauseTarget:
 
 def _record(kind: type[T], given: Mapping[str, Any]) -> T:
     fields = {name: value for name, value in given.items() if value is not None}
-    for name in ("lane", "task", "until", "reason"):
+    for name in _TYPES:
         _check_type(name, fields.get(name))
     with refused("where"):
         fields["where"] = where_of(fields.get("where", {}))
@@ -137,6 +137,7 @@ _TYPES: Final[Mapping[str, tuple[type[Any], str]]] = {
     "task": (str, "a text"),
     "until": (datetime, "a datetime with a time zone"),
     "reason": (str, "a text"),
+    "allow_unknown": (bool, "True or False"),
 }
 
 

@@ -11,7 +11,8 @@ import msgspec
 
 from dtqkit.control.records import MAX_BATCH, MAX_PAGE
 from dtqkit.model.errors import InvalidQuery
-from dtqkit.model.jobs import AnyEnding, AnyPriority, AnyStatus, Priority, Status
+from dtqkit.model.jobs import PRIORITIES, STATUSES, AnyEnding, AnyPriority, AnyStatus, Priority, Status
+from dtqkit.model.plain import shown
 from dtqkit.model.where import Where
 
 
@@ -144,6 +145,9 @@ def query_of(kind: type[Q], filters: Mapping[str, Any]) -> Q:
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
+        for name, known in (("status", STATUSES), ("priority", PRIORITIES)):
+            if given.get(name, known[0]) not in known:
+                raise InvalidQuery(f"{name} is {shown(given[name])}; it is one of {', '.join(known)}") from None
         raise InvalidQuery(str(error)) from None
 
 

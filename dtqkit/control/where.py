@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from dtqkit.model.errors import InvalidPayload
-from dtqkit.model.values import NotSerializable, shown, to_json
+from dtqkit.model.values import INT_MAX, INT_MIN, NotSerializable, shown, to_json
 from dtqkit.model.where import MAX_TEXT, MAX_WHERE, PayloadMatch, Scalar, WrongWhere, same
 from dtqkit.tasks.schema import PayloadValidator
 
@@ -125,7 +125,9 @@ def _misfit(validator: PayloadValidator, name: str, value: Scalar) -> str | None
     """Why no payload has this value; None: it may."""
     try:
         # 7.0 is equal to 7, which an int may be.
-        validator.check({name: int(value) if isinstance(value, float) and value.is_integer() else value})
+        if isinstance(value, float) and value.is_integer() and INT_MIN <= value <= INT_MAX:
+            value = int(value)
+        validator.check({name: value})
     except InvalidPayload as error:
         return error.detail.partition(", given ")[0]
     return None

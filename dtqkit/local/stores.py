@@ -23,6 +23,9 @@ from dtqkit.local.watcher import WATCHER_GONE, Watcher
 from dtqkit.model.starting import LocalStoreError
 
 START_TIMEOUT_S = 60.0
+#: A server that ends unexpectedly so often within so many seconds is not started again.
+REVIVALS = 5
+REVIVALS_S = 60.0
 POLL_S = 0.01
 UNLOCK_TIMEOUT_S = 10.0  # the watcher of a killed owner stops its servers within this time
 
@@ -42,6 +45,7 @@ class LocalStores:
         self._owner_pid = os.getpid()
         self._mutex = threading.RLock()
         self._closed = False
+        self._revived_at: list[float] = []  # the latest
         atexit.register(self.close)
         try:
             self._launch(*self._servers, keep_ports=False)
@@ -91,6 +95,27 @@ class LocalStores:
             if self._watcher.ended:
                 name, status = next(iter(self._watcher.ended.items()))
                 raise self._error(name, "ended unexpectedly", _how_it_ended(status))
+
+    def revive(self) -> list[str]:
+        """Start servers that have ended unexpectedly again, with their ports and data; returns a sentence for each.
+
+        Raises LocalStoreError when one ends again and again, or does not start.
+        """
+        with self._mutex:
+            revived: list[str] = []
+            if self._closed:
+                return revived
+            self._watcher.listen(0)
+            for name, status in list(self._watcher.ended.items()):
+                now = time.monotonic()
+                self._revived_at = [at for at in self._revived_at if now - at < REVIVALS_S]
+                if len(self._revived_at) >= REVIVALS:
+                    break  # `check` says which
+                self._revived_at.append(now)
+                self._launch(name, keep_ports=True)
+                revived.append(f"{name} ended unexpectedly ({_how_it_ended(status)}): started again, with its data")
+            self.check()
+            return revived
 
     def kill_redis(self) -> None:
         """SIGKILL; returns when it is gone. For tests of what happens then."""

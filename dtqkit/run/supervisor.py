@@ -132,7 +132,8 @@ class Supervisor:
             raise self.failure
         pause_s = min(MAX_PAUSE_S, MIN_PAUSE_S * 2 ** max(0, slot.early_deaths - 1)) if early else 0.0
         slot.start_at = now + pause_s
-        log.warning("%s died (%s); restarting it in %.1f s", self._called(slot), why, pause_s)
+        when = f"in {pause_s:.1f} s" if pause_s else "now"
+        log.warning("%s died (%s); restarting it %s", self._called(slot), why, when)
 
     def _called(self, slot: _Slot) -> str:
         return f"{self._name}-{slot.number}"

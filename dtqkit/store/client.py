@@ -71,7 +71,7 @@ class MongoLink:
         #: Why the last write was refused; None after a write was done, or for a refused insert: after an insert.
         self.refused: StoreUnavailable | None = None
         self._inserts_refused = False
-        #: When MongoDB has last taken an insert of this process, by the monotonic clock.
+        #: When MongoDB has last stored a new document for this process, by the monotonic clock.
         self.inserted_at = float("-inf")
         self._trips: deque[float] = deque(maxlen=5)
         #: The outcome of the driver's last heartbeat: the answer, or the error; None: there was none yet.
@@ -85,11 +85,12 @@ class MongoLink:
         """Note that a write was refused, or that it was done (`refused` is None)."""
         if refused is not None:
             self.refused, self._inserts_refused = refused, self._inserts_refused or writes == "insert"
-            return
-        if writes == "insert":
-            self.inserted_at = time.monotonic()
-        if writes == "insert" or not self._inserts_refused:
+        elif writes == "insert" or not self._inserts_refused:
             self.refused, self._inserts_refused = None, False
+
+    def note_insert(self) -> None:
+        """Note that MongoDB has stored a new document: an upsert that only finds one does not show that it would."""
+        self.inserted_at = time.monotonic()
 
     @property
     def slack_s(self) -> float:
@@ -280,8 +281,11 @@ def _raise_bulk(error: BulkWriteError, link: MongoLink, *, writes: Writes, docum
         if (verdict := refusals.of_code(code, str(one.get("errmsg", "")))) is not None:
             perhaps = some or code in refusals.PERHAPS_DONE
             raise refused(link, verdict, writes=writes, perhaps=perhaps) from None
-    if error.details.get("writeConcernErrors"):
-        raise refused(link, MongoRefusal("away", _NOT_ON_A_MAJORITY), writes=writes, perhaps=True) from None
+    if unsure := error.details.get("writeConcernErrors"):
+        verdict = refusals.of_code(unsure[0].get("code"), str(unsure[0].get("errmsg", "")))
+        if verdict is None or verdict.reason != "electing":
+            verdict = MongoRefusal("away", _NOT_ON_A_MAJORITY)
+        raise refused(link, verdict, writes=writes, perhaps=True) from None
     if all(one.get("code") == _DUPLICATE_KEY for one in errors):
         raise error
     words = next(str(one.get("errmsg", "")) for one in errors if one.get("code") != _DUPLICATE_KEY)

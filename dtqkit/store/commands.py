@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import AutoReconnect, BulkWriteError, ServerSelectionTimeoutError, WaitQueueTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    DocumentTooLarge,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from dtqkit.store.refusals import PERHAPS_DONE, is_of_document
 
 Document: TypeAlias = dict[str, Any]
 
@@ -33,23 +42,38 @@ def written(answer: Document, counted: str) -> int:
 async def insert_many(collection: AsyncCollection[Document], docs: Sequence[Document]) -> None:
     """Insert documents that have their ids. Raises what `collection.insert_many` raises.
 
-    When the connection is lost or the server is no primary any more, the driver tries again: what the first try has
-    stored is then a duplicate of its own id.
+    What the driver would send again is left to it: what the first try has stored is then a duplicate of its own id. So
+    are documents that are too large for one command.
     """
-    command: Document = {
-        "insert": collection.name,
-        "documents": docs,
-        "ordered": False,
-        "writeConcern": _MAJORITY,
-    }
+    command: Document = {"insert": collection.name, "documents": docs, "ordered": False, "writeConcern": _MAJORITY}
     try:
-        answer = await collection.database.command(command)
+        written(await collection.database.command(command), "nInserted")
+    except DocumentTooLarge:
+        if len(docs) == 1:
+            raise
+        await collection.insert_many(docs, ordered=False)
     except ServerSelectionTimeoutError:
         raise
-    except AutoReconnect as error:
-        try:
-            await collection.insert_many(docs, ordered=False)
-        except (ServerSelectionTimeoutError, WaitQueueTimeoutError):
-            raise error from None  # the first try may have been done; this one was not sent
-    else:
-        written(answer, "nInserted")
+    except (AutoReconnect, BulkWriteError, OperationFailure) as error:
+        if not _sent_again(error):
+            raise
+        await _insert_again(collection, docs, error)
+
+
+def _sent_again(error: PyMongoError) -> bool:
+    """Whether the driver would send a write again after this error."""
+    if isinstance(error, BulkWriteError):
+        return any(one.get("code") in PERHAPS_DONE for one in error.details["writeConcernErrors"])
+    return isinstance(error, AutoReconnect) or (isinstance(error, OperationFailure) and error.code in PERHAPS_DONE)
+
+
+async def _insert_again(collection: AsyncCollection[Document], docs: Sequence[Document], first: PyMongoError) -> None:
+    """Raises the `first` error when the second try does not say what is stored: the first one may have been done."""
+    try:
+        await collection.insert_many(docs, ordered=False)
+    except BulkWriteError as error:
+        if not all(map(is_of_document, error.details["writeErrors"])):
+            raise first from None
+        raise
+    except PyMongoError:
+        raise first from None

@@ -14,9 +14,10 @@ from bson import ObjectId
 def new_id(now: datetime) -> ObjectId:
     """An id for a job that is created `now`, MongoDB's time: ObjectId() would use this machine's clock."""
     global _last  # noqa: PLW0603 - all jobs of a bulk have the same `now`
-    if now is not _last[0]:
-        _last = (now, int(now.timestamp()).to_bytes(4, "big"))
-    return ObjectId(_last[1] + _process[0] + (next(_counter) & 0xFFFFFF).to_bytes(3, "big"))
+    last = _last
+    if now is not last[0]:
+        _last = last = (now, int(now.timestamp()).to_bytes(4, "big"))
+    return ObjectId(last[1] + _process[0] + (next(_counter) & 0xFFFFFF).to_bytes(3, "big"))
 
 
 #: The last time for which an id was made, and its bytes.

@@ -71,6 +71,7 @@ class Inserts:
                 if len(docs) > 1:
                     return await self._insert_many(docs)
                 await self._jobs.insert_one(docs[0])
+                self._where.note_insert()
         except DuplicateKeyError:  # its own id: an earlier try stored it
             return Inserted(set(), {}, frozenset({0}))
         except DocumentRefused as error:
@@ -132,14 +133,19 @@ class Inserts:
             await insert_many(self._jobs, docs)
         except BulkWriteError as error:
             errors: Sequence[Mapping[str, Any]] = error.details["writeErrors"]
-            about_documents = all(one.get("code") in refusals.THIS_DOCUMENT for one in errors)
+            about_documents = all(
+                refusals.of_code(one.get("code"), str(one.get("errmsg", ""))) is None for one in errors
+            )
             if error.details.get("writeConcernErrors") or not about_documents:
                 raise
+            if len(errors) < len(docs):
+                self._where.note_insert()
             taken = [one for one in errors if one["code"] == _DUPLICATE_KEY]
             refused = {
                 one["index"]: refusals.of_document(str(one.get("errmsg", ""))) for one in errors if one not in taken
             }
             return Inserted(_taken(taken), refused, frozenset(one["index"] for one in taken) - _taken(taken))
+        self._where.note_insert()
         return Inserted(set(), {})
 
     async def _insert_keyed(self, docs: Sequence[Document], size: int) -> _Found:
@@ -177,7 +183,10 @@ class Inserts:
             if error.code != BAD_HINT:
                 raise
             return None
-        return Inserted(set() if done.upserted_id is not None else {0}, {})
+        if done.upserted_id is None:
+            return Inserted({0}, {})
+        self._where.note_insert()
+        return Inserted(set(), {})
 
     async def _insert_many_keyed(self, docs: Sequence[Document]) -> Inserted | None:
         """By inserts, at a quarter of the cost of upserts. Checks before and after that the index exists."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dtqkit.model.errors import DocumentRefused, Reason, redact
 
@@ -22,6 +22,9 @@ from dtqkit.model.errors import DocumentRefused, Reason, redact
 THIS_DOCUMENT: Final = frozenset(
     {14, 15, 22, 28, 52, 55, 56, 57, 66, 121, 10334, 11000, 11001, 12582, 16554, 16555, 16556, 17280, 17419, 17420}
 )
+#: A code with many meanings, and the words of the one that is about a document.
+_BAD_VALUE: Final = 2
+_TOO_LARGE: Final = "object to insert too large"
 #: The server is not the primary, or no longer.
 _ELECTING: Final = frozenset({133, 134, 189, 10058, 10107, 11602, 13435, 13436})
 #: A router cannot reach it, it is shutting down, or the operation exceeded its time limit.
@@ -91,7 +94,7 @@ class MongoRefusal(NamedTuple):
 def of_code(code: int | None, words: str) -> MongoRefusal | None:
     """What the server's code means; None: it refuses this document."""
     words = one_line(words)
-    if code in THIS_DOCUMENT:
+    if code in THIS_DOCUMENT or (code == _BAD_VALUE and _TOO_LARGE in words):
         return None
     if code in _ELECTING:
         return MongoRefusal("electing", f"{ELECTION} ({words})")
@@ -110,6 +113,11 @@ def of_code(code: int | None, words: str) -> MongoRefusal | None:
     if code in _UNSUPPORTED:
         return MongoRefusal("unsupported", f"does not know this command ({words}): dtqkit needs MongoDB 6.0 or later")
     return of_now(words)
+
+
+def is_of_document(error: Mapping[str, Any]) -> bool:
+    """Whether one of the errors of a bulk refuses its document."""
+    return of_code(error.get("code"), str(error.get("errmsg", ""))) is None
 
 
 def of_now(words: str) -> MongoRefusal:

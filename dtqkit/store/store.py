@@ -186,10 +186,11 @@ class Store:
             contextlib.suppress(DuplicateKeyError),
         ):
             await configuration.insert_one({"_id": "probe"})
+            self._where.note_insert()
 
     @property
     def inserted_at(self) -> float:
-        """When MongoDB has last taken an insert of this process, by the monotonic clock; -inf: not yet."""
+        """When MongoDB has last stored a new document for this process, by the monotonic clock; -inf: not yet."""
         return self._where.inserted_at
 
     def now(self) -> datetime:

@@ -26,7 +26,7 @@ from dtqkit.store.documents import HEAVY, WAITS_EXPIRED, Document, Pipeline, slo
 from dtqkit.store.indexes import KEY, UNIQUE
 from dtqkit.store.inserts import BAD_HINT, submit_s
 from dtqkit.store.keeper import IndexKeeper
-from dtqkit.store.refusals import THIS_DOCUMENT
+from dtqkit.store.refusals import is_of_document, of_code
 from dtqkit.store.requeues import DECLINED_SO_FAR
 
 #: Tries of a submit, each after another process took or freed the slot in between.
@@ -151,6 +151,8 @@ class UniqueJobs:
                         if error.code != BAD_HINT:
                             raise
                         raise _NoIndex from None
+                    if answer["_id"] == new.doc["_id"]:
+                        self._where.note_insert()
                     return answer
             except _NoIndex:
                 await self._ensure(UNIQUE)
@@ -171,12 +173,18 @@ class UniqueJobs:
                 await insert_many(self._jobs, docs)
             except BulkWriteError as error:
                 errors = error.details["writeErrors"]
-                if error.details.get("writeConcernErrors") or any(e["code"] not in THIS_DOCUMENT for e in errors):
+                if error.details.get("writeConcernErrors") or not all(map(is_of_document, errors)):
                     raise
                 # A duplicate id means that it is stored. What MongoDB refuses is reported by `put`.
                 taken = {e["index"] for e in errors if "_id" not in e.get("keyPattern", {})}
+            except OperationFailure as error:
+                if of_code(error.code, str(error)) is not None:
+                    raise
+                return set(range(len(docs)))
             except (BSONError, OverflowError, ValueError):  # the driver cannot send one of them; `put` reports which
                 return set(range(len(docs)))
+        if len(taken) < len(docs):
+            self._where.note_insert()
         try:
             await self._check_index(docs[0])
         except StoreUnavailable:

@@ -13,6 +13,9 @@ def importing() -> Generator[None]:
 
     What exists at the end is left alone by later collections too. For commands only, which own their process.
     """
+    if not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
         yield

@@ -16,8 +16,10 @@ _IMPORT: Final = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MU
 _EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 #: Lines that only readers and the type checker need.
 _COMMENT: Final = re.compile(r"^ *(?://.*|/\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
-#: A text that spans lines, in which it would count, is refused.
-_INDENT: Final = re.compile(r"^ +", re.MULTILINE)
+#: Within a line, for the type checker.
+_CAST: Final = re.compile(r"/\*\* @type \{[^*\n]*\} \*/ ?")
+#: Also empty lines. A text that spans lines, in which these would count, is refused.
+_SPACE: Final = re.compile(r"^\s+", re.MULTILINE)
 _ESCAPED: Final = re.compile(r"\\.")
 _REFUSED: Final = re.compile(r"^(?:import\b|export\b).*|\bimport\(.*", re.MULTILINE)
 _SHEET: Final = re.compile(r'<link rel="stylesheet" href="([^"]+)"')
@@ -42,7 +44,7 @@ def link_texts(read: Callable[[str], str], entry: str = "index") -> str:
             raise LinkError(f"{' -> '.join([*path, name])}: modules import each other; move what both need to a third")
         if name in linked:
             return
-        text = _COMMENT.sub("", read(f"{name}.js"))
+        text = _CAST.sub("", _COMMENT.sub("", read(f"{name}.js")))
         if (line := _open_template(text)) is not None:
             raise LinkError(f'{name}.js: "{line}": a template literal must end on the line on which it begins')
         for names, needed in _IMPORT.findall(text):
@@ -56,7 +58,7 @@ def link_texts(read: Callable[[str], str], entry: str = "index") -> str:
             body, end = body.replace("\nexport default ", "\nreturn ", 1), ""
         if refused := _REFUSED.search(body):
             raise LinkError(f'{name}.js: "{refused[0]}" is not understood; write import {{ a }} from "./b.js"')
-        linked[name] = _INDENT.sub("", f"const ${name} = (() => {{\n{body}{end}}})();\n")
+        linked[name] = _SPACE.sub("", f"const ${name} = (() => {{\n{body}{end}}})();\n")
 
     add(entry, ())
     return "".join([_HEAD, *linked.values(), f"export default ${entry};\n"])

@@ -16,8 +16,12 @@ from dtqkit.model.verdicts import GiveUp
 #: What `retry_on` and `give_up_on` take.
 Exceptions: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
 
+_MOST_CLASSES: Final = 50
+_LONGEST_NAME: Final = 300
 #: Exception classes by their qualified names, as tasks publish them.
-Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=300)], ...], Meta(max_length=50)]
+Names = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=_LONGEST_NAME)], ...], Meta(max_length=_MOST_CLASSES)
+]
 Delays = Annotated[tuple[Annotated[float, Meta(ge=0, le=86_400)], ...], Meta(min_length=1, max_length=100)]
 
 _MOST_DELAYS: Final = 100
@@ -40,6 +44,13 @@ def names_of(option: str, given: object, *, published: bool = True) -> tuple[str
             raise InvalidOption(_no_class(option, cast("object", one)))
     if not found:
         raise InvalidOption(f"{option} is empty: leave it out, or name the exception classes that it is about")
+    if len(found) > _MOST_CLASSES:
+        raise InvalidOption(f"{option} has {len(found)} classes; at most {_MOST_CLASSES}: name a class that they share")
+    if long := next((name for name in found if len(name) > _LONGEST_NAME), None):
+        raise InvalidOption(
+            f"{option} has a class whose name {long[:60]!r}… has {len(long)} characters; at most {_LONGEST_NAME}, with "
+            "its module"
+        )
     return tuple(found)
 
 

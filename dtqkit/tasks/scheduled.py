@@ -53,7 +53,7 @@ class DeclaredSchedules:
         check_options(definition.name, definition.options)
         if (known := self._by_name.get(definition.name)) is not None:
             homes = [origin.home_of(one.function) for one in (known[1], task)]
-            if homes[0] != homes[1] or known[1] is task:
+            if homes[0] != homes[1] or (known[1] is task and known[0] != definition):
                 first, second = (":".join(home) for home in homes)
                 raise ScheduleTaken(
                     f"schedule {definition.name!r} is declared twice, for {first} and for {second}: give one of them "

@@ -21,6 +21,7 @@ import msgspec
 from dtqkit.model.errors import InvalidPayload
 from dtqkit.model.values import check_payload, from_json, shown
 from dtqkit.support.patterns import longest_for, longest_text, patterns_in, without_patterns
+from dtqkit.tasks.options import CallOptions
 
 Schema = Mapping[str, Any]
 
@@ -83,6 +84,8 @@ def invalid(
         return InvalidPayload(task, f"$.{name}", f"the argument {name!r} is missing")
     if path == "$" and (name := _named(_UNKNOWN, detail)) is not None:
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        if name in CallOptions.__struct_fields__:
+            has += f"; {name} is an option of the job: task.options({name}=…).submit(…)"
         return InvalidPayload(task, f"$.{name}", f"there is no argument {name!r}; {has}")
     found, value = _at(payload, path)
     given = f", given {shown(value)}" if found and not isinstance(value, list | dict) else ""

@@ -57,11 +57,17 @@ class LocalQueue(TaskQueue):
         if self._closed:
             return
         self._replaced.close()
-        super().close()
-        self._drop()
+        try:
+            super().close()
+        finally:
+            self._drop()
 
     def _drop(self) -> None:
         from pymongo import MongoClient
+        from redis import Redis
 
         with MongoClient[dict[str, Any]](self.settings.atlas_uri) as client:
             client.drop_database(self.settings.database_name)
+        with Redis.from_url(self.settings.redis_url) as redis:  # pyright: ignore[reportUnknownMemberType]
+            for key in redis.scan_iter(f"{self.settings.namespace}:*", count=1000):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+                redis.delete(key)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]

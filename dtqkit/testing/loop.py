@@ -32,7 +32,7 @@ class VirtualClock:
     """The time of a TestQueue."""
 
     def __init__(self, start: datetime | None = None) -> None:
-        start = datetime.now(UTC) if start is None else start
+        start = datetime.now(UTC) if start is None else start.astimezone(UTC)
         self._start = start.replace(microsecond=start.microsecond // 1000 * 1000)
         #: Seconds since the start.
         self.elapsed_s: float = 0.0

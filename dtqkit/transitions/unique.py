@@ -32,8 +32,9 @@ log = logging.getLogger("dtqkit.queue")
 
 #: Slots of one call that are written at the same time.
 AT_ONCE: Final = 32
-#: Jobs in one insert.
+#: Jobs and bytes in one insert.
 PIECE: Final = 1_000
+PIECE_BYTES: Final = 4 * 1024 * 1024
 #: Tries of a submit whose slot or idempotency key is taken and freed again in between.
 _TRIES: Final = 3
 #: Seconds for which counts of duplicates are collected before they are written.
@@ -87,9 +88,11 @@ class UniqueSubmits:
         """
         left = [places for places in slots if not _fits_bulk([jobs[i] for i in places])]
         many = [places for places in slots if _fits_bulk([jobs[i] for i in places])]
-        for start in range(0, len(many), PIECE):
-            piece = many[start : start + PIECE]
-            new = [_written([jobs[i] for i in places]) for places in piece]
+        end = 0
+        while (start := end) < len(many):
+            new = _piece(jobs, many, start)
+            end = start + len(new)
+            piece = many[start:end]
             docs = [_with_duplicates(one.doc, len(places)) for one, places in zip(new, piece, strict=True)]
             try:
                 taken = await self._store.unique.insert(docs, sum(one.size for one in new))
@@ -99,7 +102,7 @@ class UniqueSubmits:
                 if await patience.again(error):
                     return left + many[start:]  # one by one, under the same ids
                 answers.update({i: error for places in piece for i in places})
-                answers.update({i: not_sent(error) for places in many[start + PIECE :] for i in places})
+                answers.update({i: not_sent(error) for places in many[end:] for i in places})
                 return left
             made = [to_job(doc) for n, doc in enumerate(docs) if n not in taken]
             await self._new.announce(made)
@@ -230,6 +233,19 @@ def _together(jobs: Sequence[New]) -> list[Sequence[New]]:
     if all(job.unique == jobs[0].unique and "idempotency_key" not in job.doc for job in jobs):
         return [jobs]
     return [[job] for job in jobs]
+
+
+def _piece(jobs: Sequence[New], many: Sequence[list[int]], start: int) -> list[New]:
+    """The jobs that the slots from `start` on get in one insert."""
+    piece: list[New] = []
+    size = 0
+    for places in many[start : start + PIECE]:
+        one = _written([jobs[i] for i in places])
+        size += one.size
+        if piece and size > PIECE_BYTES:
+            break
+        piece.append(one)
+    return piece
 
 
 def _fits_bulk(jobs: Sequence[New]) -> bool:

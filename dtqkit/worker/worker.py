@@ -89,6 +89,8 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._tasks_added = asyncio.Event()
+        self._registry_version = registry.version
         self._failure: BaseException | None = None
         self._started_at = datetime.now(UTC)
         rng = random.Random() if rng is None else rng
@@ -345,17 +347,20 @@ class Worker:
         ]
 
     async def _publish_tasks(self) -> None:
-        """Let servers know what this worker can run; tried until MongoDB takes it."""
+        """Let servers know what this worker can run: now, and when tasks are added; tried until MongoDB takes it."""
         pause_s = 0.1
         while True:
+            version = self._registry.version
             try:
                 await self._store.catalogue.publish(task.info for task in self._registry)
             except StoreUnavailable:
                 await asyncio.sleep(pause_s)
                 pause_s = min(5.0, pause_s * 2)
             else:
-                break
-        await self._stopping.wait()
+                pause_s = 0.1
+                self._tasks_added.clear()
+                if self._registry.version == version:
+                    await self._tasks_added.wait()
 
     # -- the beat (its own thread)
 
@@ -387,6 +392,9 @@ class Worker:
             self._loop.call_soon_threadsafe(self._apply, pulse, gap)
 
     def _apply(self, pulse: Pulse, gap: bool) -> None:
+        if self._registry.version != self._registry_version:  # in a notebook: a cell was run
+            self._registry_version = self._registry.version
+            self._tasks_added.set()
         if asked := [h for h in self._held.values() if h.claimed.job.id in pulse.stop and h.attempt.reason is None]:
             self._watch(self._leases.cancel(asked), "cancel")
         if gap:

@@ -16,6 +16,16 @@ test("a call that says how its job is unique sends what the form shows of the re
   assert.deepEqual(sentOf({ unique_key: "doc-8" }, (name) => shown[name]), { unique_key: "doc-8" });
 });
 
+test("lists are sent as such, and of two ways to say which jobs are the same, the one that was typed", () => {
+  const shown = { unique: "active", unique_by: "a, b" };
+  const send = (changed) => sentOf(changed, (name) => ({ ...shown, ...changed })[name]);
+  assert.deepEqual(send({ unique: "waiting" }), { unique: "waiting", unique_by: ["a", "b"] });
+  assert.deepEqual(send({ unique: "waiting", unique_key: "doc-8" }), { unique: "waiting", unique_key: "doc-8" });
+  assert.deepEqual(send({ unique: "waiting", unique_by: "" }), { unique: "waiting" });
+  assert.deepEqual(send({ unique_by: "c" }), { unique_by: ["c"] });
+  assert.deepEqual(send({ backoff: "fixed", backoff_s: 0 }), { backoff: "fixed", backoff_s: 0 });
+});
+
 test("each option has a label of its own and says what it means", () => {
   const all = Object.values(OPTIONS).flatMap((group) => Object.entries(group));
   assert.equal(new Set(all.map(([, [label]]) => label)).size, all.length);

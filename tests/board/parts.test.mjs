@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { outcome } from "../../dtqkit/dashboard/board/columns.js";
+import { outcome, statusText } from "../../dtqkit/dashboard/board/columns.js";
 import { uniqueOf } from "../../dtqkit/dashboard/board/job_facts.js";
 import { Known } from "../../dtqkit/dashboard/board/known.js";
 import { bannerOf } from "../../dtqkit/dashboard/board/link_status.js";
+import { whereOf, whyPaused } from "../../dtqkit/dashboard/board/pauses.js";
 import { whole } from "../../dtqkit/dashboard/board/records.js";
 import { ROUTES, locate } from "../../dtqkit/dashboard/board/routes.js";
 import { refusal, refused } from "../../dtqkit/dashboard/board/source.js";
@@ -48,6 +49,70 @@ test("a task is unserved only when all workers are known to lack it", () => {
   assert.equal(known.unserved("render"), false);
   known.take({ workers: [{ tasks: ["walk"] }] });
   assert.deepEqual([known.unserved("walk"), known.unserved("render")], [false, true]);
+});
+
+function held(known, more) {
+  const job = whole({ id: "a", task: "render", payload: {}, ...more });
+  return known.pausesOf(job).map(({ id }) => id);
+}
+
+test("a waiting job is held by the pauses of its lane and of its task, and no other job is", () => {
+  const known = new Known();
+  known.pauses = [
+    { id: "lane", lane: "low" },
+    { id: "task", task: "render" },
+  ];
+  assert.deepEqual(held(known, { priority: "low" }), ["lane", "task"]);
+  assert.deepEqual(held(known, { status: "scheduled" }), ["task"]);
+  assert.deepEqual(held(known, { task: "walk" }), []);
+  assert.deepEqual(held(known, { status: "running" }), []);
+});
+
+test("a pause of payloads holds those that have its values, as the queue compares them", () => {
+  const known = new Known();
+  const holds = (where, payload, defaults) => {
+    known.pauses = [{ id: "one", task: "render", where, defaults }];
+    return held(known, { payload }).length > 0;
+  };
+  assert.equal(holds({ customer: 7 }, { customer: 7 }), true);
+  assert.equal(holds({ customer: 7 }, { customer: "7" }), false);
+  assert.equal(holds({ customer: 1 }, { customer: true }), false);
+  assert.equal(holds({ customer: 9007199254740993n }, { customer: 9007199254740993n }), true);
+  assert.equal(holds({ customer: 1e16 }, { customer: 10000000000000000n }), true);
+  assert.equal(holds({ customer: null }, { customer: null }), true);
+  assert.equal(holds({ customer: null }, {}), false);
+  assert.equal(holds({ customer: 7 }, {}, { customer: 7 }), true);
+  assert.equal(holds({ customer: 7 }, { customer: null }, { customer: 7 }), false);
+  assert.equal(holds({ customer: 7 }, undefined, { customer: 7 }), false); // an event has no payload
+});
+
+test("a job that only a pause holds back is paused, one that is not due yet is scheduled", () => {
+  const pauses = [{ id: "lane", lane: "low" }];
+  const job = (more) => statusText(whole({ id: "a", ...more }), pauses);
+  assert.equal(job({}), "Paused");
+  assert.equal(statusText(whole({ id: "a" }), []), "Pending");
+  assert.equal(job({ status: "scheduled", due_at: "2026-01-01T08:00:00Z" }), "Paused");
+  assert.equal(job({ status: "scheduled", due_at: "2999-01-01T08:00:00Z" }), "Scheduled");
+  assert.equal(job({ status: "scheduled" }), "Scheduled");
+});
+
+test("why something is paused says which pauses, until when, and their reasons", () => {
+  const [since, until] = ["2026-01-01T08:00:00Z", "2999-01-01T08:00:00Z"];
+  const why = whyPaused([
+    { lane: "low", paused_at: since, reason: "the month's end" },
+    { task: "render", where: { customer: 7 }, paused_at: since, until },
+  ]);
+  assert.match(why, /^Lane low is paused since .+ until it is resumed: the month's end\nTask render where customer=7 /);
+  assert.match(why, /is paused since .+ until 1 Jan\W.+\.$/);
+  assert.equal(whyPaused([]), "");
+});
+
+test("values of a payload are read as JSON, and as on the command line", () => {
+  assert.deepEqual(whereOf('{"customer": 7, "kind": "a=b"}'), { customer: 7, kind: "a=b" });
+  assert.deepEqual(whereOf("customer = 7,kind=a=b"), { customer: 7, kind: "a=b" });
+  assert.deepEqual(whereOf('customer="7", old=true'), { customer: "7", old: true });
+  assert.deepEqual(whereOf("customer=9007199254740993"), { customer: 9007199254740993n });
+  assert.deepEqual(whereOf("customer"), { customer: "" }); // which the queue refuses
 });
 
 test("a chart takes the minutes that were not observed from the record", () => {

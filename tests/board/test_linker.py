@@ -58,9 +58,22 @@ def test_comments_that_only_a_reader_needs_are_left_out(folder: Path) -> None:
     assert "@ts-check" not in link(folder)
 
 
-def test_lines_are_not_indented(folder: Path) -> None:
+def test_types_within_a_line_are_left_out(folder: Path) -> None:
+    """Those of today alone would be a hundredth of what is sent."""
+    write(
+        folder,
+        one="/** @param {string} a */\nconst own = (a) => /** @type {string | null} */ (a) ?? '/** kept */';\n"
+        "export const one = own;\n",
+    )
+    assert "const own = (a) => (a) ?? '/** kept */';\n" in link(folder)
+    assert "@type" not in link(BOARD)
+
+
+def test_lines_are_neither_indented_nor_empty(folder: Path) -> None:
     """It would be a thirtieth of what a notebook stores."""
-    assert [line for line in link(folder).splitlines() if line.startswith(" ")] == []
+    write(folder, leaf='export const order = [];\n\n\nexport const leaf =\n  "leaf";\n')
+    assert [line for line in link(folder).splitlines() if not line or line.startswith(" ")] == []
+    assert [line for line in link(BOARD).splitlines() if not line or line.startswith(" ")] == []
 
 
 def test_modules_that_import_each_other_are_an_error_that_names_them(folder: Path) -> None:
@@ -128,3 +141,4 @@ def test_a_default_export_belongs_to_the_first_module_alone(folder: Path) -> Non
 def test_the_page_s_own_modules_are_not_in_a_notebook() -> None:
     assert "WebSocket" not in link(BOARD)
     assert "sessionStorage" not in link(BOARD)
+    assert "DTQ_TOKEN" not in link(BOARD)

@@ -118,7 +118,7 @@ ANSWERS: dict[str, Any] = {
     "stats": {"result": STATS},
     "health": {"result": {"status": "ok", "redis": "up", "mongodb": "up"}},
     "requeue": {"result": {**JOBS[4], "status": "pending", "rev": 6}},
-    "requeue_dead": {"result": {"matched": 2, "requeued": 2}},
+    "requeue_many": {"result": {"matched": 2, "changed": 2, "cursor": None}},
     "submit": {"result": job(9, "pending", rev=1)},
 }
 

@@ -209,7 +209,7 @@ def test_dead_letters_are_counted_before_they_are_requeued_in_bulk(
     board.page.get_by_label("Select all on this page").check()
     expect(board.page.get_by_text("4 selected")).to_be_visible()
     board.button("Requeue all that match…").click()
-    expect(board.page.get_by_text("4 dead letters will run again.")).to_be_visible()
+    expect(board.page.get_by_text("4 jobs with task heal will be requeued.")).to_be_visible()
     board.button("Requeue 4 jobs").click()
     expect(board.page.get_by_text("4 jobs requeued.")).to_be_visible()
     expect(board.page.get_by_text("No job matches these filters.")).to_be_visible()

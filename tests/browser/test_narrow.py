@@ -1,10 +1,11 @@
 """A board that is narrow, on a phone or in a notebook's cell: what a table leaves out, the panel of a job still has."""
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from dtqkit.dashboard import BOARD, FOLDER
 from dtqkit.support.linker import link, style_sheet
-from tests.browser.played import NOW, mount, open_blank
+from tests.browser.played import JOBS, NOW, mount, open_blank
 
 
 def test_a_narrow_board_shows_the_attempts_of_a_job(browser: Browser) -> None:
@@ -38,6 +39,8 @@ SCHEDULES = {
             "tz": "Europe/Berlin",
             "next_at": NOW,
             "missed": 3,
+            "last_job": JOBS[4]["id"],
+            "last_at": NOW,
         },
         {
             "name": "weekly",
@@ -60,7 +63,13 @@ def test_whatever_the_width_the_tables_keep_what_they_say(browser: Browser) -> N
     mount(page, link(BOARD), style_sheet(FOLDER))
     page.evaluate("([schedules, pauses]) => Object.assign(answers, { schedules, pauses })", [SCHEDULES, PAUSES])
     said = {
-        "Schedules": ["0 3 * * 1-5 Europe/Berlin", "15 6 * * MON UTC", "3", "Paused: the bank is closed"],
+        "Schedules": [
+            "0 3 * * 1-5 Europe/Berlin",
+            "15 6 * * MON UTC",
+            "3",
+            "Paused: the bank is closed",
+            "Last run failed",
+        ],
         "Pauses": ["Task walk where page=7", "5", "until resumed", "why"],
         "Workers": ["high, medium", "1,234", "host:11", "1.0"],
     }
@@ -75,6 +84,32 @@ def test_whatever_the_width_the_tables_keep_what_they_say(browser: Browser) -> N
             page.set_viewport_size({"width": width, "height": 900})
             wrong += table.evaluate(LOST)
     assert wrong == []
+    page.context.close()
+
+
+def test_what_is_asked_or_scrolled_moves_no_column_and_covers_no_field(browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 600})
+    open_blank(page, {})
+    mount(page, link(BOARD), style_sheet(FOLDER))
+    page.evaluate("schedules => Object.assign(answers, { schedules })", SCHEDULES)
+    page.get_by_role("button", name="Schedules", exact=True).click()
+    page.clock.run_for(300)
+    columns = "table => [...table.querySelectorAll('th')].map((one) => one.getBoundingClientRect().left)"
+    table = page.get_by_role("table", name="Schedules")
+    before = table.evaluate(columns)
+    page.get_by_role("button", name="Pause… nightly").click()
+    expect(page.get_by_label("Reason to pause nightly")).to_be_focused()
+    assert table.evaluate(columns) == pytest.approx(before, abs=2)
+    page.get_by_role("button", name="Submit job").click()
+    page.clock.run_for(300)
+    form = page.get_by_role("complementary")
+    form.get_by_label("Task", exact=True).select_option("walk")
+    form.get_by_text("Options").click()
+    form.get_by_label("Tags", exact=True).scroll_into_view_if_needed()
+    assert form.evaluate("node => node.scrollTop") > 0
+    bottom = "node => node.getBoundingClientRect().bottom"
+    assert form.locator(".close").evaluate(bottom) <= form.locator("header").evaluate(bottom)
+    expect(form.get_by_role("heading", name="Submit a job")).to_be_in_viewport()
     page.context.close()
 
 

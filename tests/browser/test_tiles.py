@@ -101,7 +101,8 @@ def test_a_paused_lane_is_marked_with_the_reason_for_a_pointer_and_for_keys(page
     expect(lane).to_be_focused()
     expect(tip).to_be_visible()
     assert lane.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
-    expect(lane).to_have_accessible_description("Lane medium is paused since 08:00:10: the month's end")
+    why = "Lane medium is paused since 08:00:10 until it is resumed: the month's end"
+    expect(lane).to_have_accessible_description(why)
     page.get_by_role("button", name="Tasks paused").focus()
     expect(page.get_by_text("Task walk where page=7 is paused since")).to_be_visible()
     lane.press("Enter")

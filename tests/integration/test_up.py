@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import redis as redis_py
 
 from dtqkit import Settings, TaskQueue
+from dtqkit.local.stores import REVIVALS
 from tests import sample
 from tests.command import answer, descendants, dtqkit, living, running
 from tests.wait import wait_until
@@ -34,6 +36,9 @@ class Up:
         self.log = log
         self.pids = descendants(process.pid)
         self.settings = Settings(redis_url=self.facts["redis_url"], atlas_uri=self.facts["atlas_uri"])
+
+    def redis(self) -> Any:
+        return redis_py.Redis.from_url(self.settings.redis_url)
 
     def gone(self) -> bool:
         return not living(self.pids)
@@ -138,14 +143,33 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("store", ["redis", "mongod"])
-def test_a_store_that_dies_ends_everything_with_a_message_and_status_1(tmp_path: Path, store: str) -> None:
+def test_a_store_that_dies_is_started_again_and_no_job_is_lost(tmp_path: Path, store: str) -> None:
     with stack(tmp_path) as up:
+        waits = answer("submit", APP, "add", "a=1", "--delay", "3", settings=up.settings)["id"]
         os.kill(up.facts["pids"][store], signal.SIGKILL)
+
+        wait_until(lambda: f"{store} ended unexpectedly (signal SIGKILL): started again" in up.log.read_text(), 60)
+        assert answer("submit", APP, "add", "a=2", "--wait", settings=up.settings)["result"] == 3
+        wait_until(lambda: answer("job", waits, settings=up.settings)["status"] == "completed", timeout_s=60)
+        assert "Traceback" not in up.log.read_text()
+
+
+def test_a_store_that_dies_again_and_again_ends_everything_with_a_message_and_status_1(tmp_path: Path) -> None:
+    with stack(tmp_path) as up:
+        for n in range(1, REVIVALS + 1):
+            os.kill(redis_of(up), signal.SIGKILL)
+            wait_until(lambda n=n: up.log.read_text().count("started again, with its data") == n, timeout_s=60)
+        os.kill(redis_of(up), signal.SIGKILL)
 
         assert up.process.wait(60) == 1
         wait_until(up.gone, timeout_s=5)
-        assert f"dtqkit: {store} ended unexpectedly (signal SIGKILL" in up.log.read_text()
+        assert "dtqkit: redis ended unexpectedly (signal SIGKILL" in up.log.read_text()
         assert "Traceback" not in up.log.read_text()
+
+
+def redis_of(up: Up) -> int:
+    """The process id of its Redis, which changes when it is started again."""
+    return int(up.redis().info("server")["process_id"])
 
 
 def test_data_is_kept_for_the_next_start_and_belongs_to_one_at_a_time(tmp_path: Path) -> None:

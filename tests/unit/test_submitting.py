@@ -13,6 +13,9 @@ from bson.errors import InvalidDocument
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
+    DocumentTooLarge,
+    NotPrimaryError,
+    OperationFailure,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WriteConcernError,
@@ -236,16 +239,21 @@ class Record:
         return None
 
 
-class LosesTheConnection(Record):
-    """It does what the first command says, loses the answer, and gives the driver's second try an error or none."""
+class DoesNotSaySo(Record):
+    """It does what the first command says, answers `first`, and gives the driver's second try an error or none."""
 
-    def __init__(self, second: Exception | None) -> None:
+    def __init__(self, second: Exception | None, first: Exception | dict[str, Any] | None = None) -> None:
         super().__init__()
         self._second = second
+        self._first = first or AutoReconnect("connection closed")
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
-        await super().command(command)
-        raise AutoReconnect("connection closed")
+        answer = await super().command(command)
+        assert command["writeConcern"] == {"w": "majority", "j": True}
+        assert command["ordered"] is False
+        if isinstance(self._first, Exception):
+            raise self._first
+        return {**answer, **self._first}
 
     async def insert_many(self, docs: list[dict[str, Any]], **more: object) -> None:
         if not self.stored:
@@ -314,16 +322,61 @@ def test_when_mongodb_goes_away_after_a_part_is_stored_all_are_in_doubt_and_list
     assert (len(record.stored), now, later) == ((2, [0], [4]) if nth == 2 else (0, [], []))
 
 
-def test_of_jobs_that_are_stored_before_the_connection_is_lost_the_second_try_finds_each_and_all_are_accepted() -> None:
-    record = LosesTheConnection(None)
+STEPPED_DOWN: Final = {"writeConcernError": {"code": 11602, "errmsg": "operation was interrupted"}}
+
+
+@pytest.mark.parametrize("first", [None, STEPPED_DOWN, OperationFailure("host unreachable", 6), NotPrimaryError("no")])
+def test_of_jobs_that_are_stored_before_the_answer_is_lost_the_second_try_finds_each_and_all_are_accepted(
+    first: Any,
+) -> None:
+    record = DoesNotSaySo(None, first)
     accepted, now, _ = submit_to(record, [document() for _ in range(3)])
     assert isinstance(accepted, list)
     assert [type(one) for one in accepted] == [Job] * 3
     assert (len(record.stored), now) == (3, [3])
 
 
-@pytest.mark.parametrize("second", [ServerSelectionTimeoutError("No servers"), WaitQueueTimeoutError("no connection")])
-def test_when_the_second_try_is_not_sent_the_first_one_may_have_been_done(second: Exception) -> None:
-    error, _, later = submit_to(LosesTheConnection(second), [document() for _ in range(3)])
+REFUSED_AFTERWARDS: Final = (
+    ServerSelectionTimeoutError("No servers"),
+    WaitQueueTimeoutError("no connection"),
+    OperationFailure("not authorized", 13),
+    BulkWriteError({"writeErrors": [{"index": 0, "code": 8000, "errmsg": "over quota"}], "nInserted": 0}),
+)
+
+
+@pytest.mark.parametrize("second", REFUSED_AFTERWARDS)
+def test_when_the_second_try_does_not_say_what_is_stored_the_first_one_may_have_been_done(second: Exception) -> None:
+    error, _, later = submit_to(DoesNotSaySo(second), [document() for _ in range(3)])
     assert type(error) is OutcomeUnknown
     assert later == [3]
+
+
+def test_a_write_that_a_step_down_leaves_in_doubt_says_that_a_primary_is_elected() -> None:
+    record = DoesNotSaySo(ServerSelectionTimeoutError("No servers"), STEPPED_DOWN)
+    error, _, _ = submit_to(record, [document() for _ in range(3)])
+    assert type(error) is OutcomeUnknown
+    assert error.reason == "electing"
+
+
+def test_jobs_that_are_too_large_for_one_command_are_left_to_the_driver() -> None:
+    class Small(Record):
+        async def command(self, command: dict[str, Any]) -> dict[str, Any]:
+            raise DocumentTooLarge(f"{next(iter(command))} is too large")
+
+    record = Small()
+    accepted, now, _ = submit_to(record, [document() for _ in range(3)])
+    assert isinstance(accepted, list)
+    assert [type(one) for one in accepted] == [Job] * 3
+    assert (record.writes, now) == (1, [3])
+
+
+def test_one_document_that_is_a_little_too_large_is_refused_alone() -> None:
+    class AlmostFits(Record):
+        async def insert_many(self, docs: list[dict[str, Any]], **_: object) -> None:
+            self.stored += [doc["_id"] for doc in docs[1:]]
+            large = {"index": 0, "code": 2, "errmsg": "object to insert too large. size in bytes: 16777300"}
+            raise BulkWriteError({"writeErrors": [large], "writeConcernErrors": [], "nInserted": len(docs) - 1})
+
+    accepted, _, _ = submit_to(AlmostFits(), [document() for _ in range(3)])
+    assert isinstance(accepted, list)
+    assert [type(one) for one in accepted] == [DocumentRefused, Job, Job]

@@ -2,6 +2,7 @@
 /** @import { BoardApi, Panel, Source, View } from "./parts.ts" */
 /** @import { Job, JobEvent, LinkState, Message, Snapshot } from "./types.ts" */
 // The board: it takes what the source sends, hands it to the panels, and paints what has changed five times a second.
+import { setText } from "./dom.js";
 import { Frame } from "./frame.js";
 import { JobPanel } from "./job_panel.js";
 import { Known } from "./known.js";
@@ -9,7 +10,6 @@ import { LinkStatus } from "./link_status.js";
 import { Overview } from "./overview.js";
 import { whole } from "./records.js";
 import { Side } from "./side.js";
-import { SignIn } from "./sign_in.js";
 import { refusal } from "./source.js";
 import { SubmitPanel } from "./submit_panel.js";
 
@@ -37,7 +37,7 @@ export class Board {
     this.source = source;
     this.overview = new Overview(this.known, () => this.open("Pauses"));
     this.status = new LinkStatus(() => source.retry());
-    this.signIn = new SignIn((token) => source.signIn?.(token));
+    this.prompt = source.prompt?.();
     this.side = new Side(() => this.closePanel());
     this.frame = new Frame({
       names: views.map(({ name }) => name),
@@ -49,7 +49,7 @@ export class Board {
       banner: this.status.banner,
       overview: this.overview.element,
       side: this.side.element,
-      signIn: this.signIn.element,
+      prompt: this.prompt?.element,
     });
     for (const { name, make } of views) this.#panels.set(name, make(this));
     this.overview.tick();
@@ -141,12 +141,12 @@ export class Board {
       this.#current?.load?.();
       this.#ask();
     }
-    this.signIn.element.hidden = !signedOut;
     this.frame.main.hidden = signedOut;
     this.frame.submit.hidden = signedOut || link.state === "saved";
+    if (this.prompt) this.prompt.element.hidden = !signedOut;
     if (signedOut) {
       this.closePanel();
-      this.signIn.ask(Boolean(link.refused));
+      this.prompt?.ask(Boolean(link.refused));
     }
     this.#showStatus();
     this.#paintSoon();
@@ -210,18 +210,15 @@ export class Board {
     return this.source.request(operation, params);
   }
 
-  /**
-   * A request whose failure is shown, and answered with undefined.
-   *
-   * @param {string} operation
-   * @param {Record<string, unknown>} params
-   * @param {(message: string) => void} [fail]
-   */
-  async act(operation, params, fail = (message) => this.announce(message)) {
+  /** @type {BoardApi["act"]} */
+  async act(operation, params, problem) {
+    if (problem) setText(problem, "");
     try {
       return await this.source.request(operation, params);
     } catch (error) {
-      fail(refusal(/** @type {Error} */ (error)));
+      const message = refusal(/** @type {Error} */ (error));
+      if (problem) setText(problem, message);
+      else this.announce(message);
       return undefined;
     }
   }

@@ -1,9 +1,10 @@
 // @ts-check
 /** @import { BoardApi } from "./parts.ts" */
-// What can be done to all jobs that the filters of a listing match: counted first, with the filter named.
+// What can be done to many jobs at once: counted first, with the filter named.
 import { button, h, set, setText } from "./dom.js";
-import { count, plural } from "./format.js";
-import { LANES } from "./records.js";
+import { count, duration, plural } from "./format.js";
+import { whereOf, wordsOf } from "./pauses.js";
+import { LANES, OVER, WAITING } from "./records.js";
 
 /**
  * @typedef {object} Deed
@@ -15,90 +16,104 @@ import { LANES } from "./records.js";
  * @property {Record<string, unknown>} [set]
  */
 
+/** @typedef {Record<string, any>} Filter what a listing filters by, or `ids` */
+
+/** @type {Deed} */
+export const REQUEUE = { operation: "requeue_many", label: "Requeue", done: "requeued", of: ["failed"] };
 /** @type {Deed[]} */
-const DEEDS = [
+export const DEEDS = [
   {
     operation: "cancel_many",
     label: "Cancel",
     done: "cancelled",
-    of: ["pending", "scheduled", "running"],
+    of: [...WAITING, "running"],
     loses: "Those that run are asked to stop.",
   },
-  { operation: "requeue_many", label: "Requeue", done: "requeued", of: ["failed"] },
+  REQUEUE,
   ...LANES.map((priority) => ({
     operation: "update_many",
     label: `Move to ${priority}`,
     done: `moved to lane ${priority}`,
-    of: ["pending", "scheduled"],
+    of: WAITING,
     set: { priority },
   })),
   {
     operation: "delete_many",
     label: "Delete",
     done: "deleted",
-    of: ["completed", "failed", "cancelled"],
+    of: OVER,
     loses: "Their records and results are lost for good.",
   },
 ];
 
 export class Bulk {
-  #choice = h("select", { "aria-label": "Change all jobs that match", onchange: () => this.#preview() });
   #told = h("span", { role: "status" });
+  #problem = h("span.problem", { role: "alert" });
   #stopped = false;
+  /** What is counted, or was. */
+  #asked = {};
+  #matched = 0;
 
-  /** @param {BoardApi} board @param {{ filters: Record<string, string>, reload: () => Promise<void> }} listing */
-  constructor(board, listing) {
+  /**
+   * @param {BoardApi} board
+   * @param {{ reload: () => Promise<void>, find: () => void }} listing
+   * @param {HTMLElement[]} controls what is there while nothing is asked
+   */
+  constructor(board, listing, controls) {
     this.board = board;
     this.listing = listing;
-    this.element = h(".bulk", { role: "group", "aria-label": "Change all" });
-    this.offer();
+    this.controls = controls;
+    this.element = h(".bulk", { role: "group", "aria-label": "Change many" }, controls);
   }
 
-  /** What fits the status that is filtered by. */
   offer() {
-    const { status } = this.listing.filters;
-    const fitting = DEEDS.filter(({ of }) => !status || of.includes(status));
-    const options = fitting.map((deed) => h("option", { value: DEEDS.indexOf(deed) }, `${deed.label}…`));
-    this.#choice.replaceChildren(h("option", { value: "" }, "All that match…"), ...options);
-    this.element.replaceChildren(this.#choice);
+    this.element.replaceChildren(...this.controls);
   }
 
-  get #asked() {
-    const { filters } = this.listing;
-    return { filter: filters, ...(!Object.keys(filters).length && { all: true }) };
-  }
-
-  async #preview() {
-    const deed = DEEDS[Number(this.#choice.value)];
-    if (this.#choice.value === "" || !deed) return;
-    const asked = { ...this.#asked, ...(deed.set && { set: deed.set }) };
-    const counted = await this.board.act(deed.operation, { ...asked, dry_run: true });
-    if (!counted) {
-      this.offer();
-      return;
-    }
-    const { matched } = counted;
-    const [verb, ...where] = deed.label.split(" ");
-    const label = [verb, plural(matched, "job"), ...where].join(" ");
-    const kind = deed.loses ? "danger" : "primary";
-    const go = button(kind, label, () => this.#run(deed, asked, matched), { disabled: !matched });
+  /** Counts what matches, and asks; what a payload must have may be added. @param {Deed} deed @param {Filter} filter */
+  async ask(deed, filter) {
+    const go = button(deed.loses ? "danger" : "primary", deed.label, () => this.#run(deed), { disabled: true });
     const not = button("plain", "Not now", () => this.#leave());
-    const told = `${plural(matched, "job")} ${named(asked.filter, deed.of)} will be ${deed.done}.`;
-    setText(this.#told, matched && deed.loses ? `${told} ${deed.loses}` : told);
-    this.element.replaceChildren(this.#told, h(".answers", go, not));
+    const where = h("input", {
+      type: "text",
+      placeholder: "Only where customer=7",
+      "aria-label": "Only where the payload has",
+      autocomplete: "off",
+      spellcheck: "false",
+      oninput: () => (go.disabled = true),
+    });
+    where.onchange = () => this.#count(deed, { ...filter, ...whereIn(where.value) }, go);
+    this.element.replaceChildren(this.#told, this.#problem, filter.ids ? "" : where, h(".answers", go, not));
+    await this.#count(deed, filter, go);
     (go.disabled ? not : go).focus();
   }
 
-  /** Piece by piece, until it is done or stopped. @param {Deed} deed @param {object} asked @param {number} matched */
-  async #run(deed, asked, matched) {
+  /** @param {Deed} deed @param {Filter} filter @param {HTMLButtonElement} go */
+  async #count(deed, filter, go) {
+    const asked = { filter, ...(!Object.keys(filter).length && { all: true }), ...(deed.set && { set: deed.set }) };
+    this.#asked = asked;
+    setText(this.#told, "");
+    const counted = await this.board.act(deed.operation, { ...asked, dry_run: true }, this.#problem);
+    if (!counted || this.#asked !== asked) return;
+    const { matched } = counted;
+    this.#matched = matched;
+    const [verb, ...where] = deed.label.split(" ");
+    setText(go, [verb, plural(matched, "job"), ...where].join(" "));
+    go.disabled = !matched;
+    const told = `${plural(matched, "job")} ${named(filter, deed.of)} will be ${deed.done}.`;
+    setText(this.#told, matched && deed.loses ? `${told} ${deed.loses}` : told);
+  }
+
+  /** Piece by piece, until it is done or stopped. @param {Deed} deed */
+  async #run(deed) {
     this.#stopped = false;
-    const bar = h("progress", { max: Math.max(1, matched), "aria-label": "Progress" });
+    const bar = h("progress", { max: this.#matched, "aria-label": "Progress" });
     const stop = button("plain", "Stop", () => (this.#stopped = true));
     this.element.replaceChildren(this.#told, bar, stop);
     stop.focus();
     let [changed, seen, cursor] = [0, 0, /** @type {string | null} */ (null)];
     do {
-      const piece = await this.board.act(deed.operation, { ...asked, ...(cursor && { cursor }) });
+      const piece = await this.board.act(deed.operation, { ...this.#asked, ...(cursor && { cursor }) });
       if (!piece) break;
       changed += piece.changed;
       seen += piece.matched;
@@ -107,25 +122,33 @@ export class Bulk {
       setText(this.#told, `${count(changed)} ${deed.done} so far.`);
     } while (cursor && !this.#stopped);
     this.board.announce(`${plural(changed, "job")} ${deed.done}.`);
-    this.#leave();
     await this.listing.reload();
+    this.#leave();
   }
 
   #leave() {
     this.offer();
-    this.#choice.focus();
+    const control = this.controls.find((one) => !one.hidden && one.matches(":enabled"));
+    if (control) control.focus();
+    else this.listing.find();
   }
 }
+
+/** @param {string} text */
+const whereIn = (text) => text.trim() && { where: whereOf(text) };
 
 /**
  * `with status failed and task render`; without a filter, of which status.
  *
- * @param {Record<string, string>} filters
+ * @param {Filter} filter
  * @param {string[]} statuses
  */
-export function named({ q, ...filters }, statuses) {
-  const parts = Object.entries(filters).map(([name, value]) => `${name} ${value}`);
+export function named({ q, ids, since, where, ...filter }, statuses) {
+  if (ids) return "in the selection";
+  const parts = Object.entries(filter).map(([name, value]) => `${name} ${value}`);
   if (q) parts.push(`“${q}” as id, key or tag`);
+  if (where) parts.push(wordsOf(where));
+  if (since) parts.push(`an age of at most ${duration(parseInt(since))}`);
   if (parts.length) return `with ${parts.join(" and ")}`;
   return `(all that are ${statuses.join(" or ")}, without a filter)`;
 }

@@ -1,15 +1,22 @@
 // @ts-check
-/** @import { Job } from "./types.ts" */
+/** @import { Job, Pause } from "./types.ts" */
 // The columns of a table of jobs: a heading, and what paints a cell.
 import { exact } from "./exact.js";
 import { h, icon, set, setText } from "./dom.js";
 import { capital, clock, duration, moment } from "./format.js";
+import { whyPaused } from "./pauses.js";
 import { attemptOf, between, createdAt, now, ran, triedOf, waited } from "./records.js";
 
 const RESULT_SHOWN = 200;
 
-/** @param {Job} job */
-function statusText(job) {
+/** Whether it would start if it were not for these pauses. @param {Job} job @param {Pause[]} pauses */
+function isHeld({ status, due_at: due }, pauses) {
+  return pauses.length > 0 && (status === "pending" || Date.parse(due ?? "") <= Date.now());
+}
+
+/** @param {Job} job @param {Pause[]} pauses those that hold it */
+export function statusText(job, pauses) {
+  if (isHeld(job, pauses)) return "Paused";
   if (job.status === "cancelled" && job.error?.type === "JobExpired") return "Expired";
   if (job.status !== "running") return capital(job.status);
   if (job.cancel_requested) return "Stopping";
@@ -18,13 +25,22 @@ function statusText(job) {
   return `Claimed ${duration(between(job.claimed_at, now()))} ago`;
 }
 
-/** The icon is replaced only when the status has changed. @param {HTMLElement} cell @param {Job} job */
-export function paintStatus(cell, job) {
-  if (cell.dataset.status !== job.status) {
-    cell.replaceChildren(icon(job.status), h("span"));
-    set(cell, "data-status", job.status);
+/**
+ * The icon is replaced only when the status has changed.
+ *
+ * @param {HTMLElement} cell
+ * @param {Job} job
+ * @param {Pause[]} pauses those that hold it
+ */
+export function paintStatus(cell, job, pauses) {
+  const text = statusText(job, pauses);
+  const status = text === "Paused" ? "paused" : job.status;
+  if (cell.dataset.status !== status) {
+    cell.replaceChildren(icon(status), h("span"));
+    set(cell, "data-status", status);
   }
-  setText(cell.lastChild, statusText(job));
+  setText(cell.lastChild, text);
+  set(cell, "title", whyPaused(pauses) || null);
 }
 
 /** @param {Job} job */

@@ -84,6 +84,11 @@ export function say(note, title, detail = "", failed = false) {
   note.replaceChildren(h("strong", title), detail);
 }
 
+/** Why there is no list. @param {HTMLElement} note @param {unknown} error */
+export function sayFailed(note, error) {
+  say(note, "The list cannot be loaded.", /** @type {Error} */ (error).message, true);
+}
+
 /**
  * One child for each item: existing children are painted again, not replaced.
  *
@@ -102,12 +107,31 @@ export function fill(parent, items, make, paint) {
   });
 }
 
+/**
+ * A table under these headings; the empty one is over buttons. A row of it: `rowOf`.
+ *
+ * @param {string} name
+ * @param {string[]} heads
+ * @param {HTMLElement} body
+ */
+export function table(name, heads, body) {
+  const cells = heads.map((label) => (label ? h("th", { scope: "col" }, label) : h("td")));
+  return h(`table.stack.${name.toLowerCase()}`, { "aria-label": name }, h("thead", h("tr", cells)), body);
+}
+
+/** A row of it. @param {string[]} heads */
+export function rowOf(heads) {
+  const cells = heads.map((label) => (label ? h("td", { "data-label": label }) : h("td.deeds")));
+  return h("tr", cells);
+}
+
 /** What has the focus in the tree of a node. @param {Node} node */
 export function focusedIn(node) {
   return /** @type {ShadowRoot} */ (node.getRootNode()).activeElement ?? null;
 }
 
 const SHAPES = {
+  paused: "M5.5 4v8M10.5 4v8",
   pending: "M8 3a5 5 0 1 1 0 10A5 5 0 0 1 8 3",
   scheduled: "M8 3a5 5 0 1 1 0 10A5 5 0 0 1 8 3M8 5.5V8l1.8 1.2",
   running: "M8 3a5 5 0 1 1-5 5M8 8h.01",

@@ -2,9 +2,8 @@
 /** @import { BoardApi } from "./parts.ts" */
 /** @import { Job } from "./types.ts" */
 // The form in the panel of a waiting job that changes it: its lane, its delay, its tags, its payload.
-import { button, h, setText } from "./dom.js";
-import { exact } from "./exact.js";
-import { Field, FieldError } from "./fields.js";
+import { button, h } from "./dom.js";
+import { Field, valuesOf } from "./fields.js";
 import { listOf } from "./job_options.js";
 import { LANES, whole } from "./records.js";
 
@@ -46,23 +45,11 @@ export class EditJob {
   /** @param {SubmitEvent} event */
   async #send(event) {
     event.preventDefault();
-    setText(this.problem, "");
-    /** @type {Record<string, any>} */
-    const changes = {};
-    try {
-      for (const field of this.fields) {
-        const value = field.value();
-        if (value !== undefined) changes[field.name] = value;
-      }
-    } catch (error) {
-      if (!(error instanceof FieldError)) throw error;
-      setText(this.problem, error.message);
-      return;
-    }
-    const tags = this.fields[2].control.read();
-    if (exact.stringify(tags) !== exact.stringify(this.job.tags.join(", "))) changes.tags = listOf(String(tags));
-    const asked = { id: this.job.id, ...changes };
-    const changed = await this.board.act("update", asked, (message) => setText(this.problem, message));
+    const changes = valuesOf(this.fields);
+    if (!changes) return;
+    const { tags } = changes;
+    const asked = { id: this.job.id, ...changes, ...(tags !== undefined && { tags: listOf(tags) }) };
+    const changed = await this.board.act("update", asked, this.problem);
     if (changed) this.leave(whole(changed));
   }
 }

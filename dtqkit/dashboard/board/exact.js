@@ -36,6 +36,14 @@ export const exact = {
   parse(text) {
     return JSON.parse(/\d{16}/.test(text) ? text.replace(STRING_OR_NUMBER, packLong) : text, revive);
   },
+  /** Text that is no JSON stays as it is. @param {string} text @returns {any} */
+  read(text) {
+    try {
+      return exact.parse(text);
+    } catch {
+      return text;
+    }
+  },
   /** @param {unknown} value @param {number} [space] @returns {string} */
   stringify(value, space) {
     return JSON.stringify(value, pack, space)?.replace(PACKED_IN_JSON, "$1");

@@ -5,9 +5,6 @@
 import { h, set, setAll, setText } from "./dom.js";
 import { exact } from "./exact.js";
 
-/** What somebody has typed cannot be sent. */
-export class FieldError extends Error {}
-
 /**
  * The schema that `$ref` and a single way of `anyOf` (besides null) lead to. A boolean that may be null is a choice.
  *
@@ -36,10 +33,10 @@ export function numberOf(text, whole) {
   if (whole && /^[+-]?\d+$/.test(text) && !Number.isSafeInteger(value)) {
     const long = BigInt(text.replace("+", ""));
     if (BigInt.asIntN(64, long) === long) return long;
-    throw new FieldError("This does not fit in the 64 bits of a whole number.");
+    throw new Error("This does not fit in the 64 bits of a whole number.");
   }
   if (!Number.isFinite(value) || (whole && !Number.isSafeInteger(value))) {
-    throw new FieldError(`${text} is not a ${whole ? "whole " : ""}number.`);
+    throw new Error(`${text} is not a ${whole ? "whole " : ""}number.`);
   }
   return value;
 }
@@ -49,7 +46,7 @@ export function parsed(text) {
   try {
     return text ? exact.parse(text) : undefined;
   } catch (error) {
-    throw new FieldError(`This is not JSON: ${/** @type {Error} */ (error).message}`);
+    throw new Error(`This is not JSON: ${/** @type {Error} */ (error).message}`);
   }
 }
 
@@ -75,7 +72,7 @@ export function hint({ enum: choices, format, type = "", minimum, maximum }, req
  * @typedef {object} Control
  * @property {HTMLElement} node
  * @property {(value: any) => void} put
- * @property {() => unknown} read undefined: nothing is given; may throw a FieldError
+ * @property {() => unknown} read undefined: nothing is given; may throw what is wrong
  */
 
 /** @param {Schema} schema @returns {Control} */
@@ -137,6 +134,23 @@ function inputOf(type, more) {
   return h("input", { type, ...more, autocomplete: "off", spellcheck: "false" });
 }
 
+/** What is given, by name; undefined once each wrong field has said what is wrong. @param {Field[]} fields */
+export function valuesOf(fields) {
+  /** @type {Record<string, any> | undefined} */
+  let values = {};
+  for (const field of fields) {
+    try {
+      field.complain("");
+      const value = field.value();
+      if (value !== undefined && values) values[field.name] = value;
+    } catch (error) {
+      field.complain(/** @type {Error} */ (error).message);
+      values = undefined;
+    }
+  }
+  return values;
+}
+
 export class Field {
   /**
    * @param {string} name
@@ -168,11 +182,11 @@ export class Field {
     if (schema.default != null) this.control.put(schema.default);
   }
 
-  /** Undefined: nothing was given, or the default. Throws a FieldError. */
+  /** Undefined: nothing was given, or the default. Throws what is wrong with it. */
   value() {
     const value = this.control.read();
     if (this.required) {
-      if (value === undefined) throw new FieldError("This is needed.");
+      if (value === undefined) throw new Error("This is needed.");
       return value;
     }
     const usual = exact.stringify(value) === exact.stringify(this.schema.default);

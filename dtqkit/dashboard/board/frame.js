@@ -16,7 +16,7 @@ const NOTICE_MS = 5_000;
  * @property {Child} banner below it
  * @property {Child} overview the first row
  * @property {Child} side on the right
- * @property {Child} signIn in place of the rest
+ * @property {Child} prompt in place of the rest
  */
 
 export class Frame {
@@ -43,7 +43,7 @@ export class Frame {
       h("header.bar", h("h1", icon("mark"), "dtqkit"), parts.light, this.submit),
       parts.banner,
       this.main,
-      parts.signIn,
+      parts.prompt,
       this.#toast,
     );
     // An observer, since reading a position would make the browser lay the page out.

@@ -7,6 +7,8 @@ import { LANES } from "./records.js";
 
 const SECONDS = { type: "number", minimum: 0 };
 const TEXT = { type: "string" };
+/** Of which the API takes a list. */
+const LISTS = ["tags", "unique_by"];
 
 /** By the heading that they stand under. @type {Record<string, Options>} */
 export const OPTIONS = {
@@ -22,6 +24,7 @@ export const OPTIONS = {
       { enum: ["waiting", "active", "window"], description: "Until the first has started, is over, or for some time." },
     ],
     unique_key: ["Unique key", { ...TEXT, description: "Which are the same. Empty: those with the same payload." }],
+    unique_by: ["Unique by", { ...TEXT, description: "Or by arguments: their names, separated by commas." }],
     unique_for_s: ["Unique for", { ...SECONDS, description: "Seconds of a window: a throttle." }],
     on_duplicate: ["On duplicate", { enum: ["return", "raise", "replace"], description: "What a second submit does." }],
     debounce_s: ["Debounce", { ...SECONDS, description: "Seconds after the last submit until it starts." }],
@@ -30,6 +33,9 @@ export const OPTIONS = {
   Attempts: {
     max_attempts: ["Attempts", { type: "integer", minimum: 1, description: "How often it is tried." }],
     timeout_s: ["Time limit", { ...SECONDS, description: "Seconds that one attempt may run." }],
+    backoff: ["Backoff", { enum: ["exponential", "linear", "fixed"], description: "How the retry delay grows." }],
+    backoff_s: ["Retry delay", { ...SECONDS, description: "Seconds after the first failure." }],
+    backoff_max_s: ["Retry delay max", { ...SECONDS, description: "Seconds that it may grow to." }],
   },
   "Follow-ups and labels": {
     on_success: ["On success", { ...TEXT, description: "A task to submit once it has completed." }],
@@ -44,7 +50,8 @@ export const OPTIONS = {
 
 /** What a call says of these, it says all of: see `dtqkit/tasks/unique.py`. */
 const HOW = ["unique", "debounce_s"];
-const UNIQUE = [...HOW, "unique_for_s", "unique_key", "on_duplicate", "debounce_max_s"];
+const UNIQUE = [...HOW, "unique_for_s", "on_duplicate", "debounce_max_s"];
+const WHICH = ["unique_key", "unique_by"];
 
 /**
  * The options to send. A call that says how its job is unique says all of it: then what the form shows of the task's
@@ -54,11 +61,12 @@ const UNIQUE = [...HOW, "unique_for_s", "unique_key", "on_duplicate", "debounce_
  * @param {(name: string) => unknown} shown
  */
 export function sentOf(changed, shown) {
-  const { tags, ...sent } = changed;
-  if (tags) sent.tags = listOf(tags);
-  if (!HOW.some((name) => name in changed)) return sent;
-  const said = UNIQUE.map((name) => [name, shown(name)]);
-  return { ...Object.fromEntries(said.filter(([, value]) => value !== undefined && value !== "")), ...sent };
+  const all = HOW.some((name) => name in changed);
+  const which = WHICH.filter((name) => changed[name] || !WHICH.some((other) => changed[other]));
+  const said = all ? [...UNIQUE, ...which].map((name) => [name, shown(name)]) : [];
+  const sent = Object.entries({ ...Object.fromEntries(said), ...changed });
+  const given = sent.filter(([, value]) => value !== undefined && (value !== "" || !all));
+  return Object.fromEntries(given.map(([name, value]) => [name, LISTS.includes(name) ? listOf(value) : value]));
 }
 
 /** @param {string} text */

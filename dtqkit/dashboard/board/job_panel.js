@@ -154,11 +154,11 @@ export class JobPanel {
 
   /** @param {Job} job */
   #showFacts(job) {
-    paintStatus(this.status, job);
-    const pause = WAITING.includes(job.status) && this.board.known.pauseOf(job);
+    const pauses = this.board.known.pausesOf(job);
+    paintStatus(this.status, job, pauses);
     const unserved = WAITING.includes(job.status) && this.board.known.unserved(job.task);
     const warning = `No live worker serves the task ${job.task}: the job waits until one starts.`;
-    setText(this.warning, pause ? whyPaused(pause) : unserved ? warning : "");
+    setText(this.warning, whyPaused(pauses) || (unserved ? warning : ""));
     fill(
       this.facts,
       factsOf(job),
@@ -182,8 +182,7 @@ export class JobPanel {
 
   /** @param {"cancel" | "requeue"} operation @param {string} done */
   async #change(operation, done) {
-    setText(this.problem, "");
-    const answer = await this.board.act(operation, { id: this.id }, (message) => setText(this.problem, message));
+    const answer = await this.board.act(operation, { id: this.id }, this.problem);
     if (!answer) return;
     const job = whole(answer);
     this.board.announce(job.status === "running" ? "The job is asked to stop." : done);

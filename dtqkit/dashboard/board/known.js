@@ -2,7 +2,7 @@
 /** @import { Counted, Depths, Health, Job, JobEvent, Lane, Pause } from "./types.ts" */
 /** @import { Stats, TaskInfo, Update, Worker } from "./types.ts" */
 // What is known of the queue: depths, workers, counts and their past. All but the listings.
-import { LANES } from "./records.js";
+import { LANES, WAITING } from "./records.js";
 
 const WINDOW_S = 900;
 /** Of how many jobs the last revision is kept, to count each end once. */
@@ -53,12 +53,9 @@ export class Known {
   }
 
   /** What holds a waiting job back. @param {Job} job */
-  pauseOf(job) {
-    const payload = /** @type {Record<string, unknown>} */ (job.payload ?? {});
-    return this.pauses.find(({ lane, task, where = {}, defaults = {} }) => {
-      const same = Object.entries(where).every(([name, value]) => (payload[name] ?? defaults[name]) === value);
-      return lane ? lane === job.priority : task === job.task && same;
-    });
+  pausesOf(job) {
+    if (!WAITING.includes(job.status)) return [];
+    return this.pauses.filter((pause) => (pause.lane ? pause.lane === job.priority : holds(pause, job)));
   }
 
   /** Seconds since a worker's last heartbeat. @param {Worker} worker */
@@ -105,6 +102,24 @@ export class Known {
     this.past[name].shift();
     this.past[name].push(value);
   }
+}
+
+/**
+ * Whether a pause of a task holds a job; no, where the job's payload is not known yet.
+ *
+ * @param {Pause} pause
+ * @param {Job} job
+ */
+function holds({ task, where, defaults }, { task: own, payload }) {
+  /** @type {any} */
+  const values = payload && { ...defaults, ...payload };
+  return task === own && Object.entries(where ?? {}).every(([name, value]) => values && same(values[name], value));
+}
+
+/** As the queue compares: a long number may be a BigInt here. @param {unknown} a @param {unknown} b */
+function same(a, b) {
+  const numbers = [a, b].every((one) => typeof one === "number" || typeof one === "bigint");
+  return numbers ? a == b : a === b;
 }
 
 /** @returns {(number | null)[]} */

@@ -4,7 +4,7 @@
 /** @import { FilterName } from "./listing_tools.js" */
 /** @import { JobTable } from "./table.js" */
 // A listing: a table of jobs with its filters and its pages, which follows the events.
-import { h, say } from "./dom.js";
+import { h, say, sayFailed } from "./dom.js";
 import { ListingTools } from "./listing_tools.js";
 import { after, createdAt, progressed, whole } from "./records.js";
 
@@ -119,10 +119,7 @@ export class Listing {
       this.#take(page.items.map(whole));
     } catch (error) {
       this.stale = true;
-      if (load === this.#loads && !this.table.rows.size) {
-        const { message } = /** @type {Error} */ (error);
-        say(this.note, "The jobs cannot be listed.", message, true);
-      }
+      if (load === this.#loads && !this.table.rows.size) sayFailed(this.note, error);
     }
     this.tools.showPage(this.#cursors.length + 1, Boolean(this.#next));
   }
@@ -194,9 +191,11 @@ export class Listing {
 
   /** What a search finds, only the store knows. @param {Job} job */
   #matches(job) {
-    const { q, ...filters } = this.filters;
+    if (this.filters.q) return false;
+    const { since, ...filters } = this.filters;
+    const young = !since || Date.now() - createdAt(job) < parseInt(since) * 1000;
     const wanted = { ...filters, ...this.kind.always };
-    return !q && Object.entries(wanted).every(([name, value]) => job[/** @type {keyof Job} */ (name)] === value);
+    return young && Object.entries(wanted).every(([name, value]) => job[/** @type {keyof Job} */ (name)] === value);
   }
 
   /** @param {Job} job */

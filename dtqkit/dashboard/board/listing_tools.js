@@ -1,13 +1,16 @@
 // @ts-check
 // The row above a listing: a search, filters, new jobs that wait to be shown, and pages.
 import { button, fill, h, set, setText } from "./dom.js";
-import { capital, plural } from "./format.js";
+import { capital, duration, plural } from "./format.js";
 import { LANES, STATUSES } from "./records.js";
 
 const TYPING_MS = 250;
 const SIZES = [50, 100, 200];
 
-/** @typedef {"status" | "task" | "priority"} FilterName */
+/** Ages of jobs as the API has them, in seconds. */
+const AGES = ["900s", "3600s", "86400s", "604800s"];
+
+/** @typedef {"status" | "task" | "priority" | "since"} FilterName */
 
 /**
  * What is done when a filter changes, and when a button is pressed.
@@ -23,15 +26,16 @@ export class ListingTools {
   constructor(filters, deeds) {
     this.search = this.#makeSearch(deeds.reload);
     /** @param {string} label @param {string[]} options */
-    const choice = (label, options) => {
+    const choice = (label, options, labelled = capital) => {
       const any = h("option", { value: "" }, `Any ${label.toLowerCase()}`);
-      const rest = options.map((one) => h("option", { value: one }, capital(one)));
+      const rest = options.map((one) => h("option", { value: one }, labelled(one)));
       return h("select", { "aria-label": label, onchange: deeds.reload }, any, rest);
     };
     const choices = {
       status: choice("Status", STATUSES),
       task: choice("Task", []),
       priority: choice("Priority", LANES),
+      since: choice("Age", AGES, (age) => `Last ${duration(parseInt(age))}`),
     };
     /** @type {Partial<Record<FilterName, HTMLSelectElement>>} */
     this.selects = Object.fromEntries(filters.map((name) => [name, choices[name]]));

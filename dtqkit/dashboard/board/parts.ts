@@ -2,12 +2,18 @@
 import type { Known } from "./known.js";
 import type { Job, JobEvent, Message, ProgressReport, TaskInfo } from "./types.ts";
 
-/** What a board is fed by. `signIn` is there where a token may be needed. */
+/** Asks for a token, in place of the board. */
+export interface Prompt {
+  readonly element: HTMLElement;
+  ask(refused: boolean): void;
+}
+
+/** What a board is fed by. `prompt` is there where a token may be needed. */
 export interface Source {
   request(operation: string, params?: Record<string, any>): Promise<any>;
   subscribe(listener: (message: Message) => void): () => void;
   retry(): void;
-  signIn?(token: string): void;
+  prompt?(): Prompt;
 }
 
 /** anywidget's model, as far as the board uses it. */
@@ -25,8 +31,8 @@ export interface BoardApi {
   /** Whether the first row has left the view. */
   readonly scrolled: boolean;
   request: Source["request"];
-  /** A request whose failure is shown, and answered with undefined. */
-  act(operation: string, params: Record<string, unknown>, fail?: (message: string) => void): Promise<any>;
+  /** A request whose failure is shown, in `problem` or as a notice, and answered with undefined. */
+  act(operation: string, params: Record<string, unknown>, problem?: HTMLElement): Promise<any>;
   announce(text: string): void;
   openJob(id: string): void;
   /** Shows a job whose answer came before its event. */

@@ -20,6 +20,6 @@ export class PausedMark {
   show(what, pauses) {
     this.element.hidden = !pauses.length;
     set(this.#button, "aria-label", `${what} paused: see the pauses`);
-    setText(this.#tip, pauses.map(whyPaused).join("\n"));
+    setText(this.#tip, whyPaused(pauses));
   }
 }

@@ -2,9 +2,9 @@
 /** @import { BoardApi, Panel, View } from "./parts.ts" */
 /** @import { Pause } from "./types.ts" */
 // The panel of pauses: what is held back, until when and why; to begin and to end one.
-import { button, fill, h, say, setText } from "./dom.js";
+import { button, fill, h, rowOf, say, sayFailed, setText, table } from "./dom.js";
 import { exact } from "./exact.js";
-import { capital, count, moment } from "./format.js";
+import { count, moment } from "./format.js";
 import { LANES } from "./records.js";
 
 const HEADS = ["Paused", "Jobs waiting", "Since", "Until", "Reason", ""];
@@ -25,7 +25,7 @@ class Pauses {
     /** @param {string} type @param {string} [placeholder] */
     const field = (type, placeholder) => h("input", { type, placeholder, autocomplete: "off" });
     this.what = h("select", { required: true, onchange: () => this.#allowWhere() });
-    this.where = field("text", '{"customer": 7}');
+    this.where = field("text", "customer=7");
     this.until = field("datetime-local");
     this.reason = field("text");
     const send = (/** @type {SubmitEvent} */ event) => this.#begin(event);
@@ -41,23 +41,16 @@ class Pauses {
     });
     const go = h("button.plain.strong", { type: "submit" }, "Pause");
     const form = h("form.tools.pausing", { onsubmit: send, "aria-label": "Pause" }, labelled, go);
-    const heads = HEADS.map((label) => (label ? h("th", { scope: "col" }, label) : h("td")));
-    const table = h("table.stack.pauses", { "aria-label": "Pauses" }, h("thead", h("tr", heads)), this.#body);
-    this.element = h(".listing", form, this.#problem, table, this.#note);
+    this.element = h(".listing", form, this.#problem, table("Pauses", HEADS, this.#body), this.#note);
     this.offer([]);
   }
 
   /** @param {{ name: string }[]} tasks */
   offer(tasks) {
     const { value } = this.what;
-    /** @param {"lane" | "task"} kind @param {string[]} names */
-    const group = (kind, names) => {
-      const options = names.map((name) => h("option", { value: `${kind} ${name}` }, `${kind} ${name}`));
-      return options.length ? [h("optgroup", { label: `${capital(kind)}s` }, options)] : [];
-    };
-    const named = tasks.map(({ name }) => name);
-    const first = h("option", { value: "" }, "Choose a lane or a task…");
-    this.what.replaceChildren(first, ...group("lane", LANES), ...group("task", named));
+    const names = [...LANES.map((lane) => `lane ${lane}`), ...tasks.map(({ name }) => `task ${name}`)];
+    const options = names.map((name) => h("option", { value: name }, name));
+    this.what.replaceChildren(h("option", { value: "" }, "Choose a lane or a task…"), ...options);
     this.what.value = value;
     this.#allowWhere();
   }
@@ -73,8 +66,7 @@ class Pauses {
       this.board.known.pauses = this.#pauses ?? [];
       this.update();
     } catch (error) {
-      const { message } = /** @type {Error} */ (error);
-      if (!this.#pauses) say(this.#note, "The pauses cannot be listed.", message, true);
+      if (!this.#pauses) sayFailed(this.#note, error);
     }
   }
 
@@ -92,9 +84,9 @@ class Pauses {
   }
 
   #row() {
-    const row = h("tr");
+    const row = rowOf(HEADS);
     const resume = button("plain", "Resume", () => this.#pauses && this.#end(this.#pauses[row.sectionRowIndex]));
-    row.append(...HEADS.slice(0, -1).map((label) => h("td", { "data-label": label })), h("td.deeds", resume));
+    row.lastElementChild?.append(resume);
     return row;
   }
 
@@ -103,7 +95,7 @@ class Pauses {
     event.preventDefault();
     const [kind, name] = this.what.value.split(" ");
     const asked = { [kind]: name, reason: this.reason.value.trim(), .../** @type {object} */ (this.#limits()) };
-    const made = await this.#act("pause", asked);
+    const made = await this.board.act("pause", asked, this.#problem);
     if (!made) return;
     this.board.announce(`${targetOf(made)} is paused.`);
     this.what.value = this.reason.value = this.where.value = this.until.value = "";
@@ -113,37 +105,39 @@ class Pauses {
 
   #limits() {
     const until = this.until.value && new Date(this.until.value).toISOString();
-    const text = this.where.disabled ? "" : this.where.value.trim();
-    let where;
-    try {
-      where = text && exact.parse(text);
-    } catch {
-      where = text; // the queue says what it should be
-    }
-    return { ...(until && { until }), ...(where && { where }) };
+    const where = this.where.disabled ? "" : this.where.value.trim();
+    return { ...(until && { until }), ...(where && { where: whereOf(where) }) };
   }
 
   /** @param {Pause} pause */
   async #end({ lane, task, where }) {
-    const ended = await this.#act("resume", { ...(lane && { lane }), ...(task && { task }), ...(where && { where }) });
+    const target = { ...(lane && { lane }), ...(task && { task }), ...(where && { where }) };
+    const ended = await this.board.act("resume", target, this.#problem);
     if (!ended) return;
     this.board.announce(`${targetOf(ended)} is resumed.`);
     await this.load();
     this.what.focus();
-  }
-
-  /** @param {string} operation @param {Record<string, unknown>} asked */
-  #act(operation, asked) {
-    setText(this.#problem, "");
-    return this.board.act(operation, asked, (message) => setText(this.#problem, message));
   }
 }
 
 /** @param {Pause} pause */
 export function targetOf({ lane, task, where }) {
   if (lane) return `Lane ${lane}`;
-  const values = Object.entries(where ?? {}).map(([name, value]) => `${name}=${exact.stringify(value)}`);
-  return `Task ${task}${values.length ? ` where ${values.join(", ")}` : ""}`;
+  const values = wordsOf(where);
+  return `Task ${task}${values && ` where ${values}`}`;
+}
+
+/** JSON, or as on the command line: `customer=7, kind=a`. @param {string} text */
+export function whereOf(text) {
+  const found = exact.read(text);
+  if (typeof found === "object") return found;
+  const pairs = text.split(",").map((pair) => /([^=]*)=?(.*)/.exec(pair)?.slice(1).map((part) => part.trim()) ?? []);
+  return Object.fromEntries(pairs.map(([name, value]) => [name, exact.read(value)]));
+}
+
+/** `customer=7, kind="a"` @param {Record<string, unknown>} [where] */
+export function wordsOf(where) {
+  return Object.entries(where ?? {}).map(([name, value]) => `${name}=${exact.stringify(value)}`).join(", ");
 }
 
 /** In the order of HEADS, without the button. @param {Pause} pause */
@@ -153,12 +147,17 @@ function textsOf(pause) {
   return [targetOf(pause), jobs, moment(since), until ? moment(until) : "until resumed", reason ?? ""];
 }
 
-/** Why a job waits: what to show in its panel. @param {Pause} pause */
-export function whyPaused(pause) {
-  const until = pause.until ? ` until ${moment(pause.until)}` : "";
-  const why = pause.reason ? `: ${pause.reason}` : ".";
-  return `${targetOf(pause)} is paused since ${moment(pause.paused_at)}${until}${why}`;
+/** Why something waits, a line for each pause. @param {Pause[]} pauses */
+export function whyPaused(pauses) {
+  const lines = pauses.map((pause) => {
+    const why = pause.reason ? `: ${pause.reason}` : ".";
+    return `${targetOf(pause)} is paused since ${moment(pause.paused_at)} ${untilOf(pause)}${why}`;
+  });
+  return lines.join("\n");
 }
+
+/** @param {Pause} pause */
+const untilOf = ({ until }) => `until ${until ? moment(until) : "it is resumed"}`;
 
 /** @type {View} */
 export const view = { name: "Pauses", make: (board) => new Pauses(board) };

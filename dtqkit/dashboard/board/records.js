@@ -6,6 +6,8 @@
 export const STATUSES = ["pending", "scheduled", "running", "completed", "failed", "cancelled"];
 /** @type {Status[]} */
 export const WAITING = ["pending", "scheduled"];
+/** Of jobs that are over. */
+export const OVER = STATUSES.slice(3);
 /** @type {Lane[]} */
 export const LANES = ["high", "medium", "low"];
 

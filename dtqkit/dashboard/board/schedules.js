@@ -1,109 +1,146 @@
 // @ts-check
 /** @import { BoardApi, Panel, View } from "./parts.ts" */
-/** @import { Schedule } from "./types.ts" */
+/** @import { Job, Schedule } from "./types.ts" */
 // The panel of schedules: when each runs next and ran last, what was missed, and why one is paused.
-import { button, h, say, set, setText } from "./dom.js";
+import { button, h, rowOf, say, sayFailed, set, setText, table } from "./dom.js";
 import { count, duration, moment } from "./format.js";
+import { LATE_S } from "./overview.js";
+import { OVER } from "./records.js";
 
 const HEADS = ["Schedule", "When", "Next", "Last run", "Missed", "Skipped", "State", ""];
+const [LAST, STATE] = [3, 6];
 /** How often they are asked for again while they are shown, in seconds. */
 const EVERY_S = 3;
+/** Jobs that are asked for at a time. */
+const PIECE = 200;
 
 /** One row. What was typed into it stays while it is painted. */
 class Row {
-  #cells = HEADS.slice(0, -1).map((label) => h("td", { "data-label": label }));
-  #last = button("link", "", () => this.record.last_job && this.board.openJob(this.record.last_job));
-  #actions = h("td.deeds");
-  #shown = "";
+  element = rowOf(HEADS);
+  #cells = this.element.cells;
+  #last = button("link", "", () => this.board.openJob(this.record.last_job ?? ""));
+  #state = h("span");
+  /** Beside the state: how the last run ended, unless well. */
+  #end = button("link", "", () => this.board.openJob(this.ended));
+  /** Its last run that was over when it was looked at. */
+  ended = "";
+  /** Whether all its jobs were looked at. */
+  searched = false;
   /** Why the last button did nothing. */
-  #problem = "";
-  element = h("tr", this.#cells, this.#actions);
+  #problem = h("span.problem", { role: "alert" });
 
-  /** @param {BoardApi} board @param {Schedule} record @param {() => unknown} changed */
-  constructor(board, record, changed) {
-    this.board = board;
+  /** @param {Schedules} panel @param {Schedule} record */
+  constructor(panel, record) {
+    this.panel = panel;
+    this.board = panel.board;
     this.record = record;
-    this.changed = changed;
+    const { name } = record;
+    /** @param {string} label @param {() => unknown} act */
+    const plain = (label, act) => button("plain", label, act, { "aria-label": `${label} ${name}` });
+    this.now = plain("Run now", () => this.#run());
+    this.pause = plain("Pause…", () => this.#ask(true));
+    this.resume = plain("Resume", () => this.#act("resume_schedule", {}, "runs again"));
+    this.reason = h("input", {
+      type: "text",
+      maxlength: 500,
+      placeholder: "Reason",
+      "aria-label": `Reason to pause ${name}`,
+      onkeydown: (/** @type {KeyboardEvent} */ { key }) => {
+        if (key === "Enter") this.#hold();
+        if (key === "Escape") this.#ask(false);
+      },
+    });
+    const hold = button("primary", "Pause", () => this.#hold());
+    const not = button("plain", "Not now", () => this.#ask(false));
+    this.question = h(".answers", { hidden: true }, this.reason, hold, not);
+    this.#cells[STATE].append(this.#state, this.#problem);
+    this.#cells[STATE + 1].append(this.now, this.pause, this.resume, this.question);
+  }
+
+  get runs() {
+    return runsOf(this.record, this.ended);
   }
 
   /** @param {Schedule} record */
   paint(record) {
     this.record = record;
-    const texts = textsOf(record, Date.now());
-    texts[6] = this.#problem || texts[6];
-    this.#cells.forEach((cell, i) => i !== 3 && setText(cell, texts[i]));
-    setText(this.#last, texts[3]);
-    const last = record.last_job ? this.#last : texts[3];
-    if (this.#cells[3].firstChild !== this.#last || last !== this.#last) this.#cells[3].replaceChildren(last);
+    const { ends } = this.panel;
+    this.ended = this.runs.findLast((id) => ends.has(id)) ?? this.ended;
+    const end = ends.get(this.ended);
+    const texts = textsOf(record, Date.now(), end);
+    for (const i of [0, 1, 2, 4, 5]) setText(this.#cells[i], texts[i]);
+    setText(this.#last, texts[LAST]);
+    const last = record.last_job ? this.#last : texts[LAST];
+    if (this.#cells[LAST].firstChild !== last) this.#cells[LAST].replaceChildren(last);
+    setText(this.#state, texts[STATE]);
+    setText(this.#end, endText(end));
+    set(this.#end, "data-bad", end === "failed");
+    if (!endText(end)) this.#end.remove();
+    else if (!this.#end.isConnected) this.#state.after(this.#end);
     set(this.#cells[2], "title", record.next_at ? new Date(record.next_at).toLocaleString() : null);
+    set(this.#cells[2], "data-bad", texts[2].endsWith("late"));
     set(this.#cells[4], "data-bad", (record.missed ?? 0) > 0);
-    set(this.#cells[6], "data-bad", Boolean(this.#problem || (!record.paused && record.trouble)));
-    set(this.#cells[6], "data-paused", !this.#problem && Boolean(record.paused));
-    if (this.#shown !== "asks" && this.#shown !== String(Boolean(record.paused))) this.#offer();
+    set(this.#state, "data-bad", !record.paused && Boolean(record.trouble));
+    set(this.#state, "data-paused", Boolean(record.paused));
+    const asks = !this.question.hidden;
+    this.now.hidden = asks;
+    this.pause.hidden = asks || Boolean(record.paused);
+    this.resume.hidden = asks || !record.paused;
   }
 
-  #offer() {
-    const { paused } = this.record;
-    this.#shown = String(Boolean(paused));
-    const held = this.#actions.matches(":focus-within");
-    const other = paused
-      ? button("plain", "Resume", () => this.#act("resume_schedule", {}, "runs again"))
-      : button("plain", "Pause…", () => this.#ask());
-    const now = button("plain", "Run now", () => this.#run());
-    for (const one of [other, now]) set(one, "aria-label", `${one.textContent} ${this.record.name}`);
-    this.#actions.replaceChildren(now, other);
-    if (held) other.focus();
+  /** Why it is to be paused; or not any more. @param {boolean} asks */
+  #ask(asks) {
+    const held = this.element.matches(":focus-within");
+    this.question.hidden = !asks;
+    this.paint(this.record);
+    if (held) [this.reason, this.pause, this.resume].find((one) => one.checkVisibility())?.focus();
   }
 
-  /** Asks why. */
-  #ask() {
-    this.#shown = "asks";
-    const label = `Reason to pause ${this.record.name}`;
-    const reason = h("input", { type: "text", maxlength: 500, placeholder: "Reason", "aria-label": label });
-    const pause = () => this.#act("pause_schedule", { reason: reason.value.trim() }, "is paused");
-    reason.addEventListener("keydown", ({ key }) => {
-      if (key === "Enter") pause();
-      if (key === "Escape") this.#offer();
-    });
-    const not = button("plain", "Not now", () => this.#offer());
-    this.#actions.replaceChildren(reason, button("primary", "Pause", pause), not);
-    reason.focus();
+  #hold() {
+    return this.#act("pause_schedule", { reason: this.reason.value.trim() }, "is paused");
   }
 
   /** @param {string} operation @param {Record<string, unknown>} more @param {string} done */
   async #act(operation, more, done) {
     const { name } = this.record;
-    const record = await this.#request(operation, { name, ...more });
+    const record = await this.board.act(operation, { name, ...more }, this.#problem);
     if (!record) return;
-    this.#shown = "";
-    this.paint(record);
+    this.record = record;
+    this.reason.value = "";
+    this.#ask(false);
     this.board.announce(`${name} ${done}.`);
-    this.changed();
-  }
-
-  /** The answer; a refusal is shown in the row. @param {string} operation @param {Record<string, unknown>} params */
-  #request(operation, params) {
-    this.#problem = "";
-    return this.board.act(operation, params, (message) => {
-      this.#problem = message;
-      this.paint(this.record);
-      this.board.announce(message);
-    });
+    this.panel.load();
   }
 
   async #run() {
     const { name } = this.record;
-    const job = await this.#request("run_schedule", { name });
+    const job = await this.board.act("run_schedule", { name }, this.#problem);
     if (!job) return;
     this.board.announce(`${name} runs now.`);
     this.board.show(job);
     this.board.openJob(job.id);
-    this.changed();
+    this.panel.load();
   }
 }
 
-/** In the order of HEADS. @param {Schedule} record @param {number} now */
-export function textsOf(record, now) {
+/**
+ * Its last jobs, oldest first: the one that is known to be over, and those that were not when the record was written.
+ *
+ * @param {Schedule} record
+ * @param {string} ended
+ */
+export function runsOf({ last_job: last, live = [] }, ended) {
+  return [...new Set([ended, last ?? "", ...live])].filter(Boolean).sort();
+}
+
+/** @param {Job} job */
+const isOver = ({ status }) => OVER.includes(status);
+
+/** What is said of the status of its last run that is over. @param {string} [end] */
+export const endText = (end) => (end === "failed" || end === "cancelled" ? `Last run ${end}` : "");
+
+/** In the order of HEADS. @param {Schedule} record @param {number} now @param {string} [end] of its last run */
+export function textsOf(record, now, end) {
   const { name, task, cron, tz = "UTC", every_s: every, paused, trouble, held_at: held } = record;
   const when = cron ? `${cron} ${tz}` : `every ${duration(every)}`;
   const why = paused?.reason ? `Paused: ${paused.reason}` : "Paused";
@@ -114,7 +151,7 @@ export function textsOf(record, now) {
     moment(record.last_at),
     count(record.missed ?? 0),
     count(record.skipped ?? 0),
-    paused ? why : trouble || (held ? "Waits for the run before" : "Active"),
+    paused ? why : trouble || (held ? "Waits for the run before" : endText(end) ? "" : "Active"),
   ];
 }
 
@@ -122,7 +159,8 @@ export function textsOf(record, now) {
 function until(at, now) {
   if (!at) return "never";
   const s = (Date.parse(at) - now) / 1000;
-  return s > 0 ? `in ${duration(Math.ceil(s))}` : "now";
+  if (s > 0) return `in ${duration(Math.ceil(s))}`;
+  return s > -LATE_S ? "now" : `${duration(-s)} late`;
 }
 
 /** @implements {Panel} */
@@ -132,12 +170,9 @@ class Schedules {
   #age = 0;
   #body = h("tbody");
   #note = h(".note", { hidden: true });
-  #heads = h(
-    "tr",
-    HEADS.map((label) => (label ? h("th", { scope: "col" }, label) : h("td"))),
-  );
-  #table = h("table.stack.schedules", { "aria-label": "Schedules" }, h("thead", this.#heads), this.#body);
-  element = h(".listing", this.#table, this.#note);
+  element = h(".listing", table("Schedules", HEADS, this.#body), this.#note);
+  /** The status of jobs that are over, by id. @type {Map<string, string>} */
+  ends = new Map();
 
   /** @param {BoardApi} board */
   constructor(board) {
@@ -148,16 +183,43 @@ class Schedules {
     this.#age = 0;
     try {
       this.#show(await this.board.request("schedules"));
+      await this.#look();
     } catch (error) {
       // The board says that the queue is away, and loads again.
-      const { message } = /** @type {Error} */ (error);
-      if (!this.#rows.size) say(this.#note, "The schedules cannot be listed.", message, true);
+      if (!this.#rows.size) sayFailed(this.#note, error);
     }
   }
 
   tick() {
     this.#age += 1;
     if (this.#age >= EVERY_S && this.board.live) this.load();
+    this.#paint();
+  }
+
+  /** How the last runs have ended. */
+  async #look() {
+    const ids = [...this.#rows.values()].flatMap(({ runs }) => runs);
+    /** @type {Job[]} */
+    const jobs = [];
+    while (ids.length) {
+      const asked = { ids: ids.splice(0, PIECE), brief: true, limit: PIECE };
+      jobs.push(...(await this.board.request("jobs", asked)).items);
+    }
+    this.ends = new Map(jobs.filter(isOver).map(({ id, status }) => [id, status]));
+    this.#paint();
+    for (const row of this.#rows.values()) await this.#search(row);
+  }
+
+  /** Once: its record names no run that is over, as when the last ones wait. @param {Row} row */
+  async #search(row) {
+    if (row.searched || row.ended || !row.record.last_job) return;
+    row.searched = true;
+    /** @type {Job[]} */
+    const jobs = await this.board.request("schedule_runs", { name: row.record.name });
+    row.ended = jobs.find(isOver)?.id ?? "";
+  }
+
+  #paint() {
     for (const row of this.#rows.values()) row.paint(row.record);
   }
 
@@ -166,7 +228,7 @@ class Schedules {
     const known = [...this.#rows.keys()].join();
     for (const record of records) {
       let row = this.#rows.get(record.name);
-      if (!row) this.#rows.set(record.name, (row = new Row(this.board, record, () => this.load())));
+      if (!row) this.#rows.set(record.name, (row = new Row(this, record)));
       row.paint(record);
     }
     const names = new Set(records.map(({ name }) => name));

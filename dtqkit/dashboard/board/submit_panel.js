@@ -3,7 +3,7 @@
 /** @import { Problem, TaskInfo } from "./types.ts" */
 // The panel on the right: a form that submits a job.
 import { button, focusedIn, h, set, setText } from "./dom.js";
-import { Field, FieldError, resolve } from "./fields.js";
+import { Field, resolve, valuesOf } from "./fields.js";
 import { short } from "./format.js";
 import { OPTIONS, sentOf } from "./job_options.js";
 import { memory } from "./memory.js";
@@ -79,7 +79,8 @@ export class SubmitPanel {
     });
     const groups = Object.entries(OPTIONS).map(([heading, options]) => {
       const fields = Object.entries(options).map(([name, [label, one]]) => {
-        return new Field(name, { ...one, default: defaults[name] }, { label });
+        const usual = defaults[name];
+        return new Field(name, { ...one, default: Array.isArray(usual) ? usual.join(", ") : usual }, { label });
       });
       return { heading, fields };
     });
@@ -97,34 +98,14 @@ export class SubmitPanel {
     set(this.task, "aria-invalid", text ? "true" : null);
   }
 
-  /** Throws the first FieldError, once all are shown. @param {Field[]} fields */
-  #values(fields) {
-    /** @type {Record<string, any>} */
-    const values = {};
-    let wrong = null;
-    for (const field of fields) {
-      try {
-        field.complain("");
-        const value = field.value();
-        if (value !== undefined) values[field.name] = value;
-      } catch (error) {
-        field.complain(/** @type {Error} */ (error).message);
-        wrong ??= error;
-      }
-    }
-    if (wrong) throw wrong;
-    return values;
-  }
-
+  /** Undefined: something is wrong, and said. */
   #submission() {
     const task = this.task.value;
-    if (!task) {
-      this.#askTask("Choose one first.");
-      throw new FieldError();
-    }
-    const payload = this.#values(this.#arguments);
+    if (!task) this.#askTask("Choose one first.");
+    const payload = valuesOf(this.#arguments);
+    const options = valuesOf(this.#options);
     const shown = (/** @type {string} */ name) => this.#options.find((one) => one.name === name)?.control.read();
-    return { task, payload, ...sentOf(this.#values(this.#options), shown) };
+    return task && payload && options && { task, payload, ...sentOf(options, shown) };
   }
 
   /** @param {SubmitEvent} event */
@@ -133,22 +114,27 @@ export class SubmitPanel {
     setText(this.problem, "");
     this.done.replaceChildren();
     this.submit.disabled = true;
+    const submission = this.#submission();
     try {
-      const submission = this.#submission();
-      const job = whole(await this.board.request("submit", submission));
-      last.remember(submission.task);
-      this.done.replaceChildren(
-        job.was_duplicate ? "No new job: the unique key belongs to " : "Submitted ",
-        button("link", short(job.id), () => this.board.openJob(job.id)),
-      );
-      this.board.show(job);
+      if (submission) await this.#submit(submission);
     } catch (error) {
-      if (!(error instanceof FieldError)) this.#showRefusal(/** @type {Problem & Error} */ (error));
+      this.#showRefusal(/** @type {Problem & Error} */ (error));
     }
     this.submit.disabled = false;
     const invalid = /** @type {HTMLElement | null} */ (this.element.querySelector("[aria-invalid]"));
     if (invalid && this.more.contains(invalid)) this.more.open = true;
     (invalid ?? this.submit).focus();
+  }
+
+  /** @param {{ task: string }} submission */
+  async #submit(submission) {
+    const job = whole(await this.board.request("submit", submission));
+    last.remember(submission.task);
+    this.done.replaceChildren(
+      job.was_duplicate ? "No new job: the unique key belongs to " : "Submitted ",
+      button("link", short(job.id), () => this.board.openJob(job.id)),
+    );
+    this.board.show(job);
   }
 
   /** Each part at its field, the rest below. @param {Problem & Error} error */

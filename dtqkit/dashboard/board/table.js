@@ -1,8 +1,9 @@
 // @ts-check
+/** @import { BoardApi } from "./parts.ts" */
 /** @import { Job } from "./types.ts" */
 /** @import { Column } from "./columns.js" */
 // A table of jobs, newest first. A row keeps its element and its focus while its job changes.
-import { COLUMNS } from "./columns.js";
+import { COLUMNS, paintStatus } from "./columns.js";
 import { focusedIn, h, set } from "./dom.js";
 import { short } from "./format.js";
 import { renewed } from "./records.js";
@@ -29,11 +30,12 @@ export class JobTable {
   /**
    * @param {string} label
    * @param {Column[]} columns
-   * @param {{ open: (id: string) => void, choose?: () => void }} does `choose`: rows can be ticked, and were
+   * @param {BoardApi} board
+   * @param {() => void} [choose] rows can be ticked, and were
    */
-  constructor(label, columns, { open, choose }) {
+  constructor(label, columns, board, choose) {
     this.columns = columns;
-    this.open = open;
+    this.board = board;
     this.choose = choose;
     this.body = h("tbody", {
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#move(event),
@@ -147,17 +149,17 @@ export class JobTable {
   /** Paints what has changed. */
   flush() {
     for (const { job, cells } of this.#changed) {
-      for (const key of this.columns) COLUMNS[key].paint(cells[key], job);
+      const pauses = this.board.known.pausesOf(job);
+      for (const key of this.columns) COLUMNS[key].paint(cells[key], job, pauses);
     }
     this.#changed.clear();
   }
 
-  /** Paints what changes with time alone. */
+  /** Paints what changes with time and pauses alone. */
   tick() {
     for (const { job, cells } of this.rows.values()) {
-      if (job.status !== "running" || !cells.run) continue;
-      COLUMNS.status.paint(cells.status, job);
-      COLUMNS.run.paint(cells.run, job);
+      paintStatus(cells.status, job, this.board.known.pausesOf(job));
+      if (job.status === "running" && cells.run) COLUMNS.run.paint(cells.run, job);
     }
   }
 
@@ -188,7 +190,7 @@ export class JobTable {
   /** A click that ends a selection of text opens nothing. @param {MouseEvent} event */
   #clicked(event) {
     const inBox = /** @type {Element} */ (event.target).closest(".choose");
-    if (!inBox && !String(getSelection())) this.open(this.#rowOf(event).job.id);
+    if (!inBox && !String(getSelection())) this.board.openJob(this.#rowOf(event).job.id);
   }
 
   /** @param {KeyboardEvent} event */

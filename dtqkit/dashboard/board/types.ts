@@ -91,6 +91,7 @@ export interface Schedule {
   next_at?: string | null;
   last_at?: string | null;
   last_job?: string | null;
+  live?: string[];
   held_at?: string | null;
   missed?: number;
   skipped?: number;

@@ -5,6 +5,7 @@
 import { exact } from "./exact.js";
 import { memory } from "./memory.js";
 import { locate } from "./routes.js";
+import { SignIn } from "./sign_in.js";
 import { refused } from "./source.js";
 
 const BACKOFF_LEAST_MS = 500;
@@ -159,6 +160,15 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
     become("unauthorised", { refused: given });
   }
 
+  /** @param {string} given */
+  function signIn(given) {
+    secret = given;
+    failures = 0;
+    disconnect();
+    become("connecting");
+    connect();
+  }
+
   /** @type {Source["request"]} */
   async function request(operation, params = {}) {
     const { method, url, body } = locate(operation, params, base);
@@ -193,13 +203,7 @@ export function webSource({ apiBase = "", wsUrl = "", token } = {}) {
       };
     },
     retry: connect,
-    signIn(given) {
-      secret = given;
-      failures = 0;
-      disconnect();
-      become("connecting");
-      connect();
-    },
+    prompt: () => new SignIn(signIn),
   };
 }
 

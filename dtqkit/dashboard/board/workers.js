@@ -3,7 +3,7 @@
 /** @import { Panel, View } from "./parts.ts" */
 /** @import { Worker } from "./types.ts" */
 // The panel of workers: which are alive, and how busy they are.
-import { fill, h, set, setText } from "./dom.js";
+import { fill, h, rowOf, set, setText, table } from "./dom.js";
 import { count, duration } from "./format.js";
 import { LATE_S } from "./overview.js";
 
@@ -14,12 +14,7 @@ const BEAT = HEADS.indexOf("Last beat");
 class Workers {
   #body = h("tbody");
   #note = h(".note", h("strong", "No worker is alive."), "Jobs wait. Start one: dtqkit worker APP");
-  #heads = h(
-    "tr",
-    HEADS.map((label) => h("th", { scope: "col" }, label)),
-  );
-  #table = h("table.stack.workers", { "aria-label": "Workers" }, h("thead", this.#heads), this.#body);
-  element = h(".listing", this.#table, this.#note);
+  element = h(".listing", table("Workers", HEADS, this.#body), this.#note);
 
   /** @param {Known} known */
   constructor(known) {
@@ -31,11 +26,7 @@ class Workers {
     fill(
       this.#body,
       workers,
-      () =>
-        h(
-          "tr",
-          HEADS.map((label) => h("td", { "data-label": label })),
-        ),
+      () => rowOf(HEADS),
       ({ cells }, worker) => {
         const age = this.known.beatAge(worker);
         textsOf(worker, age, this.known).forEach((text, i) => setText(cells[i], text));

@@ -99,8 +99,7 @@ def up(
 
         def look() -> bool:
             """Restart workers and stores that died; returns whether to stop. Raises when the server has ended."""
-            for sentence in stores.revive():
-                log.warning("%s", sentence)
+            stores.revive(log.warning)
             server.check()
             supervisor.watch()
             return stop.wait(LOOK_S)

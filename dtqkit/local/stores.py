@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -96,15 +96,14 @@ class LocalStores:
                 name, status = next(iter(self._watcher.ended.items()))
                 raise self._error(name, "ended unexpectedly", _how_it_ended(status))
 
-    def revive(self) -> list[str]:
-        """Start servers that have ended unexpectedly again, with their ports and data; returns a sentence for each.
+    def revive(self, say: Callable[[str], object]) -> None:
+        """Start servers that have ended unexpectedly again, with their ports and data; `say` gets a sentence for each.
 
         Raises LocalStoreError when one ends again and again, or does not start.
         """
         with self._mutex:
-            revived: list[str] = []
             if self._closed:
-                return revived
+                return
             self._watcher.listen(0)
             for name, status in list(self._watcher.ended.items()):
                 now = time.monotonic()
@@ -113,9 +112,8 @@ class LocalStores:
                     break  # `check` says which
                 self._revived_at.append(now)
                 self._launch(name, keep_ports=True)
-                revived.append(f"{name} ended unexpectedly ({_how_it_ended(status)}): started again, with its data")
+                say(f"{name} ended unexpectedly ({_how_it_ended(status)}): started again, with its data")
             self.check()
-            return revived
 
     def kill_redis(self) -> None:
         """SIGKILL; returns when it is gone. For tests of what happens then."""

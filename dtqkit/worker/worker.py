@@ -20,7 +20,6 @@ from bson import ObjectId
 
 from dtqkit._version import VERSION
 from dtqkit.broker import Broker
-from dtqkit.model.errors import StoreUnavailable
 from dtqkit.model.events import Heartbeat
 from dtqkit.model.jobs import Priority, is_job_id
 from dtqkit.model.outcomes import Declined, Released
@@ -41,6 +40,7 @@ from dtqkit.worker.leases import Leases
 from dtqkit.worker.live import Live
 from dtqkit.worker.pausing import KnownPauses
 from dtqkit.worker.pool import Pool
+from dtqkit.worker.published import PublishedTasks
 from dtqkit.worker.settle import Settler
 from dtqkit.worker.slots import PROBATION_S, Slots
 
@@ -89,8 +89,7 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._tasks_added = asyncio.Event()
-        self._registry_version = registry.version
+        self._published = PublishedTasks(store, registry)
         self._failure: BaseException | None = None
         self._started_at = datetime.now(UTC)
         rng = random.Random() if rng is None else rng
@@ -141,7 +140,7 @@ class Worker:
             fetching,
             asyncio.create_task(self._leases.keep(), name="renew"),
             asyncio.create_task(self._live.run(), name="live"),
-            asyncio.create_task(self._publish_tasks(), name="publish tasks"),
+            asyncio.create_task(self._published.keep(), name="publish tasks"),
             asyncio.create_task(self._pool.keep(), name="keep children ready"),
         ]
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -346,22 +345,6 @@ class Worker:
             if held.attempt.started is not None and not held.over
         ]
 
-    async def _publish_tasks(self) -> None:
-        """Let servers know what this worker can run: now, and when tasks are added; tried until MongoDB takes it."""
-        pause_s = 0.1
-        while True:
-            version = self._registry.version
-            try:
-                await self._store.catalogue.publish(task.info for task in self._registry)
-            except StoreUnavailable:
-                await asyncio.sleep(pause_s)
-                pause_s = min(5.0, pause_s * 2)
-            else:
-                pause_s = 0.1
-                self._tasks_added.clear()
-                if self._registry.version == version:
-                    await self._tasks_added.wait()
-
     # -- the beat (its own thread)
 
     def _compose(self) -> Heartbeat:
@@ -392,9 +375,7 @@ class Worker:
             self._loop.call_soon_threadsafe(self._apply, pulse, gap)
 
     def _apply(self, pulse: Pulse, gap: bool) -> None:
-        if self._registry.version != self._registry_version:  # in a notebook: a cell was run
-            self._registry_version = self._registry.version
-            self._tasks_added.set()
+        self._published.look()
         if asked := [h for h in self._held.values() if h.claimed.job.id in pulse.stop and h.attempt.reason is None]:
             self._watch(self._leases.cancel(asked), "cancel")
         if gap:

@@ -34,7 +34,7 @@ _SCALARS: Final = frozenset({NoneType, bool, int, float, str, datetime})
 NO_ID: Final = ObjectId(b"\0" * 12)
 
 
-class Kinds(NamedTuple):
+class FieldTypes(NamedTuple):
     """The types that a field may have; of a list, also those of its items."""
 
     own: frozenset[type]
@@ -145,7 +145,7 @@ def _reads(doc: Document) -> bool:
     return True
 
 
-def _fits(value: Any, kinds: Kinds) -> bool:
+def _fits(value: Any, kinds: FieldTypes) -> bool:
     if value.__class__ not in kinds.own:
         return False
     if kinds.items is not None and value.__class__ is list:
@@ -161,37 +161,37 @@ def _is_plain(value: Any) -> bool:
 
 
 @cache
-def _kinds() -> Mapping[str, Kinds]:
+def _kinds() -> Mapping[str, FieldTypes]:
     """By the fields of Job. A result may be anything that JSON can have."""
     info = cast("types.StructType", types.type_info(Job))
     found = {field.encode_name: _kinds_of(field.type) for field in info.fields if field.name not in ("id", "result")}
-    anything = Kinds(frozenset({*_SCALARS, dict, list}))
-    return {**found, "result": anything, "start_ms": Kinds(frozenset({int, float}))}
+    anything = FieldTypes(frozenset({*_SCALARS, dict, list}))
+    return {**found, "result": anything, "start_ms": FieldTypes(frozenset({int, float}))}
 
 
-def _kinds_of(kind: types.Type) -> Kinds:
+def _kinds_of(kind: types.Type) -> FieldTypes:
     match kind:
         case types.Metadata():
             return _kinds_of(kind.type)
         case types.UnionType():
             parts = [_kinds_of(one) for one in kind.types]
             items = [part.items for part in parts if part.items is not None]
-            return Kinds(frozenset().union(*(part.own for part in parts)), items[0] if items else None)
+            return FieldTypes(frozenset().union(*(part.own for part in parts)), items[0] if items else None)
         case types.VarTupleType():
-            return Kinds(frozenset({list}), _kinds_of(kind.item_type).own)
+            return FieldTypes(frozenset({list}), _kinds_of(kind.item_type).own)
         case types.IntType():
-            return Kinds(frozenset({int}))
+            return FieldTypes(frozenset({int}))
         case types.FloatType():
-            return Kinds(frozenset({int, float}))
+            return FieldTypes(frozenset({int, float}))
         case types.StrType():
-            return Kinds(frozenset({str}))
+            return FieldTypes(frozenset({str}))
         case types.BoolType():
-            return Kinds(frozenset({bool}))
+            return FieldTypes(frozenset({bool}))
         case types.DateTimeType():
-            return Kinds(frozenset({datetime}))
+            return FieldTypes(frozenset({datetime}))
         case types.NoneType():
-            return Kinds(frozenset({NoneType}))
+            return FieldTypes(frozenset({NoneType}))
         case types.StructType() | types.DictType():
-            return Kinds(frozenset({dict}))
+            return FieldTypes(frozenset({dict}))
         case _:
             raise TypeError(f"jobs have no fields of type {kind}")

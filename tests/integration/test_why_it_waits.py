@@ -81,7 +81,10 @@ def test_submit_wait_says_what_it_waits_for(queue: TaskQueue, settings: Settings
         killer.start()
         try:
             assert process.stderr is not None
-            assert process.stderr.readline() == ("dtqkit: no workers are running; the job waits until one starts\n")
+            assert process.stderr.readline() == (
+                "dtqkit: no workers are running; the job waits until one starts; "
+                "Ctrl-C leaves it waiting, and --wait-timeout bounds this wait\n"
+            )
             with Workers(queue):
                 out, err = process.communicate(timeout=40)
             assert (process.returncode, out, err) == (0, "2\n", "")

@@ -54,10 +54,10 @@ from dtqkit.transitions.update import update_many as update_piece
 Change: TypeAlias = Callable[[Sequence[Document]], Awaitable[Bulk]]
 
 #: Jobs in one piece, and how long pieces are worked on before the answer, in seconds.
-PIECE: Final = 200
+PIECE: Final = 250
 WORK_S: Final = 4.0
 #: Part of the time in which a bulk works: other callers of the stores have the rest.
-SHARE: Final = 0.6
+SHARE: Final = 0.75
 #: Tries to change a job that others change at the same time.
 _TRIES: Final = 5
 

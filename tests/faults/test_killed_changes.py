@@ -64,12 +64,12 @@ def test_who_pauses_is_killed_and_the_pause_is_in_force(
 def test_a_bulk_cancel_is_killed_and_the_next_call_does_the_rest(
     queue: TaskQueue, settings: Settings, point: str
 ) -> None:
-    queue.submit_many(sample.add.bind(n) for n in range(450))
+    queue.submit_many(sample.add.bind(n) for n in range(600))
     other = sample.noop.submit()
     killed(settings, point, "cancel_many(task='add')", turn=2)
-    done = 450 - queue.cancel_many(task="add", status="pending", dry_run=True).matched
-    assert done in (200, 400)
-    assert queue.cancel_many(task="add").changed == 450 - done
+    done = 600 - queue.cancel_many(task="add", status="pending", dry_run=True).matched
+    assert done in (250, 500)
+    assert queue.cancel_many(task="add").changed == 600 - done
     assert queue.cancel_many(task="add", dry_run=True).matched == 0
     with Workers(queue):
         other.result(timeout=20)

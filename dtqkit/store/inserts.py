@@ -133,10 +133,7 @@ class Inserts:
             await insert_many(self._jobs, docs)
         except BulkWriteError as error:
             errors: Sequence[Mapping[str, Any]] = error.details["writeErrors"]
-            about_documents = all(
-                refusals.of_code(one.get("code"), str(one.get("errmsg", ""))) is None for one in errors
-            )
-            if error.details.get("writeConcernErrors") or not about_documents:
+            if error.details.get("writeConcernErrors") or not all(map(refusals.is_of_document, errors)):
                 raise
             if len(errors) < len(docs):
                 self._where.note_insert()
